@@ -1,0 +1,41 @@
+/** Every bound of the system in one place: a limit on everything that comes from outside or grows with use. */
+
+export const KiB = 1024;
+export const MiB = 1024 * KiB;
+export const GiB = 1024 * MiB;
+export const TiB = 1024 * GiB;
+
+export const DIGEST_BYTES = 32;
+/** Children of a tree node (docs/format.md section 1). */
+export const TREE_FANOUT = 64;
+export const NODE_BYTES_MAX = TREE_FANOUT * DIGEST_BYTES;
+
+export const BLOCK_SIZE_MIN = 4 * KiB;
+export const BLOCK_SIZE_MAX = 4 * MiB;
+export const BLOCK_SIZE_DEFAULT = 64 * KiB;
+/** 8 PiB: the largest device whose byte offsets stay exact in a JavaScript number with room to spare. */
+export const DEVICE_SIZE_MAX = 8192 * TiB;
+
+/** Most bytes of one batch body; a request with more is refused before its body is read. */
+export const BATCH_BYTES_MAX = 16 * MiB;
+export const BATCH_ENTRIES_MAX = 65_536;
+/** Raw bytes of changed blocks that the agent aims to put into one batch. */
+export const BATCH_RAW_BYTES_TARGET = 4 * MiB;
+/** Digests in one `have` request. */
+export const HAVE_DIGESTS_MAX = 16_384;
+/** Nodes in one tree request, and blocks in one block request. */
+export const NODES_REQUEST_MAX = 1024;
+export const BLOCKS_REQUEST_MAX = 4096;
+/** Encoded bytes of a JSON message (begin, commit, ...). */
+export const JSON_BYTES_MAX = 4 * MiB;
+/** Bad ranges that a point's manifest may carry; a device with more is failing, not backed up. */
+export const BAD_RANGES_MAX = 10_000;
+
+/** A data pack is closed when its records reach this. */
+export const PACK_BYTES_TARGET = 64 * MiB;
+/** Batches that an agent keeps in flight, not yet durable at the receiver: what a lost connection costs. */
+export const BATCH_WINDOW = 4;
+/** Request bodies that a receiver holds in memory at once, over all agents. */
+export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
+
+export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
