@@ -79,8 +79,6 @@ export interface MemoryDevice extends Device {
 export interface TreeGeneration {
   /** 32 hex digits; zeros for a tree of no point (all NULL). */
   readonly pointId: string;
-  /** Receiver's sequence, 0 for a tree of no point. */
-  readonly sequence: number;
   /** 64 hex digits. */
   readonly root: string;
 }
@@ -102,8 +100,8 @@ export interface TreeFile {
   verify(): Promise<boolean>;
   /** Root of this tree with the overlay's leaves put over it; changes nothing. */
   rootWith(overlay: LeafOverlay): Promise<Buffer>;
-  /** Writes the overlay's leaves and the changed nodes, syncs, then the header with the new generation, syncs. Repeatable. */
-  apply(overlay: LeafOverlay, generation: TreeGeneration): Promise<void>;
+  /** Writes a sealed overlay's leaves and the changed nodes, syncs, then the header with the overlay's generation, syncs. Repeatable. */
+  apply(overlay: LeafOverlay): Promise<void>;
   /** Top node's digest. */
   readonly top: Buffer;
   /** First block index >= from whose leaf is not NULL, or blockCount. Skips holes of the file. */
@@ -120,7 +118,6 @@ export interface TreeFile {
 export interface LeafOverlay {
   readonly path: string;
   readonly blockCount: number;
-  readonly sealed: boolean;
   /** Blocks present. */
   readonly presentCount: number;
   /** Puts all entries of a batch that `decodeBatch` accepted (zero runs as NULL). */
@@ -132,8 +129,11 @@ export interface LeafOverlay {
   nextNode(nodeIndex: number): number;
   /** The 64 leaves under a level-1 node: 8 bytes of presence bits (LSB first), then 64 digests. */
   node(nodeIndex: number): Buffer;
-  /** Syncs the contents, then the header with the sealed flag and what it leads to. An overlay that is not sealed is debris. */
-  seal(): Promise<void>;
+  /** Syncs the contents, then the header with the sealed flag and the generation it leads to. Not sealed, it is debris. */
+  seal(generation: TreeGeneration): Promise<void>;
+  /** Null until sealed. */
+  readonly generation: TreeGeneration | null;
+  readonly baseRoot: string;
   close(): Promise<void>;
 }
 

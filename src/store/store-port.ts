@@ -1,0 +1,52 @@
+/** What the receiver needs of the store. One implementation, src/store/store.ts; all fault injection lies below it, in Disk. */
+import type { Geometry } from '../domain/geometry.js';
+import type { ConsistencyKind, DeviceIdentity, Point } from '../domain/point.js';
+import type { CommitRequest, NodeRequest, VerifyEvent } from '../protocol/receiver-port.js';
+
+export interface DeviceKey {
+  readonly agent: string;
+  readonly device: string;
+}
+
+/** All that a session needs to be resumed after a restart; written once, when the capture is made. */
+export interface CaptureDescription extends DeviceKey {
+  readonly sessionId: string;
+  readonly geometry: Geometry;
+  readonly identity: DeviceIdentity;
+  /** The point that the session's blocks are a difference to; null: the empty tree. */
+  readonly basePointId: string | null;
+  readonly instant: string;
+  readonly kind: ConsistencyKind;
+  readonly provider: string;
+}
+
+/**
+ * The capture buffer of one open session: durable, invisible until commit. Calls on one capture are serialized by its own queue.
+ */
+export interface Capture {
+  readonly description: CaptureDescription;
+  /** All batches up to this number are durable. */
+  readonly durableSequence: number;
+  /** Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered, not stored twice. */
+  append(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }>;
+  /** Bit per digest: in this session, or held for the device. */
+  have(digests: Uint8Array): Promise<Uint8Array>;
+  /** docs/format.md, ordering invariants. Idempotent: after a crash in the middle it may be called again. */
+  commit(request: CommitRequest): Promise<Point>;
+  abort(): Promise<void>;
+}
+
+export interface Store {
+  readonly storeId: string;
+  points(key: { readonly agent: string; readonly device?: string }): Promise<Point[]>;
+  /** Null if there is none, or it is another agent's. */
+  point(agent: string, pointId: string): Promise<Point | null>;
+  /** Open sessions, found again after a restart. */
+  captures(): readonly Capture[];
+  createCapture(description: CaptureDescription): Promise<Capture>;
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array>;
+  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array>;
+  verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncIterable<VerifyEvent>;
+  /** Waits for work in flight, closes the index, releases the lock. */
+  close(): Promise<void>;
+}
