@@ -1,1 +1,1 @@
-console.log("native build placeholder")
+console.log('native build placeholder');

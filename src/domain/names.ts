@@ -10,7 +10,8 @@ export function checkName(what: string, name: string): string {
   if (!NAME.test(name)) {
     throw new StillpointError('bad-name', {
       thing: `${what} ${JSON.stringify(name.slice(0, 80))}`,
-      reason: 'a name has 1 to 64 letters, digits, dots, dashes or underscores and starts with a letter or digit',
+      reason:
+        'a name has 1 to 64 letters, digits, dots, dashes or underscores and starts with a letter or digit',
       remedy: 'Choose another one.',
     });
   }

@@ -10,9 +10,23 @@
 import { createRequire } from 'node:module';
 
 export type NativeErrorCode =
-  | 'closed' | 'cancelled' | 'argument'
-  | 'bad-magic' | 'bad-version' | 'bad-checksum' | 'bad-length' | 'bad-index' | 'bad-order' | 'bad-kind' | 'bad-codec'
-  | 'bad-digest' | 'bad-session' | 'truncated' | 'geometry-mismatch' | 'tree-damaged' | 'identity-mismatch';
+  | 'closed'
+  | 'cancelled'
+  | 'argument'
+  | 'bad-magic'
+  | 'bad-version'
+  | 'bad-checksum'
+  | 'bad-length'
+  | 'bad-index'
+  | 'bad-order'
+  | 'bad-kind'
+  | 'bad-codec'
+  | 'bad-digest'
+  | 'bad-session'
+  | 'truncated'
+  | 'geometry-mismatch'
+  | 'tree-damaged'
+  | 'identity-mismatch';
 
 export interface NativeError extends Error {
   readonly code: NativeErrorCode | (string & {});
@@ -362,7 +376,9 @@ function load(): Addon {
   try {
     return require(path) as Addon;
   } catch (cause) {
-    throw new Error(`native addon ${path}: it can't be loaded. Build it with "npm run build:native".`, { cause });
+    throw new Error(`native addon ${path}: it can't be loaded. Build it with "npm run build:native".`, {
+      cause,
+    });
   }
 }
 

@@ -1,7 +1,7 @@
 /** What the receiver needs of the store. One implementation, src/store/store.ts; all fault injection lies below it, in Disk. */
 import type { Geometry } from '../domain/geometry.js';
+import type { CommitRequest, NodeRequest, VerifyEvent } from '../domain/messages.js';
 import type { ConsistencyKind, DeviceIdentity, Point } from '../domain/point.js';
-import type { CommitRequest, NodeRequest, VerifyEvent } from '../protocol/receiver-port.js';
 
 export interface DeviceKey {
   readonly agent: string;

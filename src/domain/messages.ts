@@ -1,0 +1,89 @@
+/** What the messages of a session and the answers of a receiver carry, whatever transports them. Shapes on the wire: src/protocol/messages.ts. */
+import type { Geometry } from './geometry.js';
+import type { BadRange, ConsistencyKind, DeviceIdentity, Point, SessionStatistics } from './point.js';
+
+export interface ReceiverInfo {
+  readonly storeId: string;
+  /** The agent that this connection speaks for. */
+  readonly agent: string;
+  readonly protocolVersion: number;
+}
+
+export interface BeginRequest {
+  readonly device: string;
+  readonly identity: DeviceIdentity;
+  readonly geometry: Geometry;
+  /** Point that the agent's local tree describes; null if it has none. */
+  readonly base: { readonly id: string; readonly root: string } | null;
+  readonly instant: string;
+  readonly kind: ConsistencyKind;
+  readonly provider: string;
+  /**
+   * Chosen by the agent for one snapshot, 32 hex digits; becomes the point's id. A begin that repeats the id of the open
+   * session resumes it; any other id supersedes that session, whose durable blocks stay held for the device.
+   */
+  readonly sessionId: string;
+  /** Go on although the device's identity is not that of its last point. */
+  readonly acceptIdentity: boolean;
+  /** Start a chain of its own (a changed block size): the base is the empty tree. */
+  readonly newChain: boolean;
+}
+
+export interface BeginAnswer {
+  readonly sessionId: string;
+  /**
+   * The last committed point: what the session's blocks are a difference to. Null: no point, or a new chain: the base is the
+   * empty tree. The agent whose own base differs first fetches this point's tree.
+   */
+  readonly base: Point | null;
+  readonly resumed: boolean;
+  /** All batches up to this number are durable; 0 is none. */
+  readonly durableSequence: number;
+}
+
+export interface CommitRequest {
+  readonly root: string;
+  readonly batchCount: number;
+  readonly statistics: SessionStatistics;
+  readonly badRanges: readonly BadRange[];
+  readonly warnings: readonly string[];
+  /** The kind that was reached, not better than the one in begin. */
+  readonly kind: ConsistencyKind;
+}
+
+export interface SessionStatus {
+  readonly sessionId: string;
+  readonly state: 'open' | 'committed' | 'unknown';
+  readonly durableSequence: number;
+  readonly point: Point | null;
+}
+
+export interface NodeRequest {
+  readonly level: number;
+  readonly index: number;
+}
+
+/** One damaged thing in the store. */
+export interface VerifyFinding {
+  readonly type: 'finding';
+  readonly what: string;
+  readonly reason: string;
+  /** Points that can't be restored whole because of it, `DEVICE@SEQUENCE`. */
+  readonly points: readonly string[];
+}
+
+export interface VerifyProgress {
+  readonly type: 'progress';
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface VerifySummary {
+  readonly type: 'summary';
+  readonly pointCount: number;
+  readonly blockCount: number;
+  readonly checkedBytes: number;
+  readonly findingCount: number;
+}
+
+export type VerifyEvent = VerifyFinding | VerifyProgress | VerifySummary;
