@@ -1,0 +1,77 @@
+/** Real loop devices for tests, as root. What a test attaches is detached when it ends, failed or not. */
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+
+export function run(command: string, ...args: string[]): string {
+  return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** Null if loop devices can be made here, else the reason for skipping. */
+export function whyNoLoopDevices(): string | null {
+  if (process.getuid?.() !== 0) return 'not root';
+  if (!existsSync('/dev/loop-control')) return 'no /dev/loop-control';
+  try {
+    run('losetup', '--find');
+    return null;
+  } catch (error) {
+    return `losetup: ${(error as Error).message}`;
+  }
+}
+
+/** A directory of the test's own, removed when it ends. */
+export async function temporaryDirectory(t: ExecutionContext, prefix: string = 'test'): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), `stillpoint-${prefix}-`));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export interface LoopOptions {
+  readonly sectorSize?: 512 | 4096;
+  readonly readOnly?: boolean;
+  readonly partitionScan?: boolean;
+}
+
+/** Attaches a loop device. @returns its path, `/dev/loopN`. */
+export function attachLoop(t: ExecutionContext, imagePath: string, options: LoopOptions = {}): string {
+  const args = ['--find', '--show'];
+  if (options.sectorSize !== undefined) args.push('--sector-size', String(options.sectorSize));
+  if (options.readOnly === true) args.push('--read-only');
+  if (options.partitionScan === true) args.push('--partscan');
+  const path = run('losetup', ...args, imagePath).trim();
+  t.teardown(() => detachLoop(path));
+  return path;
+}
+
+/** Does nothing if it is gone already. */
+export function detachLoop(path: string): void {
+  try {
+    run('losetup', '--detach', path);
+  } catch {
+    if (run('losetup', '--list', '--noheadings', '--output', 'NAME').split('\n').includes(path)) {
+      throw new Error(`${path} could not be detached`);
+    }
+  }
+}
+
+/** Mounts, and unmounts when the test ends. @returns a function that unmounts at once. */
+export async function mount(
+  t: ExecutionContext,
+  device: string,
+  mountPoint: string,
+  options: string = 'defaults',
+): Promise<() => void> {
+  await mkdir(mountPoint, { recursive: true });
+  run('mount', '--options', options, device, mountPoint);
+  let mounted = true;
+  const unmount = () => {
+    if (!mounted) return;
+    run('umount', mountPoint);
+    mounted = false;
+  };
+  t.teardown(unmount);
+  return unmount;
+}
