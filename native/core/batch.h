@@ -1,0 +1,83 @@
+// Batches: the message body of a session and of a restore (docs/format.md section 4). No I/O, no trust.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/digest.h"
+#include "core/id.h"
+#include "core/record.h"
+#include "core/thread_pool.h"
+#include "core/tree_file.h"
+#include "core/tree_geometry.h"
+
+namespace stillpoint {
+
+inline constexpr size_t kBatchHeaderBytes = 64;
+inline constexpr size_t kBatchEntryBytes = 56;
+inline constexpr size_t kBatchTrailerBytes = 32;
+inline constexpr size_t kBatchBytesMax = 16u << 20;
+inline constexpr size_t kBatchEntriesMax = 65536;
+// Blocks that the zero runs of one batch may cover: what a small body can make a receiver do stays bounded.
+inline constexpr uint64_t kBatchZeroBlocksMax = uint64_t{1} << 24;
+
+enum class EntryKind : uint8_t { zero = 0, payload = 1, held = 2 };
+
+struct BatchEntry {
+  uint64_t block_index;
+  uint32_t block_count;  // 1 except in zero runs
+  EntryKind kind;
+  Digest digest;            // NULL in zero runs
+  uint32_t record_ordinal;  // 0 without a record
+};
+
+// Assembles a batch body. Entries are added in ascending order by one thread; the records may come from
+// several (encode_record) and are only referred to until finish() copies them into place.
+class BatchBuilder {
+ public:
+  BatchBuilder(const Id& session_id, uint64_t sequence, uint64_t agent_time_ms);
+
+  // Extends the last entry if that is a zero run that ends here.
+  void add_zeros(uint64_t block_index, uint32_t block_count);
+  void add_held(uint64_t block_index, const Digest& digest);
+  // `record_ordinal` is what add_record answered.
+  void add_payload(uint64_t block_index, const Digest& digest, uint32_t record_ordinal);
+  // `record` must stay valid until finish().
+  uint32_t add_record(std::span<const uint8_t> record);
+
+  std::vector<uint8_t> finish() const;
+
+ private:
+  Id session_id_;
+  uint64_t sequence_;
+  uint64_t agent_time_ms_;
+  std::vector<BatchEntry> entries_;
+  std::vector<std::span<const uint8_t>> records_;
+};
+
+struct BatchBounds {
+  Id session_id;
+  uint64_t sequence;
+  TreeGeometry geometry;
+  const TreeFile* expected = nullptr;  // if given, every leaf must equal this tree's
+};
+
+// A batch whose structure, bounds and trailer are right; the records are not yet decoded. Refers to the body.
+struct BatchView {
+  std::vector<BatchEntry> entries;
+  std::vector<RecordView> records;
+  size_t records_offset;
+  size_t records_length;
+};
+
+// Everything but the contents of the records: header, session, sequence, order, kinds, lengths, names,
+// trailer. `truncated`, `bad-magic`, `bad-session`, `bad-order`, `bad-index`, `bad-kind`, `bad-codec`,
+// `bad-length`, `bad-digest`, `bad-checksum`.
+BatchView parse_batch(std::span<const uint8_t> body, const BatchBounds& bounds);
+
+// parse_batch, and every record proven on the pool. Nothing of a batch that it rejects may be used.
+BatchView decode_batch(std::span<const uint8_t> body, const BatchBounds& bounds, ThreadPool& pool);
+
+}  // namespace stillpoint

@@ -1,0 +1,46 @@
+// Records: the one form in which blocks and tree nodes are stored and sent (docs/format.md section 2). No
+// I/O, no trust.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/digest.h"
+
+namespace stillpoint {
+
+inline constexpr size_t kRecordHeaderBytes = 80;
+inline constexpr uint32_t kBlockRawBytesMax = 4u << 20;
+inline constexpr uint32_t kNodeRawBytesMax = 2048;
+
+enum class RecordKind : uint8_t { block = 1, node = 2 };
+enum class Codec : uint8_t { raw = 0, zstd = 1 };
+
+// A record whose header is within bounds and whose bytes are all there. Nothing else is proven yet.
+struct RecordView {
+  RecordKind kind;
+  Codec codec;
+  uint32_t raw_length;
+  uint32_t stored_length;
+  Digest digest;
+  std::span<const uint8_t> bytes;  // header and stored bytes
+
+  std::span<const uint8_t> stored() const { return bytes.subspan(kRecordHeaderBytes); }
+};
+
+// Header and stored bytes. Level 0 stores raw; so does a content that zstd does not shrink. Callable from any
+// thread. `raw` must be what `digest` digests: it isn't checked.
+std::vector<uint8_t> encode_record(RecordKind kind, const Digest& digest, std::span<const uint8_t> raw,
+                                   int compression_level);
+
+// Reads the header at the start of `bytes`, which may go on after the record.
+// `truncated`, `bad-magic`, `bad-kind`, `bad-codec`, `bad-length`.
+RecordView parse_record(std::span<const uint8_t> bytes);
+
+// Proves the record (checksum, decompression to exactly the raw length, digest) and puts its raw_length bytes
+// at `raw`. `bad-checksum`, `bad-length`, `bad-digest`. Callable from any thread.
+void decode_record(const RecordView& record, uint8_t* raw);
+
+}  // namespace stillpoint

@@ -1,0 +1,54 @@
+// A file of fixed length, mostly holes, read through a shared mapping and written through pwrite. Shared
+// ground of TreeFile and LeafOverlay.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace stillpoint {
+
+inline constexpr uint64_t kPageBytes = 4096;
+
+inline constexpr uint64_t page_up(uint64_t bytes) { return (bytes + kPageBytes - 1) & ~(kPageBytes - 1); }
+
+class SparseFile {
+ public:
+  // A new file, all hole. EEXIST if the path exists; removed again unless commit_creation() is reached.
+  static SparseFile create(const std::string& path, uint64_t length);
+  // The length is the file's: compare it before anything in the mapping is believed.
+  static SparseFile open(const std::string& path);
+
+  SparseFile(SparseFile&& other) noexcept;
+  SparseFile(const SparseFile&) = delete;
+  SparseFile& operator=(SparseFile&&) = delete;
+  SparseFile& operator=(const SparseFile&) = delete;
+  ~SparseFile();
+
+  const std::string& path() const { return path_; }
+  uint64_t length() const { return length_; }
+  const uint8_t* data() const { return data_; }
+
+  void write(uint64_t offset, std::span<const uint8_t> bytes) const;
+  void sync() const;
+  // Syncs the file and its directory; from here on it stays.
+  void commit_creation();
+
+  // First offset in [from, end) that is not in a hole, or end.
+  uint64_t next_data(uint64_t from, uint64_t end) const;
+  // First offset in [from, end) that is in a hole, or end.
+  uint64_t next_hole(uint64_t from, uint64_t end) const;
+
+ private:
+  SparseFile(std::string path, int fd, bool remove_on_close);
+  void map(uint64_t length);
+
+  std::string path_;
+  int fd_;
+  bool remove_on_close_;
+  uint64_t length_ = 0;
+  const uint8_t* data_ = nullptr;
+};
+
+}  // namespace stillpoint

@@ -1,0 +1,86 @@
+// A device's digest tree in a sparse file: header page, then the levels from the leaves up, 32 bytes a
+// digest, each level on a page boundary.
+//
+// State          header says        leaves and nodes        after a crash
+// ------------   ----------------   ---------------------   --------------------------------------------
+// at rest        generation G       G's                     G
+// applying       generation G       G's and overlay's mix   redo apply() with the sealed overlay: overlay's
+// header synced  overlay's          overlay's               overlay's; redo changes nothing
+//
+// Read through a shared mapping, written through pwrite (the kernel keeps the two coherent), so that a full
+// disk is ENOSPC from a call and not SIGBUS from a store. No heap per block.
+//
+// Locking: none; one owner per file. Any number of threads may read while nobody applies.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/digest.h"
+#include "core/id.h"
+#include "core/sparse_file.h"
+#include "core/tree_geometry.h"
+
+namespace stillpoint {
+
+class LeafOverlay;
+
+struct Generation {
+  Id point_id{};  // zeros: a tree of no point
+  Digest root{};
+
+  bool operator==(const Generation&) const = default;
+};
+
+class TreeFile {
+ public:
+  // An all-NULL tree of no point. EEXIST if the path exists; nothing stays behind on failure.
+  static std::unique_ptr<TreeFile> create(const std::string& path, const TreeGeometry& geometry);
+  // Checks magic, version, checksum, geometry and file size: `tree-damaged`, `bad-version`.
+  static std::unique_ptr<TreeFile> open(const std::string& path);
+  // Another size: leaves are kept where the block has the same length in both, nodes recomputed; of no point.
+  static std::unique_ptr<TreeFile> resize(const TreeFile& from, const std::string& path, uint64_t size_bytes);
+
+  const std::string& path() const { return file_.path(); }
+  const TreeGeometry& geometry() const { return geometry_; }
+  uint64_t block_count() const { return block_count_; }
+  const Generation& generation() const { return generation_; }
+  Digest top() const { return block_count_ == 0 ? Digest{} : level(height_)[0]; }
+
+  // All block_count() leaves, in the mapping.
+  const Digest* leaves() const { return level(0); }
+  // First block index >= from whose leaf is not NULL, or block_count(). Skips by nodes: O(height * 64) over a
+  // hole.
+  uint64_t next_non_null(uint64_t from) const;
+  // First block index >= from whose leaf is NULL, or block_count().
+  uint64_t next_null(uint64_t from) const;
+
+  // Recomputes every node from its children and compares with the nodes and the root. Costs what is not a
+  // hole.
+  bool verify() const;
+  // Root with the overlay's leaves put over this tree; changes nothing.
+  Digest root_with(const LeafOverlay& overlay) const;
+  // Leaves and changed nodes, sync, header with the overlay's generation, sync. The overlay must be sealed,
+  // and lead from this tree's generation (or already lead to it) to the root that it names; else nothing is
+  // written.
+  void apply(const LeafOverlay& overlay);
+
+ private:
+  class Updater;
+
+  TreeFile(SparseFile file, const TreeGeometry& geometry, const Generation& generation);
+
+  const Digest* level(unsigned level) const;
+  void write_header(const Generation& generation);
+  // Visits every level-1 node with a present leaf in the overlay; writes if `write`. Returns the new top.
+  Digest update(const LeafOverlay& overlay, bool write) const;
+
+  SparseFile file_;
+  TreeGeometry geometry_;
+  uint64_t block_count_;
+  unsigned height_;
+  Generation generation_;
+};
+
+}  // namespace stillpoint
