@@ -1,0 +1,145 @@
+/** A block device as the kernel's sysfs shows it: what it is part of, what it consists of, who is stacked on it, what was written. */
+import { readdir, readFile, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+
+export interface BlockNode {
+  /** `8:1` */
+  readonly number: string;
+  /** Kernel name: `sda1`, `dm-0`. */
+  readonly name: string;
+  /** Its directory under /sys. */
+  readonly directory: string;
+}
+
+export interface BlockFamily {
+  readonly self: BlockNode;
+  /** The whole disk, where self is a partition. */
+  readonly disk: BlockNode | null;
+  /** Where self is a whole disk. */
+  readonly partitions: readonly BlockNode[];
+}
+
+/** Trimmed content of a sysfs file; null if there is none (or it can't be read, as attributes of some drivers). */
+export async function readFact(...path: string[]): Promise<string | null> {
+  try {
+    const text = (await readFile(join(...path), 'utf8')).trim();
+    return text === '' ? null : text;
+  } catch {
+    return null;
+  }
+}
+
+export async function listDirectory(...path: string[]): Promise<string[]> {
+  try {
+    return await readdir(join(...path));
+  } catch {
+    return [];
+  }
+}
+
+async function node(directory: string): Promise<BlockNode | null> {
+  const number = await readFact(directory, 'dev');
+  return number === null ? null : { number, name: basename(directory), directory };
+}
+
+async function childPartitions(directory: string): Promise<BlockNode[]> {
+  const partitions: BlockNode[] = [];
+  for (const name of await listDirectory(directory)) {
+    const child = join(directory, name);
+    if ((await readFact(child, 'partition')) === null) continue;
+    const found = await node(child);
+    if (found !== null) partitions.push(found);
+  }
+  return partitions;
+}
+
+/** Null where sysfs does not know the device. */
+export async function readBlockFamily(number: string): Promise<BlockFamily | null> {
+  let directory: string;
+  try {
+    directory = await realpath(`/sys/dev/block/${number}`);
+  } catch {
+    return null;
+  }
+  const self = await node(directory);
+  if (self === null) return null;
+  if ((await readFact(directory, 'partition')) !== null) {
+    return { self, disk: await node(dirname(directory)), partitions: [] };
+  }
+  return { self, disk: null, partitions: await childPartitions(directory) };
+}
+
+/** What stands on a device: device-mapper (with its mapping's name), md, bcache. */
+export async function readHolders(device: BlockNode): Promise<string[]> {
+  const names = await listDirectory(device.directory, 'holders');
+  return Promise.all(
+    names.map(async (name) => {
+      const mapping = await readFact('/sys/class/block', name, 'dm', 'name');
+      return mapping === null ? name : `${name} (${mapping})`;
+    }),
+  );
+}
+
+/** Only ever growing, while the device is attached. */
+export interface WriteCounters {
+  readonly writes: number;
+  readonly writtenSectors: number;
+  readonly discards: number;
+  readonly discardedSectors: number;
+}
+
+async function readCounters(device: BlockNode): Promise<WriteCounters | null> {
+  const stat = (await readFact(device.directory, 'stat'))?.split(/\s+/).map(Number);
+  if (stat === undefined || stat.length < 7) return null;
+  return {
+    writes: stat[4] ?? 0,
+    writtenSectors: stat[6] ?? 0,
+    discards: stat[11] ?? 0,
+    discardedSectors: stat[13] ?? 0,
+  };
+}
+
+const sectorsOf = (counters: WriteCounters): number => counters.writtenSectors + counters.discardedSectors;
+
+/**
+ * A sample of the write counters that a device's content depends on. A partition also changes when somebody writes through the
+ * whole disk: such writes are the disk's sectors less those of all its partitions. The counters can't be read at one moment,
+ * so that the difference is bounded from both sides: the disk's are read before and after the partitions'.
+ */
+export interface WriteSample {
+  readonly own: WriteCounters;
+  readonly throughDiskMin: number;
+  readonly throughDiskMax: number;
+}
+
+/** Null where the kernel keeps no counters for the device (`queue/iostats` is 0). */
+export async function sampleWrites(family: BlockFamily): Promise<WriteSample | null> {
+  const queueOwner = family.disk ?? family.self;
+  if ((await readFact(queueOwner.directory, 'queue', 'iostats')) === '0') return null;
+  const own = await readCounters(family.self);
+  if (own === null) return null;
+  if (family.disk === null) return { own, throughDiskMin: 0, throughDiskMax: 0 };
+  const before = await readCounters(family.disk);
+  let throughPartitions = 0;
+  for (const partition of await childPartitions(family.disk.directory)) {
+    const counters = await readCounters(partition);
+    if (counters !== null) throughPartitions += sectorsOf(counters);
+  }
+  const after = await readCounters(family.disk);
+  if (before === null || after === null) return null;
+  return {
+    own,
+    throughDiskMin: sectorsOf(before) - throughPartitions,
+    throughDiskMax: sectorsOf(after) - throughPartitions,
+  };
+}
+
+/** True if the device was certainly written to between two samples. */
+export function wroteBetween(before: WriteSample, after: WriteSample): boolean {
+  return (
+    after.own.writes !== before.own.writes ||
+    sectorsOf(after.own) !== sectorsOf(before.own) ||
+    after.own.discards !== before.own.discards ||
+    after.throughDiskMin > before.throughDiskMax
+  );
+}

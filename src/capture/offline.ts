@@ -1,0 +1,139 @@
+/**
+ * The provider `offline`: the static view is the device itself, because nobody writes to it while it is read. That is checked,
+ * not believed:
+ *
+ * |              | before                                        | while                | after                                 |
+ * |--------------|-----------------------------------------------|----------------------|---------------------------------------|
+ * | block device | no mount, swap, holder, writer; dirty pages   | opened exclusively   | flushed, write counters as before     |
+ * |              | flushed; write counters noted                 | (or mounted read-only) |                                     |
+ * | image        | no writer, no writable loop device on it      |                      | same inode, size, mtime, ctime; still |
+ * |              |                                               |                      | no writer                             |
+ *
+ * A write between the checks moves the counters or the times: the session then gives no point.
+ */
+import type { BigIntStats, Stats } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { StillpointError } from '../domain/errors.js';
+import type { ConsistencyKind } from '../domain/point.js';
+import { type Device, native } from '../native/index.js';
+import { readBlockFamily, sampleWrites, type WriteSample, wroteBetween } from './block-sysfs.js';
+import { deviceError, onDevice } from './device-error.js';
+import { readDeviceIdentity } from './device-identity.js';
+import { type DeviceUse, deviceNumber, findUses, isOpenForWriting } from './in-use.js';
+import type { HoldOptions, Snapshot, SnapshotProvider } from './ports.js';
+
+/** Kernel time stamps move in ticks: a file changed within the last one could change again without a trace. */
+const TIMESTAMP_TICK_MS = 20;
+
+export const offlineProvider: SnapshotProvider = {
+  name: 'offline',
+  hold: async (path, options) => {
+    const status = await onDevice(path, () => stat(path));
+    if (status.isBlockDevice()) return holdWith(path, options, blockDeviceWatch);
+    if (status.isFile()) return holdWith(path, options, imageWatch);
+    throw notADevice(path, status);
+  },
+};
+
+export function notADevice(path: string, status: Stats): StillpointError {
+  const what = status.isDirectory() ? 'a directory' : 'neither a block device nor a regular file';
+  return new StillpointError('device-not-found', {
+    thing: path,
+    reason: `it is ${what}`,
+    remedy: 'Name a block device (such as /dev/sdb1) or an image file.',
+  });
+}
+
+/** Notes the state of the device. The function that it returns says later what has changed, or null. */
+type Watch = (path: string, device: Device) => Promise<() => Promise<string | null>>;
+
+async function holdWith(path: string, options: HoldOptions, watch: Watch): Promise<Snapshot> {
+  const uses = await onDevice(path, () => findUses(path));
+  const writer = uses.find((use) => use.writable);
+  if (writer !== undefined && !options.fuzzy) throw inUse(path, writer);
+  // A read-only mount holds the device exclusively itself; then the counters alone are the check.
+  const exclusive = !uses.some((use) => use.exclusive);
+  const device = await onDevice(path, () => native.openDevice(path, { exclusive }));
+  try {
+    const changedSince = await watch(path, device);
+    const identity = await readDeviceIdentity(path, device.logicalSectorSize);
+    const kind: ConsistencyKind = writer === undefined ? 'idle' : 'fuzzy';
+    return {
+      device,
+      identity,
+      instant: new Date(),
+      kind,
+      warnings: writer === undefined ? [] : [`${path} was in use: ${writer.how}; the point is fuzzy`],
+      conclude: async () => {
+        const change = await changedSince();
+        if (change === null) return { kind, warnings: [] };
+        if (!options.fuzzy) throw changed(path, change);
+        return { kind: 'fuzzy', warnings: [`${path} ${change}; the point is fuzzy`] };
+      },
+      release: () => device.close(),
+    };
+  } catch (error) {
+    await device.close();
+    throw deviceError(path, error);
+  }
+}
+
+const blockDeviceWatch: Watch = async (path, device) => {
+  // Dirty pages of earlier writers reach the device now, not in the middle of the read.
+  await device.flush();
+  const number = deviceNumber((await stat(path, { bigint: true })).rdev);
+  const before = await sampleOf(number);
+  if (before === null) {
+    throw new StillpointError('device-io', {
+      thing: path,
+      reason: 'the kernel counts no writes to it, so that nobody could tell whether it was written to',
+      remedy: 'Switch the counters on: echo 1 > /sys/block/NAME/queue/iostats',
+    });
+  }
+  return async () => {
+    await device.flush();
+    const after = await sampleOf(number);
+    if (after === null) return 'lost its write counters while it was read';
+    return wroteBetween(before, after) ? 'was written to while it was read' : null;
+  };
+};
+
+async function sampleOf(number: string): Promise<WriteSample | null> {
+  const family = await readBlockFamily(number);
+  return family === null ? null : sampleWrites(family);
+}
+
+const imageWatch: Watch = async (path) => {
+  const ageMs = Date.now() - Number((await stat(path, { bigint: true })).ctimeMs);
+  if (ageMs < TIMESTAMP_TICK_MS) await sleep(TIMESTAMP_TICK_MS);
+  const before = await stat(path, { bigint: true });
+  return async () => {
+    const after = await stat(path, { bigint: true });
+    if (after.ino !== before.ino || after.dev !== before.dev) return 'was replaced while it was read';
+    if (!sameTimes(before, after)) return 'was written to while it was read';
+    return isOpenForWriting(path) ? 'was opened for writing while it was read' : null;
+  };
+};
+
+function sameTimes(before: BigIntStats, after: BigIntStats): boolean {
+  return before.size === after.size && before.mtimeNs === after.mtimeNs && before.ctimeNs === after.ctimeNs;
+}
+
+function inUse(path: string, use: DeviceUse): StillpointError {
+  return new StillpointError('device-in-use', {
+    thing: path,
+    reason: `it is ${use.how}, and could change while it is read`,
+    remedy: use.remedy,
+    permanent: false,
+  });
+}
+
+function changed(path: string, change: string): StillpointError {
+  return new StillpointError('device-changed', {
+    thing: path,
+    reason: `it ${change}; there is no single instant that could become a point`,
+    remedy: 'Stop what writes to it and back it up again.',
+    permanent: false,
+  });
+}
