@@ -39,3 +39,11 @@ export const BATCH_WINDOW = 4;
 export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
 
 export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
+/** Sessions that one agent may have open at once, one per device. */
+export const SESSIONS_PER_AGENT_MAX = 64;
+/** Warnings that a commit may carry, and characters of one. */
+export const WARNINGS_MAX = 1000;
+export const WARNING_CHARS_MAX = 2000;
+/** Request bodies that may wait for their share of memory, over all agents. */
+export const RECEIVER_WAITING_MAX = 1024;
+export const RECEIVER_CONNECTIONS_MAX = 512;

@@ -1,0 +1,108 @@
+/**
+ * The file form of what both sides keep to know each other: identity, invites, enrolled agents, enrolments.
+ * JSON `{"format", "version", "checksum", "content"}`; the checksum is SHA-256 over `format/version/` and the content's JSON
+ * text. Written whole: temporary file, fsync, rename, fsync of the directory; readable by its owner only.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { StillpointError } from '../domain/errors.js';
+
+export interface CredentialFormat<T> {
+  readonly format: string;
+  readonly version: number;
+  readonly schema: z.ZodType<T>;
+}
+
+const CREDENTIAL_BYTES_MAX = 256 * 1024;
+
+const envelope = z.strictObject({
+  format: z.string(),
+  version: z.int(),
+  checksum: z.string(),
+  content: z.string(),
+});
+
+function checksum(format: string, version: number, content: string): string {
+  return createHash('sha256').update(`${format}/${version}/`).update(content).digest('hex');
+}
+
+export async function writeCredential<T>(path: string, format: CredentialFormat<T>, value: T): Promise<void> {
+  const content = JSON.stringify(value);
+  const text = JSON.stringify({
+    format: format.format,
+    version: format.version,
+    checksum: checksum(format.format, format.version, content),
+    content,
+  });
+  const temporary = join(dirname(path), `.${randomBytes(8).toString('hex')}.tmp`);
+  try {
+    const file = await open(temporary, 'wx', 0o600);
+    try {
+      await file.writeFile(`${text}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** Null if there is no such file. @throws StillpointError `config` if it is damaged or of another version */
+export async function readCredential<T>(path: string, format: CredentialFormat<T>): Promise<T | null> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+  const damaged = (reason: string) =>
+    new StillpointError('config', {
+      thing: path,
+      reason,
+      remedy: 'Restore the file from a copy, or remove it and set up anew.',
+    });
+  if (text.length > CREDENTIAL_BYTES_MAX) throw damaged('it is too large for what it should be');
+  const outer = envelope.safeParse(parseJson(text));
+  if (!outer.success || outer.data.format !== format.format) throw damaged(`it is no ${format.format}`);
+  if (outer.data.version !== format.version) {
+    throw damaged(`it has version ${outer.data.version}, and this program knows ${format.version}`);
+  }
+  if (outer.data.checksum !== checksum(format.format, format.version, outer.data.content)) {
+    throw damaged('its checksum is wrong');
+  }
+  const inner = format.schema.safeParse(parseJson(outer.data.content));
+  if (!inner.success) throw damaged(`its content is no ${format.format}`);
+  return inner.data;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** Makes the directory and its missing parents durably. */
+export async function makeDirectory(path: string): Promise<void> {
+  const last = resolve(path);
+  const first = await mkdir(last, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let made = last; made.length >= first.length; made = dirname(made)) await syncDirectory(dirname(made));
+}
+
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * Reading a request's body into one buffer: the length is known and admitted before the first byte is taken, and a body that
+ * stalls, drags or breaks off ends in an error instead of in held memory.
+ */
+import type { IncomingMessage } from 'node:http';
+import { StillpointError } from '../domain/errors.js';
+import type { ByteBudget } from './byte-budget.js';
+
+export interface BodyTimeouts {
+  /** For a share of the memory that all bodies have together. */
+  readonly admissionMs: number;
+  /** Between two pieces of a body. */
+  readonly idleMs: number;
+  /** For the whole body. */
+  readonly totalMs: number;
+}
+
+export const BODY_TIMEOUTS: BodyTimeouts = { admissionMs: 30_000, idleMs: 30_000, totalMs: 600_000 };
+
+/** Reads the body, hands it to `use`, and counts it against the budget until `use` has ended. */
+export async function withBody<T>(
+  request: IncomingMessage,
+  options: {
+    readonly owner: string;
+    readonly bytesMax: number;
+    readonly budget: ByteBudget;
+    readonly timeouts: BodyTimeouts;
+  },
+  use: (body: Buffer) => Promise<T>,
+): Promise<T> {
+  const length = bodyLength(request, options.bytesMax);
+  const release = await options.budget.acquire(options.owner, length, options.timeouts.admissionMs);
+  try {
+    return await use(await readBody(request, length, options.timeouts));
+  } finally {
+    release();
+  }
+}
+
+/** @throws StillpointError `bad-message` without a length, `too-large` */
+function bodyLength(request: IncomingMessage, bytesMax: number): number {
+  const text = request.headers['content-length'];
+  if (text === undefined) {
+    throw new StillpointError('bad-message', {
+      thing: 'request body',
+      reason: 'its length is not announced (content-length)',
+    });
+  }
+  const length = Number(text);
+  if (!(length <= bytesMax)) {
+    throw new StillpointError('too-large', {
+      thing: 'request body',
+      reason: `it has ${text.slice(0, 20)} bytes, and ${bytesMax} is the limit`,
+      remedy: 'Send smaller messages.',
+    });
+  }
+  return length;
+}
+
+function readBody(request: IncomingMessage, length: number, timeouts: BodyTimeouts): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const body = Buffer.allocUnsafeSlow(length);
+    let filled = 0;
+    const idle = setTimeout(() => fail(slow(filled, length)), timeouts.idleMs);
+    const total = setTimeout(() => fail(slow(filled, length)), timeouts.totalMs);
+    const onData = (chunk: Buffer) => {
+      filled += chunk.copy(body, filled);
+      idle.refresh();
+    };
+    const onEnd = () => (filled === length ? settle(() => resolve(body)) : fail(brokenOff(filled, length)));
+    const onClose = () => fail(brokenOff(filled, length));
+    const settle = (outcome: () => void) => {
+      clearTimeout(idle);
+      clearTimeout(total);
+      request.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
+      // Later errors of the connection concern nobody any more, but must not go unheard.
+      request.on('error', () => undefined);
+      outcome();
+    };
+    const fail = (error: StillpointError) => settle(() => reject(error));
+    request.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
+    if (request.destroyed) onClose();
+  });
+}
+
+function slow(filled: number, length: number): StillpointError {
+  return new StillpointError('timeout', {
+    thing: 'request body',
+    reason: `only ${filled} of its ${length} bytes came in time`,
+    remedy: 'The message is sent again.',
+    permanent: false,
+  });
+}
+
+function brokenOff(filled: number, length: number): StillpointError {
+  return new StillpointError('connection-lost', {
+    thing: 'request body',
+    reason: `it broke off after ${filled} of ${length} bytes`,
+    permanent: false,
+  });
+}
