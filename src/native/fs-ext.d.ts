@@ -1,0 +1,4 @@
+/** The part of fs-ext that is used: advisory locks that die with their process. */
+declare module 'fs-ext' {
+  export function flockSync(fileDescriptor: number, flags: 'ex' | 'exnb' | 'sh' | 'shnb' | 'un'): void;
+}
