@@ -35,6 +35,17 @@ class LeafOverlay {
     std::array<Digest, kTreeFanout> digests;
   };
 
+  // node() for ascending nodes, which does not touch holes.
+  class NodeReader {
+   public:
+    explicit NodeReader(const LeafOverlay& overlay);
+    Node read(uint64_t node_index);
+
+   private:
+    const LeafOverlay& overlay_;
+    HoleCursor cursor_;
+  };
+
   static std::unique_ptr<LeafOverlay> create(const std::string& path, const TreeGeometry& geometry,
                                              const Digest& base_root);
   // `tree-damaged`, `bad-version`. Of a sealed overlay the contents are checked too.
@@ -64,18 +75,24 @@ class LeafOverlay {
  private:
   LeafOverlay(SparseFile file, const TreeGeometry& geometry, const Digest& base_root);
 
+  // One word for each level-1 node.
   const uint64_t* presence() const;
   const Digest* digests() const;
-  void check_range(uint64_t first_index, uint64_t count) const;
+  uint64_t digest_offset(uint64_t block_index) const;
+  void check_put(uint64_t first_index, uint64_t count) const;
   void mark_present(uint64_t first_index, uint64_t count);
   uint64_t count_present() const;
   Digest content_digest() const;
+  void write_header(const std::optional<Generation>& sealed) const;
 
   SparseFile file_;
   TreeGeometry geometry_;
   uint64_t block_count_;
+  uint64_t node_count_;  // level-1 nodes
+  uint64_t digests_begin_;
   Digest base_root_;
   std::optional<Generation> generation_;
+  bool seal_failed_ = false;
   mutable std::mutex presence_mutex_;
   uint64_t present_count_ = 0;
 };

@@ -51,4 +51,17 @@ class SparseFile {
   const uint8_t* data_ = nullptr;
 };
 
+// Answers for ascending ranges whether they lie in a hole, with two system calls an extent. Reading a hole
+// through the mapping would give the same zeros, but at the price of a page of cache for each 4 KiB.
+class HoleCursor {
+ public:
+  explicit HoleCursor(const SparseFile& file) : file_(file) {}
+  bool in_hole(uint64_t from, uint64_t to);
+
+ private:
+  const SparseFile& file_;
+  uint64_t data_begin_ = 0;
+  uint64_t data_end_ = 0;
+};
+
 }  // namespace stillpoint

@@ -42,11 +42,13 @@ class TreeFile {
   // Another size: leaves are kept where the block has the same length in both, nodes recomputed; of no point.
   static std::unique_ptr<TreeFile> resize(const TreeFile& from, const std::string& path, uint64_t size_bytes);
 
+  ~TreeFile();
+
   const std::string& path() const { return file_.path(); }
   const TreeGeometry& geometry() const { return geometry_; }
   uint64_t block_count() const { return block_count_; }
   const Generation& generation() const { return generation_; }
-  Digest top() const { return block_count_ == 0 ? Digest{} : level(height_)[0]; }
+  Digest top() const;
 
   // All block_count() leaves, in the mapping.
   const Digest* leaves() const { return level(0); }
@@ -67,8 +69,10 @@ class TreeFile {
   void apply(const LeafOverlay& overlay);
 
  private:
-  class Updater;
+  struct Layout;
+  class RunWriter;
 
+  static std::unique_ptr<TreeFile> create_empty(const std::string& path, const TreeGeometry& geometry);
   TreeFile(SparseFile file, const TreeGeometry& geometry, const Generation& generation);
 
   const Digest* level(unsigned level) const;
@@ -79,7 +83,7 @@ class TreeFile {
   SparseFile file_;
   TreeGeometry geometry_;
   uint64_t block_count_;
-  unsigned height_;
+  std::unique_ptr<const Layout> layout_;
   Generation generation_;
 };
 

@@ -4,9 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/digest.h"
+
 namespace stillpoint {
 
-inline constexpr uint64_t kTreeFanout = 64;
 inline constexpr uint32_t kBlockSizeMin = 4096;
 inline constexpr uint32_t kBlockSizeMax = 4u << 20;
 inline constexpr uint64_t kDeviceSizeMax = uint64_t{8192} << 40;
