@@ -1,0 +1,21 @@
+// Loads everything into one environment. Order of destruction: cleanup hook (waits for work in flight), then
+// the wraps' finalizers, then the instance data.
+#include "binding/module.h"
+
+namespace {
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  using namespace stillpoint::binding;
+  init_environment(env);
+  init_digest(env, exports);
+  init_device(env, exports);
+  init_scan(env, exports);
+  init_tree(env, exports);
+  init_codec(env, exports);
+  init_restore(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(stillpoint, init)

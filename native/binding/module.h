@@ -1,0 +1,37 @@
+// Every binding file adds its functions to the exports. Names and shapes: src/native/index.ts.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+namespace stillpoint {
+class BlockSource;
+class TreeFile;
+class LeafOverlay;
+}  // namespace stillpoint
+
+namespace stillpoint::binding {
+
+class Gate;
+
+void init_environment(Napi::Env env);                    // A, util.cc
+void init_digest(Napi::Env env, Napi::Object exports);   // A
+void init_device(Napi::Env env, Napi::Object exports);   // A
+void init_scan(Napi::Env env, Napi::Object exports);     // A
+void init_tree(Napi::Env env, Napi::Object exports);     // B
+void init_codec(Napi::Env env, Napi::Object exports);    // B
+void init_restore(Napi::Env env, Napi::Object exports);  // B
+
+// Handles as arguments of other rooms' functions: the core object and the gate that counts its users. Throw
+// `argument` for anything else, and `closed`.
+template <class Core>
+struct Handle {
+  std::shared_ptr<Core> core;
+  std::shared_ptr<Gate> gate;
+};
+Handle<BlockSource> arg_device(const Napi::Value& value, const char* name);   // A, device.cc
+Handle<TreeFile> arg_tree(const Napi::Value& value, const char* name);        // B, tree.cc
+Handle<LeafOverlay> arg_overlay(const Napi::Value& value, const char* name);  // B, tree.cc
+
+}  // namespace stillpoint::binding

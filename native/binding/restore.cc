@@ -1,0 +1,6 @@
+// Placeholder; owner: B.
+#include "binding/module.h"
+
+namespace stillpoint::binding {
+void init_restore(Napi::Env, Napi::Object) {}
+}  // namespace stillpoint::binding

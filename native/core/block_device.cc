@@ -1,0 +1,1 @@
+#include "core/block_device.h"
