@@ -1,0 +1,136 @@
+/** The command line: global options, signals, exit codes. What each command does is in commands/. */
+import { Command, CommanderError, Option } from 'commander';
+import { stateDirectory } from '../config/state-directory.js';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
+import { addBackup } from './commands/backup.js';
+import { addEnroll } from './commands/enroll.js';
+import { addPoints } from './commands/points.js';
+import { addReceiver } from './commands/receiver.js';
+import { addRestore } from './commands/restore.js';
+import { addVerify } from './commands/verify.js';
+import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './context.js';
+import { EXIT_CODE_HELP, EXIT_OK, EXIT_SIGNAL, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
+import { Output, type TextSink } from './output.js';
+
+/** The process's surroundings, so that tests can run commands inside their own process. */
+export interface Surroundings {
+  readonly stdout: TextSink;
+  readonly stderr: TextSink;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly userId: number;
+}
+
+interface GlobalOptions {
+  readonly state?: string;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly logLevel: LogLevel;
+}
+
+const OWN_PROCESS: Surroundings = {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  environment: process.env,
+  userId: process.getuid?.() ?? 0,
+};
+
+/** @param argv without node and script. @returns the exit code; never rejects. */
+export async function main(
+  argv: readonly string[],
+  surroundings: Surroundings = OWN_PROCESS,
+): Promise<number> {
+  const { stdout, stderr } = surroundings;
+  let exitCode: number = EXIT_OK;
+  let output = new Output({ json: argv.includes('--json'), quiet: false, stdout, stderr });
+
+  const run: Run = async (work) => {
+    const options = program.opts<GlobalOptions>();
+    output = new Output({ json: options.json, quiet: options.quiet, stdout, stderr });
+    exitCode = await untilSignal(async (signal) => {
+      const context: CommandContext = {
+        stateDirectory: stateDirectory(options.state, surroundings.environment, surroundings.userId),
+        output,
+        logLevel: options.logLevel,
+        signal,
+      };
+      return work(context);
+    }, output);
+  };
+
+  const program = buildProgram(run, surroundings);
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return EXIT_OK;
+      if (error.code === 'commander.help') return EXIT_USAGE;
+      output.error(usageError(error));
+      return EXIT_USAGE;
+    }
+    output.error(error);
+    return exitCodeOf(error);
+  }
+}
+
+function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
+  const program = new Command('stillpoint')
+    .description(
+      'Backs up block devices and disk images to a receiver: changed blocks only, one instant, bit for bit.',
+    )
+    .version('0.1.0')
+    .option('--state <dir>', 'where this machine keeps enrolments and digest trees (also: STILLPOINT_STATE)')
+    .option('--json', 'one JSON object a line, for programs; the result is the last one', false)
+    .option('--quiet', 'no progress, only what was asked for, warnings and errors', false)
+    .addOption(new Option('--log-level <level>', "of a receiver's log").choices(LOG_LEVELS).default('info'))
+    .addHelpText('after', EXIT_CODE_HELP);
+  for (const add of [addBackup, addPoints, addRestore, addVerify, addEnroll, addReceiver]) add(program, run);
+  const quietly = (command: Command): void => {
+    // Errors are told by Output, in the one form that all errors have.
+    command.exitOverride().configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: (text) => stderr.write(text),
+      outputError: () => undefined,
+    });
+    command.configureHelp({ showGlobalOptions: true });
+    command.commands.forEach(quietly);
+  };
+  quietly(program);
+  return program;
+}
+
+function usageError(error: CommanderError): StillpointError {
+  const [reason = '', hint] = error.message.replace(/^error: /, '').split('\n');
+  return new StillpointError('usage', {
+    thing: 'command line',
+    reason: reason.replace(/\.$/, ''),
+    remedy: hint === undefined || hint === '' ? 'See --help.' : hint.replace(/^\((.*)\)$/, '$1'),
+  });
+}
+
+/**
+ * The first SIGINT or SIGTERM aborts the signal, so that the work can clean up; the second ends the process on the spot, which
+ * every durable step of the system stands.
+ */
+async function untilSignal(work: (signal: AbortSignal) => Promise<number>, output: Output): Promise<number> {
+  const controller = new AbortController();
+  let received: keyof typeof EXIT_SIGNAL | null = null;
+  const onSignal = (name: NodeJS.Signals): void => {
+    const known = name as keyof typeof EXIT_SIGNAL;
+    if (received !== null) process.exit(EXIT_SIGNAL[known]);
+    received = known;
+    controller.abort();
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  try {
+    const exitCode = await work(controller.signal);
+    return exitCode;
+  } catch (error) {
+    if (received === null) throw error;
+    if (!isStillpointError(error, 'cancelled')) output.error(error);
+    else output.warn('stopped on request');
+    return EXIT_SIGNAL[received];
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * Everything that a command says, in one of two languages:
+ *
+ * |          | people                                               | programs (--json)                      |
+ * |----------|------------------------------------------------------|----------------------------------------|
+ * | result   | lines on stdout                                      | {"event":"result", ...}, the last line |
+ * | progress | stderr: a bar that is redrawn, or lines in a log     | {"event":"progress", ...}              |
+ * | note     | a line on stderr                                     | {"event":"note", ...}                  |
+ * | warning  | a line on stderr                                     | {"event":"warning", ...}               |
+ * | error    | `error: thing: reason. remedy.` on stderr            | {"event":"error", ...}                 |
+ *
+ * Programs get one JSON object a line on stdout; where stdout carries data (`restore POINT -`), all of it goes to stderr.
+ * --quiet drops progress, notes, and people's results where the exit code says it all.
+ */
+import { isStillpointError } from '../domain/errors.js';
+import { exitCodeOf } from './exit-codes.js';
+import { printable } from './format.js';
+import { ProgressMeter, type ProgressSample } from './progress.js';
+
+export interface TextSink {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+}
+
+export interface OutputOptions {
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly stdout: TextSink;
+  readonly stderr: TextSink;
+  readonly now?: () => number;
+}
+
+export interface Progress {
+  update(sample: ProgressSample, figures?: Readonly<Record<string, unknown>>): void;
+  /** Takes the bar away. */
+  end(): void;
+}
+
+/** How often progress is told, in ms: a bar on a terminal, lines in a log, events for programs. */
+const REDRAW_MS = 100;
+const LINE_MS = 5_000;
+const EVENT_MS = 1_000;
+const CLEAR_LINE = '\r\u001b[K';
+
+export class Output {
+  readonly #options: OutputOptions;
+  readonly #now: () => number;
+  #stdoutIsData = false;
+  #barShown = false;
+
+  constructor(options: OutputOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+  }
+
+  get json(): boolean {
+    return this.#options.json;
+  }
+
+  /** From here on nothing but the command's data goes to stdout. */
+  reserveStdout(): void {
+    this.#stdoutIsData = true;
+  }
+
+  /** @param lines nothing to show for people: an empty array. @param essential shown to people even with --quiet. */
+  result(value: object, lines: readonly string[], essential = false): void {
+    this.#clearBar();
+    if (this.json) this.#event('result', value);
+    if (this.json || (this.#options.quiet && !essential)) return;
+    const sink = this.#stdoutIsData ? this.#options.stderr : this.#options.stdout;
+    for (const line of lines) sink.write(`${printable(line)}\n`);
+  }
+
+  note(text: string): void {
+    if (this.#options.quiet) return;
+    if (this.json) this.#event('note', { text });
+    else this.#line(text);
+  }
+
+  warn(text: string): void {
+    if (this.json) this.#event('warning', { text });
+    else this.#line(`warning: ${text}`);
+  }
+
+  error(error: unknown): void {
+    const known = isStillpointError(error);
+    if (this.json) {
+      this.#event('error', {
+        code: known ? error.code : 'internal',
+        exitCode: exitCodeOf(error),
+        ...(known
+          ? { thing: error.thing, reason: error.reason, remedy: error.remedy ?? null }
+          : { thing: 'stillpoint', reason: describeUnknown(error), remedy: null }),
+      });
+      return;
+    }
+    this.#line(
+      `error: ${known ? error.message : `stillpoint: ${describeUnknown(error)}. This is a defect; please report it.`}`,
+    );
+  }
+
+  /** @param stage a stable word for programs. @param label for people. */
+  progress(stage: string, label: string): Progress {
+    if (this.#options.quiet) return { update: () => undefined, end: () => undefined };
+    const started = this.#now();
+    const meter = new ProgressMeter(label, started);
+    const bar = !this.json && this.#options.stderr.isTTY === true;
+    const everyMs = this.json ? EVENT_MS : bar ? REDRAW_MS : LINE_MS;
+    let toldMs = bar ? Number.NEGATIVE_INFINITY : started;
+    return {
+      update: (sample, figures = {}) => {
+        const now = this.#now();
+        if (now - toldMs < everyMs) return;
+        toldMs = now;
+        meter.update(sample, now);
+        if (this.json) {
+          const { doneBytes, totalBytes } = sample;
+          const rates = {
+            bytesPerSecond: Math.round(meter.rate),
+            leftMs: meter.leftMs === null ? null : Math.round(meter.leftMs),
+          };
+          this.#event('progress', { stage, doneBytes, totalBytes, ...rates, ...figures });
+        } else if (bar) {
+          this.#options.stderr.write(
+            `${CLEAR_LINE}${printable(meter.bar(this.#options.stderr.columns ?? 80))}`,
+          );
+          this.#barShown = true;
+        } else {
+          this.#line(meter.line());
+        }
+      },
+      end: () => this.#clearBar(),
+    };
+  }
+
+  #line(text: string): void {
+    this.#clearBar();
+    this.#options.stderr.write(`${printable(text)}\n`);
+  }
+
+  #clearBar(): void {
+    if (!this.#barShown) return;
+    this.#barShown = false;
+    this.#options.stderr.write(CLEAR_LINE);
+  }
+
+  #event(event: string, value: object): void {
+    const sink = this.#stdoutIsData ? this.#options.stderr : this.#options.stdout;
+    sink.write(`${JSON.stringify({ event, ...value })}\n`);
+  }
+}
+
+function describeUnknown(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { code } = error as NodeJS.ErrnoException;
+  return code === undefined || error.message.includes(code) ? error.message : `${error.message} (${code})`;
+}

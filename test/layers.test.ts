@@ -1,0 +1,93 @@
+/** Holds the layers of docs/architecture.md: imports run downwards only, and each foreign power has one room. */
+import { readFileSync } from 'node:fs';
+import test from 'ava';
+import { importsOf, projectFiles, resolveImport } from './helpers/source-files.js';
+
+/** What each room may import of ours, besides itself. */
+const BELOW: Readonly<Record<string, readonly string[]>> = {
+  domain: [],
+  native: [],
+  config: ['domain'],
+  capture: ['native', 'domain'],
+  protocol: ['native', 'domain'],
+  store: ['native', 'domain'],
+  agent: ['capture', 'protocol', 'store', 'config', 'native', 'domain'],
+  receiver: ['capture', 'protocol', 'store', 'config', 'native', 'domain'],
+  cli: ['agent', 'receiver', 'capture', 'protocol', 'store', 'config', 'native', 'domain'],
+};
+
+/** Modules that speak to the network. */
+const NETWORK = /^(fastify|undici|node:(http|https|http2|net|tls|dgram))(\/|$)/;
+
+const sources = projectFiles().filter((file) => file.startsWith('src/') && file.endsWith('.ts'));
+const roomOf = (file: string): string => file.split('/')[1] ?? '';
+
+/** Who imports a module that matches, outside of the rooms that may. */
+function importers(modules: RegExp, rooms: readonly string[]): string[] {
+  return sources
+    .filter((file) => !rooms.includes(roomOf(file)))
+    .flatMap((file) =>
+      importsOf(file)
+        .filter((name) => modules.test(name))
+        .map((name) => `${file} imports ${name}`),
+    );
+}
+
+test('every source file is in a room that has a rule', (t) => {
+  t.true(sources.length > 20);
+  t.deepEqual(
+    sources.filter((file) => !(roomOf(file) in BELOW)),
+    [],
+  );
+});
+
+test('imports run downwards only', (t) => {
+  const upwards = sources.flatMap((file) =>
+    importsOf(file)
+      .filter((name) => name.startsWith('.'))
+      .map((name) => resolveImport(file, name))
+      .filter((target) => roomOf(target) !== roomOf(file) && !BELOW[roomOf(file)]?.includes(roomOf(target)))
+      .map((target) => `${file} imports ${target}`),
+  );
+  t.deepEqual(upwards, []);
+});
+
+test('own files are imported by relative paths with their suffix, and exist', (t) => {
+  const known = new Set(sources);
+  const wrong = sources.flatMap((file) =>
+    importsOf(file)
+      .filter(
+        (name) => name.startsWith('.') && !(name.endsWith('.js') && known.has(resolveImport(file, name))),
+      )
+      .map((name) => `${file} imports ${name}`),
+  );
+  t.deepEqual(wrong, []);
+});
+
+test('the domain is pure: it imports nothing but itself', (t) => {
+  const impure = sources
+    .filter((file) => roomOf(file) === 'domain')
+    .flatMap((file) =>
+      importsOf(file)
+        .filter((name) => !name.startsWith('./'))
+        .map((name) => `${file} imports ${name}`),
+    );
+  t.deepEqual(impure, []);
+});
+
+test('only the protocol and the receiver know HTTP and TLS', (t) => {
+  t.deepEqual(importers(NETWORK, ['protocol', 'receiver']), []);
+});
+
+test('only src/native loads the addon', (t) => {
+  const loaders = sources.filter((file) => /createRequire|\.node['"]/.test(readFileSync(file, 'utf8')));
+  t.deepEqual(loaders, ['src/native/index.ts']);
+});
+
+test('only the border and the store know flock and LMDB', (t) => {
+  t.deepEqual(importers(/^(lmdb|fs-ext)$/, ['native', 'store']), []);
+});
+
+test('only the command line knows commander', (t) => {
+  t.deepEqual(importers(/^commander$/, ['cli']), []);
+});
