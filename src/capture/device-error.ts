@@ -1,13 +1,17 @@
 /** Native and system errors about a device, in the words of the user. */
 import { StillpointError } from '../domain/errors.js';
 
-type SystemError = Error & { readonly code?: string; readonly byteOffset?: number };
+type SystemError = Error & { readonly code?: string; readonly path?: string; readonly byteOffset?: number };
 
-/** @param path the device or image that the failed call was about. */
-export function deviceError(path: string, error: unknown): StillpointError {
-  if (error instanceof StillpointError) return error;
-  const { code, message, byteOffset } = error as SystemError;
-  const about = { thing: path, cause: error };
+/**
+ * @param path the device or image that the call was about, where the error does not name another file.
+ * @returns the error itself if it is one of ours already, or no system error at all (a defect).
+ */
+export function deviceError(path: string, error: unknown): unknown {
+  if (error instanceof StillpointError || !(error instanceof Error)) return error;
+  const { code, message, byteOffset, path: named = path } = error as SystemError;
+  if (typeof code !== 'string') return error;
+  const about = { thing: named, cause: error };
   switch (code) {
     case 'ENOENT':
     case 'ENXIO':

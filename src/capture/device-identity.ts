@@ -13,6 +13,8 @@ import { deviceNumber } from './in-use.js';
 
 const execute = promisify(execFile);
 const PROBE_TIMEOUT_MS = 5000;
+/** The protocol bounds them; real ones are far shorter. */
+const FACT_CHARS_MAX = 512;
 
 /** @param path an existing block device or regular file. */
 export async function readDeviceIdentity(path: string, logicalSectorSize: number): Promise<DeviceIdentity> {
@@ -36,7 +38,11 @@ type Loose<T> = { [K in keyof T]: T[K] | null | undefined };
 
 function withoutUnknown(identity: Loose<DeviceIdentity>): DeviceIdentity {
   const known = Object.entries(identity).filter(([, value]) => value !== null && value !== undefined);
-  return Object.fromEntries(known) as unknown as DeviceIdentity;
+  return Object.fromEntries(
+    known.map(([name, value]) =>
+      typeof value === 'string' && name !== 'path' ? [name, value.slice(0, FACT_CHARS_MAX)] : [name, value],
+    ),
+  ) as unknown as DeviceIdentity;
 }
 
 async function blockDeviceFacts(

@@ -1,0 +1,86 @@
+/** Makes blocks with unreadable sectors whole (src/domain/bad-blocks.ts), with the base point's content where the receiver still has it. */
+import { makeWhole, mergeBadRanges } from '../domain/bad-blocks.js';
+import { StillpointError } from '../domain/errors.js';
+import { blockLength, type Geometry, sameGeometry } from '../domain/geometry.js';
+import { BAD_RANGES_MAX } from '../domain/limits.js';
+import type { BadRange, Point } from '../domain/point.js';
+import { type BadBlock, native, type TreeFile } from '../native/index.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+import { geometryOf } from './state.js';
+
+export interface RepairFacts {
+  readonly receiver: ReceiverPort;
+  readonly path: string;
+  /** Null without a base point. */
+  readonly basePoint: Point | null;
+  /** The scan's base, in the device's geometry. */
+  readonly baseTree: TreeFile;
+  readonly onWarning: (text: string) => void;
+}
+
+export class BadBlockRepair {
+  readonly #facts: RepairFacts;
+  #badRanges: readonly BadRange[] = [];
+
+  constructor(facts: RepairFacts) {
+    this.#facts = facts;
+  }
+
+  /** Of all blocks so far, ascending. */
+  get badRanges(): readonly BadRange[] {
+    return this.#badRanges;
+  }
+
+  /**
+   * @returns the bytes that the point shall hold.
+   * @throws StillpointError `device-io` where the device has too many bad ranges to be backed up.
+   */
+  async repair(block: BadBlock): Promise<Uint8Array> {
+    const { basePoint, path } = this.#facts;
+    const { blockSize } = this.#facts.baseTree;
+    const whole = makeWhole({
+      byteOffset: block.blockIndex * blockSize,
+      bytes: block.bytes,
+      badRanges: block.badRanges,
+      previous: await this.#previous(block.blockIndex),
+      previousBadRanges: basePoint?.badRanges ?? [],
+    });
+    this.#badRanges = mergeBadRanges([...this.#badRanges, ...whole.badRanges]);
+    if (this.#badRanges.length > BAD_RANGES_MAX) {
+      throw new StillpointError('device-io', {
+        thing: path,
+        reason: `it has more than ${BAD_RANGES_MAX} ranges that can't be read: it is failing`,
+        remedy: 'Rescue what is left with a tool made for it, such as ddrescue, and back up its image.',
+      });
+    }
+    return whole.bytes;
+  }
+
+  /** The block in the base point; null where there is none of the same length, or the receiver can't prove it. */
+  async #previous(blockIndex: number): Promise<Uint8Array | null> {
+    const { basePoint, baseTree, receiver, onWarning } = this.#facts;
+    if (basePoint === null) return null;
+    const geometry: Geometry = geometryOf(baseTree);
+    const byteLength = blockLength(geometry, blockIndex);
+    if (blockLength(basePoint.geometry, blockIndex) !== byteLength) return null;
+    const leaf = baseTree.leaves(blockIndex, 1);
+    if (leaf.every((byte) => byte === 0)) return new Uint8Array(byteLength);
+    try {
+      const body = await receiver.blocks(basePoint.id, [blockIndex]);
+      const [previous] = await native.decodeBlocks(body, {
+        sessionId: basePoint.id,
+        sequence: 0,
+        ...basePoint.geometry,
+        ...(sameGeometry(geometry, basePoint.geometry) ? { expected: baseTree } : {}),
+      });
+      if (previous === undefined || !native.leafDigest(previous).equals(leaf)) return null;
+      return previous;
+    } catch (error) {
+      if (error instanceof StillpointError && !error.permanent) throw error;
+      onWarning(
+        `block ${blockIndex} of ${basePoint.device}@${basePoint.sequence}: its content can't be had: ${(error as Error).message}`,
+      );
+      return null;
+    }
+  }
+}

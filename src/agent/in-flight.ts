@@ -1,0 +1,47 @@
+/** A bounded number of promises under way. After a failure nothing more starts, and the first failure is what callers get. */
+export class InFlight {
+  readonly #max: number;
+  readonly #running = new Set<Promise<void>>();
+  #failure: { readonly error: unknown } | null = null;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get count(): number {
+    return this.#running.size;
+  }
+
+  /** Waits for room, then starts the work. */
+  async start(work: () => Promise<void>): Promise<void> {
+    while (this.#running.size >= this.#max) await this.settleOne();
+    this.#throwFailure();
+    const task: Promise<void> = work()
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => this.#running.delete(task));
+    this.#running.add(task);
+  }
+
+  /** Waits until one of the running ones has ended. */
+  async settleOne(): Promise<void> {
+    await Promise.race(this.#running);
+    this.#throwFailure();
+  }
+
+  /** Waits for all. */
+  async drain(): Promise<void> {
+    await Promise.all(this.#running);
+    this.#throwFailure();
+  }
+
+  /** Waits for all, whatever becomes of them. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#running);
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== null) throw this.#failure.error;
+  }
+}

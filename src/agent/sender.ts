@@ -1,0 +1,109 @@
+/**
+ * scan -> have -> encode -> batch: several chunks being asked about and encoded ahead, several batches on their way, all in
+ * the order of the device. Bounded: PREPARE_AHEAD chunks of raw bytes, as many bodies, and BATCH_WINDOW bodies not yet durable.
+ */
+import { BATCH_WINDOW, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
+import { type LeafOverlay, native, type Scan, type ScanChunk, type TreeFile } from '../native/index.js';
+import type { BadBlockRepair } from './bad-block-repair.js';
+import { InFlight } from './in-flight.js';
+import type { SessionLink } from './session-link.js';
+
+const PREPARE_AHEAD = 4;
+
+export interface SendOptions {
+  readonly scan: Scan;
+  readonly link: SessionLink;
+  readonly baseTree: TreeFile;
+  readonly overlay: LeafOverlay;
+  readonly repair: BadBlockRepair;
+  readonly compressionLevel: number;
+}
+
+interface Prepared {
+  readonly sequence: number;
+  readonly body: Promise<Uint8Array>;
+}
+
+/** @returns the number of batches, all durable. */
+export async function sendChanges(options: SendOptions): Promise<number> {
+  const { scan, link } = options;
+  const batches = new InFlight(BATCH_WINDOW);
+  const prepared: Prepared[] = [];
+  let sequence = 0;
+  const prepare = (encode: (sequence: number) => Promise<Uint8Array>) => {
+    sequence += 1;
+    const body = encode(sequence);
+    body.catch(() => undefined); // It is awaited in its turn; until then nobody listens.
+    prepared.push({ sequence, body });
+  };
+  const sendFirst = async () => {
+    const first = prepared.shift();
+    if (first === undefined) return;
+    const body = await first.body;
+    await batches.start(() => link.batch(first.sequence, body));
+  };
+  try {
+    for (let chunk = await scan.next(); chunk !== null; chunk = await scan.next()) {
+      const { badBlocks } = chunk;
+      prepareChunk(chunk, options, prepare);
+      for (const block of badBlocks) {
+        const bytes = await options.repair.repair(block);
+        prepareBadBlock(block.blockIndex, bytes, options, prepare);
+      }
+      while (prepared.length > PREPARE_AHEAD) await sendFirst();
+    }
+    while (prepared.length > 0) await sendFirst();
+    await batches.drain();
+    return sequence;
+  } catch (error) {
+    link.stop();
+    throw error;
+  } finally {
+    await batches.settle();
+    await Promise.allSettled(prepared.map(({ body }) => body));
+  }
+}
+
+type Prepare = (encode: (sequence: number) => Promise<Uint8Array>) => void;
+
+function prepareChunk(chunk: ScanChunk, options: SendOptions, prepare: Prepare): void {
+  if (chunk.entryCount === 0) {
+    chunk.release();
+    return;
+  }
+  prepare(async (sequence) => {
+    try {
+      const held = await askHeld(options.link, chunk.digests);
+      return await chunk.encode({ ...headerOf(options, sequence), held });
+    } catch (error) {
+      chunk.release();
+      throw error;
+    }
+  });
+}
+
+/** A block that came out as it is in the base point differs in nothing, and is not sent. */
+function prepareBadBlock(
+  blockIndex: number,
+  bytes: Uint8Array,
+  options: SendOptions,
+  prepare: Prepare,
+): void {
+  const leaf = native.leafDigest(bytes);
+  if (leaf.equals(options.baseTree.leaves(blockIndex, 1))) return;
+  options.overlay.put(blockIndex, leaf);
+  prepare((sequence) => native.encodeBlock({ ...headerOf(options, sequence), blockIndex, bytes }));
+}
+
+function headerOf({ link, compressionLevel }: SendOptions, sequence: number) {
+  return { sessionId: link.sessionId, sequence, agentTimeMs: Date.now(), compressionLevel };
+}
+
+async function askHeld(link: SessionLink, digests: Buffer): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  const partBytes = HAVE_DIGESTS_MAX * DIGEST_BYTES;
+  for (let at = 0; at < digests.length; at += partBytes) {
+    parts.push(await link.have(digests.subarray(at, at + partBytes)));
+  }
+  return Buffer.concat(parts);
+}

@@ -1,0 +1,142 @@
+/**
+ * One session at the receiver, over a link that may break: every message is idempotent, so that what fails for a passing
+ * reason is sent again after the session's status was asked. The session goes on while the receiver holds it open and the patience
+ * lasts.
+ *
+ * What is asked again is decided by the status: batches up to the durable one are not sent again, and a commit whose answer
+ * was lost is found as committed. No locking: calls run side by side, each with its own attempts.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
+import type { BeginAnswer, BeginRequest, CommitRequest } from '../domain/messages.js';
+import type { Point } from '../domain/point.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+
+/** How long a session waits for a receiver that does not answer. */
+export const PATIENCE_MS = 10 * 60 * 1000;
+const BACKOFF_FIRST_MS = 200;
+const BACKOFF_MAX_MS = 30_000;
+const ABORT_TIMEOUT_MS = 5000;
+
+export interface SessionLinkOptions {
+  readonly signal: AbortSignal;
+  readonly patienceMs: number;
+  /** The link broke; the same call is tried again after a pause. */
+  readonly onInterruption: (error: StillpointError) => void;
+}
+
+export class SessionLink {
+  readonly #receiver: ReceiverPort;
+  readonly #request: BeginRequest;
+  readonly #options: SessionLinkOptions;
+  readonly #stop = new AbortController();
+  #durableSequence = 0;
+  #point: Point | null = null;
+
+  constructor(receiver: ReceiverPort, request: BeginRequest, options: SessionLinkOptions) {
+    this.#receiver = receiver;
+    this.#request = request;
+    this.#options = options;
+    this.signal = AbortSignal.any([options.signal, this.#stop.signal]);
+  }
+
+  /** Aborted by the caller or by `stop`. */
+  readonly signal: AbortSignal;
+
+  get sessionId(): string {
+    return this.#request.sessionId;
+  }
+
+  /** A begin that is repeated resumes the session that the first one opened. */
+  begin(): Promise<BeginAnswer> {
+    return this.#persist(() => this.#receiver.begin(this.#request), false);
+  }
+
+  have(digests: Uint8Array): Promise<Uint8Array> {
+    return this.#persist(() => this.#receiver.have(this.sessionId, digests));
+  }
+
+  /** Resolves when the batch is durable at the receiver. */
+  async batch(sequence: number, body: Uint8Array): Promise<void> {
+    await this.#persist(async () => {
+      if (sequence <= this.#durableSequence) return;
+      const answer = await this.#receiver.batch(this.sessionId, sequence, body);
+      this.#durableSequence = Math.max(this.#durableSequence, answer.durableSequence);
+    });
+  }
+
+  commit(request: CommitRequest): Promise<Point> {
+    return this.#persist(async () => this.#point ?? (await this.#receiver.commit(this.sessionId, request)));
+  }
+
+  /** All calls under way reject: the session has failed, and nobody shall wait for a link. */
+  stop(): void {
+    this.#stop.abort();
+  }
+
+  /** As far as the receiver can be reached: a session that is not aborted is superseded by the next one. */
+  async abort(): Promise<void> {
+    const timeout = AbortSignal.timeout(ABORT_TIMEOUT_MS);
+    await unlessAborted(timeout, this.#receiver.abort(this.sessionId)).catch(() => undefined);
+  }
+
+  async #persist<T>(call: () => Promise<T>, mayAskStatus: boolean = true): Promise<T> {
+    const { patienceMs, onInterruption } = this.#options;
+    const { signal } = this;
+    const giveUpAt = performance.now() + patienceMs;
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        if (attempt > 0 && mayAskStatus) await this.#askStatus();
+        return await unlessAborted(signal, call());
+      } catch (error) {
+        if (!isPassing(error) || performance.now() >= giveUpAt) throw error;
+        onInterruption(error);
+        await unlessAborted(signal, sleep(pauseMs(attempt)));
+      }
+    }
+  }
+
+  async #askStatus(): Promise<void> {
+    const status = await unlessAborted(this.signal, this.#receiver.status(this.sessionId));
+    if (status.state === 'unknown') {
+      throw new StillpointError('session-unknown', {
+        thing: `session of device ${this.#request.device}`,
+        reason: 'the receiver does not hold it any more',
+        remedy: 'Back up again: what had arrived is not sent a second time.',
+      });
+    }
+    this.#durableSequence = Math.max(this.#durableSequence, status.durableSequence);
+    this.#point = status.point;
+  }
+}
+
+function pauseMs(attempt: number): number {
+  return Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** attempt) * (0.75 + Math.random() / 2);
+}
+
+function isPassing(error: unknown): error is StillpointError {
+  return isStillpointError(error) && !error.permanent;
+}
+
+export function cancelled(): StillpointError {
+  return new StillpointError('cancelled', { thing: 'the command', reason: 'it was cancelled' });
+}
+
+export function throwIfCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw cancelled();
+}
+
+/** Settles as the promise does, or rejects as soon as the signal is aborted; the work itself is left to end. */
+export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  let onAbort: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(cancelled());
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}

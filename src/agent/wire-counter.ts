@@ -1,0 +1,78 @@
+/** A decorator of the receiver that counts the bodies of a session's messages, both directions. */
+import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+
+const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value));
+
+export class WireCounter implements ReceiverPort {
+  readonly #receiver: ReceiverPort;
+  #bytes = 0;
+
+  constructor(receiver: ReceiverPort) {
+    this.#receiver = receiver;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  info() {
+    return this.#receiver.info();
+  }
+
+  points(device?: string) {
+    return this.#receiver.points(device);
+  }
+
+  begin(request: BeginRequest) {
+    return this.#json(request, this.#receiver.begin(request));
+  }
+
+  async have(sessionId: string, digests: Uint8Array) {
+    return this.#bodies(digests.length, await this.#receiver.have(sessionId, digests));
+  }
+
+  batch(sessionId: string, sequence: number, body: Uint8Array) {
+    this.#bytes += body.length;
+    return this.#json(undefined, this.#receiver.batch(sessionId, sequence, body));
+  }
+
+  status(sessionId: string) {
+    return this.#json(undefined, this.#receiver.status(sessionId));
+  }
+
+  commit(sessionId: string, request: CommitRequest) {
+    return this.#json(request, this.#receiver.commit(sessionId, request));
+  }
+
+  abort(sessionId: string) {
+    return this.#receiver.abort(sessionId);
+  }
+
+  async nodes(pointId: string, requests: readonly NodeRequest[]) {
+    return this.#bodies(jsonBytes(requests), await this.#receiver.nodes(pointId, requests));
+  }
+
+  async blocks(pointId: string, blockIndexes: readonly number[]) {
+    return this.#bodies(jsonBytes(blockIndexes), await this.#receiver.blocks(pointId, blockIndexes));
+  }
+
+  verify(pointId?: string) {
+    return this.#receiver.verify(pointId);
+  }
+
+  /** The port belongs to who made it. */
+  async close() {}
+
+  #bodies(requestBytes: number, answer: Uint8Array): Uint8Array {
+    this.#bytes += requestBytes + answer.length;
+    return answer;
+  }
+
+  async #json<T>(request: unknown, answering: Promise<T>): Promise<T> {
+    if (request !== undefined) this.#bytes += jsonBytes(request);
+    const answer = await answering;
+    this.#bytes += jsonBytes(answer);
+    return answer;
+  }
+}
