@@ -26,6 +26,9 @@ import { CONSISTENCY_KINDS, type Point } from '../domain/point.js';
 /** Raised by any change that an older side would misread. Both sides refuse another one by name. */
 export const PROTOCOL_VERSION = 1;
 
+export const ROUTE_PREFIX = '/v1';
+export const BINARY_TYPE = 'application/octet-stream';
+
 /** The control header of every message. */
 export const HEADER_PROTOCOL = 'stillpoint-protocol';
 export const HEADER_SESSION = 'stillpoint-session';
@@ -150,25 +153,11 @@ export const statusSchema: z.ZodType<SessionStatus> = z.strictObject({
 export const hexIdSchema: z.ZodType<string> = hexId;
 export const sequenceSchema: z.ZodType<number> = z.int().min(1).max(SEQUENCE_MAX);
 
-const nodeRequests = z
+export const nodeRequestsSchema: z.ZodType<NodeRequest[]> = z
   .array(z.strictObject({ level: z.int().min(1).max(16), index: count }))
   .min(1)
   .max(NODES_REQUEST_MAX);
-const blockIndexes = z.array(count).min(1).max(BLOCKS_REQUEST_MAX);
-
-export const nodesRequestSchema: z.ZodType<{ pointId: string; requests: NodeRequest[] }> = z.strictObject({
-  pointId: hexId,
-  requests: nodeRequests,
-});
-
-export const blocksRequestSchema: z.ZodType<{ pointId: string; blockIndexes: number[] }> = z.strictObject({
-  pointId: hexId,
-  blockIndexes,
-});
-
-export const verifyRequestSchema: z.ZodType<{ pointId: string | null }> = z.strictObject({
-  pointId: hexId.nullable(),
-});
+export const blockIndexesSchema: z.ZodType<number[]> = z.array(count).min(1).max(BLOCKS_REQUEST_MAX);
 
 export const verifyEventSchema: z.ZodType<VerifyEvent> = z.discriminatedUnion('type', [
   z.strictObject({

@@ -1,0 +1,168 @@
+/** The receiver over HTTP. Retries are a decorator of their own (retry.ts); answers are checked here, where they enter. */
+import type { z } from 'zod';
+import { BATCH_BYTES_MAX, JSON_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../domain/limits.js';
+import type {
+  BeginAnswer,
+  BeginRequest,
+  CommitRequest,
+  NodeRequest,
+  ReceiverInfo,
+  SessionStatus,
+  VerifyEvent,
+} from '../domain/messages.js';
+import type { Point } from '../domain/point.js';
+import {
+  BINARY_TYPE,
+  batchAnswerSchema,
+  beginAnswerSchema,
+  HEADER_AGENT_TIME,
+  HEADER_SEQUENCE,
+  HEADER_SESSION,
+  infoSchema,
+  parseMessage,
+  pointSchema,
+  ROUTE_PREFIX,
+  statusSchema,
+  verifyEventSchema,
+} from './messages.js';
+import { decodeLines } from './ndjson.js';
+import type { ReceiverPort } from './receiver-port.js';
+import { type ReceiverAddress, Transport, type TransportRequest } from './transport.js';
+
+/** As many as batches in flight: none waits for another's answer. */
+export const CONNECTIONS_DEFAULT = 4;
+
+/** Answers that take work: a commit recomputes the tree and writes packs. */
+const COMMIT_TIMEOUT_MS = 30 * 60_000;
+const ANSWER_TIMEOUT_MS = 5 * 60_000;
+
+const NODES_ANSWER_BYTES_MAX = NODES_REQUEST_MAX * (4 + NODE_BYTES_MAX);
+
+export interface ClientOptions {
+  readonly connections?: number;
+  /** The agent's clock, ms since 1970. */
+  readonly now?: () => number;
+}
+
+export class ReceiverClient implements ReceiverPort {
+  readonly #transport: Transport;
+  readonly #now: () => number;
+
+  constructor(address: ReceiverAddress, options: ClientOptions = {}) {
+    this.#transport = new Transport(address, options.connections ?? CONNECTIONS_DEFAULT);
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Bytes of request and answer bodies so far, both directions. */
+  get wireBytes(): number {
+    return this.#transport.wireBytes;
+  }
+
+  info(): Promise<ReceiverInfo> {
+    return this.#json('/info', infoSchema, {});
+  }
+
+  async points(device?: string): Promise<Point[]> {
+    const points: Point[] = [];
+    const request = this.#request('/points', { json: device === undefined ? {} : { device } });
+    for await (const point of decodeLines(this.#transport.stream(request), 'list of points', pointSchema)) {
+      points.push(point);
+    }
+    return points;
+  }
+
+  begin(request: BeginRequest): Promise<BeginAnswer> {
+    return this.#json('/session/begin', beginAnswerSchema, {
+      json: request,
+      sessionId: request.sessionId,
+      answerTimeoutMs: COMMIT_TIMEOUT_MS,
+    });
+  }
+
+  have(sessionId: string, digests: Uint8Array): Promise<Uint8Array> {
+    const request = this.#request('/session/have', { bytes: digests, sessionId });
+    return this.#transport.bytes(request, Math.ceil(digests.length / 256));
+  }
+
+  batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
+    return this.#json('/session/batch', batchAnswerSchema, { bytes: body, sessionId, sequence });
+  }
+
+  status(sessionId: string): Promise<SessionStatus> {
+    return this.#json('/session/status', statusSchema, { sessionId });
+  }
+
+  commit(sessionId: string, request: CommitRequest): Promise<Point> {
+    return this.#json('/session/commit', pointSchema, {
+      json: request,
+      sessionId,
+      sequence: request.batchCount,
+      answerTimeoutMs: COMMIT_TIMEOUT_MS,
+    });
+  }
+
+  async abort(sessionId: string): Promise<void> {
+    await this.#transport.bytes(this.#request('/session/abort', { sessionId }), JSON_BYTES_MAX);
+  }
+
+  nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+    const request = this.#request('/point/nodes', { json: { pointId, requests } });
+    return this.#transport.bytes(request, NODES_ANSWER_BYTES_MAX);
+  }
+
+  blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    const request = this.#request('/point/blocks', { json: { pointId, blockIndexes } });
+    return this.#transport.bytes(request, BATCH_BYTES_MAX);
+  }
+
+  verify(pointId?: string): AsyncIterable<VerifyEvent> {
+    const request = this.#request('/point/verify', { json: pointId === undefined ? {} : { pointId } });
+    return decodeLines(this.#transport.stream(request), 'verification', verifyEventSchema);
+  }
+
+  close(): Promise<void> {
+    return this.#transport.close();
+  }
+
+  async #json<T>(path: string, schema: z.ZodType<T>, content: RequestContent): Promise<T> {
+    const bytes = await this.#transport.bytes(this.#request(path, content), JSON_BYTES_MAX);
+    return parseMessage(`answer to ${path}`, schema, parseJson(bytes));
+  }
+
+  /** The control header: session, number and agent's time with every message. */
+  #request(path: string, content: RequestContent): TransportRequest {
+    const { json, bytes, sessionId, sequence, answerTimeoutMs } = content;
+    const body = json === undefined ? toBuffer(bytes) : Buffer.from(JSON.stringify(json));
+    return {
+      path: ROUTE_PREFIX + path,
+      headers: {
+        [HEADER_AGENT_TIME]: String(this.#now()),
+        ...(sessionId === undefined ? {} : { [HEADER_SESSION]: sessionId }),
+        ...(sequence === undefined ? {} : { [HEADER_SEQUENCE]: String(sequence) }),
+        ...(body === null ? {} : { 'content-type': json === undefined ? BINARY_TYPE : 'application/json' }),
+      },
+      body,
+      answerTimeoutMs: answerTimeoutMs ?? ANSWER_TIMEOUT_MS,
+    };
+  }
+}
+
+interface RequestContent {
+  readonly json?: object;
+  readonly bytes?: Uint8Array;
+  readonly sessionId?: string;
+  readonly sequence?: number;
+  readonly answerTimeoutMs?: number;
+}
+
+function toBuffer(bytes: Uint8Array | undefined): Buffer | null {
+  return bytes === undefined ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * The receiver's HTTP face (docs/protocol.md): framing only. A request is authorized before its body is read, its body is
+ * admitted and bounded, and its content goes as it is to the agent's port, which validates it.
+ */
+import { Readable } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { StillpointError } from '../domain/errors.js';
+import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX, JSON_BYTES_MAX } from '../domain/limits.js';
+import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
+import type { ByteBudget } from './byte-budget.js';
+import { encodeError, toStillpointError } from './error-body.js';
+import {
+  BINARY_TYPE,
+  type EnrolAnswer,
+  type EnrolRequest,
+  enrolRequestSchema,
+  HEADER_PROTOCOL,
+  HEADER_SEQUENCE,
+  HEADER_SESSION,
+  PROTOCOL_VERSION,
+  parseMessage,
+  ROUTE_PREFIX,
+} from './messages.js';
+import { encodeLines, NDJSON_TYPE } from './ndjson.js';
+import type { ReceiverPort } from './receiver-port.js';
+import { type BodyTimeouts, withBody } from './request-body.js';
+
+const ENROL_BYTES_MAX = 16 * 1024;
+
+export interface Refusal {
+  readonly agent: string | null;
+  readonly address: string;
+  readonly message: string;
+  readonly error: StillpointError;
+}
+
+export interface RoutesOptions {
+  /** The agent that a connection speaks for. @throws StillpointError `not-enrolled`, `unauthorized` */
+  readonly authorize: (socket: TLSSocket) => string;
+  readonly portFor: (agent: string) => ReceiverPort;
+  readonly enrol: (request: EnrolRequest) => Promise<EnrolAnswer>;
+  /** Called before the body of an enrolment is read. @throws StillpointError `busy` */
+  readonly admitEnrolment: (address: string) => void;
+  readonly budget: ByteBudget;
+  readonly timeouts: BodyTimeouts;
+  /** Every error that is answered, once. */
+  readonly onRefusal: (refusal: Refusal) => void;
+  /** Aborted when the receiver closes: long streams end. */
+  readonly closing: AbortSignal;
+}
+
+type Handler<T> = (port: ReceiverPort, request: FastifyRequest, body: Buffer) => Promise<T>;
+
+interface Route {
+  readonly path: string;
+  readonly bytesMax: number;
+  /** A Buffer is answered as it is, anything else as JSON. */
+  readonly handle: Handler<object>;
+}
+
+const HAVE_BYTES_MAX = HAVE_DIGESTS_MAX * DIGEST_BYTES;
+const POINT_REQUEST_BYTES_MAX = 256 * 1024;
+
+/** Every message of an enrolled agent is a POST; `bytesMax` bounds its body. */
+const ROUTES: readonly Route[] = [
+  { path: '/info', bytesMax: 0, handle: (port) => port.info() },
+  {
+    path: '/session/begin',
+    bytesMax: JSON_BYTES_MAX,
+    handle: (port, _request, body) => port.begin(json(body) as BeginRequest),
+  },
+  {
+    path: '/session/have',
+    bytesMax: HAVE_BYTES_MAX,
+    handle: async (port, request, body) => toBuffer(await port.have(sessionOf(request), body)),
+  },
+  {
+    path: '/session/batch',
+    bytesMax: BATCH_BYTES_MAX,
+    handle: (port, request, body) => port.batch(sessionOf(request), sequenceOf(request), body),
+  },
+  {
+    path: '/session/status',
+    bytesMax: 0,
+    handle: (port, request) => port.status(sessionOf(request)),
+  },
+  {
+    path: '/session/commit',
+    bytesMax: JSON_BYTES_MAX,
+    handle: (port, request, body) => port.commit(sessionOf(request), json(body) as CommitRequest),
+  },
+  {
+    path: '/session/abort',
+    bytesMax: 0,
+    handle: async (port, request) => {
+      await port.abort(sessionOf(request));
+      return {};
+    },
+  },
+  {
+    path: '/point/nodes',
+    bytesMax: POINT_REQUEST_BYTES_MAX,
+    handle: async (port, _request, body) => {
+      const { pointId, requests } = json(body) as { pointId: string; requests: NodeRequest[] };
+      return toBuffer(await port.nodes(pointId, requests));
+    },
+  },
+  {
+    path: '/point/blocks',
+    bytesMax: POINT_REQUEST_BYTES_MAX,
+    handle: async (port, _request, body) => {
+      const { pointId, blockIndexes } = json(body) as { pointId: string; blockIndexes: number[] };
+      return toBuffer(await port.blocks(pointId, blockIndexes));
+    },
+  },
+];
+
+export function registerRoutes(app: FastifyInstance, options: RoutesOptions): void {
+  // Bodies are read by withBody alone, after admission: fastify hands the request through.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+  const refuse = errorHandler(options);
+  app.setErrorHandler(refuse);
+  app.setNotFoundHandler((request, reply) => refuse(unknownRoute(request), request, reply));
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header(HEADER_PROTOCOL, String(PROTOCOL_VERSION));
+    checkVersion(request);
+  });
+
+  const onPort = <T>(request: FastifyRequest, bytesMax: number, handle: Handler<T>): Promise<T> => {
+    const agent = options.authorize(socketOf(request));
+    const { budget, timeouts } = options;
+    return withBody(request.raw, { owner: agent, bytesMax, budget, timeouts }, (body) =>
+      handle(options.portFor(agent), request, body),
+    );
+  };
+  for (const { path, bytesMax, handle } of ROUTES) {
+    app.post(ROUTE_PREFIX + path, async (request, reply) =>
+      send(reply, await onPort(request, bytesMax, handle)),
+    );
+  }
+
+  const lines = (request: FastifyRequest, values: AsyncIterable<unknown> | Iterable<unknown>): Readable =>
+    Readable.from(
+      encodeLines(untilClosing(values, options.closing), (error) => {
+        const known = toStillpointError(error);
+        options.onRefusal({ ...describe(request, options), error: known });
+        return known;
+      }),
+    );
+  app.post(`${ROUTE_PREFIX}/points`, async (request, reply) => {
+    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
+      const { device } = json(body) as { device?: string };
+      return lines(request, await port.points(device));
+    });
+    return reply.type(NDJSON_TYPE).send(answer);
+  });
+  app.post(`${ROUTE_PREFIX}/point/verify`, async (request, reply) => {
+    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
+      const { pointId } = json(body) as { pointId?: string };
+      return lines(request, port.verify(pointId));
+    });
+    return reply.type(NDJSON_TYPE).send(answer);
+  });
+
+  app.post(`${ROUTE_PREFIX}/enroll`, async (request) => {
+    options.admitEnrolment(addressOf(request));
+    return withBody(
+      request.raw,
+      {
+        owner: 'enrolment',
+        bytesMax: ENROL_BYTES_MAX,
+        budget: options.budget,
+        timeouts: options.timeouts,
+      },
+      (body) => options.enrol(parseMessage('enrolment', enrolRequestSchema, json(body))),
+    );
+  });
+}
+
+function send(reply: FastifyReply, answer: object): FastifyReply {
+  if (!Buffer.isBuffer(answer)) return reply.send(answer);
+  return reply.type(BINARY_TYPE).header('content-length', answer.length).send(answer);
+}
+
+function errorHandler(options: RoutesOptions) {
+  return (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
+    const known = toStillpointError(error);
+    options.onRefusal({ ...describe(request, options), error: known });
+    const { status, body } = encodeError(known);
+    // What is left of a body that was not read would be taken for the next request.
+    if (!request.raw.complete) reply.header('connection', 'close');
+    reply.code(status).type('application/json; charset=utf-8').send(body);
+  };
+}
+
+function describe(request: FastifyRequest, options: RoutesOptions): Omit<Refusal, 'error'> {
+  let agent: string | null = null;
+  try {
+    agent = options.authorize(socketOf(request));
+  } catch {
+    // no agent to name
+  }
+  return { agent, address: addressOf(request), message: request.url.slice(0, 200) };
+}
+
+function checkVersion(request: FastifyRequest): void {
+  const version = header(request, HEADER_PROTOCOL);
+  if (version === String(PROTOCOL_VERSION)) return;
+  throw new StillpointError('version', {
+    thing: 'protocol',
+    reason: `the request is of version ${JSON.stringify(version.slice(0, 20))}, and this receiver speaks ${PROTOCOL_VERSION}`,
+    remedy: 'Update the older of agent and receiver.',
+  });
+}
+
+function unknownRoute(request: FastifyRequest): StillpointError {
+  return new StillpointError('bad-message', {
+    thing: `${request.method} ${request.url.slice(0, 200)}`,
+    reason: 'this receiver knows no such message',
+  });
+}
+
+function sessionOf(request: FastifyRequest): string {
+  return header(request, HEADER_SESSION);
+}
+
+function sequenceOf(request: FastifyRequest): number {
+  const text = header(request, HEADER_SEQUENCE);
+  return /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+}
+
+function header(request: FastifyRequest, name: string): string {
+  const value = request.headers[name];
+  return typeof value === 'string' ? value : '';
+}
+
+/** An object of unknown content: the port that it goes to validates it. */
+function json(body: Buffer): object {
+  let value: unknown;
+  try {
+    value = JSON.parse(body.toString('utf8'));
+  } catch {
+    value = null;
+  }
+  if (typeof value === 'object' && value !== null) return value;
+  throw new StillpointError('bad-message', { thing: 'request body', reason: 'it is no JSON object' });
+}
+
+function socketOf(request: FastifyRequest): TLSSocket {
+  return request.raw.socket as TLSSocket;
+}
+
+function addressOf(request: FastifyRequest): string {
+  return request.raw.socket.remoteAddress ?? 'unknown';
+}
+
+function toBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+async function* untilClosing(
+  values: AsyncIterable<unknown> | Iterable<unknown>,
+  closing: AbortSignal,
+): AsyncGenerator<unknown> {
+  for await (const value of values) {
+    if (closing.aborted) {
+      throw new StillpointError('busy', {
+        thing: 'receiver',
+        reason: 'it is shutting down',
+        remedy: 'Try again when it runs.',
+        permanent: false,
+      });
+    }
+    yield value;
+  }
+}

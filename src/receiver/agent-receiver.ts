@@ -1,0 +1,163 @@
+/**
+ * The receiver as one agent may use it, and the edge where everything that an agent sends is checked, whether it came over
+ * HTTP or from the same process. What is another agent's is answered exactly like what does not exist.
+ */
+import { StillpointError } from '../domain/errors.js';
+import { blockCount, levelCount, treeHeight } from '../domain/geometry.js';
+import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
+import type {
+  BeginAnswer,
+  BeginRequest,
+  CommitRequest,
+  NodeRequest,
+  ReceiverInfo,
+  SessionStatus,
+  VerifyEvent,
+} from '../domain/messages.js';
+import { checkName } from '../domain/names.js';
+import type { Point } from '../domain/point.js';
+import {
+  beginRequestSchema,
+  blockIndexesSchema,
+  commitRequestSchema,
+  hexIdSchema,
+  nodeRequestsSchema,
+  PROTOCOL_VERSION,
+  parseMessage,
+  sequenceSchema,
+} from '../protocol/messages.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+import type { ReceiverService } from './service.js';
+
+export class AgentReceiver implements ReceiverPort {
+  readonly #service: ReceiverService;
+  readonly #agent: string;
+
+  constructor(service: ReceiverService, agent: string) {
+    this.#service = service;
+    this.#agent = agent;
+  }
+
+  async info(): Promise<ReceiverInfo> {
+    return {
+      storeId: this.#service.store.storeId,
+      agent: this.#agent,
+      protocolVersion: PROTOCOL_VERSION,
+    };
+  }
+
+  async points(device?: string): Promise<Point[]> {
+    if (device === undefined) return this.#service.store.points({ agent: this.#agent });
+    return this.#service.store.points({ agent: this.#agent, device: checkDevice(device) });
+  }
+
+  async begin(request: BeginRequest): Promise<BeginAnswer> {
+    const begin = parseMessage('begin', beginRequestSchema, request);
+    checkDevice(begin.device);
+    return this.#service.begin(this.#agent, begin);
+  }
+
+  async have(sessionId: string, digests: Uint8Array): Promise<Uint8Array> {
+    const count = digests.length / DIGEST_BYTES;
+    if (!Number.isInteger(count) || count < 1 || count > HAVE_DIGESTS_MAX) {
+      throw new StillpointError('bad-message', {
+        thing: 'have',
+        reason: `it has ${digests.length} bytes, not those of 1 to ${HAVE_DIGESTS_MAX} digests`,
+      });
+    }
+    const id = checkId('session', sessionId);
+    const session = this.#service.find(this.#agent, id);
+    return session?.have(digests) ?? this.#service.refuse(this.#agent, id, 'have');
+  }
+
+  async batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
+    const number = parseMessage('batch number', sequenceSchema, sequence);
+    const id = checkId('session', sessionId);
+    if (body.length > BATCH_BYTES_MAX) {
+      throw new StillpointError('too-large', {
+        thing: `batch ${number}`,
+        reason: `it has ${body.length} bytes, and ${BATCH_BYTES_MAX} is the limit`,
+      });
+    }
+    const session = this.#service.find(this.#agent, id);
+    return session?.batch(number, body) ?? this.#service.refuse(this.#agent, id, 'batch');
+  }
+
+  async status(sessionId: string): Promise<SessionStatus> {
+    return this.#service.status(this.#agent, checkId('session', sessionId));
+  }
+
+  async commit(sessionId: string, request: CommitRequest): Promise<Point> {
+    const id = checkId('session', sessionId);
+    return this.#service.commit(this.#agent, id, parseMessage('commit', commitRequestSchema, request));
+  }
+
+  async abort(sessionId: string): Promise<void> {
+    await this.#service.abort(this.#agent, checkId('session', sessionId));
+  }
+
+  async nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+    const nodes = parseMessage('nodes request', nodeRequestsSchema, requests);
+    const point = await this.#point(pointId);
+    const height = treeHeight(point.geometry);
+    for (const { level, index } of nodes) {
+      if (level > height || index >= Math.max(1, levelCount(point.geometry, level))) {
+        throw outside(point, `node ${index} of level ${level}`);
+      }
+    }
+    return this.#service.store.nodes(point, nodes);
+  }
+
+  async blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    const indexes = parseMessage('blocks request', blockIndexesSchema, blockIndexes);
+    const point = await this.#point(pointId);
+    const count = blockCount(point.geometry);
+    let previous = -1;
+    for (const index of indexes) {
+      if (index <= previous) {
+        throw new StillpointError('bad-message', {
+          thing: 'blocks request',
+          reason: 'its block indexes do not ascend',
+        });
+      }
+      if (index >= count) throw outside(point, `block ${index}`);
+      previous = index;
+    }
+    return this.#service.store.blocks(point, indexes);
+  }
+
+  async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {
+    const scope =
+      pointId === undefined
+        ? { agent: this.#agent }
+        : { agent: this.#agent, pointId: (await this.#point(pointId)).id };
+    yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
+  }
+
+  async close(): Promise<void> {}
+
+  async #point(pointId: string): Promise<Point> {
+    const point = await this.#service.store.point(this.#agent, checkId('point', pointId));
+    if (point !== null) return point;
+    throw new StillpointError('point-unknown', {
+      thing: `point ${pointId}`,
+      reason: 'the receiver has no such point of this agent',
+      remedy: 'List them with "stillpoint points".',
+    });
+  }
+}
+
+function checkDevice(name: string): string {
+  return checkName('device name', typeof name === 'string' ? name : String(name));
+}
+
+function checkId(what: string, id: string): string {
+  return parseMessage(`${what} id`, hexIdSchema, id);
+}
+
+function outside(point: Point, what: string): StillpointError {
+  return new StillpointError('bad-message', {
+    thing: what,
+    reason: `it lies outside of point ${point.device}@${point.sequence}`,
+  });
+}

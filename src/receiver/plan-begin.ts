@@ -1,0 +1,63 @@
+/** What a begin leads to: decided here from plain facts, carried out by ReceiverService. */
+import { compareDevices } from '../domain/device-identity.js';
+import { StillpointError } from '../domain/errors.js';
+import { geometry, sameGeometry } from '../domain/geometry.js';
+import type { BeginRequest } from '../domain/messages.js';
+import type { Point } from '../domain/point.js';
+import type { CaptureDescription } from '../store/store-port.js';
+
+/** What is known of the device. */
+export interface DeviceFacts {
+  readonly last: Point | null;
+  /** Its open session, and the point that is the base of it. */
+  readonly open: { readonly description: CaptureDescription; readonly base: Point | null } | null;
+}
+
+export interface BeginPlan {
+  /** `resume` the open session, or `create` one; an open one of another id gives way to it. */
+  readonly action: 'resume' | 'create';
+  readonly base: Point | null;
+}
+
+/** @throws StillpointError `bad-geometry`, `device-identity`, `base-mismatch`, `bad-message` */
+export function planBegin(request: BeginRequest, { last, open }: DeviceFacts): BeginPlan {
+  geometry(request.geometry.sizeBytes, request.geometry.blockSize);
+  checkIdentity(request, last);
+  const base = request.newChain ? null : last;
+  if (base !== null && base.geometry.blockSize !== request.geometry.blockSize) {
+    throw new StillpointError('base-mismatch', {
+      thing: `device ${request.device}`,
+      reason: `its block size is ${request.geometry.blockSize} now and was ${base.geometry.blockSize} in its last point`,
+      remedy: 'Start a new chain, or use the former block size.',
+    });
+  }
+  if (open?.description.sessionId !== request.sessionId) {
+    return { action: 'create', base };
+  }
+  const { description } = open;
+  const isSame =
+    sameGeometry(description.geometry, request.geometry) &&
+    description.basePointId === (base?.id ?? null) &&
+    description.instant === request.instant &&
+    description.kind === request.kind &&
+    description.provider === request.provider;
+  if (!isSame) {
+    throw new StillpointError('bad-message', {
+      thing: `session ${request.sessionId}`,
+      reason: 'it is open already, for another state of the device',
+      remedy: 'Use a new session id for each snapshot.',
+    });
+  }
+  return { action: 'resume', base: open.base };
+}
+
+function checkIdentity(request: BeginRequest, last: Point | null): void {
+  if (last === null || request.acceptIdentity) return;
+  const comparison = compareDevices(last.identity, request.identity);
+  if (comparison.same) return;
+  throw new StillpointError('device-identity', {
+    thing: `device ${request.device}`,
+    reason: `it is not the one that point ${last.device}@${last.sequence} was taken of: ${comparison.reason}`,
+    remedy: 'Back it up under another name, or accept the new identity if it is the same device.',
+  });
+}

@@ -1,0 +1,223 @@
+/**
+ * The receiver's sessions over one store, for all agents; AgentReceiver is the face that one agent sees.
+ *
+ * At most one session is open per device (and agent). Begins of one device run one after the other; everything else is ordered
+ * within its session (open-session.ts). A session is in the table from its begin, or from the start of the receiver, until
+ * its commit or abort has ended; a committed one is known by its point.
+ */
+import { StillpointError } from '../domain/errors.js';
+import { SESSIONS_PER_AGENT_MAX } from '../domain/limits.js';
+import type { BeginAnswer, BeginRequest, CommitRequest, SessionStatus } from '../domain/messages.js';
+import type { Point } from '../domain/point.js';
+import { guardMessage } from '../domain/session.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+import type { Capture, DeviceKey, Store } from '../store/store-port.js';
+import { AgentReceiver } from './agent-receiver.js';
+import { OpenSession, PREDECESSOR_WAIT_MS, type SessionOptions } from './open-session.js';
+import { planBegin } from './plan-begin.js';
+
+export class ReceiverService {
+  readonly store: Store;
+  readonly #sessionOptions: SessionOptions;
+  readonly #sessions = new Map<string, OpenSession>();
+  /** Ids of sessions that are being made: nobody else may take them meanwhile. */
+  readonly #reserved = new Set<string>();
+  /** By device: the last begin, which the next one waits for. */
+  readonly #begins = new Map<string, Promise<unknown>>();
+  readonly #verifying = new Set<string>();
+
+  private constructor(store: Store, predecessorWaitMs: number) {
+    this.store = store;
+    this.#sessionOptions = {
+      predecessorWaitMs,
+      onEnd: (session) => this.#sessions.delete(session.id),
+    };
+  }
+
+  /** Takes up the sessions that were open when the receiver last stopped. The store stays the caller's to close. */
+  static async open(store: Store, predecessorWaitMs = PREDECESSOR_WAIT_MS): Promise<ReceiverService> {
+    const service = new ReceiverService(store, predecessorWaitMs);
+    for (const capture of store.captures()) {
+      const { agent, basePointId } = capture.description;
+      const base = basePointId === null ? null : await store.point(agent, basePointId);
+      const isOrphan = basePointId !== null && base === null;
+      if (isOrphan || service.#openSession(capture.description) !== null) await capture.abort();
+      else service.#add(capture, base);
+    }
+    return service;
+  }
+
+  bind(agent: string): ReceiverPort {
+    return new AgentReceiver(this, agent);
+  }
+
+  begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
+    const key = keyOf({ agent, device: request.device });
+    const result = (this.#begins.get(key) ?? Promise.resolve()).then(() => this.#begin(agent, request));
+    const settled = result
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#begins.get(key) === settled) this.#begins.delete(key);
+      });
+    this.#begins.set(key, settled);
+    return result;
+  }
+
+  async #begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
+    const key = { agent, device: request.device };
+    for (;;) {
+      const open = this.#openSession(key);
+      open?.guard('begin');
+      await (open?.state === 'aborted' && open.abort());
+      const last = (await this.store.points(key)).at(-1) ?? null;
+      const isTaken = await this.#isTaken(agent, request.sessionId);
+      // A commit or abort may have ended meanwhile, and what was read is of the time before it.
+      if (this.#openSession(key) !== open || (open !== null && open.state !== 'open')) continue;
+      if (isTaken && open?.id !== request.sessionId) guardMessage('committed', 'begin', request.sessionId);
+      const plan = planBegin(request, {
+        last,
+        open: open === null ? null : { description: open.capture.description, base: open.base },
+      });
+      if (open !== null && plan.action === 'resume') return beginAnswer(open, true);
+      return this.#replace(agent, request, plan.base, open);
+    }
+  }
+
+  async #replace(
+    agent: string,
+    request: BeginRequest,
+    base: Point | null,
+    superseded: OpenSession | null,
+  ): Promise<BeginAnswer> {
+    const { device, sessionId, geometry, identity, instant, kind, provider } = request;
+    if (superseded === null) this.#checkRoom(agent);
+    this.#reserved.add(sessionId);
+    try {
+      await superseded?.abort();
+      const basePointId = base?.id ?? null;
+      const capture = await this.store.createCapture({
+        agent,
+        device,
+        sessionId,
+        geometry,
+        identity,
+        basePointId,
+        instant,
+        kind,
+        provider,
+      });
+      return beginAnswer(this.#add(capture, base), false);
+    } finally {
+      this.#reserved.delete(sessionId);
+    }
+  }
+
+  /** A session's id is its point's id in the end: it is used once. */
+  async #isTaken(agent: string, sessionId: string): Promise<boolean> {
+    const point = await this.store.point(agent, sessionId);
+    return point !== null || this.#sessions.has(sessionId) || this.#reserved.has(sessionId);
+  }
+
+  #checkRoom(agent: string): void {
+    let count = 0;
+    for (const session of this.#sessions.values()) {
+      if (session.capture.description.agent === agent) count += 1;
+    }
+    if (count < SESSIONS_PER_AGENT_MAX) return;
+    throw new StillpointError('busy', {
+      thing: `agent ${agent}`,
+      reason: `it has ${count} sessions open, which is the limit`,
+      remedy: 'Commit or abort one of them.',
+      permanent: false,
+    });
+  }
+
+  /** The agent's open session of this id; another agent's is as unknown as none. */
+  find(agent: string, sessionId: string): OpenSession | null {
+    const session = this.#sessions.get(sessionId);
+    return session?.capture.description.agent === agent ? session : null;
+  }
+
+  async status(agent: string, sessionId: string): Promise<SessionStatus> {
+    const session = this.find(agent, sessionId);
+    if (session !== null && session.state !== 'aborted') {
+      return { sessionId, state: 'open', durableSequence: session.capture.durableSequence, point: null };
+    }
+    const point = await this.store.point(agent, sessionId);
+    return { sessionId, state: point === null ? 'unknown' : 'committed', durableSequence: 0, point };
+  }
+
+  async commit(agent: string, sessionId: string, request: CommitRequest): Promise<Point> {
+    const session = this.find(agent, sessionId);
+    if (session !== null) return session.commit(request);
+    const point = await this.store.point(agent, sessionId);
+    if (point === null) guardMessage('aborted', 'commit', sessionId);
+    else if (point.root === request.root) return point;
+    throw new StillpointError('root-mismatch', {
+      thing: `session ${sessionId}`,
+      reason: 'it was committed with another root',
+    });
+  }
+
+  /** A session that is not there is gone already. */
+  async abort(agent: string, sessionId: string): Promise<void> {
+    const session = this.find(agent, sessionId);
+    if (session !== null) return session.abort();
+    if ((await this.store.point(agent, sessionId)) !== null) guardMessage('committed', 'abort', sessionId);
+  }
+
+  /** Why a message for a session that is not open can't be taken. */
+  async refuse(agent: string, sessionId: string, message: 'have' | 'batch'): Promise<never> {
+    const isCommitted = (await this.store.point(agent, sessionId)) !== null;
+    guardMessage(isCommitted ? 'committed' : 'aborted', message, sessionId);
+    throw new Error(`${message} is refused in every closed state`);
+  }
+
+  /** Reading all of the store is for one at a time per agent. */
+  async *whileVerifying<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
+    if (this.#verifying.has(agent)) {
+      throw new StillpointError('busy', {
+        thing: `agent ${agent}`,
+        reason: 'a verification of its points is running',
+        remedy: 'Wait for its end.',
+        permanent: false,
+      });
+    }
+    this.#verifying.add(agent);
+    try {
+      yield* events;
+    } finally {
+      this.#verifying.delete(agent);
+    }
+  }
+
+  /** Waits for begins, batches and commits that run. No message may come any more. */
+  async close(): Promise<void> {
+    await Promise.all(this.#begins.values());
+    await Promise.all([...this.#sessions.values()].map((session) => session.idle()));
+  }
+
+  #openSession(key: DeviceKey): OpenSession | null {
+    for (const session of this.#sessions.values()) {
+      const { agent, device } = session.capture.description;
+      if (agent === key.agent && device === key.device) return session;
+    }
+    return null;
+  }
+
+  #add(capture: Capture, base: Point | null): OpenSession {
+    const session = new OpenSession(capture, base, this.#sessionOptions);
+    this.#sessions.set(session.id, session);
+    return session;
+  }
+}
+
+function beginAnswer(session: OpenSession, resumed: boolean): BeginAnswer {
+  const { durableSequence } = session.capture;
+  return { sessionId: session.id, base: session.base, resumed, durableSequence };
+}
+
+/** Names hold no slash. */
+function keyOf({ agent, device }: DeviceKey): string {
+  return `${agent}/${device}`;
+}
