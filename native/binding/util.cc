@@ -264,13 +264,16 @@ Napi::Value to_buffer(Napi::Env env, Bytes bytes) {
 }
 
 Napi::Value take_buffer(Napi::Env env, std::vector<uint8_t>&& bytes) {
-  if (bytes.empty()) return Napi::Buffer<uint8_t>::New(env, 0);
-  auto* const owner = new std::vector<uint8_t>(std::move(bytes));
-  Napi::MemoryManagement::AdjustExternalMemory(env, static_cast<int64_t>(owner->size()));
-  return Napi::Buffer<uint8_t>::New(env, owner->data(), owner->size(), [owner](Napi::BasicEnv e, uint8_t*) {
-    Napi::MemoryManagement::AdjustExternalMemory(e, -static_cast<int64_t>(owner->size()));
-    delete owner;
-  });
+  const auto owner = std::make_shared<std::vector<uint8_t>>(std::move(bytes));
+  return take_memory(env, owner->data(), owner->size(), owner);
+}
+
+Napi::Value take_memory(Napi::Env env, uint8_t* data, size_t size, std::shared_ptr<void> owner) {
+  if (size == 0) return Napi::Buffer<uint8_t>::New(env, 0);
+  // V8 counts the memory of its array buffers itself, external ones included.
+  return Napi::Buffer<uint8_t>::New(
+      env, data, size, [](Napi::Env, uint8_t*, std::shared_ptr<void>* kept) { delete kept; },
+      new std::shared_ptr<void>(std::move(owner)));
 }
 
 // ---- classes ----

@@ -90,6 +90,8 @@ Napi::Value option(const Napi::Value& options, const char* name);
 std::string to_hex(Bytes bytes);
 // Copies. For large results prefer take_buffer.
 Napi::Value to_buffer(Napi::Env env, Bytes bytes);
+// A Buffer over memory that `owner` keeps: no copy. Freed with the Buffer.
+Napi::Value take_memory(Napi::Env env, uint8_t* data, size_t size, std::shared_ptr<void> owner);
 // Hands the vector's memory over to a Buffer without copying.
 Napi::Value take_buffer(Napi::Env env, std::vector<uint8_t>&& bytes);
 
@@ -209,6 +211,18 @@ void remove_teardown_stopper(Napi::Env env, int id);
 
 void submit_to_pool(std::function<void()> task);
 
+// Resolves with value(), or rejects with `failure` or what value() throws.
+template <class Value>
+void settle_promise(Napi::Env env, const Napi::Promise::Deferred& deferred, std::exception_ptr failure,
+                    Value value) {
+  try {
+    if (failure) std::rethrow_exception(failure);
+    deferred.Resolve(value());
+  } catch (...) {
+    deferred.Reject(make_error(env, std::current_exception()).Value());
+  }
+}
+
 // Runs work() on the pool and settles a promise with convert(env, result), or undefined for void work without
 // convert. work: no Napi, may throw NativeError. convert: JavaScript thread, may throw Napi::Error.
 template <class Work, class Convert>
@@ -218,34 +232,27 @@ Napi::Value run_promise(Napi::Env env, const Keep& keep, Work work, Convert conv
   const auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
   submit_to_pool([operation, deferred, work = std::move(work), convert = std::move(convert)]() mutable {
     std::exception_ptr failure;
+    std::optional<Work> job(std::move(work));
     if constexpr (std::is_void_v<Result>) {
       try {
-        work();
+        (*job)();
       } catch (...) {
         failure = std::current_exception();
       }
-      operation->finish([deferred, convert = std::move(convert), failure](Napi::Env e) {
-        try {
-          if (failure) std::rethrow_exception(failure);
-          deferred->Resolve(convert(e));
-        } catch (...) {
-          deferred->Reject(make_error(e, std::current_exception()).Value());
-        }
+      job.reset();  // what it captured is free before a close() that waits for this goes on
+      operation->finish([deferred, convert = std::move(convert), failure](Napi::Env e) mutable {
+        settle_promise(e, *deferred, failure, [&] { return convert(e); });
       });
     } else {
       auto result = std::make_shared<std::optional<Result>>();
       try {
-        result->emplace(work());
+        result->emplace((*job)());
       } catch (...) {
         failure = std::current_exception();
       }
-      operation->finish([deferred, convert = std::move(convert), failure, result](Napi::Env e) {
-        try {
-          if (failure) std::rethrow_exception(failure);
-          deferred->Resolve(convert(e, std::move(**result)));
-        } catch (...) {
-          deferred->Reject(make_error(e, std::current_exception()).Value());
-        }
+      job.reset();
+      operation->finish([deferred, convert = std::move(convert), failure, result](Napi::Env e) mutable {
+        settle_promise(e, *deferred, failure, [&] { return convert(e, std::move(**result)); });
       });
     }
   });
