@@ -63,9 +63,10 @@ export async function mount(
   device: string,
   mountPoint: string,
   options: string = 'defaults',
+  type: string = 'auto',
 ): Promise<() => void> {
   await mkdir(mountPoint, { recursive: true });
-  run('mount', '--options', options, device, mountPoint);
+  run('mount', '--types', type, '--options', options, device, mountPoint);
   let mounted = true;
   const unmount = () => {
     if (!mounted) return;

@@ -1,0 +1,157 @@
+/**
+ * Power cuts, really: store and state lie on an ext4 of their own on a loop device. A copy of the image beneath, taken at any instant,
+ * is what a machine would find after a power cut at that instant: what was synced, and little else, since the file
+ * system writes back by itself only every few minutes.
+ */
+import { open, readFile, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import { KiB, MiB } from '../../src/domain/limits.js';
+import type { Point } from '../../src/domain/point.js';
+import { attachLoop, detachLoop, mount, run } from '../helpers/loop-device.js';
+import { testWith } from '../helpers/requirements.js';
+import { LONG, seededRandom } from '../helpers/seed.js';
+import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
+import { lastResult, type Machine, makeMachine, outcome, runHere, start } from '../helpers/stillpoint.js';
+
+const BLOCK = 16 * KiB;
+const BLOCKS = 256;
+
+testWith(
+  ['root', 'loop', { program: 'mkfs.ext4' }],
+  'what was acknowledged is there after a power cut',
+  async (t) => {
+    t.timeout(30 * 60_000);
+    const random = seededRandom(t);
+    const machine = await makeMachine(t, 'power');
+    const at = (name: string) => join(machine.directory, name);
+    const disk = at('disk');
+    await writeFile(disk, '');
+    await truncate(disk, 96 * MiB);
+    run('mkfs.ext4', '-q', '-F', disk);
+    const device = attachLoop(t, disk);
+    // Nothing reaches the device unless somebody syncs.
+    const unmount = await mount(t, device, at('mounted'), 'commit=600');
+    const powered: Machine = {
+      ...machine,
+      stateDirectory: at('mounted/state'),
+      env: { ...machine.env, STILLPOINT_STATE: at('mounted/state') },
+    };
+    const source = at('source');
+    await makeStampedImage(source, {
+      sizeBytes: BLOCKS * BLOCK,
+      blockSize: BLOCK,
+      seed: random.seed,
+      blockIndexes: Array.from({ length: BLOCKS }, (_, index) => index),
+    });
+
+    const acknowledged: Buffer[] = [];
+    for (let round = 1; round <= (LONG ? 40 : 4); round += 1) {
+      const file = await open(source, 'r+');
+      for (let write = 0; write < 20; write += 1) {
+        const blockIndex = random.below(BLOCKS);
+        await writeStamped(file, { seed: random.seed, blockIndex, generation: round }, BLOCK);
+      }
+      await file.close();
+      const content = await readFile(source);
+      const args = [
+        'backup',
+        source,
+        '--store',
+        at('mounted/store'),
+        '--name',
+        'disk',
+        '--block-size',
+        '16K',
+        '--json',
+      ];
+      const child = start(powered, args);
+      const ended = outcome(child);
+      await sleep(200 + random.below(500));
+      // Stopped, so that the copy is one instant.
+      child.kill('SIGSTOP');
+      await sleep(30);
+      run('cp', '--sparse=always', disk, at('cut-within'));
+      child.kill('SIGCONT');
+      const result = await ended;
+      // At once: the answer is out, and whatever is not on the disk now is lost.
+      run('cp', '--sparse=always', disk, at('cut-after'));
+      t.is(result.code, 0, result.stdout + result.stderr);
+
+      await findAfterCut(t, machine, at('cut-within'), acknowledged, content, acknowledged.length);
+      acknowledged.push(content);
+      await findAfterCut(t, machine, at('cut-after'), acknowledged, content, acknowledged.length);
+    }
+    unmount();
+  },
+);
+
+/** Powers on again with this disk: all acknowledged points are there, and the next backup goes well. */
+async function findAfterCut(
+  t: ExecutionContext,
+  machine: Machine,
+  image: string,
+  acknowledged: readonly Buffer[],
+  current: Buffer,
+  pointsLeast: number,
+): Promise<void> {
+  const at = (name: string) => join(machine.directory, name);
+  const device = attachLoop(t, image);
+  const unmount = await mount(t, device, at('after'));
+  try {
+    const store = at('after/store');
+    const again: Machine = { ...machine, env: { ...machine.env, STILLPOINT_STATE: at('after/state') } };
+    const backUp = () =>
+      runHere(
+        again,
+        'backup',
+        at('source'),
+        '--store',
+        store,
+        '--name',
+        'disk',
+        '--block-size',
+        '16K',
+        '--json',
+      );
+    if (pointsLeast > 0) await checkAll(t, again, store, acknowledged, current, at('restored'));
+    const result = await backUp();
+    t.is(result.code, 0, result.stdout + result.stderr);
+    await checkAll(t, again, store, acknowledged, current, at('restored'));
+  } finally {
+    unmount();
+    detachLoop(device);
+  }
+}
+
+async function checkAll(
+  t: ExecutionContext,
+  machine: Machine,
+  store: string,
+  acknowledged: readonly Buffer[],
+  current: Buffer,
+  target: string,
+): Promise<void> {
+  const listed = await runHere(machine, 'points', '--store', store, '--json');
+  t.is(listed.code, 0, listed.stdout);
+  const { points } = lastResult<{ points: Point[] }>(listed.stdout);
+  t.true(
+    points.length >= acknowledged.length,
+    `${points.length} points of ${acknowledged.length} acknowledged`,
+  );
+  for (const [index, point] of points.entries()) {
+    run('rm', '-f', target);
+    const result = await runHere(
+      machine,
+      'restore',
+      `disk@${point.sequence}`,
+      target,
+      '--store',
+      store,
+      '--json',
+    );
+    t.is(result.code, 0, result.stdout);
+    t.true((await readFile(target)).equals(acknowledged[index] ?? current), `disk@${point.sequence}`);
+  }
+}

@@ -1,0 +1,110 @@
+/** Several agents at one receiver, links and receivers that die, and clients that send too much. */
+
+import { randomBytes } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KiB, MiB } from '../../src/domain/limits.js';
+import { sameContent } from '../helpers/images.js';
+import { watchPeak } from '../helpers/memory.js';
+import { enroll, killReceiver, serve, startReceiver } from '../helpers/receiver.js';
+import { testWith } from '../helpers/requirements.js';
+import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
+import { backup, makeMachine, outcome, points, restore, run, start } from '../helpers/stillpoint.js';
+
+const BLOCK = 64 * KiB;
+
+testWith([], 'four agents at once, each with its own devices, none with another’s', async (t) => {
+  const receiver = await startReceiver(t);
+  const agents = await Promise.all(
+    [1, 2, 3, 4].map(async (number) => {
+      const machine = await makeMachine(t, `agent-${number}`);
+      await enroll(t, receiver, machine, `agent-${number}`);
+      const source = join(machine.directory, 'source');
+      await makeStampedImage(source, {
+        sizeBytes: 16 * MiB + number * 512,
+        blockSize: BLOCK,
+        seed: number,
+        blockIndexes: Array.from({ length: 256 }, (_, index) => index),
+      });
+      return { number, machine, source };
+    }),
+  );
+  for (const generation of [1, 2, 3]) {
+    const made = await Promise.all(
+      agents.map(({ machine, source }) => backup(t, machine, null, source, '--name', 'disk')),
+    );
+    t.deepEqual(
+      made.map((point) => point.sequence),
+      [generation, generation, generation, generation],
+    );
+    for (const { number, source } of agents) {
+      const file = await open(source, 'r+');
+      await writeStamped(file, { seed: number, blockIndex: generation * number, generation }, BLOCK);
+      await file.close();
+    }
+  }
+  await Promise.all(
+    agents.map(async ({ number, machine, source }) => {
+      await backup(t, machine, null, source, '--name', 'disk');
+      const listed = await points(t, machine, null);
+      t.deepEqual(
+        listed.map((point) => point.agent),
+        Array(4).fill(`agent-${number}`),
+      );
+      const target = join(machine.directory, 'restored');
+      await restore(t, machine, null, 'disk@latest', target, '--verify');
+      t.true(sameContent(target, source));
+    }),
+  );
+  // A point's id is no key to another agent's data.
+  const [one, two] = agents;
+  if (one === undefined || two === undefined) throw new Error('agents');
+  const [foreign] = await points(t, one.machine, null);
+  const stolen = await run(two.machine, 'restore', foreign?.id ?? '', join(two.machine.directory, 'stolen'));
+  t.not(stolen.code, 0);
+  t.regex(stolen.stderr, new RegExp(foreign?.id.slice(0, 8) ?? ''));
+});
+
+testWith([], 'a receiver that dies and comes back in the middle costs nothing but time', async (t) => {
+  const receiver = await startReceiver(t);
+  const machine = await makeMachine(t, 'patient');
+  await enroll(t, receiver, machine, 'patient');
+  const source = join(machine.directory, 'source');
+  const file = await open(source, 'w');
+  for (let index = 0; index < 24; index += 1) await file.write(randomBytes(8 * MiB));
+  await file.close();
+  const child = start(machine, ['backup', source, '--name', 'disk']);
+  const ended = outcome(child);
+  for (const delayMs of [700, 300]) {
+    await sleep(delayMs);
+    await killReceiver(receiver);
+    await serve(receiver);
+  }
+  const result = await ended;
+  t.is(result.code, 0, result.stderr);
+  await restore(t, machine, null, 'disk@latest', join(machine.directory, 'restored'), '--verify');
+  t.true(sameContent(join(machine.directory, 'restored'), source));
+});
+
+testWith([], 'twelve agents that send all at once do not grow the receiver beyond its bounds', async (t) => {
+  const receiver = await startReceiver(t);
+  const agents = await Promise.all(
+    Array.from({ length: 12 }, async (_, number) => {
+      const machine = await makeMachine(t, `crowd-${number}`);
+      await enroll(t, receiver, machine, `crowd-${number}`);
+      const source = join(machine.directory, 'source');
+      const file = await open(source, 'w');
+      for (let index = 0; index < 4; index += 1) await file.write(randomBytes(8 * MiB));
+      await file.close();
+      return { machine, source };
+    }),
+  );
+  const peak = watchPeak(receiver.process?.pid ?? 0);
+  const results = await Promise.all(
+    agents.map(({ machine, source }) => outcome(start(machine, ['backup', source, '--name', 'disk']))),
+  );
+  const peakBytes = await peak();
+  for (const result of results) t.is(result.code, 0, result.stderr);
+  t.true(peakBytes < 640 * MiB, `${Math.round(peakBytes / MiB)} MiB of memory`);
+});

@@ -1,0 +1,57 @@
+/** Whole devices and images: copied, compared by other people's programs, and measured. */
+import { execFileSync } from 'node:child_process';
+import { open, stat } from 'node:fs/promises';
+import { run } from './loop-device.js';
+
+/** Copies all bytes of a device or image into an image, holes for zeros. */
+export function copyImage(from: string, to: string): void {
+  run('dd', `if=${from}`, `of=${to}`, 'bs=1M', 'conv=sparse', 'status=none');
+  run('truncate', '--size', String(sizeOf(from)), to);
+}
+
+/** Bytes of a device or image, as the kernel says. */
+export function sizeOf(path: string): number {
+  return path.startsWith('/dev/')
+    ? Number(run('blockdev', '--getsize64', path))
+    : Number(run('stat', '--format', '%s', path));
+}
+
+/** By `cmp`; a difference in length is a difference. */
+export function sameContent(a: string, b: string): boolean {
+  try {
+    run('cmp', '--silent', a, b);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The digest of the whole content, by `b3sum` where it is installed, else by `sha256sum`: never by our own code. */
+export function contentDigest(path: string): string {
+  try {
+    return run('b3sum', '--no-names', path).trim();
+  } catch {
+    return run('sha256sum', path).split(' ')[0] ?? '';
+  }
+}
+
+/** Bytes that a file occupies on its file system, holes not counted. */
+export async function allocatedBytes(path: string): Promise<number> {
+  return (await stat(path)).blocks * 512;
+}
+
+/** Bytes in a directory's files, apparent. */
+export function directoryBytes(path: string): number {
+  return Number(execFileSync('du', ['--summarize', '--bytes', path], { encoding: 'utf8' }).split('\t')[0]);
+}
+
+export async function readRange(path: string, byteOffset: number, byteLength: number): Promise<Buffer> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(byteLength), 0, byteLength, byteOffset);
+    if (bytesRead !== byteLength) throw new Error(`${path}: ${bytesRead} bytes, not ${byteLength}`);
+    return buffer;
+  } finally {
+    await file.close();
+  }
+}

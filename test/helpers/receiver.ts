@@ -1,0 +1,96 @@
+/** A receiver in a process of its own, on a port of its own, killed when the test ends. */
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { EXIT_OK, type Machine, makeMachine, runExpecting, start } from './stillpoint.js';
+
+export interface Receiver {
+  readonly machine: Machine;
+  readonly store: string;
+  readonly url: string;
+  /** The serving process; null after `killReceiver`. */
+  process: ChildProcess | null;
+  log: string;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+export async function startReceiver(t: ExecutionContext): Promise<Receiver> {
+  const machine = await makeMachine(t, 'receiver');
+  const store = join(machine.directory, 'store');
+  await runExpecting(t, machine, EXIT_OK, 'receiver', 'init', store);
+  const port = await freePort();
+  const receiver: Receiver = { machine, store, url: `https://127.0.0.1:${port}`, process: null, log: '' };
+  await serve(receiver);
+  t.teardown(() => killReceiver(receiver));
+  return receiver;
+}
+
+/** Starts the process, again after a kill, and waits until it answers. */
+export async function serve(
+  receiver: Receiver,
+  spawnWith: (args: readonly string[]) => ChildProcess = (args) => start(receiver.machine, args),
+): Promise<void> {
+  const { host } = new URL(receiver.url);
+  const child = spawnWith(['receiver', 'serve', receiver.store, '--listen', host]);
+  receiver.process = child;
+  child.stdout?.on('data', (chunk: Buffer) => {
+    receiver.log += chunk.toString('utf8');
+  });
+  child.stderr?.on('data', (chunk: Buffer) => {
+    receiver.log += chunk.toString('utf8');
+  });
+  const deadline = Date.now() + 30_000;
+  const from = receiver.log.length;
+  while (!receiver.log.slice(from).includes('serving')) {
+    if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
+      throw new Error(`the receiver does not serve:\n${receiver.log}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** SIGKILL, and waits for the end. */
+export async function killReceiver(receiver: Receiver): Promise<void> {
+  const child = receiver.process;
+  receiver.process = null;
+  if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
+}
+
+/** @returns the one-time code. */
+export async function invite(t: ExecutionContext, receiver: Receiver, name: string): Promise<string> {
+  const { stdout } = await runExpecting(
+    t,
+    receiver.machine,
+    EXIT_OK,
+    'receiver',
+    'invite',
+    name,
+    '--store',
+    receiver.store,
+  );
+  return stdout.trim().split('\n').at(-1)?.trim() ?? '';
+}
+
+export async function enroll(
+  t: ExecutionContext,
+  receiver: Receiver,
+  machine: Machine,
+  name: string,
+): Promise<void> {
+  const code = await invite(t, receiver, name);
+  await runExpecting(t, machine, EXIT_OK, 'enroll', receiver.url, code);
+}

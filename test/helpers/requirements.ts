@@ -1,0 +1,46 @@
+/** Tests that need root, loop devices or a program: skipped with the reason in their title where it is missing. */
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { whyNoLoopDevices } from './loop-device.js';
+
+export type Requirement = 'root' | 'loop' | { readonly program: string };
+
+function isInstalled(program: string): boolean {
+  return `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`
+    .split(delimiter)
+    .some((directory) => {
+      try {
+        accessSync(join(directory, program), constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** @returns null if all of it is here, else what is missing. */
+export function whatIsMissing(requirements: readonly Requirement[]): string | null {
+  for (const requirement of requirements) {
+    if (requirement === 'root') {
+      if (process.getuid?.() !== 0) return 'not root';
+    } else if (requirement === 'loop') {
+      const reason = whyNoLoopDevices();
+      if (reason !== null) return `no loop devices: ${reason}`;
+    } else if (!isInstalled(requirement.program)) {
+      return `${requirement.program} is not installed`;
+    }
+  }
+  return null;
+}
+
+/** Declares a test, skipped with a printed reason if a requirement is missing. */
+export function testWith(
+  requirements: readonly Requirement[],
+  title: string,
+  implementation: (t: ExecutionContext) => Promise<void>,
+): void {
+  const missing = whatIsMissing(requirements);
+  if (missing === null) test(title, implementation);
+  else test.skip(`${title} (skipped: ${missing})`, implementation);
+}
