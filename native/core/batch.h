@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <span>
 #include <vector>
 
 #include "core/digest.h"
@@ -18,7 +16,6 @@ namespace stillpoint {
 inline constexpr size_t kBatchHeaderBytes = 64;
 inline constexpr size_t kBatchEntryBytes = 56;
 inline constexpr size_t kBatchTrailerBytes = 32;
-inline constexpr size_t kBatchBytesMax = 16u << 20;
 inline constexpr size_t kBatchEntriesMax = 65536;
 // Blocks that the zero runs of one batch may cover: what a small body can make a receiver do stays bounded.
 inline constexpr uint64_t kBatchZeroBlocksMax = uint64_t{1} << 24;
@@ -45,7 +42,7 @@ class BatchBuilder {
   // `record_ordinal` is what add_record answered.
   void add_payload(uint64_t block_index, const Digest& digest, uint32_t record_ordinal);
   // `record` must stay valid until finish().
-  uint32_t add_record(std::span<const uint8_t> record);
+  uint32_t add_record(Bytes record);
 
   std::vector<uint8_t> finish() const;
 
@@ -54,7 +51,7 @@ class BatchBuilder {
   uint64_t sequence_;
   uint64_t agent_time_ms_;
   std::vector<BatchEntry> entries_;
-  std::vector<std::span<const uint8_t>> records_;
+  std::vector<Bytes> records_;
 };
 
 struct BatchBounds {
@@ -75,9 +72,15 @@ struct BatchView {
 // Everything but the contents of the records: header, session, sequence, order, kinds, lengths, names,
 // trailer. `truncated`, `bad-magic`, `bad-session`, `bad-order`, `bad-index`, `bad-kind`, `bad-codec`,
 // `bad-length`, `bad-digest`, `bad-checksum`.
-BatchView parse_batch(std::span<const uint8_t> body, const BatchBounds& bounds);
+BatchView parse_batch(Bytes body, const BatchBounds& bounds);
 
 // parse_batch, and every record proven on the pool. Nothing of a batch that it rejects may be used.
-BatchView decode_batch(std::span<const uint8_t> body, const BatchBounds& bounds, ThreadPool& pool);
+BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool);
+
+// Raw bytes that decode_blocks answers at most.
+inline constexpr uint64_t kDecodedBytesMax = uint64_t{256} << 20;
+// The blocks of a restore's batch in order, each proven. `bad-kind` if there is anything but payload,
+// `bad-length` if it is too much for memory.
+std::vector<std::vector<uint8_t>> decode_blocks(Bytes body, const BatchBounds& bounds, ThreadPool& pool);
 
 }  // namespace stillpoint

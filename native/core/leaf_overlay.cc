@@ -1,7 +1,5 @@
 #include "core/leaf_overlay.h"
 
-#include <blake3.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -234,18 +232,17 @@ uint64_t LeafOverlay::count_present() const {
 }
 
 Digest LeafOverlay::content_digest() const {
-  blake3_hasher hasher;
-  blake3_hasher_init(&hasher);
+  Checksum content;
   NodeReader reader(*this);
   for (uint64_t at = next_node(0); at != kNoNode; at = next_node(at + 1)) {
     const Node node = reader.read(at);
-    blake3_hasher_update(&hasher, &at, sizeof at);
-    blake3_hasher_update(&hasher, &node.present, sizeof node.present);
-    blake3_hasher_update(&hasher, node.digests.data(), kNodeBytesMax);
+    uint8_t position[16];
+    store_le(position, at);
+    store_le(position + 8, node.present);
+    content.update(position);
+    content.update({node.digests.front().data(), kNodeBytesMax});
   }
-  Digest digest;
-  blake3_hasher_finalize(&hasher, digest.data(), digest.size());
-  return digest;
+  return content.finish();
 }
 
 void LeafOverlay::seal(const Generation& generation) {

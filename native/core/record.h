@@ -25,22 +25,27 @@ struct RecordView {
   uint32_t raw_length;
   uint32_t stored_length;
   Digest digest;
-  std::span<const uint8_t> bytes;  // header and stored bytes
+  Bytes bytes;  // header and stored bytes
 
-  std::span<const uint8_t> stored() const { return bytes.subspan(kRecordHeaderBytes); }
+  Bytes stored() const { return bytes.subspan(kRecordHeaderBytes); }
 };
 
 // Header and stored bytes. Level 0 stores raw; so does a content that zstd does not shrink. Callable from any
 // thread. `raw` must be what `digest` digests: it isn't checked.
-std::vector<uint8_t> encode_record(RecordKind kind, const Digest& digest, std::span<const uint8_t> raw,
-                                   int compression_level);
+std::vector<uint8_t> encode_record(RecordKind kind, const Digest& digest, Bytes raw, int compression_level);
 
-// Reads the header at the start of `bytes`, which may go on after the record.
-// `truncated`, `bad-magic`, `bad-kind`, `bad-codec`, `bad-length`.
-RecordView parse_record(std::span<const uint8_t> bytes);
+// Reads the header at the start of `bytes`: a view without bytes yet. `truncated`, `bad-magic`,
+// `bad-version`, `bad-kind`, `bad-codec`, `bad-length`.
+RecordView parse_record_header(Bytes bytes);
+// The record at the start of `bytes`, which may go on after it. The same errors.
+RecordView parse_record(Bytes bytes);
 
-// Proves the record (checksum, decompression to exactly the raw length, digest) and puts its raw_length bytes
-// at `raw`. `bad-checksum`, `bad-length`, `bad-digest`. Callable from any thread.
-void decode_record(const RecordView& record, uint8_t* raw);
+// Proves the record (checksum, decompression to exactly the raw length, digest) and answers its raw bytes:
+// those that it stores, or `scratch`, which has room for raw_length. `bad-checksum`, `bad-length`,
+// `bad-digest`. Callable from any thread.
+Bytes decode_record(const RecordView& record, uint8_t* scratch);
+
+// Lengths that a record of this kind and codec may have.
+bool record_lengths_valid(RecordKind kind, Codec codec, uint32_t raw_length, uint32_t stored_length);
 
 }  // namespace stillpoint

@@ -1,0 +1,234 @@
+#include "core/batch.h"
+
+#include <cstring>
+#include <string>
+
+#include "core/error.h"
+#include "core/little_endian.h"
+
+namespace stillpoint {
+
+namespace {
+
+constexpr uint8_t kMagic[8] = {'S', 'P', 'B', 'A', 'T', 'C', 'H', '1'};
+
+[[noreturn]] void refuse(const char* code, const std::string& reason) {
+  throw NativeError(code, "batch: " + reason);
+}
+
+[[noreturn]] void refuse_entry(const char* code, size_t ordinal, const std::string& reason) {
+  refuse(code, "entry " + std::to_string(ordinal) + " " + reason);
+}
+
+BatchEntry load_entry(const uint8_t* at) {
+  BatchEntry entry{load_le<uint64_t>(at),
+                   load_le<uint32_t>(at + 8),
+                   static_cast<EntryKind>(at[12]),
+                   {},
+                   load_le<uint32_t>(at + 48)};
+  std::memcpy(entry.digest.data(), at + 16, kDigestBytes);
+  return entry;
+}
+
+void store_entry(uint8_t* at, const BatchEntry& entry) {
+  store_le(at, entry.block_index);
+  store_le(at + 8, entry.block_count);
+  at[12] = static_cast<uint8_t>(entry.kind);
+  std::memcpy(at + 16, entry.digest.data(), kDigestBytes);
+  store_le(at + 48, entry.record_ordinal);
+}
+
+// Order, bounds, kind and fields of the entry itself.
+void check_entry(const BatchEntry& entry, const uint8_t* at, size_t ordinal, uint64_t free_from,
+                 uint64_t block_count) {
+  if (entry.kind > EntryKind::held) refuse_entry("bad-kind", ordinal, "has an unknown kind");
+  if ((at[13] | at[14] | at[15]) != 0 || load_le<uint32_t>(at + 52) != 0) {
+    refuse_entry("bad-version", ordinal, "has reserved bytes set");
+  }
+  if (entry.block_index < free_from)
+    refuse_entry("bad-order", ordinal, "does not lie after the one before it");
+  if (entry.block_count == 0) refuse_entry("bad-length", ordinal, "covers no block");
+  if (entry.block_index >= block_count || entry.block_count > block_count - entry.block_index) {
+    refuse_entry("bad-index", ordinal, "lies beyond the device");
+  }
+  const bool zero = entry.kind == EntryKind::zero;
+  if (!zero && entry.block_count != 1)
+    refuse_entry("bad-length", ordinal, "covers several blocks but is no zero run");
+  if (zero != is_null(entry.digest))
+    refuse_entry("bad-digest", ordinal, "has a digest that its kind can't have");
+  if (entry.kind != EntryKind::payload && entry.record_ordinal != 0) {
+    refuse_entry("bad-index", ordinal, "names a record but has none");
+  }
+}
+
+bool is_expected(const TreeFile& tree, const BatchEntry& entry) {
+  if (entry.kind != EntryKind::zero) return tree.leaves()[entry.block_index] == entry.digest;
+  return tree.next_non_null(entry.block_index) >= entry.block_index + entry.block_count;
+}
+
+}  // namespace
+
+BatchBuilder::BatchBuilder(const Id& session_id, uint64_t sequence, uint64_t agent_time_ms)
+    : session_id_(session_id), sequence_(sequence), agent_time_ms_(agent_time_ms) {}
+
+void BatchBuilder::add_zeros(uint64_t block_index, uint32_t block_count) {
+  if (!entries_.empty()) {
+    BatchEntry& last = entries_.back();
+    if (last.kind == EntryKind::zero && last.block_index + last.block_count == block_index &&
+        last.block_count <= UINT32_MAX - block_count) {
+      last.block_count += block_count;
+      return;
+    }
+  }
+  entries_.push_back({block_index, block_count, EntryKind::zero, kNullDigest, 0});
+}
+
+void BatchBuilder::add_held(uint64_t block_index, const Digest& digest) {
+  entries_.push_back({block_index, 1, EntryKind::held, digest, 0});
+}
+
+void BatchBuilder::add_payload(uint64_t block_index, const Digest& digest, uint32_t record_ordinal) {
+  entries_.push_back({block_index, 1, EntryKind::payload, digest, record_ordinal});
+}
+
+uint32_t BatchBuilder::add_record(Bytes record) {
+  records_.push_back(record);
+  return static_cast<uint32_t>(records_.size() - 1);
+}
+
+std::vector<uint8_t> BatchBuilder::finish() const {
+  if (entries_.size() > kBatchEntriesMax) refuse("bad-length", "too many entries");
+  size_t record_bytes = 0;
+  for (const Bytes record : records_) record_bytes += record.size();
+  const size_t records_offset = kBatchHeaderBytes + entries_.size() * kBatchEntryBytes;
+  std::vector<uint8_t> body(records_offset + record_bytes + kBatchTrailerBytes);
+  uint8_t* at = body.data();
+  std::memcpy(at, kMagic, sizeof kMagic);
+  std::memcpy(at + 8, session_id_.data(), session_id_.size());
+  store_le<uint64_t>(at + 24, sequence_);
+  store_le<uint32_t>(at + 32, static_cast<uint32_t>(entries_.size()));
+  store_le<uint32_t>(at + 36, static_cast<uint32_t>(records_.size()));
+  store_le<uint64_t>(at + 40, record_bytes);
+  store_le<uint64_t>(at + 48, agent_time_ms_);
+  at += kBatchHeaderBytes;
+  for (const BatchEntry& entry : entries_) {
+    store_entry(at, entry);
+    at += kBatchEntryBytes;
+  }
+  for (const Bytes record : records_) {
+    std::memcpy(at, record.data(), record.size());
+    at += record.size();
+  }
+  const Digest sum = checksum(Bytes(body.data(), body.size() - kBatchTrailerBytes));
+  std::memcpy(at, sum.data(), kDigestBytes);
+  return body;
+}
+
+BatchView parse_batch(Bytes body, const BatchBounds& bounds) {
+  if (bounds.expected != nullptr && bounds.expected->geometry() != bounds.geometry) {
+    refuse("geometry-mismatch", "the expected tree is of another geometry");
+  }
+  if (body.size() < kBatchHeaderBytes + kBatchTrailerBytes)
+    refuse("truncated", "shorter than header and trailer");
+  if (std::memcmp(body.data(), kMagic, sizeof kMagic) != 0) {
+    const bool newer = std::memcmp(body.data(), kMagic, sizeof kMagic - 1) == 0;
+    refuse(newer ? "bad-version" : "bad-magic", "does not begin with the magic number of version 1");
+  }
+  const size_t entry_count = load_le<uint32_t>(body.data() + 32);
+  const size_t record_count = load_le<uint32_t>(body.data() + 36);
+  const uint64_t record_bytes = load_le<uint64_t>(body.data() + 40);
+  if (entry_count > kBatchEntriesMax || record_count > entry_count) {
+    refuse("bad-length", "more entries, or more records, than a batch may have");
+  }
+  const uint64_t other_bytes = kBatchHeaderBytes + entry_count * kBatchEntryBytes + kBatchTrailerBytes;
+  if (body.size() < other_bytes || record_bytes > body.size() - other_bytes)
+    refuse("truncated", "not all there");
+  if (record_bytes != body.size() - other_bytes) refuse("bad-length", "longer than its header says");
+  const Digest sum = checksum(body.first(body.size() - kBatchTrailerBytes));
+  if (std::memcmp(sum.data(), body.data() + body.size() - kBatchTrailerBytes, kDigestBytes) != 0) {
+    refuse("bad-checksum", "its checksum is wrong");
+  }
+  if (std::memcmp(body.data() + 8, bounds.session_id.data(), bounds.session_id.size()) != 0) {
+    refuse("bad-session", "of another session");
+  }
+  if (load_le<uint64_t>(body.data() + 24) != bounds.sequence) {
+    refuse("bad-order", "number " + std::to_string(load_le<uint64_t>(body.data() + 24)) + " where " +
+                            std::to_string(bounds.sequence) + " was expected");
+  }
+  if (load_le<uint64_t>(body.data() + 56) != 0) refuse("bad-version", "reserved bytes are set");
+
+  BatchView batch;
+  batch.records_offset = kBatchHeaderBytes + entry_count * kBatchEntryBytes;
+  batch.records_length = record_bytes;
+  batch.records.reserve(record_count);
+  Bytes rest = body.subspan(batch.records_offset, record_bytes);
+  for (size_t i = 0; i < record_count; ++i) {
+    batch.records.push_back(parse_record(rest));
+    if (batch.records.back().kind != RecordKind::block) refuse("bad-kind", "holds a record that is no block");
+    rest = rest.subspan(batch.records.back().bytes.size());
+  }
+  if (!rest.empty()) refuse("bad-length", "has bytes after its last record");
+
+  std::vector<bool> named(record_count);
+  size_t named_count = 0;
+  uint64_t free_from = 0;
+  uint64_t zero_blocks = 0;
+  batch.entries.reserve(entry_count);
+  for (size_t i = 0; i < entry_count; ++i) {
+    const uint8_t* const at = body.data() + kBatchHeaderBytes + i * kBatchEntryBytes;
+    const BatchEntry entry = load_entry(at);
+    check_entry(entry, at, i, free_from, bounds.geometry.block_count());
+    free_from = entry.block_index + entry.block_count;
+    if (entry.kind == EntryKind::zero) zero_blocks += entry.block_count;
+    if (entry.kind == EntryKind::payload) {
+      if (entry.record_ordinal >= record_count)
+        refuse_entry("bad-index", i, "names a record that is not there");
+      const RecordView& record = batch.records[entry.record_ordinal];
+      if (record.digest != entry.digest) refuse_entry("bad-digest", i, "has another digest than its record");
+      if (record.raw_length != bounds.geometry.block_length(entry.block_index)) {
+        refuse_entry("bad-length", i, "names a record that is not of its block's length");
+      }
+      if (!named[entry.record_ordinal]) ++named_count;
+      named[entry.record_ordinal] = true;
+    }
+    if (bounds.expected != nullptr && !is_expected(*bounds.expected, entry)) {
+      refuse_entry("bad-digest", i,
+                   "is not what the tree says of block " + std::to_string(entry.block_index));
+    }
+    batch.entries.push_back(entry);
+  }
+  if (zero_blocks > kBatchZeroBlocksMax) refuse("bad-length", "its zero runs are too long");
+  if (named_count != record_count) refuse("bad-index", "holds a record that no entry names");
+  return batch;
+}
+
+BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool) {
+  BatchView batch = parse_batch(body, bounds);
+  pool.parallel_for(batch.records.size(), [&](size_t i) {
+    thread_local std::vector<uint8_t> scratch;
+    const RecordView& record = batch.records[i];
+    if (record.codec == Codec::zstd && scratch.size() < record.raw_length) scratch.resize(record.raw_length);
+    decode_record(record, scratch.data());
+  });
+  return batch;
+}
+
+std::vector<std::vector<uint8_t>> decode_blocks(Bytes body, const BatchBounds& bounds, ThreadPool& pool) {
+  const BatchView batch = parse_batch(body, bounds);
+  uint64_t raw_bytes = 0;
+  for (const BatchEntry& entry : batch.entries) {
+    if (entry.kind != EntryKind::payload) refuse("bad-kind", "a restore's holds payload only");
+    raw_bytes += bounds.geometry.block_length(entry.block_index);
+  }
+  if (raw_bytes > kDecodedBytesMax) refuse("bad-length", "its blocks are too many for memory");
+  std::vector<std::vector<uint8_t>> blocks(batch.entries.size());
+  pool.parallel_for(blocks.size(), [&](size_t i) {
+    const RecordView& record = batch.records[batch.entries[i].record_ordinal];
+    blocks[i].resize(record.raw_length);
+    const Bytes raw = decode_record(record, blocks[i].data());
+    if (raw.data() != blocks[i].data()) std::memcpy(blocks[i].data(), raw.data(), raw.size());
+  });
+  return blocks;
+}
+
+}  // namespace stillpoint
