@@ -128,7 +128,8 @@ class Backup {
       return { point, warnings: this.#warnings, wireBytes: this.#wire.bytes, base: plan };
     } catch (error) {
       link.stop();
-      await link.abort();
+      // After a passing failure the receiver keeps what arrived: the next session need not send it again.
+      if (!isStillpointError(error) || error.permanent) await link.abort();
       throw error;
     }
   }

@@ -1,0 +1,80 @@
+/** Which blocks of a point are asked for together, and the check that just those came back. */
+import { StillpointError } from '../domain/errors.js';
+import { BLOCKS_REQUEST_MAX, MiB } from '../domain/limits.js';
+import type { Point } from '../domain/point.js';
+import { native, type TreeFile } from '../native/index.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+
+/** Raw bytes of one request: large enough to be worth its round trip, small enough to have several. */
+const REQUEST_RAW_BYTES = 4 * MiB;
+
+/** All blocks that are not zero, in device order, in groups for one request each. */
+export function* blockGroups(tree: TreeFile): Generator<readonly number[]> {
+  const groupBlocks = Math.max(
+    1,
+    Math.min(BLOCKS_REQUEST_MAX, Math.floor(REQUEST_RAW_BYTES / tree.blockSize)),
+  );
+  let group: number[] = [];
+  for (let start = tree.nextNonNull(0); start < tree.blockCount; ) {
+    const end = tree.nextNull(start);
+    for (let blockIndex = start; blockIndex < end; blockIndex += 1) {
+      group.push(blockIndex);
+      if (group.length < groupBlocks) continue;
+      yield group;
+      group = [];
+    }
+    start = end < tree.blockCount ? tree.nextNonNull(end) : end;
+  }
+  if (group.length > 0) yield group;
+}
+
+/** All runs of zero blocks, in device order. */
+export function* zeroRuns(tree: TreeFile): Generator<{ byteOffset: number; byteLength: number }> {
+  for (let start = tree.nextNull(0); start < tree.blockCount; ) {
+    const end = tree.nextNonNull(start);
+    const byteOffset = start * tree.blockSize;
+    yield { byteOffset, byteLength: Math.min(end * tree.blockSize, tree.sizeBytes) - byteOffset };
+    start = end < tree.blockCount ? tree.nextNull(end) : end;
+  }
+}
+
+/** Fetches a group; the receiver may answer it in parts. Each part is a batch whose contents are still to be proven. */
+export async function fetchGroup(
+  receiver: ReceiverPort,
+  point: Point,
+  group: readonly number[],
+  onBatch: (body: Uint8Array) => Promise<void>,
+): Promise<void> {
+  for (let wanted = group; wanted.length > 0; ) {
+    const body = await receiver.blocks(point.id, wanted);
+    const entryCount = countEntries(body, point, wanted);
+    await onBatch(body);
+    wanted = wanted.slice(entryCount);
+  }
+}
+
+const ENTRY_COUNT_OFFSET = 32;
+const { batchHeaderBytes, batchEntryBytes } = native.constants;
+
+/** The native side proves that each block is what its index asks for; that no index is left out is checked here. */
+function countEntries(body: Uint8Array, point: Point, wanted: readonly number[]): number {
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const entryCount = body.length < batchHeaderBytes ? 0 : view.getUint32(ENTRY_COUNT_OFFSET, true);
+  const isComplete = body.length >= batchHeaderBytes + entryCount * batchEntryBytes;
+  if (entryCount < 1 || entryCount > wanted.length || !isComplete) throw wrongAnswer(point);
+  for (let entry = 0; entry < entryCount; entry += 1) {
+    const at = batchHeaderBytes + entry * batchEntryBytes;
+    const isWanted =
+      view.getBigUint64(at, true) === BigInt(wanted[entry] ?? -1) && view.getUint32(at + 8, true) === 1;
+    if (!isWanted) throw wrongAnswer(point);
+  }
+  return entryCount;
+}
+
+function wrongAnswer(point: Point): StillpointError {
+  return new StillpointError('bad-batch', {
+    thing: `blocks of point ${point.device}@${point.sequence}`,
+    reason: 'the receiver answered with other blocks than were asked for',
+    remedy: 'Check that both sides run the same version.',
+  });
+}

@@ -1,0 +1,63 @@
+/** The digest tree of a point for a restore: the local one where it is that point's, else fetched into a file that nobody sees. */
+import { access, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isStillpointError } from '../domain/errors.js';
+import type { Point } from '../domain/point.js';
+import type { TreeFile } from '../native/index.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+import { fetchTree } from './fetch-tree.js';
+import { DeviceState, deviceStateDirectory, type StateKey } from './state.js';
+
+export interface PointTree {
+  readonly tree: TreeFile;
+  readonly isFetched: boolean;
+  close(): Promise<void>;
+}
+
+export async function openPointTree(
+  receiver: ReceiverPort,
+  point: Point,
+  stateDirectory: string,
+  signal: AbortSignal | undefined,
+): Promise<PointTree> {
+  const { storeId } = await receiver.info();
+  const local = await openLocal(stateDirectory, { storeId, agent: point.agent, device: point.device }, point);
+  return local ?? fetchUnnamed(receiver, point, stateDirectory, signal);
+}
+
+/** Null where there is none of this point, or a backup of the device is using it. */
+async function openLocal(stateDirectory: string, key: StateKey, point: Point): Promise<PointTree | null> {
+  try {
+    await access(deviceStateDirectory(stateDirectory, key));
+  } catch {
+    return null;
+  }
+  const state = await DeviceState.open(stateDirectory, key).catch((error: unknown) => {
+    if (isStillpointError(error, 'session-busy')) return null;
+    throw error;
+  });
+  if (state === null) return null;
+  const { tree } = state;
+  if (tree?.generation.pointId === point.id && tree.generation.root === point.root) {
+    return { tree, isFetched: false, close: () => state.close() };
+  }
+  await state.close();
+  return null;
+}
+
+/** The file loses its name as soon as it is open: however the restore ends, nothing of it stays. */
+async function fetchUnnamed(
+  receiver: ReceiverPort,
+  point: Point,
+  stateDirectory: string,
+  signal: AbortSignal | undefined,
+): Promise<PointTree> {
+  await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
+  const directory = await mkdtemp(join(stateDirectory, 'restore-'));
+  try {
+    const tree = await fetchTree(receiver, point, join(directory, 'tree'), signal);
+    return { tree, isFetched: true, close: () => tree.close() };
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}

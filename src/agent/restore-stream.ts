@@ -1,0 +1,124 @@
+/** A point as a stream of bytes from first to last: requests run ahead, blocks are handed on in order and proven first. */
+import { once } from 'node:events';
+import type { Writable } from 'node:stream';
+import { StillpointError } from '../domain/errors.js';
+import { MiB } from '../domain/limits.js';
+import type { Point } from '../domain/point.js';
+import { native, type TreeFile } from '../native/index.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+import { blockGroups, fetchGroup } from './block-requests.js';
+import { unlessAborted } from './session-link.js';
+
+const GROUPS_AHEAD = 3;
+const ZEROS = Buffer.alloc(MiB);
+
+export interface StreamOptions {
+  readonly receiver: ReceiverPort;
+  readonly point: Point;
+  readonly tree: TreeFile;
+  readonly output: Writable;
+  readonly signal: AbortSignal;
+  readonly onProgress: (doneBytes: number) => void;
+}
+
+interface FetchedGroup {
+  readonly group: readonly number[];
+  readonly blocks: Promise<Buffer[]>;
+}
+
+export async function streamPoint(options: StreamOptions): Promise<void> {
+  const { receiver, point, tree, signal } = options;
+  const writer = new OrderedWriter(options);
+  const ahead: FetchedGroup[] = [];
+  const writeFirst = async () => {
+    const first = ahead.shift();
+    if (first === undefined) return;
+    const blocks = await unlessAborted(signal, first.blocks);
+    for (const [position, blockIndex] of first.group.entries()) {
+      await writer.zerosUpTo(blockIndex * tree.blockSize);
+      await writer.write(blocks[position] ?? Buffer.alloc(0));
+    }
+  };
+  try {
+    for (const group of blockGroups(tree)) {
+      const blocks = fetchBlocks(receiver, point, tree, group);
+      blocks.catch(() => undefined); // It is awaited in its turn; until then nobody listens.
+      ahead.push({ group, blocks });
+      if (ahead.length > GROUPS_AHEAD) await writeFirst();
+    }
+    while (ahead.length > 0) await writeFirst();
+    await writer.zerosUpTo(tree.sizeBytes);
+  } finally {
+    writer.close();
+    await Promise.allSettled(ahead.map(({ blocks }) => blocks));
+  }
+}
+
+async function fetchBlocks(
+  receiver: ReceiverPort,
+  point: Point,
+  tree: TreeFile,
+  group: readonly number[],
+): Promise<Buffer[]> {
+  const blocks: Buffer[] = [];
+  await fetchGroup(receiver, point, group, async (body) => {
+    const decoded = await native.decodeBlocks(body, {
+      sessionId: point.id,
+      sequence: 0,
+      ...point.geometry,
+      expected: tree,
+    });
+    blocks.push(...decoded);
+  });
+  return blocks;
+}
+
+/** Writes with backpressure and knows how far it is. */
+class OrderedWriter {
+  readonly #output: Writable;
+  readonly #signal: AbortSignal;
+  readonly #onProgress: (doneBytes: number) => void;
+  #doneBytes = 0;
+  #failure: Error | null = null;
+  readonly #onError = (error: Error) => {
+    this.#failure = error;
+  };
+
+  constructor({ output, signal, onProgress }: StreamOptions) {
+    this.#output = output;
+    this.#signal = signal;
+    this.#onProgress = onProgress;
+    output.on('error', this.#onError);
+  }
+
+  async zerosUpTo(byteOffset: number): Promise<void> {
+    while (this.#doneBytes < byteOffset) {
+      await this.write(ZEROS.subarray(0, Math.min(ZEROS.length, byteOffset - this.#doneBytes)));
+    }
+  }
+
+  async write(bytes: Buffer): Promise<void> {
+    const hasRoom = this.#output.write(bytes);
+    if (!hasRoom && this.#failure === null) {
+      // `once` also rejects on the stream's error, which names the same failure.
+      await once(this.#output, 'drain', { signal: this.#signal }).catch(() => undefined);
+    }
+    if (this.#failure !== null || this.#output.destroyed) throw outputClosed(this.#failure);
+    await unlessAborted(this.#signal, Promise.resolve());
+    this.#doneBytes += bytes.length;
+    this.#onProgress(this.#doneBytes);
+  }
+
+  close(): void {
+    this.#output.off('error', this.#onError);
+  }
+}
+
+function outputClosed(cause: Error | null): StillpointError {
+  return new StillpointError('device-io', {
+    thing: 'standard output',
+    reason: `it took no more: ${cause?.message ?? 'it was closed'}`,
+    remedy: 'Check the program that reads it.',
+    cause,
+  });
+}

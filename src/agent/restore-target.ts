@@ -1,0 +1,172 @@
+/**
+ * What a point is restored to. A new image is made under a temporary name and gets its own when it is whole, so that nothing
+ * half-done looks like an image; block devices and images that shall be overwritten are written in place.
+ */
+import type { Stats } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { rename, rm, stat, truncate } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { onDevice } from '../capture/device-error.js';
+import { findUses } from '../capture/in-use.js';
+import { notADevice } from '../capture/offline.js';
+import { StillpointError } from '../domain/errors.js';
+import type { Point } from '../domain/point.js';
+import { lockFile, syncDirectory } from '../native/files.js';
+import { type Device, native } from '../native/index.js';
+
+export interface RestoreTarget {
+  readonly device: Device;
+  /** It may hold other bytes: zeros must be written too. */
+  readonly isReused: boolean;
+  /** All is written and flushed: gives a new image its name. */
+  complete(): Promise<void>;
+  /** Harmless after `complete`; before it, nothing of a new image remains. */
+  close(): Promise<void>;
+}
+
+export interface TargetOptions {
+  /** An image file that is not empty is replaced. Block devices are always overwritten. */
+  readonly overwrite: boolean;
+  /** Write although it is mounted or open. */
+  readonly allowInUse: boolean;
+  /** Write to a block device whose logical sectors are of another size than the point's. */
+  readonly allowSectorSize: boolean;
+  readonly onNotice: (text: string) => void;
+}
+
+/** @throws StillpointError `device-in-use`, `device-too-small`, `device-sector-size`, `device-not-found`, `usage`, `device-io` */
+export async function openTarget(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {
+  const status = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  });
+  if (status === null) return newImage(path, point);
+  if (status.isBlockDevice()) return blockDevice(path, point, options);
+  if (!status.isFile()) throw notADevice(path, status);
+  return status.size === 0 ? newImage(path, point) : existingImage(path, status, point, options);
+}
+
+async function blockDevice(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {
+  await refuseUsed(path, options);
+  const device = await native.openDevice(path, { write: true, exclusive: !options.allowInUse });
+  try {
+    checkSize(path, device, point, options);
+    checkSectorSize(path, device, point, options);
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+  return { device, isReused: true, complete: async () => undefined, close: () => device.close() };
+}
+
+function checkSize(path: string, device: Device, point: Point, options: TargetOptions): void {
+  const { sizeBytes } = point.geometry;
+  if (device.sizeBytes < sizeBytes) {
+    throw new StillpointError('device-too-small', {
+      thing: path,
+      reason: `it has ${device.sizeBytes} bytes, the point ${sizeBytes}`,
+      remedy: 'Choose a larger device.',
+    });
+  }
+  if (device.sizeBytes > sizeBytes) {
+    options.onNotice(
+      `${path} is larger than the point; its last ${device.sizeBytes - sizeBytes} bytes stay as they are`,
+    );
+  }
+}
+
+function checkSectorSize(path: string, device: Device, point: Point, options: TargetOptions): void {
+  const { logicalSectorSize } = point.identity;
+  if (point.identity.type !== 'block' || device.logicalSectorSize === logicalSectorSize) return;
+  if (options.allowSectorSize) return;
+  throw new StillpointError('device-sector-size', {
+    thing: path,
+    reason: `its logical sectors have ${device.logicalSectorSize} bytes, the point's ${logicalSectorSize}: partition tables and some file systems would not be understood`,
+    remedy: 'Choose a device of the same sector size, or allow the difference explicitly.',
+  });
+}
+
+async function existingImage(
+  path: string,
+  status: Stats,
+  point: Point,
+  options: TargetOptions,
+): Promise<RestoreTarget> {
+  if (!options.overwrite) {
+    throw new StillpointError('usage', {
+      thing: path,
+      reason: `it exists and is not empty (${status.size} bytes)`,
+      remedy: 'Choose another name, or allow overwriting explicitly.',
+    });
+  }
+  await refuseUsed(path, options);
+  const { sizeBytes } = point.geometry;
+  if (status.size !== sizeBytes) await truncate(path, sizeBytes);
+  const device = await native.openDevice(path, { write: true });
+  return { device, isReused: true, complete: async () => undefined, close: () => device.close() };
+}
+
+const BRIEF_READERS_PAUSE_MS = 200;
+const BRIEF_READERS_TRIES = 10;
+
+/** Who only reads may be udev, looking at a new device for a moment: that is waited for. */
+async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<void> {
+  if (allowInUse) return;
+  for (let tries = 1; ; tries += 1) {
+    const uses = await findUses(path);
+    const [use] = uses;
+    if (use === undefined) return;
+    if (use.writable || use.exclusive || tries === BRIEF_READERS_TRIES) {
+      throw new StillpointError('device-in-use', {
+        thing: path,
+        reason: `it is ${use.how}`,
+        remedy: use.remedy,
+        permanent: false,
+      });
+    }
+    await sleep(BRIEF_READERS_PAUSE_MS);
+  }
+}
+
+async function newImage(path: string, point: Point): Promise<RestoreTarget> {
+  const partialPath = `${path}.partial`;
+  const lock = await lockPartial(partialPath);
+  let device: Device | null = null;
+  let isComplete = false;
+  const close = async () => {
+    await device?.close();
+    if (!isComplete) await rm(partialPath, { force: true });
+    await lock.close();
+  };
+  try {
+    // What an earlier restore, killed, has left there.
+    await lock.truncate(0);
+    await lock.truncate(point.geometry.sizeBytes);
+    device = await native.openDevice(partialPath, { write: true });
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    device,
+    isReused: false,
+    complete: async () => {
+      await rename(partialPath, path);
+      isComplete = true;
+      await syncDirectory(dirname(path));
+    },
+    close,
+  };
+}
+
+async function lockPartial(partialPath: string): Promise<FileHandle> {
+  const lock = await onDevice(partialPath, () => lockFile(partialPath));
+  if (lock !== null) return lock;
+  throw new StillpointError('device-in-use', {
+    thing: partialPath,
+    reason: 'another restore is writing it',
+    remedy: 'Wait until it has ended, or choose another target.',
+    permanent: false,
+  });
+}
