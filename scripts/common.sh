@@ -36,10 +36,14 @@ give_back() {
   [ -z "$owner" ] || chown -R "$owner:" build node_modules 2>/dev/null || true
 }
 
+log_of() {
+  printf '%s/%s.log\n' "$logs" "$(tr -cs 'a-z0-9\n' - <<<"${1,,}")"
+}
+
 # step TEXT COMMAND...: one line with the time it took; the output goes to a log, whose end is shown where the command fails.
 step() {
   local text=$1 log start=$SECONDS
-  log="$logs/$(tr -c 'a-z0-9\n' - <<<"${text,,}").log"
+  log=$(log_of "$text")
   shift
   printf '  %-44s ' "$text"
   if "$@" >"$log" 2>&1; then

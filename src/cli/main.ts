@@ -1,7 +1,7 @@
 /** The command line: global options, signals, exit codes. What each command does is in commands/. */
 import { Command, CommanderError, Option } from 'commander';
 import { stateDirectory } from '../config/state-directory.js';
-import { isStillpointError, StillpointError } from '../domain/errors.js';
+import { StillpointError } from '../domain/errors.js';
 import { addBackup } from './commands/backup.js';
 import { addEnroll } from './commands/enroll.js';
 import { addPoints } from './commands/points.js';
@@ -9,8 +9,9 @@ import { addReceiver } from './commands/receiver.js';
 import { addRestore } from './commands/restore.js';
 import { addVerify } from './commands/verify.js';
 import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './context.js';
-import { EXIT_CODE_HELP, EXIT_OK, EXIT_SIGNAL, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
+import { EXIT_CODE_HELP, EXIT_OK, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
 import { Output, type TextSink } from './output.js';
+import { untilSignal } from './signals.js';
 
 /** The process's surroundings, so that tests can run commands inside their own process. */
 export interface Surroundings {
@@ -106,31 +107,4 @@ function usageError(error: CommanderError): StillpointError {
     reason: reason.replace(/\.$/, ''),
     remedy: hint === undefined || hint === '' ? 'See --help.' : hint.replace(/^\((.*)\)$/, '$1'),
   });
-}
-
-/**
- * The first SIGINT or SIGTERM aborts the signal, so that the work can clean up; the second ends the process on the spot, which
- * every durable step of the system stands.
- */
-async function untilSignal(work: (signal: AbortSignal) => Promise<number>, output: Output): Promise<number> {
-  const controller = new AbortController();
-  let received: keyof typeof EXIT_SIGNAL | null = null;
-  const onSignal = (name: NodeJS.Signals): void => {
-    const known = name as keyof typeof EXIT_SIGNAL;
-    if (received !== null) process.exit(EXIT_SIGNAL[known]);
-    received = known;
-    controller.abort();
-  };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-  try {
-    const exitCode = await work(controller.signal);
-    return exitCode;
-  } catch (error) {
-    if (received === null) throw error;
-    if (!isStillpointError(error, 'cancelled')) output.error(error);
-    else output.warn('stopped on request');
-    return EXIT_SIGNAL[received];
-  } finally {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
-  }
 }

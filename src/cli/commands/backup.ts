@@ -1,0 +1,89 @@
+/** `stillpoint backup DEVICE`: one new restore point of a device that nobody writes to. */
+import { resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { type BackupResult, runBackup } from '../../agent/backup.js';
+import { StillpointError } from '../../domain/errors.js';
+import { checkName, deviceNameFromPath } from '../../domain/names.js';
+import { agentProgress } from '../agent-progress.js';
+import type { CommandContext, Run } from '../context.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
+import { formatBytes, formatDuration, formatInstant, parseSize } from '../format.js';
+import { storeOption, withReceiver } from '../open-receiver.js';
+
+interface BackupOptions {
+  readonly store?: string;
+  readonly name?: string;
+  readonly blockSize?: number;
+  readonly compressionLevel: number;
+  readonly fuzzy: boolean;
+  readonly acceptIdentity: boolean;
+}
+
+const COMPRESSION_LEVEL_MAX = 19;
+
+export function addBackup(program: Command, run: Run): void {
+  program
+    .command('backup')
+    .description('back up a device: ship what differs from its last point, and commit a new one')
+    .argument('<device>', 'block device, partition, logical volume or disk image that nobody writes to')
+    .addOption(storeOption())
+    .option('--name <name>', 'the name that its points go under (default: made from its path)')
+    .addOption(
+      new Option(
+        '--block-size <size>',
+        "from 4K to 4M, a power of two (default: the last point's, else 64K)",
+      ).argParser((text) => parseSize('block size', text)),
+    )
+    .addOption(
+      new Option('--compression-level <level>', 'of zstd; 0 for none')
+        .default(1)
+        .argParser(parseCompressionLevel),
+    )
+    .option('--fuzzy', 'go on although the device is being written to; the point is labelled fuzzy', false)
+    .option('--accept-identity', 'go on although this is not the device that the last point is of', false)
+    .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
+}
+
+async function backup(context: CommandContext, path: string, options: BackupOptions): Promise<number> {
+  const { output, stateDirectory, signal } = context;
+  const name = options.name ?? deviceNameFromPath(resolve(path));
+  const device = checkName('device name', name);
+  const { blockSize, compressionLevel, fuzzy, acceptIdentity } = options;
+  const progress = agentProgress(output);
+  const result = await withReceiver(context, options.store, (receiver) =>
+    runBackup({
+      ...{ receiver, path, device, stateDirectory, signal, onEvent: progress.onEvent },
+      ...{ blockSize, compressionLevel, fuzzy, acceptIdentity },
+    }).finally(progress.end),
+  );
+  output.result(toJson(result), describe(result));
+  return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
+}
+
+function toJson({ point, warnings, wireBytes, base }: BackupResult): object {
+  return { point, warnings, wireBytes, base: { start: base.start, reason: base.reason } };
+}
+
+function describe({ point, wireBytes, base }: BackupResult): string[] {
+  const { changedBytes, durationMs } = point.statistics;
+  const rate = durationMs === 0 ? '' : ` (${formatBytes((point.geometry.sizeBytes * 1000) / durationMs)}/s)`;
+  const basis =
+    point.baseSequence === null
+      ? `everything that is not zero: ${base.reason}`
+      : `what differs from ${point.device}@${point.baseSequence}`;
+  return [
+    `${point.device}@${point.sequence}: committed, ${point.kind}, ${formatInstant(point.instant)}`,
+    `  shipped  ${basis}`,
+    `  size     ${formatBytes(point.geometry.sizeBytes)} in ${formatDuration(durationMs)}${rate}`,
+    `  changed  ${formatBytes(changedBytes)}, on the wire ${formatBytes(wireBytes)}, stored ${formatBytes(point.storedBytes)}`,
+  ];
+}
+
+function parseCompressionLevel(text: string): number {
+  const level = /^\d{1,2}$/.test(text) ? Number(text) : Number.NaN;
+  if (level <= COMPRESSION_LEVEL_MAX) return level;
+  throw new StillpointError('usage', {
+    thing: `compression level ${JSON.stringify(text)}`,
+    reason: `it is not a whole number from 0 to ${COMPRESSION_LEVEL_MAX}`,
+  });
+}

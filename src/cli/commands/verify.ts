@@ -1,0 +1,68 @@
+/** `stillpoint verify [POINT]`: has the receiver re-read and re-digest what it holds. */
+import type { Command } from 'commander';
+import { StillpointError } from '../../domain/errors.js';
+import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/messages.js';
+import type { CommandContext, Run } from '../context.js';
+import { EXIT_DAMAGED, EXIT_OK } from '../exit-codes.js';
+import { formatBytes, formatCount } from '../format.js';
+import { storeOption, withReceiver } from '../open-receiver.js';
+import { findPoint } from '../point-argument.js';
+import { untilAborted } from '../signals.js';
+
+export function addVerify(program: Command, run: Run): void {
+  program
+    .command('verify')
+    .description('re-read and re-digest what the receiver holds; exit code 4 where something is damaged')
+    .argument('[point]', 'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id (default: all points)')
+    .addOption(storeOption())
+    .action((point: string | undefined, options: { store?: string }) =>
+      run((context) => verify(context, point, options.store)),
+    );
+}
+
+async function verify(
+  context: CommandContext,
+  pointText: string | undefined,
+  store: string | undefined,
+): Promise<number> {
+  const { output, signal } = context;
+  const findings: VerifyFinding[] = [];
+  const summary = await withReceiver(context, store, async (receiver) => {
+    const point = pointText === undefined ? undefined : await findPoint(receiver, pointText);
+    return untilAborted(signal, follow(context, receiver.verify(point?.id), findings));
+  });
+  const { pointCount, blockCount, checkedBytes, findingCount } = summary;
+  output.result({ pointCount, blockCount, checkedBytes, findingCount, findings }, [
+    `${findingCount === 0 ? 'No damage' : formatCount(findingCount, 'damaged thing')} in ` +
+      `${formatCount(pointCount, 'point')}: ${formatCount(blockCount, 'block')}, ${formatBytes(checkedBytes)} read and digested`,
+  ]);
+  return findingCount === 0 ? EXIT_OK : EXIT_DAMAGED;
+}
+
+async function follow(
+  { output }: CommandContext,
+  events: AsyncIterable<VerifyEvent>,
+  findings: VerifyFinding[],
+): Promise<VerifySummary> {
+  const progress = output.progress('verify', 'verifying');
+  try {
+    for await (const event of events) {
+      if (event.type === 'summary') return event;
+      if (event.type === 'progress') progress.update(event);
+      else {
+        findings.push(event);
+        output.warn(
+          `${event.what}: ${event.reason}. Points that need it: ${event.points.join(', ') || 'none'}.`,
+        );
+      }
+    }
+  } finally {
+    progress.end();
+  }
+  throw new StillpointError('connection-lost', {
+    thing: 'verification',
+    reason: 'the receiver ended it without a summary',
+    remedy: 'Try again.',
+    permanent: false,
+  });
+}
