@@ -36,8 +36,9 @@ export class InFlight {
     this.#throwFailure();
   }
 
-  /** Waits for all, whatever becomes of them. */
+  /** Starts nothing more and waits for all, whatever becomes of them. */
   async settle(): Promise<void> {
+    this.#failure ??= { error: new Error('no more work is taken') };
     await Promise.all(this.#running);
   }
 

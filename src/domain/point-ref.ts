@@ -37,11 +37,12 @@ export function parsePointRef(text: string): PointRef {
 }
 
 function parseTime(text: string): number | null {
-  const timeMs = DATE.test(text)
-    ? Date.parse(`${text}T23:59:59.999`)
-    : DATE_TIME.test(text)
-      ? Date.parse(text.replace(' ', 'T'))
-      : Number.NaN;
+  const isDate = DATE.test(text);
+  if (!isDate && !DATE_TIME.test(text)) return null;
+  const [year = 0, month = 0, day = 0] = text.slice(0, 10).split('-').map(Number);
+  // Date.parse takes 30 February for 2 March.
+  if (new Date(Date.UTC(year, month - 1, day)).getUTCDate() !== day) return null;
+  const timeMs = Date.parse(isDate ? `${text}T23:59:59.999` : text.replace(' ', 'T'));
   return Number.isNaN(timeMs) ? null : timeMs;
 }
 

@@ -1,0 +1,77 @@
+import test from 'ava';
+import { StillpointError } from '../../src/domain/errors.js';
+import { deviceOf, parsePointRef, resolvePoint } from '../../src/domain/point-ref.js';
+import { makePoint } from '../helpers/points.js';
+
+const points = [1, 2, 3].map((sequence) => makePoint({ sequence, id: `${sequence}abcdef0`.padEnd(32, '0') }));
+const other = makePoint({ device: 'disk2', id: '1abcdef0'.padEnd(31, '0').concat('9') });
+const resolve = (text: string, list = points) => resolvePoint(parsePointRef(text), list);
+
+test('a point is named by latest, sequence, time or id', (t) => {
+  t.is(resolve('disk1@latest').sequence, 3);
+  t.is(resolve('disk1@2').sequence, 2);
+  t.is(resolve('disk1@2026-01-02T12:00:00Z').sequence, 2);
+  t.is(resolve('disk1@2026-01-02T13:59:59+02:00').sequence, 1);
+  t.is(resolve('disk1@2026-01-02 11:59:59.999Z').sequence, 1);
+  t.is(resolve('disk1@2030-01-01').sequence, 3);
+  t.is(resolve('3abcdef0').sequence, 3);
+  t.is(resolve(points[1]?.id.toUpperCase() ?? '').sequence, 2);
+});
+
+test('a date is the end of that day, local time', (t) => {
+  const evening = makePoint({ sequence: 1, instant: new Date(2026, 4, 1, 23, 30).toISOString() });
+  const nextDay = makePoint({ sequence: 2, instant: new Date(2026, 4, 2, 0, 30).toISOString() });
+  t.is(resolve('disk1@2026-05-01', [evening, nextDay]).sequence, 1);
+});
+
+test('of points of one instant the last committed counts', (t) => {
+  const twins = [1, 2].map((sequence) => makePoint({ sequence, instant: '2026-01-01T00:00:00.000Z' }));
+  t.is(resolve('disk1@2026-01-01T00:00:00Z', twins).sequence, 2);
+});
+
+test('which points are needed', (t) => {
+  t.is(deviceOf(parsePointRef('disk1@latest')), 'disk1');
+  t.is(deviceOf(parsePointRef('0123abcd')), undefined);
+});
+
+for (const text of [
+  '',
+  'disk1',
+  '@latest',
+  'disk1@',
+  'disk1@0',
+  'disk1@-1',
+  'disk1@soon',
+  'disk1@2026-13-45',
+  'disk1@2026-02-30',
+  '1234567',
+  'a/b@1',
+  'disk1@2026',
+]) {
+  test(`"${text}" is refused or resolves to nothing`, (t) => {
+    const error = t.throws(() => resolve(text), { instanceOf: StillpointError });
+    t.true(['bad-point-name', 'bad-name', 'point-unknown'].includes(error?.code ?? ''));
+  });
+}
+
+test('what can not be resolved says what there is', (t) => {
+  const message = (text: string, list = [...points, other]) => t.throws(() => resolve(text, list))?.message;
+  t.is(
+    message('disk9@latest'),
+    'device disk9: the store has no point of it. Devices with points: disk1, disk2.',
+  );
+  t.is(
+    message('disk9@latest', []),
+    'device disk9: the store has no point of it. The store has no points yet.',
+  );
+  t.regex(
+    message('disk1@9') ?? '',
+    /no point of that number. There are: disk1@1 \(2026-01-01T12:00:00.000Z, 1abcdef00000\), /,
+  );
+  t.regex(message('disk1@1999-01-01') ?? '', /all points of the device are later. There are: disk1@1/);
+  t.regex(
+    message('1abcdef0') ?? '',
+    /2 points have an id that starts so. Use more digits: disk1@1 .*disk2@1/,
+  );
+  t.regex(message('99999999') ?? '', /no point has an id that starts so/);
+});
