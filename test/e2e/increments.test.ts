@@ -1,11 +1,11 @@
 /** What the second backup ships: only what differs, whatever became of the agent's local tree. */
 import { randomBytes } from 'node:crypto';
-import { cp, open, readdir, rm, truncate } from 'node:fs/promises';
+import { cp, open, rm, truncate } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
-import { sameContent } from '../helpers/images.js';
+import { filesBelow, sameContent } from '../helpers/images.js';
 import { enroll, startReceiver } from '../helpers/receiver.js';
 import { testWith } from '../helpers/requirements.js';
 import { backup, type Machine, makeMachine, restore } from '../helpers/stillpoint.js';
@@ -39,11 +39,6 @@ function shipsOnly(t: ExecutionContext, point: Point, blockCount: number, treeBy
   const bound = 1.05 * blockCount * BLOCK + 64 * KiB + treeBytes;
   t.true(point.statistics.wireBytes <= bound, `${point.statistics.wireBytes} wire bytes, more than ${bound}`);
   t.true(point.statistics.wireBytes >= blockCount * BLOCK, 'wire bytes are counted');
-}
-
-async function filesBelow(directory: string): Promise<string[]> {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
 async function treeFiles(machine: Machine): Promise<string[]> {

@@ -1,7 +1,9 @@
 /** Whole devices and images: copied, compared by other people's programs, and measured. */
 import { execFileSync } from 'node:child_process';
-import { open, stat } from 'node:fs/promises';
+import { open, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { run } from './loop-device.js';
+import type { Random } from './seed.js';
 
 /** Copies all bytes of a device or image into an image, holes for zeros. */
 export function copyImage(from: string, to: string): void {
@@ -51,6 +53,28 @@ export async function readRange(path: string, byteOffset: number, byteLength: nu
     const { buffer, bytesRead } = await file.read(Buffer.alloc(byteLength), 0, byteLength, byteOffset);
     if (bytesRead !== byteLength) throw new Error(`${path}: ${bytesRead} bytes, not ${byteLength}`);
     return buffer;
+  } finally {
+    await file.close();
+  }
+}
+
+/** All regular files, absolute. */
+export async function filesBelow(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+}
+
+/** Flips a random bit of a file, at a random place unless it is given. @returns where, for a message. */
+export async function flipBit(path: string, random: Random, byteOffset?: number): Promise<string> {
+  const file = await open(path, 'r+');
+  try {
+    const at = byteOffset ?? random.below((await file.stat()).size);
+    const bit = random.below(8);
+    const byte = Buffer.alloc(1);
+    await file.read(byte, 0, 1, at);
+    byte[0] = (byte[0] ?? 0) ^ (1 << bit);
+    await file.write(byte, 0, 1, at);
+    return `bit ${bit} of byte ${at}`;
   } finally {
     await file.close();
   }

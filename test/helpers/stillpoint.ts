@@ -5,15 +5,14 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
+import { EXIT_OK } from '../../src/cli/exit-codes.js';
 import { main } from '../../src/cli/main.js';
 import type { Point } from '../../src/domain/point.js';
 import { temporaryDirectory } from './loop-device.js';
 
 export const COMMAND = fileURLToPath(new URL('../../../../bin/stillpoint.js', import.meta.url));
 
-export const EXIT_OK = 0;
-export const EXIT_FAILED = 1;
-export const EXIT_WARNINGS = 3;
+export { EXIT_DAMAGED, EXIT_OK, EXIT_WARNINGS } from '../../src/cli/exit-codes.js';
 
 export interface Outcome {
   readonly code: number | null;
