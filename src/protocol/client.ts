@@ -53,11 +53,6 @@ export class ReceiverClient implements ReceiverPort {
     this.#now = options.now ?? Date.now;
   }
 
-  /** Bytes of request and answer bodies so far, both directions. */
-  get wireBytes(): number {
-    return this.#transport.wireBytes;
-  }
-
   info(): Promise<ReceiverInfo> {
     return this.#json('/info', infoSchema, {});
   }

@@ -8,6 +8,7 @@ import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { StillpointError } from '../domain/errors.js';
+import { syncDirectory } from '../native/files.js';
 
 export interface CredentialFormat<T> {
   readonly format: string;
@@ -96,13 +97,4 @@ export async function makeDirectory(path: string): Promise<void> {
   const first = await mkdir(last, { recursive: true, mode: 0o700 });
   if (first === undefined) return;
   for (let made = last; made.length >= first.length; made = dirname(made)) await syncDirectory(dirname(made));
-}
-
-export async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }

@@ -40,7 +40,6 @@ export interface TransportRequest {
 export class Transport {
   readonly #url: string;
   readonly #pool: Pool;
-  #wireBytes = 0;
 
   constructor(address: ReceiverAddress, connections: number) {
     this.#url = address.url;
@@ -66,11 +65,6 @@ export class Transport {
     });
   }
 
-  /** Bytes of request and answer bodies so far, both directions. */
-  get wireBytes(): number {
-    return this.#wireBytes;
-  }
-
   /** The whole answer. @throws StillpointError also for an answer with an error */
   async bytes(request: TransportRequest, answerBytesMax: number): Promise<Buffer> {
     return this.#translated(async () => {
@@ -93,7 +87,6 @@ export class Transport {
       for (;;) {
         const { done, value } = await this.#translated(() => chunks.next());
         if (done === true) return;
-        this.#wireBytes += value.length;
         yield value;
       }
     } finally {
@@ -106,16 +99,14 @@ export class Transport {
     await this.#pool.close();
   }
 
-  async #send(request: TransportRequest): Promise<Dispatcher.ResponseData> {
-    const answer = await this.#pool.request({
+  #send(request: TransportRequest): Promise<Dispatcher.ResponseData> {
+    return this.#pool.request({
       method: 'POST',
       path: request.path,
       headers: { ...request.headers, [HEADER_PROTOCOL]: String(PROTOCOL_VERSION) },
       body: request.body,
       headersTimeout: request.answerTimeoutMs,
     });
-    this.#wireBytes += request.body?.length ?? 0;
-    return answer;
   }
 
   async #collect(
@@ -132,7 +123,6 @@ export class Transport {
     let received = 0;
     for await (const chunk of body as AsyncIterable<Buffer>) {
       received += chunk.length;
-      this.#wireBytes += chunk.length;
       if (received > bytesMax) throw this.#tooLarge(bytesMax);
       chunks.push(chunk);
     }

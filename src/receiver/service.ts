@@ -67,12 +67,15 @@ export class ReceiverService {
     const key = { agent, device: request.device };
     for (;;) {
       const open = this.#openSession(key);
+      if (open?.state === 'aborted') {
+        await open.abort();
+        continue;
+      }
       open?.guard('begin');
-      await (open?.state === 'aborted' && open.abort());
       const last = (await this.store.points(key)).at(-1) ?? null;
       const isTaken = await this.#isTaken(agent, request.sessionId);
       // A commit or abort may have ended meanwhile, and what was read is of the time before it.
-      if (this.#openSession(key) !== open || (open !== null && open.state !== 'open')) continue;
+      if (this.#openSession(key) !== open || (open?.state ?? 'open') !== 'open') continue;
       if (isTaken && open?.id !== request.sessionId) guardMessage('committed', 'begin', request.sessionId);
       const plan = planBegin(request, {
         last,

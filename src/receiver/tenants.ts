@@ -17,12 +17,12 @@ import { z } from 'zod';
 import { StillpointError } from '../domain/errors.js';
 import { INVITE_LIFETIME_MS } from '../domain/limits.js';
 import { checkName } from '../domain/names.js';
+import { syncDirectory } from '../native/files.js';
 import { fingerprint, isForRequest, type KeyAndCertificate, signRequest } from '../protocol/certificates.js';
 import {
   type CredentialFormat,
   makeDirectory,
   readCredential,
-  syncDirectory,
   writeCredential,
 } from '../protocol/credential-file.js';
 import { encodeInviteCode, pinOf } from '../protocol/invite-code.js';

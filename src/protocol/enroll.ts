@@ -1,0 +1,140 @@
+/**
+ * Becoming an agent of a receiver. The code pins the receiver's authority: a first connection, on which nothing is sent, only
+ * learns its certificate; it must match the pin. The second is one like all later ones, verified by TLS against exactly that
+ * authority, and carries the secret and the certificate request. The key never leaves this machine.
+ */
+import type { X509Certificate } from 'node:crypto';
+import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
+import { StillpointError } from '../domain/errors.js';
+import { JSON_BYTES_MAX } from '../domain/limits.js';
+import { checkName } from '../domain/names.js';
+import { createRequest, subjectOf } from './certificates.js';
+import { decodeInviteCode, matchesPin } from './invite-code.js';
+import { type EnrolRequest, enrolAnswerSchema, parseMessage, ROUTE_PREFIX } from './messages.js';
+import { RETRY_DEFAULT, type RetryPolicy, retry } from './retry.js';
+import { TLS_CIPHERS, Transport, transportError } from './transport.js';
+
+/** All that an agent needs to speak to a receiver. */
+export interface Enrolment {
+  readonly receiverId: string;
+  /** `https://HOST:PORT`. */
+  readonly url: string;
+  readonly agent: string;
+  /** The receiver's CA certificate, PEM. */
+  readonly authority: string;
+  /** The agent's key (PKCS#8) and certificate, PEM. */
+  readonly key: string;
+  readonly certificate: string;
+}
+
+const LOOK_TIMEOUT_MS = 15_000;
+const ENROL_TIMEOUT_MS = 60_000;
+
+/**
+ * @param options.name the agent's name, where it is to be sure that the code was made for it.
+ * @throws StillpointError `invite-invalid`, `invite-expired`, `identity-mismatch`, `unreachable`, ...
+ */
+export async function enroll(
+  url: string,
+  code: string,
+  options: { readonly name?: string; readonly retry?: RetryPolicy } = {},
+): Promise<Enrolment> {
+  const { pin, secret } = decodeInviteCode(code);
+  const origin = receiverOrigin(url);
+  if (options.name !== undefined) checkName('agent name', options.name);
+  const { authority, receiverId } = await lookAt(origin, pin);
+  const { key, csr } = await createRequest();
+  const request: EnrolRequest = { secret: secret.toString('hex'), csr, name: options.name ?? null };
+  const transport = new Transport({ url: origin, receiverId, authority }, 1);
+  try {
+    // The same secret with the same key again is the same enrolment: an answer that was lost is asked for once more.
+    const answer = await retry(options.retry ?? RETRY_DEFAULT, async () => {
+      const bytes = await transport.bytes(
+        {
+          path: `${ROUTE_PREFIX}/enroll`,
+          headers: { 'content-type': 'application/json' },
+          body: Buffer.from(JSON.stringify(request)),
+          answerTimeoutMs: ENROL_TIMEOUT_MS,
+        },
+        JSON_BYTES_MAX,
+      );
+      return parseMessage('answer to enroll', enrolAnswerSchema, JSON.parse(bytes.toString('utf8')));
+    });
+    const { agent, certificate } = answer;
+    return { receiverId, url: origin, agent: checkName('agent name', agent), authority, key, certificate };
+  } finally {
+    await transport.close();
+  }
+}
+
+/** `https://HOST:PORT`, the form in which URLs are kept and compared. @throws StillpointError `usage` */
+export function receiverOrigin(url: string): string {
+  const parsed = URL.canParse(url) ? new URL(url) : null;
+  if (parsed?.protocol === 'https:' && parsed.hostname !== '') return parsed.origin;
+  throw new StillpointError('usage', {
+    thing: `URL ${JSON.stringify(url)}`,
+    reason: 'it is not https://HOST[:PORT]',
+    remedy: 'Use the URL that "stillpoint receiver invite" printed.',
+  });
+}
+
+async function lookAt(origin: string, pin: Buffer): Promise<{ authority: string; receiverId: string }> {
+  const socket = await connectUnverified(origin);
+  try {
+    const leaf = socket.getPeerX509Certificate();
+    const receiverId = leaf === undefined ? null : subjectOf(leaf, 'receiver');
+    for (let issuer = leaf?.issuerCertificate; issuer !== undefined; issuer = above(issuer)) {
+      if (receiverId !== null && matchesPin(issuer, pin)) return { authority: issuer.toString(), receiverId };
+    }
+  } finally {
+    socket.destroy();
+  }
+  throw new StillpointError('identity-mismatch', {
+    thing: origin,
+    reason: 'it is not the receiver that made this code',
+    remedy: 'Check URL and code. Nothing was sent to it.',
+  });
+}
+
+/** A self-signed certificate is its own issuer. */
+function above(certificate: X509Certificate): X509Certificate | undefined {
+  const issuer = certificate.issuerCertificate;
+  return issuer?.fingerprint256 === certificate.fingerprint256 ? undefined : issuer;
+}
+
+function connectUnverified(origin: string): Promise<TLSSocket> {
+  const { hostname, port } = new URL(origin);
+  const options: ConnectionOptions = {
+    host: hostname.replace(/^\[|\]$/g, ''),
+    port: Number(port === '' ? 443 : port),
+    minVersion: 'TLSv1.3',
+    ciphers: TLS_CIPHERS,
+    rejectUnauthorized: false,
+    timeout: LOOK_TIMEOUT_MS,
+  };
+  return new Promise((resolve, reject) => {
+    const socket = connect(options, () => resolve(socket));
+    socket.on('error', (error) => reject(notStillpoint(origin, error)));
+    socket.on('timeout', () => {
+      socket.destroy();
+      reject(
+        new StillpointError('timeout', {
+          thing: origin,
+          reason: 'it did not answer in time',
+          permanent: false,
+        }),
+      );
+    });
+  });
+}
+
+function notStillpoint(origin: string, error: Error): StillpointError {
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (!code.startsWith('ERR_SSL')) return transportError(origin, error);
+  return new StillpointError('identity-mismatch', {
+    thing: origin,
+    reason: `it does not speak TLS 1.3 (${code})`,
+    remedy: 'Check the URL: is it that of a Stillpoint receiver?',
+    cause: error,
+  });
+}

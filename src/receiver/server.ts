@@ -1,0 +1,165 @@
+/**
+ * The receiver as a network service: identity, tenants, store and routes put together.
+ *
+ * Close: no new connection, idle ones end, requests in flight are waited for (so long), then sessions, then the store.
+ */
+import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import fastify from 'fastify';
+import type { Logger } from 'pino';
+import { isStillpointError } from '../domain/errors.js';
+import {
+  KiB,
+  RECEIVER_BODY_BYTES_MAX,
+  RECEIVER_CONNECTIONS_MAX,
+  RECEIVER_WAITING_MAX,
+} from '../domain/limits.js';
+import { ByteBudget } from '../protocol/byte-budget.js';
+import { type EnrolAnswer, type EnrolRequest, ROUTE_PREFIX } from '../protocol/messages.js';
+import { BODY_TIMEOUTS, type BodyTimeouts } from '../protocol/request-body.js';
+import { type Refusal, registerRoutes } from '../protocol/routes.js';
+import { TLS_CIPHERS } from '../protocol/transport.js';
+import type { Store } from '../store/store-port.js';
+import { Attempts } from './attempts.js';
+import { Authorizer } from './authorize.js';
+import { loadIdentity, parseListen, type ReceiverIdentity } from './identity.js';
+import { ReceiverService } from './service.js';
+import { Tenants } from './tenants.js';
+
+export interface ServerOptions {
+  /** Made by initReceiver. */
+  readonly dir: string;
+  /** `HOST:PORT`, port 0 for any; default: as initialized. */
+  readonly listen?: string;
+  readonly log: Logger;
+  readonly openStore: (dir: string, log: Logger) => Promise<Store>;
+  readonly timeouts?: Partial<BodyTimeouts>;
+  readonly now?: () => Date;
+}
+
+export interface RunningServer {
+  /** `https://HOST:PORT` with the port that it has. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+const HANDSHAKE_TIMEOUT_MS = 15_000;
+const HEADERS_TIMEOUT_MS = 20_000;
+/** Longer than agents keep an idle connection. */
+const KEEP_ALIVE_MS = 75_000;
+const CHECK_INTERVAL_MS = 5_000;
+const HEADER_BYTES_MAX = 8 * KiB;
+/** For requests in flight when the receiver closes; then their connections are cut. */
+const CLOSE_GRACE_MS = 30_000;
+
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { dir, log } = options;
+  const now = options.now ?? (() => new Date());
+  const identity = await loadIdentity(dir, now());
+  const listen = parseListen(options.listen ?? identity.settings.listen);
+  const store = await options.openStore(dir, log);
+  try {
+    const tenants = await Tenants.open(dir, identity.authority);
+    const service = await ReceiverService.open(store);
+    const face = await listenOn(listen, identity, tenants, service, options, now);
+    log.info({ url: face.url, receiver: identity.settings.id }, 'serving');
+    return {
+      url: face.url,
+      close: async () => {
+        await face.close();
+        await service.close();
+        await store.close();
+        log.info('receiver closed');
+      },
+    };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+async function listenOn(
+  { host, port }: { host: string; port: number },
+  identity: ReceiverIdentity,
+  tenants: Tenants,
+  service: ReceiverService,
+  { log, timeouts: asked }: ServerOptions,
+  now: () => Date,
+): Promise<RunningServer> {
+  const timeouts = { ...BODY_TIMEOUTS, ...asked };
+  const attempts = new Attempts(() => now().getTime());
+  const authorizer = new Authorizer(tenants, identity.authority.certificate, now);
+  const closing = new AbortController();
+  const app = fastify({
+    logger: false,
+    forceCloseConnections: 'idle',
+    https: {
+      key: identity.server.key,
+      // The authority goes along: an agent that enrols compares it with the code's pin.
+      cert: `${identity.server.certificate}\n${identity.authority.certificate}`,
+      ca: identity.authority.certificate,
+      minVersion: 'TLSv1.3',
+      ciphers: TLS_CIPHERS,
+      honorCipherOrder: true,
+      // A certificate that is missing or wrong is answered with a clear error: see authorize.ts.
+      requestCert: true,
+      rejectUnauthorized: false,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: timeouts.admissionMs + timeouts.totalMs,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      connectionsCheckingInterval: CHECK_INTERVAL_MS,
+      noDelay: true,
+    },
+  });
+  app.server.maxConnections = RECEIVER_CONNECTIONS_MAX;
+  app.server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
+    log.warn({ address: socket.remoteAddress, reason: error.code ?? error.message }, 'TLS handshake refused');
+  });
+  registerRoutes(app, {
+    authorize: (socket) => authorizer.agentOf(socket),
+    portFor: (agent) => service.bind(agent),
+    admitEnrolment: (address) => attempts.admit(address),
+    enrol: (request) => enrol(request, identity, tenants, log, now()),
+    budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+    timeouts,
+    onRefusal: (refusal) => {
+      if (refusal.message.startsWith(`${ROUTE_PREFIX}/enroll`)) attempts.failed(refusal.address);
+      logRefusal(log, refusal);
+    },
+    closing: closing.signal,
+  });
+  await app.listen({ host, port });
+  return {
+    url: urlOf(host, app.server.address() as AddressInfo),
+    close: async () => {
+      closing.abort();
+      const cut = setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS);
+      await app.close();
+      clearTimeout(cut);
+    },
+  };
+}
+
+async function enrol(
+  request: EnrolRequest,
+  identity: ReceiverIdentity,
+  tenants: Tenants,
+  log: Logger,
+  now: Date,
+): Promise<EnrolAnswer> {
+  const { name, certificate } = await tenants.enrol(request, now);
+  log.info({ agent: name }, 'agent enrolled');
+  return { receiverId: identity.settings.id, agent: name, certificate };
+}
+
+function logRefusal(log: Logger, { agent, address, message, error }: Refusal): void {
+  const line = { agent, address, message, code: error.code, thing: error.thing, reason: error.reason };
+  if (isStillpointError(error, 'internal')) log.error({ ...line, err: error.cause }, 'request failed');
+  else log.warn(line, 'request refused');
+}
+
+function urlOf(host: string, address: AddressInfo): string {
+  return `https://${host.includes(':') ? `[${host}]` : host}:${address.port}`;
+}
