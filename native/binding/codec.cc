@@ -1,6 +1,337 @@
-// Placeholder; owner: B.
+// Records, batches and packs. Encoding one record and the frames of a pack returns at once; all else runs on
+// the pool.
+#include <cmath>
+
+#include "binding/calling.h"
 #include "binding/module.h"
+#include "binding/util.h"
+#include "core/batch.h"
+#include "core/compress.h"
+#include "core/pack_reader.h"
+#include "core/thread_pool.h"
+#include "core/tree_file.h"
 
 namespace stillpoint::binding {
-void init_codec(Napi::Env, Napi::Object) {}
+namespace {
+
+constexpr uint64_t kTimeMax = (uint64_t{1} << 53) - 1;
+
+int arg_level(const Napi::Value& value) {
+  return static_cast<int>(arg_uint(value, "compressionLevel", kCompressionLevelMax));
+}
+
+RecordKind arg_record_kind(const Napi::Value& value) {
+  const uint64_t kind = arg_uint(value, "kind");
+  if (kind != 1 && kind != 2) throw_argument("kind", "1 (block) or 2 (tree node)");
+  return static_cast<RecordKind>(kind);
+}
+
+template <class Array>
+Array arg_typed_array(const Napi::Value& value, const char* name, napi_typedarray_type type,
+                      const char* type_name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type)
+    throw_argument(name, type_name);
+  return value.As<Array>();
+}
+
+template <class Array, class Item, class Field>
+Array to_array(Napi::Env env, const std::vector<Item>& items, Field field) {
+  Array array = Array::New(env, items.size());
+  for (size_t i = 0; i < items.size(); ++i) array[i] = field(items[i]);
+  return array;
+}
+
+template <class Item>
+Napi::Value to_digests(Napi::Env env, const std::vector<Item>& items) {
+  std::vector<uint8_t> digests;
+  digests.reserve(items.size() * kDigestBytes);
+  for (const Item& item : items) digests.insert(digests.end(), item.digest.begin(), item.digest.end());
+  return take_buffer(env, std::move(digests));
+}
+
+// ---- batches ----
+
+struct BoundsArgument {
+  BatchBounds bounds;
+  Keep keep;
+  std::shared_ptr<TreeFile> expected;
+};
+
+BoundsArgument arg_bounds(const Napi::Value& body, const Napi::Value& value) {
+  const Napi::Object object = arg_object(value, "bounds");
+  BoundsArgument result;
+  result.keep.values = {body};
+  result.bounds.session_id = arg_id(object.Get("sessionId"), "sessionId");
+  result.bounds.sequence = arg_uint(object.Get("sequence"), "sequence");
+  result.bounds.geometry = {
+      arg_uint(object.Get("sizeBytes"), "sizeBytes", kDeviceSizeMax),
+      static_cast<uint32_t>(arg_uint(object.Get("blockSize"), "blockSize", kBlockSizeMax))};
+  if (!result.bounds.geometry.valid()) throw_argument("blockSize", "a power of two from 4 KiB to 4 MiB");
+  const Napi::Value expected = object.Get("expected");
+  if (!expected.IsUndefined()) {
+    const Handle<TreeFile> tree = arg_tree(expected, "expected");
+    result.expected = tree.core;
+    result.bounds.expected = tree.core.get();
+    result.keep.gates = {tree.gate};
+  }
+  return result;
+}
+
+Napi::Value decoded_object(Napi::Env env, const BatchView& batch) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("entryCount", Napi::Number::New(env, static_cast<double>(batch.entries.size())));
+  object.Set("blockIndexes", to_array<Napi::Float64Array>(env, batch.entries, [](const BatchEntry& entry) {
+               return static_cast<double>(entry.block_index);
+             }));
+  object.Set("blockCounts", to_array<Napi::Uint32Array>(env, batch.entries, [](const BatchEntry& entry) {
+               return entry.block_count;
+             }));
+  object.Set("kinds", to_array<Napi::Uint8Array>(env, batch.entries, [](const BatchEntry& entry) {
+               return static_cast<uint8_t>(entry.kind);
+             }));
+  object.Set("recordOrdinals", to_array<Napi::Uint32Array>(env, batch.entries, [](const BatchEntry& entry) {
+               return entry.record_ordinal;
+             }));
+  object.Set("digests", to_digests(env, batch.entries));
+  object.Set("recordsOffset", Napi::Number::New(env, static_cast<double>(batch.records_offset)));
+  object.Set("recordsLength", Napi::Number::New(env, static_cast<double>(batch.records_length)));
+  double offset = 0;
+  object.Set("recordOffsets", to_array<Napi::Float64Array>(env, batch.records, [&](const RecordView& record) {
+               const double at = offset;
+               offset += static_cast<double>(record.bytes.size());
+               return at;
+             }));
+  object.Set("recordStoredLengths",
+             to_array<Napi::Uint32Array>(env, batch.records,
+                                         [](const RecordView& record) { return record.stored_length; }));
+  object.Set("recordRawLengths",
+             to_array<Napi::Uint32Array>(env, batch.records,
+                                         [](const RecordView& record) { return record.raw_length; }));
+  object.Set("recordCodecs", to_array<Napi::Uint8Array>(env, batch.records, [](const RecordView& record) {
+               return static_cast<uint8_t>(record.codec);
+             }));
+  object.Set("recordDigests", to_digests(env, batch.records));
+  return object;
+}
+
+Napi::Value decode_batch_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const Bytes body = arg_bytes(info[0], "body");
+    const BoundsArgument argument = arg_bounds(info[0], info[1]);
+    return run_promise(
+        info.Env(), argument.keep,
+        [body, bounds = argument.bounds, tree = argument.expected] {
+          return decode_batch(body, bounds, ThreadPool::shared());
+        },
+        [](Napi::Env env, const BatchView& batch) { return decoded_object(env, batch); });
+  });
+}
+
+Napi::Value decode_blocks_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const Bytes body = arg_bytes(info[0], "body");
+    const BoundsArgument argument = arg_bounds(info[0], info[1]);
+    return run_promise(
+        info.Env(), argument.keep,
+        [body, bounds = argument.bounds, tree = argument.expected] {
+          return decode_blocks(body, bounds, ThreadPool::shared());
+        },
+        [](Napi::Env env, std::vector<std::vector<uint8_t>> blocks) {
+          Napi::Array array = Napi::Array::New(env, blocks.size());
+          for (size_t i = 0; i < blocks.size(); ++i) {
+            array.Set(static_cast<uint32_t>(i), take_buffer(env, std::move(blocks[i])));
+          }
+          return array;
+        });
+  });
+}
+
+BatchBuilder arg_builder(const Napi::Object& options) {
+  return {arg_id(options.Get("sessionId"), "sessionId"), arg_uint(options.Get("sequence"), "sequence"),
+          arg_uint(options.Get("agentTimeMs"), "agentTimeMs", kTimeMax)};
+}
+
+Napi::Value encode_batch_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const Napi::Object options = arg_object(info[0], "options");
+    const auto indexes = arg_typed_array<Napi::Float64Array>(options.Get("blockIndexes"), "blockIndexes",
+                                                             napi_float64_array, "a Float64Array");
+    const auto ordinals = arg_typed_array<Napi::Uint32Array>(options.Get("recordOrdinals"), "recordOrdinals",
+                                                             napi_uint32_array, "a Uint32Array");
+    if (!options.Get("records").IsArray()) throw_argument("records", "an array");
+    const Napi::Array records = options.Get("records").As<Napi::Array>();
+    if (indexes.ElementLength() != ordinals.ElementLength())
+      throw_argument("recordOrdinals", "one per block index");
+    if (indexes.ElementLength() > kBatchEntriesMax) throw_argument("blockIndexes", "at most 65536");
+    std::vector<BatchSource> sources;
+    for (size_t i = 0; i < indexes.ElementLength(); ++i) {
+      if (!(indexes[i] >= 0 && indexes[i] < 9007199254740992.0) || indexes[i] != std::floor(indexes[i])) {
+        throw_argument("blockIndexes", "whole numbers");
+      }
+      sources.push_back({static_cast<uint64_t>(indexes[i]), ordinals[i]});
+    }
+    Keep keep;
+    std::vector<Bytes> views;
+    for (uint32_t i = 0; i < records.Length(); ++i) {
+      keep.values.push_back(records.Get(i));
+      views.push_back(arg_bytes(keep.values.back(), "records"));
+    }
+    return run_promise(
+        info.Env(), keep,
+        [builder = arg_builder(options), sources = std::move(sources), views = std::move(views)]() mutable {
+          return encode_batch(std::move(builder), sources, views);
+        },
+        [](Napi::Env env, std::vector<uint8_t> body) { return take_buffer(env, std::move(body)); });
+  });
+}
+
+Napi::Value encode_block_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const Napi::Object options = arg_object(info[0], "options");
+    const Napi::Value bytes_value = options.Get("bytes");
+    const Bytes bytes = arg_bytes(bytes_value, "bytes");
+    const uint64_t block_index = arg_uint(options.Get("blockIndex"), "blockIndex");
+    const int level = arg_level(options.Get("compressionLevel"));
+    return run_promise(
+        info.Env(), {{}, {bytes_value}},
+        [builder = arg_builder(options), block_index, bytes, level]() mutable {
+          const Digest digest = leaf_digest(bytes);
+          std::vector<uint8_t> record;
+          if (is_null(digest)) {
+            builder.add_zeros(block_index, 1);
+          } else {
+            record = encode_record(RecordKind::block, digest, bytes, level);
+            builder.add_payload(block_index, digest, builder.add_record(record));
+          }
+          return builder.finish();
+        },
+        [](Napi::Env env, std::vector<uint8_t> body) { return take_buffer(env, std::move(body)); });
+  });
+}
+
+// ---- records ----
+
+Napi::Value encode_record_of(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return take_buffer(info.Env(), encode_record(arg_record_kind(info[0]), arg_digest(info[1], "digest"),
+                                                 arg_bytes(info[2], "raw"), arg_level(info[3])));
+  });
+}
+
+Napi::Value decode_record_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const Bytes bytes = arg_bytes(info[0], "record");
+    const Digest expected = arg_digest(info[1], "expectedDigest");
+    return run_promise(
+        info.Env(), {{}, {info[0]}},
+        [bytes, expected] {
+          const RecordView record = parse_record(bytes);
+          if (record.bytes.size() != bytes.size()) throw NativeError("bad-length", "record: bytes follow it");
+          if (record.digest != expected)
+            throw NativeError("bad-digest", "record: not the one that was asked for");
+          std::vector<uint8_t> scratch(record.raw_length);
+          const Bytes raw = decode_record(record, scratch.data());
+          if (raw.data() != scratch.data()) scratch.assign(raw.begin(), raw.end());
+          return scratch;
+        },
+        [](Napi::Env env, std::vector<uint8_t> raw) { return take_buffer(env, std::move(raw)); });
+  });
+}
+
+// ---- packs ----
+
+Napi::Value encode_pack_header_of(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Id pack_id = arg_id(info[0], "packId");
+    const uint64_t kind = arg_uint(info[1], "kind");
+    if (kind != 1 && kind != 2) throw_argument("kind", "1 (data) or 2 (tree)");
+    return to_buffer(info.Env(), encode_pack_header(pack_id, static_cast<PackKind>(kind)));
+  });
+}
+
+Napi::Value encode_pack_tail_of(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return take_buffer(info.Env(),
+                       encode_pack_tail(arg_id(info[0], "packId"), arg_uint(info[1], "indexOffset"),
+                                        arg_bytes(info[2], "entries")));
+  });
+}
+
+Napi::Value pack_index_object(Napi::Env env, PackIndex index) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("packId", to_hex(index.pack_id));
+  object.Set("kind", Napi::Number::New(env, static_cast<double>(index.kind)));
+  object.Set("recordCount", Napi::Number::New(env, static_cast<double>(index.record_count())));
+  object.Set("entries", take_buffer(env, std::move(index.entries)));
+  return object;
+}
+
+template <PackIndex (*read)(const PackSource&)>
+Napi::Value pack_index_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const std::string path = arg_string(info[0], "path");
+    return run_promise(
+        info.Env(), {}, [path] { return read(PackFile(path)); },
+        [](Napi::Env env, PackIndex index) { return pack_index_object(env, std::move(index)); });
+  });
+}
+
+Napi::Value damage_object(Napi::Env env, const PackDamage& damage) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("offset", Napi::Number::New(env, static_cast<double>(damage.offset)));
+  object.Set("digest", damage.digest ? to_buffer(env, *damage.digest) : env.Null());
+  object.Set("reason", damage.reason);
+  return object;
+}
+
+Napi::Value verify_pack_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const std::string path = arg_string(info[0], "path");
+    return run_calling(
+        info.Env(), {}, arg_function(info[1], "onDamage"),
+        [path](const auto& call) {
+          return verify_pack(PackFile(path), [&](const PackDamage& damage) {
+            call([damage](Napi::Env env) { return damage_object(env, damage); });
+          });
+        },
+        [](Napi::Env env, const PackVerification& result) {
+          Napi::Object object = Napi::Object::New(env);
+          object.Set("recordCount", Napi::Number::New(env, static_cast<double>(result.record_count)));
+          object.Set("checkedBytes", Napi::Number::New(env, static_cast<double>(result.checked_bytes)));
+          return object;
+        });
+  });
+}
+
+}  // namespace
+
+void init_codec(Napi::Env env, Napi::Object exports) {
+  Napi::Object constants = exports.Get("constants").As<Napi::Object>();
+  const auto constant = [&](const char* name, size_t value) {
+    constants.Set(name, Napi::Number::New(env, static_cast<double>(value)));
+  };
+  constant("recordHeaderBytes", kRecordHeaderBytes);
+  constant("packHeaderBytes", kPackHeaderBytes);
+  constant("packIndexEntryBytes", kPackIndexEntryBytes);
+  constant("packFooterBytes", kPackFooterBytes);
+  constant("batchHeaderBytes", kBatchHeaderBytes);
+  constant("batchEntryBytes", kBatchEntryBytes);
+  constant("batchTrailerBytes", kBatchTrailerBytes);
+
+  const auto function = [&](const char* name, Napi::Value (*body)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, body, name));
+  };
+  function("decodeBatch", decode_batch_of);
+  function("decodeBlocks", decode_blocks_of);
+  function("encodeBatch", encode_batch_of);
+  function("encodeBlock", encode_block_of);
+  function("encodeRecord", encode_record_of);
+  function("decodeRecord", decode_record_of);
+  function("encodePackHeader", encode_pack_header_of);
+  function("encodePackTail", encode_pack_tail_of);
+  function("readPackIndex", pack_index_of<read_pack_index>);
+  function("salvagePack", pack_index_of<salvage_pack>);
+  function("verifyPack", verify_pack_of);
+}
+
 }  // namespace stillpoint::binding

@@ -61,6 +61,37 @@ void check_entry(const BatchEntry& entry, const uint8_t* at, size_t ordinal, uin
   }
 }
 
+void check_magic(Bytes head) {
+  if (head.size() < kBatchHeaderBytes) refuse("truncated", "shorter than its header");
+  if (std::memcmp(head.data(), kMagic, sizeof kMagic) == 0) return;
+  const bool other_version = std::memcmp(head.data(), kMagic, sizeof kMagic - 1) == 0;
+  refuse(other_version ? "bad-version" : "bad-magic", "does not begin with the magic number of version 1");
+}
+
+size_t checked_entry_count(Bytes head) {
+  const size_t entry_count = load_le<uint32_t>(head.data() + 32);
+  if (entry_count > kBatchEntriesMax) refuse("bad-length", "more entries than a batch may have");
+  if (head.size() < kBatchHeaderBytes + entry_count * kBatchEntryBytes)
+    refuse("truncated", "not all entries there");
+  return entry_count;
+}
+
+// All that can be said of entries without their records.
+std::vector<BatchEntry> parse_entries(Bytes head, uint64_t block_count) {
+  std::vector<BatchEntry> entries(checked_entry_count(head));
+  uint64_t free_from = 0;
+  uint64_t zero_blocks = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const uint8_t* const at = head.data() + kBatchHeaderBytes + i * kBatchEntryBytes;
+    entries[i] = load_entry(at);
+    check_entry(entries[i], at, i, free_from, block_count);
+    free_from = entries[i].block_index + entries[i].block_count;
+    if (entries[i].kind == EntryKind::zero) zero_blocks += entries[i].block_count;
+  }
+  if (zero_blocks > kBatchZeroBlocksMax) refuse("bad-length", "its zero runs are too long");
+  return entries;
+}
+
 bool is_expected(const TreeFile& tree, const BatchEntry& entry) {
   if (entry.kind != EntryKind::zero) return tree.leaves()[entry.block_index] == entry.digest;
   return tree.next_non_null(entry.block_index) >= entry.block_index + entry.block_count;
@@ -124,22 +155,35 @@ std::vector<uint8_t> BatchBuilder::finish() const {
   return body;
 }
 
+std::vector<uint8_t> encode_batch(BatchBuilder builder, std::span<const BatchSource> blocks,
+                                  std::span<const Bytes> records) {
+  std::vector<Digest> digests;
+  for (const Bytes bytes : records) {
+    const RecordView record = parse_record(bytes);
+    if (record.kind != RecordKind::block) refuse("bad-kind", "a record that is no block");
+    if (record.bytes.size() != bytes.size()) refuse("bad-length", "bytes follow a record");
+    digests.push_back(record.digest);
+    builder.add_record(bytes);
+  }
+  uint64_t free_from = 0;
+  for (const BatchSource& block : blocks) {
+    if (block.block_index < free_from) refuse("bad-order", "block indexes must ascend");
+    if (block.record_ordinal >= records.size()) refuse("bad-index", "no such record");
+    builder.add_payload(block.block_index, digests[block.record_ordinal], block.record_ordinal);
+    free_from = block.block_index + 1;
+  }
+  return builder.finish();
+}
+
 BatchView parse_batch(Bytes body, const BatchBounds& bounds) {
   if (bounds.expected != nullptr && bounds.expected->geometry() != bounds.geometry) {
     refuse("geometry-mismatch", "the expected tree is of another geometry");
   }
-  if (body.size() < kBatchHeaderBytes + kBatchTrailerBytes)
-    refuse("truncated", "shorter than header and trailer");
-  if (std::memcmp(body.data(), kMagic, sizeof kMagic) != 0) {
-    const bool newer = std::memcmp(body.data(), kMagic, sizeof kMagic - 1) == 0;
-    refuse(newer ? "bad-version" : "bad-magic", "does not begin with the magic number of version 1");
-  }
-  const size_t entry_count = load_le<uint32_t>(body.data() + 32);
+  check_magic(body);
+  const size_t entry_count = checked_entry_count(body);
   const size_t record_count = load_le<uint32_t>(body.data() + 36);
   const uint64_t record_bytes = load_le<uint64_t>(body.data() + 40);
-  if (entry_count > kBatchEntriesMax || record_count > entry_count) {
-    refuse("bad-length", "more entries, or more records, than a batch may have");
-  }
+  if (record_count > entry_count) refuse("bad-length", "more records than entries");
   const uint64_t other_bytes = kBatchHeaderBytes + entry_count * kBatchEntryBytes + kBatchTrailerBytes;
   if (body.size() < other_bytes || record_bytes > body.size() - other_bytes)
     refuse("truncated", "not all there");
@@ -169,17 +213,11 @@ BatchView parse_batch(Bytes body, const BatchBounds& bounds) {
   }
   if (!rest.empty()) refuse("bad-length", "has bytes after its last record");
 
+  batch.entries = parse_entries(body, bounds.geometry.block_count());
   std::vector<bool> named(record_count);
   size_t named_count = 0;
-  uint64_t free_from = 0;
-  uint64_t zero_blocks = 0;
-  batch.entries.reserve(entry_count);
   for (size_t i = 0; i < entry_count; ++i) {
-    const uint8_t* const at = body.data() + kBatchHeaderBytes + i * kBatchEntryBytes;
-    const BatchEntry entry = load_entry(at);
-    check_entry(entry, at, i, free_from, bounds.geometry.block_count());
-    free_from = entry.block_index + entry.block_count;
-    if (entry.kind == EntryKind::zero) zero_blocks += entry.block_count;
+    const BatchEntry& entry = batch.entries[i];
     if (entry.kind == EntryKind::payload) {
       if (entry.record_ordinal >= record_count)
         refuse_entry("bad-index", i, "names a record that is not there");
@@ -195,11 +233,28 @@ BatchView parse_batch(Bytes body, const BatchBounds& bounds) {
       refuse_entry("bad-digest", i,
                    "is not what the tree says of block " + std::to_string(entry.block_index));
     }
-    batch.entries.push_back(entry);
   }
-  if (zero_blocks > kBatchZeroBlocksMax) refuse("bad-length", "its zero runs are too long");
   if (named_count != record_count) refuse("bad-index", "holds a record that no entry names");
   return batch;
+}
+
+void put_batch_entries(LeafOverlay& overlay, Bytes head) {
+  check_magic(head);
+  const std::vector<BatchEntry> entries = parse_entries(head, overlay.block_count());
+  std::vector<Digest> run;  // of neighbours, put at once
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].kind == EntryKind::zero) {
+      overlay.put_zeros(entries[i].block_index, entries[i].block_count);
+      continue;
+    }
+    run.push_back(entries[i].digest);
+    const uint64_t next = entries[i].block_index + 1;
+    if (i + 1 < entries.size() && entries[i + 1].kind != EntryKind::zero &&
+        entries[i + 1].block_index == next)
+      continue;
+    overlay.put(next - run.size(), run.data(), run.size());
+    run.clear();
+  }
 }
 
 BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool) {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/digest.h"
 #include "core/id.h"
+#include "core/leaf_overlay.h"
 #include "core/record.h"
 #include "core/thread_pool.h"
 #include "core/tree_file.h"
@@ -54,6 +56,15 @@ class BatchBuilder {
   std::vector<Bytes> records_;
 };
 
+struct BatchSource {
+  uint64_t block_index;
+  uint32_t record_ordinal;
+};
+// A batch of blocks from records as they lie in packs, without decoding them. `bad-order`, `bad-index`,
+// `bad-kind`, and what parse_record finds.
+std::vector<uint8_t> encode_batch(BatchBuilder builder, std::span<const BatchSource> blocks,
+                                  std::span<const Bytes> records);
+
 struct BatchBounds {
   Id session_id;
   uint64_t sequence;
@@ -73,6 +84,11 @@ struct BatchView {
 // trailer. `truncated`, `bad-magic`, `bad-session`, `bad-order`, `bad-index`, `bad-kind`, `bad-codec`,
 // `bad-length`, `bad-digest`, `bad-checksum`.
 BatchView parse_batch(Bytes body, const BatchBounds& bounds);
+
+// Puts the entries of a batch into an overlay: zero runs as NULL, all others with their digests. Believes a
+// batch that decode_batch accepted, and needs no more of it than header and entries, but checks them all the
+// same before it puts any.
+void put_batch_entries(LeafOverlay& overlay, Bytes head);
 
 // parse_batch, and every record proven on the pool. Nothing of a batch that it rejects may be used.
 BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool);
