@@ -5,7 +5,7 @@
  *
  *   STEPS_FAULT   `kill` (SIGKILL before the step), or an errno name: the step fails with it
  *   STEPS_AT      number of the step that it happens at, from 1
- *   STEPS_FOREVER `1`: every later step of the same kind fails too (a disk that stays full)
+ *   STEPS_FOREVER `1`: every later step fails too (a disk that is gone for good)
  *   STEPS_REPORT  file that gets the names of the steps, one a line, as they happen
  *
  * Killing before step N+1 is killing after step N, so one run over all N covers both.
@@ -23,12 +23,14 @@ const at = Number(process.env.STEPS_AT ?? 0);
 const forever = process.env.STEPS_FOREVER === '1';
 const report = process.env.STEPS_REPORT;
 // Taken before the originals are replaced.
-const { appendFileSync } = fs;
+const { writeSync } = fs;
+const reportDescriptor = report === undefined ? null : fs.openSync(report, 'a');
 let count = 0;
 
 function step(name: string, detail: unknown): void {
   count += 1;
-  if (report !== undefined) appendFileSync(report, `${name} ${typeof detail === 'string' ? detail : ''}\n`);
+  if (reportDescriptor !== null)
+    writeSync(reportDescriptor, `${name} ${typeof detail === 'string' ? detail : ''}\n`);
   if (fault === '' || !(count === at || (forever && count > at))) return;
   if (fault === 'kill') {
     process.kill(process.pid, 'SIGKILL');
