@@ -19,6 +19,8 @@ export const DEVICE_SIZE_MAX = 8192 * TiB;
 /** Most bytes of one batch body; a request with more is refused before its body is read. */
 export const BATCH_BYTES_MAX = 16 * MiB;
 export const BATCH_ENTRIES_MAX = 65_536;
+/** Blocks that the zero runs of one batch cover together. */
+export const BATCH_ZERO_BLOCKS_MAX = 2 ** 24;
 /** Raw bytes of changed blocks that the agent aims to put into one batch. */
 export const BATCH_RAW_BYTES_TARGET = 4 * MiB;
 /** Digests in one `have` request. */
