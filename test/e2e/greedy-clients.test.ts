@@ -18,6 +18,7 @@ import { makeStampedImage } from '../helpers/stamped-blocks.js';
 import { backup, type Machine, makeMachine } from '../helpers/stillpoint.js';
 
 const CONNECTIONS = 48;
+const PIECE = Buffer.alloc(MiB, 7);
 
 /** Announces the largest body there may be and sends nearly all of it. */
 async function sendAllButTheEnd(machine: Machine): Promise<TLSSocket> {
@@ -46,7 +47,7 @@ async function sendAllButTheEnd(machine: Machine): Promise<TLSSocket> {
     ].join('\r\n'),
   );
   // Not waited for: what the receiver does not take stays here.
-  for (let sent = 0; sent < BATCH_BYTES_MAX - MiB; sent += MiB) socket.write(Buffer.alloc(MiB, 7));
+  for (let sent = 0; sent < BATCH_BYTES_MAX - MiB; sent += MiB) socket.write(PIECE);
   return socket;
 }
 
