@@ -80,34 +80,23 @@ export async function readHolders(device: BlockNode): Promise<string[]> {
   );
 }
 
-/** Only ever growing, while the device is attached. */
-export interface WriteCounters {
-  readonly writes: number;
-  readonly writtenSectors: number;
-  readonly discards: number;
-  readonly discardedSectors: number;
+/**
+ * Sectors written and discarded; only ever growing while the device is attached. Operations are not counted: a flush is one, also our own.
+ * Null where there are no counters.
+ */
+async function sectorsChanged(device: BlockNode): Promise<number | null> {
+  const fields = (await readFact(device.directory, 'stat'))?.split(/\s+/).map(Number);
+  const [written, discarded = 0] = [fields?.[6], fields?.[13]];
+  return written === undefined ? null : written + discarded;
 }
-
-async function readCounters(device: BlockNode): Promise<WriteCounters | null> {
-  const stat = (await readFact(device.directory, 'stat'))?.split(/\s+/).map(Number);
-  if (stat === undefined || stat.length < 7) return null;
-  return {
-    writes: stat[4] ?? 0,
-    writtenSectors: stat[6] ?? 0,
-    discards: stat[11] ?? 0,
-    discardedSectors: stat[13] ?? 0,
-  };
-}
-
-const sectorsOf = (counters: WriteCounters): number => counters.writtenSectors + counters.discardedSectors;
 
 /**
- * A sample of the write counters that a device's content depends on. A partition also changes when somebody writes through the
+ * A sample of the sectors that a device's content depends on. A partition also changes when somebody writes through the
  * whole disk: such writes are the disk's sectors less those of all its partitions. The counters can't be read at one moment,
  * so that the difference is bounded from both sides: the disk's are read before and after the partitions'.
  */
 export interface WriteSample {
-  readonly own: WriteCounters;
+  readonly own: number;
   readonly throughDiskMin: number;
   readonly throughDiskMax: number;
 }
@@ -116,30 +105,20 @@ export interface WriteSample {
 export async function sampleWrites(family: BlockFamily): Promise<WriteSample | null> {
   const queueOwner = family.disk ?? family.self;
   if ((await readFact(queueOwner.directory, 'queue', 'iostats')) === '0') return null;
-  const own = await readCounters(family.self);
+  const own = await sectorsChanged(family.self);
   if (own === null) return null;
   if (family.disk === null) return { own, throughDiskMin: 0, throughDiskMax: 0 };
-  const before = await readCounters(family.disk);
+  const before = await sectorsChanged(family.disk);
   let throughPartitions = 0;
   for (const partition of await childPartitions(family.disk.directory)) {
-    const counters = await readCounters(partition);
-    if (counters !== null) throughPartitions += sectorsOf(counters);
+    throughPartitions += (await sectorsChanged(partition)) ?? 0;
   }
-  const after = await readCounters(family.disk);
+  const after = await sectorsChanged(family.disk);
   if (before === null || after === null) return null;
-  return {
-    own,
-    throughDiskMin: sectorsOf(before) - throughPartitions,
-    throughDiskMax: sectorsOf(after) - throughPartitions,
-  };
+  return { own, throughDiskMin: before - throughPartitions, throughDiskMax: after - throughPartitions };
 }
 
 /** True if the device was certainly written to between two samples. */
 export function wroteBetween(before: WriteSample, after: WriteSample): boolean {
-  return (
-    after.own.writes !== before.own.writes ||
-    sectorsOf(after.own) !== sectorsOf(before.own) ||
-    after.own.discards !== before.own.discards ||
-    after.throughDiskMin > before.throughDiskMax
-  );
+  return after.own !== before.own || after.throughDiskMin > before.throughDiskMax;
 }

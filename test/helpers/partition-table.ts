@@ -1,5 +1,8 @@
-/** An MBR partition table, made without a tool for it. */
+/** Loop devices with partitions, made without a partitioning tool. */
+import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import type { ExecutionContext } from 'ava';
+import { attachLoop, run } from './loop-device.js';
 
 const SECTOR_BYTES = 512;
 
@@ -9,12 +12,25 @@ export interface MbrPartition {
   readonly length: number;
 }
 
-/** The kernel then names the partitions' UUIDs `<diskId>-01`, ... */
-export async function writeMbr(
+/** Writes an MBR to an image and attaches it. The partitions are `<loop>p1`, ...; their UUIDs `<diskId>-01`, ... */
+export async function attachPartitioned(
+  t: ExecutionContext,
   path: string,
   diskId: number,
   partitions: readonly MbrPartition[],
-): Promise<void> {
+): Promise<string> {
+  await writeMbr(path, diskId, partitions);
+  const loop = attachLoop(t, path, { partitionScan: true });
+  for (const [index, { start, length }] of partitions.entries()) {
+    // A kernel without MBR support has to be told.
+    if (!existsSync(`${loop}p${index + 1}`)) {
+      run('addpart', loop, String(index + 1), String(start), String(length));
+    }
+  }
+  return loop;
+}
+
+async function writeMbr(path: string, diskId: number, partitions: readonly MbrPartition[]): Promise<void> {
   const sector = Buffer.alloc(SECTOR_BYTES);
   sector.writeUInt32LE(diskId, 440);
   for (const [index, { start, length }] of partitions.entries()) {

@@ -1,0 +1,74 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { readDeviceIdentity } from '../../src/capture/device-identity.js';
+import { attachLoop, run, temporaryDirectory } from '../helpers/loop-device.js';
+import { attachPartitioned } from '../helpers/partition-table.js';
+import { testWith } from '../helpers/requirements.js';
+import { makeStampedImage } from '../helpers/stamped-blocks.js';
+
+const MIB = 1024 * 1024;
+
+test('an image is identified by its inode, also through a link', async (t) => {
+  const directory = await temporaryDirectory(t, 'identity');
+  const path = join(directory, 'disk.img');
+  await makeStampedImage(path, { sizeBytes: MIB, blockSize: 65_536, seed: 1, blockIndexes: [] });
+  run('ln', '-s', path, join(directory, 'link'));
+  const identity = await readDeviceIdentity(join(directory, 'link'), 512);
+  t.deepEqual(identity, await readDeviceIdentity(path, 512));
+  t.is(identity.path, path);
+  t.is(identity.inode?.split('/')[1], String((await stat(path)).ino));
+  t.deepEqual(
+    Object.values(identity).filter((value) => value === undefined || value === null),
+    [],
+  );
+});
+
+testWith(
+  ['root', 'loop', { program: 'mkfs.ext4' }, { program: 'blkid' }],
+  'a partition has its own UUID and its file system’s',
+  async (t) => {
+    const path = join(await temporaryDirectory(t, 'identity'), 'disk.img');
+    await makeStampedImage(path, { sizeBytes: 64 * MIB, blockSize: 65_536, seed: 1, blockIndexes: [] });
+    const partitionUuid = '0f1e2d3c-01';
+    const loop = await attachPartitioned(t, path, 0x0f1e2d3c, [{ start: 2048, length: 65_536 }]);
+    const filesystemUuid = '11111111-2222-3333-4444-555555555555';
+    run('mkfs.ext4', '-q', '-U', filesystemUuid, `${loop}p1`);
+    t.like(await readDeviceIdentity(`${loop}p1`, 512), {
+      type: 'block',
+      path: `${loop}p1`,
+      partitionUuid,
+      filesystemUuid,
+      logicalSectorSize: 512,
+    });
+    const disk = await readDeviceIdentity(loop, 512);
+    t.is(disk.partitionUuid, undefined);
+    t.is(disk.filesystemUuid, undefined);
+  },
+);
+
+const mapperTitle = 'a mapped device is known by the mapper’s UUID';
+if (whyNoMapper() === null) testWith(['root', 'loop'], mapperTitle, mappedDevice);
+else test.skip(`${mapperTitle} (skipped: ${whyNoMapper()})`, mappedDevice);
+
+function whyNoMapper(): string | null {
+  try {
+    run('dmsetup', 'version');
+    return null;
+  } catch {
+    return 'no device mapper';
+  }
+}
+
+async function mappedDevice(t: ExecutionContext): Promise<void> {
+  const path = join(await temporaryDirectory(t, 'identity'), 'disk.img');
+  await makeStampedImage(path, { sizeBytes: MIB, blockSize: 65_536, seed: 1, blockIndexes: [] });
+  const loop = attachLoop(t, path);
+  const name = `stillpoint-test-${process.pid}`;
+  run('dmsetup', 'create', name, '--uuid', `TEST-${name}`, '--table', `0 2048 linear ${loop} 0`);
+  t.teardown(() => {
+    run('dmsetup', 'remove', '--retry', name);
+  });
+  const identity = await readDeviceIdentity(run('readlink', '-f', `/dev/mapper/${name}`).trim(), 512);
+  t.is(identity.byId, `dm-uuid-TEST-${name}`);
+}

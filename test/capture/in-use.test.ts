@@ -1,0 +1,127 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { deviceNumber, findUses, isOpenForWriting, parseMountinfo } from '../../src/capture/in-use.js';
+import { attachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
+import { attachPartitioned } from '../helpers/partition-table.js';
+import { testWith } from '../helpers/requirements.js';
+
+async function makeImage(path: string, sizeBytes = 16 * 1024 * 1024): Promise<string> {
+  const file = await open(path, 'w');
+  await file.truncate(sizeBytes);
+  await file.close();
+  return path;
+}
+
+test('the mount table: escapes, read-only file systems, optional fields', (t) => {
+  const text = [
+    '36 35 98:0 / /mnt/with\\040space rw,noatime master:1 - ext4 /dev/sdz1 ro,errors=continue',
+    '37 35 0:50 /sub /data ro shared:7 propagate_from:2 - btrfs /dev/sdz2 rw,subvol=/sub',
+    '38 35 0:51 / /tmp rw - tmpfs tmpfs rw',
+    '',
+  ].join('\n');
+  t.deepEqual(parseMountinfo(text), [
+    { number: '98:0', mountPoint: '/mnt/with space', source: '/dev/sdz1', superReadOnly: true },
+    { number: '0:50', mountPoint: '/data', source: '/dev/sdz2', superReadOnly: false },
+    { number: '0:51', mountPoint: '/tmp', source: 'tmpfs', superReadOnly: false },
+  ]);
+});
+
+test('device numbers above the old limits', (t) => {
+  t.is(deviceNumber(0x801n), '8:1');
+  t.is(deviceNumber(0xfd00n), '253:0');
+  t.is(deviceNumber(0x12300045n), '0:74565'); // minor 0x12345
+});
+
+test('an image that nobody has open is free; one open for writing is not, and the process is named', async (t) => {
+  const path = await makeImage(join(await temporaryDirectory(t, 'in-use'), 'disk.img'));
+  t.deepEqual(await findUses(path), []);
+  const writer = await open(path, 'r+');
+  const uses = await findUses(path);
+  await writer.close();
+  t.is(uses.length, 1);
+  t.like(uses[0], { writable: true, exclusive: false });
+  t.regex(uses[0]?.how ?? '', new RegExp(`^open for writing by .* \\(process ${process.pid}\\)$`));
+});
+
+test('another process that reads is a use, but no writer', async (t) => {
+  const path = await makeImage(join(await temporaryDirectory(t, 'in-use'), 'disk.img'));
+  const file = await open(path, 'r');
+  const reader = spawn('sleep', ['60'], { stdio: [file.fd, 'ignore', 'ignore'] });
+  await once(reader, 'spawn');
+  await file.close();
+  t.teardown(() => reader.kill());
+  const uses = await findUses(path);
+  t.is(uses.length, 1);
+  t.true(uses.every((use) => !use.writable && /for reading by/.test(use.how)));
+  t.false(isOpenForWriting(path));
+});
+
+testWith(['root', 'loop'], 'a loop device and its backing image', async (t) => {
+  const path = await makeImage(join(await temporaryDirectory(t, 'in-use'), 'disk.img'));
+  const loop = attachLoop(t, path);
+  t.deepEqual(await findUses(loop), []);
+  const [use] = await findUses(path);
+  t.like(use, { how: `attached as ${loop}`, writable: true });
+  t.is(use?.remedy, `Detach it first: losetup --detach ${loop}`);
+});
+
+testWith(['root', 'loop'], 'an image behind a read-only loop device has no writer', async (t) => {
+  const path = await makeImage(join(await temporaryDirectory(t, 'in-use'), 'disk.img'));
+  const loop = attachLoop(t, path, { readOnly: true });
+  const uses = await findUses(path);
+  t.deepEqual(
+    uses.map((use) => [use.how, use.writable]),
+    [[`attached read-only as ${loop}`, false]],
+  );
+});
+
+for (const fileSystem of ['ext4', 'btrfs'] as const) {
+  testWith(
+    ['root', 'loop', { program: `mkfs.${fileSystem}` }],
+    `a mounted ${fileSystem} is named, read-only or not`,
+    async (t) => {
+      const directory = await temporaryDirectory(t, 'in-use');
+      const loop = attachLoop(t, await makeImage(join(directory, 'disk.img'), 256 * 1024 * 1024));
+      run(`mkfs.${fileSystem}`, '-q', loop);
+      const mountPoint = join(directory, 'a mount');
+      const unmount = await mount(t, loop, mountPoint);
+      t.like((await findUses(loop))[0], { how: `mounted at ${mountPoint}`, writable: true, exclusive: true });
+      run('mount', '--options', 'remount,ro', mountPoint);
+      t.like((await findUses(loop))[0], { how: `mounted read-only at ${mountPoint}`, writable: false });
+      unmount();
+      t.deepEqual(await findUses(loop), []);
+    },
+  );
+}
+
+testWith(['root', 'loop', { program: 'mkswap' }], 'swap is named', async (t) => {
+  const directory = await temporaryDirectory(t, 'in-use');
+  const loop = attachLoop(t, await makeImage(join(directory, 'disk.img')));
+  run('mkswap', loop);
+  run('swapon', loop);
+  try {
+    t.like((await findUses(loop))[0], { how: 'used as swap', writable: true });
+  } finally {
+    run('swapoff', loop);
+  }
+});
+
+testWith(
+  ['root', 'loop', { program: 'mkfs.ext4' }],
+  'a mounted partition makes its disk used, and the other way round not its sibling',
+  async (t) => {
+    const directory = await temporaryDirectory(t, 'in-use');
+    const image = await makeImage(join(directory, 'disk.img'), 64 * 1024 * 1024);
+    const loop = await attachPartitioned(t, image, 0x1234, [
+      { start: 2048, length: 65_536 },
+      { start: 67_584, length: 32_768 },
+    ]);
+    run('mkfs.ext4', '-q', `${loop}p1`);
+    await mount(t, `${loop}p1`, join(directory, 'mount'));
+    t.like((await findUses(loop))[0], { how: `mounted at ${join(directory, 'mount')}` });
+    t.deepEqual(await findUses(`${loop}p2`), []);
+  },
+);
