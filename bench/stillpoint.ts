@@ -73,12 +73,17 @@ export class Installation {
     mkdirSync(join(directory, 'agent-state'), { recursive: true });
     mkdirSync(join(directory, 'receiver-state'));
     const made = new Installation(directory, await freePort());
-    await made.#receiver('init', made.store);
-    await made.#serve(options.receiverNodeOptions ?? []);
-    const { stdout } = await made.#receiver('invite', 'bench', '--store', made.store);
-    const code = stdout.trim().split('\n').at(-1)?.trim() ?? '';
-    await made.agent('enroll', (options.url ?? ((port) => `https://127.0.0.1:${port}`))(made.port), code);
-    return made;
+    try {
+      await made.#receiver('init', made.store);
+      await made.#serve(options.receiverNodeOptions ?? []);
+      const { stdout } = await made.#receiver('invite', 'bench', '--store', made.store);
+      const code = stdout.trim().split('\n').at(-1)?.trim() ?? '';
+      await made.agent('enroll', (options.url ?? ((port) => `https://127.0.0.1:${port}`))(made.port), code);
+      return made;
+    } catch (error) {
+      await made.remove();
+      throw error;
+    }
   }
 
   get receiverPid(): number {
@@ -117,7 +122,8 @@ export class Installation {
 
   /** Ends whatever still runs and removes everything. */
   async remove(): Promise<void> {
-    if (this.#process !== null) await this.stop();
+    this.#sampler?.stop();
+    if (this.#process !== null) await end(this.#process, 'SIGTERM');
     rmSync(this.directory, { recursive: true, force: true });
   }
 
