@@ -1,0 +1,58 @@
+/** Names of files and objects in a store (docs/format.md section 5), made and read in one place. */
+import type { DeviceKey } from './store-port.js';
+
+export const STORE_FILE = 'store.json';
+export const LOCK_FILE = 'lock';
+export const INDEX_DIR = 'index';
+export const CAPTURE_DIR = 'capture';
+export const PACKS_PREFIX = 'packs';
+export const POINTS_PREFIX = 'points';
+
+/** In a capture's directory. */
+export const CAPTURE_DESCRIPTION = 'description';
+export const CAPTURE_LOG = 'log';
+export const CAPTURE_OVERLAY = 'overlay';
+const PACK_SUFFIX = '.pack';
+
+const PACK_KEY = /^packs\/([0-9a-f]{2})\/(\1[0-9a-f]{30})$/;
+const POINT_KEY = /^points\/([^/]+)\/([^/]+)\/(\d{10})(\.deleted)?$/;
+const STAGING_PACK = /^([0-9a-f]{32})\.pack$/;
+
+export function packKey(packId: string): string {
+  return `${PACKS_PREFIX}/${packId.slice(0, 2)}/${packId}`;
+}
+
+/** Pack id of an object key; null for anything else. */
+export function packIdOf(key: string): string | null {
+  return PACK_KEY.exec(key)?.[2] ?? null;
+}
+
+export function stagingPackName(packId: string): string {
+  return `${packId}${PACK_SUFFIX}`;
+}
+
+export function stagingPackIdOf(name: string): string | null {
+  return STAGING_PACK.exec(name)?.[1] ?? null;
+}
+
+export function pointKey(key: DeviceKey, sequence: number): string {
+  return `${POINTS_PREFIX}/${key.agent}/${key.device}/${String(sequence).padStart(10, '0')}`;
+}
+
+export interface PointPlace extends DeviceKey {
+  readonly sequence: number;
+  /** A mark that the sequence was used, not a manifest. */
+  readonly deleted: boolean;
+}
+
+export function pointPlaceOf(key: string): PointPlace | null {
+  const match = POINT_KEY.exec(key);
+  if (match === null) return null;
+  const [, agent = '', device = '', sequence = '', mark] = match;
+  return { agent, device, sequence: Number(sequence), deleted: mark !== undefined };
+}
+
+/** How points are named to users. */
+export function pointLabel(point: { readonly device: string; readonly sequence: number }): string {
+  return `${point.device}@${point.sequence}`;
+}

@@ -1,0 +1,98 @@
+/**
+ * All points of a store, in memory: read from their manifests when the store is opened, added to by commits. Manifests that can't be
+ * read are no points, but their sequences stay used.
+ */
+import type { Point } from '../domain/point.js';
+import { errnoOf } from './disk.js';
+import { POINTS_PREFIX, pointPlaceOf } from './layout.js';
+import { decodeManifest, MANIFEST_BYTES_MAX } from './manifest.js';
+import type { ObjectStore } from './object-store.js';
+import type { DeviceKey } from './store-port.js';
+
+export interface DamagedManifest {
+  readonly key: string;
+  readonly reason: string;
+}
+
+interface DevicePoints {
+  /** By sequence. */
+  readonly points: Point[];
+  lastSequence: number;
+}
+
+export class PointCatalog {
+  readonly #devices = new Map<string, DevicePoints>();
+  readonly #byId = new Map<string, Point>();
+
+  /** Reads all manifests. @returns those that are no points */
+  async load(objects: ObjectStore): Promise<DamagedManifest[]> {
+    const damaged: DamagedManifest[] = [];
+    for (const { key, sizeBytes } of await objects.list(POINTS_PREFIX)) {
+      const place = pointPlaceOf(key);
+      if (place === null) continue;
+      this.#deviceOf(place).lastSequence = Math.max(this.#deviceOf(place).lastSequence, place.sequence);
+      if (place.deleted) continue;
+      const point = await readManifest(objects, key, sizeBytes);
+      if ('reason' in point) damaged.push(point);
+      else this.add(point);
+    }
+    return damaged;
+  }
+
+  add(point: Point): void {
+    const device = this.#deviceOf(point);
+    device.points.push(point);
+    device.points.sort((a, b) => a.sequence - b.sequence);
+    device.lastSequence = Math.max(device.lastSequence, point.sequence);
+    this.#byId.set(point.id, point);
+  }
+
+  byId(pointId: string): Point | undefined {
+    return this.#byId.get(pointId);
+  }
+
+  /** One device's points by sequence. */
+  ofDevice(key: DeviceKey): readonly Point[] {
+    return this.#devices.get(nameOf(key))?.points ?? [];
+  }
+
+  /** Points by agent, device, sequence. */
+  all(agent?: string): Point[] {
+    const names = [...this.#devices.keys()].sort();
+    const points = names.flatMap((name) => this.#devices.get(name)?.points ?? []);
+    return agent === undefined ? points : points.filter((point) => point.agent === agent);
+  }
+
+  nextSequence(key: DeviceKey): number {
+    return (this.#devices.get(nameOf(key))?.lastSequence ?? 0) + 1;
+  }
+
+  #deviceOf(key: DeviceKey): DevicePoints {
+    const known = this.#devices.get(nameOf(key));
+    if (known !== undefined) return known;
+    const device = { points: [], lastSequence: 0 };
+    this.#devices.set(nameOf(key), device);
+    return device;
+  }
+}
+
+/** The point of a manifest object, or why it is none. */
+export async function readManifest(
+  objects: ObjectStore,
+  key: string,
+  sizeBytes: number,
+): Promise<Point | DamagedManifest> {
+  const place = pointPlaceOf(key);
+  if (place === null) return { key, reason: 'its name is not that of a point' };
+  if (sizeBytes > MANIFEST_BYTES_MAX) return { key, reason: `it has ${sizeBytes} bytes` };
+  try {
+    return decodeManifest(await objects.read(key, 0, sizeBytes), place, key);
+  } catch (error) {
+    if (errnoOf(error) === 'EMFILE' || errnoOf(error) === 'ENFILE') throw error;
+    return { key, reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function nameOf(key: DeviceKey): string {
+  return `${key.agent}/${key.device}`;
+}

@@ -1,0 +1,53 @@
+/** Errors of files, native code and the index as what users of the store are told. */
+import { type ErrorCode, isStillpointError, StillpointError } from '../domain/errors.js';
+import { errnoOf } from './disk.js';
+
+const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/** @param thing what the store was working on, for errors that don't say it */
+export function toStoreError(error: unknown, thing: string): StillpointError {
+  if (isStillpointError(error)) return error;
+  const code = errnoOf(error);
+  const text = error instanceof Error ? error.message : String(error);
+  if ((code !== undefined && FULL.has(code)) || /ENOSPC|no space left/i.test(text)) {
+    return new StillpointError('store-full', {
+      thing,
+      reason: 'the disk of the store is full',
+      remedy: 'Make room on it and try again; nothing that was committed is affected.',
+      permanent: false,
+      cause: error,
+    });
+  }
+  return new StillpointError('store-io', {
+    thing,
+    reason: `the store can't be read or written: ${text}`,
+    remedy: 'Look at the disk of the store.',
+    permanent: false,
+    cause: error,
+  });
+}
+
+/** Runs a step of the store and translates what it throws. */
+export async function asStoreStep<T>(thing: string, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step();
+  } catch (error) {
+    throw toStoreError(error, thing);
+  }
+}
+
+const CONTENT_CODES: Record<string, ErrorCode> = { 'bad-digest': 'bad-digest' };
+
+/** What native.decodeBatch says of a body, as an answer to its sender. */
+export function toBatchError(error: unknown, thing: string): StillpointError {
+  if (isStillpointError(error)) return error;
+  const code = errnoOf(error);
+  const isAboutContent = code !== undefined && (/^bad-/.test(code) || code === 'truncated');
+  if (!isAboutContent) return toStoreError(error, thing);
+  return new StillpointError(CONTENT_CODES[code] ?? 'bad-batch', {
+    thing,
+    reason: `the batch is refused (${code}): ${(error as Error).message}`,
+    remedy: 'The sender or the link is faulty; nothing of the batch was kept.',
+    cause: error,
+  });
+}

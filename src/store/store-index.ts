@@ -1,0 +1,322 @@
+/**
+ * The index: where every record lies, and which blocks each device holds (docs/format.md section 5). An LMDB environment, and only
+ * a cache of packs/ and points/.
+ *
+ * Reads are synchronous and see what is committed; writes are queued and committed by LMDB's own thread in order, so a
+ * write counts when its promise resolves. Keys are copied at once; values must not change until then.
+ */
+import { mkdirSync, rmSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
+import { type Database, open, type RootDatabase } from 'lmdb';
+import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
+import type { DeviceKey } from './store-port.js';
+
+const FORMAT = 'stillpoint-index 1';
+const NEXT_PACK = Buffer.from('next-pack');
+const LOCATION_BYTES = 21;
+const EMPTY = Buffer.alloc(0);
+/** Index writes between two looks at the event loop. */
+const WRITES_PER_TURN = 2048;
+
+export interface Location {
+  readonly packId: string;
+  readonly packNumber: number;
+  /** Of the record header, from the start of the pack. */
+  readonly offset: number;
+  readonly storedLength: number;
+  readonly rawLength: number;
+  readonly codec: number;
+}
+
+type Table = Database<Buffer, Buffer>;
+
+interface Tables {
+  readonly root: RootDatabase<Buffer, Buffer>;
+  readonly meta: Table;
+  readonly packs: Table;
+  readonly records: Table;
+  readonly held: Table;
+  readonly devices: Table;
+  readonly walked: Table;
+  readonly bad: Table;
+}
+
+export class StoreIndex {
+  readonly #tables: Tables;
+  readonly #packIds = new Map<number, string>();
+  readonly #packs = new Map<string, { readonly number: number; readonly sizeBytes: number }>();
+  readonly #deviceNumbers = new Map<string, number>();
+  #nextPack = 1;
+  #badCount = 0;
+  readonly #recordKey = Buffer.alloc(33);
+  readonly #heldKey = Buffer.alloc(36);
+
+  private constructor(tables: Tables) {
+    this.#tables = tables;
+  }
+
+  /** Opens the index of a store; one that can't be opened or is another store's is replaced by an empty one, which `onReset` is told. */
+  static async open(path: string, storeId: string, onReset: (reason: string) => void): Promise<StoreIndex> {
+    const stamp = Buffer.from(`${FORMAT} ${storeId}`);
+    let index: StoreIndex | null = null;
+    try {
+      mkdirSync(path, { recursive: true, mode: 0o700 });
+      index = new StoreIndex(openTables(path));
+      const found = index.#tables.meta.get(Buffer.from('format'));
+      if (found?.equals(stamp)) {
+        index.#load();
+        return index;
+      }
+      if (found !== undefined) onReset('it is of another format or store');
+    } catch (error) {
+      onReset(error instanceof Error ? error.message : String(error));
+    }
+    await index?.close();
+    rmSync(path, { recursive: true, force: true });
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    index = new StoreIndex(openTables(path));
+    await index.#tables.meta.put(Buffer.from('format'), stamp);
+    return index;
+  }
+
+  #load(): void {
+    const { meta, packs, devices, bad } = this.#tables;
+    this.#nextPack = meta.get(NEXT_PACK)?.readUInt32BE() ?? 1;
+    for (const { key, value } of packs.getRange()) {
+      const pack = { number: value.readUInt32BE(0), sizeBytes: Number(value.readBigUInt64BE(4)) };
+      this.#packs.set(key.toString('hex'), pack);
+      this.#packIds.set(pack.number, key.toString('hex'));
+    }
+    for (const { key, value } of devices.getRange()) {
+      this.#deviceNumbers.set(key.toString(), value.readUInt32BE(0));
+    }
+    this.#badCount = bad.getCount();
+  }
+
+  /** Forgets everything. */
+  async clear(): Promise<void> {
+    const { packs, records, held, devices, walked, bad } = this.#tables;
+    for (const table of [packs, records, held, devices, walked, bad]) await table.clearAsync();
+    this.#packIds.clear();
+    this.#packs.clear();
+    this.#deviceNumbers.clear();
+    this.#badCount = 0;
+  }
+
+  // ---- packs and records ------------------------------------------------------------------------------------------------
+
+  /** Packs whose records are all in the index, with their file sizes. */
+  packs(): ReadonlyMap<string, { readonly number: number; readonly sizeBytes: number }> {
+    return this.#packs;
+  }
+
+  hasPack(packId: string): boolean {
+    return this.#packs.has(packId);
+  }
+
+  /** Records first, then the pack's own entry: a pack that is listed is complete. Later packs win over earlier ones. */
+  async addPack(packId: string, sizeBytes: number, entries: Buffer, salvaged = false): Promise<void> {
+    const number = this.#nextPack;
+    this.#nextPack += 1;
+    const count = packEntryCount(entries);
+    const values = Buffer.alloc(count * LOCATION_BYTES);
+    const writes = new Writes();
+    // First of all, so that a pack that is never completed does not leave its number to another one.
+    writes.add(this.#tables.meta.put(NEXT_PACK, uint32(this.#nextPack)));
+    for (let i = 0; i < count; i += 1) {
+      const entry = decodePackEntry(entries, i);
+      const value = values.subarray(i * LOCATION_BYTES, (i + 1) * LOCATION_BYTES);
+      encodeLocation(value, number, entry);
+      writes.add(this.#tables.records.put(this.#keyOf(entry.digest, entry.kind), value));
+      if (i % WRITES_PER_TURN === WRITES_PER_TURN - 1) await setImmediate();
+    }
+    await writes.done();
+    const value = Buffer.alloc(13);
+    value.writeUInt32BE(number, 0);
+    value.writeBigUInt64BE(BigInt(sizeBytes), 4);
+    value[12] = salvaged ? 1 : 0;
+    // Known before it is committed: a lookup that finds a record of it must find its name.
+    this.#packIds.set(number, packId);
+    await this.#tables.packs.put(Buffer.from(packId, 'hex'), value);
+    this.#packs.set(packId, { number, sizeBytes });
+  }
+
+  locate(digest: Uint8Array, kind: number): Location | null {
+    const value = this.#tables.records.getBinaryFast(this.#keyOf(digest, kind));
+    if (value === undefined || value.length < LOCATION_BYTES) return null;
+    const packNumber = value.readUInt32BE(0);
+    const packId = this.#packIds.get(packNumber);
+    if (packId === undefined) return null;
+    return {
+      packId,
+      packNumber,
+      offset: Number(value.readBigUInt64BE(4)),
+      storedLength: value.readUInt32BE(12),
+      rawLength: value.readUInt32BE(16),
+      codec: value[20] ?? 0,
+    };
+  }
+
+  /** Points a record's entry to a copy elsewhere. */
+  async relocate(
+    digest: Uint8Array,
+    kind: number,
+    packNumber: number,
+    at: Omit<Location, 'packId' | 'packNumber'>,
+  ) {
+    const value = Buffer.alloc(LOCATION_BYTES);
+    encodeLocation(value, packNumber, at);
+    await this.#tables.records.put(this.#keyOf(digest, kind), value);
+  }
+
+  // ---- damage -----------------------------------------------------------------------------------------------------------
+
+  /** A place whose record is damaged. If the record's entry names it, the entry goes: the record is not had until it comes back. */
+  async markBad(packNumber: number, offset: number, digest: Uint8Array, kind: number): Promise<void> {
+    const located = this.locate(digest, kind);
+    const writes = new Writes();
+    if (located?.packNumber === packNumber && located.offset === offset) {
+      writes.add(this.#tables.records.remove(this.#keyOf(digest, kind)));
+    }
+    const value = Buffer.alloc(33);
+    value.set(digest);
+    value[32] = kind;
+    writes.add(this.#tables.bad.put(placeKey(packNumber, offset), value));
+    await writes.done();
+    this.#badCount = this.#tables.bad.getCount();
+  }
+
+  isBad(packNumber: number, offset: number, digest: Uint8Array): boolean {
+    if (this.#badCount === 0) return false;
+    const value = this.#tables.bad.get(placeKey(packNumber, offset));
+    return value?.subarray(0, 32).equals(digest) ?? false;
+  }
+
+  /** True if a record is known that was found damaged and has no good copy. */
+  hasUnhealed(): boolean {
+    if (this.#badCount === 0) return false;
+    for (const { value } of this.#tables.bad.getRange()) {
+      if (this.locate(value.subarray(0, 32), value[32] ?? 0) === null) return true;
+    }
+    return false;
+  }
+
+  // ---- what devices hold ------------------------------------------------------------------------------------------------
+
+  async deviceNumber(key: DeviceKey): Promise<number> {
+    const name = `${key.agent}/${key.device}`;
+    const known = this.#deviceNumbers.get(name);
+    if (known !== undefined) return known;
+    const number = this.#deviceNumbers.size + 1;
+    this.#deviceNumbers.set(name, number);
+    await this.#tables.devices.put(Buffer.from(name), uint32(number));
+    return number;
+  }
+
+  isHeld(deviceNumber: number, digest: Uint8Array): boolean {
+    return this.#tables.held.doesExist(this.#heldKeyOf(deviceNumber, digest));
+  }
+
+  /** @param digests n * 32 bytes; NULL ones are left out */
+  async hold(deviceNumber: number, digests: Buffer): Promise<void> {
+    const writes = new Writes();
+    for (let i = 0; i * 32 < digests.length; i += 1) {
+      const digest = digests.subarray(i * 32, i * 32 + 32);
+      if (digestKey(digest) === NULL_KEY) continue;
+      writes.add(this.#tables.held.put(this.#heldKeyOf(deviceNumber, digest), EMPTY));
+      if (i % WRITES_PER_TURN === WRITES_PER_TURN - 1) await setImmediate();
+    }
+    await writes.done();
+  }
+
+  isWalked(pointId: string): boolean {
+    return this.#tables.walked.doesExist(Buffer.from(pointId, 'hex'));
+  }
+  async markWalked(pointId: string): Promise<void> {
+    await this.#tables.walked.put(Buffer.from(pointId, 'hex'), EMPTY);
+  }
+
+  /** Waits until all that was written is on disk. */
+  async close(): Promise<void> {
+    await this.#tables.root.flushed;
+    await this.#tables.root.close();
+  }
+
+  #keyOf(digest: Uint8Array, kind: number): Buffer {
+    this.#recordKey.set(digest);
+    this.#recordKey[32] = kind;
+    return this.#recordKey;
+  }
+  #heldKeyOf(deviceNumber: number, digest: Uint8Array): Buffer {
+    this.#heldKey.writeUInt32BE(deviceNumber);
+    this.#heldKey.set(digest, 4);
+    return this.#heldKey;
+  }
+}
+
+const NULL_KEY = '\0'.repeat(32);
+
+/** The promises of queued writes: one for all of a transaction. All are awaited, so none fails unseen. */
+class Writes {
+  readonly #promises = new Set<Promise<unknown>>();
+
+  add(write: Promise<unknown>): void {
+    this.#promises.add(write);
+  }
+  async done(): Promise<void> {
+    await Promise.all(this.#promises);
+  }
+}
+
+function openTables(path: string): Tables {
+  const root = open<Buffer, Buffer>({
+    path,
+    maxDbs: 8,
+    noSubdir: false,
+    encoding: 'binary',
+    keyEncoding: 'binary',
+  });
+  const table = (name: string): Table =>
+    root.openDB<Buffer, Buffer>({ name, encoding: 'binary', keyEncoding: 'binary' });
+  return {
+    root,
+    meta: table('meta'),
+    packs: table('packs'),
+    records: table('records'),
+    held: table('held'),
+    devices: table('devices'),
+    walked: table('walked'),
+    bad: table('bad'),
+  };
+}
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+function encodeLocation(
+  value: Buffer,
+  packNumber: number,
+  at: {
+    readonly offset: number;
+    readonly storedLength: number;
+    readonly rawLength: number;
+    readonly codec: number;
+  },
+): void {
+  value.writeUInt32BE(packNumber, 0);
+  value.writeUInt32BE(Math.floor(at.offset / 2 ** 32), 4);
+  value.writeUInt32BE(at.offset % 2 ** 32, 8);
+  value.writeUInt32BE(at.storedLength, 12);
+  value.writeUInt32BE(at.rawLength, 16);
+  value[20] = at.codec;
+}
+
+function placeKey(packNumber: number, offset: number): Buffer {
+  const key = Buffer.alloc(12);
+  key.writeUInt32BE(packNumber, 0);
+  key.writeBigUInt64BE(BigInt(offset), 4);
+  return key;
+}
