@@ -6,7 +6,11 @@ if (!existsSync(built)) {
   console.error('error: stillpoint: it is not built yet. Run scripts/setup in its checkout.');
   process.exit(1);
 }
-// A reader that went away (`stillpoint points | head`) is no reason to complain.
-process.stdout.on('error', (error) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// A reader that went away (`stillpoint points | head`) is no reason to stop; a result that could not be written is a failure.
+let isWritten = true;
+process.stdout.on('error', (error) => {
+  isWritten &&= error.code === 'EPIPE';
+});
 const { main } = await import(built.href);
-process.exitCode = await main(process.argv.slice(2));
+const exitCode = await main(process.argv.slice(2));
+process.exitCode = exitCode === 0 && !isWritten ? 1 : exitCode;

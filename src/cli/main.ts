@@ -10,6 +10,7 @@ import { addRestore } from './commands/restore.js';
 import { addVerify } from './commands/verify.js';
 import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './context.js';
 import { EXIT_CODE_HELP, EXIT_OK, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
+import { createLog } from './log.js';
 import { Output, type TextSink } from './output.js';
 import { untilSignal } from './signals.js';
 
@@ -51,7 +52,8 @@ export async function main(
       const context: CommandContext = {
         stateDirectory: stateDirectory(options.state, surroundings.environment, surroundings.userId),
         output,
-        logLevel: options.logLevel,
+        createLog: () => createLog(options.logLevel, stdout),
+        stdoutIsTerminal: stdout.isTTY === true,
         signal,
       };
       return work(context);

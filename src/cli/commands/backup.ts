@@ -4,6 +4,7 @@ import { type Command, Option } from 'commander';
 import { type BackupResult, runBackup } from '../../agent/backup.js';
 import { StillpointError } from '../../domain/errors.js';
 import { checkName, deviceNameFromPath } from '../../domain/names.js';
+import type { ReceiverPort } from '../../protocol/receiver-port.js';
 import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
@@ -50,12 +51,13 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, fuzzy, acceptIdentity } = options;
   const progress = agentProgress(output);
-  const result = await withReceiver(context, options.store, (receiver) =>
+  const work = (receiver: ReceiverPort): Promise<BackupResult> =>
     runBackup({
       ...{ receiver, path, device, stateDirectory, signal, onEvent: progress.onEvent },
       ...{ blockSize, compressionLevel, fuzzy, acceptIdentity },
-    }).finally(progress.end),
-  );
+    }).finally(progress.end);
+  // The session itself is patient, and says so.
+  const result = await withReceiver(context, options.store, work, { mayCreate: true, patienceMs: 10_000 });
   output.result(toJson(result), describe(result));
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }

@@ -1,0 +1,105 @@
+/** `stillpoint receiver init | serve | invite`: the backup system's side. */
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { initReceiver, readSettings } from '../../receiver/identity.js';
+import { startServer } from '../../receiver/server.js';
+import { createInvite } from '../../receiver/tenants.js';
+import type { CommandContext, Run } from '../context.js';
+import { EXIT_OK } from '../exit-codes.js';
+import { formatInstant } from '../format.js';
+import { checkStoreDirectory } from '../open-receiver.js';
+import { openStoreWithLog } from '../open-store.js';
+
+const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
+
+export function addReceiver(program: Command, run: Run): void {
+  const receiver = program.command('receiver').description('the side that keeps the backups');
+  receiver
+    .command('init')
+    .description('make a receiver: its identity, its certificates, its place; or change where it listens')
+    .argument('[dir]', DIRECTORY_HELP)
+    .option('--listen <host:port>', 'where it listens (default: 0.0.0.0:8440)')
+    .option('--url <url>', "what agents are told to connect to (default: this machine's name)")
+    .action((dir: string | undefined, options: { listen?: string; url?: string }) =>
+      run((context) => init(context, dir, options)),
+    );
+  receiver
+    .command('serve')
+    .description('serve agents until stopped')
+    .argument('[dir]', DIRECTORY_HELP)
+    .option('--listen <host:port>', 'where to listen this time')
+    .action((dir: string | undefined, options: { listen?: string }) =>
+      run((context) => serve(context, dir, options.listen)),
+    );
+  receiver
+    .command('invite')
+    .description('print a one-time code that a new agent enrolls with')
+    .argument('<name>', "the agent's name")
+    .option('--store <dir>', DIRECTORY_HELP)
+    .action((name: string, options: { store?: string }) =>
+      run((context) => invite(context, name, options.store)),
+    );
+}
+
+function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined): string {
+  return dir === undefined ? join(stateDirectory, 'receiver') : resolve(dir);
+}
+
+async function init(
+  context: CommandContext,
+  dir: string | undefined,
+  options: { readonly listen?: string; readonly url?: string },
+): Promise<number> {
+  const directory = directoryOf(context, dir);
+  await checkStoreDirectory(directory);
+  const settings = await initReceiver(directory, options);
+  context.output.result({ directory, ...settings }, [
+    `Receiver in ${directory}`,
+    `  listens on ${settings.listen}, agents connect to ${settings.url}`,
+    `  start it:         stillpoint receiver serve ${directory}`,
+    `  invite an agent:  stillpoint receiver invite NAME --store ${directory}`,
+  ]);
+  return EXIT_OK;
+}
+
+async function serve(
+  context: CommandContext,
+  dir: string | undefined,
+  listen: string | undefined,
+): Promise<number> {
+  const directory = directoryOf(context, dir);
+  const log = context.createLog();
+  const server = await startServer({
+    dir: directory,
+    ...(listen === undefined ? {} : { listen }),
+    log,
+    openStore: openStoreWithLog,
+  });
+  log.info({ store: directory }, 'store open');
+  if (!context.signal.aborted) {
+    await new Promise((stop) => context.signal.addEventListener('abort', stop, { once: true }));
+  }
+  log.info('stopping');
+  await server.close();
+  return EXIT_OK;
+}
+
+async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {
+  const directory = directoryOf(context, dir);
+  const { url } = await readSettings(directory);
+  const { code, expiresAt, replaces } = await createInvite(directory, name, new Date());
+  if (replaces) {
+    context.output.warn(
+      `${name} is enrolled already: with this code, a new certificate takes the place of its present one`,
+    );
+  }
+  context.output.note(
+    `For the agent ${name}, once, until ${formatInstant(expiresAt.toISOString())}. On its machine: stillpoint enroll ${url} CODE`,
+  );
+  context.output.result(
+    { agent: name, url, code, expiresAt: expiresAt.toISOString(), replaces },
+    [code],
+    true,
+  );
+  return EXIT_OK;
+}

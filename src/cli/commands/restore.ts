@@ -1,0 +1,82 @@
+/** `stillpoint restore POINT TARGET`: a point's bytes, to a device, an image or standard output. */
+import type { Command } from 'commander';
+import { type RestoreResult, runRestore } from '../../agent/restore.js';
+import { StillpointError } from '../../domain/errors.js';
+import type { Point } from '../../domain/point.js';
+import { agentProgress } from '../agent-progress.js';
+import type { CommandContext, Run } from '../context.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
+import { formatBytes, formatInstant } from '../format.js';
+import { storeOption, withReceiver } from '../open-receiver.js';
+import { findPoint } from '../point-argument.js';
+import { untilAborted } from '../signals.js';
+
+interface RestoreOptions {
+  readonly store?: string;
+  readonly overwrite: boolean;
+  readonly allowInUse: boolean;
+  readonly allowSectorSize: boolean;
+  readonly verify: boolean;
+}
+
+export function addRestore(program: Command, run: Run): void {
+  program
+    .command('restore')
+    .description('write a point to a device, an image file or standard output; every block is proven first')
+    .argument(
+      '<point>',
+      'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id; "stillpoint points" lists them',
+    )
+    .argument('<target>', 'block device, image file, or - for standard output')
+    .addOption(storeOption())
+    .option('--overwrite', 'replace an image file that is not empty', false)
+    .option('--allow-in-use', 'write although the target is mounted or open', false)
+    .option('--allow-sector-size', "write to a device of another sector size than the point's", false)
+    .option('--verify', 'read the target back and compare', false)
+    .action((point: string, target: string, options: RestoreOptions) =>
+      run((context) => restore(context, point, target, options)),
+    );
+}
+
+async function restore(
+  context: CommandContext,
+  pointText: string,
+  target: string,
+  options: RestoreOptions,
+): Promise<number> {
+  const { output, stateDirectory, signal } = context;
+  if (target === '-') {
+    if (context.stdoutIsTerminal) {
+      throw new StillpointError('usage', {
+        thing: 'standard output',
+        reason: 'it is a terminal',
+        remedy: 'Redirect it to a file or a program.',
+      });
+    }
+    output.reserveStdout();
+  }
+  const { overwrite, allowInUse, allowSectorSize, verify } = options;
+  const progress = agentProgress(output);
+  const { point, result } = await withReceiver(context, options.store, async (receiver) => {
+    const found = await untilAborted(signal, findPoint(receiver, pointText));
+    const restored = await runRestore({
+      ...{ receiver, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
+      ...{ overwrite, allowInUse, allowSectorSize, verify },
+    }).finally(progress.end);
+    return { point: found, result: restored };
+  });
+  output.result({ point, target, ...result }, [describe(point, target, result)]);
+  return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
+}
+
+function describe(
+  point: Point,
+  target: string,
+  { writtenBytes, wireBytes, isVerified }: RestoreResult,
+): string {
+  return (
+    `${point.device}@${point.sequence} of ${formatInstant(point.instant)} restored to ${target === '-' ? 'standard output' : target}: ` +
+    `${formatBytes(point.geometry.sizeBytes)}, of which ${formatBytes(writtenBytes)} not zero, ` +
+    `${formatBytes(wireBytes)} on the wire${isVerified ? ', read back and compared' : ''}`
+  );
+}
