@@ -1,0 +1,165 @@
+/** What people read when they got something wrong, and the exit code that scripts see: held as snapshots. */
+import { mkdir, open, readdir, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { EXIT_FAILED, EXIT_NO_ACCESS, EXIT_OK, EXIT_USAGE } from '../../src/cli/exit-codes.js';
+import { type Machine, makeMachine, runHere } from '../helpers/stillpoint.js';
+
+/** Runs the command, which must fail so; its message, without what differs from run to run, is the snapshot. */
+async function fails(t: ExecutionContext, machine: Machine, code: number, ...args: string[]): Promise<void> {
+  const { code: actual, stdout, stderr } = await runHere(machine, ...args);
+  const stable = (text: string): string =>
+    text
+      .replaceAll(machine.directory, 'DIR')
+      .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'INSTANT')
+      .replace(/\b[0-9a-f]{12}\b/g, 'ID');
+  t.is(actual, code, stderr);
+  t.is(stdout, '');
+  t.regex(stderr, /^(warning: .*\n)*error: [^\n]+\.\n$/);
+  t.snapshot(stable(stderr), args.map((arg) => stable(arg)).join(' '));
+}
+
+async function withOnePoint(
+  t: ExecutionContext,
+): Promise<{ machine: Machine; store: string; image: string }> {
+  const machine = await makeMachine(t);
+  const store = join(machine.directory, 'store');
+  const image = join(machine.directory, 'disk.img');
+  await writeFile(image, Buffer.alloc(70_000, 'stillpoint'));
+  const made = await runHere(machine, 'backup', image, '--name', 'disk', '--store', store);
+  t.is(made.code, EXIT_OK, made.stderr);
+  return { machine, store, image };
+}
+
+test('the command line itself', async (t) => {
+  const machine = await makeMachine(t);
+  for (const args of [
+    ['backupp', '/dev/sdb'],
+    ['backup'],
+    ['backup', 'a', 'b'],
+    ['backup', 'a', '--no-such-option'],
+    ['backup', 'a', '--compression-level', '20'],
+    ['backup', 'a', '--compression-level', 'fast'],
+    ['backup', 'a', '--block-size', '64Q'],
+    ['backup', 'a', '--name', '../x'],
+    ['points', '--log-level', 'loud'],
+    ['receiver', 'begin'],
+  ]) {
+    await fails(t, machine, EXIT_USAGE, ...args);
+  }
+});
+
+test('help is no error, no command is one', async (t) => {
+  const machine = await makeMachine(t);
+  const help = await runHere(machine, '--help');
+  t.is(help.code, EXIT_OK);
+  t.regex(help.stdout, /Exit codes:/);
+  for (const command of ['backup', 'points', 'restore', 'verify', 'enroll', 'receiver']) {
+    const { code, stdout } = await runHere(machine, command, '--help');
+    t.is(code, EXIT_OK);
+    t.regex(stdout, /--json/);
+  }
+  t.is((await runHere(machine)).code, EXIT_USAGE);
+  t.is((await runHere(machine, 'receiver')).code, EXIT_USAGE);
+  t.regex((await runHere(machine, '--version')).stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+test('no receiver', async (t) => {
+  const machine = await makeMachine(t);
+  const { directory } = machine;
+  await fails(t, machine, EXIT_NO_ACCESS, 'points');
+  await fails(t, machine, EXIT_NO_ACCESS, 'points', '--store', 'https://backup.example.net:8440');
+  await fails(t, machine, EXIT_USAGE, 'points', '--store', 'http://backup.example.net');
+  await fails(t, machine, EXIT_FAILED, 'points', '--store', join(directory, 'nowhere'));
+  t.deepEqual(await readdir(directory), ['state']);
+});
+
+test('enrolling', async (t) => {
+  const machine = await makeMachine(t);
+  const url = 'https://127.0.0.1:1';
+  await fails(t, machine, EXIT_NO_ACCESS, 'enroll', url, '12');
+  await fails(t, machine, EXIT_NO_ACCESS, 'enroll', url, 'AAAA-'.repeat(13).concat('AAAA'));
+  await fails(t, machine, EXIT_USAGE, 'enroll', 'ftp://x', await validCode(t, machine));
+  await fails(t, machine, EXIT_NO_ACCESS, 'enroll', url, await validCode(t, machine));
+});
+
+async function validCode(t: ExecutionContext, machine: Machine): Promise<string> {
+  const store = join(machine.directory, 'receiver');
+  t.is((await runHere(machine, 'receiver', 'init', store)).code, EXIT_OK);
+  const { stdout } = await runHere(machine, 'receiver', 'invite', 'a', '--store', store);
+  return stdout.trim();
+}
+
+test('a directory that is no store', async (t) => {
+  const machine = await makeMachine(t);
+  const { directory } = machine;
+  const home = join(directory, 'home');
+  await mkdir(home);
+  await writeFile(join(home, 'letter'), 'dear');
+  await writeFile(join(directory, 'disk.img'), 'x'.repeat(5000));
+  await fails(t, machine, EXIT_FAILED, 'backup', join(directory, 'disk.img'), '--store', home);
+  await fails(t, machine, EXIT_FAILED, 'points', '--store', join(home, 'letter'));
+  await fails(t, machine, EXIT_FAILED, 'receiver', 'init', home);
+  await fails(t, machine, EXIT_FAILED, 'receiver', 'serve', join(directory, 'nothing'));
+  await fails(t, machine, EXIT_FAILED, 'receiver', 'invite', 'a', '--store', join(directory, 'nothing'));
+  await fails(t, machine, EXIT_USAGE, 'receiver', 'init', join(directory, 'r'), '--listen', 'everywhere');
+  await fails(t, machine, EXIT_USAGE, 'receiver', 'init', join(directory, 'r'), '--url', 'http://x');
+  t.deepEqual(await readdir(home), ['letter']);
+});
+
+test('devices', async (t) => {
+  const { machine, store, image } = await withOnePoint(t);
+  const { directory } = machine;
+  const to = ['--store', store];
+  await fails(t, machine, EXIT_FAILED, 'backup', join(directory, 'nowhere.img'), ...to);
+  await fails(t, machine, EXIT_FAILED, 'backup', directory, ...to);
+  await fails(t, machine, EXIT_FAILED, 'backup', '/dev/null', ...to);
+  await fails(t, machine, EXIT_USAGE, 'backup', image, '--block-size', '3000', ...to);
+  await fails(t, machine, EXIT_USAGE, 'backup', image, '--block-size', '8M', ...to);
+  const other = join(directory, 'other.img');
+  await writeFile(other, 'not the disk');
+  await fails(t, machine, EXIT_FAILED, 'backup', other, '--name', 'disk', ...to);
+  const writer = await open(image, 'r+');
+  try {
+    await fails(t, machine, EXIT_FAILED, 'backup', image, '--name', 'disk', ...to);
+  } finally {
+    await writer.close();
+  }
+});
+
+test('points and targets', async (t) => {
+  const { machine, store, image } = await withOnePoint(t);
+  const target = join(machine.directory, 'target.img');
+  const from = ['--store', store];
+  await fails(t, machine, EXIT_USAGE, 'restore', 'disk', target, ...from);
+  await fails(t, machine, EXIT_USAGE, 'restore', 'disk@yesterday', target, ...from);
+  await fails(t, machine, EXIT_FAILED, 'restore', 'disk@2', target, ...from);
+  await fails(t, machine, EXIT_FAILED, 'restore', 'tape@latest', target, ...from);
+  await fails(t, machine, EXIT_FAILED, 'restore', 'disk@2001-01-01', target, ...from);
+  await fails(t, machine, EXIT_FAILED, 'restore', '00000000', target, ...from);
+  await fails(t, machine, EXIT_FAILED, 'verify', 'tape@1', ...from);
+  await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', '-', '--verify', ...from);
+  await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', image, ...from);
+  await fails(t, machine, EXIT_FAILED, 'restore', 'disk@1', machine.directory, ...from);
+  await truncate(image, 0);
+  t.deepEqual((await readdir(machine.directory)).sort(), ['disk.img', 'state', 'store']);
+});
+
+test('errors for programs', async (t) => {
+  const machine = await makeMachine(t);
+  const { code, stdout, stderr } = await runHere(machine, 'points', '--json');
+  t.is(code, EXIT_NO_ACCESS);
+  t.is(stderr, '');
+  const { reason, remedy, ...rest } = JSON.parse(stdout) as Record<string, unknown>;
+  t.deepEqual(rest, {
+    event: 'error',
+    code: 'not-enrolled',
+    exitCode: EXIT_NO_ACCESS,
+    thing: 'this machine',
+  });
+  t.is(typeof reason, 'string');
+  t.is(typeof remedy, 'string');
+  const usage = await runHere(machine, '--json', 'backup');
+  t.is(usage.code, EXIT_USAGE);
+  t.like(JSON.parse(usage.stdout), { event: 'error', code: 'usage', exitCode: EXIT_USAGE });
+});

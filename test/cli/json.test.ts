@@ -1,0 +1,111 @@
+/** The shapes that programs rely on. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { EXIT_OK } from '../../src/cli/exit-codes.js';
+import { makeMachine, run, runHere } from '../helpers/stillpoint.js';
+
+interface Event {
+  readonly event: string;
+  readonly [field: string]: unknown;
+}
+
+function parse(stdout: string): Event[] {
+  return stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Event);
+}
+
+test('backup, points, restore and verify end with one result each', async (t) => {
+  const machine = await makeMachine(t);
+  const store = join(machine.directory, 'store');
+  const image = join(machine.directory, 'disk.img');
+  const content = Buffer.concat([Buffer.alloc(100_000, 'some'), Buffer.alloc(200_000)]);
+  await writeFile(image, content);
+  const result = async (...args: string[]): Promise<Event> => {
+    const { code, stdout, stderr } = await runHere(machine, ...args, '--store', store, '--json');
+    t.is(code, EXIT_OK, stdout);
+    t.is(stderr, '');
+    const events = parse(stdout);
+    t.is(events.filter(({ event }) => event === 'result').length, 1);
+    t.is(events.at(-1)?.event, 'result');
+    return events.at(-1) ?? { event: '' };
+  };
+
+  const backup = await result('backup', image, '--name', 'disk');
+  t.like(backup, {
+    warnings: [],
+    base: { start: 'empty' },
+    point: {
+      agent: 'local',
+      device: 'disk',
+      sequence: 1,
+      baseSequence: null,
+      geometry: { sizeBytes: 300_000, blockSize: 65_536 },
+      kind: 'idle',
+      provider: 'offline',
+      badRanges: [],
+      statistics: { scannedBytes: 300_000 },
+    },
+  });
+  t.is(typeof backup.wireBytes, 'number');
+
+  const points = await result('points');
+  t.deepEqual(points.points, [backup.point]);
+  t.deepEqual((await result('points', 'disk')).points, [backup.point]);
+
+  const target = join(machine.directory, 'restored.img');
+  const restore = await result('restore', 'disk@1', target, '--verify');
+  t.like(restore, { target, isVerified: true, warnings: [], point: { sequence: 1 } });
+
+  t.like(await result('verify'), { pointCount: 1, findingCount: 0, findings: [] });
+});
+
+test('restore to standard output writes the bytes there, and nothing else', async (t) => {
+  const machine = await makeMachine(t);
+  const store = join(machine.directory, 'store');
+  const image = join(machine.directory, 'disk.img');
+  const content = 'line\n'.repeat(30_000);
+  await writeFile(image, content);
+  t.is((await runHere(machine, 'backup', image, '--name', 'disk', '--store', store)).code, EXIT_OK);
+  for (const flags of [[], ['--json'], ['--quiet']]) {
+    const { code, stdout, stderr } = await run(
+      machine,
+      'restore',
+      'disk@latest',
+      '-',
+      '--store',
+      store,
+      ...flags,
+    );
+    t.is(code, EXIT_OK, stderr);
+    t.true(stdout === content);
+    if (flags.includes('--json')) t.is(parse(stderr).at(-1)?.event, 'result');
+    if (flags.includes('--quiet')) t.is(stderr, '');
+  }
+});
+
+test('an invite for programs', async (t) => {
+  const machine = await makeMachine(t);
+  const init = await runHere(
+    machine,
+    'receiver',
+    'init',
+    '--url',
+    'https://backup.example.net:8440',
+    '--json',
+  );
+  t.like(parse(init.stdout).at(-1), {
+    event: 'result',
+    directory: join(machine.stateDirectory, 'receiver'),
+    listen: '0.0.0.0:8440',
+    url: 'https://backup.example.net:8440',
+  });
+  const { code, stdout } = await runHere(machine, 'receiver', 'invite', 'web1', '--json');
+  t.is(code, EXIT_OK);
+  const invite = parse(stdout).at(-1) ?? { event: '' };
+  t.like(invite, { event: 'result', agent: 'web1', url: 'https://backup.example.net:8440', replaces: false });
+  t.regex(String(invite.code), /^[0-9A-Z]{4}(-[0-9A-Z]{4}){13}$/);
+  t.true(Date.parse(String(invite.expiresAt)) > Date.now());
+});
