@@ -24,9 +24,10 @@ import { type LeafOverlay, native, type Scan, type TreeFile } from '../native/in
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { BadBlockRepair } from './bad-block-repair.js';
 import { prepareBase } from './base.js';
+import { retrying, throwIfCancelled } from './cancel.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
 import { sendChanges } from './sender.js';
-import { PATIENCE_MS, SessionLink, throwIfCancelled } from './session-link.js';
+import { PATIENCE_MS, SessionLink } from './session-link.js';
 import { DeviceState } from './state.js';
 import { WireCounter } from './wire-counter.js';
 
@@ -67,7 +68,9 @@ export interface BackupResult {
  * @throws StillpointError; then there is no point, or (if the answer to the commit was lost for good) the next backup finds it.
  */
 export async function runBackup(options: BackupOptions): Promise<BackupResult> {
-  const { receiver, path, device, stateDirectory, signal, onEvent = () => undefined } = options;
+  const { path, device, stateDirectory, onEvent = () => undefined } = options;
+  const signal = options.signal ?? new AbortController().signal;
+  const receiver = retrying(options.receiver, signal);
   try {
     const { storeId, agent } = await receiver.info();
     const state = await DeviceState.open(stateDirectory, { storeId, agent, device });
@@ -113,7 +116,7 @@ class Backup {
   async run(): Promise<BackupResult> {
     for (const warning of this.#snapshot.warnings) this.#warn(warning);
     const { receiver, device } = this.#options;
-    const last = (await receiver.points(device)).at(-1) ?? null;
+    const last = (await retrying(receiver, this.#signal).points(device)).at(-1) ?? null;
     const size = geometry(
       this.#snapshot.device.sizeBytes,
       this.#options.blockSize ?? last?.geometry.blockSize ?? BLOCK_SIZE_DEFAULT,
@@ -168,7 +171,7 @@ class Backup {
     const tree = await prepareBase({
       plan,
       state: this.#state,
-      receiver: this.#wire,
+      receiver: retrying(this.#wire, link.signal),
       basePoint,
       geometry: size,
       onEvent: this.#onEvent,
@@ -177,7 +180,7 @@ class Backup {
     const overlay = await this.#state.newOverlay(tree);
     try {
       const repair = new BadBlockRepair({
-        receiver: this.#wire,
+        receiver: retrying(this.#wire, link.signal),
         path: this.#options.path,
         basePoint,
         baseTree: tree,

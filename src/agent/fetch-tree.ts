@@ -10,8 +10,8 @@ import { DIGEST_BYTES, NODE_BYTES_MAX, NODES_REQUEST_MAX, TREE_FANOUT } from '..
 import type { Point } from '../domain/point.js';
 import { type LeafOverlay, native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
+import { throwIfCancelled } from './cancel.js';
 import { InFlight } from './in-flight.js';
-import { throwIfCancelled } from './session-link.js';
 
 const REQUESTS_IN_FLIGHT = 4;
 const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);

@@ -7,7 +7,7 @@ import type { Point } from '../domain/point.js';
 import { native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { blockGroups, fetchGroup } from './block-requests.js';
-import { unlessAborted } from './session-link.js';
+import { unlessAborted } from './cancel.js';
 
 const GROUPS_AHEAD = 3;
 const ZEROS = Buffer.alloc(MiB);

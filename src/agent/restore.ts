@@ -9,12 +9,12 @@ import type { Point } from '../domain/point.js';
 import { native, type RestoreWriter, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { blockGroups, fetchGroup, zeroRuns } from './block-requests.js';
+import { retrying, throwIfCancelled, unlessAborted } from './cancel.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
 import { InFlight } from './in-flight.js';
 import { openPointTree } from './point-tree.js';
 import { streamPoint } from './restore-stream.js';
 import { openTarget, type RestoreTarget } from './restore-target.js';
-import { throwIfCancelled, unlessAborted } from './session-link.js';
 import { WireCounter } from './wire-counter.js';
 
 const GROUPS_IN_FLIGHT = 4;
@@ -68,6 +68,7 @@ class Restore {
   readonly #options: RestoreOptions;
   readonly #onEvent: OnAgentEvent;
   readonly #wire: WireCounter;
+  readonly #receiver: ReceiverPort;
   readonly #signal: AbortSignal;
   #writtenBytes = 0;
   #doneBytes = 0;
@@ -77,6 +78,7 @@ class Restore {
     this.#onEvent = onEvent;
     this.#wire = new WireCounter(options.receiver);
     this.#signal = options.signal ?? new AbortController().signal;
+    this.#receiver = retrying(this.#wire, this.#signal);
   }
 
   async run(): Promise<RestoreResult> {
@@ -88,7 +90,7 @@ class Restore {
     try {
       this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
       const { stateDirectory } = this.#options;
-      const pointTree = await openPointTree(this.#wire, point, stateDirectory, this.#signal);
+      const pointTree = await openPointTree(this.#receiver, point, stateDirectory, this.#signal);
       try {
         if (opened === null) await this.#toStream(pointTree.tree);
         else await this.#toDevice(opened, pointTree.tree);
@@ -120,7 +122,7 @@ class Restore {
     const stopReports = this.#startPhase('restore', tree);
     try {
       await streamPoint({
-        receiver: this.#wire,
+        receiver: this.#receiver,
         point: this.#options.point,
         tree,
         output: this.#options.output ?? process.stdout,
@@ -171,7 +173,7 @@ class Restore {
       for (const group of blockGroups(tree)) {
         throwIfCancelled(this.#signal);
         const work = () =>
-          fetchGroup(this.#wire, point, group, async (body) => {
+          fetchGroup(this.#receiver, point, group, async (body) => {
             const { writtenBytes } = await writer.write(body, point.id);
             this.#writtenBytes += writtenBytes;
             this.#doneBytes += writtenBytes;

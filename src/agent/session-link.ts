@@ -11,6 +11,7 @@ import { isStillpointError, StillpointError } from '../domain/errors.js';
 import type { BeginAnswer, BeginRequest, CommitRequest } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
+import { unlessAborted } from './cancel.js';
 
 /** How long a session waits for a receiver that does not answer. */
 export const PATIENCE_MS = 10 * 60 * 1000;
@@ -116,27 +117,4 @@ function pauseMs(attempt: number): number {
 
 function isPassing(error: unknown): error is StillpointError {
   return isStillpointError(error) && !error.permanent;
-}
-
-export function cancelled(): StillpointError {
-  return new StillpointError('cancelled', { thing: 'the command', reason: 'it was cancelled' });
-}
-
-export function throwIfCancelled(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw cancelled();
-}
-
-/** Settles as the promise does, or rejects as soon as the signal is aborted; the work itself is left to end. */
-export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  let onAbort: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(cancelled());
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }
