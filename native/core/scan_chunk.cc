@@ -1,1 +1,89 @@
-#include "core/scan.h"
+#include "core/scan_chunk.h"
+
+#include <cstring>
+#include <unordered_map>
+#include <utility>
+
+#include "core/error.h"
+#include "core/record.h"
+#include "core/thread_pool.h"
+
+namespace stillpoint {
+namespace {
+
+struct DigestHash {
+  size_t operator()(const Digest& digest) const {
+    size_t prefix;  // as good a hash as any
+    std::memcpy(&prefix, digest.data(), sizeof prefix);
+    return prefix;
+  }
+};
+
+}  // namespace
+
+HeldBytes::HeldBytes(std::shared_ptr<ScanBudget> budget, size_t size)
+    : budget_(std::move(budget)), size_(size), data_(new uint8_t[size]) {}
+
+HeldBytes::~HeldBytes() {
+  {
+    std::lock_guard lock(budget_->mutex);
+    budget_->used_bytes -= size_;
+  }
+  budget_->changed.notify_all();
+}
+
+std::vector<uint8_t> ScanChunk::encode(const EncodeOptions& options) {
+  if (!options.held.empty() && options.held.size() < (payload_count_ + 7) / 8) {
+    throw NativeError("argument",
+                      "held: expected a bit for each of " + std::to_string(payload_count_) + " entries");
+  }
+  if (taken_.exchange(true)) throw NativeError("closed", "the chunk was already encoded or released");
+
+  std::unordered_map<Digest, uint32_t, DigestHash> ordinals;
+  std::vector<const ScanEntry*> distinct;
+  std::vector<bool> is_held(entries_.size());
+  size_t payload = 0;
+  for (size_t i = 0; i < entries_.size(); i++) {
+    const ScanEntry& entry = entries_[i];
+    if (is_null(entry.digest)) continue;
+    is_held[i] = !options.held.empty() && (options.held[payload / 8] >> (payload % 8) & 1) != 0;
+    payload++;
+    if (!is_held[i] && ordinals.emplace(entry.digest, static_cast<uint32_t>(distinct.size())).second) {
+      distinct.push_back(&entry);
+    }
+  }
+
+  std::vector<std::vector<uint8_t>> records(distinct.size());
+  ThreadPool::shared().parallel_for(distinct.size(), [&](size_t i) {
+    records[i] =
+        encode_record(RecordKind::block, distinct[i]->digest, distinct[i]->bytes, options.compression_level);
+  });
+
+  BatchBuilder builder(options.session_id, options.sequence, options.agent_time_ms);
+  for (const auto& record : records) builder.add_record(record);
+  for (size_t i = 0; i < entries_.size(); i++) {
+    const ScanEntry& entry = entries_[i];
+    if (is_null(entry.digest)) {
+      builder.add_zeros(entry.block_index, entry.block_count);
+    } else if (is_held[i]) {
+      builder.add_held(entry.block_index, entry.digest);
+    } else {
+      builder.add_payload(entry.block_index, entry.digest, ordinals.at(entry.digest));
+    }
+  }
+  std::vector<uint8_t> body = builder.finish();
+  free();
+  return body;
+}
+
+void ScanChunk::release() {
+  if (!taken_.exchange(true)) free();
+}
+
+void ScanChunk::free() {
+  for (ScanEntry& entry : entries_) entry.bytes = {};
+  for (BadBlock& bad : bad_blocks_) bad.bytes = {};
+  held_.clear();
+}
+
+}  // namespace stillpoint

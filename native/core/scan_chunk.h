@@ -1,0 +1,104 @@
+// What a scan hands out: a run of changed blocks in device order, small enough for one batch.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "core/batch.h"
+#include "core/digest.h"
+#include "core/id.h"
+#include "core/tree_geometry.h"
+
+namespace stillpoint {
+
+// Changed bytes that a scan and its chunks hold. Shared: chunks may outlive the scan.
+struct ScanBudget {
+  std::mutex mutex;  // guards the whole scan, see scan.h
+  std::condition_variable changed;
+  uint64_t used_bytes = 0;
+};
+
+// Changed blocks of one segment, back to back. Gives its bytes back to the budget in the end, so never drop
+// one under the budget's mutex.
+class HeldBytes {
+ public:
+  // The bytes are already reserved in the budget.
+  HeldBytes(std::shared_ptr<ScanBudget> budget, size_t size);
+  ~HeldBytes();
+  HeldBytes(const HeldBytes&) = delete;
+  HeldBytes& operator=(const HeldBytes&) = delete;
+
+  uint8_t* data() { return data_.get(); }
+
+ private:
+  const std::shared_ptr<ScanBudget> budget_;
+  const size_t size_;
+  const std::unique_ptr<uint8_t[]> data_;
+};
+
+// A changed block, or a run of blocks that became zero (bytes empty, digest NULL). `bytes` points into the
+// chunk's HeldBytes.
+struct ScanEntry {
+  uint64_t block_index;
+  uint32_t block_count;
+  Digest digest;
+  Bytes bytes;
+};
+
+struct ByteRange {
+  uint64_t byte_offset;
+  uint64_t byte_length;
+};
+
+// A block with unreadable sectors: what could be read, zeros elsewhere. It has no digest: it is not the
+// device's content.
+struct BadBlock {
+  uint64_t block_index;
+  Bytes bytes;                        // into the chunk's HeldBytes
+  std::vector<ByteRange> bad_ranges;  // absolute, ascending, apart
+};
+
+struct EncodeOptions {
+  Id session_id;
+  uint64_t sequence;
+  uint64_t agent_time_ms;
+  std::vector<uint8_t> held;  // empty, or bit i (LSB first): payload entry i goes without payload
+  int compression_level;
+};
+
+// Threads: the scan fills it before anybody else sees it; afterwards everything is constant until encode() or
+// release(), of which the first one takes the bytes and any later one throws `closed` or does nothing.
+class ScanChunk {
+ public:
+  const std::vector<ScanEntry>& entries() const { return entries_; }
+  const std::vector<BadBlock>& bad_blocks() const { return bad_blocks_; }
+  uint64_t payload_count() const { return payload_count_; }
+  // Of changed blocks that are not zero.
+  uint64_t raw_bytes() const { return raw_bytes_; }
+
+  // A batch body (docs/format.md section 4), compressed on the pool. Equal blocks share one record.
+  // `argument` if `held` is too short.
+  std::vector<uint8_t> encode(const EncodeOptions& options);
+  void release();
+
+ private:
+  friend class Scan;
+
+  void free();
+
+  std::vector<ScanEntry> entries_;
+  std::vector<BadBlock> bad_blocks_;
+  std::vector<std::shared_ptr<HeldBytes>> held_;
+  uint64_t payload_count_ = 0;
+  uint64_t zero_blocks_ = 0;
+  uint64_t raw_bytes_ = 0;
+  uint64_t bad_bytes_ = 0;
+  std::atomic<bool> taken_{false};
+};
+
+}  // namespace stillpoint
