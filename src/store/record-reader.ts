@@ -207,9 +207,9 @@ export class RecordReader {
       const { entries } = await readPackEntries(this.#objects, packId);
       for (let i = 0; i < packEntryCount(entries) && wanted.size > 0; i += 1) {
         const entry = decodePackEntry(entries, i);
-        const digest = wanted.get(digestKey(entries.subarray(i * 56, i * 56 + DIGEST_BYTES)));
-        if (digest === undefined || entry.kind !== kind || this.#index.isBad(packNumber, entry.offset))
-          continue;
+        const digest = wanted.get(digestKey(asBuffer(entry.digest)))?.digest;
+        if (digest === undefined || entry.kind !== kind) continue;
+        if (this.#index.isBad(packNumber, entry.offset, digest)) continue;
         try {
           const length = RECORD_HEADER_BYTES + entry.storedLength;
           await native.decodeRecord(await this.#objects.read(key, entry.offset, length), digest);

@@ -14,6 +14,9 @@ import type { DeviceKey } from './store-port.js';
 const FORMAT = 'stillpoint-index 1';
 const NEXT_PACK = Buffer.from('next-pack');
 const LOCATION_BYTES = 21;
+/** Stands for "in no pack" in `bad`, with a part of the digest as the place. */
+const NO_PACK_NUMBER = 0;
+const PLACE_MASK = 2n ** 52n - 1n;
 const EMPTY = Buffer.alloc(0);
 /** Index writes between two looks at the event loop. */
 const WRITES_PER_TURN = 2048;
@@ -184,6 +187,12 @@ export class StoreIndex {
     writes.add(this.#tables.bad.put(placeKey(packNumber, offset), value));
     await writes.done();
     this.#badCount = this.#tables.bad.getCount();
+  }
+
+  /** A record that points need and no pack has. */
+  markLost(digest: Uint8Array, kind: number): Promise<void> {
+    const place = Number(Buffer.from(digest).readBigUInt64BE() & PLACE_MASK);
+    return this.markBad(NO_PACK_NUMBER, place, digest, kind);
   }
 
   isBad(packNumber: number, offset: number, digest: Uint8Array): boolean {

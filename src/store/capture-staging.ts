@@ -1,0 +1,265 @@
+/**
+ * The files of one capture: the staging pack, the log and the overlay. Writes batches so that they are durable, publishes packs
+ * as they fill, and finds everything again after a crash (docs/format.md sections 5 and 6).
+ *
+ * State: at most one growing pack and one that is being published in the background; what they hold is known in memory, all
+ * earlier packs are in the index. Not locked: the capture calls one method at a time. After any error that is not about a
+ * batch's contents, memory and disk may differ: close it and `recover` another one.
+ */
+import { join } from 'node:path';
+import { StillpointError } from '../domain/errors.js';
+import { blockLength } from '../domain/geometry.js';
+import {
+  type DecodedBatch,
+  ENTRY_HELD,
+  type LeafOverlay,
+  native,
+  PACK_KIND_DATA,
+  RECORD_KIND_BLOCK,
+} from '../native/index.js';
+import { batchHead, encodeLogRecord, type LogRecord, NO_PACK } from './capture-log.js';
+import { type Disk, type DiskFile, makeDirs, writeDurably } from './disk.js';
+import { CAPTURE_DESCRIPTION, CAPTURE_DIR, CAPTURE_LOG, CAPTURE_OVERLAY, packKey } from './layout.js';
+import { encodeDescription } from './manifest.js';
+import type { ObjectStore } from './object-store.js';
+import { digestKey, RECORD_HEADER_BYTES } from './pack-entries.js';
+import { PackWriter } from './pack-writer.js';
+import type { StoreIndex } from './store-index.js';
+import type { CaptureDescription } from './store-port.js';
+
+export interface StagingContext {
+  readonly disk: Disk;
+  /** Root of the store. */
+  readonly dir: string;
+  readonly objects: ObjectStore;
+  readonly index: StoreIndex;
+  readonly log: (message: string) => void;
+  /** 32 hex digits. */
+  readonly randomId: () => string;
+}
+
+export interface Batch {
+  readonly sequence: number;
+  readonly body: Buffer;
+  readonly decoded: DecodedBatch;
+}
+
+/** What a staging starts with: nothing, or what recovery found. */
+export interface StagingParts {
+  readonly log: DiskFile;
+  readonly overlay: LeafOverlay;
+  readonly pack: PackWriter | null;
+  readonly durableSequence: number;
+  readonly publishedBytes: number;
+}
+
+export class CaptureStaging {
+  readonly dir: string;
+  readonly overlay: LeafOverlay;
+  readonly #context: StagingContext;
+  readonly #description: CaptureDescription;
+  readonly #deviceNumber: number;
+  readonly #log: DiskFile;
+  #pack: PackWriter | null;
+  #publishing: { readonly pack: PackWriter; readonly done: Promise<unknown> } | null = null;
+  #holding: Promise<unknown> = Promise.resolve();
+  #prepared: (Batch & LogRecord)[] = [];
+  #durableSequence: number;
+  #publishedBytes: number;
+
+  constructor(
+    context: StagingContext,
+    description: CaptureDescription,
+    deviceNumber: number,
+    parts: StagingParts,
+  ) {
+    this.#context = context;
+    this.#description = description;
+    this.#deviceNumber = deviceNumber;
+    this.dir = captureDir(context, description.sessionId);
+    this.overlay = parts.overlay;
+    this.#log = parts.log;
+    this.#pack = parts.pack;
+    this.#durableSequence = parts.durableSequence;
+    this.#publishedBytes = parts.publishedBytes;
+  }
+
+  /** The capture of a new session. It exists when this resolves; before that, what is there is debris. */
+  static async create(context: StagingContext, description: CaptureDescription): Promise<CaptureStaging> {
+    const { disk, dir: storeDir, index } = context;
+    const dir = captureDir(context, description.sessionId);
+    await disk.removeDir(dir);
+    await makeDirs(disk, storeDir, `${CAPTURE_DIR}/${description.sessionId}`);
+    const deviceNumber = await index.deviceNumber(description);
+    const log = await disk.create(join(dir, CAPTURE_LOG));
+    let overlay: LeafOverlay | null = null;
+    try {
+      overlay = await createOverlay(dir, description);
+      await writeDurably(disk, join(dir, CAPTURE_DESCRIPTION), encodeDescription(description));
+    } catch (error) {
+      await log.close();
+      await overlay?.close();
+      await disk.removeDir(dir).catch(() => undefined);
+      throw error;
+    }
+    return new CaptureStaging(context, description, deviceNumber, {
+      log,
+      overlay,
+      pack: null,
+      durableSequence: 0,
+      publishedBytes: 0,
+    });
+  }
+
+  get durableSequence(): number {
+    return this.#durableSequence;
+  }
+  /** File sizes of the session's packs that are in packs/. */
+  get publishedBytes(): number {
+    return this.#publishedBytes;
+  }
+  get packIsFull(): boolean {
+    return this.#pack?.isFull ?? false;
+  }
+
+  /** Raw length of a block that the session has received or the device held before; undefined if it is not held. */
+  heldLength(digest: Buffer): number | undefined {
+    const { index } = this.#context;
+    const staged = this.#stagedLength(digestKey(digest));
+    if (staged !== undefined) return staged;
+    return index.isHeld(this.#deviceNumber, digest)
+      ? index.locate(digest, RECORD_KIND_BLOCK)?.rawLength
+      : undefined;
+  }
+
+  #stagedLength(key: string): number | undefined {
+    return this.#pack?.rawLength(key) ?? this.#publishing?.pack.rawLength(key);
+  }
+
+  /**
+   * Takes the next batch in order; it is durable after `sync`.
+   * @throws StillpointError `bad-batch`, with nothing taken
+   */
+  async prepare(batch: Batch): Promise<void> {
+    this.#checkHeldEntries(batch);
+    const { decoded, body } = batch;
+    const records = body.subarray(decoded.recordsOffset, decoded.recordsOffset + decoded.recordsLength);
+    for (let i = 0; i < decoded.recordRawLengths.length; i += 1) {
+      const digest = decoded.recordDigests.subarray(i * 32, i * 32 + 32);
+      if (this.#stagedLength(digestKey(digest)) !== undefined) continue;
+      if (this.#context.index.locate(digest, RECORD_KIND_BLOCK) !== null) continue;
+      this.#pack ??= await this.#createPack();
+      const offset = decoded.recordOffsets[i] ?? 0;
+      const end = offset + RECORD_HEADER_BYTES + (decoded.recordStoredLengths[i] ?? 0);
+      const [rawLength = 0, codec = 0] = [decoded.recordRawLengths[i], decoded.recordCodecs[i]];
+      this.#pack.add(digest, rawLength, codec, RECORD_KIND_BLOCK, records.subarray(offset, end));
+    }
+    this.#prepared.push({
+      ...batch,
+      packId: this.#pack?.packId ?? NO_PACK,
+      packEnd: this.#pack?.end ?? 0,
+      head: batchHead(body, decoded.entryCount),
+    });
+  }
+
+  #checkHeldEntries({ sequence, decoded }: Batch): void {
+    for (let i = 0; i < decoded.entryCount; i += 1) {
+      if (decoded.kinds[i] !== ENTRY_HELD) continue;
+      const blockIndex = decoded.blockIndexes[i] ?? 0;
+      const length = this.heldLength(decoded.digests.subarray(i * 32, i * 32 + 32));
+      if (length === blockLength(this.#description.geometry, blockIndex)) continue;
+      throw new StillpointError('bad-batch', {
+        thing: `batch ${sequence} of session ${this.#description.sessionId}`,
+        reason:
+          length === undefined
+            ? `block ${blockIndex} is said to be held, but it is not`
+            : `block ${blockIndex} is said to be held, but the held one has ${length} bytes`,
+        remedy: 'Send the block itself.',
+      });
+    }
+  }
+
+  #createPack(): Promise<PackWriter> {
+    return PackWriter.create(this.#context.disk, this.dir, this.#context.randomId(), PACK_KIND_DATA);
+  }
+
+  /** Makes all prepared batches durable: their records first, then the log. */
+  async sync(): Promise<void> {
+    const batches = this.#prepared;
+    this.#prepared = [];
+    if (this.#pack !== null && this.#pack.unwrittenBytes > 0) {
+      await this.#pack.flush();
+      await this.#pack.sync();
+    }
+    await this.#log.append(batches.flatMap(encodeLogRecord));
+    await this.#log.sync();
+    for (const { sequence, body, decoded } of batches) {
+      this.overlay.putBatch(body);
+      await this.#holding;
+      this.#holding = this.#context.index.hold(this.#deviceNumber, decoded.recordDigests);
+      this.#holding.catch(() => undefined);
+      this.#durableSequence = sequence;
+    }
+  }
+
+  /** Ends the growing pack and publishes it in the background, one at a time. Its failure is thrown by the next call. */
+  async roll(): Promise<void> {
+    await this.#publishing?.done;
+    const pack = this.#pack;
+    if (pack === null) return;
+    this.#pack = null;
+    const done = this.#publish(pack).then(() => {
+      this.#publishing = null;
+    });
+    done.catch(() => undefined);
+    this.#publishing = { pack, done };
+  }
+
+  async #publish(pack: PackWriter): Promise<void> {
+    this.#publishedBytes += await publishPack(this.#context, pack);
+  }
+
+  /** Everything that was taken is in packs/ and the index when it resolves. */
+  async drain(): Promise<void> {
+    await this.roll();
+    await this.#publishing?.done;
+    await this.#holding;
+  }
+
+  /** Waits for work in flight and closes the files; what is durable stays. */
+  async close(): Promise<void> {
+    await this.#publishing?.done.catch(() => undefined);
+    await this.#holding.catch(() => undefined);
+    await this.#pack?.close().catch(() => undefined);
+    await this.#log.close().catch(() => undefined);
+    await this.overlay.close();
+  }
+}
+
+/** Finishes a staging pack and moves it to packs/, then into the index. @returns its size in bytes */
+export async function publishPack(context: StagingContext, pack: PackWriter): Promise<number> {
+  const { sizeBytes, entries } = await pack.finish();
+  await context.objects.putFile(packKey(pack.packId), pack.path);
+  await context.index.addPack(pack.packId, sizeBytes, entries);
+  return sizeBytes;
+}
+
+export function createOverlay(dir: string, { geometry }: CaptureDescription): Promise<LeafOverlay> {
+  const path = join(dir, CAPTURE_OVERLAY);
+  return native.createOverlay(path, geometry.sizeBytes, geometry.blockSize, '0'.repeat(64));
+}
+
+export function captureDir(context: { readonly dir: string }, sessionId: string): string {
+  return join(context.dir, CAPTURE_DIR, sessionId);
+}
+
+/** Ends a capture's existence, then removes what it had. */
+export async function removeCapture(
+  context: { readonly disk: Disk; readonly dir: string },
+  sessionId: string,
+): Promise<void> {
+  const dir = captureDir(context, sessionId);
+  await context.disk.remove(join(dir, CAPTURE_DESCRIPTION));
+  await context.disk.syncDir(dir);
+  await context.disk.removeDir(dir);
+}
