@@ -58,6 +58,7 @@ function checkIdentity(request: BeginRequest, last: Point | null): void {
   throw new StillpointError('device-identity', {
     thing: `device ${request.device}`,
     reason: `it is not the one that point ${last.device}@${last.sequence} was taken of: ${comparison.reason}`,
-    remedy: 'Back it up under another name, or accept the new identity (--accept-identity) if it is the same device.',
+    remedy:
+      'Back it up under another name, or accept the new identity (--accept-identity) if it is the same device.',
   });
 }
