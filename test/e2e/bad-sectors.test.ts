@@ -14,6 +14,7 @@ import {
   makeMachine,
   points,
   restore,
+  restoreExpecting,
   run,
 } from '../helpers/stillpoint.js';
 
@@ -77,7 +78,15 @@ testWith(
     const text = await run(machine, 'points', '--store', at('store'));
     t.regex(text.stdout + text.stderr, /warning|bad|unreadable/i, 'a person sees it too');
 
-    await restore(t, machine, at('store'), 'failing@latest', at('restored'), '--verify');
+    await restoreExpecting(
+      t,
+      machine,
+      EXIT_WARNINGS,
+      at('store'),
+      'failing@latest',
+      at('restored'),
+      '--verify',
+    );
     const [restored, source] = [
       await readRange(at('restored'), 0, SIZE),
       await readRange(at('source'), 0, SIZE),
@@ -130,7 +139,7 @@ testWith(BAD_SECTOR_REQUIREMENTS, 'sectors that go bad later keep their last goo
   t.deepEqual(contents(point.badRanges), ['previous']);
   t.true(point.statistics.changedBytes <= 4 * BLOCK, 'bad blocks whose content is kept are no changes');
 
-  await restore(t, machine, at('store'), 'failing@2', at('restored'), '--verify');
+  await restoreExpecting(t, machine, EXIT_WARNINGS, at('store'), 'failing@2', at('restored'), '--verify');
   const [restored, after] = [
     await readRange(at('restored'), 0, SIZE),
     await readRange(at('source'), 0, SIZE),

@@ -89,7 +89,7 @@ async function backUpTwiceAndRestore(
     await truncate(image, sizeBytes);
     const target = attachLoop(t, image);
     await restore(t, machine, store, `disk@${instant.sequence}`, target, '--verify');
-    await restore(t, machine, store, `disk@${instant.sequence}`, at('image'), '--force');
+    await restore(t, machine, store, `disk@${instant.sequence}`, at('image'), '--overwrite');
     t.true(sameContent(target, instant.image), 'device equals the source');
     t.is(contentDigest(target), contentDigest(instant.image));
     t.true(sameContent(at('image'), instant.image), 'image equals the source');

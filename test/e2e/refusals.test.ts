@@ -101,7 +101,17 @@ testWith(['root', 'loop'], 'an image that a loop device has open is refused as t
   await makeStampedImage(at('target'), { sizeBytes: 8 * MiB, blockSize: BLOCK, seed: 2, blockIndexes: [5] });
   attachLoop(t, at('target'));
   const digest = contentDigest(at('target'));
-  await refused(t, machine, /use|open/, 'restore', 'disk@1', at('target'), '--store', at('store'));
+  await refused(
+    t,
+    machine,
+    /attached/,
+    'restore',
+    'disk@1',
+    at('target'),
+    '--overwrite',
+    '--store',
+    at('store'),
+  );
   t.is(contentDigest(at('target')), digest);
 });
 

@@ -6,7 +6,7 @@ import { allocatedBytes, contentDigest, sameContent } from '../helpers/images.js
 import { attachLoop } from '../helpers/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
 import { makeStampedImage } from '../helpers/stamped-blocks.js';
-import { backup, makeMachine, outcome, restore, start } from '../helpers/stillpoint.js';
+import { backup, makeMachine, outcome, restore, run, start } from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
 
@@ -88,7 +88,11 @@ testWith(
       seed: 9,
       blockIndexes: [...Array(64).keys()],
     });
-    await restore(t, machine, at('store'), 'image@latest', at('target'), '--verify');
+    const digest = contentDigest(at('target'));
+    const refused = await run(machine, 'restore', 'image@latest', at('target'), '--store', at('store'));
+    t.not(refused.code, 0);
+    t.is(contentDigest(at('target')), digest, 'a refused target is untouched');
+    await restore(t, machine, at('store'), 'image@latest', at('target'), '--overwrite', '--verify');
     t.true(sameContent(at('target'), at('source')));
   },
 );

@@ -114,8 +114,20 @@ export async function restore(
   target: string,
   ...args: string[]
 ): Promise<void> {
+  await restoreExpecting(t, machine, EXIT_OK, store, pointName, target, ...args);
+}
+
+export async function restoreExpecting(
+  t: ExecutionContext,
+  machine: Machine,
+  code: number,
+  store: string | null,
+  pointName: string,
+  target: string,
+  ...args: string[]
+): Promise<void> {
   const to = store === null ? [] : ['--store', store];
-  await runExpecting(t, machine, EXIT_OK, 'restore', pointName, target, ...to, ...args);
+  await runExpecting(t, machine, code, 'restore', pointName, target, ...to, ...args);
 }
 
 /** Under `--json` a command prints one object per line; the last one is the result. */

@@ -102,9 +102,18 @@ class Model {
     else if (committed) throw new Error('an acknowledged point is not listed');
   }
 
-  async restore(sequence: number, target: string): Promise<void> {
+  async restore(sequence: number, target: string, ...args: string[]): Promise<void> {
     await this.expect(
-      await runHere(this.machine, 'restore', `disk@${sequence}`, target, '--store', this.store, '--json'),
+      await runHere(
+        this.machine,
+        'restore',
+        `disk@${sequence}`,
+        target,
+        '--store',
+        this.store,
+        '--json',
+        ...args,
+      ),
     );
     const expected = this.states[sequence - 1];
     if (expected === undefined || !(await readFile(target)).equals(expected)) {
@@ -167,7 +176,7 @@ const ACTIONS: Record<Operation, (model: Model) => Promise<void>> = {
     const sequence = 1 + model.random.below(model.states.length);
     // A target of the right size, full of something else.
     await writeFile(model.at('over'), Buffer.alloc(model.states[sequence - 1]?.length ?? 0, 0xa5));
-    await model.restore(sequence, model.at('over'));
+    await model.restore(sequence, model.at('over'), '--overwrite');
   },
   loseTree: async (model) => {
     for (const path of await localTrees(model)) await rm(path);
