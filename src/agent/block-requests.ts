@@ -2,7 +2,7 @@
 import { StillpointError } from '../domain/errors.js';
 import { BLOCKS_REQUEST_MAX, MiB } from '../domain/limits.js';
 import type { Point } from '../domain/point.js';
-import { native, type TreeFile } from '../native/index.js';
+import { type NativeError, native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 
 /** Raw bytes of one request: large enough to be worth its round trip, small enough to have several. */
@@ -48,7 +48,9 @@ export async function fetchGroup(
   for (let wanted = group; wanted.length > 0; ) {
     const body = await receiver.blocks(point.id, wanted);
     const entryCount = countEntries(body, point, wanted);
-    await onBatch(body);
+    await onBatch(body).catch((error: unknown) => {
+      throw unprovenBatch(point, error);
+    });
     wanted = wanted.slice(entryCount);
   }
 }
@@ -69,6 +71,20 @@ function countEntries(body: Uint8Array, point: Point, wanted: readonly number[])
     if (!isWanted) throw wrongAnswer(point);
   }
   return entryCount;
+}
+
+/** What the native decoder calls a batch that it does not accept: `bad-checksum`, `bad-digest`, `truncated`, ... */
+const DECODER_CODE = /^(bad-[a-z]+|truncated|geometry-mismatch)$/;
+
+function unprovenBatch(point: Point, error: unknown): unknown {
+  const { code } = error as NativeError;
+  if (error instanceof StillpointError || !DECODER_CODE.test(code)) return error;
+  return new StillpointError(code === 'bad-digest' ? 'bad-digest' : 'bad-batch', {
+    thing: `blocks of point ${point.device}@${point.sequence}`,
+    reason: `what the receiver sent is not what the point holds: ${(error as Error).message}`,
+    remedy: 'Check the store with "stillpoint verify".',
+    cause: error,
+  });
 }
 
 function wrongAnswer(point: Point): StillpointError {

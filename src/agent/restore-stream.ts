@@ -7,7 +7,7 @@ import type { Point } from '../domain/point.js';
 import { native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { blockGroups, fetchGroup } from './block-requests.js';
-import { unlessAborted } from './cancel.js';
+import { throwIfCancelled, unlessAborted } from './cancel.js';
 
 const GROUPS_AHEAD = 3;
 const ZEROS = Buffer.alloc(MiB);
@@ -48,8 +48,8 @@ export async function streamPoint(options: StreamOptions): Promise<void> {
     }
     while (ahead.length > 0) await writeFirst();
     await writer.zerosUpTo(tree.sizeBytes);
+    await writer.finish();
   } finally {
-    writer.close();
     await Promise.allSettled(ahead.map(({ blocks }) => blocks));
   }
 }
@@ -80,15 +80,15 @@ class OrderedWriter {
   readonly #onProgress: (doneBytes: number) => void;
   #doneBytes = 0;
   #failure: Error | null = null;
-  readonly #onError = (error: Error) => {
-    this.#failure = error;
-  };
 
   constructor({ output, signal, onProgress }: StreamOptions) {
     this.#output = output;
     this.#signal = signal;
     this.#onProgress = onProgress;
-    output.on('error', this.#onError);
+    // It stays: what was written may still fail when the restore has ended for another reason.
+    output.on('error', (error) => {
+      this.#failure = error;
+    });
   }
 
   async zerosUpTo(byteOffset: number): Promise<void> {
@@ -98,19 +98,39 @@ class OrderedWriter {
   }
 
   async write(bytes: Buffer): Promise<void> {
+    throwIfCancelled(this.#signal);
     const hasRoom = this.#output.write(bytes);
-    if (!hasRoom && this.#failure === null) {
-      // `once` also rejects on the stream's error, which names the same failure.
-      await once(this.#output, 'drain', { signal: this.#signal }).catch(() => undefined);
-    }
-    if (this.#failure !== null || this.#output.destroyed) throw outputClosed(this.#failure);
-    await unlessAborted(this.#signal, Promise.resolve());
+    if (!hasRoom) await this.#drained();
+    this.#throwIfClosed();
     this.#doneBytes += bytes.length;
     this.#onProgress(this.#doneBytes);
   }
 
-  close(): void {
-    this.#output.off('error', this.#onError);
+  /** All that was written has been taken. */
+  async finish(): Promise<void> {
+    if (this.#output.writableNeedDrain) await this.#drained();
+    const taken = new Promise<void>((resolve) => {
+      this.#output.write('', () => resolve());
+    });
+    await unlessAborted(this.#signal, taken);
+    this.#throwIfClosed();
+  }
+
+  async #drained(): Promise<void> {
+    if (this.#output.destroyed) return;
+    const done = new AbortController();
+    const signal = AbortSignal.any([this.#signal, done.signal]);
+    // Rejects on the stream's error, which #failure holds, and when cancelled.
+    await Promise.race([
+      once(this.#output, 'drain', { signal }),
+      once(this.#output, 'close', { signal }),
+    ]).catch(() => undefined);
+    done.abort(); // Takes the other's listeners away.
+    throwIfCancelled(this.#signal);
+  }
+
+  #throwIfClosed(): void {
+    if (this.#failure !== null || this.#output.destroyed) throw outputClosed(this.#failure);
   }
 }
 

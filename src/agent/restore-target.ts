@@ -83,7 +83,7 @@ function checkSectorSize(path: string, device: Device, point: Point, options: Ta
   throw new StillpointError('device-sector-size', {
     thing: path,
     reason: `its logical sectors have ${device.logicalSectorSize} bytes, the point's ${logicalSectorSize}: partition tables and some file systems would not be understood`,
-    remedy: 'Choose a device of the same sector size, or allow the difference explicitly.',
+    remedy: 'Choose a device of the same sector size, or allow the difference (--allow-sector-size).',
   });
 }
 
@@ -97,7 +97,7 @@ async function existingImage(
     throw new StillpointError('usage', {
       thing: path,
       reason: `it exists and is not empty (${status.size} bytes)`,
-      remedy: 'Choose another name, or allow overwriting explicitly.',
+      remedy: 'Choose another name, or allow overwriting (--overwrite).',
     });
   }
   await refuseUsed(path, options);
@@ -108,7 +108,7 @@ async function existingImage(
 }
 
 const BRIEF_READERS_PAUSE_MS = 200;
-const BRIEF_READERS_TRIES = 10;
+const BRIEF_READERS_TRIES = 5;
 
 /** Who only reads may be udev, looking at a new device for a moment: that is waited for. */
 async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<void> {
