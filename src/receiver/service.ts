@@ -2,7 +2,7 @@
  * The receiver's sessions over one store, for all agents; AgentReceiver is the face that one agent sees.
  *
  * At most one session is open per device (and agent). Begins of one device run one after the other; everything else is ordered
- * within its session (open-session.ts). A session is in the table from its begin, or from the start of the receiver, until
+ * by its session's capture. A session is in the table from its begin, or from the start of the receiver, until
  * its commit or abort has ended; a committed one is known by its point.
  */
 import { StillpointError } from '../domain/errors.js';
@@ -13,12 +13,11 @@ import { guardMessage } from '../domain/session.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { Capture, DeviceKey, Store } from '../store/store-port.js';
 import { AgentReceiver } from './agent-receiver.js';
-import { OpenSession, PREDECESSOR_WAIT_MS, type SessionOptions } from './open-session.js';
+import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
 export class ReceiverService {
   readonly store: Store;
-  readonly #sessionOptions: SessionOptions;
   readonly #sessions = new Map<string, OpenSession>();
   /** Ids of sessions that are being made: nobody else may take them meanwhile. */
   readonly #reserved = new Set<string>();
@@ -26,17 +25,13 @@ export class ReceiverService {
   readonly #begins = new Map<string, Promise<unknown>>();
   readonly #verifying = new Set<string>();
 
-  private constructor(store: Store, predecessorWaitMs: number) {
+  private constructor(store: Store) {
     this.store = store;
-    this.#sessionOptions = {
-      predecessorWaitMs,
-      onEnd: (session) => this.#sessions.delete(session.id),
-    };
   }
 
   /** Takes up the sessions that were open when the receiver last stopped. The store stays the caller's to close. */
-  static async open(store: Store, predecessorWaitMs = PREDECESSOR_WAIT_MS): Promise<ReceiverService> {
-    const service = new ReceiverService(store, predecessorWaitMs);
+  static async open(store: Store): Promise<ReceiverService> {
+    const service = new ReceiverService(store);
     for (const capture of store.captures()) {
       const { agent, basePointId } = capture.description;
       const base = basePointId === null ? null : await store.point(agent, basePointId);
@@ -194,10 +189,9 @@ export class ReceiverService {
     }
   }
 
-  /** Waits for begins, batches and commits that run. No message may come any more. */
+  /** Waits for begins that run; the store waits for all else when it closes. No message may come any more. */
   async close(): Promise<void> {
     await Promise.all(this.#begins.values());
-    await Promise.all([...this.#sessions.values()].map((session) => session.idle()));
   }
 
   #openSession(key: DeviceKey): OpenSession | null {
@@ -209,7 +203,9 @@ export class ReceiverService {
   }
 
   #add(capture: Capture, base: Point | null): OpenSession {
-    const session = new OpenSession(capture, base, this.#sessionOptions);
+    const session = new OpenSession(capture, base, (ended) => {
+      if (this.#sessions.get(ended.id) === ended) this.#sessions.delete(ended.id);
+    });
     this.#sessions.set(session.id, session);
     return session;
   }

@@ -6,12 +6,11 @@ import { ReceiverService } from '../../src/receiver/service.js';
 import { MemoryStore, type StoreCall } from '../helpers/memory-store.js';
 import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/requests.js';
 
-const WAIT_MS = 200;
 const BODY = Buffer.from('batch');
 
 async function make(): Promise<{ store: MemoryStore; service: ReceiverService; port: ReceiverPort }> {
   const store = new MemoryStore();
-  const service = await ReceiverService.open(store, WAIT_MS);
+  const service = await ReceiverService.open(store);
   return { store, service, port: service.bind('host') };
 }
 
@@ -35,89 +34,19 @@ function gate(store: MemoryStore, held: StoreCall): { open: () => void; reached:
 
 const [A, B] = [sessionId(1), sessionId(2)];
 
-test('batches that overtake each other are handed over in order', async (t) => {
+test('a commit is joined when it is sent again, and repeated after its end', async (t) => {
   const { store, port } = await make();
   await port.begin(beginRequest());
-  const order: number[] = [];
-  store.before = async (call, detail) => {
-    if (call === 'append') order.push(Number(detail));
-  };
-  await Promise.all([3, 1, 4, 2].map((sequence) => port.batch(A, sequence, BODY)));
-  t.deepEqual(order, [1, 2, 3, 4]);
-  t.is((await port.status(A)).durableSequence, 4);
-});
-
-test('batches do not wait for the one before to be durable', async (t) => {
-  const { store, port } = await make();
-  await port.begin(beginRequest());
-  const { open, reached } = gate(store, 'append');
-  const first = port.batch(A, 1, BODY);
-  await reached;
-  let appended = 0;
-  const { before } = store;
-  store.before = async (call, detail) => {
-    if (call === 'append') appended += 1;
-    return before(call, detail);
-  };
-  const second = port.batch(A, 2, BODY);
-  await new Promise((resolve) => setImmediate(resolve));
-  t.is(appended, 1);
-  open();
-  await Promise.all([first, second]);
-});
-
-test('the same batch on two connections is stored once', async (t) => {
-  const { store, port } = await make();
-  await port.begin(beginRequest());
-  let appended = 0;
-  store.before = async (call) => {
-    if (call === 'append') appended += 1;
-  };
-  const answers = await Promise.all([port.batch(A, 1, BODY), port.batch(A, 1, BODY)]);
-  t.deepEqual(answers, [{ durableSequence: 1 }, { durableSequence: 1 }]);
-  t.is(appended, 1);
-  t.deepEqual(await port.batch(A, 1, BODY), { durableSequence: 1 });
-});
-
-test('a batch whose predecessor does not come, or that is far ahead, may be sent again', async (t) => {
-  const { port } = await make();
-  await port.begin(beginRequest());
-  const waiting = await t.throwsAsync(port.batch(A, 2, BODY), { code: 'out-of-order' });
-  t.like(waiting, { permanent: false });
-  t.regex(waiting?.message ?? '', /batch 1 has to come before it/);
-  await t.throwsAsync(port.batch(A, 1000, BODY), { code: 'out-of-order' });
-  t.is((await port.batch(A, 1, BODY)).durableSequence, 1);
-  t.is((await port.batch(A, 2, BODY)).durableSequence, 2);
-});
-
-test('a batch that is refused can be replaced by a good one', async (t) => {
-  const { store, port } = await make();
-  await port.begin(beginRequest());
-  let isBad = true;
-  store.before = async (call) => {
-    if (call === 'append' && isBad)
-      throw new StillpointError('bad-digest', { thing: 'block 1', reason: 'wrong' });
-  };
-  await t.throwsAsync(port.batch(A, 1, BODY), { code: 'bad-digest' });
-  isBad = false;
-  t.is((await port.batch(A, 1, BODY)).durableSequence, 1);
-  t.is((await port.batch(A, 2, BODY)).durableSequence, 2);
-});
-
-test('a commit waits for batches that run, is joined when sent again, and repeated after the end', async (t) => {
-  const { store, port } = await make();
-  await port.begin(beginRequest());
-  const appending = gate(store, 'append');
-  const batch = port.batch(A, 1, BODY);
-  await appending.reached;
+  await port.batch(A, 1, BODY);
+  const { open, reached } = gate(store, 'commit');
   const commits = [1, 2].map(() => port.commit(A, commitRequest({ batchCount: 1 })));
+  await reached;
   t.is((await port.status(A)).state, 'open');
-  appending.open();
+  open();
   const [one, two] = await Promise.all(commits);
-  await batch;
   t.is(one, two);
   t.is(store.committed.length, 1);
-  t.is<unknown>(await port.commit(A, commitRequest({ batchCount: 1 })), one);
+  t.true((await port.commit(A, commitRequest({ batchCount: 1 }))) === one);
   await t.throwsAsync(port.commit(A, commitRequest({ root: 'd'.repeat(64) })), { code: 'root-mismatch' });
   t.deepEqual(await port.status(A), {
     sessionId: A,
@@ -168,14 +97,6 @@ test('a begin that arrives while the session is aborted waits and starts anew', 
   open();
   await abort;
   t.like(await begin, { resumed: false, durableSequence: 0 });
-});
-
-test('an abort wakes batches that wait for their predecessor', async (t) => {
-  const { port } = await make();
-  await port.begin(beginRequest());
-  const waiting = port.batch(A, 2, BODY);
-  await port.abort(A);
-  await t.throwsAsync(waiting, { code: 'session-unknown' });
 });
 
 test('an abort that the store fails can be repeated', async (t) => {
@@ -241,7 +162,7 @@ test('a restarted receiver takes up its sessions', async (t) => {
   await port.begin(beginRequest());
   await port.batch(A, 1, BODY);
   await port.batch(A, 2, BODY);
-  const again = (await ReceiverService.open(store.reopen(), WAIT_MS)).bind('host');
+  const again = (await ReceiverService.open(store.reopen())).bind('host');
   t.like(await again.status(A), { state: 'open', durableSequence: 2 });
   t.deepEqual(await again.begin(beginRequest()), {
     sessionId: A,
@@ -253,21 +174,19 @@ test('a restarted receiver takes up its sessions', async (t) => {
   t.is((await again.batch(A, 3, BODY)).durableSequence, 3);
 });
 
-test('close waits for what runs', async (t) => {
+test('close waits for a begin that runs', async (t) => {
   const { store, service, port } = await make();
-  await port.begin(beginRequest());
-  const { open, reached } = gate(store, 'commit');
-  const commit = port.commit(A, commitRequest());
+  const { open, reached } = gate(store, 'createCapture');
+  const begin = port.begin(beginRequest());
   await reached;
-  let closed = false;
+  let isClosed = false;
   const close = service.close().then(() => {
-    closed = true;
+    isClosed = true;
   });
   await new Promise((resolve) => setImmediate(resolve));
-  t.false(closed);
+  t.false(isClosed);
   open();
-  await Promise.all([commit, close]);
-  t.true(closed);
+  await Promise.all([begin, close]);
 });
 
 test('one verification at a time per agent', async (t) => {
