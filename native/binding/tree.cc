@@ -91,8 +91,9 @@ class TreeWrap : public Napi::ObjectWrap<TreeWrap> {
       if (first > tree.block_count() || count > tree.block_count() - first) {
         throw NativeError("bad-index", tree.path() + ": block index beyond the device", tree.path());
       }
-      return to_buffer(info.Env(),
-                       {reinterpret_cast<const uint8_t*>(tree.leaves() + first), count * kDigestBytes});
+      std::vector<uint8_t> leaves(count * kDigestBytes);
+      tree.read_leaves(first, count, reinterpret_cast<Digest*>(leaves.data()));
+      return take_buffer(info.Env(), std::move(leaves));
     });
   }
 

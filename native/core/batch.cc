@@ -93,7 +93,7 @@ std::vector<BatchEntry> parse_entries(Bytes head, uint64_t block_count) {
 }
 
 bool is_expected(const TreeFile& tree, const BatchEntry& entry) {
-  if (entry.kind != EntryKind::zero) return tree.leaves()[entry.block_index] == entry.digest;
+  if (entry.kind != EntryKind::zero) return tree.leaf(entry.block_index) == entry.digest;
   return tree.next_non_null(entry.block_index) >= entry.block_index + entry.block_count;
 }
 

@@ -27,12 +27,10 @@ void NodeUpdater::emit(unsigned level, uint64_t node_index, const Digest& digest
   if (!parent.active) {
     const uint64_t first = parent_index * kTreeFanout;
     const uint64_t count = std::min<uint64_t>(kTreeFanout, geometry_.level_count(level) - first);
-    const Digest* before = before_(level) + first;
     parent.active = true;
     parent.node_index = parent_index;
-    std::copy(before, before + count, parent.children.begin());
-    std::fill(parent.children.begin() + static_cast<std::ptrdiff_t>(count), parent.children.end(),
-              kNullDigest);
+    parent.children.fill(kNullDigest);
+    before_(level, first, count, parent.children.data());
   }
   parent.children[node_index % kTreeFanout] = digest;
 }
@@ -47,7 +45,8 @@ Digest NodeUpdater::finish() {
   for (unsigned level = 2; level <= height_; ++level) {
     if (open_[level].active) close(level);
   }
-  return open_[1].active ? open_[1].children[0] : *before_(height_);
+  if (!open_[1].active) before_(height_, 0, 1, open_[1].children.data());
+  return open_[1].children[0];
 }
 
 }  // namespace stillpoint

@@ -13,8 +13,9 @@ namespace stillpoint {
 
 class NodeUpdater {
  public:
-  // Digests of a level as they stand before the update; levels from 1.
-  using LevelReader = std::function<const Digest*(unsigned level)>;
+  // Digests [first, first + count) of a level from 1 as they stand before the update; ascending on each
+  // level.
+  using LevelReader = std::function<void(unsigned level, uint64_t first, uint64_t count, Digest* into)>;
   using NodeSink = std::function<void(unsigned level, uint64_t node_index, const Digest& digest)>;
 
   NodeUpdater(const TreeGeometry& geometry, LevelReader before, NodeSink sink);

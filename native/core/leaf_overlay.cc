@@ -121,14 +121,6 @@ uint64_t LeafOverlay::present_count() const {
   return present_count_;
 }
 
-const uint64_t* LeafOverlay::presence() const {
-  return reinterpret_cast<const uint64_t*>(file_.data() + kPresenceBegin);
-}
-
-const Digest* LeafOverlay::digests() const {
-  return reinterpret_cast<const Digest*>(file_.data() + digests_begin_);
-}
-
 uint64_t LeafOverlay::digest_offset(uint64_t block_index) const {
   return digests_begin_ + block_index * kDigestBytes;
 }
@@ -170,39 +162,43 @@ void LeafOverlay::mark_present(uint64_t first_index, uint64_t count) {
     const uint64_t node = first_index / 64;
     uint64_t added = 0;
     bool changed = false;
-    size_t used = 0;
-    for (; used < kWordsMax && first_index < end; ++used) {
+    const size_t used = std::min(kWordsMax, (end - 1) / 64 - node + 1);
+    const std::span bytes(reinterpret_cast<uint8_t*>(words.data()), used * sizeof(uint64_t));
+    file_.read(kPresenceBegin + node * sizeof(uint64_t), bytes);
+    for (size_t i = 0; i < used; ++i) {
       const uint64_t bit = first_index % 64;
       const uint64_t length = std::min<uint64_t>(64 - bit, end - first_index);
-      const uint64_t before = presence()[node + used];
-      words[used] = before | bits(bit, length);
-      changed |= words[used] != before;
-      added += static_cast<uint64_t>(std::popcount(words[used]) - std::popcount(before));
+      const uint64_t before = words[i];
+      words[i] |= bits(bit, length);
+      changed |= words[i] != before;
+      added += static_cast<uint64_t>(std::popcount(words[i]) - std::popcount(before));
       first_index += length;
     }
     if (!changed) continue;
-    file_.write(kPresenceBegin + node * sizeof(uint64_t),
-                {reinterpret_cast<const uint8_t*>(words.data()), used * sizeof(uint64_t)});
+    file_.write(kPresenceBegin + node * sizeof(uint64_t), bytes);
     present_count_ += added;
   }
 }
 
 std::optional<Digest> LeafOverlay::get(uint64_t block_index) const {
   if (block_index >= block_count_) throw NativeError("bad-index", path() + ": no such block", path());
-  if ((presence()[block_index / 64] >> (block_index % 64) & 1) == 0) return std::nullopt;
-  return digests()[block_index];
+  if ((read_presence(block_index / 64) >> (block_index % 64) & 1) == 0) return std::nullopt;
+  Digest digest;
+  file_.read(digest_offset(block_index), digest);
+  return digest;
 }
 
 uint64_t LeafOverlay::next_node(uint64_t from) const {
   constexpr uint64_t kWordsPerPage = kPageBytes / sizeof(uint64_t);
   const uint64_t end = kPresenceBegin + node_count_ * sizeof(uint64_t);
+  const uint64_t* const words = reinterpret_cast<const uint64_t*>(file_.data() + kPresenceBegin);
   while (from < node_count_) {
-    const uint64_t page_end = std::min(node_count_, (from / kWordsPerPage + 1) * kWordsPerPage);
-    for (; from < page_end; ++from) {
-      if (presence()[from] != 0) return from;
-    }
     from =
         (file_.next_data(kPresenceBegin + from * sizeof(uint64_t), end) - kPresenceBegin) / sizeof(uint64_t);
+    const uint64_t page_end = std::min(node_count_, (from / kWordsPerPage + 1) * kWordsPerPage);
+    for (; from < page_end; ++from) {
+      if (words[from] != 0) return from;
+    }
   }
   return kNoNode;
 }
@@ -210,9 +206,15 @@ uint64_t LeafOverlay::next_node(uint64_t from) const {
 LeafOverlay::Node LeafOverlay::node(uint64_t node_index) const {
   if (node_index >= node_count_) throw NativeError("bad-index", path() + ": no such node", path());
   Node node;
-  node.present = presence()[node_index];
-  std::copy_n(digests() + node_index * kTreeFanout, kTreeFanout, node.digests.begin());
+  node.present = read_presence(node_index);
+  file_.read(digest_offset(node_index * kTreeFanout), {node.digests.front().data(), kNodeBytesMax});
   return node;
+}
+
+uint64_t LeafOverlay::read_presence(uint64_t node_index) const {
+  uint8_t bytes[sizeof(uint64_t)];
+  file_.read(kPresenceBegin + node_index * sizeof(uint64_t), bytes);
+  return load_le<uint64_t>(bytes);
 }
 
 LeafOverlay::NodeReader::NodeReader(const LeafOverlay& overlay) : overlay_(overlay), cursor_(overlay.file_) {}
@@ -220,13 +222,13 @@ LeafOverlay::NodeReader::NodeReader(const LeafOverlay& overlay) : overlay_(overl
 LeafOverlay::Node LeafOverlay::NodeReader::read(uint64_t node_index) {
   const uint64_t from = overlay_.digest_offset(node_index * kTreeFanout);
   if (!cursor_.in_hole(from, from + kNodeBytesMax)) return overlay_.node(node_index);
-  return {overlay_.presence()[node_index], {}};
+  return {overlay_.read_presence(node_index), {}};
 }
 
 uint64_t LeafOverlay::count_present() const {
   uint64_t count = 0;
   for (uint64_t node = next_node(0); node != kNoNode; node = next_node(node + 1)) {
-    count += static_cast<uint64_t>(std::popcount(presence()[node]));
+    count += static_cast<uint64_t>(std::popcount(read_presence(node)));
   }
   return count;
 }

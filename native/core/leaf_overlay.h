@@ -35,7 +35,7 @@ class LeafOverlay {
     std::array<Digest, kTreeFanout> digests;
   };
 
-  // node() for ascending nodes, which does not touch holes.
+  // node() for ascending nodes, which does not read holes.
   class NodeReader {
    public:
     explicit NodeReader(const LeafOverlay& overlay);
@@ -75,9 +75,8 @@ class LeafOverlay {
  private:
   LeafOverlay(SparseFile file, const TreeGeometry& geometry, const Digest& base_root);
 
-  // One word for each level-1 node.
-  const uint64_t* presence() const;
-  const Digest* digests() const;
+  // A word for each level-1 node.
+  uint64_t read_presence(uint64_t node_index) const;
   uint64_t digest_offset(uint64_t block_index) const;
   void check_put(uint64_t first_index, uint64_t count) const;
   void mark_present(uint64_t first_index, uint64_t count);

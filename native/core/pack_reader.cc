@@ -68,7 +68,7 @@ PackHeader read_header(const PackSource& pack) {
 // The records that prove themselves in [kPackHeaderBytes, end of pack), in order.
 std::vector<uint8_t> find_records(const PackSource& pack, std::optional<PackKind> kind) {
   std::vector<uint8_t> index;
-  std::vector<uint8_t> scratch(kBlockRawBytesMax);
+  std::vector<uint8_t> scratch;
   Window window(pack);
   uint64_t offset = kPackHeaderBytes;
   while (offset + kRecordHeaderBytes <= pack.length()) {
@@ -77,6 +77,7 @@ std::vector<uint8_t> find_records(const PackSource& pack, std::optional<PackKind
       const RecordView record = parse_record(window.up_to(offset, kRecordHeaderBytes + stored_length));
       if (kind && record.kind != record_kind_of(*kind))
         throw NativeError("bad-kind", "pack: not its kind of record");
+      if (scratch.size() < record.raw_length) scratch.resize(record.raw_length);
       decode_record(record, scratch.data());
       append_pack_entry(
           index, {record.digest, offset, record.stored_length, record.raw_length, record.codec, record.kind});
@@ -177,7 +178,7 @@ PackVerification verify_pack(const PackSource& pack,
     report_gaps(pack, index.entries, on_damage);
   }
   Window window(pack);
-  std::vector<uint8_t> scratch(kBlockRawBytesMax);
+  std::vector<uint8_t> scratch;
   for (size_t i = 0; i < index.record_count(); ++i) {
     const PackEntry entry = load_pack_entry(index.entries, i);
     ++result.record_count;
@@ -187,6 +188,7 @@ PackVerification verify_pack(const PackSource& pack,
           record.stored_length != entry.stored_length || record.digest != entry.digest) {
         throw NativeError("bad-index", "record: not the one that the index names");
       }
+      if (scratch.size() < record.raw_length) scratch.resize(record.raw_length);
       decode_record(record, scratch.data());
       result.checked_bytes += record.bytes.size();
     } catch (const NativeError& error) {

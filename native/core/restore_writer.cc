@@ -119,10 +119,12 @@ uint64_t RestoreWriter::first_difference(uint64_t from, uint64_t end) const {
   if (tree_->next_non_null(from) >= end && device_->next_data(byte_offset) >= byte_end) return end;
   const std::span<uint8_t> bytes = run_buffer(byte_end - byte_offset).first(byte_end - byte_offset);
   device_->read(byte_offset, bytes);
+  std::vector<Digest> leaves(end - from);
+  tree_->read_leaves(from, leaves.size(), leaves.data());
   uint64_t begin = 0;
   for (uint64_t block = from; block < end; ++block) {
     const uint32_t length = geometry.block_length(block);
-    if (leaf_digest(bytes.subspan(begin, length)) != tree_->leaves()[block]) return block;
+    if (leaf_digest(bytes.subspan(begin, length)) != leaves[block - from]) return block;
     begin += length;
   }
   return end;

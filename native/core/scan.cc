@@ -151,7 +151,8 @@ Scan::Result Scan::process(const Segment& segment, std::span<uint8_t> buffer) {
 
   Result result;
   auto next_bad = bad.begin();
-  const Digest* const base = options_.base->leaves();
+  std::vector<Digest> base(segment.end - segment.begin);
+  options_.base->read_leaves(segment.begin, base.size(), base.data());
   for (uint64_t block = segment.begin; block < segment.end; block++) {
     const uint64_t begin = block * geometry_.block_size;
     const Bytes content = bytes.subspan(begin - byte_offset, geometry_.block_length(block));
@@ -170,7 +171,7 @@ Scan::Result Scan::process(const Segment& segment, std::span<uint8_t> buffer) {
     const Digest digest = leaf_digest(content);
     const bool zero = is_null(digest);
     if (zero) zero_blocks_++;
-    if (digest == base[block]) continue;
+    if (digest == base[block - segment.begin]) continue;
     changed_blocks_++;
     ScanEntry* const last = result.entries.empty() ? nullptr : &result.entries.back();
     if (zero && last != nullptr && is_null(last->digest) && last->block_index + last->block_count == block) {

@@ -57,6 +57,18 @@ void SparseFile::map(uint64_t length) {
   length_ = length;
 }
 
+void SparseFile::read(uint64_t offset, std::span<uint8_t> into) const {
+  while (!into.empty()) {
+    const ssize_t got = pread(fd_, into.data(), into.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_errno(errno, "read", path_, static_cast<int64_t>(offset));
+    if (got == 0)
+      throw NativeError("tree-damaged", path_ + ": became shorter", path_, static_cast<int64_t>(offset));
+    offset += static_cast<uint64_t>(got);
+    into = into.subspan(static_cast<size_t>(got));
+  }
+}
+
 void SparseFile::write(uint64_t offset, std::span<const uint8_t> bytes) const {
   while (!bytes.empty()) {
     ssize_t written = pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));

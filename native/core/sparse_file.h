@@ -30,6 +30,8 @@ class SparseFile {
   uint64_t length() const { return length_; }
   const uint8_t* data() const { return data_; }
 
+  // Without the mapping: for bytes that may lie in a hole.
+  void read(uint64_t offset, std::span<uint8_t> into) const;
   void write(uint64_t offset, std::span<const uint8_t> bytes) const;
   void sync() const;
   // Syncs the file and its directory; from here on it stays.
@@ -51,8 +53,7 @@ class SparseFile {
   const uint8_t* data_ = nullptr;
 };
 
-// Answers for ascending ranges whether they lie in a hole, with two system calls an extent. Reading a hole
-// through the mapping would give the same zeros, but at the price of a page of cache for each 4 KiB.
+// Answers for ascending ranges whether they lie in a hole, with two system calls an extent.
 class HoleCursor {
  public:
   explicit HoleCursor(const SparseFile& file) : file_(file) {}

@@ -98,6 +98,27 @@ class TreeFile::RunWriter {
   std::vector<Run> runs_;
 };
 
+// Reads levels, ascending on each, without touching their holes.
+class TreeFile::LevelReader {
+ public:
+  explicit LevelReader(const TreeFile& tree)
+      : tree_(tree), cursors_(tree.layout_->height + 1, HoleCursor(tree.file_)) {}
+
+  // Of one node's children at most: they lie in one page.
+  void read(unsigned level, uint64_t first, uint64_t count, Digest* into) {
+    const uint64_t offset = tree_.layout_->begin[level] + first * kDigestBytes;
+    if (cursors_[level].in_hole(offset, offset + count * kDigestBytes)) {
+      std::fill_n(into, count, kNullDigest);
+    } else {
+      std::copy_n(tree_.level(level) + first, count, into);
+    }
+  }
+
+ private:
+  const TreeFile& tree_;
+  std::vector<HoleCursor> cursors_;
+};
+
 TreeFile::TreeFile(SparseFile file, const TreeGeometry& geometry, const Generation& generation)
     : file_(std::move(file)),
       geometry_(geometry),
@@ -109,8 +130,11 @@ TreeFile::~TreeFile() = default;
 
 std::unique_ptr<TreeFile> TreeFile::create_empty(const std::string& path, const TreeGeometry& geometry) {
   if (!geometry.valid()) throw NativeError("argument", path + ": no such geometry", path);
-  return std::unique_ptr<TreeFile>(
-      new TreeFile(SparseFile::create(path, Layout(geometry).length), geometry, Generation{}));
+  const Layout layout(geometry);
+  SparseFile file = SparseFile::create(path, layout.length);
+  // Every search begins at the top: it is never a hole.
+  file.write(layout.begin[layout.height], kNullDigest);
+  return std::unique_ptr<TreeFile>(new TreeFile(std::move(file), geometry, Generation{}));
 }
 
 std::unique_ptr<TreeFile> TreeFile::create(const std::string& path, const TreeGeometry& geometry) {
@@ -149,15 +173,18 @@ std::unique_ptr<TreeFile> TreeFile::resize(const TreeFile& from, const std::stri
                             : std::min(size_bytes, from.geometry_.size_bytes) / geometry.block_size;
   RunWriter writer(*tree);
   NodeUpdater nodes(
-      geometry, [&](unsigned level) { return tree->level(level); },
+      geometry,
+      [](unsigned, uint64_t, uint64_t count, Digest* into) { std::fill_n(into, count, kNullDigest); },
       [&](unsigned level, uint64_t index, const Digest& digest) { writer.put(level, index, digest); });
   for (uint64_t block = from.next_non_null(0); block < kept;) {
     const uint64_t node = block / kTreeFanout;
     const uint64_t first = node * kTreeFanout;
-    const uint64_t end = std::min(first + kTreeFanout, kept);
-    for (uint64_t i = first; i < end; ++i) writer.put(0, i, from.leaves()[i]);
-    nodes.set(node, node_digest(as_bytes(from.leaves() + first, end - first)));
-    block = from.next_non_null(end);
+    const uint64_t count = std::min(kTreeFanout, kept - first);
+    std::array<Digest, kTreeFanout> children;
+    from.read_leaves(first, count, children.data());
+    for (uint64_t i = 0; i < count; ++i) writer.put(0, first + i, children[i]);
+    nodes.set(node, node_digest(as_bytes(children.data(), count)));
+    block = from.next_non_null(first + count);
   }
   const Digest top = nodes.finish();
   writer.finish();
@@ -187,30 +214,41 @@ const Digest* TreeFile::level(unsigned level) const {
 
 Digest TreeFile::top() const { return block_count_ == 0 ? kNullDigest : *level(layout_->height); }
 
+void TreeFile::read_leaves(uint64_t first, uint64_t count, Digest* into) const {
+  file_.read(layout_->begin[0] + first * kDigestBytes,
+             {reinterpret_cast<uint8_t*>(into), count * kDigestBytes});
+}
+
+Digest TreeFile::leaf(uint64_t block_index) const {
+  Digest leaf;
+  read_leaves(block_index, 1, &leaf);
+  return leaf;
+}
+
 uint64_t TreeFile::next_non_null(uint64_t from) const {
-  // Along the leaves to the end of their node, then up, along, and down into the first node that isn't NULL.
-  unsigned at = 0;
-  uint64_t index = from;
-  while (index < layout_->count[at]) {
-    if (!is_null(level(at)[index])) {
-      if (at == 0) return index;
-      --at;
-      index *= kTreeFanout;
-      continue;
-    }
-    ++index;
-    while (index % kTreeFanout == 0 && at < layout_->height) {
-      ++at;
-      index /= kTreeFanout;
-    }
+  return from < block_count_ ? first_leaf_below(layout_->height, 0, from) : block_count_;
+}
+
+// First leaf >= from that isn't NULL below a node, or block_count_. Goes below no NULL, so into no hole.
+uint64_t TreeFile::first_leaf_below(unsigned at, uint64_t index, uint64_t from) const {
+  if (is_null(level(at)[index])) return block_count_;
+  if (at == 0) return index;
+  const uint64_t end = std::min((index + 1) * kTreeFanout, layout_->count[at - 1]);
+  for (uint64_t child = std::max(index * kTreeFanout, from >> (6 * (at - 1))); child < end; ++child) {
+    const uint64_t found = first_leaf_below(at - 1, child, from);
+    if (found < block_count_) return found;
   }
   return block_count_;
 }
 
 uint64_t TreeFile::next_null(uint64_t from) const {
-  const Digest* leaf = leaves();
-  while (from < block_count_ && !is_null(leaf[from])) ++from;
-  return std::min(from, block_count_);
+  if (from >= block_count_) return block_count_;
+  const uint64_t begin = layout_->begin[0];
+  const uint64_t hole = file_.next_hole(begin + from * kDigestBytes, begin + block_count_ * kDigestBytes);
+  const uint64_t end = (hole - begin) / kDigestBytes;
+  const Digest* const leaves = level(0);
+  while (from < end && !is_null(leaves[from])) ++from;
+  return from;
 }
 
 bool TreeFile::verify() const {
@@ -228,7 +266,8 @@ bool TreeFile::verify() const {
       const uint64_t node_from = nodes_begin + node * kDigestBytes;
       const bool no_children =
           children_cursor.in_hole(child_from, std::min(child_from + kNodeBytesMax, children_end));
-      if (no_children && nodes_cursor.in_hole(node_from, node_from + kDigestBytes)) {
+      const bool no_node = nodes_cursor.in_hole(node_from, node_from + kDigestBytes);
+      if (no_children && no_node) {
         const uint64_t next_child = file_.next_data(child_from, children_end);
         const uint64_t next_node = file_.next_data(node_from, nodes_end);
         node =
@@ -239,7 +278,7 @@ bool TreeFile::verify() const {
       const uint64_t first = node * kTreeFanout;
       const uint64_t count = std::min<uint64_t>(kTreeFanout, layout_->count[at - 1] - first);
       const Digest expected = no_children ? kNullDigest : node_digest(as_bytes(level(at - 1) + first, count));
-      if (level(at)[node] != expected) return false;
+      if ((no_node ? kNullDigest : level(at)[node]) != expected) return false;
       ++node;
     }
   }
@@ -271,23 +310,21 @@ void TreeFile::apply(const LeafOverlay& overlay) {
 
 Digest TreeFile::update(const LeafOverlay& overlay, bool write) const {
   RunWriter writer(*this);
+  LevelReader reader(*this);
   NodeUpdater nodes(
-      geometry_, [this](unsigned at) { return level(at); },
+      geometry_,
+      [&](unsigned at, uint64_t first, uint64_t count, Digest* into) { reader.read(at, first, count, into); },
       [&](unsigned at, uint64_t index, const Digest& digest) {
         if (write) writer.put(at, index, digest);
       });
-  HoleCursor leaf_cursor(file_);
   LeafOverlay::NodeReader changes(overlay);
   for (uint64_t node = overlay.next_node(0); node != LeafOverlay::kNoNode;
        node = overlay.next_node(node + 1)) {
     const uint64_t first = node * kTreeFanout;
     const uint64_t count = std::min<uint64_t>(kTreeFanout, block_count_ - first);
-    const uint64_t offset = layout_->begin[0] + first * kDigestBytes;
     const LeafOverlay::Node change = changes.read(node);
-    std::array<Digest, kTreeFanout> children{};
-    if (!leaf_cursor.in_hole(offset, offset + count * kDigestBytes)) {
-      std::copy(leaves() + first, leaves() + first + count, children.begin());
-    }
+    std::array<Digest, kTreeFanout> children;
+    reader.read(0, first, count, children.data());
     for (uint64_t i = 0; i < count; ++i) {
       if ((change.present >> i & 1) == 0) continue;
       children[i] = change.digests[i];

@@ -50,8 +50,9 @@ class TreeFile {
   const Generation& generation() const { return generation_; }
   Digest top() const;
 
-  // All block_count() leaves, in the mapping.
-  const Digest* leaves() const { return level(0); }
+  // Leaves [first, first + count), which lie within block_count().
+  void read_leaves(uint64_t first, uint64_t count, Digest* into) const;
+  Digest leaf(uint64_t block_index) const;
   // First block index >= from whose leaf is not NULL, or block_count(). Skips by nodes: O(height * 64) over a
   // hole.
   uint64_t next_non_null(uint64_t from) const;
@@ -71,11 +72,13 @@ class TreeFile {
  private:
   struct Layout;
   class RunWriter;
+  class LevelReader;
 
   static std::unique_ptr<TreeFile> create_empty(const std::string& path, const TreeGeometry& geometry);
   TreeFile(SparseFile file, const TreeGeometry& geometry, const Generation& generation);
 
   const Digest* level(unsigned level) const;
+  uint64_t first_leaf_below(unsigned level, uint64_t index, uint64_t from) const;
   void write_header(const Generation& generation);
   // Visits every level-1 node with a present leaf in the overlay; writes if `write`. Returns the new top.
   Digest update(const LeafOverlay& overlay, bool write) const;
