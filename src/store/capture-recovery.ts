@@ -14,8 +14,16 @@ import {
   publishPack,
   type StagingContext,
 } from './capture-staging.js';
-import type { DiskFile } from './disk.js';
-import { CAPTURE_LOG, CAPTURE_OVERLAY, packKey, stagingPackIdOf, stagingPackName } from './layout.js';
+import { type DiskFile, readSmallFile } from './disk.js';
+import {
+  CAPTURE_DESCRIPTION,
+  CAPTURE_LOG,
+  CAPTURE_OVERLAY,
+  packKey,
+  stagingPackIdOf,
+  stagingPackName,
+} from './layout.js';
+import { decodeDescription, MANIFEST_BYTES_MAX } from './manifest.js';
 import {
   decodePackEntry,
   PACK_HEADER_BYTES,
@@ -180,6 +188,44 @@ async function reopenPack(
     throw lostBytes(description, `a record of pack ${packId} is damaged`);
   }
   return PackWriter.reopen(disk, dir, found, end);
+}
+
+/** For verify: what is wrong with the files of an open capture, without changing them. Nothing may be written meanwhile. */
+export async function checkStaging(
+  context: StagingContext,
+  description: CaptureDescription,
+  durableSequence: number,
+): Promise<string[]> {
+  const dir = captureDir(context, description.sessionId);
+  const problems: string[] = [];
+  const bytes = await readSmallFile(context.disk, join(dir, CAPTURE_DESCRIPTION), MANIFEST_BYTES_MAX);
+  try {
+    decodeDescription(bytes ?? Buffer.alloc(0), description.sessionId, CAPTURE_DESCRIPTION);
+  } catch (error) {
+    problems.push(error instanceof Error ? error.message : String(error));
+  }
+  const packEnds = new Map<string, number>();
+  const log = await context.disk.open(join(dir, CAPTURE_LOG), 'read');
+  try {
+    const reader = new LogReader(log, description.sessionId);
+    let sequence = 0;
+    for await (const record of reader.records()) {
+      sequence = record.sequence;
+      if (record.packId !== NO_PACK) packEnds.set(record.packId, record.packEnd);
+    }
+    if (sequence < durableSequence)
+      problems.push(`log: after byte ${reader.end} ${reader.failure ?? 'it ends'}`);
+  } finally {
+    await log.close();
+  }
+  for (const [packId, end] of packEnds) {
+    const path = join(dir, stagingPackName(packId));
+    if ((await context.disk.size(path)) === null) continue;
+    const found = await native.salvagePack(path);
+    if (found.packId !== packId || !isSeamless(found, end))
+      problems.push(`${stagingPackName(packId)}: a record of it is damaged`);
+  }
+  return problems;
 }
 
 /** True if the records that were found fill the pack from its header to `end`. */

@@ -20,7 +20,7 @@ import { BATCH_BYTES_MAX, BATCH_WINDOW, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '.
 import type { CommitRequest } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
 import { type DecodedBatch, native } from '../native/index.js';
-import { recoverStaging } from './capture-recovery.js';
+import { checkStaging, recoverStaging } from './capture-recovery.js';
 import { type CaptureStaging, removeCapture } from './capture-staging.js';
 import { type CommitContext, commitCapture } from './commit.js';
 import { Mutex } from './mutex.js';
@@ -53,17 +53,20 @@ export class StoreCapture implements Capture {
   #durableSequence: number;
   #end: Point | 'gone' | null = null;
 
-  /** @param onEnd called once, when the capture is committed or gone */
+  /**
+   * @param staging null: broken, recovered by the next call
+   * @param onEnd called once, when the capture is committed or gone
+   */
   constructor(
     context: CommitContext,
     description: CaptureDescription,
-    staging: CaptureStaging,
+    staging: CaptureStaging | null,
     onEnd: () => void,
   ) {
     this.#context = context;
     this.description = description;
     this.#staging = staging;
-    this.#durableSequence = staging.durableSequence;
+    this.#durableSequence = staging?.durableSequence ?? 0;
     this.#onEnd = onEnd;
   }
 
@@ -159,6 +162,7 @@ export class StoreCapture implements Capture {
 
   /** Makes the next batches durable together, as many as are decoded. False if the next one isn't there. */
   async #writeGroup(staging: CaptureStaging): Promise<boolean> {
+    if (staging.packIsFull) await staging.roll();
     const group: PendingBatch[] = [];
     for (let sequence = this.#durableSequence + 1; !staging.packIsFull; sequence += 1) {
       const batch = this.#pending.get(sequence);
@@ -174,7 +178,6 @@ export class StoreCapture implements Capture {
       this.#pending.delete(batch.sequence);
       batch.resolve({ durableSequence: last.sequence });
     }
-    if (staging.packIsFull) await staging.roll();
     return true;
   }
 
@@ -320,6 +323,14 @@ export class StoreCapture implements Capture {
     } finally {
       this.#onEnd();
     }
+  }
+
+  /** What is wrong with its files, `file: reason` each. */
+  check(): Promise<string[]> {
+    return this.#lock.run(async () => {
+      if (this.#end !== null || this.#staging === null) return [];
+      return checkStaging(this.#context, this.description, this.#durableSequence);
+    });
   }
 
   /** For the closing of the store: waits for work in flight and leaves what is durable for the next opening. */

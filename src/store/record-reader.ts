@@ -225,19 +225,24 @@ export class RecordReader {
   }
 }
 
+export interface PackContents {
+  /** PACK_KIND_DATA or PACK_KIND_TREE. */
+  readonly kind: number;
+  readonly entries: Buffer;
+  /** Why its index is not believed; null if it is. */
+  readonly salvaged: string | null;
+}
+
 /** A pack's index; of a pack whose index is damaged, what its records themselves prove. */
-export async function readPackEntries(
-  objects: ObjectStore,
-  packId: string,
-): Promise<{ readonly entries: Buffer; readonly salvaged: string | null }> {
+export function readPackEntries(objects: ObjectStore, packId: string): Promise<PackContents> {
   return objects.withFile(packKey(packId), async (path) => {
     try {
       const index = await native.readPackIndex(path);
-      if (index.packId === packId) return { entries: index.entries, salvaged: null };
-      return { entries: index.entries, salvaged: `it calls itself pack ${index.packId}` };
+      if (index.packId === packId) return { ...index, salvaged: null };
+      return { ...index, salvaged: `it calls itself pack ${index.packId}` };
     } catch (error) {
       if (!isDataError(error)) throw error;
-      return { entries: (await native.salvagePack(path)).entries, salvaged: messageOf(error) };
+      return { ...(await native.salvagePack(path)), salvaged: messageOf(error) };
     }
   });
 }

@@ -41,8 +41,14 @@ export interface Store {
   points(key: { readonly agent: string; readonly device?: string }): Promise<Point[]>;
   /** Null if there is none, or it is another agent's. */
   point(agent: string, pointId: string): Promise<Point | null>;
+  /**
+   * The point that the device's next session is a difference to: its last one. Null if there is none, or if the store knows that
+   * it lost a part of that one: a session from the empty tree then sends only what is not held (`have`), and so heals it.
+   */
+  baseFor(key: DeviceKey): Promise<Point | null>;
   /** Open sessions, found again after a restart. */
   captures(): readonly Capture[];
+  /** `session-busy` while the device has an open capture; `session-closed` if the id is a point's; `base-mismatch`. */
   createCapture(description: CaptureDescription): Promise<Capture>;
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array>;
   blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array>;

@@ -1,0 +1,160 @@
+/** Makes and opens stores: lock, store.json, debris, index, points, captures, in this order. */
+import { randomBytes } from 'node:crypto';
+import { join, resolve } from 'node:path';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
+import { recoverStaging } from './capture-recovery.js';
+import { type CaptureStaging, captureDir, removeCapture } from './capture-staging.js';
+import type { CommitContext } from './commit.js';
+import { type Disk, makeDirs, nodeDisk, readSmallFile } from './disk.js';
+import { dropLostPacks, type HealContext, indexPacks, type OpenProgress, walkPoints } from './index-heal.js';
+import {
+  CAPTURE_DESCRIPTION,
+  CAPTURE_DIR,
+  INDEX_DIR,
+  LOCK_FILE,
+  PACKS_PREFIX,
+  POINTS_PREFIX,
+  STORE_FILE,
+} from './layout.js';
+import { LocalObjectStore } from './local-object-store.js';
+import { decodeDescription, MANIFEST_BYTES_MAX } from './manifest.js';
+import type { ObjectStore } from './object-store.js';
+import { PointCatalog } from './point-catalog.js';
+import { PointReader } from './point-reader.js';
+import { RecordReader } from './record-reader.js';
+import { LocalStore } from './store.js';
+import { asStoreStep } from './store-error.js';
+import { readStoreFile, writeStoreFile } from './store-file.js';
+import { StoreIndex } from './store-index.js';
+import { lockStore } from './store-lock.js';
+import type { Store } from './store-port.js';
+
+export type { OpenProgress } from './index-heal.js';
+
+export interface StoreOptions {
+  /** Default: the file system. */
+  readonly disk?: Disk;
+  /** Keeps packs and manifests. Default: files in the store's directory, on `disk`. */
+  readonly objects?: ObjectStore;
+  /** One line about something that the operator should know. */
+  readonly log?: (message: string) => void;
+  /** Work that takes long: the index is being made. */
+  readonly onProgress?: (progress: OpenProgress) => void;
+  readonly now?: () => Date;
+  /** 32 hex digits that no other call gave. */
+  readonly randomId?: () => string;
+}
+
+const newId = () => randomBytes(16).toString('hex');
+/** What a directory may have in it and still become a store: a new file system's own, and traces of an earlier try. */
+const MAY_BE_THERE = new Set(['lost+found', CAPTURE_DIR, LOCK_FILE]);
+
+/**
+ * Makes an empty store of a missing or empty directory.
+ * @throws StillpointError `usage` if there is something in it
+ */
+export async function createStore(
+  dir: string,
+  { disk = nodeDisk, now = () => new Date(), randomId = newId }: StoreOptions = {},
+): Promise<void> {
+  const path = resolve(dir);
+  await asStoreStep(`store ${path}`, async () => {
+    await makeDirs(disk, '/', path.slice(1));
+    const names = (await disk.list(path)).map(({ name }) => name);
+    const foreign = names.find((name) => !MAY_BE_THERE.has(name) && !name.startsWith('.'));
+    if (foreign !== undefined) {
+      throw new StillpointError('usage', {
+        thing: `directory ${path}`,
+        reason: foreign === STORE_FILE ? 'it is a store already' : `it is not empty: it has ${foreign}`,
+        remedy: 'Choose a new or an empty directory.',
+      });
+    }
+    await makeDirs(disk, path, CAPTURE_DIR);
+    await writeStoreFile(disk, path, randomId(), now());
+  });
+}
+
+/** @throws StillpointError `store-missing`, `store-locked`, `store-damaged`, `version`, `store-io`, `store-full` */
+export async function openStore(dir: string, options: StoreOptions = {}): Promise<Store> {
+  const path = resolve(dir);
+  const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
+  return asStoreStep(`store ${path}`, async () => {
+    // Before the lock, which makes a file: a directory that is no store is not touched.
+    await readStoreFile(disk, path);
+    const lock = lockStore(join(path, LOCK_FILE), path);
+    /** Closes what is open so far, the lock last. */
+    let close = async () => lock.release();
+    try {
+      const { storeId } = await readStoreFile(disk, path);
+      const local = new LocalObjectStore(disk, path);
+      const objects = options.objects ?? local;
+      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
+      const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
+        log(`index of store ${path}: ${reason}; it is made anew`),
+      );
+      close = async () => {
+        await objects.close();
+        await index.close();
+        lock.release();
+      };
+      const catalog = new PointCatalog();
+      for (const { key, reason } of await catalog.load(objects))
+        log(`manifest ${key} is no point: ${reason}`);
+      const records = new RecordReader(objects, index, log);
+      const context: CommitContext = {
+        disk,
+        dir: path,
+        objects,
+        index,
+        catalog,
+        records,
+        reader: new PointReader(records),
+        log,
+        now: options.now ?? (() => new Date()),
+        randomId: options.randomId ?? newId,
+      };
+      const store = new LocalStore(storeId, context, lock);
+      close = () => store.close();
+      const heal: HealContext = { objects, index, log, onProgress };
+      const packs = await objects.list(PACKS_PREFIX);
+      await dropLostPacks(heal, packs);
+      await findCaptures(context, store);
+      await indexPacks(heal, packs);
+      await walkPoints(heal, catalog, records);
+      return store;
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  });
+}
+
+/** Open sessions go on; what has no description, or is committed, is debris. */
+async function findCaptures(context: CommitContext, store: LocalStore): Promise<void> {
+  const { disk, dir, catalog, log } = context;
+  for (const { name: sessionId, isDirectory } of await disk.list(join(dir, CAPTURE_DIR))) {
+    if (!isDirectory) continue;
+    const place = captureDir(context, sessionId);
+    const bytes = await readSmallFile(disk, join(place, CAPTURE_DESCRIPTION), MANIFEST_BYTES_MAX);
+    if (bytes === null || catalog.byId(sessionId) !== undefined) {
+      await removeCapture(context, sessionId);
+      continue;
+    }
+    try {
+      const description = decodeDescription(bytes, sessionId, join(place, CAPTURE_DESCRIPTION));
+      let staging: CaptureStaging | null = null;
+      try {
+        staging = await recoverStaging(context, description);
+      } catch (error) {
+        if (isStillpointError(error)) throw error;
+        // A full or failing disk: points can be read meanwhile, and the session is recovered when it goes on.
+        log(`session ${sessionId}: ${String(error)}`);
+      }
+      store.addCapture(description, staging);
+    } catch (error) {
+      if (!isStillpointError(error, 'store-damaged')) throw error;
+      log(`capture is discarded: ${error.message}`);
+      await removeCapture(context, sessionId);
+    }
+  }
+}
