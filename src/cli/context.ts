@@ -1,6 +1,5 @@
 /** What every command gets: the global options, made ready to use. */
-import type { Logger } from 'pino';
-import type { Output } from './output.js';
+import type { Output, TextSink } from './output.js';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -9,9 +8,9 @@ export interface CommandContext {
   /** Absolute. */
   readonly stateDirectory: string;
   readonly output: Output;
-  /** The log of a receiver, on standard output. */
-  readonly createLog: () => Logger;
-  readonly stdoutIsTerminal: boolean;
+  /** Standard output itself, for what is no result: data, a log. */
+  readonly stdout: TextSink;
+  readonly logLevel: LogLevel;
   /** Aborted by SIGINT and SIGTERM: the command cleans up and throws `cancelled`. */
   readonly signal: AbortSignal;
 }

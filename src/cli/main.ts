@@ -1,4 +1,5 @@
 /** The command line: global options, signals, exit codes. What each command does is in commands/. */
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/errors.js';
@@ -10,7 +11,6 @@ import { addRestore } from './commands/restore.js';
 import { addVerify } from './commands/verify.js';
 import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './context.js';
 import { EXIT_CODE_HELP, EXIT_OK, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
-import { createLog } from './log.js';
 import { Output, type TextSink } from './output.js';
 import { untilSignal } from './signals.js';
 
@@ -24,8 +24,8 @@ export interface Surroundings {
 
 interface GlobalOptions {
   readonly state?: string;
-  readonly json: boolean;
-  readonly quiet: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -47,13 +47,13 @@ export async function main(
 
   const run: Run = async (work) => {
     const options = program.opts<GlobalOptions>();
-    output = new Output({ json: options.json, quiet: options.quiet, stdout, stderr });
+    output = new Output({ json: options.json === true, quiet: options.quiet === true, stdout, stderr });
     exitCode = await untilSignal(async (signal) => {
       const context: CommandContext = {
         stateDirectory: stateDirectory(options.state, surroundings.environment, surroundings.userId),
         output,
-        createLog: () => createLog(options.logLevel, stdout),
-        stdoutIsTerminal: stdout.isTTY === true,
+        stdout,
+        logLevel: options.logLevel,
         signal,
       };
       return work(context);
@@ -81,10 +81,10 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     .description(
       'Backs up block devices and disk images to a receiver: changed blocks only, one instant, bit for bit.',
     )
-    .version('0.1.0')
+    .version(ownVersion())
     .option('--state <dir>', 'where this machine keeps enrolments and digest trees (also: STILLPOINT_STATE)')
-    .option('--json', 'one JSON object a line, for programs; the result is the last one', false)
-    .option('--quiet', 'no progress, only what was asked for, warnings and errors', false)
+    .option('--json', 'one JSON object a line, for programs; the result is the last one')
+    .option('--quiet', 'no progress, only what was asked for, warnings and errors')
     .addOption(new Option('--log-level <level>', "of a receiver's log").choices(LOG_LEVELS).default('info'))
     .addHelpText('after', EXIT_CODE_HELP);
   for (const add of [addBackup, addPoints, addRestore, addVerify, addEnroll, addReceiver]) add(program, run);
@@ -100,6 +100,11 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
   };
   quietly(program);
   return program;
+}
+
+function ownVersion(): string {
+  const file = new URL('../../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 function usageError(error: CommanderError): StillpointError {

@@ -1,27 +1,12 @@
-/** `--store`: which receiver a command talks to, the same on every command. */
-import { readdir } from 'node:fs/promises';
+/**
+ * `--store`: which receiver a command talks to, the same on every command. What only one of the two ways needs (TLS and HTTP;
+ * the store and its index) is loaded when it is gone: a short backup is not to wait for it.
+ */
 import { resolve } from 'node:path';
 import { Option } from 'commander';
-import { findEnrolment } from '../agent/enrolment.js';
-import { StillpointError } from '../domain/errors.js';
-import { ReceiverClient } from '../protocol/client.js';
+import { unlessAborted } from '../agent/cancel.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
-import { RETRY_DEFAULT, RetryingReceiver } from '../protocol/retry.js';
-import { openEmbeddedReceiver } from '../receiver/embedded.js';
 import type { CommandContext } from './context.js';
-import { openStoreWithProgress } from './open-store.js';
-
-/** What the files of a store, or of a receiver that has none yet, are known by. */
-const STORE_MARKS = ['store.json', 'receiver'];
-
-export interface Access {
-  /** Make the store where --store names a directory that has none. */
-  readonly mayCreate: boolean;
-  /** For how long a message that found no receiver is sent again. */
-  readonly patienceMs: number;
-}
-
-const READING: Access = { mayCreate: false, patienceMs: RETRY_DEFAULT.deadlineMs };
 
 export function storeOption(): Option {
   return new Option(
@@ -30,17 +15,17 @@ export function storeOption(): Option {
   );
 }
 
-/** Connects, works, closes. */
+/** Connects, works, closes. @param mayCreate make the store where --store names a directory that has none. */
 export async function withReceiver<T>(
   context: CommandContext,
   store: string | undefined,
   work: (receiver: ReceiverPort) => Promise<T>,
-  access: Access = READING,
+  { mayCreate = false }: { readonly mayCreate?: boolean } = {},
 ): Promise<T> {
   const isDirectory = store !== undefined && !/^[a-z][a-z0-9+.-]*:\/\//i.test(store);
   const receiver = isDirectory
-    ? await openDirectory(context, resolve(store), access)
-    : await connect(context, store, access);
+    ? await openDirectory(context, resolve(store), mayCreate)
+    : await connect(context, store);
   try {
     return await work(receiver);
   } finally {
@@ -49,60 +34,33 @@ export async function withReceiver<T>(
 }
 
 async function connect(
-  { stateDirectory }: CommandContext,
+  { stateDirectory, signal }: CommandContext,
   url: string | undefined,
-  { patienceMs }: Access,
 ): Promise<ReceiverPort> {
+  const { findEnrolment } = await import('../agent/enrolment.js');
+  const { ReceiverClient } = await import('../protocol/client.js');
   const { receiverId, authority, key, certificate, ...enrolment } = await findEnrolment(stateDirectory, url);
   const client = new ReceiverClient({
     ...{ url: enrolment.url, receiverId, authority },
     credentials: { key, certificate },
   });
   try {
-    // A receiver that is not there at the start is said at once; one that goes away is waited for.
-    await client.info();
+    // A receiver that is not there at the start is said at once; the agent waits for one that goes away later.
+    await unlessAborted(signal, client.info());
+    return client;
   } catch (error) {
     await client.close();
     throw error;
   }
-  return new RetryingReceiver(client, { ...RETRY_DEFAULT, deadlineMs: patienceMs });
 }
 
 async function openDirectory(
-  context: CommandContext,
+  { output }: CommandContext,
   directory: string,
-  { mayCreate }: Access,
+  mayCreate: boolean,
 ): Promise<ReceiverPort> {
-  const found = await checkStoreDirectory(directory);
-  if (found === 'nothing' && !mayCreate) {
-    throw new StillpointError('store-missing', {
-      thing: directory,
-      reason: 'there is no store',
-      remedy: 'Check the path; the first backup makes the store.',
-    });
-  }
-  return openEmbeddedReceiver(directory, { openStore: (dir) => openStoreWithProgress(context.output, dir) });
-}
-
-/**
- * Guards against a store in the wrong place: a directory with other things in it is refused.
- * @throws StillpointError `store-missing`
- */
-export async function checkStoreDirectory(directory: string): Promise<'store' | 'nothing'> {
-  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    if (error.code === 'ENOTDIR') throw notAStore(directory, 'it is not a directory');
-    throw error;
-  });
-  if (names.some((name) => STORE_MARKS.includes(name))) return 'store';
-  if (names.length === 0) return 'nothing';
-  throw notAStore(directory, 'it is neither a store nor empty');
-}
-
-function notAStore(directory: string, reason: string): StillpointError {
-  return new StillpointError('store-missing', {
-    thing: directory,
-    reason,
-    remedy: 'Check the path, or name an empty or new directory.',
-  });
+  const { openEmbeddedReceiver } = await import('../receiver/embedded.js');
+  const { makeStoreIfMissing, openStoreWithProgress } = await import('./open-store.js');
+  if (mayCreate) await makeStoreIfMissing(directory);
+  return openEmbeddedReceiver(directory, { openStore: (dir) => openStoreWithProgress(output, dir) });
 }

@@ -1,5 +1,5 @@
-/** How a command is stopped: SIGINT and SIGTERM become an AbortSignal, and work that changes nothing is given up at once. */
-import { isStillpointError, StillpointError } from '../domain/errors.js';
+/** How a command is stopped: SIGINT and SIGTERM become an AbortSignal. */
+import { isStillpointError } from '../domain/errors.js';
 import { EXIT_SIGNAL } from './exit-codes.js';
 import type { Output } from './output.js';
 
@@ -29,21 +29,5 @@ export async function untilSignal(
     return EXIT_SIGNAL[received];
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
-  }
-}
-
-/** The work's result, or `cancelled` as soon as the signal is aborted. */
-export async function untilAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  let stop: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(new StillpointError('cancelled', { thing: 'the command', reason: 'it was stopped' }));
-    signal.addEventListener('abort', stop, { once: true });
-    if (signal.aborted) stop();
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-    work.catch(() => undefined);
   }
 }

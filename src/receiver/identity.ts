@@ -144,7 +144,8 @@ export function parseListen(listen: string): ListenAddress {
   return { host, port };
 }
 
-function checkUrl(url: string): string {
+/** `https://HOST[:PORT]`. @throws StillpointError `usage` */
+export function checkUrl(url: string): string {
   const parsed = URL.canParse(url) ? new URL(url) : null;
   if (parsed?.protocol === 'https:' && parsed.pathname === '/' && parsed.search === '') return parsed.origin;
   throw new StillpointError('usage', {

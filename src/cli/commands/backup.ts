@@ -4,7 +4,6 @@ import { type Command, Option } from 'commander';
 import { type BackupResult, runBackup } from '../../agent/backup.js';
 import { StillpointError } from '../../domain/errors.js';
 import { checkName, deviceNameFromPath } from '../../domain/names.js';
-import type { ReceiverPort } from '../../protocol/receiver-port.js';
 import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
@@ -16,8 +15,8 @@ interface BackupOptions {
   readonly name?: string;
   readonly blockSize?: number;
   readonly compressionLevel: number;
-  readonly fuzzy: boolean;
-  readonly acceptIdentity: boolean;
+  readonly fuzzy?: boolean;
+  readonly acceptIdentity?: boolean;
 }
 
 const COMPRESSION_LEVEL_MAX = 19;
@@ -40,8 +39,8 @@ export function addBackup(program: Command, run: Run): void {
         .default(1)
         .argParser(parseCompressionLevel),
     )
-    .option('--fuzzy', 'go on although the device is being written to; the point is labelled fuzzy', false)
-    .option('--accept-identity', 'go on although this is not the device that the last point is of', false)
+    .option('--fuzzy', 'go on although the device is being written to; the point is labelled fuzzy')
+    .option('--accept-identity', 'go on although this is not the device that the last point is of')
     .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
 }
 
@@ -51,13 +50,16 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, fuzzy, acceptIdentity } = options;
   const progress = agentProgress(output);
-  const work = (receiver: ReceiverPort): Promise<BackupResult> =>
-    runBackup({
-      ...{ receiver, path, device, stateDirectory, signal, onEvent: progress.onEvent },
-      ...{ blockSize, compressionLevel, fuzzy, acceptIdentity },
-    }).finally(progress.end);
-  // The session itself is patient, and says so.
-  const result = await withReceiver(context, options.store, work, { mayCreate: true, patienceMs: 10_000 });
+  const result = await withReceiver(
+    context,
+    options.store,
+    (receiver) =>
+      runBackup({
+        ...{ receiver, path, device, stateDirectory, signal, onEvent: progress.onEvent },
+        ...{ blockSize, compressionLevel, fuzzy, acceptIdentity },
+      }).finally(progress.end),
+    { mayCreate: true },
+  );
   output.result(toJson(result), describe(result));
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }

@@ -1,10 +1,8 @@
 /** `stillpoint enroll URL CODE`: makes this machine an agent of a receiver. */
 import type { Command } from 'commander';
-import { saveEnrolment } from '../../agent/enrolment.js';
-import { enroll as enrollWith } from '../../protocol/enroll.js';
+import { unlessAborted } from '../../agent/cancel.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
-import { untilAborted } from '../signals.js';
 
 export function addEnroll(program: Command, run: Run): void {
   program
@@ -12,9 +10,9 @@ export function addEnroll(program: Command, run: Run): void {
     .description('make this machine an agent of a receiver')
     .argument('<url>', 'of the receiver, https://HOST:PORT')
     .argument('<code>', 'the one-time code that "stillpoint receiver invite" printed there')
-    .option('--default', 'use this receiver where --store names none; the first one is it anyway', false)
-    .action((url: string, code: string, options: { default: boolean }) =>
-      run((context) => enroll(context, url, code, options.default)),
+    .option('--default', 'use this receiver where --store names none; the first one is it anyway')
+    .action((url: string, code: string, options: { default?: boolean }) =>
+      run((context) => enroll(context, url, code, options.default === true)),
     );
 }
 
@@ -24,7 +22,9 @@ async function enroll(
   code: string,
   makeDefault: boolean,
 ): Promise<number> {
-  const enrolment = await untilAborted(signal, enrollWith(url, code));
+  const { enroll: enrollWith } = await import('../../protocol/enroll.js');
+  const { saveEnrolment } = await import('../../agent/enrolment.js');
+  const enrolment = await unlessAborted(signal, enrollWith(url, code));
   await saveEnrolment(stateDirectory, enrolment, { makeDefault });
   output.result({ agent: enrolment.agent, url: enrolment.url, receiverId: enrolment.receiverId }, [
     `Enrolled as ${enrolment.agent} with the receiver ${enrolment.url}`,

@@ -1,11 +1,11 @@
 /** `stillpoint points [DEVICE]`: the committed restore points. */
 import type { Command } from 'commander';
+import { unlessAborted } from '../../agent/cancel.js';
 import type { Point } from '../../domain/point.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { type Column, formatBytes, formatDuration, formatInstant, formatTable } from '../format.js';
 import { storeOption, withReceiver } from '../open-receiver.js';
-import { untilAborted } from '../signals.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },
@@ -37,7 +37,7 @@ async function points(
   store: string | undefined,
 ): Promise<number> {
   const found = await withReceiver(context, store, (receiver) =>
-    untilAborted(context.signal, receiver.points(device)),
+    unlessAborted(context.signal, receiver.points(device)),
   );
   const lines =
     found.length === 0

@@ -1,14 +1,9 @@
-/** `stillpoint receiver init | serve | invite`: the backup system's side. */
+/** `stillpoint receiver init | serve | invite`: the backup system's side. Its modules are loaded when they are needed. */
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { initReceiver, readSettings } from '../../receiver/identity.js';
-import { startServer } from '../../receiver/server.js';
-import { createInvite } from '../../receiver/tenants.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { formatInstant } from '../format.js';
-import { checkStoreDirectory } from '../open-receiver.js';
-import { openStoreWithLog } from '../open-store.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
@@ -51,7 +46,12 @@ async function init(
   options: { readonly listen?: string; readonly url?: string },
 ): Promise<number> {
   const directory = directoryOf(context, dir);
-  await checkStoreDirectory(directory);
+  const { checkUrl, initReceiver, parseListen } = await import('../../receiver/identity.js');
+  const { makeStoreIfMissing } = await import('../open-store.js');
+  // Before anything is made.
+  if (options.listen !== undefined) parseListen(options.listen);
+  if (options.url !== undefined) checkUrl(options.url);
+  await makeStoreIfMissing(directory);
   const settings = await initReceiver(directory, options);
   context.output.result({ directory, ...settings }, [
     `Receiver in ${directory}`,
@@ -68,7 +68,10 @@ async function serve(
   listen: string | undefined,
 ): Promise<number> {
   const directory = directoryOf(context, dir);
-  const log = context.createLog();
+  const { startServer } = await import('../../receiver/server.js');
+  const { openStoreWithLog } = await import('../open-store.js');
+  const { createLog } = await import('../log.js');
+  const log = createLog(context.logLevel, context.stdout);
   const server = await startServer({
     dir: directory,
     ...(listen === undefined ? {} : { listen }),
@@ -86,6 +89,8 @@ async function serve(
 
 async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {
   const directory = directoryOf(context, dir);
+  const { readSettings } = await import('../../receiver/identity.js');
+  const { createInvite } = await import('../../receiver/tenants.js');
   const { url } = await readSettings(directory);
   const { code, expiresAt, replaces } = await createInvite(directory, name, new Date());
   if (replaces) {

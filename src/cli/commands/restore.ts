@@ -1,5 +1,6 @@
 /** `stillpoint restore POINT TARGET`: a point's bytes, to a device, an image or standard output. */
 import type { Command } from 'commander';
+import { unlessAborted } from '../../agent/cancel.js';
 import { type RestoreResult, runRestore } from '../../agent/restore.js';
 import { StillpointError } from '../../domain/errors.js';
 import type { Point } from '../../domain/point.js';
@@ -9,14 +10,13 @@ import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatInstant } from '../format.js';
 import { storeOption, withReceiver } from '../open-receiver.js';
 import { findPoint } from '../point-argument.js';
-import { untilAborted } from '../signals.js';
 
 interface RestoreOptions {
   readonly store?: string;
-  readonly overwrite: boolean;
-  readonly allowInUse: boolean;
-  readonly allowSectorSize: boolean;
-  readonly verify: boolean;
+  readonly overwrite?: boolean;
+  readonly allowInUse?: boolean;
+  readonly allowSectorSize?: boolean;
+  readonly verify?: boolean;
 }
 
 export function addRestore(program: Command, run: Run): void {
@@ -29,10 +29,10 @@ export function addRestore(program: Command, run: Run): void {
     )
     .argument('<target>', 'block device, image file, or - for standard output')
     .addOption(storeOption())
-    .option('--overwrite', 'replace an image file that is not empty', false)
-    .option('--allow-in-use', 'write although the target is mounted or open', false)
-    .option('--allow-sector-size', "write to a device of another sector size than the point's", false)
-    .option('--verify', 'read the target back and compare', false)
+    .option('--overwrite', 'replace an image file that is not empty')
+    .option('--allow-in-use', 'write although the target is mounted or open')
+    .option('--allow-sector-size', "write to a device of another sector size than the point's")
+    .option('--verify', 'read the target back and compare')
     .action((point: string, target: string, options: RestoreOptions) =>
       run((context) => restore(context, point, target, options)),
     );
@@ -46,7 +46,7 @@ async function restore(
 ): Promise<number> {
   const { output, stateDirectory, signal } = context;
   if (target === '-') {
-    if (context.stdoutIsTerminal) {
+    if (context.stdout.isTTY === true) {
       throw new StillpointError('usage', {
         thing: 'standard output',
         reason: 'it is a terminal',
@@ -58,7 +58,7 @@ async function restore(
   const { overwrite, allowInUse, allowSectorSize, verify } = options;
   const progress = agentProgress(output);
   const { point, result } = await withReceiver(context, options.store, async (receiver) => {
-    const found = await untilAborted(signal, findPoint(receiver, pointText));
+    const found = await unlessAborted(signal, findPoint(receiver, pointText));
     const restored = await runRestore({
       ...{ receiver, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
       ...{ overwrite, allowInUse, allowSectorSize, verify },

@@ -1,5 +1,6 @@
 /** `stillpoint verify [POINT]`: has the receiver re-read and re-digest what it holds. */
 import type { Command } from 'commander';
+import { unlessAborted } from '../../agent/cancel.js';
 import { StillpointError } from '../../domain/errors.js';
 import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/messages.js';
 import type { CommandContext, Run } from '../context.js';
@@ -7,7 +8,6 @@ import { EXIT_DAMAGED, EXIT_OK } from '../exit-codes.js';
 import { formatBytes, formatCount } from '../format.js';
 import { storeOption, withReceiver } from '../open-receiver.js';
 import { findPoint } from '../point-argument.js';
-import { untilAborted } from '../signals.js';
 
 export function addVerify(program: Command, run: Run): void {
   program
@@ -29,7 +29,7 @@ async function verify(
   const findings: VerifyFinding[] = [];
   const summary = await withReceiver(context, store, async (receiver) => {
     const point = pointText === undefined ? undefined : await findPoint(receiver, pointText);
-    return untilAborted(signal, follow(context, receiver.verify(point?.id), findings));
+    return unlessAborted(signal, follow(context, receiver.verify(point?.id), findings));
   });
   const { pointCount, blockCount, checkedBytes, findingCount } = summary;
   output.result({ pointCount, blockCount, checkedBytes, findingCount, findings }, [
