@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { STORE_FILE } from '../store/layout.js';
-import { createStore, type OpenProgress, openStore } from '../store/open-store.js';
+import { createStore, type OpenProgress, openStore } from '../store/store.js';
 import type { Store } from '../store/store-port.js';
 import type { Output } from './output.js';
 
