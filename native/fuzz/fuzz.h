@@ -1,0 +1,24 @@
+// Shared by the fuzz targets: makes the checksums of records fit, so that what lies behind them is reached
+// too.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include "core/little_endian.h"
+#include "core/record.h"
+
+namespace stillpoint::fuzz {
+
+inline void reseal_records(std::span<uint8_t> records) {
+  while (records.size() >= kRecordHeaderBytes) {
+    const size_t stored = load_le<uint32_t>(records.data() + 12);
+    if (stored > records.size() - kRecordHeaderBytes) return;
+    const Digest sum =
+        checksum({Bytes(records).first(48), Bytes(records).subspan(kRecordHeaderBytes, stored)});
+    std::copy(sum.begin(), sum.end(), records.begin() + 48);
+    records = records.subspan(kRecordHeaderBytes + stored);
+  }
+}
+
+}  // namespace stillpoint::fuzz

@@ -1,0 +1,88 @@
+// Writes the seeds of the fuzz targets: `make_corpus DIR` fills DIR/batch and DIR/pack with whole batches and
+// packs.
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "core/batch.h"
+#include "core/pack.h"
+
+using namespace stillpoint;
+
+namespace {
+
+void write_seed(const std::filesystem::path& directory, const std::string& name, uint8_t flags,
+                const std::vector<uint8_t>& bytes) {
+  std::ofstream file(directory / name, std::ios::binary);
+  file.put(static_cast<char>(flags));
+  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  if (!file) throw std::runtime_error("can't write " + (directory / name).string());
+}
+
+std::vector<uint8_t> content(size_t length, uint8_t step) {
+  std::vector<uint8_t> bytes(length);
+  for (size_t i = 0; i < length; ++i) bytes[i] = static_cast<uint8_t>(i / 64 * step + 1);
+  return bytes;
+}
+
+void write_batches(const std::filesystem::path& directory) {
+  for (const int level : {0, 1, 19}) {
+    const auto whole = content(4096, 3), tail = content(100, 5);
+    const auto whole_record = encode_record(RecordKind::block, leaf_digest(whole), whole, level);
+    const auto tail_record = encode_record(RecordKind::block, leaf_digest(tail), tail, level);
+    BatchBuilder session({1, 2, 3}, 1, 1000);
+    session.add_zeros(0, 2);
+    const uint32_t ordinal = session.add_record(whole_record);
+    session.add_payload(2, leaf_digest(whole), ordinal);
+    session.add_payload(3, leaf_digest(whole), ordinal);
+    session.add_held(7, leaf_digest(tail));
+    session.add_payload(19, leaf_digest(tail), session.add_record(tail_record));
+    BatchBuilder restore({1, 2, 3}, 0, 0);
+    restore.add_payload(5, leaf_digest(whole), restore.add_record(whole_record));
+    for (const uint8_t flags : {0, 1, 2, 3}) {
+      const std::string name = std::to_string(level) + "-" + std::to_string(flags);
+      write_seed(directory, "session-" + name, flags, session.finish());
+      write_seed(directory, "restore-" + name, flags, restore.finish());
+    }
+  }
+  write_seed(directory, "empty", 0, BatchBuilder({}, 1, 0).finish());
+}
+
+void write_packs(const std::filesystem::path& directory) {
+  for (const PackKind kind : {PackKind::data, PackKind::tree}) {
+    for (const size_t count : {0, 1, 5}) {
+      const auto header = encode_pack_header({7, 7}, kind);
+      std::vector<uint8_t> pack(header.begin(), header.end());
+      std::vector<uint8_t> index;
+      for (size_t i = 0; i < count; ++i) {
+        const auto raw = content(kind == PackKind::data ? 64 + i * 40 : 32 + i * 32, static_cast<uint8_t>(i));
+        const Digest digest = kind == PackKind::data ? leaf_digest(raw) : node_digest(raw);
+        const auto record = encode_record(record_kind_of(kind), digest, raw, static_cast<int>(i % 2));
+        const RecordView parsed = parse_record(record);
+        append_pack_entry(
+            index, {digest, pack.size(), parsed.stored_length, parsed.raw_length, parsed.codec, parsed.kind});
+        pack.insert(pack.end(), record.begin(), record.end());
+      }
+      const auto tail = encode_pack_tail({7, 7}, pack.size(), index);
+      pack.insert(pack.end(), tail.begin(), tail.end());
+      for (const uint8_t flags : {0, 1, 2, 4, 7}) {
+        const std::string name = kind == PackKind::data ? "data-" : "tree-";
+        write_seed(directory, name + std::to_string(count) + "-" + std::to_string(flags), flags, pack);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: make_corpus DIR\n");
+    return 2;
+  }
+  const std::filesystem::path root(argv[1]);
+  for (const char* name : {"batch", "pack"}) std::filesystem::create_directories(root / name);
+  write_batches(root / "batch");
+  write_packs(root / "pack");
+}
