@@ -297,15 +297,17 @@ export class StoreCapture implements Capture {
 
   abort(): Promise<void> {
     return this.#lock.run(async () => {
-      if (this.#end === 'gone') return;
-      this.#guard();
+      if (this.#end !== 'gone') this.#guard();
       // Its blocks were received and proven: the device need not send them again.
       await this.#staging?.drain().catch((error) => this.#context.log(`${this.#name}: ${String(error)}`));
       await this.#remove();
     });
   }
 
-  /** Files that can't be removed now are debris that the next opening of the store removes, since the description goes first. */
+  /**
+   * What can't be removed of a committed session is debris that the next opening of the store removes. An aborted one stays known
+   * until it is gone, so that it does not come back then.
+   */
   async #remove(): Promise<void> {
     this.#end ??= 'gone';
     await this.#closeStaging(
@@ -320,9 +322,8 @@ export class StoreCapture implements Capture {
     } catch (error) {
       if (this.#end === 'gone') throw toStoreError(error, this.#name);
       this.#context.log(`${this.#name}: its capture can't be removed: ${String(error)}`);
-    } finally {
-      this.#onEnd();
     }
+    this.#onEnd();
   }
 
   /** What is wrong with its files, `file: reason` each. */

@@ -1,212 +1,160 @@
-/**
- * The store: packs and manifests, which are the truth; an index, which is a cache; captures of open sessions.
- *
- * Who blocks whom:
- *
- * |                     | append          | have     | commit            | abort           | nodes, blocks | verify | close |
- * |---------------------|-----------------|----------|-------------------|-----------------|---------------|--------|-------|
- * | of the same capture | decodes beside, written in order | beside | after each other | after each other | -  | its log check waits | waits |
- * | of other captures   | beside          | beside   | beside            | beside          | -             | beside | waits |
- * | readers of points   | beside          | beside   | beside            | beside          | beside        | beside | waits |
- *
- * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A device has at most
- * one capture, so commits of one device can't meet. A process has the store to itself (flock).
- */
-import { join } from 'node:path';
-import { StillpointError } from '../domain/errors.js';
-import type { NodeRequest, VerifyEvent } from '../domain/messages.js';
-import { checkName, isHexId } from '../domain/names.js';
-import type { Point } from '../domain/point.js';
-import { StoreCapture } from './capture.js';
-import { CaptureStaging } from './capture-staging.js';
-import { type CommitContext, firstLostPart } from './commit.js';
-import { treeOf } from './index-heal.js';
-import { STORE_FILE } from './layout.js';
+/** Makes and opens stores: lock, store.json, debris, index, points, captures, in this order. */
+import { randomBytes } from 'node:crypto';
+import { join, resolve } from 'node:path';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
+import { recoverStaging } from './capture-recovery.js';
+import { type CaptureStaging, captureDir, removeCapture } from './capture-staging.js';
+import type { CommitContext } from './commit.js';
+import { type Disk, makeDirs, nodeDisk, readSmallFile } from './disk.js';
+import { dropLostPacks, type HealContext, indexPacks, type OpenProgress, walkPoints } from './index-heal.js';
+import {
+  CAPTURE_DESCRIPTION,
+  CAPTURE_DIR,
+  INDEX_DIR,
+  LOCK_FILE,
+  PACKS_PREFIX,
+  POINTS_PREFIX,
+  STORE_FILE,
+} from './layout.js';
+import { LocalObjectStore } from './local-object-store.js';
+import { LocalStore } from './local-store.js';
+import { decodeDescription, MANIFEST_BYTES_MAX } from './manifest.js';
+import type { ObjectStore } from './object-store.js';
+import { PointCatalog } from './point-catalog.js';
+import { PointReader } from './point-reader.js';
+import { RecordReader } from './record-reader.js';
 import { asStoreStep } from './store-error.js';
-import { readStoreFile } from './store-file.js';
-import type { StoreLock } from './store-lock.js';
-import type { Capture, CaptureDescription, DeviceKey, Store } from './store-port.js';
-import { Verification } from './verify.js';
+import { readStoreFile, writeStoreFile } from './store-file.js';
+import { StoreIndex } from './store-index.js';
+import { lockStore } from './store-lock.js';
+import type { Store } from './store-port.js';
 
-export class LocalStore implements Store {
-  readonly storeId: string;
-  readonly #context: CommitContext;
-  readonly #lock: StoreLock;
-  readonly #captures = new Map<string, StoreCapture>();
-  /** Devices whose capture is being made. */
-  readonly #creating = new Set<string>();
-  readonly #inFlight = new Set<Promise<unknown>>();
-  #closing: Promise<void> | null = null;
+export type { OpenProgress } from './index-heal.js';
 
-  constructor(storeId: string, context: CommitContext, lock: StoreLock) {
-    this.storeId = storeId;
-    this.#context = context;
-    this.#lock = lock;
-  }
+export interface StoreOptions {
+  /** Default: the file system. */
+  readonly disk?: Disk;
+  /** Keeps packs and manifests. Default: files in the store's directory, on `disk`. */
+  readonly objects?: ObjectStore;
+  /** One line about something that the operator should know. */
+  readonly log?: (message: string) => void;
+  /** Work that takes long: the index is being made. */
+  readonly onProgress?: (progress: OpenProgress) => void;
+  readonly now?: () => Date;
+  /** 32 hex digits that no other call gave. */
+  readonly randomId?: () => string;
+}
 
-  /** @param staging null: it can't be recovered now, and is tried again when it is used */
-  addCapture(description: CaptureDescription, staging: CaptureStaging | null): StoreCapture {
-    const { sessionId } = description;
-    const capture = new StoreCapture(this.#context, description, staging, () =>
-      this.#captures.delete(sessionId),
-    );
-    this.#captures.set(sessionId, capture);
-    return capture;
-  }
+const newId = () => randomBytes(16).toString('hex');
+/** What a directory may have in it and still become a store: a new file system's own, and traces of an earlier try. */
+const MAY_BE_THERE = new Set(['lost+found', CAPTURE_DIR, LOCK_FILE]);
 
-  async points(key: { readonly agent: string; readonly device?: string }): Promise<Point[]> {
-    const { catalog } = this.#context;
-    const { agent, device } = key;
-    return device === undefined ? catalog.all(agent) : [...catalog.ofDevice({ agent, device })];
-  }
-
-  async point(agent: string, pointId: string): Promise<Point | null> {
-    const point = this.#context.catalog.byId(pointId);
-    return point?.agent === agent ? point : null;
-  }
-
-  async baseFor(key: DeviceKey): Promise<Point | null> {
-    const { catalog, index } = this.#context;
-    const last = catalog.ofDevice(key).at(-1) ?? null;
-    if (last === null || !index.hasUnhealed()) return last;
-    const lost = await this.#run(`device ${key.device}`, () => firstLostPart(this.#context, treeOf(last)));
-    return lost === null ? last : null;
-  }
-
-  captures(): readonly Capture[] {
-    return [...this.#captures.values()];
-  }
-
-  createCapture(description: CaptureDescription): Promise<Capture> {
-    return this.#run(`session ${description.sessionId} of ${description.device}`, async () => {
-      const device = this.#checkNewCapture(description);
-      this.#creating.add(device);
-      try {
-        return this.addCapture(description, await CaptureStaging.create(this.#context, description));
-      } finally {
-        this.#creating.delete(device);
-      }
-    });
-  }
-
-  #checkNewCapture(description: CaptureDescription): string {
-    const { agent, sessionId, basePointId, geometry } = description;
-    const device = `${checkName('agent', agent)}/${checkName('device', description.device)}`;
-    const refuse = (
-      code: 'bad-message' | 'session-busy' | 'session-closed' | 'base-mismatch',
-      reason: string,
-    ) => new StillpointError(code, { thing: `session ${sessionId} of ${description.device}`, reason });
-    if (!isHexId(sessionId)) throw refuse('bad-message', 'a session id has 32 hex digits');
-    if (this.#context.catalog.byId(sessionId) !== undefined)
-      throw refuse('session-closed', 'it is committed');
-    const open = [...this.#captures.values()].find(
-      (capture) =>
-        capture.description.sessionId === sessionId ||
-        `${capture.description.agent}/${capture.description.device}` === device,
-    );
-    if (open !== undefined || this.#creating.has(device)) {
-      throw refuse('session-busy', 'a session of the device, or one with this id, is open');
-    }
-    if (basePointId === null) return device;
-    const base = this.#context.catalog.byId(basePointId);
-    if (base?.agent !== agent || base.device !== description.device) {
-      throw refuse('base-mismatch', `point ${basePointId} is not one of the device`);
-    }
-    if (base.geometry.blockSize !== geometry.blockSize) {
-      throw refuse(
-        'base-mismatch',
-        `the block size is ${geometry.blockSize}, and ${base.geometry.blockSize} in its base`,
-      );
-    }
-    return device;
-  }
-
-  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
-    return this.#run(`point ${point.device}@${point.sequence}`, () =>
-      this.#context.reader.nodes(point, requests),
-    );
-  }
-
-  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    return this.#run(`point ${point.device}@${point.sequence}`, () =>
-      this.#context.reader.blocks(point, blockIndexes),
-    );
-  }
-
-  async *verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncGenerator<VerifyEvent> {
-    this.#checkOpen();
-    const { catalog, objects, index, records } = this.#context;
-    const verification = new Verification({
-      objects,
-      index,
-      records,
-      checkOpen: () => this.#checkOpen(),
-      checkOthers: () => this.#checkOtherFiles(),
-    });
-    if (scope.pointId === undefined) {
-      if (scope.agent === undefined) yield* verification.everything(catalog.all());
-      else yield* verification.points(catalog.all(scope.agent));
-      return;
-    }
-    const point = catalog.byId(scope.pointId);
-    if (point === undefined || (scope.agent !== undefined && point.agent !== scope.agent)) {
-      throw new StillpointError('point-unknown', {
-        thing: `point ${scope.pointId}`,
-        reason: 'there is none with this id',
+/**
+ * Makes an empty store of a missing or empty directory.
+ * @throws StillpointError `usage` if there is something in it
+ */
+export async function createStore(
+  dir: string,
+  { disk = nodeDisk, now = () => new Date(), randomId = newId }: StoreOptions = {},
+): Promise<void> {
+  const path = resolve(dir);
+  await asStoreStep(`store ${path}`, async () => {
+    await makeDirs(disk, '/', path.slice(1));
+    const names = (await disk.list(path)).map(({ name }) => name);
+    const foreign = names.find((name) => !MAY_BE_THERE.has(name) && !name.startsWith('.'));
+    if (foreign !== undefined) {
+      throw new StillpointError('usage', {
+        thing: `directory ${path}`,
+        reason: foreign === STORE_FILE ? 'it is a store already' : `it is not empty: it has ${foreign}`,
+        remedy: 'Choose a new or an empty directory.',
       });
     }
-    yield* verification.points([point]);
-  }
+    await makeDirs(disk, path, CAPTURE_DIR);
+    await writeStoreFile(disk, path, randomId(), now());
+  });
+}
 
-  async #checkOtherFiles(): Promise<{ what: string; reason: string }[]> {
-    const { disk, dir } = this.#context;
-    const findings: { what: string; reason: string }[] = [];
+/** @throws StillpointError `store-missing`, `store-locked`, `store-damaged`, `version`, `store-io`, `store-full` */
+export async function openStore(dir: string, options: StoreOptions = {}): Promise<Store> {
+  const path = resolve(dir);
+  const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
+  return asStoreStep(`store ${path}`, async () => {
+    // Before the lock, which makes a file: a directory that is no store is not touched.
+    await readStoreFile(disk, path);
+    const lock = lockStore(join(path, LOCK_FILE), path);
+    /** Closes what is open so far, the lock last. */
+    let close = async () => lock.release();
     try {
-      await readStoreFile(disk, dir);
+      const { storeId } = await readStoreFile(disk, path);
+      const local = new LocalObjectStore(disk, path);
+      const objects = options.objects ?? local;
+      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
+      const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
+        log(`index of store ${path}: ${reason}; it is made anew`),
+      );
+      close = async () => {
+        await objects.close();
+        await index.close();
+        lock.release();
+      };
+      const catalog = new PointCatalog();
+      for (const { key, reason } of await catalog.load(objects))
+        log(`manifest ${key} is no point: ${reason}`);
+      const records = new RecordReader(objects, index, log);
+      const context: CommitContext = {
+        disk,
+        dir: path,
+        objects,
+        index,
+        catalog,
+        records,
+        reader: new PointReader(records),
+        log,
+        now: options.now ?? (() => new Date()),
+        randomId: options.randomId ?? newId,
+      };
+      const store = new LocalStore(storeId, context, lock);
+      close = () => store.close();
+      const heal: HealContext = { objects, index, log, onProgress };
+      const packs = await objects.list(PACKS_PREFIX);
+      await dropLostPacks(heal, packs);
+      await findCaptures(context, store);
+      await indexPacks(heal, packs);
+      await walkPoints(heal, catalog, records);
+      return store;
     } catch (error) {
-      findings.push({ what: STORE_FILE, reason: error instanceof Error ? error.message : String(error) });
+      await close();
+      throw error;
     }
-    for (const capture of [...this.#captures.values()]) {
-      const what = join('capture', capture.description.sessionId);
-      for (const reason of await capture.check()) findings.push({ what, reason });
+  });
+}
+
+/** Open sessions go on; what has no description, or is committed, is debris. */
+async function findCaptures(context: CommitContext, store: LocalStore): Promise<void> {
+  const { disk, dir, catalog, log } = context;
+  for (const { name: sessionId, isDirectory } of await disk.list(join(dir, CAPTURE_DIR))) {
+    if (!isDirectory) continue;
+    const place = captureDir(context, sessionId);
+    const bytes = await readSmallFile(disk, join(place, CAPTURE_DESCRIPTION), MANIFEST_BYTES_MAX);
+    if (bytes === null || catalog.byId(sessionId) !== undefined) {
+      await removeCapture(context, sessionId);
+      continue;
     }
-    return findings;
-  }
-
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async #close(): Promise<void> {
-    const { objects, index } = this.#context;
     try {
-      await Promise.allSettled([...this.#captures.values()].map((capture) => capture.close()));
-      await Promise.allSettled([...this.#inFlight]);
-      await objects.close();
-      await index.close();
-    } finally {
-      this.#lock.release();
+      const description = decodeDescription(bytes, sessionId, join(place, CAPTURE_DESCRIPTION));
+      let staging: CaptureStaging | null = null;
+      try {
+        staging = await recoverStaging(context, description);
+      } catch (error) {
+        if (isStillpointError(error)) throw error;
+        // A full or failing disk: points can be read meanwhile, and the session is recovered when it goes on.
+        log(`session ${sessionId}: ${String(error)}`);
+      }
+      store.addCapture(description, staging);
+    } catch (error) {
+      if (!isStillpointError(error, 'store-damaged')) throw error;
+      log(`capture is discarded: ${error.message}`);
+      await removeCapture(context, sessionId);
     }
-  }
-
-  async #run<T>(thing: string, step: () => Promise<T>): Promise<T> {
-    this.#checkOpen();
-    const result = asStoreStep(thing, step);
-    this.#inFlight.add(result);
-    try {
-      return await result;
-    } finally {
-      this.#inFlight.delete(result);
-    }
-  }
-
-  #checkOpen(): void {
-    if (this.#closing === null) return;
-    throw new StillpointError('cancelled', {
-      thing: `store ${this.#context.dir}`,
-      reason: 'it is closed',
-      permanent: false,
-    });
   }
 }

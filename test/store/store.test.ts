@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { KiB } from '../../src/domain/limits.js';
-import { createStore, openStore } from '../../src/store/open-store.js';
+import { createStore, openStore } from '../../src/store/store.js';
 import { backUp, change, emptyState, holds } from '../helpers/store-device.js';
 
 const geometry = { sizeBytes: 200 * 64 * KiB - 100, blockSize: 64 * KiB };

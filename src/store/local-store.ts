@@ -1,0 +1,212 @@
+/**
+ * The store: packs and manifests, which are the truth; an index, which is a cache; captures of open sessions.
+ *
+ * Who blocks whom:
+ *
+ * |                     | append          | have     | commit            | abort           | nodes, blocks | verify | close |
+ * |---------------------|-----------------|----------|-------------------|-----------------|---------------|--------|-------|
+ * | of the same capture | decodes beside, written in order | beside | after each other | after each other | -  | its log check waits | waits |
+ * | of other captures   | beside          | beside   | beside            | beside          | -             | beside | waits |
+ * | readers of points   | beside          | beside   | beside            | beside          | beside        | beside | waits |
+ *
+ * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A device has at most
+ * one capture, so commits of one device can't meet. A process has the store to itself (flock).
+ */
+import { join } from 'node:path';
+import { StillpointError } from '../domain/errors.js';
+import type { NodeRequest, VerifyEvent } from '../domain/messages.js';
+import { checkName, isHexId } from '../domain/names.js';
+import type { Point } from '../domain/point.js';
+import { StoreCapture } from './capture.js';
+import { CaptureStaging } from './capture-staging.js';
+import { type CommitContext, firstLostPart } from './commit.js';
+import { treeOf } from './index-heal.js';
+import { STORE_FILE } from './layout.js';
+import { asStoreStep } from './store-error.js';
+import { readStoreFile } from './store-file.js';
+import type { StoreLock } from './store-lock.js';
+import type { Capture, CaptureDescription, DeviceKey, Store } from './store-port.js';
+import { Verification } from './verify.js';
+
+export class LocalStore implements Store {
+  readonly storeId: string;
+  readonly #context: CommitContext;
+  readonly #lock: StoreLock;
+  readonly #captures = new Map<string, StoreCapture>();
+  /** Devices whose capture is being made. */
+  readonly #creating = new Set<string>();
+  readonly #inFlight = new Set<Promise<unknown>>();
+  #closing: Promise<void> | null = null;
+
+  constructor(storeId: string, context: CommitContext, lock: StoreLock) {
+    this.storeId = storeId;
+    this.#context = context;
+    this.#lock = lock;
+  }
+
+  /** @param staging null: it can't be recovered now, and is tried again when it is used */
+  addCapture(description: CaptureDescription, staging: CaptureStaging | null): StoreCapture {
+    const { sessionId } = description;
+    const capture = new StoreCapture(this.#context, description, staging, () =>
+      this.#captures.delete(sessionId),
+    );
+    this.#captures.set(sessionId, capture);
+    return capture;
+  }
+
+  async points(key: { readonly agent: string; readonly device?: string }): Promise<Point[]> {
+    const { catalog } = this.#context;
+    const { agent, device } = key;
+    return device === undefined ? catalog.all(agent) : [...catalog.ofDevice({ agent, device })];
+  }
+
+  async point(agent: string, pointId: string): Promise<Point | null> {
+    const point = this.#context.catalog.byId(pointId);
+    return point?.agent === agent ? point : null;
+  }
+
+  async baseFor(key: DeviceKey): Promise<Point | null> {
+    const { catalog, index } = this.#context;
+    const last = catalog.ofDevice(key).at(-1) ?? null;
+    if (last === null || !index.hasUnhealed()) return last;
+    const lost = await this.#run(`device ${key.device}`, () => firstLostPart(this.#context, treeOf(last)));
+    return lost === null ? last : null;
+  }
+
+  captures(): readonly Capture[] {
+    return [...this.#captures.values()];
+  }
+
+  createCapture(description: CaptureDescription): Promise<Capture> {
+    return this.#run(`session ${description.sessionId} of ${description.device}`, async () => {
+      const device = this.#checkNewCapture(description);
+      this.#creating.add(device);
+      try {
+        return this.addCapture(description, await CaptureStaging.create(this.#context, description));
+      } finally {
+        this.#creating.delete(device);
+      }
+    });
+  }
+
+  #checkNewCapture(description: CaptureDescription): string {
+    const { agent, sessionId, basePointId, geometry } = description;
+    const device = `${checkName('agent', agent)}/${checkName('device', description.device)}`;
+    const refuse = (
+      code: 'bad-message' | 'session-busy' | 'session-closed' | 'base-mismatch',
+      reason: string,
+    ) => new StillpointError(code, { thing: `session ${sessionId} of ${description.device}`, reason });
+    if (!isHexId(sessionId)) throw refuse('bad-message', 'a session id has 32 hex digits');
+    if (this.#context.catalog.byId(sessionId) !== undefined)
+      throw refuse('session-closed', 'it is committed');
+    const open = [...this.#captures.values()].find(
+      (capture) =>
+        capture.description.sessionId === sessionId ||
+        `${capture.description.agent}/${capture.description.device}` === device,
+    );
+    if (open !== undefined || this.#creating.has(device)) {
+      throw refuse('session-busy', 'a session of the device, or one with this id, is open');
+    }
+    if (basePointId === null) return device;
+    const base = this.#context.catalog.byId(basePointId);
+    if (base?.agent !== agent || base.device !== description.device) {
+      throw refuse('base-mismatch', `point ${basePointId} is not one of the device`);
+    }
+    if (base.geometry.blockSize !== geometry.blockSize) {
+      throw refuse(
+        'base-mismatch',
+        `the block size is ${geometry.blockSize}, and ${base.geometry.blockSize} in its base`,
+      );
+    }
+    return device;
+  }
+
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+    return this.#run(`point ${point.device}@${point.sequence}`, () =>
+      this.#context.reader.nodes(point, requests),
+    );
+  }
+
+  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    return this.#run(`point ${point.device}@${point.sequence}`, () =>
+      this.#context.reader.blocks(point, blockIndexes),
+    );
+  }
+
+  async *verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncGenerator<VerifyEvent> {
+    this.#checkOpen();
+    const { catalog, objects, index, records } = this.#context;
+    const verification = new Verification({
+      objects,
+      index,
+      records,
+      checkOpen: () => this.#checkOpen(),
+      checkOthers: () => this.#checkOtherFiles(),
+    });
+    if (scope.pointId === undefined) {
+      if (scope.agent === undefined) yield* verification.everything(catalog.all());
+      else yield* verification.points(catalog.all(scope.agent));
+      return;
+    }
+    const point = catalog.byId(scope.pointId);
+    if (point === undefined || (scope.agent !== undefined && point.agent !== scope.agent)) {
+      throw new StillpointError('point-unknown', {
+        thing: `point ${scope.pointId}`,
+        reason: 'there is none with this id',
+      });
+    }
+    yield* verification.points([point]);
+  }
+
+  async #checkOtherFiles(): Promise<{ what: string; reason: string }[]> {
+    const { disk, dir } = this.#context;
+    const findings: { what: string; reason: string }[] = [];
+    try {
+      await readStoreFile(disk, dir);
+    } catch (error) {
+      findings.push({ what: STORE_FILE, reason: error instanceof Error ? error.message : String(error) });
+    }
+    for (const capture of [...this.#captures.values()]) {
+      const what = join('capture', capture.description.sessionId);
+      for (const reason of await capture.check()) findings.push({ what, reason });
+    }
+    return findings;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { objects, index } = this.#context;
+    try {
+      await Promise.allSettled([...this.#captures.values()].map((capture) => capture.close()));
+      await Promise.allSettled([...this.#inFlight]);
+      await objects.close();
+      await index.close();
+    } finally {
+      this.#lock.release();
+    }
+  }
+
+  async #run<T>(thing: string, step: () => Promise<T>): Promise<T> {
+    this.#checkOpen();
+    const result = asStoreStep(thing, step);
+    this.#inFlight.add(result);
+    try {
+      return await result;
+    } finally {
+      this.#inFlight.delete(result);
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#closing === null) return;
+    throw new StillpointError('cancelled', {
+      thing: `store ${this.#context.dir}`,
+      reason: 'it is closed',
+      permanent: false,
+    });
+  }
+}
