@@ -7,7 +7,7 @@
  * was lost is found as committed. No locking: calls run side by side, each with its own attempts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isStillpointError, StillpointError } from '../domain/errors.js';
+import { type ErrorCode, isStillpointError, StillpointError } from '../domain/errors.js';
 import type { BeginAnswer, BeginRequest, CommitRequest } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
@@ -115,6 +115,15 @@ function pauseMs(attempt: number): number {
   return Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** attempt) * (0.75 + Math.random() / 2);
 }
 
+/** A store that is full or fails may do better at the next backup, but nobody gains by waiting for it here. */
+const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'connection-lost',
+  'unreachable',
+  'timeout',
+  'busy',
+  'session-busy',
+]);
+
 function isPassing(error: unknown): error is StillpointError {
-  return isStillpointError(error) && !error.permanent;
+  return isStillpointError(error) && !error.permanent && PASSING.has(error.code);
 }

@@ -47,6 +47,7 @@ export interface UpdateTreeOptions {
 export async function updateTree(options: UpdateTreeOptions): Promise<Uint8Array> {
   const { base, geometry, changes, readNodes, hashNode, putNode, onNewLeaf } = options;
   const count = blockCount(geometry);
+  if (count === 0) return NULL_DIGEST;
   const height = treeHeight(geometry);
   const resized = base === null ? -1 : resizedBlock(base.geometry, geometry);
   const shrinks = base !== null && blockCount(base.geometry) > count;
