@@ -6,7 +6,7 @@ import type { CommitRequest } from '../../src/domain/messages.js';
 import type { Point } from '../../src/domain/point.js';
 import { native } from '../../src/native/index.js';
 import type { Capture, CaptureDescription, Store } from '../../src/store/store-port.js';
-import { type BatchItem, makeBatch } from './batches.js';
+import { type BatchItem, makeBatch } from './hand-made-batch.js';
 
 export interface DeviceState {
   readonly geometry: Geometry;
