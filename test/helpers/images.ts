@@ -18,13 +18,14 @@ export function sizeOf(path: string): number {
     : Number(run('stat', '--format', '%s', path));
 }
 
-/** By `cmp`; a difference in length is a difference. */
-export function sameContent(a: string, b: string): boolean {
+/** Null if `cmp` finds none; a difference in length is one. */
+export function difference(a: string, b: string): string | null {
   try {
-    run('cmp', '--silent', a, b);
-    return true;
-  } catch {
-    return false;
+    run('cmp', a, b);
+    return null;
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout?: string; stderr?: string };
+    return `${stdout ?? ''}${stderr ?? ''}${String(error)}`;
   }
 }
 
