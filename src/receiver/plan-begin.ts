@@ -9,6 +9,8 @@ import type { CaptureDescription } from '../store/store-port.js';
 /** What is known of the device. */
 export interface DeviceFacts {
   readonly last: Point | null;
+  /** What the store offers as base: `last`, or null where it lost a part of that. */
+  readonly base: Point | null;
   /** Its open session, and the point that is the base of it. */
   readonly open: { readonly description: CaptureDescription; readonly base: Point | null } | null;
 }
@@ -20,17 +22,17 @@ export interface BeginPlan {
 }
 
 /** @throws StillpointError `bad-geometry`, `device-identity`, `base-mismatch`, `bad-message` */
-export function planBegin(request: BeginRequest, { last, open }: DeviceFacts): BeginPlan {
+export function planBegin(request: BeginRequest, { last, base: offered, open }: DeviceFacts): BeginPlan {
   geometry(request.geometry.sizeBytes, request.geometry.blockSize);
   checkIdentity(request, last);
-  const base = request.newChain ? null : last;
-  if (base !== null && base.geometry.blockSize !== request.geometry.blockSize) {
+  if (!request.newChain && last !== null && last.geometry.blockSize !== request.geometry.blockSize) {
     throw new StillpointError('base-mismatch', {
       thing: `device ${request.device}`,
-      reason: `its block size is ${request.geometry.blockSize} now and was ${base.geometry.blockSize} in its last point`,
+      reason: `its block size is ${request.geometry.blockSize} now and was ${last.geometry.blockSize} in its last point`,
       remedy: 'Start a new chain, or use the former block size.',
     });
   }
+  const base = request.newChain ? null : offered;
   if (open?.description.sessionId !== request.sessionId) {
     return { action: 'create', base };
   }

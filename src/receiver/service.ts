@@ -68,12 +68,14 @@ export class ReceiverService {
       }
       open?.guard('begin');
       const last = (await this.store.points(key)).at(-1) ?? null;
+      const base = await this.store.baseFor(key);
       const isTaken = await this.#isTaken(agent, request.sessionId);
       // A commit or abort may have ended meanwhile, and what was read is of the time before it.
       if (this.#openSession(key) !== open || (open?.state ?? 'open') !== 'open') continue;
       if (isTaken && open?.id !== request.sessionId) guardMessage('committed', 'begin', request.sessionId);
       const plan = planBegin(request, {
         last,
+        base,
         open: open === null ? null : { description: open.capture.description, base: open.base },
       });
       if (open !== null && plan.action === 'resume') return beginAnswer(open, true);

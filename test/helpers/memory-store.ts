@@ -36,6 +36,13 @@ export class MemoryStore implements Store {
     return this.committed.find((point) => point.agent === agent && point.id === pointId) ?? null;
   }
 
+  /** Null stands for damage that the store knows of; undefined: none. */
+  damagedBase: null | undefined;
+
+  async baseFor(key: { agent: string; device: string }): Promise<Point | null> {
+    return this.damagedBase === null ? null : ((await this.points(key)).at(-1) ?? null);
+  }
+
   captures(): readonly Capture[] {
     return [...this.open.values()];
   }
