@@ -48,9 +48,8 @@ Scan::Scan(ScanOptions options, std::function<void()> on_stopped)
       // The open chunk may hold up to chunk_bytes and a segment while one more is claimed: so there is always
       // progress.
       memory_bytes_(std::max(options_.memory_bytes, 4 * segment_bytes_)),
-      chunk_bytes_(std::min({options_.chunk_bytes, memory_bytes_ / 2, kChunkBytesMax})),
       cursor_(*options_.device, *options_.base, options_.ranges, segment_bytes_),
-      open_chunk_(std::make_shared<ScanChunk>()),
+      assembler_(std::min({options_.chunk_bytes, memory_bytes_ / 2, kChunkBytesMax})),
       on_stopped_(std::move(on_stopped)) {
   if (geometry_.size_bytes != options_.device->size_bytes()) {
     throw NativeError("geometry-mismatch",
@@ -125,8 +124,8 @@ std::optional<Segment> Scan::claim() {
   return std::nullopt;
 }
 
-Scan::Result Scan::process_hole(const Segment& segment) {
-  Result result;
+ScannedSegment Scan::process_hole(const Segment& segment) {
+  ScannedSegment result;
   const TreeFile& base = *options_.base;
   for (uint64_t at = segment.begin; (at = std::min(base.next_non_null(at), segment.end)) < segment.end;) {
     const uint64_t end = std::min(base.next_null(at), segment.end);
@@ -141,7 +140,7 @@ Scan::Result Scan::process_hole(const Segment& segment) {
   return result;
 }
 
-Scan::Result Scan::process(const Segment& segment, std::span<uint8_t> buffer) {
+ScannedSegment Scan::process(const Segment& segment, std::span<uint8_t> buffer) {
   const uint64_t byte_offset = segment.begin * geometry_.block_size;
   const auto bytes = buffer.first(std::min<uint64_t>((segment.end - segment.begin) * geometry_.block_size,
                                                      geometry_.size_bytes - byte_offset));
@@ -149,7 +148,7 @@ Scan::Result Scan::process(const Segment& segment, std::span<uint8_t> buffer) {
       read_what_is_readable(*options_.device, byte_offset, bytes, options_.read_retries, stopping_);
   read_bytes_ += bytes.size();
 
-  Result result;
+  ScannedSegment result;
   auto next_bad = bad.begin();
   std::vector<Digest> base(segment.end - segment.begin);
   options_.base->read_leaves(segment.begin, base.size(), base.data());
@@ -187,7 +186,7 @@ Scan::Result Scan::process(const Segment& segment, std::span<uint8_t> buffer) {
 }
 
 // Copies what is kept out of the reader's buffer and gives back what the segment had reserved beyond that.
-void Scan::hold_changed(Result& result) {
+void Scan::hold_changed(ScannedSegment& result) {
   uint64_t size = 0;
   for (const ScanEntry& entry : result.entries) size += entry.bytes.size();
   for (const BadBlock& bad : result.bad_blocks) size += bad.bytes.size();
@@ -230,9 +229,9 @@ void Scan::put_overlay(const std::vector<ScanEntry>& entries) {
   put_run();
 }
 
-void Scan::deliver(const Segment& segment, Result result) {
+void Scan::deliver(const Segment& segment, ScannedSegment result) {
   std::vector<Delivery> deliveries;
-  Result dropped;  // outlives the lock
+  ScannedSegment dropped;  // outlives the lock
   {
     std::lock_guard lock(budget_->mutex);
     if (stopping_) {
@@ -241,7 +240,7 @@ void Scan::deliver(const Segment& segment, Result result) {
     }
     delivered_.emplace(segment.sequence, std::move(result));
     while (!delivered_.empty() && delivered_.begin()->first == next_deliver_) {
-      append(delivered_.begin()->second);
+      assembler_.append(std::move(delivered_.begin()->second), ready_);
       delivered_.erase(delivered_.begin());
       next_deliver_++;
     }
@@ -252,59 +251,9 @@ void Scan::deliver(const Segment& segment, Result result) {
   for (Delivery& delivery : deliveries) delivery.callback(std::move(delivery.chunk), delivery.failure);
 }
 
-// Entries and bad blocks are each ascending, and a chunk may end between any two blocks.
-void Scan::append(Result& result) {
-  const auto begin_item = [&] {
-    if (open_chunk_->raw_bytes_ + open_chunk_->bad_bytes_ >= chunk_bytes_ ||
-        open_chunk_->entries_.size() >= kBatchEntriesMax) {
-      close_chunk();
-    }
-  };
-  const auto hold = [&] {
-    if (result.held && (open_chunk_->held_.empty() || open_chunk_->held_.back() != result.held)) {
-      open_chunk_->held_.push_back(result.held);
-    }
-  };
-  auto bad = result.bad_blocks.begin();
-  const auto append_bad_before = [&](uint64_t block_index) {
-    for (; bad != result.bad_blocks.end() && bad->block_index < block_index; bad++) {
-      begin_item();
-      hold();
-      open_chunk_->bad_bytes_ += bad->bytes.size();
-      open_chunk_->bad_blocks_.push_back(std::move(*bad));
-    }
-  };
-  for (ScanEntry& entry : result.entries) {
-    append_bad_before(entry.block_index);
-    begin_item();
-    if (is_null(entry.digest)) {
-      if (open_chunk_->zero_blocks_ + entry.block_count > kBatchZeroBlocksMax) close_chunk();
-      open_chunk_->zero_blocks_ += entry.block_count;
-      ScanEntry* const last = open_chunk_->entries_.empty() ? nullptr : &open_chunk_->entries_.back();
-      if (last != nullptr && is_null(last->digest) &&
-          last->block_index + last->block_count == entry.block_index) {
-        last->block_count += entry.block_count;
-        continue;
-      }
-    } else {
-      hold();
-      open_chunk_->payload_count_++;
-      open_chunk_->raw_bytes_ += entry.bytes.size();
-    }
-    open_chunk_->entries_.push_back(entry);
-  }
-  append_bad_before(geometry_.block_count());
-}
-
-void Scan::close_chunk() {
-  if (open_chunk_->entries_.empty() && open_chunk_->bad_blocks_.empty()) return;
-  ready_.push_back(std::move(open_chunk_));
-  open_chunk_ = std::make_shared<ScanChunk>();
-}
-
 void Scan::end_if_complete() {
   if (!exhausted_ || next_deliver_ != next_claim_ || ended_) return;
-  close_chunk();
+  assembler_.close_chunk(ready_);
   ended_ = true;
 }
 
@@ -347,7 +296,8 @@ std::shared_ptr<ScanChunk> Scan::next() {
 
 ScanProgress Scan::progress() const {
   // Skipped blocks are counted as whole ones, and the last may be short.
-  return {std::min<uint64_t>(scanned_bytes_, geometry_.size_bytes), read_bytes_, changed_blocks_, zero_blocks_, bad_bytes_};
+  return {std::min<uint64_t>(scanned_bytes_, geometry_.size_bytes), read_bytes_, changed_blocks_,
+          zero_blocks_, bad_bytes_};
 }
 
 void Scan::cancel() { fail(cancelled()); }
@@ -355,16 +305,16 @@ void Scan::cancel() { fail(cancelled()); }
 void Scan::fail(std::exception_ptr failure) {
   std::vector<Delivery> deliveries;
   // Destroyed after the lock is gone: held bytes take it.
-  std::map<uint64_t, Result> delivered;
+  std::map<uint64_t, ScannedSegment> delivered;
   std::deque<std::shared_ptr<ScanChunk>> ready;
-  std::shared_ptr<ScanChunk> open_chunk = std::make_shared<ScanChunk>();
+  ChunkAssembler assembler(0);
   {
     std::lock_guard lock(budget_->mutex);
     if (!failure_) failure_ = failure;
     stopping_ = true;
     delivered.swap(delivered_);
     ready.swap(ready_);
-    open_chunk.swap(open_chunk_);
+    std::swap(assembler, assembler_);
     deliveries = match_waiters();
   }
   budget_->changed.notify_all();

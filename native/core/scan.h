@@ -88,11 +88,6 @@ class Scan {
   void cancel();
 
  private:
-  struct Result {
-    std::vector<ScanEntry> entries;
-    std::vector<BadBlock> bad_blocks;
-    std::shared_ptr<HeldBytes> held;
-  };
   struct Delivery {
     NextCallback callback;
     std::shared_ptr<ScanChunk> chunk;
@@ -101,13 +96,11 @@ class Scan {
 
   void run_reader();
   std::optional<Segment> claim();
-  Result process(const Segment& segment, std::span<uint8_t> buffer);
-  Result process_hole(const Segment& segment);
-  void hold_changed(Result& result);
+  ScannedSegment process(const Segment& segment, std::span<uint8_t> buffer);
+  ScannedSegment process_hole(const Segment& segment);
+  void hold_changed(ScannedSegment& result);
   void put_overlay(const std::vector<ScanEntry>& entries);
-  void deliver(const Segment& segment, Result result);
-  void append(Result& result);
-  void close_chunk();
+  void deliver(const Segment& segment, ScannedSegment result);
   void end_if_complete();
   std::vector<Delivery> match_waiters();
   void fail(std::exception_ptr failure);
@@ -117,7 +110,6 @@ class Scan {
   const TreeGeometry geometry_;
   const uint64_t segment_bytes_;
   const uint64_t memory_bytes_;
-  const uint64_t chunk_bytes_;
   const std::shared_ptr<ScanBudget> budget_ = std::make_shared<ScanBudget>();
 
   ScanCursor cursor_;
@@ -126,8 +118,8 @@ class Scan {
   bool exhausted_ = false;     // the cursor is at its end
   bool ended_ = false;
   std::exception_ptr failure_;
-  std::map<uint64_t, Result> delivered_;  // out of order
-  std::shared_ptr<ScanChunk> open_chunk_;
+  std::map<uint64_t, ScannedSegment> delivered_;  // out of order
+  ChunkAssembler assembler_;
   std::deque<std::shared_ptr<ScanChunk>> ready_;
   std::deque<NextCallback> waiters_;
   std::function<void()> on_stopped_;

@@ -86,4 +86,55 @@ void ScanChunk::free() {
   held_.clear();
 }
 
+// Entries and bad blocks are each ascending; they are merged, for a chunk may end between any two blocks.
+void ChunkAssembler::append(ScannedSegment segment, Ready& ready) {
+  auto entry = segment.entries.begin();
+  for (BadBlock& bad : segment.bad_blocks) {
+    for (; entry != segment.entries.end() && entry->block_index < bad.block_index; entry++) {
+      append_entry(*entry, segment.held, ready);
+    }
+    begin_item(ready);
+    hold(segment.held);
+    open_->bad_bytes_ += bad.bytes.size();
+    open_->bad_blocks_.push_back(std::move(bad));
+  }
+  for (; entry != segment.entries.end(); entry++) append_entry(*entry, segment.held, ready);
+}
+
+void ChunkAssembler::append_entry(const ScanEntry& entry, const std::shared_ptr<HeldBytes>& held,
+                                  Ready& ready) {
+  begin_item(ready);
+  if (is_null(entry.digest)) {
+    if (open_->zero_blocks_ + entry.block_count > kBatchZeroBlocksMax) close_chunk(ready);
+    open_->zero_blocks_ += entry.block_count;
+    ScanEntry* const last = open_->entries_.empty() ? nullptr : &open_->entries_.back();
+    if (last != nullptr && is_null(last->digest) &&
+        last->block_index + last->block_count == entry.block_index) {
+      last->block_count += entry.block_count;
+      return;
+    }
+  } else {
+    hold(held);
+    open_->payload_count_++;
+    open_->raw_bytes_ += entry.bytes.size();
+  }
+  open_->entries_.push_back(entry);
+}
+
+void ChunkAssembler::begin_item(Ready& ready) {
+  const bool full =
+      open_->raw_bytes_ + open_->bad_bytes_ >= chunk_bytes_ || open_->entries_.size() >= kBatchEntriesMax;
+  if (full) close_chunk(ready);
+}
+
+void ChunkAssembler::hold(const std::shared_ptr<HeldBytes>& held) {
+  if (open_->held_.empty() || open_->held_.back() != held) open_->held_.push_back(held);
+}
+
+void ChunkAssembler::close_chunk(Ready& ready) {
+  if (open_->entries_.empty() && open_->bad_blocks_.empty()) return;
+  ready.push_back(std::move(open_));
+  open_ = std::make_shared<ScanChunk>();
+}
+
 }  // namespace stillpoint

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -87,7 +88,7 @@ class ScanChunk {
   void release();
 
  private:
-  friend class Scan;
+  friend class ChunkAssembler;
 
   void free();
 
@@ -99,6 +100,34 @@ class ScanChunk {
   uint64_t raw_bytes_ = 0;
   uint64_t bad_bytes_ = 0;
   std::atomic<bool> taken_{false};
+};
+
+// What a reader found in one segment.
+struct ScannedSegment {
+  std::vector<ScanEntry> entries;
+  std::vector<BadBlock> bad_blocks;
+  std::shared_ptr<HeldBytes> held;
+};
+
+// Joins segments, in device order, to chunks that a batch can carry. Not thread-safe.
+class ChunkAssembler {
+ public:
+  using Ready = std::deque<std::shared_ptr<ScanChunk>>;
+
+  explicit ChunkAssembler(uint64_t chunk_bytes) : chunk_bytes_(chunk_bytes) {}
+
+  // Chunks that this fills go to `ready`.
+  void append(ScannedSegment segment, Ready& ready);
+  // The open chunk too, if there is anything in it.
+  void close_chunk(Ready& ready);
+
+ private:
+  void begin_item(Ready& ready);
+  void hold(const std::shared_ptr<HeldBytes>& held);
+  void append_entry(const ScanEntry& entry, const std::shared_ptr<HeldBytes>& held, Ready& ready);
+
+  uint64_t chunk_bytes_;
+  std::shared_ptr<ScanChunk> open_ = std::make_shared<ScanChunk>();
 };
 
 }  // namespace stillpoint
