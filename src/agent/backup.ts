@@ -121,12 +121,11 @@ class Backup {
       this.#snapshot.device.sizeBytes,
       this.#options.blockSize ?? last?.geometry.blockSize ?? BLOCK_SIZE_DEFAULT,
     );
-    const plan = planBase(this.#state.local, last, size);
-    const basePoint = plan.start === 'new-chain' ? null : last;
-    const link = this.#newLink(plan, basePoint, size);
+    const expected = planBase(this.#state.local, last, size);
+    const link = this.#newLink(expected, last, size);
     try {
-      const answer = await link.begin();
-      if (answer.base?.id !== basePoint?.id) throw this.#overtaken();
+      const { base: basePoint } = await link.begin();
+      const plan = this.#planWith(basePoint, expected, last, size);
       const point = await this.#transfer(link, plan, basePoint, size);
       return { point, warnings: this.#warnings, wireBytes: this.#wire.bytes, base: plan };
     } catch (error) {
@@ -135,6 +134,19 @@ class Backup {
       if (!isStillpointError(error) || error.permanent) await link.abort();
       throw error;
     }
+  }
+
+  /** The receiver has the last word on the base. */
+  #planWith(basePoint: Point | null, expected: BasePlan, last: Point | null, size: Geometry): BasePlan {
+    const isNewChain = expected.start === 'new-chain';
+    if (isNewChain || basePoint?.id === last?.id) return expected;
+    const plan = planBase(this.#state.local, basePoint, size);
+    if (plan.start === 'new-chain') throw this.#overtaken();
+    if (plan.start !== 'empty') return plan;
+    const reason =
+      'the receiver has lost parts of the last point, and everything is shipped that it does not hold';
+    this.#warn(reason);
+    return { ...plan, reason };
   }
 
   #newLink(plan: BasePlan, basePoint: Point | null, size: Geometry): SessionLink {

@@ -1,0 +1,143 @@
+/** Backups of a device in memory with sectors that can't be read. */
+import test, { type ExecutionContext } from 'ava';
+import { filler } from '../../src/domain/bad-blocks.js';
+import { StillpointError } from '../../src/domain/errors.js';
+import type { Point } from '../../src/domain/point.js';
+import { type MemoryDevice, native } from '../../src/native/index.js';
+import { BackupWorld, BLOCK, faultyReceiver, providerOf } from '../helpers/backup-world.js';
+import { stampedBlock } from '../helpers/stamped-blocks.js';
+
+const SECTOR = 512;
+const BLOCKS = 40;
+
+interface World {
+  readonly made: BackupWorld;
+  readonly device: MemoryDevice;
+  write(generation: number, blockIndexes: Iterable<number>): Promise<void>;
+  backup(): Promise<Point>;
+}
+
+async function world(t: ExecutionContext, blockCount = BLOCKS): Promise<World> {
+  const made = await BackupWorld.make(t);
+  const device = native.createMemoryDevice(blockCount * BLOCK);
+  t.teardown(() => device.close());
+  const provider = providerOf(device);
+  return {
+    made,
+    device,
+    write: async (generation, blockIndexes) => {
+      for (const blockIndex of blockIndexes) {
+        await device.write(blockIndex * BLOCK, stampedBlock({ seed: 3, blockIndex, generation }, BLOCK));
+      }
+    },
+    backup: async () => (await made.backup({ provider })).point,
+  };
+}
+
+const blockOf = (contents: Buffer, blockIndex: number) =>
+  contents.subarray(blockIndex * BLOCK, (blockIndex + 1) * BLOCK);
+
+test('without an earlier point the sectors hold a marker that names itself, and are never zeros', async (t) => {
+  const { made, device, write, backup } = await world(t);
+  await write(1, [0, 1, 2]);
+  const byteOffset = BLOCK + 3 * SECTOR;
+  device.addBadRange(byteOffset, 2 * SECTOR);
+  device.addBadRange(20 * BLOCK, SECTOR);
+  const point = await backup();
+  t.deepEqual(point.badRanges, [
+    { byteOffset, byteLength: 2 * SECTOR, content: 'filler' },
+    { byteOffset: 20 * BLOCK, byteLength: SECTOR, content: 'filler' },
+  ]);
+  t.regex(point.warnings.join(), /2 ranges could not be read: 0 bytes keep .* 1536 bytes are marked/);
+  const contents = await made.contents(point);
+  const expected = stampedBlock({ seed: 3, blockIndex: 1, generation: 1 }, BLOCK);
+  expected.set(filler(byteOffset, 2 * SECTOR), 3 * SECTOR);
+  t.true(blockOf(contents, 1).equals(expected));
+  t.deepEqual(contents.subarray(20 * BLOCK, 20 * BLOCK + SECTOR), Buffer.from(filler(20 * BLOCK, SECTOR)));
+  t.true(
+    blockOf(contents, 20)
+      .subarray(SECTOR)
+      .every((byte) => byte === 0),
+  );
+});
+
+test('with an earlier point the sectors keep its content, again and again, and unchanged blocks are not shipped', async (t) => {
+  const { made, device, write, backup } = await world(t);
+  await write(1, [0, 1, 2]);
+  await backup();
+  await write(2, [1]);
+  device.addBadRange(BLOCK + SECTOR, SECTOR); // in a changed block
+  device.addBadRange(2 * BLOCK, BLOCK); // a whole unchanged one
+  device.addBadRange(30 * BLOCK, SECTOR); // zero in the earlier point
+  for (const sequence of [2, 3]) {
+    const point = await backup();
+    t.is(point.sequence, sequence);
+    t.is(point.statistics.changedBytes, sequence === 2 ? BLOCK : 0);
+    t.deepEqual(point.badRanges, [
+      { byteOffset: BLOCK + SECTOR, byteLength: SECTOR, content: 'previous' },
+      { byteOffset: 2 * BLOCK, byteLength: BLOCK, content: 'previous' },
+      { byteOffset: 30 * BLOCK, byteLength: SECTOR, content: 'previous' },
+    ]);
+    const contents = await made.contents(point);
+    const expected = stampedBlock({ seed: 3, blockIndex: 1, generation: 2 }, BLOCK);
+    const old = stampedBlock({ seed: 3, blockIndex: 1, generation: 1 }, BLOCK);
+    expected.set(old.subarray(SECTOR, 2 * SECTOR), SECTOR);
+    t.true(blockOf(contents, 1).equals(expected));
+    t.true(blockOf(contents, 2).equals(stampedBlock({ seed: 3, blockIndex: 2, generation: 1 }, BLOCK)));
+    t.true(blockOf(contents, 30).every((byte) => byte === 0));
+  }
+});
+
+test('the marker of an earlier point is no good content', async (t) => {
+  const { made, device, write, backup } = await world(t);
+  await write(1, [1]);
+  device.addBadRange(BLOCK, SECTOR);
+  await backup();
+  device.addBadRange(BLOCK + SECTOR, SECTOR);
+  const point = await backup();
+  t.deepEqual(point.badRanges, [
+    { byteOffset: BLOCK, byteLength: SECTOR, content: 'filler' },
+    { byteOffset: BLOCK + SECTOR, byteLength: SECTOR, content: 'previous' },
+  ]);
+  const expected = stampedBlock({ seed: 3, blockIndex: 1, generation: 1 }, BLOCK);
+  expected.set(filler(BLOCK, SECTOR), 0);
+  t.true(blockOf(await made.contents(point), 1).equals(expected));
+});
+
+test('once the sectors can be read again the point is whole', async (t) => {
+  const { made, device, write, backup } = await world(t);
+  await write(1, [1]);
+  device.addBadRange(BLOCK, SECTOR);
+  await backup();
+  device.clearFaults();
+  const point = await backup();
+  t.deepEqual([point.badRanges, point.warnings], [[], []]);
+  t.true(
+    blockOf(await made.contents(point), 1).equals(
+      stampedBlock({ seed: 3, blockIndex: 1, generation: 1 }, BLOCK),
+    ),
+  );
+});
+
+test('where the receiver can not give the earlier content, a marker stands, and it is said', async (t) => {
+  const { made, device, write, backup } = await world(t);
+  await write(1, [1]);
+  await backup();
+  device.addBadRange(BLOCK, SECTOR);
+  const damaged = new StillpointError('store-damaged', { thing: 'pack', reason: 'a bit flipped' });
+  const receiver = faultyReceiver(made.receiver, (method) =>
+    method === 'blocks' ? { before: damaged } : null,
+  );
+  const { point, warnings } = await made.backup({ receiver, provider: providerOf(device) });
+  t.like(point.badRanges[0], { content: 'filler' });
+  t.regex(warnings.join('\n'), /block 1 of disk1@1: its content can't be had: pack: a bit flipped/);
+});
+
+test('a device that fails everywhere is not backed up', async (t) => {
+  const blockCount = 160;
+  const { made, device, backup } = await world(t, blockCount);
+  for (let at = 0; at < blockCount * BLOCK; at += 2 * SECTOR) device.addBadRange(at, SECTOR);
+  const error = await t.throwsAsync(backup());
+  t.regex(error?.message ?? '', /more than 10000 ranges that can't be read: it is failing/);
+  t.deepEqual(await made.points(), []);
+});
