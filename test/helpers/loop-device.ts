@@ -1,9 +1,9 @@
 /** Real loop devices for tests, as root. What a test attaches is detached when it ends, failed or not. */
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 
 export function run(command: string, ...args: string[]): string {
@@ -42,8 +42,21 @@ export function attachLoop(t: ExecutionContext, imagePath: string, options: Loop
   if (options.readOnly === true) args.push('--read-only');
   if (options.partitionScan === true) args.push('--partscan');
   const path = run('losetup', ...args, imagePath).trim();
-  t.teardown(() => detachLoop(path));
+  const backing = backingFile(path);
+  // Detached earlier, the number may be another test's by then.
+  t.teardown(() => {
+    if (backing !== null && backingFile(path) === backing) detachLoop(path);
+  });
   return path;
+}
+
+/** Null if nothing is attached. */
+function backingFile(path: string): string | null {
+  try {
+    return readFileSync(`/sys/block/${basename(path)}/loop/backing_file`, 'utf8');
+  } catch {
+    return null;
+  }
 }
 
 /** Does nothing if it is gone already. */
