@@ -13,4 +13,6 @@ process.stdout.on('error', (error) => {
 });
 const { main } = await import(built.href);
 const exitCode = await main(process.argv.slice(2));
+// Stopped by a signal: what a stuck reader of stdout has not taken is not waited for.
+if (exitCode > 128) process.exit(exitCode);
 process.exitCode = exitCode === 0 && !isWritten ? 1 : exitCode;

@@ -105,9 +105,9 @@ export class Output {
     if (this.#options.quiet) return { update: () => undefined, end: () => undefined };
     const started = this.#now();
     const meter = new ProgressMeter(label, started);
-    const bar = !this.json && this.#options.stderr.isTTY === true;
-    const everyMs = this.json ? EVENT_MS : bar ? REDRAW_MS : LINE_MS;
-    let toldMs = bar ? Number.NEGATIVE_INFINITY : started;
+    const isBar = !this.json && this.#options.stderr.isTTY === true;
+    const everyMs = this.json ? EVENT_MS : isBar ? REDRAW_MS : LINE_MS;
+    let toldMs = isBar ? Number.NEGATIVE_INFINITY : started;
     return {
       update: (sample, figures = {}) => {
         const now = this.#now();
@@ -121,9 +121,9 @@ export class Output {
             leftMs: meter.leftMs === null ? null : Math.round(meter.leftMs),
           };
           this.#event('progress', { stage, doneBytes, totalBytes, ...rates, ...figures });
-        } else if (bar) {
+        } else if (isBar) {
           this.#options.stderr.write(
-            `${CLEAR_LINE}${printable(meter.bar(this.#options.stderr.columns ?? 80))}`,
+            `${CLEAR_LINE}${printable(meter.bar(this.#options.stderr.columns || 80))}`,
           );
           this.#barShown = true;
         } else {
