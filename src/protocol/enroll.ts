@@ -29,6 +29,8 @@ export interface Enrolment {
 
 const LOOK_TIMEOUT_MS = 15_000;
 const ENROL_TIMEOUT_MS = 60_000;
+/** A person waits for it. */
+const ENROL_RETRY: RetryPolicy = { ...RETRY_DEFAULT, deadlineMs: 30_000 };
 
 /**
  * @param options.name the agent's name, where it is to be sure that the code was made for it.
@@ -48,7 +50,7 @@ export async function enroll(
   const transport = new Transport({ url: origin, receiverId, authority }, 1);
   try {
     // The same secret with the same key again is the same enrolment: an answer that was lost is asked for once more.
-    const answer = await retry(options.retry ?? RETRY_DEFAULT, async () => {
+    const answer = await retry(options.retry ?? ENROL_RETRY, async () => {
       const bytes = await transport.bytes(
         {
           path: `${ROUTE_PREFIX}/enroll`,

@@ -4,12 +4,13 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { StillpointError } from '../domain/errors.js';
+import { BodyMemory } from './body-memory.js';
 import type { ByteBudget } from './byte-budget.js';
 
 export interface BodyTimeouts {
   /** For a share of the memory that all bodies have together. */
   readonly admissionMs: number;
-  /** Between two pieces of a body. */
+  /** Without any byte of a body, at most; noticed within twice this time. */
   readonly idleMs: number;
   /** For the whole body. */
   readonly totalMs: number;
@@ -17,21 +18,30 @@ export interface BodyTimeouts {
 
 export const BODY_TIMEOUTS: BodyTimeouts = { admissionMs: 30_000, idleMs: 30_000, totalMs: 600_000 };
 
-/** Reads the body, hands it to `use`, and counts it against the budget until `use` has ended. */
+/**
+ * Reads the body, hands it to `use`, and counts it against the budget until `use` has ended. `use` must not keep the body when
+ * it resolves; when it rejects, something may still be reading it.
+ */
 export async function withBody<T>(
   request: IncomingMessage,
   options: {
     readonly owner: string;
     readonly bytesMax: number;
     readonly budget: ByteBudget;
+    readonly memory: BodyMemory;
     readonly timeouts: BodyTimeouts;
   },
   use: (body: Buffer) => Promise<T>,
 ): Promise<T> {
   const length = bodyLength(request, options.bytesMax);
-  const release = await options.budget.acquire(options.owner, length, options.timeouts.admissionMs);
+  const { budget, memory, owner, timeouts } = options;
+  const release = await budget.acquire(owner, BodyMemory.sizeOf(length), timeouts.admissionMs);
   try {
-    return await use(await readBody(request, length, options.timeouts));
+    const body = memory.take(length);
+    await readBody(request, body, timeouts);
+    const answer = await use(body);
+    memory.giveBack(body);
+    return answer;
   } finally {
     release();
   }
@@ -57,20 +67,24 @@ function bodyLength(request: IncomingMessage, bytesMax: number): number {
   return length;
 }
 
-function readBody(request: IncomingMessage, length: number, timeouts: BodyTimeouts): Promise<Buffer> {
+function readBody(request: IncomingMessage, body: Buffer, timeouts: BodyTimeouts): Promise<void> {
+  const { length } = body;
   return new Promise((resolve, reject) => {
-    const body = Buffer.allocUnsafeSlow(length);
     let filled = 0;
-    const idle = setTimeout(() => fail(slow(filled, length)), timeouts.idleMs);
+    // Looked at now and then: a timer that each piece pushes back costs as much as decrypting it.
+    let filledBefore = -1;
+    const idle = setInterval(() => {
+      if (filled === filledBefore) fail(slow(filled, length));
+      filledBefore = filled;
+    }, timeouts.idleMs);
     const total = setTimeout(() => fail(slow(filled, length)), timeouts.totalMs);
     const onData = (chunk: Buffer) => {
       filled += chunk.copy(body, filled);
-      idle.refresh();
     };
-    const onEnd = () => (filled === length ? settle(() => resolve(body)) : fail(brokenOff(filled, length)));
+    const onEnd = () => (filled === length ? settle(resolve) : fail(brokenOff(filled, length)));
     const onClose = () => fail(brokenOff(filled, length));
     const settle = (outcome: () => void) => {
-      clearTimeout(idle);
+      clearInterval(idle);
       clearTimeout(total);
       request.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
       // Later errors of the connection concern nobody any more, but must not go unheard.

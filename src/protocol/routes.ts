@@ -6,8 +6,9 @@ import { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { StillpointError } from '../domain/errors.js';
-import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX, JSON_BYTES_MAX } from '../domain/limits.js';
+import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX, JSON_BYTES_MAX, KiB } from '../domain/limits.js';
 import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
+import type { BodyMemory } from './body-memory.js';
 import type { ByteBudget } from './byte-budget.js';
 import { encodeError, toStillpointError } from './error-body.js';
 import {
@@ -43,6 +44,7 @@ export interface RoutesOptions {
   /** Called before the body of an enrolment is read. @throws StillpointError `busy` */
   readonly admitEnrolment: (address: string) => void;
   readonly budget: ByteBudget;
+  readonly memory: BodyMemory;
   readonly timeouts: BodyTimeouts;
   /** Every error that is answered, once. */
   readonly onRefusal: (refusal: Refusal) => void;
@@ -130,8 +132,7 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
 
   const onPort = <T>(request: FastifyRequest, bytesMax: number, handle: Handler<T>): Promise<T> => {
     const agent = options.authorize(socketOf(request));
-    const { budget, timeouts } = options;
-    return withBody(request.raw, { owner: agent, bytesMax, budget, timeouts }, (body) =>
+    return withBody(request.raw, { ...options, owner: agent, bytesMax }, (body) =>
       handle(options.portFor(agent), request, body),
     );
   };
@@ -166,22 +167,23 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
 
   app.post(`${ROUTE_PREFIX}/enroll`, async (request) => {
     options.admitEnrolment(addressOf(request));
-    return withBody(
-      request.raw,
-      {
-        owner: 'enrolment',
-        bytesMax: ENROL_BYTES_MAX,
-        budget: options.budget,
-        timeouts: options.timeouts,
-      },
-      (body) => options.enrol(parseMessage('enrolment', enrolRequestSchema, json(body))),
+    return withBody(request.raw, { ...options, owner: 'enrolment', bytesMax: ENROL_BYTES_MAX }, (body) =>
+      options.enrol(parseMessage('enrolment', enrolRequestSchema, json(body))),
     );
   });
 }
 
 function send(reply: FastifyReply, answer: object): FastifyReply {
   if (!Buffer.isBuffer(answer)) return reply.send(answer);
-  return reply.type(BINARY_TYPE).header('content-length', answer.length).send(answer);
+  const body = answer.length > PIECE_BYTES ? Readable.from(piecesOf(answer)) : answer;
+  return reply.type(BINARY_TYPE).header('content-length', answer.length).send(body);
+}
+
+/** What is encrypted and written at once: in one piece, a large answer would be copied once more before it. */
+const PIECE_BYTES = 256 * KiB;
+
+function* piecesOf(bytes: Buffer): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
 }
 
 function errorHandler(options: RoutesOptions) {

@@ -79,7 +79,10 @@ export class Transport {
   async *stream(request: TransportRequest): AsyncGenerator<Buffer> {
     const answer = await this.#translated(() => this.#send(request));
     if (answer.statusCode !== 200) {
-      const bytes = await this.#translated(() => this.#collect(answer.body, undefined, JSON_BYTES_MAX));
+      const { body, headers } = answer;
+      const bytes = await this.#translated(() =>
+        this.#collect(body, headers['content-length'], JSON_BYTES_MAX),
+      );
       throw errorOfAnswer(this.#url, answer.statusCode, bytes);
     }
     const chunks = answer.body[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
@@ -114,25 +117,21 @@ export class Transport {
     announced: string | string[] | undefined,
     bytesMax: number,
   ): Promise<Buffer> {
-    const length = announced === undefined ? 0 : Number(announced);
+    const length = Number(announced);
     if (!(length <= bytesMax)) {
       body.destroy();
-      throw this.#tooLarge(bytesMax);
+      throw this.#tooLarge(announced, bytesMax);
     }
-    const chunks: Buffer[] = [];
-    let received = 0;
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      received += chunk.length;
-      if (received > bytesMax) throw this.#tooLarge(bytesMax);
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks, received);
+    const bytes = Buffer.allocUnsafeSlow(length);
+    let filled = 0;
+    for await (const chunk of body as AsyncIterable<Buffer>) filled += chunk.copy(bytes, filled);
+    return bytes;
   }
 
-  #tooLarge(bytesMax: number): StillpointError {
+  #tooLarge(announced: string | string[] | undefined, bytesMax: number): StillpointError {
     return new StillpointError('too-large', {
       thing: this.#url,
-      reason: `its answer has more than the ${bytesMax} bytes that such an answer may have`,
+      reason: `it announces an answer of ${announced === undefined ? 'unknown length' : `${announced} bytes`}, and ${bytesMax} is the limit`,
     });
   }
 

@@ -39,7 +39,7 @@ export function planBegin(request: BeginRequest, { last, base: offered, open }: 
   const { description } = open;
   const isSame =
     sameGeometry(description.geometry, request.geometry) &&
-    description.basePointId === (base?.id ?? null) &&
+    (description.basePointId === (base?.id ?? null) || description.basePointId === last?.id) &&
     description.instant === request.instant &&
     description.kind === request.kind &&
     description.provider === request.provider;

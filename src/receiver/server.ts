@@ -14,6 +14,7 @@ import {
   RECEIVER_CONNECTIONS_MAX,
   RECEIVER_WAITING_MAX,
 } from '../domain/limits.js';
+import { BodyMemory } from '../protocol/body-memory.js';
 import { ByteBudget } from '../protocol/byte-budget.js';
 import { type EnrolAnswer, type EnrolRequest, ROUTE_PREFIX } from '../protocol/messages.js';
 import { BODY_TIMEOUTS, type BodyTimeouts } from '../protocol/request-body.js';
@@ -123,6 +124,7 @@ async function listenOn(
     admitEnrolment: (address) => attempts.admit(address),
     enrol: (request) => enrol(request, identity, tenants, log, now()),
     budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+    memory: new BodyMemory(),
     timeouts,
     onRefusal: (refusal) => {
       if (refusal.message.startsWith(`${ROUTE_PREFIX}/enroll`)) attempts.failed(refusal.address);
