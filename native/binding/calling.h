@@ -13,7 +13,7 @@ namespace stillpoint::binding {
 // only: it has the callback called on the JavaScript thread with the argument make(env), before the promise
 // settles. If the callback throws, it isn't called again and the promise is rejected with what it threw.
 template <class Work, class Convert>
-Napi::Value run_calling(Napi::Env env, Keep keep, const Napi::Function& callback, Work work,
+Napi::Value run_calling(Napi::Env env, const Keep& keep, const Napi::Function& callback, Work work,
                         Convert convert) {
   struct State {  // belongs to the JavaScript thread
     Napi::FunctionReference callback;
@@ -44,13 +44,8 @@ Napi::Value run_calling(Napi::Env env, Keep keep, const Napi::Function& callback
       failure = std::current_exception();
     }
     operation->finish([deferred, state = std::move(state), convert, failure, result](Napi::Env e) {
-      try {
-        if (state->thrown) throw *state->thrown;
-        if (failure) std::rethrow_exception(failure);
-        deferred->Resolve(convert(e, std::move(**result)));
-      } catch (...) {
-        deferred->Reject(make_error(e, std::current_exception()).Value());
-      }
+      if (state->thrown) return deferred->Reject(state->thrown->Value());
+      settle_promise(e, *deferred, failure, [&] { return convert(e, std::move(**result)); });
     });
   });
   return deferred->Promise();

@@ -89,7 +89,7 @@ constexpr size_t entry_at(size_t ordinal) { return kEntries + ordinal * kBatchEn
 
 TEST_CASE("records round-trip, raw and compressed, blocks and nodes") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   for (const size_t length : {size_t{1}, size_t{100}, size_t{4096}, size_t{65536}, size_t{4} << 20}) {
     for (const int level : {0, 1, 3}) {
@@ -160,7 +160,7 @@ TEST_CASE("records that lie are refused by name") {
 
 TEST_CASE("batches round-trip") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const Sample sample(random);
   const BatchView batch = decode_batch(sample.body, sample.bounds, ThreadPool::shared());
@@ -296,7 +296,7 @@ TEST_CASE("zero runs of a batch are bounded together") {
 
 TEST_CASE("restore batches: from packed records to blocks") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const Sample sample(random);
   const std::vector<std::vector<uint8_t>> records = {block_record(sample.raw_a),

@@ -33,9 +33,9 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
-// A new seed each run; STILLPOINT_SEED replays one. Put it into an INFO.
+// A new seed each run; STILLPOINT_TEST_SEED replays one. Put it into an INFO.
 inline uint64_t random_seed() {
-  const char* const given = std::getenv("STILLPOINT_SEED");
+  const char* const given = std::getenv("STILLPOINT_TEST_SEED");
   return given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
 }
 

@@ -14,7 +14,7 @@ using namespace stillpoint::test;
 
 TEST_CASE("overlay: puts, zero runs and repeated puts agree with the model") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   for (const uint64_t block_count :
        {uint64_t{1}, uint64_t{63}, uint64_t{64}, uint64_t{40'000}, uint64_t{300'000'000}}) {
@@ -87,6 +87,7 @@ TEST_CASE("overlay: several threads put distinct blocks") {
   const auto overlay = LeafOverlay::create(directory / "overlay", geometry, kNullDigest);
   std::atomic<uint64_t> next{0};
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (uint64_t block = next++; block < block_count; block = next++) {

@@ -83,7 +83,7 @@ std::vector<uint64_t> offsets(const PackIndex& index) {
 
 TEST_CASE("packs round-trip, in memory and as files") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   for (const PackKind kind : {PackKind::data, PackKind::tree}) {
     for (const size_t count : {size_t{0}, size_t{1}, size_t{3000}}) {
@@ -120,9 +120,7 @@ TEST_CASE("any flipped bit of a pack is found") {
     const MemoryPack pack(bytes);
     const bool in_records = at >= kPackHeaderBytes && at < sample.index_offset;
     INFO("byte ", at);
-    const bool reserved = at >= bytes.size() - 56 && at < bytes.size() - 32;
-    if (reserved) CHECK(code_of([&] { read_pack_index(pack); }) == "bad-checksum");
-    REQUIRE((code_of([&] { read_pack_index(pack); }) == "") == in_records);
+    REQUIRE(code_of([&] { read_pack_index(pack); }).empty() == in_records);
     const Findings findings = verify(pack);
     REQUIRE(findings.damages.size() == 1);
     if (!in_records) {

@@ -70,7 +70,7 @@ void check_content(BlockSource& device, const Point& point) {
 
 TEST_CASE("restore writes what the tree says, in memory and into a sparse image, and verifies it") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   for (const uint32_t block_size : {4096u, 65536u, 4u << 20}) {
     const Point point(random, block_size == 4u << 20 ? 6 : 300, block_size);
@@ -96,7 +96,7 @@ TEST_CASE("restore writes what the tree says, in memory and into a sparse image,
       // One wrong byte, in a block and in what should be zeros.
       const uint64_t hit = random.below(point.geometry.block_count());
       const uint64_t at = hit * block_size + random.below(point.geometry.block_length(hit));
-      uint8_t byte;
+      uint8_t byte = 0;
       device->read(at, {&byte, 1});
       const uint8_t wrong = byte ^ 0x40;
       device->write(at, {&wrong, 1});

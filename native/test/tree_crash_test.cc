@@ -19,7 +19,7 @@ using namespace stillpoint::test;
 
 namespace {
 
-constexpr TreeGeometry kGeometry{5000 * 4096, 4096};
+constexpr TreeGeometry kGeometry{uint64_t{5000} * 4096, 4096};
 
 // What generation `number` changes: the same in child and parent.
 Level changes_of(uint64_t seed, uint64_t number) {
@@ -66,7 +66,7 @@ bool recover(TreeFile& tree, const std::string& overlay_path) {
 
 TEST_CASE("a tree whose owner is killed is old or, redone, new") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const TemporaryDirectory directory;
   const std::string tree_path = directory / "tree";

@@ -62,7 +62,7 @@ uint64_t allocated_bytes(const std::string& path) {
 
 void flip_bit(const std::string& path, uint64_t byte_offset, unsigned bit) {
   const int fd = open(path.c_str(), O_RDWR);
-  uint8_t byte;
+  uint8_t byte = 0;
   REQUIRE(pread(fd, &byte, 1, static_cast<off_t>(byte_offset)) == 1);
   byte ^= static_cast<uint8_t>(1 << bit);
   REQUIRE(pwrite(fd, &byte, 1, static_cast<off_t>(byte_offset)) == 1);
@@ -90,7 +90,7 @@ std::unique_ptr<TreeFile> make_tree(const TemporaryDirectory& directory, const s
 
 TEST_CASE("tree and overlay agree with the model on every geometry") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   for (const TreeGeometry& geometry : geometries(random)) {
     INFO("size ", geometry.size_bytes, ", block size ", geometry.block_size);
@@ -140,7 +140,7 @@ TEST_CASE("tree and overlay agree with the model on every geometry") {
 
 TEST_CASE("a changed size keeps whole blocks and recomputes the nodes") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const std::vector<TreeGeometry> from_sizes = geometries(random);
   for (const TreeGeometry& geometry : from_sizes) {
@@ -173,10 +173,10 @@ TEST_CASE("a changed size keeps whole blocks and recomputes the nodes") {
 
 TEST_CASE("verify finds any flipped bit in leaves and nodes") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const TemporaryDirectory directory;
-  const TreeGeometry geometry{5000 * 4096, 4096};
+  const TreeGeometry geometry{uint64_t{5000} * 4096, 4096};
   Level leaves;
   for (uint64_t i = 0; i < 5000; i += 1 + random.below(50)) leaves[i] = random.digest();
   const auto tree = make_tree(directory, "tree", geometry, leaves);
@@ -199,7 +199,7 @@ TEST_CASE("verify finds any flipped bit in leaves and nodes") {
 TEST_CASE("files that aren't whole or aren't trees are refused by name") {
   const TemporaryDirectory directory;
   const std::string path = directory / "tree";
-  const TreeGeometry geometry{100 * 4096, 4096};
+  const TreeGeometry geometry{uint64_t{100} * 4096, 4096};
   const auto tree_code = [&] { return code_of([&] { TreeFile::open(path); }); };
   const auto overlay_code = [&] { return code_of([&] { LeafOverlay::open(path); }); };
 
@@ -247,7 +247,7 @@ TEST_CASE("files that aren't whole or aren't trees are refused by name") {
 
 TEST_CASE("apply refuses an overlay of another tree and changes nothing") {
   const TemporaryDirectory directory;
-  const TreeGeometry geometry{1000 * 4096, 4096};
+  const TreeGeometry geometry{uint64_t{1000} * 4096, 4096};
   const Digest digest = checksum(Bytes{});
   const auto tree = make_tree(directory, "tree", geometry, {{5, digest}});
   const Generation before = tree->generation();
@@ -273,7 +273,7 @@ TEST_CASE("apply refuses an overlay of another tree and changes nothing") {
 
 TEST_CASE("blocks beyond the device are refused") {
   const TemporaryDirectory directory;
-  const auto overlay = LeafOverlay::create(directory / "overlay", {100 * 4096, 4096}, kNullDigest);
+  const auto overlay = LeafOverlay::create(directory / "overlay", {uint64_t{100} * 4096, 4096}, kNullDigest);
   const Digest digest = checksum(Bytes{});
   CHECK(code_of([&] { overlay->put(100, &digest, 1); }) == "bad-index");
   CHECK(code_of([&] { overlay->put_zeros(99, 2); }) == "bad-index");
@@ -319,4 +319,23 @@ TEST_CASE("a full disk is an error, not a signal, and apply can be redone when t
     CHECK(tree->generation().root == model_root(geometry.size_bytes, geometry.block_size, leaves));
   }
   CHECK(umount2(mounted.c_str(), MNT_DETACH) == 0);
+}
+
+TEST_CASE("a tree has the root that b3sum computes by hand") {
+  // Leaf 2 of 10 blocks is a block of 0x01; node: b3sum --derive-key over 64 zero bytes and the leaf; root
+  // likewise.
+  const TemporaryDirectory directory;
+  const std::vector<uint8_t> block(4096, 1);
+  const auto tree = make_tree(directory, "tree", {uint64_t{10} * 4096, 4096}, {{2, leaf_digest(block)}});
+  const auto hex = [](const Digest& digest) {
+    std::string text;
+    for (const uint8_t byte : digest) {
+      text += "0123456789abcdef"[byte >> 4];
+      text += "0123456789abcdef"[byte & 15];
+    }
+    return text;
+  };
+  CHECK(hex(tree->leaf(2)) == "ed6fa96673c067b0b7dc9914a8b8a3a12f0b0fc34cbea2b491f2486bc2d39bf0");
+  CHECK(hex(tree->top()) == "222bdc3f3d17a63b66c9afddb71aa519dbf689e802b5ee528adaac932c808009");
+  CHECK(hex(tree->generation().root) == "8ec98dc1ed7b0cdf8d24207eb32313f7bb9b97aa43fb2106cdbf3f8cdb762282");
 }
