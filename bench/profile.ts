@@ -75,7 +75,7 @@ async function profileWithPerf(): Promise<void> {
   });
   for (const who of ['agent', 'receiver']) {
     const path = join(output, `${who}-${step}.perf`);
-    for (const keys of ['comm', 'comm,dso,symbol']) {
+    for (const keys of ['comm,dso', 'dso,symbol']) {
       const report = shell(
         'perf',
         'report',
