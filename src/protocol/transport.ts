@@ -69,8 +69,10 @@ export class Transport {
   async bytes(request: TransportRequest, answerBytesMax: number): Promise<Buffer> {
     return this.#translated(async () => {
       const { statusCode, headers, body } = await this.#send(request);
-      const bytes = await this.#collect(body, headers['content-length'], answerBytesMax);
-      if (statusCode !== 200) throw errorOfAnswer(this.#url, statusCode, bytes);
+      const isError = statusCode !== 200;
+      const bytesMax = isError ? JSON_BYTES_MAX : answerBytesMax;
+      const bytes = await this.#collect(body, headers['content-length'], bytesMax);
+      if (isError) throw errorOfAnswer(this.#url, statusCode, bytes);
       return bytes;
     });
   }
@@ -93,7 +95,7 @@ export class Transport {
         yield value;
       }
     } finally {
-      answer.body.destroy();
+      discard(answer.body);
     }
   }
 
@@ -119,7 +121,7 @@ export class Transport {
   ): Promise<Buffer> {
     const length = Number(announced);
     if (!(length <= bytesMax)) {
-      body.destroy();
+      discard(body);
       throw this.#tooLarge(announced, bytesMax);
     }
     const bytes = Buffer.allocUnsafeSlow(length);
@@ -142,6 +144,11 @@ export class Transport {
       throw transportError(this.#url, error);
     }
   }
+}
+
+/** Nobody reads on: closes the connection. That it was closed is then an error that nobody waits for. */
+function discard(body: Dispatcher.ResponseData['body']): void {
+  body.on('error', () => undefined).destroy();
 }
 
 /** The receiver's id in place of the host name. @returns an error to refuse the connection, as tls.connect wants it. */

@@ -1,0 +1,173 @@
+/** All other messages that are wrong in one thing each. */
+import { BAD_RANGES_MAX, MiB, NODES_REQUEST_MAX, WARNINGS_MAX } from '../../src/domain/limits.js';
+import type { BeginRequest, CommitRequest } from '../../src/domain/messages.js';
+import { commitRequest, GEOMETRY } from '../helpers/requests.js';
+import { eventsOf, newSessionId } from './receiver.js';
+import type { BadCall, BadCase } from './receiver-scene.js';
+
+const begin = (change: (session: BeginRequest) => Partial<BeginRequest>): BadCall => {
+  return ({ port, session }) => port.begin({ ...session, sessionId: newSessionId(), ...change(session) });
+};
+const commit = (change: Partial<CommitRequest>): BadCall => {
+  return ({ port, sessionId }) => port.commit(sessionId, commitRequest({ batchCount: 1, ...change }));
+};
+/** Wrongly typed on purpose: what JSON can carry and the types can't. */
+const wrong = <T>(value: unknown): T => value as T;
+
+export const BAD_MESSAGES: readonly BadCase[] = [
+  ['a path as a device name', 'bad-name', begin(() => ({ device: '../../etc/passwd' }))],
+  ['a slash in a device name', 'bad-name', begin(() => ({ device: 'a/b' }))],
+  ['a dot as a device name', 'bad-name', begin(() => ({ device: '.' }))],
+  ['an empty device name', 'bad-name', begin(() => ({ device: '' }))],
+  ['a device name with NUL', 'bad-name', begin(() => ({ device: 'a\0b' }))],
+  ['a device name that is too long', 'bad-name', begin(() => ({ device: 'a'.repeat(65) }))],
+  ['a path as a device name in points', 'bad-name', ({ port }) => port.points('../host')],
+  [
+    'a path as a session id',
+    'bad-message',
+    begin(() => ({ sessionId: '../../../../etc/passwd/xxxxxxxxxx' })),
+  ],
+  [
+    'a block size that is none',
+    'bad-geometry',
+    begin(() => ({ geometry: { ...GEOMETRY, blockSize: 1000 } })),
+  ],
+  ['a negative size', 'bad-geometry', begin(() => ({ geometry: { ...GEOMETRY, sizeBytes: -1 } }))],
+  ['half a byte', 'bad-geometry', begin(() => ({ geometry: { ...GEOMETRY, sizeBytes: 0.5 } }))],
+  [
+    'a size beyond all devices',
+    'bad-geometry',
+    begin(() => ({ geometry: { ...GEOMETRY, sizeBytes: 2 ** 60 } })),
+  ],
+  ['an unknown kind', 'bad-message', begin(() => ({ kind: wrong('perfect') }))],
+  ['an instant that is none', 'bad-message', begin(() => ({ instant: 'yesterday' }))],
+  ['an unknown field', 'bad-message', begin(() => wrong({ superuser: true }))],
+  [
+    'an identity of a megabyte',
+    'bad-message',
+    begin(({ identity }) => ({ identity: { ...identity, serial: 'x'.repeat(MiB) } })),
+  ],
+  [
+    'another device',
+    'device-identity',
+    begin(({ identity }) => ({ identity: { ...identity, inode: '8:1/43' } })),
+  ],
+  [
+    'another block size in the same chain',
+    'base-mismatch',
+    begin(() => ({ geometry: { ...GEOMETRY, blockSize: 4096 } })),
+  ],
+  [
+    'the open session for another instant',
+    'bad-message',
+    ({ port, session }) => port.begin({ ...session, instant: '2027-01-01T00:00:00.000Z' }),
+  ],
+  [
+    'the id of a committed point',
+    'session-closed',
+    ({ port, session, point }) => port.begin({ ...session, sessionId: point.id }),
+  ],
+  ['a false root', 'root-mismatch', commit({ root: 'd'.repeat(64) })],
+  ['a root that is none', 'bad-message', commit({ root: 'd' })],
+  ['a commit of more batches than came', 'out-of-order', commit({ batchCount: 2 })],
+  ['a commit of fewer batches than came', 'out-of-order', commit({ batchCount: 0 })],
+  ['a commit as something better than begun', 'bad-message', commit({ kind: 'application' })],
+  [
+    'negative statistics',
+    'bad-message',
+    commit({ statistics: { scannedBytes: -1, changedBytes: 0, wireBytes: 0, durationMs: 0 } }),
+  ],
+  [
+    'too many bad ranges',
+    'bad-message',
+    commit({
+      badRanges: Array.from({ length: BAD_RANGES_MAX + 1 }, (_, i) => ({
+        byteOffset: 512 * i,
+        byteLength: 512,
+        content: 'filler' as const,
+      })),
+    }),
+  ],
+  [
+    'a bad range beyond the end',
+    'bad-message',
+    commit({ badRanges: [{ byteOffset: GEOMETRY.sizeBytes - 512, byteLength: 1024, content: 'filler' }] }),
+  ],
+  [
+    'bad ranges that don’t ascend',
+    'bad-message',
+    commit({
+      badRanges: [512, 0].map((byteOffset) => ({ byteOffset, byteLength: 512, content: 'filler' as const })),
+    }),
+  ],
+  [
+    'too many warnings',
+    'bad-message',
+    commit({ warnings: Array.from({ length: WARNINGS_MAX + 1 }, () => 'w') }),
+  ],
+  ['batch 0', 'bad-message', ({ port, sessionId }) => port.batch(sessionId, 0, Buffer.alloc(1))],
+  ['batch 1.5', 'bad-message', ({ port, sessionId }) => port.batch(sessionId, 1.5, Buffer.alloc(1))],
+  [
+    'a batch far ahead',
+    'out-of-order',
+    ({ port, sessionId }) => port.batch(sessionId, 1000, Buffer.alloc(1)),
+  ],
+  [
+    'a batch of an unknown session',
+    'session-unknown',
+    ({ port }) => port.batch(newSessionId(), 1, Buffer.alloc(1)),
+  ],
+  [
+    'a batch of a committed session',
+    'session-closed',
+    ({ port, point }) => port.batch(point.id, 2, Buffer.alloc(1)),
+  ],
+  [
+    'a commit of an unknown session',
+    'session-unknown',
+    ({ port }) => port.commit(newSessionId(), commitRequest()),
+  ],
+  [
+    'a commit of a point with another root',
+    'root-mismatch',
+    ({ port, point }) => port.commit(point.id, commitRequest()),
+  ],
+  ['an abort of a committed session', 'session-closed', ({ port, point }) => port.abort(point.id)],
+  ['half a digest', 'bad-message', ({ port, sessionId }) => port.have(sessionId, Buffer.alloc(16))],
+  ['no digest', 'bad-message', ({ port, sessionId }) => port.have(sessionId, Buffer.alloc(0))],
+  [
+    'digests of an unknown session',
+    'session-unknown',
+    ({ port }) => port.have(newSessionId(), Buffer.alloc(32)),
+  ],
+  [
+    'nodes of an unknown point',
+    'point-unknown',
+    ({ port }) => port.nodes(newSessionId(), [{ level: 1, index: 0 }]),
+  ],
+  ['nodes above the top', 'bad-message', ({ port, point }) => port.nodes(point.id, [{ level: 2, index: 0 }])],
+  [
+    'nodes beside the tree',
+    'bad-message',
+    ({ port, point }) => port.nodes(point.id, [{ level: 1, index: 1 }]),
+  ],
+  ['leaves as nodes', 'bad-message', ({ port, point }) => port.nodes(point.id, [{ level: 0, index: 0 }])],
+  ['no nodes', 'bad-message', ({ port, point }) => port.nodes(point.id, [])],
+  [
+    'too many nodes',
+    'bad-message',
+    ({ port, point }) =>
+      port.nodes(
+        point.id,
+        Array.from({ length: NODES_REQUEST_MAX + 1 }, () => ({ level: 1, index: 0 })),
+      ),
+  ],
+  ['blocks of an unknown point', 'point-unknown', ({ port }) => port.blocks(newSessionId(), [0])],
+  ['blocks beyond the end', 'bad-message', ({ port, point }) => port.blocks(point.id, [16])],
+  ['blocks that don’t ascend', 'bad-message', ({ port, point }) => port.blocks(point.id, [1, 0])],
+  ['a block twice', 'bad-message', ({ port, point }) => port.blocks(point.id, [1, 1])],
+  ['half a block', 'bad-message', ({ port, point }) => port.blocks(point.id, [0.5])],
+  ['no blocks', 'bad-message', ({ port, point }) => port.blocks(point.id, [])],
+  ['a path as a point id', 'bad-message', ({ port }) => port.blocks('../../store.json', [0])],
+  ['verification of an unknown point', 'point-unknown', ({ port }) => eventsOf(port.verify(newSessionId()))],
+];

@@ -1,0 +1,100 @@
+/** Whatever arrives gets a typed error, and the store stays as it was: tables of bad inputs, run on each ReceiverPort. */
+import type { TestFn } from 'ava';
+import { HAVE_DIGESTS_MAX } from '../../src/domain/limits.js';
+import { native } from '../../src/native/index.js';
+import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
+import { batchOf, rootOf } from '../helpers/batches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
+import { BAD_BATCHES } from './bad-batches.js';
+import { BAD_MESSAGES } from './bad-messages.js';
+import { block, blocksOf, checkContent, eventsOf, type MakeWorld, newSessionId } from './receiver.js';
+import { checkUnchanged, DURABLE, setUp } from './receiver-scene.js';
+
+/** Calls of a stranger with true ids; each must fare like one with an id that nobody has. */
+const STRANGERS: readonly [what: string, call: (stranger: ReceiverPort, id: string) => Promise<unknown>][] = [
+  ['status', async (stranger, id) => (await stranger.status(id)).state],
+  ['have', (stranger, id) => stranger.have(id, Buffer.alloc(32))],
+  ['batch', (stranger, id) => stranger.batch(id, 2, batchOf(id, 2, blocksOf([3], 1)))],
+  [
+    'commit',
+    (stranger, id) => stranger.commit(id, commitRequest({ batchCount: 1, root: rootOf(GEOMETRY, DURABLE) })),
+  ],
+  ['abort', (stranger, id) => stranger.abort(id)],
+  ['nodes', (stranger, id) => stranger.nodes(id, [{ level: 1, index: 0 }])],
+  ['blocks', (stranger, id) => stranger.blocks(id, [0])],
+  ['verify', (stranger, id) => eventsOf(stranger.verify(id))],
+];
+
+/** Result or error, without the id in it. */
+async function outcome(call: Promise<unknown>, id: string): Promise<unknown> {
+  return call.then(
+    (value) => value ?? null,
+    (error: Error & { code?: string }) => [error.code, error.message.replaceAll(id, 'ID')],
+  );
+}
+
+export function receiverRefusals(test: TestFn, make: MakeWorld): void {
+  for (const [what, code, call] of [...BAD_BATCHES, ...BAD_MESSAGES]) {
+    test(`refused: ${what}`, async (t) => {
+      const scene = await setUp(t, make);
+      await t.throwsAsync(call(scene), { name: 'StillpointError', code });
+      await checkUnchanged(t, scene);
+    });
+  }
+
+  test('refused: too many digests at once', async (t) => {
+    const scene = await setUp(t, make);
+    const error = await t.throwsAsync(
+      scene.port.have(scene.sessionId, Buffer.alloc((HAVE_DIGESTS_MAX + 1) * 32)),
+    );
+    t.true(['bad-message', 'too-large'].includes((error as { code?: string }).code ?? ''));
+    await checkUnchanged(t, scene);
+  });
+
+  for (const [what, call] of STRANGERS) {
+    test(`another agent’s ${what} learns and changes nothing`, async (t) => {
+      const scene = await setUp(t, make);
+      for (const id of [scene.sessionId, scene.point.id]) {
+        const nobodys = newSessionId();
+        t.deepEqual(
+          await outcome(call(scene.stranger, id), id),
+          await outcome(call(scene.stranger, nobodys), nobodys),
+        );
+      }
+      await checkUnchanged(t, scene);
+    });
+  }
+
+  test('another agent’s blocks are not held for a device, and its points are not listed', async (t) => {
+    const scene = await setUp(t, make);
+    const sessionId = newSessionId();
+    await scene.stranger.begin(beginRequest({ sessionId }));
+    t.deepEqual([...(await scene.stranger.have(sessionId, native.leafDigest(block(0, 1))))], [0]);
+    t.deepEqual(
+      (await scene.stranger.points('disk')).map(({ agent }) => agent),
+      ['stranger'],
+    );
+    await checkUnchanged(t, scene);
+  });
+
+  test('a second session for the device takes the place of the first', async (t) => {
+    const { port, sessionId, session, state, point } = await setUp(t, make);
+    const newer = newSessionId();
+    t.like(await port.begin({ ...session, sessionId: newer }), { resumed: false, base: point });
+    for (const call of [
+      () => port.batch(sessionId, 2, batchOf(sessionId, 2, blocksOf([3], 1))),
+      () => port.have(sessionId, Buffer.alloc(32)),
+      () =>
+        port.commit(
+          sessionId,
+          commitRequest({ batchCount: 1, root: rootOf(GEOMETRY, new Map([...state, ...DURABLE])) }),
+        ),
+    ]) {
+      await t.throwsAsync(call(), { code: 'session-unknown' });
+    }
+    t.like(await port.status(sessionId), { state: 'unknown' });
+    t.deepEqual(await port.points(), [point]);
+    const last = await port.commit(newer, commitRequest({ batchCount: 0, root: point.root }));
+    await checkContent(t, port, last, state);
+  });
+}

@@ -1,0 +1,62 @@
+/** The implementations of ReceiverPort that the conformance suite runs on, over real stores. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Enrolment } from '../../src/protocol/enroll.js';
+import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
+import { initReceiver } from '../../src/receiver/identity.js';
+import { ReceiverService } from '../../src/receiver/service.js';
+import { createStore, openStore } from '../../src/store/store.js';
+import type { MakeWorld } from '../conformance/receiver.js';
+import { TlsReceiver } from './tls-receiver.js';
+
+/** In the same process, without network. */
+export const embeddedWorld: MakeWorld = async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'receiver-test-'));
+  await createStore(dir);
+  let store = await openStore(dir);
+  let service = await ReceiverService.open(store);
+  t.teardown(async () => {
+    await service.close();
+    await store.close();
+    await rm(dir, { recursive: true });
+  });
+  return {
+    portFor: async (agent) => service.bind(agent),
+    restart: async () => {
+      await service.close();
+      await store.close();
+      store = await openStore(dir);
+      service = await ReceiverService.open(store);
+    },
+  };
+};
+
+/** Over HTTP and TLS on the loopback, each agent enrolled with a code. */
+export const httpWorld: MakeWorld = async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'receiver-test-'));
+  await createStore(dir);
+  await initReceiver(dir, { listen: '127.0.0.1:0' });
+  const receiver = new TlsReceiver(dir, { openStore: (path) => openStore(path) });
+  await receiver.start();
+  t.teardown(async () => {
+    await receiver.closeAll();
+    await rm(dir, { recursive: true });
+  });
+  const enrolments = new Map<string, Enrolment>();
+  const ports = new Map<string, ReceiverPort>();
+  return {
+    portFor: async (agent) => {
+      const enrolment = enrolments.get(agent) ?? (await receiver.enroll(agent));
+      enrolments.set(agent, enrolment);
+      const port = ports.get(agent) ?? receiver.client({ ...enrolment, url: receiver.url });
+      ports.set(agent, port);
+      return port;
+    },
+    restart: async () => {
+      await receiver.stop();
+      ports.clear();
+      await receiver.start();
+    },
+  };
+};
