@@ -10,7 +10,7 @@ import { listSteps, runFaulty } from '../helpers/faulty.js';
 import { filesBelow, flipBit } from '../helpers/images.js';
 import { killReceiver, serve, startReceiver } from '../helpers/receiver.js';
 import { LONG, type Random, seededRandom } from '../helpers/seed.js';
-import { EXIT_DAMAGED, run, runHere } from '../helpers/stillpoint.js';
+import { EXIT_DAMAGED, IN_MEMORY, run, runHere } from '../helpers/stillpoint.js';
 
 /** Offsets in every part of a file: its first and last bytes, and some between. */
 async function chooseOffsets(random: Random, path: string, count: number): Promise<number[]> {
@@ -162,7 +162,7 @@ test('the index is a cache: damaged it gives nothing wrong, and without it all i
 test('the receiver’s own files: serve names what is damaged, or makes it anew', async (t) => {
   t.timeout(30 * 60_000);
   const random = seededRandom(t);
-  const receiver = await startReceiver(t);
+  const receiver = await startReceiver(t, IN_MEMORY);
   await killReceiver(receiver);
   const directory = join(receiver.store, 'receiver');
   const files = await filesBelow(directory);

@@ -12,6 +12,7 @@ import { LONG, seededRandom } from '../helpers/seed.js';
 import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
 import {
   backup,
+  IN_MEMORY,
   type Machine,
   makeMachine,
   outcome,
@@ -27,8 +28,8 @@ const BLOCKS = 70;
 test('a receiver killed at any of its steps', async (t) => {
   t.timeout(30 * 60_000);
   const random = seededRandom(t);
-  const receiver = await startReceiver(t);
-  const machine = await makeMachine(t, 'agent');
+  const receiver = await startReceiver(t, IN_MEMORY);
+  const machine = await makeMachine(t, 'agent', IN_MEMORY);
   await enroll(t, receiver, machine, 'agent');
   const source = join(machine.directory, 'source');
   const all = Array.from({ length: BLOCKS }, (_, index) => index);

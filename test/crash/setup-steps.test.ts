@@ -5,13 +5,13 @@ import test from 'ava';
 import { listSteps, runFaulty } from '../helpers/faulty.js';
 import { invite, startReceiver } from '../helpers/receiver.js';
 import { LONG, seededRandom } from '../helpers/seed.js';
-import { makeMachine, runHere } from '../helpers/stillpoint.js';
+import { IN_MEMORY, makeMachine, runHere } from '../helpers/stillpoint.js';
 
 const SAMPLE = 10;
 
 test('receiver init killed at a step', async (t) => {
   t.timeout(30 * 60_000);
-  const machine = await makeMachine(t, 'init');
+  const machine = await makeMachine(t, 'init', IN_MEMORY);
   const store = join(machine.directory, 'store');
   const args = ['receiver', 'init', store];
   const steps = await listSteps(machine, args);
@@ -29,8 +29,8 @@ test('receiver init killed at a step', async (t) => {
 
 test('enroll killed at a step', async (t) => {
   t.timeout(30 * 60_000);
-  const receiver = await startReceiver(t);
-  const machine = await makeMachine(t, 'enroll');
+  const receiver = await startReceiver(t, IN_MEMORY);
+  const machine = await makeMachine(t, 'enroll', IN_MEMORY);
   const enrollArgs = async (name: string) => ['enroll', receiver.url, await invite(t, receiver, name)];
   const fresh = join(machine.directory, 'fresh');
   await cp(machine.stateDirectory, fresh, { recursive: true });

@@ -8,7 +8,7 @@ import type { ExecutionContext } from 'ava';
 import { KiB } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
 import { makeStampedImage, writeStamped } from './stamped-blocks.js';
-import { lastResult, type Machine, makeMachine, runHere } from './stillpoint.js';
+import { IN_MEMORY, lastResult, type Machine, makeMachine, runHere } from './stillpoint.js';
 
 export const WORLD_BLOCK = 16 * KiB;
 const BLOCKS = 70;
@@ -28,7 +28,7 @@ export interface World {
 
 /** @param withFirstPoint else the store does not exist yet, and all of it is made by the first backup. */
 export async function makeWorld(t: ExecutionContext, withFirstPoint: boolean): Promise<World> {
-  const machine = await makeMachine(t, 'crash');
+  const machine = await makeMachine(t, 'crash', IN_MEMORY);
   const [source, store] = [join(machine.directory, 'source'), join(machine.directory, 'store')];
   const all = Array.from({ length: BLOCKS }, (_, index) => index);
   await makeStampedImage(source, {

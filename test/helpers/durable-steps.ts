@@ -50,7 +50,7 @@ function wrap(target: object, name: string, isPromise: boolean, isStep: (args: u
   const methods = target as Record<string, AnyFunction>;
   const original = methods[name];
   if (typeof original !== 'function') return;
-  methods[name] = function (this: unknown, ...args: unknown[]) {
+  const counted = function (this: unknown, ...args: unknown[]) {
     if (isStep(args)) {
       try {
         step(name, args[0]);
@@ -61,6 +61,13 @@ function wrap(target: object, name: string, isPromise: boolean, isStep: (args: u
     }
     return Reflect.apply(original, this, args);
   };
+  // The addon's methods are read-only on their prototype.
+  Object.defineProperty(methods, name, {
+    value: counted,
+    writable: true,
+    configurable: true,
+    enumerable: true,
+  });
 }
 
 const always = () => true;

@@ -23,8 +23,12 @@ export function whyNoLoopDevices(): string | null {
 }
 
 /** A directory of the test's own, removed when it ends. */
-export async function temporaryDirectory(t: ExecutionContext, prefix: string = 'test'): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), `stillpoint-${prefix}-`));
+export async function temporaryDirectory(
+  t: ExecutionContext,
+  prefix: string = 'test',
+  parent: string = tmpdir(),
+): Promise<string> {
+  const directory = await mkdtemp(join(parent, `stillpoint-${prefix}-`));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
   return directory;
 }

@@ -25,8 +25,8 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-export async function startReceiver(t: ExecutionContext): Promise<Receiver> {
-  const machine = await makeMachine(t, 'receiver');
+export async function startReceiver(t: ExecutionContext, parent?: string): Promise<Receiver> {
+  const machine = await makeMachine(t, 'receiver', parent);
   const store = join(machine.directory, 'store');
   await runExpecting(t, machine, EXIT_OK, 'receiver', 'init', store);
   const port = await freePort();

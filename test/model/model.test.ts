@@ -12,7 +12,14 @@ import { runFaulty } from '../helpers/faulty.js';
 import { filesBelow, flipBit } from '../helpers/images.js';
 import { LONG, type Random, seededRandom } from '../helpers/seed.js';
 import { stampedBlock } from '../helpers/stamped-blocks.js';
-import { lastResult, type Machine, makeMachine, type Outcome, runHere } from '../helpers/stillpoint.js';
+import {
+  IN_MEMORY,
+  lastResult,
+  type Machine,
+  makeMachine,
+  type Outcome,
+  runHere,
+} from '../helpers/stillpoint.js';
 
 const OPERATIONS = LONG ? 2000 : 70;
 const UNIT = 4 * KiB;
@@ -209,7 +216,7 @@ function chooseOperation(random: Random): Operation {
 async function runHistory(t: ExecutionContext): Promise<void> {
   t.timeout(60 * 60_000);
   const random = seededRandom(t);
-  const machine = await makeMachine(t, 'model');
+  const machine = await makeMachine(t, 'model', IN_MEMORY);
   const model = new Model(random, machine, (name) => join(machine.directory, name));
   await model.save();
   try {
