@@ -144,14 +144,14 @@ async function recoverPacks(
     if (packEnds.has(packId)) staged.add(packId);
     else await disk.remove(join(dir, name));
   }
-  let pack: PackWriter | null = null;
   let publishedBytes = 0;
   const lastPackId = [...packEnds.keys()].at(-1);
   for (const [packId, end] of packEnds) {
     if (staged.has(packId)) {
-      const writer = await reopenPack(context, description, packId, end);
-      if (packId === lastPackId) pack = writer;
-      else publishedBytes += await publishPack(context, writer);
+      const pack = await reopenPack(context, description, packId, end);
+      // The log names no later pack, so this one goes on.
+      if (packId === lastPackId) return { pack, publishedBytes };
+      publishedBytes += await publishPack(context, pack);
       continue;
     }
     const sizeBytes = await objects.size(packKey(packId));
@@ -162,7 +162,7 @@ async function recoverPacks(
     }
     publishedBytes += sizeBytes;
   }
-  return { pack, publishedBytes };
+  return { pack: null, publishedBytes };
 }
 
 async function reopenPack(

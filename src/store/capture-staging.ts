@@ -36,6 +36,8 @@ export interface StagingContext {
   readonly log: (message: string) => void;
   /** 32 hex digits. */
   readonly randomId: () => string;
+  /** A pack is ended when it has as many bytes. */
+  readonly packBytesTarget: number;
 }
 
 export interface Batch {
@@ -95,6 +97,7 @@ export class CaptureStaging {
     let overlay: LeafOverlay | null = null;
     try {
       overlay = await createOverlay(dir, description);
+      await disk.syncDir(dir);
       await writeDurably(disk, join(dir, CAPTURE_DESCRIPTION), encodeDescription(description));
     } catch (error) {
       await log.close();
@@ -119,7 +122,7 @@ export class CaptureStaging {
     return this.#publishedBytes;
   }
   get packIsFull(): boolean {
-    return this.#pack?.isFull ?? false;
+    return this.#pack?.isFull(this.#context.packBytesTarget) ?? false;
   }
 
   /** Raw length of a block that the session has received or the device held before; undefined if it is not held. */
@@ -238,7 +241,13 @@ export class CaptureStaging {
 
 /** Finishes a staging pack and moves it to packs/, then into the index. @returns its size in bytes */
 export async function publishPack(context: StagingContext, pack: PackWriter): Promise<number> {
-  const { sizeBytes, entries } = await pack.finish();
+  let finished: Awaited<ReturnType<PackWriter['finish']>>;
+  try {
+    finished = await pack.finish();
+  } finally {
+    await pack.close();
+  }
+  const { sizeBytes, entries } = finished;
   await context.objects.putFile(packKey(pack.packId), pack.path);
   await context.index.addPack(pack.packId, sizeBytes, entries);
   return sizeBytes;

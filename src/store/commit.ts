@@ -146,7 +146,7 @@ async function buildTree(
       native.encodeRecord(RECORD_KIND_NODE, bytes, content, 0),
     );
     if (pack.unwrittenBytes >= FLUSH_BYTES) await pack.flush();
-    if (pack.isFull) {
+    if (pack.isFull(context.packBytesTarget)) {
       treeBytes += await publishPack(context, pack);
       pack = null;
     }

@@ -19,7 +19,7 @@ interface OpenFile {
 export class LocalObjectStore implements ObjectStore {
   readonly #disk: Disk;
   readonly #root: string;
-  readonly #claims = new Set<string>();
+  readonly #claims = new Map<string, Promise<boolean>>();
   /** Least recently used first. */
   readonly #open = new Map<string, OpenFile>();
 
@@ -41,21 +41,25 @@ export class LocalObjectStore implements ObjectStore {
   }
 
   async #createOnce(key: string, create: (path: string) => Promise<void>): Promise<boolean> {
-    const path = this.#path(key);
-    if (this.#claims.has(key)) return false;
-    this.#claims.add(key);
-    try {
-      if ((await this.#disk.size(path)) !== null) {
-        // It may be there from a put whose last step failed.
-        await this.#disk.syncDir(dirname(path));
-        return false;
-      }
-      if (key.includes('/')) await makeDirs(this.#disk, this.#root, dirname(key));
-      await create(path);
-      return true;
-    } finally {
-      this.#claims.delete(key);
+    // Who comes second waits for the first's success, or takes its place if it fails.
+    for (let first = this.#claims.get(key); first !== undefined; first = this.#claims.get(key)) {
+      if (await first.catch(() => false)) return false;
     }
+    const claim = this.#create(key, create).finally(() => this.#claims.delete(key));
+    this.#claims.set(key, claim);
+    return claim;
+  }
+
+  async #create(key: string, create: (path: string) => Promise<void>): Promise<boolean> {
+    const path = this.#path(key);
+    if ((await this.#disk.size(path)) !== null) {
+      // It may be there from a put whose last step failed.
+      await this.#disk.syncDir(dirname(path));
+      return false;
+    }
+    if (key.includes('/')) await makeDirs(this.#disk, this.#root, dirname(key));
+    await create(path);
+    return true;
   }
 
   async read(key: string, byteOffset: number, byteLength: number): Promise<Buffer> {

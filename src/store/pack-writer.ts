@@ -8,10 +8,9 @@
  * | finished | defect | defect | defect |
  *
  * Not locked: one owner, one call at a time. Memory: an entry and a map key per record, and what was added since the last
- * flush. A pack has at most PACK_RECORDS_MAX records or PACK_BYTES_TARGET bytes and one batch.
+ * flush. Its owner ends it before the batch after the one that made it full.
  */
 import { join } from 'node:path';
-import { PACK_BYTES_TARGET } from '../domain/limits.js';
 import { native, type PackIndex } from '../native/index.js';
 import type { Disk, DiskFile } from './disk.js';
 import { stagingPackName } from './layout.js';
@@ -39,6 +38,7 @@ export class PackWriter {
   #unwrittenBytes = 0;
   #end: number;
   #brokenBy: unknown = null;
+  #isClosed = false;
 
   private constructor(packId: string, path: string, file: DiskFile, end: number) {
     this.packId = packId;
@@ -81,8 +81,8 @@ export class PackWriter {
   get unwrittenBytes(): number {
     return this.#unwrittenBytes;
   }
-  get isFull(): boolean {
-    return this.#end >= PACK_BYTES_TARGET || this.#entries.length >= PACK_RECORDS_MAX;
+  isFull(bytesTarget: number): boolean {
+    return this.#end >= bytesTarget || this.#entries.length >= PACK_RECORDS_MAX;
   }
 
   /** Raw length of the record with this digest key; undefined if the pack doesn't have it. */
@@ -145,8 +145,11 @@ export class PackWriter {
     return { sizeBytes: this.#end + tail.length, entries };
   }
 
-  close(): Promise<void> {
-    return this.#file.close();
+  /** Closes the file; again has no effect. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    await this.#file.close();
   }
 
   async #step(step: () => Promise<void>): Promise<void> {

@@ -165,7 +165,7 @@ export class RecordReader {
     return results;
   }
 
-  /** One read for all; if that fails, one for each, so that a bad sector costs only the records on it. */
+  /** One read for all; if that fails, one more for each, so that a bad sector costs only the records on it and a passing fault none. */
   async #readRun(run: readonly Item[]): Promise<(Buffer | Error)[]> {
     const first = run[0]?.at;
     const last = run.at(-1)?.at;
@@ -176,9 +176,17 @@ export class RecordReader {
       return run.map(({ at }) => bytes.subarray(at.offset - first.offset, endOf(at) - first.offset));
     } catch (error) {
       if (!isDataError(error)) throw error;
-      if (run.length === 1) return [error as Error];
-      return (await Promise.all(run.map((item) => this.#readRun([item])))).flat();
     }
+    return Promise.all(
+      run.map(async ({ at }) => {
+        try {
+          return await this.#objects.read(key, at.offset, endOf(at) - at.offset);
+        } catch (error) {
+          if (!isDataError(error)) throw error;
+          return error as Error;
+        }
+      }),
+    );
   }
 
   // ---- other copies -----------------------------------------------------------------------------------------------------

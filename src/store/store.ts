@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
+import { PACK_BYTES_TARGET } from '../domain/limits.js';
 import { recoverStaging } from './capture-recovery.js';
 import { type CaptureStaging, captureDir, removeCapture } from './capture-staging.js';
 import type { CommitContext } from './commit.js';
@@ -43,6 +44,8 @@ export interface StoreOptions {
   readonly now?: () => Date;
   /** 32 hex digits that no other call gave. */
   readonly randomId?: () => string;
+  /** Default PACK_BYTES_TARGET. */
+  readonly packBytesTarget?: number;
 }
 
 const newId = () => randomBytes(16).toString('hex');
@@ -112,6 +115,7 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
         log,
         now: options.now ?? (() => new Date()),
         randomId: options.randomId ?? newId,
+        packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
       };
       const store = new LocalStore(storeId, context, lock);
       close = () => store.close();
