@@ -191,8 +191,9 @@ function errorHandler(options: RoutesOptions) {
     const known = toStillpointError(error);
     options.onRefusal({ ...describe(request, options), error: known });
     const { status, body } = encodeError(known);
-    // What is left of a body that was not read would be taken for the next request.
-    if (!request.raw.complete) reply.header('connection', 'close');
+    // What is left of a body that was not read would be taken for the next request; and strangers don't keep connections.
+    if (!request.raw.complete || known.code === 'not-enrolled' || known.code === 'unauthorized')
+      reply.header('connection', 'close');
     reply.code(status).type('application/json; charset=utf-8').send(body);
   };
 }

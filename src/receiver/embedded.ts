@@ -1,4 +1,5 @@
 /** The receiver inside a command: the same service over a store in a directory, made at first use; no network, one agent. */
+import type { VerifyEvent } from '../domain/messages.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { Store } from '../store/store-port.js';
 import { AgentReceiver } from './agent-receiver.js';
@@ -29,6 +30,15 @@ class EmbeddedReceiver extends AgentReceiver {
   constructor(service: ReceiverService, agent: string) {
     super(service, agent);
     this.#service = service;
+  }
+
+  /** Who holds the directory may look at all of it, not only at what an agent's points need. */
+  override verify(pointId?: string): AsyncGenerator<VerifyEvent> {
+    return pointId === undefined ? this.#verifyStore() : super.verify(pointId);
+  }
+
+  async *#verifyStore(): AsyncGenerator<VerifyEvent> {
+    yield* this.#service.store.verify({});
   }
 
   override async close(): Promise<void> {

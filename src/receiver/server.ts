@@ -94,6 +94,8 @@ async function listenOn(
   const app = fastify({
     logger: false,
     forceCloseConnections: 'idle',
+    requestTimeout: timeouts.admissionMs + timeouts.totalMs,
+    keepAliveTimeout: KEEP_ALIVE_MS,
     https: {
       key: identity.server.key,
       // The authority goes along: an agent that enrols compares it with the code's pin.
@@ -108,8 +110,6 @@ async function listenOn(
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: timeouts.admissionMs + timeouts.totalMs,
-      keepAliveTimeout: KEEP_ALIVE_MS,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
       noDelay: true,
     },
