@@ -277,9 +277,11 @@ uint64_t BlockDevice::next_hole(uint64_t from) { return seek(from, SEEK_HOLE, si
 bool is_open_for_writing(const std::string& path) {
   const int fd = retry_open(path, O_RDONLY | O_NONBLOCK);
   if (fd < 0) throw_errno(-fd, "open", path);
-  const bool refused = ::fcntl(fd, F_SETLEASE, F_RDLCK) != 0 && (errno == EAGAIN || errno == EBUSY);
+  const int error = ::fcntl(fd, F_SETLEASE, F_RDLCK) == 0 ? 0 : errno;
   ::close(fd);  // drops the lease
-  return refused;
+  // A file system without leases, or a file of somebody else: not known, which is no "no".
+  if (error != 0 && error != EAGAIN && error != EBUSY) throw_errno(error, "lease", path);
+  return error != 0;
 }
 
 }  // namespace stillpoint

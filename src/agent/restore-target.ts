@@ -114,7 +114,7 @@ const BRIEF_READERS_TRIES = 5;
 async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<void> {
   if (allowInUse) return;
   for (let tries = 1; ; tries += 1) {
-    const uses = await findUses(path);
+    const uses = await findUses(path, 'all');
     const [use] = uses;
     if (use === undefined) return;
     if (use.writable || use.exclusive || tries === BRIEF_READERS_TRIES) {

@@ -25,10 +25,13 @@ export function deviceNumber(rdev: bigint): string {
   return `${major}:${minor}`;
 }
 
-/** @returns empty if nobody is known to use it; those who can write first. */
-export async function findUses(path: string): Promise<DeviceUse[]> {
+/**
+ * @param whom `writers`: of processes that only read some may be left out.
+ * @returns empty if nobody is known to use it; those who can write first.
+ */
+export async function findUses(path: string, whom: 'writers' | 'all'): Promise<DeviceUse[]> {
   const status = await stat(path, { bigint: true });
-  const uses = status.isBlockDevice() ? await blockDeviceUses(status) : await imageUses(path, status);
+  const uses = status.isBlockDevice() ? await blockDeviceUses(status) : await imageUses(path, status, whom);
   return uses.sort((a, b) => Number(b.writable) - Number(a.writable));
 }
 
@@ -49,10 +52,13 @@ async function blockDeviceUses(status: BigIntStats): Promise<DeviceUse[]> {
   return uses;
 }
 
-async function imageUses(path: string, status: BigIntStats): Promise<DeviceUse[]> {
+async function imageUses(path: string, status: BigIntStats, whom: 'writers' | 'all'): Promise<DeviceUse[]> {
   const same = (other: BigIntStats) => other.dev === status.dev && other.ino === status.ino;
-  const uses = [...(await loopsOver(same)), ...(await swapsOn(same)), ...(await processesWith(same))];
-  if (!uses.some((use) => use.writable) && isOpenForWriting(path)) {
+  const uses = [...(await loopsOver(same)), ...(await swapsOn(same))];
+  const hasWriter = isOpenForWriting(path);
+  // The kernel knows whether there is a writer; who it is takes a walk through all processes.
+  if (whom === 'all' || hasWriter !== false) uses.push(...(await processesWith(same)));
+  if (hasWriter === true && !uses.some((use) => use.writable)) {
     uses.push({
       how: 'open for writing',
       writable: true,
@@ -63,12 +69,12 @@ async function imageUses(path: string, status: BigIntStats): Promise<DeviceUse[]
   return uses;
 }
 
-/** False also where the file system has no leases: the checks before and after the read remain. */
-export function isOpenForWriting(path: string): boolean {
+/** Null where the kernel can't tell: on file systems without leases. */
+export function isOpenForWriting(path: string): boolean | null {
   try {
     return native.isOpenForWriting(path);
   } catch {
-    return false;
+    return null;
   }
 }
 

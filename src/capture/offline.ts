@@ -49,7 +49,7 @@ export function notADevice(path: string, status: Stats): StillpointError {
 type Watch = (path: string, device: Device) => Promise<() => Promise<string | null>>;
 
 async function holdWith(path: string, options: HoldOptions, watch: Watch): Promise<Snapshot> {
-  const uses = await onDevice(path, () => findUses(path));
+  const uses = await onDevice(path, () => findUses(path, 'writers'));
   const writer = uses.find((use) => use.writable);
   if (writer !== undefined && !options.fuzzy) throw inUse(path, writer);
   // A read-only mount holds the device exclusively itself; then the counters alone are the check.
@@ -112,7 +112,7 @@ const imageWatch: Watch = async (path) => {
     const after = await stat(path, { bigint: true });
     if (after.ino !== before.ino || after.dev !== before.dev) return 'was replaced while it was read';
     if (!sameTimes(before, after)) return 'was written to while it was read';
-    return isOpenForWriting(path) ? 'was opened for writing while it was read' : null;
+    return isOpenForWriting(path) === true ? 'was opened for writing while it was read' : null;
   };
 };
 

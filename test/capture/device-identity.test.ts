@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { readDeviceIdentity } from '../../src/capture/device-identity.js';
 import { attachLoop, run, temporaryDirectory } from '../helpers/loop-device.js';
 import { attachPartitioned } from '../helpers/partition-table.js';
@@ -47,20 +47,7 @@ testWith(
   },
 );
 
-const mapperTitle = 'a mapped device is known by the mapper’s UUID';
-if (whyNoMapper() === null) testWith(['root', 'loop'], mapperTitle, mappedDevice);
-else test.skip(`${mapperTitle} (skipped: ${whyNoMapper()})`, mappedDevice);
-
-function whyNoMapper(): string | null {
-  try {
-    run('dmsetup', 'version');
-    return null;
-  } catch {
-    return 'no device mapper';
-  }
-}
-
-async function mappedDevice(t: ExecutionContext): Promise<void> {
+testWith(['root', 'loop', 'device-mapper'], 'a mapped device is known by the mapper’s UUID', async (t) => {
   const path = join(await temporaryDirectory(t, 'identity'), 'disk.img');
   await makeStampedImage(path, { sizeBytes: MIB, blockSize: 65_536, seed: 1, blockIndexes: [] });
   const loop = attachLoop(t, path);
@@ -71,4 +58,4 @@ async function mappedDevice(t: ExecutionContext): Promise<void> {
   });
   const identity = await readDeviceIdentity(run('readlink', '-f', `/dev/mapper/${name}`).trim(), 512);
   t.is(identity.byId, `dm-uuid-TEST-${name}`);
-}
+});

@@ -37,9 +37,9 @@ test('device numbers above the old limits', (t) => {
 
 test('an image that nobody has open is free; one open for writing is not, and the process is named', async (t) => {
   const path = await makeImage(join(await temporaryDirectory(t, 'in-use'), 'disk.img'));
-  t.deepEqual(await findUses(path), []);
+  t.deepEqual(await findUses(path, 'all'), []);
   const writer = await open(path, 'r+');
-  const uses = await findUses(path);
+  const uses = await findUses(path, 'all');
   await writer.close();
   t.is(uses.length, 1);
   t.like(uses[0], { writable: true, exclusive: false });
@@ -53,17 +53,18 @@ test('another process that reads is a use, but no writer', async (t) => {
   await once(reader, 'spawn');
   await file.close();
   t.teardown(() => reader.kill());
-  const uses = await findUses(path);
+  const uses = await findUses(path, 'all');
   t.is(uses.length, 1);
   t.true(uses.every((use) => !use.writable && /for reading by/.test(use.how)));
   t.false(isOpenForWriting(path));
+  t.deepEqual(await findUses(path, 'writers'), []);
 });
 
 testWith(['root', 'loop'], 'a loop device and its backing image', async (t) => {
   const path = await makeImage(join(await temporaryDirectory(t, 'in-use'), 'disk.img'));
   const loop = attachLoop(t, path);
-  t.deepEqual(await findUses(loop), []);
-  const [use] = await findUses(path);
+  t.deepEqual(await findUses(loop, 'all'), []);
+  const [use] = await findUses(path, 'all');
   t.like(use, { how: `attached as ${loop}`, writable: true });
   t.is(use?.remedy, `Detach it first: losetup --detach ${loop}`);
 });
@@ -71,7 +72,7 @@ testWith(['root', 'loop'], 'a loop device and its backing image', async (t) => {
 testWith(['root', 'loop'], 'an image behind a read-only loop device has no writer', async (t) => {
   const path = await makeImage(join(await temporaryDirectory(t, 'in-use'), 'disk.img'));
   const loop = attachLoop(t, path, { readOnly: true });
-  const uses = await findUses(path);
+  const uses = await findUses(path, 'all');
   t.deepEqual(
     uses.map((use) => [use.how, use.writable]),
     [[`attached read-only as ${loop}`, false]],
@@ -88,11 +89,18 @@ for (const fileSystem of ['ext4', 'btrfs'] as const) {
       run(`mkfs.${fileSystem}`, '-q', loop);
       const mountPoint = join(directory, 'a mount');
       const unmount = await mount(t, loop, mountPoint);
-      t.like((await findUses(loop))[0], { how: `mounted at ${mountPoint}`, writable: true, exclusive: true });
+      t.like((await findUses(loop, 'all'))[0], {
+        how: `mounted at ${mountPoint}`,
+        writable: true,
+        exclusive: true,
+      });
       run('mount', '--options', 'remount,ro', mountPoint);
-      t.like((await findUses(loop))[0], { how: `mounted read-only at ${mountPoint}`, writable: false });
+      t.like((await findUses(loop, 'all'))[0], {
+        how: `mounted read-only at ${mountPoint}`,
+        writable: false,
+      });
       unmount();
-      t.deepEqual(await findUses(loop), []);
+      t.deepEqual(await findUses(loop, 'all'), []);
     },
   );
 }
@@ -103,7 +111,7 @@ testWith(['root', 'loop', { program: 'mkswap' }], 'swap is named', async (t) => 
   run('mkswap', loop);
   run('swapon', loop);
   try {
-    t.like((await findUses(loop))[0], { how: 'used as swap', writable: true });
+    t.like((await findUses(loop, 'all'))[0], { how: 'used as swap', writable: true });
   } finally {
     run('swapoff', loop);
   }
@@ -121,7 +129,7 @@ testWith(
     ]);
     run('mkfs.ext4', '-q', `${loop}p1`);
     await mount(t, `${loop}p1`, join(directory, 'mount'));
-    t.like((await findUses(loop))[0], { how: `mounted at ${join(directory, 'mount')}` });
-    t.deepEqual(await findUses(`${loop}p2`), []);
+    t.like((await findUses(loop, 'all'))[0], { how: `mounted at ${join(directory, 'mount')}` });
+    t.deepEqual(await findUses(`${loop}p2`, 'all'), []);
   },
 );

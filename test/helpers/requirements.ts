@@ -1,10 +1,10 @@
 /** Tests that need root, loop devices or a program: skipped with the reason in their title where it is missing. */
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { whyNoLoopDevices } from './loop-device.js';
 
-export type Requirement = 'root' | 'loop' | { readonly program: string };
+export type Requirement = 'root' | 'loop' | 'device-mapper' | { readonly program: string };
 
 function isInstalled(program: string): boolean {
   return `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`
@@ -27,6 +27,9 @@ export function whatIsMissing(requirements: readonly Requirement[]): string | nu
     } else if (requirement === 'loop') {
       const reason = whyNoLoopDevices();
       if (reason !== null) return `no loop devices: ${reason}`;
+    } else if (requirement === 'device-mapper') {
+      if (!existsSync('/sys/class/misc/device-mapper')) return 'the kernel has no device mapper';
+      if (!isInstalled('dmsetup')) return 'dmsetup is not installed';
     } else if (!isInstalled(requirement.program)) {
       return `${requirement.program} is not installed`;
     }
