@@ -1,0 +1,30 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
+import { createStore, openStore } from '../../src/store/store.js';
+import { batchOf, rootOf } from '../helpers/batches.js';
+import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/requests.js';
+
+test('a store in a directory is used without network, by one at a time, and is there the next time', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'embedded-test-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  await createStore(dir);
+  const options = { openStore: (path: string) => openStore(path) };
+  const receiver = await openEmbeddedReceiver(dir, options);
+  t.is((await receiver.info()).agent, 'local');
+  await t.throwsAsync(openEmbeddedReceiver(dir, options), { code: 'store-locked' });
+  const id = sessionId(1);
+  const blocks = new Map([[3, Buffer.alloc(GEOMETRY.blockSize, 'x')]]);
+  await receiver.begin(beginRequest({ sessionId: id }));
+  await receiver.batch(id, 1, batchOf(id, 1, blocks));
+  const point = await receiver.commit(id, commitRequest({ batchCount: 1, root: rootOf(GEOMETRY, blocks) }));
+  await receiver.close();
+  const again = await openEmbeddedReceiver(dir, options);
+  t.deepEqual(await again.points(), [point]);
+  await again.close();
+  const other = await openEmbeddedReceiver(dir, { ...options, agent: 'other' });
+  t.deepEqual(await other.points(), []);
+  await other.close();
+});
