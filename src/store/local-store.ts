@@ -145,7 +145,7 @@ export class LocalStore implements Store {
     });
     if (scope.pointId === undefined) {
       if (scope.agent === undefined) yield* verification.everything(catalog.all());
-      else yield* verification.points(catalog.all(scope.agent));
+      else yield* verification.ofAgent(scope.agent, catalog.all(scope.agent));
       return;
     }
     const point = catalog.byId(scope.pointId);

@@ -66,9 +66,15 @@ export class Verification {
     yield* this.#end(points.length);
   }
 
+  /** @param points all of the agent's: its manifests are checked too. */
+  async *ofAgent(agent: string, points: readonly Point[]): AsyncGenerator<VerifyEvent> {
+    await this.#checkManifests(points, `${POINTS_PREFIX}/${agent}`);
+    yield* this.points(points);
+  }
+
   async *everything(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
     for (const { what, reason } of await this.#context.checkOthers()) this.#add(what, what, reason);
-    await this.#checkManifests(points);
+    await this.#checkManifests(points, POINTS_PREFIX);
     yield* this.#checkPacks();
     for await (const event of this.#walk(points, false)) if (event.type !== 'progress') yield event;
     yield* this.#end(points.length);
@@ -100,10 +106,10 @@ export class Verification {
 
   // ---- files ------------------------------------------------------------------------------------------------------------
 
-  async #checkManifests(points: readonly Point[]): Promise<void> {
+  async #checkManifests(points: readonly Point[], prefix: string): Promise<void> {
     const { objects } = this.#context;
     const found = new Set<string>();
-    for (const { key, sizeBytes } of await objects.list(POINTS_PREFIX)) {
+    for (const { key, sizeBytes } of await objects.list(prefix)) {
       found.add(key);
       const place = pointPlaceOf(key);
       if (place?.deleted) continue;
