@@ -59,15 +59,16 @@ export async function listServeSteps(receiver: Receiver, work: () => Promise<voi
   return (await readFile(reportPath, 'utf8')).trimEnd().split('\n');
 }
 
-/** Serves until the fault kills it; resolves then, or when the receiver ends otherwise. */
-export async function serveWithFault(receiver: Receiver, fault: Fault): Promise<'killed' | 'ended'> {
-  try {
-    await serve(receiver, (args) => startFaulty(receiver.machine, fault, args));
-  } catch {
-    // It died before it served.
-  }
+/** Starts serving with a fault ahead. @returns whether it came so far; a fault at one of its first steps ends it before. */
+export async function serveWithFault(receiver: Receiver, fault: Fault): Promise<boolean> {
+  return serve(receiver, (args) => startFaulty(receiver.machine, fault, args)).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Waits for the end of the serving process. */
+export async function receiverEnd(receiver: Receiver): Promise<void> {
   const child = receiver.process;
-  if (child === null) return 'ended';
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-  return child.signalCode === 'SIGKILL' ? 'killed' : 'ended';
+  if (child !== null && child.exitCode === null && child.signalCode === null) await once(child, 'exit');
 }
