@@ -1,7 +1,7 @@
 /** The table, for a terminal and for docs/figures.md. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { arch, cpus, release, totalmem } from 'node:os';
-import { shell } from './process.js';
 
 export interface Row {
   readonly figure: string;
@@ -47,13 +47,20 @@ export function markdownTable(rows: readonly Row[]): string {
 export function machineLine(versions: readonly string[]): string {
   const memory = `${(totalmem() / 2 ** 30).toFixed(0)} GiB`;
   const model = cpus()[0]?.model ?? 'unknown processor';
-  const commit = shell('git', 'describe', '--always', '--dirty').trim();
+  const { stdout: commit, status } = spawnSync('git', ['describe', '--always', '--dirty'], {
+    encoding: 'utf8',
+  });
   const parts = [
     `${model}, ${cpus().length} cores, ${memory}`,
     `Linux ${release()} ${arch()}`,
     `Node ${process.versions.node}`,
   ];
-  return [...parts, ...versions, `commit ${commit}`, new Date().toISOString().slice(0, 10)].join('; ');
+  return [
+    ...parts,
+    ...versions,
+    status === 0 ? `commit ${commit.trim()}` : 'no commit',
+    new Date().toISOString().slice(0, 10),
+  ].join('; ');
 }
 
 const BEGIN = '<!-- begin: written by bench/run -->';

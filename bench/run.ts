@@ -45,7 +45,9 @@ const rows: Row[] = [];
 const versions = [shell('b3sum', '--version').trim()];
 for (const section of SECTIONS.filter((name) => sections.has(name))) {
   say(section);
-  rows.push(...(await measureSection(section)));
+  const found = await measureSection(section);
+  rows.push(...found);
+  console.error(`${textTable(found)}\n`);
 }
 
 const lines = [`Machine: ${machineLine(versions)}.`, inputLine(inputs)];
