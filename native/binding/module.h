@@ -15,7 +15,7 @@ namespace stillpoint::binding {
 
 class Gate;
 
-void init_environment(Napi::Env env);                    // A, util.cc
+void init_environment(Napi::Env env);                    // A, lifetime.cc
 void init_digest(Napi::Env env, Napi::Object exports);   // A
 void init_device(Napi::Env env, Napi::Object exports);   // A
 void init_scan(Napi::Env env, Napi::Object exports);     // A

@@ -135,8 +135,8 @@ class ScanWrap : public Napi::ObjectWrap<ScanWrap> {
   Napi::Value next(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     return guarded_promise(env, [&] {
-      Operation* const operation = Operation::start(env, {{gate_}, {info.This()}});
       const auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
+      Operation* const operation = Operation::start(env, {{gate_}, {info.This()}});
       core_->next([operation, deferred](std::shared_ptr<ScanChunk> chunk, std::exception_ptr failure) {
         operation->finish([deferred, chunk = std::move(chunk), failure](Napi::Env e) mutable {
           settle_promise(e, *deferred, failure, [&]() -> Napi::Value {

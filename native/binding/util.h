@@ -228,8 +228,10 @@ void settle_promise(Napi::Env env, const Napi::Promise::Deferred& deferred, std:
 template <class Work, class Convert>
 Napi::Value run_promise(Napi::Env env, const Keep& keep, Work work, Convert convert) {
   using Result = std::invoke_result_t<Work&>;
-  Operation* const operation = Operation::start(env, keep);
+  // First, for it may throw where the environment is being terminated, and a started operation must be
+  // finished.
   const auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
+  Operation* const operation = Operation::start(env, keep);
   submit_to_pool([operation, deferred, work = std::move(work), convert = std::move(convert)]() mutable {
     std::exception_ptr failure;
     std::optional<Work> job(std::move(work));

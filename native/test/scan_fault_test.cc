@@ -27,17 +27,11 @@ class VanishingDevice : public MemoryDevice {
   std::atomic<int> reads_{0};
 };
 
-void fill(ScanWorld& world, Random& random) {
-  for (uint64_t i = 0; i < world.geometry.block_count(); i++) {
-    world.device->write(i * world.geometry.block_size, random.bytes(world.geometry.block_length(i)));
-  }
-}
-
 }  // namespace
 
 TEST_CASE("bad sectors are found to the sector, and nothing else is lost") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   for (const uint32_t sector : {512u, 4096u}) {
     for (int round = 0; round < 20; round++) {
@@ -45,7 +39,7 @@ TEST_CASE("bad sectors are found to the sector, and nothing else is lost") {
       const auto device = std::make_shared<MemoryDevice>(
           ((1 + random.below(3 << 20)) + sector - 1) / sector * sector, sector);
       ScanWorld world(device, block_size);
-      fill(world, random);
+      world.fill(random);
       const std::vector<uint8_t> content = [&] {
         std::vector<uint8_t> bytes(device->size_bytes());
         device->read(0, bytes);
@@ -108,7 +102,7 @@ TEST_CASE("a range that a retry can read is not bad") {
   const auto device = std::make_shared<MemoryDevice>(1 << 20);
   Random random(1);
   ScanWorld world(device, 4096);
-  fill(world, random);
+  world.fill(random);
   const auto expected = world.expected(world.options().ranges);
   device->add_bad_range(100'000, 512, 2);
   ScanOptions options = world.options();
@@ -137,11 +131,11 @@ TEST_CASE("a device that vanishes fails the scan") {
 
 TEST_CASE("cancel ends a scan at once, whatever it waits for") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const auto device = std::make_shared<MemoryDevice>(32 << 20);
   ScanWorld world(device, 4096);
-  fill(world, random);
+  world.fill(random);
   std::promise<void> stopped;
   ScanOptions options = world.options();
   options.memory_bytes = 2 << 20;
@@ -173,7 +167,7 @@ TEST_CASE("a scan that is dropped answers who waits, and chunks outlive it") {
   Random random(3);
   const auto device = std::make_shared<MemoryDevice>(8 << 20);
   ScanWorld world(device, 4096);
-  fill(world, random);
+  world.fill(random);
   const auto expected = world.expected(world.options().ranges);
   ScanOptions options = world.options();
   options.chunk_bytes = 1 << 20;

@@ -42,7 +42,7 @@ void change_blocks(const ScanWorld& world, Random& random, uint64_t one_in) {
 
 TEST_CASE("a scan finds what a look at every block finds: random devices, bases, ranges and limits") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   for (int round = 0; round < 25; round++) {
     const uint32_t block_size = 4096u << (round % 5 * 2);
@@ -177,12 +177,12 @@ TEST_CASE(
 
 TEST_CASE("memory stays bounded while nobody pulls, and the scan goes on when somebody does") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   // One changed block of 4 KiB in each segment of 256 KiB: what is held must be that block, not its segment.
   const auto device = std::make_shared<MemoryDevice>(64 << 20);
   ScanWorld world(device, 4096);
-  change_blocks(world, random, 1);
+  world.fill(random);
   world.adopt();
   for (uint64_t i = 5; i < world.geometry.block_count(); i += 64) device->write(i * 4096, random.bytes(4096));
   const auto expected = world.expected(world.options().ranges);
@@ -196,7 +196,7 @@ TEST_CASE("memory stays bounded while nobody pulls, and the scan goes on when so
     CHECK(world.scan(scan) == expected);
   }
   SUBCASE("everything changed") {
-    for (uint64_t i = 0; i < world.geometry.block_count(); i++) device->write(i * 4096, random.bytes(4096));
+    world.fill(random);
     Scan scan(options);
     // It comes to rest: no reader may go on.
     uint64_t before = 0;
@@ -216,7 +216,7 @@ TEST_CASE("memory stays bounded while nobody pulls, and the scan goes on when so
 
 TEST_CASE("a chunk becomes a batch that decodes to the device's content") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const auto device = std::make_shared<MemoryDevice>((20 << 12) + 100);
   ScanWorld world(device, 4096);

@@ -1,6 +1,7 @@
 // A device, the tree of an earlier state of it, and what a scan must find, worked out block by block.
 #pragma once
 
+#include <cstring>
 #include <map>
 #include <memory>
 #include <set>
@@ -48,6 +49,16 @@ struct ScanWorld {
     std::vector<uint8_t> bytes(geometry.block_length(index));
     device->read(index * geometry.block_size, bytes);
     return bytes;
+  }
+
+  // Every block differs from all others.
+  void fill(Random& random) const {
+    std::vector<uint8_t> bytes = random.bytes(geometry.block_size);
+    for (uint64_t i = 0; i < geometry.block_count(); i++) {
+      std::memcpy(bytes.data(), &i, sizeof i);
+      bytes[8] = static_cast<uint8_t>(1 + random.below(255));
+      device->write(i * geometry.block_size, Bytes(bytes).first(geometry.block_length(i)));
+    }
   }
 
   // Makes the base's leaf of each block what the block is now.
