@@ -37,7 +37,7 @@ std::vector<uint8_t> read_all(BlockSource& device) {
 
 TEST_CASE("any range is read and written, buffered and direct, in files and memory") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const TemporaryDirectory directory;
   // The odd size leaves a tail that O_DIRECT can't reach.

@@ -49,7 +49,7 @@ std::map<uint64_t, std::vector<uint8_t>> scan_and_encode(const ScanWorld& world,
 
 TEST_CASE("scans, cancelled or not, and restores of what they found run side by side") {
   const uint64_t seed = random_seed();
-  INFO("STILLPOINT_SEED=", seed);
+  INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const auto device = std::make_shared<MemoryDevice>((8 << 20) + 999);
   ScanWorld world(device, 8192);
