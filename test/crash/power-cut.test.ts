@@ -3,7 +3,7 @@
  * is what a machine would find after a power cut at that instant: what was synced, and little else, since the file
  * system writes back by itself only every few minutes.
  */
-import { open, readFile, truncate, writeFile } from 'node:fs/promises';
+import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
@@ -74,6 +74,8 @@ testWith(
       await sleep(30);
       run('cp', '--sparse=always', disk, at('cut-within'));
       child.kill('SIGCONT');
+      // Written and not synced: the proof that a cut loses such bytes.
+      await writeFile(at('mounted/not-synced'), content);
       const result = await ended;
       // At once: the answer is out, and whatever is not on the disk now is lost.
       run('cp', '--sparse=always', disk, at('cut-after'));
@@ -101,6 +103,8 @@ async function findAfterCut(
   const unmount = await mount(t, device, at('after'));
   try {
     const store = at('after/store');
+    const notSynced = await stat(at('after/not-synced')).catch(() => null);
+    t.true(notSynced === null || notSynced.size === 0, 'bytes that nobody synced are lost');
     const again: Machine = { ...machine, env: { ...machine.env, STILLPOINT_STATE: at('after/state') } };
     const backUp = () =>
       runHere(

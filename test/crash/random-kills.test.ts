@@ -4,6 +4,7 @@ import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { EXIT_NO_ACCESS, EXIT_OK } from '../../src/cli/exit-codes.js';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import { copyImage, difference } from '../helpers/images.js';
 import { enroll, killReceiver, serve, startReceiver } from '../helpers/receiver.js';
@@ -44,7 +45,8 @@ test('killed at random moments', async (t) => {
     if (receiver.process === null) await serve(receiver);
     const result = await ended;
     killed += result.signal === 'SIGKILL' ? 1 : 0;
-    if (victims === 'receiver') t.is(result.code, 0, `the agent outlives the receiver: ${result.stderr}`);
+    // Without a receiver at its start an agent says so; later it outlives it.
+    if (victims === 'receiver') t.true([EXIT_OK, EXIT_NO_ACCESS].includes(result.code ?? -1), result.stderr);
 
     const listed = await points(t, machine, null);
     t.true(

@@ -1,7 +1,7 @@
 /** Several agents at one receiver, links and receivers that die, and clients that send too much. */
 
 import { randomBytes } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KiB, MiB } from '../../src/domain/limits.js';
@@ -76,7 +76,8 @@ testWith([], 'a receiver that dies and comes back in the middle costs nothing bu
   await file.close();
   const child = start(machine, ['backup', source, '--name', 'disk']);
   const ended = outcome(child);
-  for (const delayMs of [700, 300]) {
+  while ((await readdir(join(receiver.store, 'capture')).catch(() => [])).length === 0) await sleep(5);
+  for (const delayMs of [50, 300]) {
     await sleep(delayMs);
     await killReceiver(receiver);
     await serve(receiver);

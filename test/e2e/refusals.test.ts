@@ -122,7 +122,16 @@ testWith(['root', 'loop'], 'a target too small is refused untouched', async (t) 
   await makeStampedImage(at('target'), { sizeBytes: 4 * MiB, blockSize: BLOCK, seed: 2, blockIndexes: [5] });
   const device = attachLoop(t, at('target'));
   const digest = contentDigest(device);
-  await refused(t, machine, /4194304 bytes, the point 8388608/, 'restore', 'disk@1', device, '--store', at('store'));
+  await refused(
+    t,
+    machine,
+    /4194304 bytes, the point 8388608/,
+    'restore',
+    'disk@1',
+    device,
+    '--store',
+    at('store'),
+  );
   t.is(contentDigest(device), digest);
 });
 
