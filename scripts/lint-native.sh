@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatter and linter of the C++ code: clang-format, then clang-tidy with the checks of .clang-tidy on every source file.
+# Formatter and linter of the C++ code: clang-format on all of it, clang-tidy (checks: .clang-tidy) on core and binding.
 #   scripts/lint-native.sh format|tidy
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,11 +12,10 @@ case "${1:-}" in
     clang-format --dry-run -Werror "${sources[@]}" "${headers[@]}"
     ;;
   tidy)
-    # The compile commands of the core, its tests and the binding.
-    cmake -S native -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DSTILLPOINT_TESTS=ON \
+    cmake -S native -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
       "-DCMAKE_JS_INC=$PWD/node_modules/node-api-headers/include;$PWD/node_modules/node-addon-api" >/dev/null
-    printf '%s\n' "${sources[@]}" | grep -v '^native/fuzz/' |
-      xargs -P "$(nproc)" -n 2 timeout 300 clang-tidy -p build/tidy --quiet --extra-arg=-Wno-unknown-warning-option --warnings-as-errors='*'
+    printf '%s\n' "${sources[@]}" | grep -E '^native/(core|binding)/' |
+      xargs -P "$(nproc)" -n 4 timeout 300 clang-tidy -p build/tidy --quiet --extra-arg=-Wno-unknown-warning-option --warnings-as-errors='*'
     ;;
   *)
     echo 'usage: scripts/lint-native.sh format|tidy' >&2

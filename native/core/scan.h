@@ -72,7 +72,7 @@ class Scan {
 
   // Starts reading. `on_stopped` is called once, from the last reader thread, when no thread uses device,
   // base or overlay any more; their references are dropped by then. `geometry-mismatch`, `argument`.
-  Scan(ScanOptions options, std::function<void()> on_stopped = {});
+  explicit Scan(ScanOptions options, std::function<void()> on_stopped = {});
   // Cancels and waits for the readers.
   ~Scan();
   Scan(const Scan&) = delete;
