@@ -280,7 +280,7 @@ std::vector<std::vector<uint8_t>> decode_blocks(Bytes body, const BatchBounds& b
   pool.parallel_for(blocks.size(), [&](size_t i) {
     const RecordView& record = batch.records[batch.entries[i].record_ordinal];
     blocks[i].resize(record.raw_length);
-    const Bytes raw = decode_record(record, blocks[i].data());
+    const Bytes raw = decode_content(record, blocks[i].data());
     if (raw.data() != blocks[i].data()) std::memcpy(blocks[i].data(), raw.data(), raw.size());
   });
   return blocks;

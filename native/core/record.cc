@@ -92,6 +92,10 @@ Bytes decode_record(const RecordView& record, uint8_t* scratch) {
   if (std::memcmp(sum.data(), record.bytes.data() + kChecksumOffset, kDigestBytes) != 0) {
     throw NativeError("bad-checksum", "record: its checksum is wrong");
   }
+  return decode_content(record, scratch);
+}
+
+Bytes decode_content(const RecordView& record, uint8_t* scratch) {
   Bytes raw = record.stored();
   if (record.codec == Codec::zstd) {
     if (!decompress(record.stored(), {scratch, record.raw_length})) {

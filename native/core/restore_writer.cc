@@ -71,7 +71,7 @@ uint64_t RestoreWriter::write(Bytes batch_body, const Id& point_id) {
     const std::span entries = std::span(batch.entries).subspan(runs[i].first_entry, runs[i].entry_count);
     uint8_t* at = buffer.data();
     for (const BatchEntry& entry : entries) {
-      const Bytes raw = decode_record(batch.records[entry.record_ordinal], at);
+      const Bytes raw = decode_content(batch.records[entry.record_ordinal], at);
       if (raw.data() != at) std::memcpy(at, raw.data(), raw.size());
       at += raw.size();
     }

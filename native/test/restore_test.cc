@@ -144,7 +144,7 @@ TEST_CASE("restore writes no block that isn't the tree's") {
   body[64 + point.blocks.size() * 56 + 80 + 10] ^= 1;
   const Digest sum = checksum(Bytes(body).first(body.size() - 32));
   std::copy(sum.begin(), sum.end(), body.end() - 32);
-  CHECK(code_of([&] { writer.write(body, kPoint); }) == "bad-checksum");
+  CHECK(code_of([&] { writer.write(body, kPoint); }) == "bad-digest");
   device->read(0, block);
   CHECK(is_all_zero(block));
 
