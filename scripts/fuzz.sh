@@ -1,8 +1,8 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Runs the fuzz targets side by side under ASan and UBSan for SECONDS each: scripts/fuzz.sh [SECONDS]
 # Needs clang with its compiler runtime. What they find stays in build/fuzz/findings.
-set -eu
-cd "$(dirname "$0")/.."
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seconds=${1:-60}
 build=build/fuzz
 corpus=$build/corpus
