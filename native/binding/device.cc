@@ -73,7 +73,7 @@ class Device : public Napi::ObjectWrap<Device> {
             core->read(byte_offset, buffer->first(byte_length));
             return buffer;
           },
-          [byte_length](Napi::Env env, std::shared_ptr<AlignedBuffer> buffer) -> Napi::Value {
+          [byte_length](Napi::Env env, const std::shared_ptr<AlignedBuffer>& buffer) -> Napi::Value {
             return take_memory(env, buffer->data(), byte_length, buffer);
           });
     });

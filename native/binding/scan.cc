@@ -137,7 +137,7 @@ class ScanWrap : public Napi::ObjectWrap<ScanWrap> {
     return guarded_promise(env, [&] {
       const auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
       Operation* const operation = Operation::start(env, {{gate_}, {info.This()}});
-      core_->next([operation, deferred](std::shared_ptr<ScanChunk> chunk, std::exception_ptr failure) {
+      core_->next([operation, deferred](std::shared_ptr<ScanChunk> chunk, const std::exception_ptr& failure) {
         operation->finish([deferred, chunk = std::move(chunk), failure](Napi::Env e) mutable {
           settle_promise(e, *deferred, failure, [&]() -> Napi::Value {
             return chunk ? wrap(e, kChunkClass, std::move(chunk)) : e.Null();

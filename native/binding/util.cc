@@ -23,7 +23,7 @@ Napi::Error make_error(Napi::Env env, const std::exception& error) {
   return result;
 }
 
-Napi::Error make_error(Napi::Env env, std::exception_ptr error) {
+Napi::Error make_error(Napi::Env env, const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const Napi::Error& thrown) {

@@ -34,7 +34,7 @@ namespace stillpoint::binding {
 
 // The NativeError of src/native/index.ts: an Error with code and, where known, path and byteOffset.
 Napi::Error make_error(Napi::Env env, const std::exception& error);
-Napi::Error make_error(Napi::Env env, std::exception_ptr error);
+Napi::Error make_error(Napi::Env env, const std::exception_ptr& error);
 
 [[noreturn]] void throw_argument(const std::string& name, const std::string& expectation);
 
@@ -213,7 +213,7 @@ void submit_to_pool(std::function<void()> task);
 
 // Resolves with value(), or rejects with `failure` or what value() throws.
 template <class Value>
-void settle_promise(Napi::Env env, const Napi::Promise::Deferred& deferred, std::exception_ptr failure,
+void settle_promise(Napi::Env env, const Napi::Promise::Deferred& deferred, const std::exception_ptr& failure,
                     Value value) {
   try {
     if (failure) std::rethrow_exception(failure);

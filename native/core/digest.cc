@@ -30,7 +30,7 @@ Digest finalize(const blake3_hasher& hasher) {
 }
 
 uint64_t load64(const uint8_t* bytes) {
-  uint64_t value;
+  uint64_t value = 0;
   std::memcpy(&value, bytes, sizeof value);
   return value;
 }

@@ -284,7 +284,7 @@ void Scan::next(NextCallback callback) {
 
 std::shared_ptr<ScanChunk> Scan::next() {
   std::promise<std::shared_ptr<ScanChunk>> promise;
-  next([&promise](std::shared_ptr<ScanChunk> chunk, std::exception_ptr failure) {
+  next([&promise](std::shared_ptr<ScanChunk> chunk, const std::exception_ptr& failure) {
     if (failure) {
       promise.set_exception(failure);
     } else {
@@ -302,7 +302,7 @@ ScanProgress Scan::progress() const {
 
 void Scan::cancel() { fail(cancelled()); }
 
-void Scan::fail(std::exception_ptr failure) {
+void Scan::fail(const std::exception_ptr& failure) {
   std::vector<Delivery> deliveries;
   // Destroyed after the lock is gone: held bytes take it.
   std::map<uint64_t, ScannedSegment> delivered;

@@ -68,7 +68,7 @@ class Scan {
   // With blocks of up to 4 MiB, a batch stays below its limit of 16 MiB.
   static constexpr uint64_t kChunkBytesMax = uint64_t{8} << 20;
 
-  using NextCallback = std::function<void(std::shared_ptr<ScanChunk>, std::exception_ptr)>;
+  using NextCallback = std::function<void(std::shared_ptr<ScanChunk>, const std::exception_ptr&)>;
 
   // Starts reading. `on_stopped` is called once, from the last reader thread, when no thread uses device,
   // base or overlay any more; their references are dropped by then. `geometry-mismatch`, `argument`.
@@ -103,7 +103,7 @@ class Scan {
   void deliver(const Segment& segment, ScannedSegment result);
   void end_if_complete();
   std::vector<Delivery> match_waiters();
-  void fail(std::exception_ptr failure);
+  void fail(const std::exception_ptr& failure);
   void reader_ended();
 
   ScanOptions options_;

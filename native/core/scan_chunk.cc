@@ -13,7 +13,7 @@ namespace {
 
 struct DigestHash {
   size_t operator()(const Digest& digest) const {
-    size_t prefix;  // as good a hash as any
+    size_t prefix = 0;  // as good a hash as any
     std::memcpy(&prefix, digest.data(), sizeof prefix);
     return prefix;
   }

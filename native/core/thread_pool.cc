@@ -68,7 +68,7 @@ void ThreadPool::parallel_for(size_t count, const std::function<void(size_t)>& w
       s.running++;
     }
     // Counted as running before an index is claimed, so the caller cannot miss it.
-    for (size_t i; (i = s.next.fetch_add(1)) < s.count;) {
+    for (size_t i = s.next++; i < s.count; i = s.next++) {
       try {
         (*s.work)(i);
       } catch (...) {

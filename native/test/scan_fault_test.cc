@@ -51,7 +51,7 @@ TEST_CASE("bad sectors are found to the sector, and nothing else is lost") {
       for (uint64_t i = 0; i <= random.below(6); i++) {
         const uint64_t offset = random.below(device->size_bytes());
         const uint64_t length =
-            1 + random.below(std::min<uint64_t>(device->size_bytes() - offset, 3 * block_size));
+            1 + random.below(std::min<uint64_t>(device->size_bytes() - offset, uint64_t{3} * block_size));
         device->add_bad_range(offset, length);
         for (uint64_t s = offset / sector; s * sector < offset + length; s++) {
           bad_sectors.insert(s);

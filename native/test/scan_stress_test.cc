@@ -24,6 +24,7 @@ std::map<uint64_t, std::vector<uint8_t>> scan_and_encode(const ScanWorld& world,
   std::map<uint64_t, std::vector<uint8_t>> bodies;
   std::atomic<uint64_t> pulled{0};
   std::vector<std::thread> pullers;
+  pullers.reserve(3);
   for (int i = 0; i < 3; i++) {
     pullers.emplace_back([&] {
       try {
@@ -80,6 +81,7 @@ TEST_CASE("scans, cancelled or not, and restores of what they found run side by 
     const auto target = std::make_shared<MemoryDevice>(device->size_bytes());
     RestoreWriter writer(target, tree, ThreadPool::shared());
     std::vector<const std::vector<uint8_t>*> work;
+    work.reserve(bodies.size());
     for (const auto& [first, body] : bodies) work.push_back(&body);
     ThreadPool::shared().parallel_for(work.size(), [&](size_t i) { writer.write(*work[i], kSession); });
     std::vector<uint8_t> source_bytes(device->size_bytes()), target_bytes(device->size_bytes());

@@ -46,7 +46,8 @@ TEST_CASE("a scan finds what a look at every block finds: random devices, bases,
   Random random(seed);
   for (int round = 0; round < 25; round++) {
     const uint32_t block_size = 4096u << (round % 5 * 2);
-    const uint64_t size_bytes = random.below(block_size * (block_size < 1 << 20 ? 200 : 6)) + random.below(2);
+    const uint64_t size_bytes =
+        random.below(uint64_t{block_size} * (block_size < 1 << 20 ? 200 : 6)) + random.below(2);
     INFO("size ", size_bytes, " block size ", block_size);
     const TemporaryDirectory images;
     std::shared_ptr<BlockSource> device;
@@ -95,7 +96,7 @@ TEST_CASE("a hole is not read: unchanged where the base is NULL too, zeros where
   ScanWorld world(device, 65536);
   const uint64_t last = world.geometry.block_count() - 1;
   const std::vector<uint8_t> bytes(65536, 5);
-  device->write(1000 * 65536, bytes);
+  device->write(uint64_t{1000} * 65536, bytes);
   device->write(last * 65536, bytes);
   const Digest digest = leaf_digest(bytes);
   const Digest other = checksum(bytes);
@@ -152,7 +153,7 @@ TEST_CASE(
     CHECK(ready[1]->entries().size() == 10);
   }
   SUBCASE("bytes, of changed and of bad blocks, in block order") {
-    constexpr uint32_t kBlock = 128 << 10;
+    constexpr uint64_t kBlock = 128 << 10;
     for (uint64_t i = 0; i < 10; i++) {
       ScannedSegment segment;
       budget->used_bytes += 2 * kBlock;
@@ -223,8 +224,8 @@ TEST_CASE("a chunk becomes a batch that decodes to the device's content") {
   world.set_base({{3, checksum(Bytes{})}, {4, checksum(Bytes{})}});
   const std::vector<uint8_t> twice = random.bytes(4096);
   for (const uint64_t i : {1, 7, 9}) device->write(i * 4096, twice);
-  device->write(8 * 4096, random.bytes(4096));
-  device->write(20 * 4096, random.bytes(100));
+  device->write(uint64_t{8} * 4096, random.bytes(4096));
+  device->write(uint64_t{20} * 4096, random.bytes(100));
   const Id session{9, 9};
   const BatchBounds bounds{session, 5, world.geometry};
 
