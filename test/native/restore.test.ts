@@ -1,11 +1,13 @@
 /** RestoreWriter through the addon: memory devices, sparse images, refusals, closing with work in flight. */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../src/domain/limits.js';
 import { type Device, native, RECORD_KIND_BLOCK, type TreeFile } from '../../src/native/index.js';
+import { attachLoop } from '../helpers/loop-device.js';
+import { testWith } from '../helpers/requirements.js';
 import { makeTree } from '../helpers/trees.js';
 
 const BLOCK = 64 * KiB;
@@ -131,3 +133,28 @@ test('close ends a verification in flight and waits for writes', async (t) => {
     await Promise.all([slow.close(), tall.close()]);
   });
 });
+
+for (const sectorSize of [512, 4096] as const) {
+  testWith(['loop'], `a used block device with sectors of ${sectorSize} becomes the point`, async (t) => {
+    await inWorld(t, async (world) => {
+      const backing = join(world.directory, 'backing');
+      // Larger than the point, and full of something else: the point ends in the middle of a sector.
+      writeFileSync(backing, Buffer.alloc(102 * BLOCK, 0xdd));
+      const path = attachLoop(t, backing, { sectorSize });
+      const device = await native.openDevice(path, { write: true, exclusive: true });
+      t.true(device.direct);
+      const writer = native.createRestoreWriter(device, world.tree);
+      t.is(await writer.verify(), 0);
+      await writer.zero(0, 101 * BLOCK);
+      await writer.write(await batchOf(world.blocks), POINT);
+      t.is(await writer.verify(), null);
+      await expectContent(t, device, world);
+      t.true(
+        (await device.read(101 * BLOCK, BLOCK)).every((byte) => byte === 0xdd),
+        'the rest is left alone',
+      );
+      await writer.close();
+      await device.close();
+    });
+  });
+}
