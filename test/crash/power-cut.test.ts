@@ -18,76 +18,79 @@ import { lastResult, type Machine, makeMachine, outcome, runHere, start } from '
 const BLOCK = 16 * KiB;
 const BLOCKS = 256;
 
-testWith(
-  ['root', 'loop', { program: 'mkfs.ext4' }],
-  'what was acknowledged is there after a power cut',
-  async (t) => {
-    t.timeout(30 * 60_000);
-    const random = seededRandom(t);
-    const machine = await makeMachine(t, 'power');
-    const at = (name: string) => join(machine.directory, name);
-    const disk = at('disk');
-    await writeFile(disk, '');
-    await truncate(disk, 96 * MiB);
-    run('mkfs.ext4', '-q', '-F', disk);
-    const device = attachLoop(t, disk);
-    // Nothing reaches the device unless somebody syncs: no commit by time, no write-back when a file is renamed.
-    const unmount = await mount(t, device, at('mounted'), 'commit=600,noauto_da_alloc');
-    const powered: Machine = {
-      ...machine,
-      stateDirectory: at('mounted/state'),
-      env: { ...machine.env, STILLPOINT_STATE: at('mounted/state') },
-    };
-    const source = at('source');
-    await makeStampedImage(source, {
-      sizeBytes: BLOCKS * BLOCK,
-      blockSize: BLOCK,
-      seed: random.seed,
-      blockIndexes: Array.from({ length: BLOCKS }, (_, index) => index),
-    });
+const REQUIREMENTS = ['root', 'loop', { program: 'mkfs.ext4' }] as const;
 
-    const acknowledged: Buffer[] = [];
-    for (let round = 1; round <= (LONG ? 40 : 4); round += 1) {
-      const file = await open(source, 'r+');
-      for (let write = 0; write < 20; write += 1) {
-        const blockIndex = random.below(BLOCKS);
-        await writeStamped(file, { seed: random.seed, blockIndex, generation: round }, BLOCK);
-      }
-      await file.close();
-      const content = await readFile(source);
-      const args = [
-        'backup',
-        source,
-        '--store',
-        at('mounted/store'),
-        '--name',
-        'disk',
-        '--block-size',
-        '16K',
-        '--json',
-      ];
-      const child = start(powered, args);
-      const ended = outcome(child);
-      await sleep(200 + random.below(500));
-      // Stopped, so that the copy is one instant.
-      child.kill('SIGSTOP');
-      await sleep(30);
-      run('cp', '--sparse=always', disk, at('cut-within'));
-      child.kill('SIGCONT');
-      const result = await ended;
-      // The proof that a cut loses what was not synced.
-      await writeFile(at(`mounted/not-synced-${round}`), content);
-      // At once: the answer is out, and whatever is not on the disk now is lost.
-      run('cp', '--sparse=always', disk, at('cut-after'));
-      t.is(result.code, 0, result.stdout + result.stderr);
+testWith(REQUIREMENTS, 'receiver and agent lose power together', (t) => cutPower(t, true));
+// Alone, with nothing of the agent's to sync the disk after it.
+testWith(REQUIREMENTS, 'the receiver loses power alone', (t) => cutPower(t, false));
 
-      await findAfterCut(t, machine, at('cut-within'), acknowledged, content, null);
-      acknowledged.push(content);
-      await findAfterCut(t, machine, at('cut-after'), acknowledged, content, `not-synced-${round}`);
+async function cutPower(t: ExecutionContext, agentToo: boolean): Promise<void> {
+  t.timeout(30 * 60_000);
+  const random = seededRandom(t);
+  const machine = await makeMachine(t, 'power');
+  const at = (name: string) => join(machine.directory, name);
+  const disk = at('disk');
+  await writeFile(disk, '');
+  await truncate(disk, 96 * MiB);
+  run('mkfs.ext4', '-q', '-F', disk);
+  const device = attachLoop(t, disk);
+  // Nothing reaches the device unless somebody syncs: no commit by time, no write-back when a file is renamed.
+  const unmount = await mount(t, device, at('mounted'), 'commit=600,noauto_da_alloc');
+  const found = agentToo ? withState(machine, at('after/state')) : machine;
+  const powered = agentToo ? withState(machine, at('mounted/state')) : machine;
+  const source = at('source');
+  await makeStampedImage(source, {
+    sizeBytes: BLOCKS * BLOCK,
+    blockSize: BLOCK,
+    seed: random.seed,
+    blockIndexes: Array.from({ length: BLOCKS }, (_, index) => index),
+  });
+
+  const acknowledged: Buffer[] = [];
+  for (let round = 1; round <= (LONG ? 40 : 4); round += 1) {
+    const file = await open(source, 'r+');
+    for (let write = 0; write < 20; write += 1) {
+      const blockIndex = random.below(BLOCKS);
+      await writeStamped(file, { seed: random.seed, blockIndex, generation: round }, BLOCK);
     }
-    unmount();
-  },
-);
+    await file.close();
+    const content = await readFile(source);
+    const args = [
+      'backup',
+      source,
+      '--store',
+      at('mounted/store'),
+      '--name',
+      'disk',
+      '--block-size',
+      '16K',
+      '--json',
+    ];
+    const child = start(powered, args);
+    const ended = outcome(child);
+    await sleep(200 + random.below(500));
+    // Stopped, so that the copy is one instant.
+    child.kill('SIGSTOP');
+    await sleep(30);
+    run('cp', '--sparse=always', disk, at('cut-within'));
+    child.kill('SIGCONT');
+    const result = await ended;
+    // The proof that a cut loses what was not synced.
+    await writeFile(at(`mounted/not-synced-${round}`), content);
+    // At once: the answer is out, and whatever is not on the disk now is lost.
+    run('cp', '--sparse=always', disk, at('cut-after'));
+    t.is(result.code, 0, result.stdout + result.stderr);
+
+    await findAfterCut(t, found, at('cut-within'), acknowledged, content, null);
+    acknowledged.push(content);
+    await findAfterCut(t, found, at('cut-after'), acknowledged, content, `not-synced-${round}`);
+  }
+  unmount();
+}
+
+function withState(machine: Machine, stateDirectory: string): Machine {
+  return { ...machine, stateDirectory, env: { ...machine.env, STILLPOINT_STATE: stateDirectory } };
+}
 
 /** Powers on again with this disk: all acknowledged points are there, and the next backup goes well. */
 async function findAfterCut(
@@ -107,10 +110,9 @@ async function findAfterCut(
       const lost = await stat(join(at('after'), notSynced)).catch(() => null);
       t.true(lost === null || lost.size === 0, 'bytes that nobody synced are lost');
     }
-    const again: Machine = { ...machine, env: { ...machine.env, STILLPOINT_STATE: at('after/state') } };
     const backUp = () =>
       runHere(
-        again,
+        machine,
         'backup',
         at('source'),
         '--store',
@@ -121,10 +123,10 @@ async function findAfterCut(
         '16K',
         '--json',
       );
-    if (acknowledged.length > 0) await checkAll(t, again, store, acknowledged, current, at('restored'));
+    if (acknowledged.length > 0) await checkAll(t, machine, store, acknowledged, current, at('restored'));
     const result = await backUp();
     t.is(result.code, 0, result.stdout + result.stderr);
-    await checkAll(t, again, store, acknowledged, current, at('restored'));
+    await checkAll(t, machine, store, acknowledged, current, at('restored'));
   } finally {
     unmount();
     detachLoop(device);

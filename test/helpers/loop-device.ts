@@ -87,9 +87,24 @@ export async function mount(
   let mounted = true;
   const unmount = () => {
     if (!mounted) return;
-    run('umount', mountPoint);
+    unmountPatiently(mountPoint);
     mounted = false;
   };
   t.teardown(unmount);
   return unmount;
+}
+
+const UNMOUNT_TRIES = 50;
+
+/** A process that is just being started still has its parent's open files for a moment. */
+function unmountPatiently(mountPoint: string): void {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      run('umount', mountPoint);
+      return;
+    } catch (error) {
+      if (tries === UNMOUNT_TRIES || !/busy/.test((error as Error).message)) throw error;
+      run('sleep', '0.1');
+    }
+  }
 }
