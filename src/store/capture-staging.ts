@@ -65,6 +65,8 @@ export class CaptureStaging {
   #pack: PackWriter | null;
   #publishing: { readonly pack: PackWriter; readonly done: Promise<unknown> } | null = null;
   #holding: Promise<unknown> = Promise.resolve();
+  /** Blocks that came and were not stored again, until the index says that the device holds them. */
+  readonly #adopted = new Set<string>();
   #prepared: (Batch & LogRecord)[] = [];
   #durableSequence: number;
   #publishedBytes: number;
@@ -130,7 +132,7 @@ export class CaptureStaging {
     const { index } = this.#context;
     const staged = this.#stagedLength(digestKey(digest));
     if (staged !== undefined) return staged;
-    return index.isHeld(this.#deviceNumber, digest)
+    return this.#adopted.has(digestKey(digest)) || index.isHeld(this.#deviceNumber, digest)
       ? index.locate(digest, RECORD_KIND_BLOCK)?.rawLength
       : undefined;
   }
@@ -149,8 +151,12 @@ export class CaptureStaging {
     const records = body.subarray(decoded.recordsOffset, decoded.recordsOffset + decoded.recordsLength);
     for (let i = 0; i < decoded.recordRawLengths.length; i += 1) {
       const digest = decoded.recordDigests.subarray(i * 32, i * 32 + 32);
-      if (this.#stagedLength(digestKey(digest)) !== undefined) continue;
-      if (this.#context.index.locate(digest, RECORD_KIND_BLOCK) !== null) continue;
+      const key = digestKey(digest);
+      if (this.#stagedLength(key) !== undefined) continue;
+      if (this.#context.index.locate(digest, RECORD_KIND_BLOCK) !== null) {
+        this.#adopted.add(key);
+        continue;
+      }
       this.#pack ??= await this.#createPack();
       const offset = decoded.recordOffsets[i] ?? 0;
       const end = offset + RECORD_HEADER_BYTES + (decoded.recordStoredLengths[i] ?? 0);
@@ -199,10 +205,15 @@ export class CaptureStaging {
     for (const { sequence, body, decoded } of batches) {
       this.overlay.putBatch(body);
       await this.#holding;
-      this.#holding = this.#context.index.hold(this.#deviceNumber, decoded.recordDigests);
+      this.#holding = this.#hold(decoded.recordDigests);
       this.#holding.catch(() => undefined);
       this.#durableSequence = sequence;
     }
+  }
+
+  async #hold(digests: Buffer): Promise<void> {
+    await this.#context.index.hold(this.#deviceNumber, digests);
+    for (let i = 0; i * 32 < digests.length; i += 1) this.#adopted.delete(digestKey(digests, i));
   }
 
   /** Ends the growing pack and publishes it in the background, one at a time. Its failure is thrown by the next call. */

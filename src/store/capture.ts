@@ -52,6 +52,7 @@ export class StoreCapture implements Capture {
   #staging: CaptureStaging | null;
   #durableSequence: number;
   #end: Point | 'gone' | null = null;
+  #isRemoved = false;
 
   /**
    * @param staging null: broken, recovered by the next call
@@ -298,6 +299,7 @@ export class StoreCapture implements Capture {
   abort(): Promise<void> {
     return this.#lock.run(async () => {
       if (this.#end !== 'gone') this.#guard();
+      if (this.#isRemoved) return;
       // Its blocks were received and proven: the device need not send them again.
       await this.#staging?.drain().catch((error) => this.#context.log(`${this.#name}: ${String(error)}`));
       await this.#remove();
@@ -323,6 +325,7 @@ export class StoreCapture implements Capture {
       if (this.#end === 'gone') throw toStoreError(error, this.#name);
       this.#context.log(`${this.#name}: its capture can't be removed: ${String(error)}`);
     }
+    this.#isRemoved = true;
     this.#onEnd();
   }
 

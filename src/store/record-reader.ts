@@ -217,7 +217,6 @@ export class RecordReader {
         const entry = decodePackEntry(entries, i);
         const digest = wanted.get(digestKey(asBuffer(entry.digest)))?.digest;
         if (digest === undefined || entry.kind !== kind) continue;
-        if (this.#index.isBad(packNumber, entry.offset, digest)) continue;
         try {
           const length = RECORD_HEADER_BYTES + entry.storedLength;
           await native.decodeRecord(await this.#objects.read(key, entry.offset, length), digest);
@@ -227,6 +226,7 @@ export class RecordReader {
           continue;
         }
         await this.#index.relocate(digest, kind, packNumber, entry);
+        await this.#index.markGood(packNumber, entry.offset);
         wanted.delete(digestKey(digest));
       }
     }

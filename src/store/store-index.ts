@@ -5,13 +5,16 @@
  * Reads are synchronous and see what is committed; writes are queued and committed by LMDB's own thread in order, so a
  * write counts when its promise resolves. Keys are copied at once; values must not change until then.
  */
-import { mkdirSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Database, open, type RootDatabase } from 'lmdb';
+import { errnoOf } from './disk.js';
 import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
 import type { DeviceKey } from './store-port.js';
 
 const FORMAT = 'stillpoint-index 1';
+const PAGE_BYTES = 4096;
 const NEXT_PACK = Buffer.from('next-pack');
 const LOCATION_BYTES = 21;
 /** Stands for "in no pack" in `bad`, with a part of the digest as the place. */
@@ -64,6 +67,7 @@ export class StoreIndex {
     let index: StoreIndex | null = null;
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
+      checkDataFile(join(path, 'data.mdb'));
       index = new StoreIndex(openTables(path));
       const found = index.#tables.meta.get(Buffer.from('format'));
       if (found?.equals(stamp)) {
@@ -146,7 +150,8 @@ export class StoreIndex {
 
   locate(digest: Uint8Array, kind: number): Location | null {
     const value = this.#tables.records.getBinaryFast(this.#keyOf(digest, kind));
-    if (value === undefined || value.length < LOCATION_BYTES) return null;
+    // A damaged page of the index may give anything.
+    if (!Buffer.isBuffer(value) || value.length !== LOCATION_BYTES) return null;
     const packNumber = value.readUInt32BE(0);
     const packId = this.#packIds.get(packNumber);
     if (packId === undefined) return null;
@@ -193,6 +198,13 @@ export class StoreIndex {
   markLost(digest: Uint8Array, kind: number): Promise<void> {
     const place = Number(Buffer.from(digest).readBigUInt64BE() & PLACE_MASK);
     return this.markBad(NO_PACK_NUMBER, place, digest, kind);
+  }
+
+  /** A place that was doubted wrongly. */
+  async markGood(packNumber: number, offset: number): Promise<void> {
+    if (this.#badCount === 0) return;
+    await this.#tables.bad.remove(placeKey(packNumber, offset));
+    this.#badCount = this.#tables.bad.getCount();
   }
 
   isBad(packNumber: number, offset: number, digest: Uint8Array): boolean {
@@ -274,6 +286,31 @@ class Writes {
   }
   async done(): Promise<void> {
     await Promise.all(this.#promises);
+  }
+}
+
+/** LMDB dies of a file that is not its own or too short, so that is looked at first: magic, version, page size, last page. */
+function checkDataFile(path: string): void {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return;
+    throw error;
+  }
+  try {
+    const sizeBytes = fstatSync(fd).size;
+    if (sizeBytes === 0) return;
+    const metas = Buffer.alloc(2 * PAGE_BYTES);
+    if (readSync(fd, metas, 0, metas.length, 0) < metas.length) throw new Error('data.mdb is cut short');
+    for (const page of [metas.subarray(0, PAGE_BYTES), metas.subarray(PAGE_BYTES)]) {
+      const isMeta = page.readUInt32LE(24) === 0xbeefc0de && page.readUInt32LE(28) === 2;
+      if (!isMeta || page.readUInt32LE(48) !== PAGE_BYTES) throw new Error('data.mdb has no valid header');
+      const lastPage = page.readBigUInt64LE(144);
+      if (lastPage >= BigInt(sizeBytes / PAGE_BYTES)) throw new Error('data.mdb is cut short');
+    }
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -73,7 +73,8 @@ export class Verification {
   }
 
   async *everything(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
-    for (const { what, reason } of await this.#context.checkOthers()) this.#add(what, what, reason);
+    for (const { what, reason } of await this.#context.checkOthers())
+      this.#add(`${what} ${reason}`, what, reason);
     await this.#checkManifests(points, POINTS_PREFIX);
     yield* this.#checkPacks();
     for await (const event of this.#walk(points, false)) if (event.type !== 'progress') yield event;

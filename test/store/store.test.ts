@@ -1,41 +1,232 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
-import { KiB } from '../../src/domain/limits.js';
-import { createStore, openStore } from '../../src/store/store.js';
-import { backUp, change, emptyState, holds } from '../helpers/store-device.js';
+import test, { type ExecutionContext } from 'ava';
+import { type ErrorCode, isStillpointError } from '../../src/domain/errors.js';
+import { BATCH_BYTES_MAX, KiB, MiB } from '../../src/domain/limits.js';
+import { createStore, type OpenProgress, openStore } from '../../src/store/store.js';
+import { listFiles } from '../helpers/faulty-disk.js';
+import { MemoryObjectStore } from '../helpers/memory-object-store.js';
+import { backUp, change, emptyState, holds, leavesOf } from '../helpers/store-device.js';
+import { tempDir } from '../helpers/temp-dir.js';
 
 const geometry = { sizeBytes: 200 * 64 * KiB - 100, blockSize: 64 * KiB };
+const first = change(emptyState(geometry), [
+  [0, 1],
+  [1, 2],
+  [2, 1],
+  [100, 3],
+  [199, 4],
+]);
+const second = change(first, [
+  [1, null],
+  [2, 9],
+  [150, 10],
+]);
+
+async function refused(
+  t: ExecutionContext,
+  code: ErrorCode,
+  call: Promise<unknown>,
+  pattern = /./,
+): Promise<void> {
+  const error = await t.throwsAsync(call);
+  t.true(isStillpointError(error, code), `${code} expected: ${error?.stack}`);
+  t.regex(error?.message ?? '', pattern);
+}
+
+async function newStoreDir(t: ExecutionContext): Promise<string> {
+  const dir = join(await tempDir(t), 'a', 'store');
+  await createStore(dir);
+  return dir;
+}
 
 test('points read back bit for bit, also after the store was closed and opened', async (t) => {
-  const dir = await mkdtemp(join(tmpdir(), 'store-test-'));
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
-  await createStore(dir);
+  const dir = await newStoreDir(t);
   let store = await openStore(dir);
-  const first = change(emptyState(geometry), [
-    [0, 1],
-    [1, 2],
-    [2, 1],
-    [100, 3],
-    [199, 4],
-  ]);
-  const second = change(first, [
-    [1, null],
-    [2, 9],
-    [150, 10],
-  ]);
   const point1 = await backUp(store, 'disk', null, first);
   const point2 = await backUp(store, 'disk', first, second);
   t.deepEqual([point1.sequence, point2.sequence], [1, 2]);
+  t.deepEqual([point1.baseSequence, point2.baseSequence], [null, 1]);
   t.true(await holds(store, point1, first));
   t.true(await holds(store, point2, second));
   await store.close();
 
   store = await openStore(dir);
-  const points = await store.points({ agent: 'alpha', device: 'disk' });
-  t.deepEqual(points, [point1, point2]);
+  t.deepEqual(await store.points({ agent: 'alpha', device: 'disk' }), [point1, point2]);
+  t.deepEqual(await store.points({ agent: 'alpha' }), [point1, point2]);
+  t.deepEqual(await store.points({ agent: 'beta' }), []);
+  t.deepEqual(await store.point('alpha', point1.id), point1);
+  t.is(await store.point('beta', point1.id), null);
   t.true(await holds(store, point1, first));
   t.true(await holds(store, point2, second));
+  await store.close();
+});
+
+test('the index is made anew when it is deleted, unreadable or of another store, with progress', async (t) => {
+  const dir = await newStoreDir(t);
+  const store = await openStore(dir);
+  const point1 = await backUp(store, 'disk', null, first);
+  const point2 = await backUp(store, 'disk', first, second);
+  await store.close();
+  const otherDir = await newStoreDir(t);
+  await (await openStore(otherDir)).close();
+  const harms = [
+    () => rm(join(dir, 'index'), { recursive: true }),
+    () => writeFile(join(dir, 'index', 'data.mdb'), Buffer.alloc(100_000, 'x')),
+    async () =>
+      writeFile(join(dir, 'index', 'data.mdb'), await readFile(join(otherDir, 'index', 'data.mdb'))),
+  ];
+  for (const harm of harms) {
+    await harm();
+    const progress: OpenProgress[] = [];
+    const again = await openStore(dir, { onProgress: (event) => progress.push(event) });
+    t.true(progress.some(({ step, done, total }) => step === 'indexing packs' && total === 4 && done === 4));
+    t.true(progress.some(({ step, done, total }) => step === 'walking points' && total === 2 && done === 2));
+    t.true(await holds(again, point1, first));
+    t.true(await holds(again, point2, second));
+    const capture = await again.createCapture({
+      agent: 'alpha',
+      device: 'disk',
+      sessionId: 'a'.repeat(32),
+      geometry,
+      identity: point2.identity,
+      basePointId: point2.id,
+      instant: point2.instant,
+      kind: 'idle',
+      provider: 'offline',
+    });
+    t.deepEqual(
+      await capture.have(Buffer.concat([...leavesOf(first).values(), ...leavesOf(second).values()])),
+      Uint8Array.of(0xff, 3),
+    );
+    await capture.abort();
+    await again.close();
+  }
+});
+
+test('packs and manifests may be kept elsewhere', async (t) => {
+  const dir = await newStoreDir(t);
+  const objects = new MemoryObjectStore();
+  let store = await openStore(dir, { objects });
+  const point = await backUp(store, 'disk', null, first);
+  await store.close();
+  t.deepEqual(
+    (await listFiles(dir)).filter((name) => /^(packs|points)/.test(name)),
+    [],
+  );
+  store = await openStore(dir, { objects });
+  t.true(await holds(store, point, first));
+  for await (const event of store.verify({})) t.not(event.type, 'finding');
+  await store.close();
+});
+
+test('a store has one owner', async (t) => {
+  const dir = await newStoreDir(t);
+  const store = await openStore(dir);
+  await refused(t, 'store-locked', openStore(dir), new RegExp(`process ${process.pid} has it open`));
+  await store.close();
+  await store.close();
+  await (await openStore(dir)).close();
+});
+
+test('a directory that is no store is not opened and not touched; one with things in it is not made one', async (t) => {
+  const dir = await tempDir(t);
+  await refused(t, 'store-missing', openStore(join(dir, 'absent')));
+  await refused(t, 'store-missing', openStore(dir), /no store\.json/);
+  t.deepEqual(await listFiles(dir), []);
+  await mkdir(join(dir, 'lost+found'));
+  await createStore(dir);
+  await refused(t, 'usage', createStore(dir), /a store already/);
+  const full = await tempDir(t);
+  await writeFile(join(full, 'letter.txt'), 'x');
+  await refused(t, 'usage', createStore(full), /not empty: it has letter\.txt/);
+  t.deepEqual(await listFiles(full), ['letter.txt']);
+});
+
+test('a store of a later version is refused by name', async (t) => {
+  const dir = await newStoreDir(t);
+  const text = await readFile(join(dir, 'store.json'), 'utf8');
+  await writeFile(join(dir, 'store.json'), text.replace('stillpoint-store 1', 'stillpoint-store 2'));
+  await refused(t, 'version', openStore(dir), /format version 2, and this program reads version 1/);
+});
+
+test('a sequence is not used again after its point was deleted', async (t) => {
+  const dir = await newStoreDir(t);
+  const store = await openStore(dir);
+  await backUp(store, 'disk', null, first);
+  await backUp(store, 'disk', first, second);
+  await store.close();
+  const manifest = join(dir, 'points', 'alpha', 'disk', '0000000002');
+  await writeFile(`${manifest}.deleted`, '');
+  await rm(manifest);
+  const again = await openStore(dir);
+  t.deepEqual(
+    (await again.points({ agent: 'alpha' })).map(({ sequence }) => sequence),
+    [1],
+  );
+  const third = await backUp(again, 'disk', first, second);
+  t.is(third.sequence, 3);
+  t.is(third.baseSequence, 1);
+  await again.close();
+});
+
+test('blocks: at most a batch at once, ascending, there, and not zero', async (t) => {
+  const dir = await newStoreDir(t);
+  const store = await openStore(dir);
+  const large = { sizeBytes: 8 * 4 * MiB, blockSize: 4 * MiB };
+  const { randomFillSync } = await import('node:crypto');
+  const blocks = new Map([0, 1, 2, 3, 4, 5].map((i) => [i, randomFillSync(Buffer.alloc(4 * MiB))] as const));
+  const state = { geometry: large, blocks };
+  const point = await backUp(store, 'disk', null, { geometry: large, blocks: new Map() });
+  const capture = await store.createCapture({
+    agent: 'alpha',
+    device: 'disk',
+    sessionId: 'b'.repeat(32),
+    geometry: large,
+    identity: point.identity,
+    basePointId: point.id,
+    instant: point.instant,
+    kind: 'idle',
+    provider: 'offline',
+  });
+  const { makeBatch } = await import('../helpers/hand-made-batch.js');
+  const { commitRequest } = await import('../helpers/store-device.js');
+  let sequence = 0;
+  for (const [blockIndex, bytes] of blocks) {
+    sequence += 1;
+    await capture.append(sequence, makeBatch('b'.repeat(32), sequence, [{ blockIndex, bytes }]));
+  }
+  const full = await capture.commit(commitRequest(state, sequence));
+  const answer = Buffer.from(await store.blocks(full, [0, 1, 2, 3, 4, 5]));
+  t.is(answer.readUInt32LE(32), 3, 'as many as fit');
+  t.true(answer.length <= BATCH_BYTES_MAX);
+  t.true(await holds(store, full, state));
+  for (const request of [
+    [],
+    [6],
+    [7, 8],
+    [1, 1],
+    [2, 1],
+    [-1],
+    [0.5],
+    [8],
+    Array.from({ length: 4097 }, (_, i) => i),
+  ]) {
+    await refused(t, 'bad-message', store.blocks(full, request));
+  }
+  for (const node of [
+    { level: 0, index: 0 },
+    { level: 2, index: 0 },
+    { level: 1, index: 1 },
+    { level: 1, index: -1 },
+    { level: 1.5, index: 0 },
+  ]) {
+    await refused(t, 'bad-message', store.nodes(full, [node]));
+  }
+  t.deepEqual(
+    Buffer.from(await store.nodes(point, [{ level: 1, index: 0 }])),
+    Buffer.alloc(4),
+    'a null node is empty',
+  );
   await store.close();
 });
