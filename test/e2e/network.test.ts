@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { KiB, MiB } from '../../src/domain/limits.js';
+import { BATCH_RAW_BYTES_TARGET, BATCH_WINDOW, KiB, MiB } from '../../src/domain/limits.js';
 import { difference } from '../helpers/images.js';
 import { watchPeak } from '../helpers/memory.js';
 import { enroll, killReceiver, serve, startReceiver } from '../helpers/receiver.js';
@@ -13,6 +13,7 @@ import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
 import { backup, makeMachine, outcome, points, restore, run, start } from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
+const SIZE = 192 * MiB;
 
 testWith([], 'four agents at once, each with its own devices, none with another’s', async (t) => {
   const receiver = await startReceiver(t);
@@ -72,7 +73,7 @@ testWith([], 'a receiver that dies and comes back in the middle costs nothing bu
   await enroll(t, receiver, machine, 'patient');
   const source = join(machine.directory, 'source');
   const file = await open(source, 'w');
-  for (let index = 0; index < 24; index += 1) await file.write(randomBytes(8 * MiB));
+  for (let index = 0; index < SIZE; index += 8 * MiB) await file.write(randomBytes(8 * MiB));
   await file.close();
   const child = start(machine, ['backup', source, '--name', 'disk']);
   const ended = outcome(child);
@@ -84,6 +85,10 @@ testWith([], 'a receiver that dies and comes back in the middle costs nothing bu
   }
   const result = await ended;
   t.is(result.code, 0, result.stderr);
+  // Sent again is only what was on its way: twice a window of batches.
+  const [point] = await points(t, machine, null);
+  const wireBytes = point?.statistics.wireBytes ?? 0;
+  t.true(wireBytes < SIZE + 2 * (BATCH_WINDOW + 1) * BATCH_RAW_BYTES_TARGET + MiB, `${wireBytes} wire bytes`);
   await restore(t, machine, null, 'disk@latest', join(machine.directory, 'restored'), '--verify');
   t.is(difference(join(machine.directory, 'restored'), source), null);
 });
@@ -108,4 +113,33 @@ testWith([], 'twelve agents that send all at once do not grow the receiver beyon
   const peakBytes = await peak();
   for (const result of results) t.is(result.code, 0, result.stderr);
   t.true(peakBytes < 640 * MiB, `${Math.round(peakBytes / MiB)} MiB of memory`);
+});
+
+testWith([], 'two backups of one device at once: no point too many, and the refusal says why', async (t) => {
+  const receiver = await startReceiver(t);
+  const machine = await makeMachine(t, 'twice');
+  await enroll(t, receiver, machine, 'twice');
+  const source = join(machine.directory, 'source');
+  const blockIndexes = Array.from({ length: 512 }, (_, index) => index);
+  await makeStampedImage(source, { sizeBytes: 32 * MiB, blockSize: BLOCK, seed: 1, blockIndexes });
+  const results = await Promise.all([1, 2, 3].map(() => run(machine, 'backup', source, '--name', 'disk')));
+  const done = results.filter((result) => result.code === 0);
+  t.true(done.length >= 1);
+  t.is((await points(t, machine, null)).length, done.length);
+  for (const result of results) if (result.code !== 0) t.regex(result.stderr, /disk.*running/s);
+  await restore(t, machine, null, 'disk@latest', join(machine.directory, 'restored'));
+  t.is(difference(join(machine.directory, 'restored'), source), null);
+});
+
+testWith([], 'a directory that a receiver serves is refused to others meanwhile', async (t) => {
+  const receiver = await startReceiver(t);
+  const machine = await makeMachine(t, 'locked');
+  const source = join(machine.directory, 'source');
+  await makeStampedImage(source, { sizeBytes: MiB, blockSize: BLOCK, seed: 1, blockIndexes: [1] });
+  const refused = await run(machine, 'backup', source, '--store', receiver.store);
+  t.is(refused.code, 1);
+  t.true(refused.stderr.includes(receiver.store));
+  t.regex(refused.stderr, new RegExp(`process ${receiver.process?.pid}`));
+  await killReceiver(receiver);
+  await backup(t, machine, receiver.store, source);
 });
