@@ -24,6 +24,7 @@ import {
   stagingPackName,
 } from './layout.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './manifest.js';
+import { readPackEntries } from './pack-contents.js';
 import {
   decodePackEntry,
   PACK_HEADER_BYTES,
@@ -32,7 +33,6 @@ import {
   readUint64LE,
 } from './pack-entries.js';
 import { PackWriter } from './pack-writer.js';
-import { readPackEntries } from './record-reader.js';
 import type { CaptureDescription } from './store-port.js';
 
 const { batchHeaderBytes, batchEntryBytes } = native.constants;

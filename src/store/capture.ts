@@ -10,43 +10,32 @@
  *
  * open -> broken when a write fails in the middle. A refused batch or commit (wrong contents, wrong root) leaves it open.
  *
- * Locking: one mutex for everything that touches the staging. Batches wait for it in `pending`, at most BATCH_WINDOW of them; the
- * pump holds it while there is a next batch. Decoding needs no lock. A batch whose predecessor does not come is refused
- * after PREDECESSOR_WAIT_MS, so that a dead agent's batches don't stay in memory.
+ * Locking: one mutex for everything that touches the staging. Batches wait for it in the queue, and the pump holds it while there
+ * is a next batch. Decoding needs no lock.
  */
 import { setImmediate } from 'node:timers/promises';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
-import { BATCH_BYTES_MAX, BATCH_WINDOW, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
+import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
 import type { CommitRequest } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
-import { type DecodedBatch, native } from '../native/index.js';
+import type { DecodedBatch } from '../native/index.js';
+import { BatchQueue, type QueuedBatch } from './batch-queue.js';
 import { checkStaging, recoverStaging } from './capture-recovery.js';
 import { type CaptureStaging, removeCapture } from './capture-staging.js';
 import { type CommitContext, commitCapture } from './commit.js';
 import { Mutex } from './mutex.js';
-import { asStoreStep, toBatchError, toStoreError } from './store-error.js';
+import { asStoreStep, toStoreError } from './store-error.js';
 import type { Capture, CaptureDescription } from './store-port.js';
 
-const PREDECESSOR_WAIT_MS = 60_000;
 /** Digests looked up between two looks at the event loop. */
 const LOOKUPS_PER_TURN = 1024;
-
-interface PendingBatch {
-  readonly sequence: number;
-  readonly body: Buffer;
-  readonly decoded: Promise<DecodedBatch>;
-  readonly answer: Promise<{ durableSequence: number }>;
-  readonly resolve: (answer: { durableSequence: number }) => void;
-  readonly reject: (error: StillpointError) => void;
-  isDecoded: boolean;
-}
 
 export class StoreCapture implements Capture {
   readonly description: CaptureDescription;
   readonly #context: CommitContext;
   readonly #onEnd: () => void;
   readonly #lock = new Mutex();
-  readonly #pending = new Map<number, PendingBatch>();
+  readonly #queue: BatchQueue;
   #isPumping = false;
   /** Null: broken. */
   #staging: CaptureStaging | null;
@@ -69,6 +58,7 @@ export class StoreCapture implements Capture {
     this.#staging = staging;
     this.#durableSequence = staging?.durableSequence ?? 0;
     this.#onEnd = onEnd;
+    this.#queue = new BatchQueue(description, this.#name, () => this.#durableSequence);
   }
 
   get durableSequence(): number {
@@ -84,65 +74,9 @@ export class StoreCapture implements Capture {
     }
     await this.#ready();
     if (sequence <= this.#durableSequence) return { durableSequence: this.#durableSequence };
-    const known = this.#pending.get(sequence);
-    if (known !== undefined) return known.answer;
-    if (!Number.isSafeInteger(sequence) || sequence > this.#durableSequence + BATCH_WINDOW) {
-      throw new StillpointError('out-of-order', {
-        thing: `batch ${sequence} of ${this.#name}`,
-        reason: `only batches ${this.#durableSequence + 1} to ${this.#durableSequence + BATCH_WINDOW} are taken now`,
-        remedy: 'Go on from the last durable batch.',
-        permanent: false,
-      });
-    }
-    const batch = this.#enqueue(sequence, Buffer.from(body.buffer, body.byteOffset, body.length));
+    const answer = this.#queue.add(sequence, Buffer.from(body.buffer, body.byteOffset, body.length));
     this.#pump();
-    return batch.answer;
-  }
-
-  #enqueue(sequence: number, body: Buffer): PendingBatch {
-    const { sessionId, geometry } = this.description;
-    const { promise, resolve, reject } = deferred<{ durableSequence: number }>();
-    const decoded = native.decodeBatch(body, { sessionId, sequence, ...geometry });
-    const batch: PendingBatch = {
-      sequence,
-      body,
-      decoded,
-      answer: promise,
-      resolve,
-      reject,
-      isDecoded: false,
-    };
-    decoded.then(
-      () => {
-        batch.isDecoded = true;
-      },
-      (error) => this.#refuse(batch, toBatchError(error, `batch ${sequence} of ${this.#name}`)),
-    );
-    const timer = setTimeout(() => this.#refuseWaiting(batch), PREDECESSOR_WAIT_MS);
-    timer.unref();
-    promise.catch(() => undefined).finally(() => clearTimeout(timer));
-    this.#pending.set(sequence, batch);
-    return batch;
-  }
-
-  #refuse(batch: PendingBatch, error: StillpointError): void {
-    if (this.#pending.get(batch.sequence) === batch) this.#pending.delete(batch.sequence);
-    batch.reject(error);
-  }
-
-  /** A batch that the pump can take is left to it. */
-  #refuseWaiting(batch: PendingBatch): void {
-    for (let sequence = this.#durableSequence + 1; sequence <= batch.sequence; sequence += 1) {
-      if (this.#pending.has(sequence)) continue;
-      const error = new StillpointError('out-of-order', {
-        thing: `batch ${batch.sequence} of ${this.#name}`,
-        reason: `batch ${sequence}, which comes before it, did not arrive`,
-        remedy: 'Go on from the last durable batch.',
-        permanent: false,
-      });
-      this.#refuse(batch, error);
-      return;
-    }
+    return answer;
   }
 
   // ---- the pump ---------------------------------------------------------------------------------------------------------
@@ -164,9 +98,9 @@ export class StoreCapture implements Capture {
   /** Makes the next batches durable together, as many as are decoded. False if the next one isn't there. */
   async #writeGroup(staging: CaptureStaging): Promise<boolean> {
     if (staging.packIsFull) await staging.roll();
-    const group: PendingBatch[] = [];
+    const group: QueuedBatch[] = [];
     for (let sequence = this.#durableSequence + 1; !staging.packIsFull; sequence += 1) {
-      const batch = this.#pending.get(sequence);
+      const batch = this.#queue.get(sequence);
       if (batch === undefined || (group.length > 0 && !batch.isDecoded)) break;
       if (!(await this.#prepare(staging, batch))) break;
       group.push(batch);
@@ -175,15 +109,12 @@ export class StoreCapture implements Capture {
     if (last === undefined) return false;
     await staging.sync();
     this.#durableSequence = last.sequence;
-    for (const batch of group) {
-      this.#pending.delete(batch.sequence);
-      batch.resolve({ durableSequence: last.sequence });
-    }
+    for (const batch of group) this.#queue.answer(batch);
     return true;
   }
 
   /** False if the batch is refused. */
-  async #prepare(staging: CaptureStaging, batch: PendingBatch): Promise<boolean> {
+  async #prepare(staging: CaptureStaging, batch: QueuedBatch): Promise<boolean> {
     let decoded: DecodedBatch;
     try {
       decoded = await batch.decoded;
@@ -195,7 +126,7 @@ export class StoreCapture implements Capture {
       return true;
     } catch (error) {
       if (!isStillpointError(error, 'bad-batch')) throw error;
-      this.#refuse(batch, error);
+      this.#queue.refuse(batch, error);
       return false;
     }
   }
@@ -209,7 +140,7 @@ export class StoreCapture implements Capture {
   async #closeStaging(error: StillpointError): Promise<void> {
     const staging = this.#staging;
     this.#staging = null;
-    for (const batch of [...this.#pending.values()]) this.#refuse(batch, error);
+    this.#queue.refuseAll(error);
     await staging?.close();
   }
 
@@ -363,18 +294,4 @@ function isRefusal(error: unknown): error is StillpointError {
     isStillpointError(error, 'base-mismatch') ||
     isStillpointError(error, 'store-damaged')
   );
-}
-
-function deferred<T>(): {
-  promise: Promise<T>;
-  resolve: (value: T) => void;
-  reject: (error: unknown) => void;
-} {
-  let resolve: (value: T) => void = () => undefined;
-  let reject: (error: unknown) => void = () => undefined;
-  const promise = new Promise<T>((onResolve, onReject) => {
-    resolve = onResolve;
-    reject = onReject;
-  });
-  return { promise, resolve, reject };
 }

@@ -8,8 +8,9 @@ import type { Point } from '../domain/point.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../native/index.js';
 import { packIdOf, packKey, pointLabel } from './layout.js';
 import type { ObjectStore, StoredObject } from './object-store.js';
+import { readPackEntries } from './pack-contents.js';
 import type { PointCatalog } from './point-catalog.js';
-import { type RecordReader, readPackEntries } from './record-reader.js';
+import type { RecordReader } from './record-reader.js';
 import type { StoreIndex } from './store-index.js';
 
 /** Level-1 nodes whose leaves are entered at once. */

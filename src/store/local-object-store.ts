@@ -85,12 +85,15 @@ export class LocalObjectStore implements ObjectStore {
   async list(prefix: string): Promise<StoredObject[]> {
     const found: StoredObject[] = [];
     const visit = async (folder: string): Promise<void> => {
-      for (const { name, isDirectory } of await this.#disk.list(this.#path(folder))) {
-        if (name.startsWith('.')) continue;
-        const key = `${folder}/${name}`;
-        if (isDirectory) await visit(key);
-        else found.push({ key, sizeBytes: (await this.#disk.size(join(this.#root, key))) ?? 0 });
-      }
+      const entries = await this.#disk.list(this.#path(folder));
+      const plain = entries.filter(({ name }) => !name.startsWith('.'));
+      await Promise.all(
+        plain.map(async ({ name, isDirectory }) => {
+          const key = `${folder}/${name}`;
+          if (isDirectory) await visit(key);
+          else found.push({ key, sizeBytes: (await this.#disk.size(join(this.#root, key))) ?? 0 });
+        }),
+      );
     };
     await visit(prefix);
     return found.sort((a, b) => (a.key < b.key ? -1 : 1));

@@ -6,9 +6,9 @@
  */
 import { KiB, MiB } from '../domain/limits.js';
 import { native, RECORD_KIND_NODE } from '../native/index.js';
-import { errnoOf } from './disk.js';
 import { PACKS_PREFIX, packIdOf, packKey } from './layout.js';
 import type { ObjectStore } from './object-store.js';
+import { isDataError, readPackEntries } from './pack-contents.js';
 import { decodePackEntry, digestKey, packEntryCount, RECORD_HEADER_BYTES } from './pack-entries.js';
 import type { Location, StoreIndex } from './store-index.js';
 
@@ -233,28 +233,6 @@ export class RecordReader {
   }
 }
 
-export interface PackContents {
-  /** PACK_KIND_DATA or PACK_KIND_TREE. */
-  readonly kind: number;
-  readonly entries: Buffer;
-  /** Why its index is not believed; null if it is. */
-  readonly salvaged: string | null;
-}
-
-/** A pack's index; of a pack whose index is damaged, what its records themselves prove. */
-export function readPackEntries(objects: ObjectStore, packId: string): Promise<PackContents> {
-  return objects.withFile(packKey(packId), async (path) => {
-    try {
-      const index = await native.readPackIndex(path);
-      if (index.packId === packId) return { ...index, salvaged: null };
-      return { ...index, salvaged: `it calls itself pack ${index.packId}` };
-    } catch (error) {
-      if (!isDataError(error)) throw error;
-      return { ...(await native.salvagePack(path)), salvaged: messageOf(error) };
-    }
-  });
-}
-
 interface Item {
   readonly i: number;
   readonly digest: Buffer;
@@ -301,15 +279,6 @@ function badRecord(message: string): Error {
 
 function endOf(at: Location): number {
   return at.offset + RECORD_HEADER_BYTES + at.storedLength;
-}
-
-/** The bytes themselves are at fault, not the process, its limits or a disk that is gone. */
-export function isDataError(error: unknown): boolean {
-  const code = errnoOf(error);
-  return (
-    code !== undefined &&
-    (/^bad-/.test(code) || ['truncated', 'ETRUNCATED', 'EIO', 'ENOENT', 'EILSEQ', 'EUCLEAN'].includes(code))
-  );
 }
 
 function messageOf(error: unknown): string {

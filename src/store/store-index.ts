@@ -5,16 +5,13 @@
  * Reads are synchronous and see what is committed; writes are queued and committed by LMDB's own thread in order, so a
  * write counts when its promise resolves. Keys are copied at once; values must not change until then.
  */
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { type Database, open, type RootDatabase } from 'lmdb';
-import { errnoOf } from './disk.js';
+import { checkIndexFiles, forgetOwner, openTables, type Tables } from './index-tables.js';
 import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
 import type { DeviceKey } from './store-port.js';
 
 const FORMAT = 'stillpoint-index 1';
-const PAGE_BYTES = 4096;
 const NEXT_PACK = Buffer.from('next-pack');
 const LOCATION_BYTES = 21;
 /** Stands for "in no pack" in `bad`, with a part of the digest as the place. */
@@ -34,20 +31,8 @@ export interface Location {
   readonly codec: number;
 }
 
-type Table = Database<Buffer, Buffer>;
-
-interface Tables {
-  readonly root: RootDatabase<Buffer, Buffer>;
-  readonly meta: Table;
-  readonly packs: Table;
-  readonly records: Table;
-  readonly held: Table;
-  readonly devices: Table;
-  readonly walked: Table;
-  readonly bad: Table;
-}
-
 export class StoreIndex {
+  readonly #path: string;
   readonly #tables: Tables;
   readonly #packIds = new Map<number, string>();
   readonly #packs = new Map<string, { readonly number: number; readonly sizeBytes: number }>();
@@ -57,7 +42,8 @@ export class StoreIndex {
   readonly #recordKey = Buffer.alloc(33);
   readonly #heldKey = Buffer.alloc(36);
 
-  private constructor(tables: Tables) {
+  private constructor(path: string, tables: Tables) {
+    this.#path = path;
     this.#tables = tables;
   }
 
@@ -67,8 +53,8 @@ export class StoreIndex {
     let index: StoreIndex | null = null;
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
-      checkDataFile(join(path, 'data.mdb'));
-      index = new StoreIndex(openTables(path));
+      checkIndexFiles(path);
+      index = new StoreIndex(path, openTables(path));
       const found = index.#tables.meta.get(Buffer.from('format'));
       if (found?.equals(stamp)) {
         index.#load();
@@ -81,7 +67,7 @@ export class StoreIndex {
     await index?.close();
     rmSync(path, { recursive: true, force: true });
     mkdirSync(path, { recursive: true, mode: 0o700 });
-    index = new StoreIndex(openTables(path));
+    index = new StoreIndex(path, openTables(path));
     await index.#tables.meta.put(Buffer.from('format'), stamp);
     return index;
   }
@@ -121,10 +107,12 @@ export class StoreIndex {
     return this.#packs.has(packId);
   }
 
-  /** Records first, then the pack's own entry: a pack that is listed is complete. Later packs win over earlier ones. */
+  /** Of a pack that is published. Records first, then the pack's own entry: a pack that is listed is complete. Later packs win over earlier ones. */
   async addPack(packId: string, sizeBytes: number, entries: Buffer, salvaged = false): Promise<void> {
     const number = this.#nextPack;
     this.#nextPack += 1;
+    // Before its records can be found: they may take the place of another pack's, and must not be missing meanwhile.
+    this.#packIds.set(number, packId);
     const count = packEntryCount(entries);
     const values = Buffer.alloc(count * LOCATION_BYTES);
     const writes = new Writes();
@@ -142,8 +130,6 @@ export class StoreIndex {
     value.writeUInt32BE(number, 0);
     value.writeBigUInt64BE(BigInt(sizeBytes), 4);
     value[12] = salvaged ? 1 : 0;
-    // Known before it is committed: a lookup that finds a record of it must find its name.
-    this.#packIds.set(number, packId);
     await this.#tables.packs.put(Buffer.from(packId, 'hex'), value);
     this.#packs.set(packId, { number, sizeBytes });
   }
@@ -261,6 +247,7 @@ export class StoreIndex {
   async close(): Promise<void> {
     await this.#tables.root.flushed;
     await this.#tables.root.close();
+    forgetOwner(this.#path);
   }
 
   #keyOf(digest: Uint8Array, kind: number): Buffer {
@@ -287,53 +274,6 @@ class Writes {
   async done(): Promise<void> {
     await Promise.all(this.#promises);
   }
-}
-
-/** LMDB dies of a file that is not its own or too short, so that is looked at first: magic, version, page size, last page. */
-function checkDataFile(path: string): void {
-  let fd: number;
-  try {
-    fd = openSync(path, 'r');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return;
-    throw error;
-  }
-  try {
-    const sizeBytes = fstatSync(fd).size;
-    if (sizeBytes === 0) return;
-    const metas = Buffer.alloc(2 * PAGE_BYTES);
-    if (readSync(fd, metas, 0, metas.length, 0) < metas.length) throw new Error('data.mdb is cut short');
-    for (const page of [metas.subarray(0, PAGE_BYTES), metas.subarray(PAGE_BYTES)]) {
-      const isMeta = page.readUInt32LE(24) === 0xbeefc0de && page.readUInt32LE(28) === 2;
-      if (!isMeta || page.readUInt32LE(48) !== PAGE_BYTES) throw new Error('data.mdb has no valid header');
-      const lastPage = page.readBigUInt64LE(144);
-      if (lastPage >= BigInt(sizeBytes / PAGE_BYTES)) throw new Error('data.mdb is cut short');
-    }
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function openTables(path: string): Tables {
-  const root = open<Buffer, Buffer>({
-    path,
-    maxDbs: 8,
-    noSubdir: false,
-    encoding: 'binary',
-    keyEncoding: 'binary',
-  });
-  const table = (name: string): Table =>
-    root.openDB<Buffer, Buffer>({ name, encoding: 'binary', keyEncoding: 'binary' });
-  return {
-    root,
-    meta: table('meta'),
-    packs: table('packs'),
-    records: table('records'),
-    held: table('held'),
-    devices: table('devices'),
-    walked: table('walked'),
-    bad: table('bad'),
-  };
 }
 
 function uint32(value: number): Buffer {

@@ -21,9 +21,10 @@ import {
   pointPlaceOf,
 } from './layout.js';
 import type { ObjectStore } from './object-store.js';
+import { isDataError, readPackEntries } from './pack-contents.js';
 import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
 import { readManifest } from './point-catalog.js';
-import { isDataError, type RecordReader, readPackEntries } from './record-reader.js';
+import type { RecordReader } from './record-reader.js';
 import type { StoreIndex } from './store-index.js';
 
 const FINDINGS_MAX = 10_000;

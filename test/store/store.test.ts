@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -229,4 +230,24 @@ test('blocks: at most a batch at once, ascending, there, and not zero', async (t
     'a null node is empty',
   );
   await store.close();
+});
+
+test('an index that its owners keep dying with is not believed any more', async (t) => {
+  const dir = await newStoreDir(t);
+  const store = await openStore(dir);
+  const point = await backUp(store, 'disk', null, first);
+  await store.close();
+  t.false((await listFiles(dir)).includes('index/owners'));
+  const open = `
+    import { openStore } from ${JSON.stringify(new URL('../../src/store/store.js', import.meta.url).href)};
+    await openStore(${JSON.stringify(dir)}, { log: (message) => console.log(message) });
+    process.kill(process.pid, 'SIGKILL');`;
+  for (let death = 1; death <= 4; death += 1) {
+    const child = spawnSync(process.execPath, ['--input-type=module', '-e', open], { encoding: 'utf8' });
+    t.is(child.signal, 'SIGKILL', child.stderr);
+    t.is(/the last 3 processes that had it open died; it is made anew/.test(child.stdout), death === 4);
+  }
+  const again = await openStore(dir);
+  t.true(await holds(again, point, first));
+  await again.close();
 });
