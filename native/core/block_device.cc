@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "core/aligned_buffer.h"
+#include "core/cached_view.h"
 #include "core/error.h"
 
 namespace stillpoint {
@@ -192,6 +193,12 @@ void BlockDevice::read(uint64_t byte_offset, std::span<uint8_t> into) {
       std::memcpy(part.data() + done, piece.data(), piece.size());
     }
   });
+}
+
+bool BlockDevice::look_at_cached(uint64_t byte_offset, uint64_t byte_length,
+                                 const std::function<void(Bytes)>& look) {
+  check_range(byte_offset, byte_length);
+  return type_ == Type::file && !direct() && look_at_cached_file(fd_, byte_offset, byte_length, look);
 }
 
 void BlockDevice::write(uint64_t byte_offset, Bytes bytes) {

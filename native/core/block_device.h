@@ -34,6 +34,8 @@ class BlockDevice : public BlockSource {
   bool direct() const override { return direct_fd_ >= 0; }
 
   void read(uint64_t byte_offset, std::span<uint8_t> into) override;
+  bool look_at_cached(uint64_t byte_offset, uint64_t byte_length,
+                      const std::function<void(Bytes)>& look) override;
   void write(uint64_t byte_offset, Bytes bytes) override;
   void zero(uint64_t byte_offset, uint64_t byte_length) override;
   void flush() override;

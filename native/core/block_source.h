@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -31,6 +32,13 @@ class BlockSource {
 
   // All of the range or an exception; what `into` then holds is undefined.
   virtual void read(uint64_t byte_offset, std::span<uint8_t> into) = 0;
+  // Calls look(bytes) with the range where it lies in memory, if that is cheaper than reading it; else, or if
+  // the look was interrupted, answers false, and read() tells the truth. What `look` may do:
+  // core/cached_view.h.
+  virtual bool look_at_cached(uint64_t /*byte_offset*/, uint64_t /*byte_length*/,
+                              const std::function<void(Bytes)>& /*look*/) {
+    return false;
+  }
   virtual void write(uint64_t byte_offset, Bytes bytes) = 0;
   // The range reads as zeros afterwards: a hole, BLKZEROOUT or written zeros, never a discard alone.
   virtual void zero(uint64_t byte_offset, uint64_t byte_length) = 0;

@@ -11,17 +11,15 @@
 namespace stillpoint {
 namespace {
 
-// Small enough that the bytes are still in the second-level cache when they are digested.
-constexpr uint64_t kBufferedSegmentBytes = uint64_t{256} << 10;
-// Past the page cache each read is a request to the disk, which likes them larger.
-constexpr uint64_t kDirectSegmentBytes = uint64_t{1} << 20;
+// Large enough for a disk, small enough that the bytes are still in the second-level cache when they are
+// digested.
+constexpr uint64_t kSegmentBytes = uint64_t{1} << 20;
 // Segments between the oldest that is being read (and maybe retried for minutes) and the newest.
 constexpr uint64_t kSegmentsAheadMax = 64;
 constexpr size_t kReadyChunksMax = 16;
 
 uint64_t segment_bytes_for(const ScanOptions& options) {
-  return std::max<uint64_t>(options.device->direct() ? kDirectSegmentBytes : kBufferedSegmentBytes,
-                            options.base->geometry().block_size);
+  return std::max<uint64_t>(kSegmentBytes, options.base->geometry().block_size);
 }
 
 void check_ranges(const std::vector<BlockRange>& ranges, uint64_t block_count) {
@@ -85,9 +83,10 @@ Scan::~Scan() {
 void Scan::run_reader() {
   try {
     const AlignedBuffer buffer(segment_bytes_);
+    bool expects_no_change = true;
     while (const std::optional<Segment> segment = claim()) {
-      deliver(*segment,
-              segment->hole ? process_hole(*segment) : process(*segment, buffer.first(segment_bytes_)));
+      deliver(*segment, segment->hole ? process_hole(*segment)
+                                      : process(*segment, buffer.first(segment_bytes_), expects_no_change));
     }
   } catch (...) {
     fail(std::current_exception());
@@ -140,7 +139,39 @@ ScannedSegment Scan::process_hole(const Segment& segment) {
   return result;
 }
 
-ScannedSegment Scan::process(const Segment& segment, std::span<uint8_t> buffer) {
+// A segment that looks unchanged where it lies in the page cache need not be copied. Anything else is read:
+// what is kept must be bytes that nobody else can change between their digest and their shipping.
+bool Scan::is_unchanged_in_place(const Segment& segment, const std::vector<Digest>& base) {
+  const uint64_t begin = segment.begin * geometry_.block_size;
+  const uint64_t end = std::min(segment.end * geometry_.block_size, geometry_.size_bytes);
+  bool unchanged = false;
+  uint64_t zero_blocks = 0;
+  const bool looked = options_.device->look_at_cached(begin, end - begin, [&](Bytes bytes) {
+    for (size_t i = 0; i < base.size(); i++) {
+      const size_t at = i * geometry_.block_size;
+      const size_t length = std::min<size_t>(geometry_.block_size, bytes.size() - at);
+      if (leaf_digest(bytes.subspan(at, length)) != base[i]) return;
+      if (is_null(base[i])) zero_blocks++;
+    }
+    unchanged = true;
+  });
+  if (!looked || !unchanged) return false;
+  read_bytes_ += end - begin;
+  scanned_bytes_ += end - begin;
+  zero_blocks_ += zero_blocks;
+  return true;
+}
+
+// `expects_no_change` is the reader's guess for its next segment.
+ScannedSegment Scan::process(const Segment& segment, std::span<uint8_t> buffer, bool& expects_no_change) {
+  ScannedSegment result;
+  std::vector<Digest> base(segment.end - segment.begin);
+  options_.base->read_leaves(segment.begin, base.size(), base.data());
+  if (expects_no_change && is_unchanged_in_place(segment, base)) {
+    hold_changed(result);
+    return result;
+  }
+
   const uint64_t byte_offset = segment.begin * geometry_.block_size;
   const auto bytes = buffer.first(std::min<uint64_t>((segment.end - segment.begin) * geometry_.block_size,
                                                      geometry_.size_bytes - byte_offset));
@@ -148,10 +179,7 @@ ScannedSegment Scan::process(const Segment& segment, std::span<uint8_t> buffer) 
       read_what_is_readable(*options_.device, byte_offset, bytes, options_.read_retries, stopping_);
   read_bytes_ += bytes.size();
 
-  ScannedSegment result;
   auto next_bad = bad.begin();
-  std::vector<Digest> base(segment.end - segment.begin);
-  options_.base->read_leaves(segment.begin, base.size(), base.data());
   for (uint64_t block = segment.begin; block < segment.end; block++) {
     const uint64_t begin = block * geometry_.block_size;
     const Bytes content = bytes.subspan(begin - byte_offset, geometry_.block_length(block));
@@ -180,6 +208,7 @@ ScannedSegment Scan::process(const Segment& segment, std::span<uint8_t> buffer) 
     }
   }
   scanned_bytes_ += bytes.size();
+  expects_no_change = result.entries.empty() && result.bad_blocks.empty();
   put_overlay(result.entries);
   hold_changed(result);
   return result;

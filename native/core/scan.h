@@ -96,7 +96,8 @@ class Scan {
 
   void run_reader();
   std::optional<Segment> claim();
-  ScannedSegment process(const Segment& segment, std::span<uint8_t> buffer);
+  ScannedSegment process(const Segment& segment, std::span<uint8_t> buffer, bool& expects_no_change);
+  bool is_unchanged_in_place(const Segment& segment, const std::vector<Digest>& base);
   ScannedSegment process_hole(const Segment& segment);
   void hold_changed(ScannedSegment& result);
   void put_overlay(const std::vector<ScanEntry>& entries);

@@ -180,7 +180,7 @@ TEST_CASE("memory stays bounded while nobody pulls, and the scan goes on when so
   const uint64_t seed = random_seed();
   INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
-  // One changed block of 4 KiB in each segment of 256 KiB: what is held must be that block, not its segment.
+  // One changed block of 4 KiB in each 256 KiB: what is held must be that block, not its segment.
   const auto device = std::make_shared<MemoryDevice>(64 << 20);
   ScanWorld world(device, 4096);
   world.fill(random);
@@ -190,7 +190,7 @@ TEST_CASE("memory stays bounded while nobody pulls, and the scan goes on when so
   REQUIRE(expected.size() == 256);
 
   ScanOptions options = world.options();
-  options.memory_bytes = 1;  // raised to what the pipeline needs: 1 MiB
+  options.memory_bytes = 1;  // raised to what the pipeline needs: 4 MiB
   options.chunk_bytes = 64 << 10;
   SUBCASE("few changes") {
     Scan scan(options);
@@ -205,7 +205,7 @@ TEST_CASE("memory stays bounded while nobody pulls, and the scan goes on when so
       before = scan.progress().changed_blocks;
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     } while (scan.progress().changed_blocks != before || before == 0);
-    CHECK(before * 4096 <= 1 << 20);
+    CHECK(before * 4096 <= 4 << 20);
     std::vector<std::shared_ptr<ScanChunk>> kept{scan.next(), scan.next()};
     for (const auto& chunk : kept) CHECK(chunk->raw_bytes() <= (64 << 10));
     kept.clear();  // dropped without release(): given back all the same

@@ -152,12 +152,12 @@ test('bad sectors come with the readable rest of their block', async (t) => {
 });
 
 test('the event loop runs while a slow scan waits', async (t) => {
-  const world = await makeWorld(t, 64 * BLOCK);
+  const world = await makeWorld(t, 256 * BLOCK);
   world.device.setReadDelayMs(50);
   let ticks = 0;
   const ticker = setInterval(() => (ticks += 1), 5);
   const scan = world.scan({ readers: 1 });
-  // 16 segments of 256 KiB, one after the other: 800 ms.
+  // 16 segments of 1 MiB, one after the other: 800 ms.
   t.is(await scan.next(), null);
   clearInterval(ticker);
   t.true(ticks > 20, `${ticks} ticks`);
