@@ -75,9 +75,15 @@ uint64_t RestoreWriter::write(Bytes batch_body, const Id& point_id) {
       if (raw.data() != at) std::memcpy(at, raw.data(), raw.size());
       at += raw.size();
     }
-    device_->write(entries.front().block_index * geometry.block_size, Bytes(buffer.data(), at));
+    write_run(entries.front().block_index * geometry.block_size, Bytes(buffer.data(), at));
   });
   return written;
+}
+
+void RestoreWriter::write_run(uint64_t byte_offset, Bytes bytes) {
+  std::unique_lock lock(buffered_write_mutex_, std::defer_lock);
+  if (!device_->direct()) lock.lock();
+  device_->write(byte_offset, bytes);
 }
 
 std::optional<uint64_t> RestoreWriter::verify(const Progress& on_progress) {

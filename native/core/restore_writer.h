@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "core/block_source.h"
@@ -37,12 +38,14 @@ class RestoreWriter {
   void cancel() { cancelled_ = true; }
 
  private:
+  void write_run(uint64_t byte_offset, Bytes bytes);
   // First block in [from, end) that differs, or end.
   uint64_t first_difference(uint64_t from, uint64_t end) const;
 
   std::shared_ptr<BlockSource> device_;
   std::shared_ptr<const TreeFile> tree_;
   ThreadPool& pool_;
+  std::mutex buffered_write_mutex_;
   std::atomic<bool> cancelled_ = false;
 };
 
