@@ -151,14 +151,14 @@ async function recoverPacks(
       const pack = await reopenPack(context, description, packId, end);
       // The log names no later pack, so this one goes on.
       if (packId === lastPackId) return { pack, publishedBytes };
-      publishedBytes += await publishPack(context, pack);
+      publishedBytes += await publishPack(context, pack, await index.deviceNumber(description));
       continue;
     }
     const sizeBytes = await objects.size(packKey(packId));
     if (sizeBytes === null) throw lostBytes(description, `pack ${packId} is gone`);
     if (!index.hasPack(packId)) {
       const { entries, salvaged } = await readPackEntries(objects, packId);
-      await index.addPack(packId, sizeBytes, entries, salvaged !== null);
+      await index.addPack(packId, sizeBytes, entries, { salvaged: salvaged !== null });
     }
     publishedBytes += sizeBytes;
   }

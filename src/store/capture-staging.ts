@@ -27,6 +27,9 @@ import { PackWriter } from './pack-writer.js';
 import type { StoreIndex } from './store-index.js';
 import type { CaptureDescription } from './store-port.js';
 
+/** Blocks that were not stored again are entered as held when there are as many. */
+const ADOPTED_MAX = 4096;
+
 export interface StagingContext {
   readonly disk: Disk;
   /** Root of the store. */
@@ -64,9 +67,8 @@ export class CaptureStaging {
   readonly #log: DiskFile;
   #pack: PackWriter | null;
   #publishing: { readonly pack: PackWriter; readonly done: Promise<unknown> } | null = null;
-  #holding: Promise<unknown> = Promise.resolve();
-  /** Blocks that came and were not stored again, until the index says that the device holds them. */
-  readonly #adopted = new Set<string>();
+  /** Digests of blocks that came and were not stored again, by key, until the index says that the device holds them. */
+  readonly #adopted = new Map<string, Buffer>();
   #prepared: (Batch & LogRecord)[] = [];
   #durableSequence: number;
   #publishedBytes: number;
@@ -154,7 +156,7 @@ export class CaptureStaging {
       const key = digestKey(digest);
       if (this.#stagedLength(key) !== undefined) continue;
       if (this.#context.index.locate(digest, RECORD_KIND_BLOCK) !== null) {
-        this.#adopted.add(key);
+        this.#adopted.set(key, digest);
         continue;
       }
       this.#pack ??= await this.#createPack();
@@ -202,18 +204,16 @@ export class CaptureStaging {
     }
     await this.#log.append(batches.flatMap(encodeLogRecord));
     await this.#log.sync();
-    for (const { sequence, body, decoded } of batches) {
+    for (const { sequence, body } of batches) {
       this.overlay.putBatch(body);
-      await this.#holding;
-      this.#holding = this.#hold(decoded.recordDigests);
-      this.#holding.catch(() => undefined);
       this.#durableSequence = sequence;
     }
+    if (this.#adopted.size > ADOPTED_MAX) await this.#holdAdopted();
   }
 
-  async #hold(digests: Buffer): Promise<void> {
-    await this.#context.index.hold(this.#deviceNumber, digests);
-    for (let i = 0; i * 32 < digests.length; i += 1) this.#adopted.delete(digestKey(digests, i));
+  async #holdAdopted(): Promise<void> {
+    await this.#context.index.hold(this.#deviceNumber, Buffer.concat([...this.#adopted.values()]));
+    this.#adopted.clear();
   }
 
   /** Ends the growing pack and publishes it in the background, one at a time. Its failure is thrown by the next call. */
@@ -230,28 +230,35 @@ export class CaptureStaging {
   }
 
   async #publish(pack: PackWriter): Promise<void> {
-    this.#publishedBytes += await publishPack(this.#context, pack);
+    this.#publishedBytes += await publishPack(this.#context, pack, this.#deviceNumber);
   }
 
   /** Everything that was taken is in packs/ and the index when it resolves. */
   async drain(): Promise<void> {
     await this.roll();
     await this.#publishing?.done;
-    await this.#holding;
+    await this.#holdAdopted();
   }
 
   /** Waits for work in flight and closes the files; what is durable stays. */
   async close(): Promise<void> {
     await this.#publishing?.done.catch(() => undefined);
-    await this.#holding.catch(() => undefined);
     await this.#pack?.close().catch(() => undefined);
     await this.#log.close().catch(() => undefined);
     await this.overlay.close();
   }
 }
 
-/** Finishes a staging pack and moves it to packs/, then into the index. @returns its size in bytes */
-export async function publishPack(context: StagingContext, pack: PackWriter): Promise<number> {
+/**
+ * Finishes a staging pack and moves it to packs/, then into the index.
+ * @param holder number of the device that holds its blocks; none for tree packs
+ * @returns its size in bytes
+ */
+export async function publishPack(
+  context: StagingContext,
+  pack: PackWriter,
+  holder?: number,
+): Promise<number> {
   let finished: Awaited<ReturnType<PackWriter['finish']>>;
   try {
     finished = await pack.finish();
@@ -260,7 +267,7 @@ export async function publishPack(context: StagingContext, pack: PackWriter): Pr
   }
   const { sizeBytes, entries } = finished;
   await context.objects.putFile(packKey(pack.packId), pack.path);
-  await context.index.addPack(pack.packId, sizeBytes, entries);
+  await context.index.addPack(pack.packId, sizeBytes, entries, holder === undefined ? {} : { holder });
   return sizeBytes;
 }
 

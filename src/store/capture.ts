@@ -42,6 +42,7 @@ export class StoreCapture implements Capture {
   #durableSequence: number;
   #end: Point | 'gone' | null = null;
   #isRemoved = false;
+  #isClosed = false;
 
   /**
    * @param staging null: broken, recovered by the next call
@@ -86,7 +87,7 @@ export class StoreCapture implements Capture {
     this.#isPumping = true;
     void this.#lock.run(async () => {
       try {
-        while (this.#staging !== null && (await this.#writeGroup(this.#staging)));
+        while (!this.#isClosed && this.#staging !== null && (await this.#writeGroup(this.#staging)));
       } catch (error) {
         await this.#break(toStoreError(error, this.#name));
       } finally {
@@ -165,6 +166,7 @@ export class StoreCapture implements Capture {
   }
 
   #guard(): void {
+    if (this.#isClosed) throw this.#closedError();
     if (this.#end === null) return;
     if (this.#end !== 'gone') {
       throw new StillpointError('session-closed', {
@@ -229,7 +231,7 @@ export class StoreCapture implements Capture {
 
   abort(): Promise<void> {
     return this.#lock.run(async () => {
-      if (this.#end !== 'gone') this.#guard();
+      if (this.#end !== 'gone' || this.#isClosed) this.#guard();
       if (this.#isRemoved) return;
       // Its blocks were received and proven: the device need not send them again.
       await this.#staging?.drain().catch((error) => this.#context.log(`${this.#name}: ${String(error)}`));
@@ -263,22 +265,23 @@ export class StoreCapture implements Capture {
   /** What is wrong with its files, `file: reason` each. */
   check(): Promise<string[]> {
     return this.#lock.run(async () => {
-      if (this.#end !== null || this.#staging === null) return [];
+      if (this.#isClosed || this.#end !== null || this.#staging === null) return [];
       return checkStaging(this.#context, this.description, this.#durableSequence);
     });
   }
 
   /** For the closing of the store: waits for work in flight and leaves what is durable for the next opening. */
   close(): Promise<void> {
-    return this.#lock.run(() =>
-      this.#closeStaging(
-        new StillpointError('connection-lost', {
-          thing: this.#name,
-          reason: 'the store is closing',
-          permanent: false,
-        }),
-      ),
-    );
+    this.#isClosed = true;
+    return this.#lock.run(() => this.#closeStaging(this.#closedError()));
+  }
+
+  #closedError(): StillpointError {
+    return new StillpointError('cancelled', {
+      thing: this.#name,
+      reason: 'the store is closed',
+      permanent: false,
+    });
   }
 
   get #name(): string {

@@ -5,6 +5,7 @@
 import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { StillpointError } from '../domain/errors.js';
 
 /** An open file. Writes only append. */
 export interface DiskFile {
@@ -181,12 +182,18 @@ export async function makeDirs(disk: Disk, root: string, relative: string): Prom
   }
 }
 
-/** A whole small file; null if it is missing. Code `EFBIG` if it has more than `maxBytes`. */
+/**
+ * A whole small file; null if it is missing.
+ * @throws StillpointError `store-damaged` if it has more than `maxBytes`
+ */
 export async function readSmallFile(disk: Disk, path: string, maxBytes: number): Promise<Buffer | null> {
   const size = await disk.size(path);
   if (size === null) return null;
   if (size > maxBytes) {
-    throw Object.assign(new Error(`${path}: ${size} bytes are too many`), { code: 'EFBIG' });
+    throw new StillpointError('store-damaged', {
+      thing: path,
+      reason: `it has ${size} bytes, more than it can have`,
+    });
   }
   const file = await disk.open(path, 'read');
   try {

@@ -60,7 +60,7 @@ export async function indexPacks(context: HealContext, packs: readonly StoredObj
         `${packKey(packId)}: its index is damaged (${salvaged}); ${entries.length / 56} records were found without it`,
       );
     }
-    await index.addPack(packId, sizeBytes, entries, salvaged !== null);
+    await index.addPack(packId, sizeBytes, entries, { salvaged: salvaged !== null });
   }
   if (absent.length > 0) onProgress({ step: 'indexing packs', done: absent.length, total: absent.length });
 }

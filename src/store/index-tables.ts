@@ -81,7 +81,10 @@ function checkDataFile(path: string): void {
 export function openTables(path: string): Tables {
   const root = open<Buffer, Buffer>({
     path,
+    pageSize: PAGE_BYTES,
     maxDbs: 8,
+    // Its batches have a promise that nobody is given, which fails unseen when the disk is full.
+    eventTurnBatching: false,
     noSubdir: false,
     encoding: 'binary',
     keyEncoding: 'binary',

@@ -134,19 +134,31 @@ export class LocalStore implements Store {
   }
 
   async *verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncGenerator<VerifyEvent> {
-    this.#checkOpen();
+    const events = this.#verification(scope);
+    // Step by step, so that close waits for the step that runs, and not for who takes the events.
+    for (;;) {
+      const { done, value } = await this.#run(`store ${this.#context.dir}`, () => events.next());
+      if (done) return;
+      yield value;
+    }
+  }
+
+  #verification(scope: {
+    readonly agent?: string;
+    readonly pointId?: string;
+  }): AsyncGenerator<VerifyEvent, void> {
     const { catalog, objects, index, records } = this.#context;
     const verification = new Verification({
       objects,
       index,
       records,
-      checkOpen: () => this.#checkOpen(),
       checkOthers: () => this.#checkOtherFiles(),
     });
     if (scope.pointId === undefined) {
-      if (scope.agent === undefined) yield* verification.everything(catalog.all());
-      else yield* verification.ofAgent(scope.agent, catalog.all(scope.agent));
-      return;
+      const points = catalog.all(scope.agent);
+      return scope.agent === undefined
+        ? verification.everything(points)
+        : verification.ofAgent(scope.agent, points);
     }
     const point = catalog.byId(scope.pointId);
     if (point === undefined || (scope.agent !== undefined && point.agent !== scope.agent)) {
@@ -155,7 +167,7 @@ export class LocalStore implements Store {
         reason: 'there is none with this id',
       });
     }
-    yield* verification.points([point]);
+    return verification.ofPoint(point);
   }
 
   async #checkOtherFiles(): Promise<{ what: string; reason: string }[]> {

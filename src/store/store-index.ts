@@ -8,6 +8,7 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { checkIndexFiles, forgetOwner, openTables, type Tables } from './index-tables.js';
+import { IndexWrites, written } from './index-writes.js';
 import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
 import type { DeviceKey } from './store-port.js';
 
@@ -29,6 +30,13 @@ export interface Location {
   readonly storedLength: number;
   readonly rawLength: number;
   readonly codec: number;
+}
+
+export interface AddPackOptions {
+  /** Number of the device that holds all of the pack's blocks. */
+  readonly holder?: number;
+  /** Its own index was not believed. */
+  readonly salvaged?: boolean;
 }
 
 export class StoreIndex {
@@ -68,7 +76,7 @@ export class StoreIndex {
     rmSync(path, { recursive: true, force: true });
     mkdirSync(path, { recursive: true, mode: 0o700 });
     index = new StoreIndex(path, openTables(path));
-    await index.#tables.meta.put(Buffer.from('format'), stamp);
+    await written(path, index.#tables.meta.put(Buffer.from('format'), stamp));
     return index;
   }
 
@@ -89,7 +97,8 @@ export class StoreIndex {
   /** Forgets everything. */
   async clear(): Promise<void> {
     const { packs, records, held, devices, walked, bad } = this.#tables;
-    for (const table of [packs, records, held, devices, walked, bad]) await table.clearAsync();
+    for (const table of [packs, records, held, devices, walked, bad])
+      await written(this.#path, table.clearAsync());
     this.#packIds.clear();
     this.#packs.clear();
     this.#deviceNumbers.clear();
@@ -108,14 +117,19 @@ export class StoreIndex {
   }
 
   /** Of a pack that is published. Records first, then the pack's own entry: a pack that is listed is complete. Later packs win over earlier ones. */
-  async addPack(packId: string, sizeBytes: number, entries: Buffer, salvaged = false): Promise<void> {
+  async addPack(
+    packId: string,
+    sizeBytes: number,
+    entries: Buffer,
+    options: AddPackOptions = {},
+  ): Promise<void> {
     const number = this.#nextPack;
     this.#nextPack += 1;
     // Before its records can be found: they may take the place of another pack's, and must not be missing meanwhile.
     this.#packIds.set(number, packId);
     const count = packEntryCount(entries);
     const values = Buffer.alloc(count * LOCATION_BYTES);
-    const writes = new Writes();
+    const writes = new IndexWrites(this.#path);
     // First of all, so that a pack that is never completed does not leave its number to another one.
     writes.add(this.#tables.meta.put(NEXT_PACK, uint32(this.#nextPack)));
     for (let i = 0; i < count; i += 1) {
@@ -123,14 +137,17 @@ export class StoreIndex {
       const value = values.subarray(i * LOCATION_BYTES, (i + 1) * LOCATION_BYTES);
       encodeLocation(value, number, entry);
       writes.add(this.#tables.records.put(this.#keyOf(entry.digest, entry.kind), value));
+      if (options.holder !== undefined) {
+        writes.add(this.#tables.held.put(this.#heldKeyOf(options.holder, entry.digest), EMPTY));
+      }
       if (i % WRITES_PER_TURN === WRITES_PER_TURN - 1) await setImmediate();
     }
     await writes.done();
     const value = Buffer.alloc(13);
     value.writeUInt32BE(number, 0);
     value.writeBigUInt64BE(BigInt(sizeBytes), 4);
-    value[12] = salvaged ? 1 : 0;
-    await this.#tables.packs.put(Buffer.from(packId, 'hex'), value);
+    value[12] = options.salvaged === true ? 1 : 0;
+    await written(this.#path, this.#tables.packs.put(Buffer.from(packId, 'hex'), value));
     this.#packs.set(packId, { number, sizeBytes });
   }
 
@@ -160,7 +177,7 @@ export class StoreIndex {
   ) {
     const value = Buffer.alloc(LOCATION_BYTES);
     encodeLocation(value, packNumber, at);
-    await this.#tables.records.put(this.#keyOf(digest, kind), value);
+    await written(this.#path, this.#tables.records.put(this.#keyOf(digest, kind), value));
   }
 
   // ---- damage -----------------------------------------------------------------------------------------------------------
@@ -168,7 +185,7 @@ export class StoreIndex {
   /** A place whose record is damaged. If the record's entry names it, the entry goes: the record is not had until it comes back. */
   async markBad(packNumber: number, offset: number, digest: Uint8Array, kind: number): Promise<void> {
     const located = this.locate(digest, kind);
-    const writes = new Writes();
+    const writes = new IndexWrites(this.#path);
     if (located?.packNumber === packNumber && located.offset === offset) {
       writes.add(this.#tables.records.remove(this.#keyOf(digest, kind)));
     }
@@ -189,7 +206,7 @@ export class StoreIndex {
   /** A place that was doubted wrongly. */
   async markGood(packNumber: number, offset: number): Promise<void> {
     if (this.#badCount === 0) return;
-    await this.#tables.bad.remove(placeKey(packNumber, offset));
+    await written(this.#path, this.#tables.bad.remove(placeKey(packNumber, offset)));
     this.#badCount = this.#tables.bad.getCount();
   }
 
@@ -216,7 +233,7 @@ export class StoreIndex {
     if (known !== undefined) return known;
     const number = this.#deviceNumbers.size + 1;
     this.#deviceNumbers.set(name, number);
-    await this.#tables.devices.put(Buffer.from(name), uint32(number));
+    await written(this.#path, this.#tables.devices.put(Buffer.from(name), uint32(number)));
     return number;
   }
 
@@ -226,7 +243,7 @@ export class StoreIndex {
 
   /** @param digests n * 32 bytes; NULL ones are left out */
   async hold(deviceNumber: number, digests: Buffer): Promise<void> {
-    const writes = new Writes();
+    const writes = new IndexWrites(this.#path);
     for (let i = 0; i * 32 < digests.length; i += 1) {
       const digest = digests.subarray(i * 32, i * 32 + 32);
       if (digestKey(digest) === NULL_KEY) continue;
@@ -240,7 +257,7 @@ export class StoreIndex {
     return this.#tables.walked.doesExist(Buffer.from(pointId, 'hex'));
   }
   async markWalked(pointId: string): Promise<void> {
-    await this.#tables.walked.put(Buffer.from(pointId, 'hex'), EMPTY);
+    await written(this.#path, this.#tables.walked.put(Buffer.from(pointId, 'hex'), EMPTY));
   }
 
   /** Waits until all that was written is on disk. */
@@ -263,18 +280,6 @@ export class StoreIndex {
 }
 
 const NULL_KEY = '\0'.repeat(32);
-
-/** The promises of queued writes: one for all of a transaction. All are awaited, so none fails unseen. */
-class Writes {
-  readonly #promises = new Set<Promise<unknown>>();
-
-  add(write: Promise<unknown>): void {
-    this.#promises.add(write);
-  }
-  async done(): Promise<void> {
-    await Promise.all(this.#promises);
-  }
-}
 
 function uint32(value: number): Buffer {
   const bytes = Buffer.alloc(4);

@@ -139,12 +139,12 @@ async function findCaptures(context: CommitContext, store: LocalStore): Promise<
   for (const { name: sessionId, isDirectory } of await disk.list(join(dir, CAPTURE_DIR))) {
     if (!isDirectory) continue;
     const place = captureDir(context, sessionId);
-    const bytes = await readSmallFile(disk, join(place, CAPTURE_DESCRIPTION), MANIFEST_BYTES_MAX);
-    if (bytes === null || catalog.byId(sessionId) !== undefined) {
-      await removeCapture(context, sessionId);
-      continue;
-    }
     try {
+      const bytes = await readSmallFile(disk, join(place, CAPTURE_DESCRIPTION), MANIFEST_BYTES_MAX);
+      if (bytes === null || catalog.byId(sessionId) !== undefined) {
+        await removeCapture(context, sessionId);
+        continue;
+      }
       const description = decodeDescription(bytes, sessionId, join(place, CAPTURE_DESCRIPTION));
       let staging: CaptureStaging | null = null;
       try {

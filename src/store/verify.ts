@@ -35,8 +35,6 @@ export interface VerifyContext {
   readonly objects: ObjectStore;
   readonly index: StoreIndex;
   readonly records: RecordReader;
-  /** Throws when the store is closing. */
-  readonly checkOpen: () => void;
   /** What is wrong with files outside packs/ and points/: file and reason. */
   readonly checkOthers: () => Promise<{ what: string; reason: string }[]>;
 }
@@ -61,16 +59,16 @@ export class Verification {
     this.#context = context;
   }
 
-  /** @param points by device, then sequence */
-  async *points(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
-    yield* this.#walk(points, true);
-    yield* this.#end(points.length);
+  async *ofPoint(point: Point): AsyncGenerator<VerifyEvent, void> {
+    yield* this.#walk([point], true);
+    yield* this.#end(1);
   }
 
-  /** @param points all of the agent's: its manifests are checked too. */
-  async *ofAgent(agent: string, points: readonly Point[]): AsyncGenerator<VerifyEvent> {
+  /** @param points all of the agent's, by device, then sequence */
+  async *ofAgent(agent: string, points: readonly Point[]): AsyncGenerator<VerifyEvent, void> {
     await this.#checkManifests(points, `${POINTS_PREFIX}/${agent}`);
-    yield* this.points(points);
+    yield* this.#walk(points, true);
+    yield* this.#end(points.length);
   }
 
   async *everything(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
@@ -134,7 +132,6 @@ export class Verification {
     let doneBytes = 0;
     const there = new Set<string>();
     for (const { key, sizeBytes } of packs) {
-      this.#context.checkOpen();
       const packId = packIdOf(key);
       if (packId === null) this.#add(key, key, 'its name is not that of a pack');
       else await this.#checkPack(packId);
@@ -224,7 +221,6 @@ export class Verification {
         this.#readNodes(point, onDamage),
       );
       for await (const { blockIndex, content, unlike } of nodes) {
-        this.#context.checkOpen();
         waiting.push(...newLeaves(blockIndex, content, unlike));
         if (waiting.length * point.geometry.blockSize < CHECKED_BYTES && waiting.length < 64 * TREE_FANOUT)
           continue;

@@ -327,6 +327,10 @@ test('closing waits for what is on its way, and everything that was acknowledged
   await store.close();
   const acknowledged = (await results).filter(({ status }) => status === 'fulfilled').length;
   await refused(t, 'cancelled', store.createCapture(describe('x', state, null)));
+  await refused(t, 'cancelled', capture.append(4, makeBatch(SESSION, 4, [block(4, 4)])));
+  await refused(t, 'cancelled', capture.have(new Uint8Array(32)));
+  await refused(t, 'cancelled', capture.commit(commitRequest(state, 3)));
+  await refused(t, 'cancelled', capture.abort());
   const again = await openStore(dir);
   t.true((again.captures()[0]?.durableSequence ?? 0) >= acknowledged);
   await again.close();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, isStillpointError } from '../../src/domain/errors.js';
 import { BATCH_BYTES_MAX, KiB, MiB } from '../../src/domain/limits.js';
+import type { Point } from '../../src/domain/point.js';
 import { createStore, type OpenProgress, openStore } from '../../src/store/store.js';
 import { listFiles } from '../helpers/faulty-disk.js';
 import { MemoryObjectStore } from '../helpers/memory-object-store.js';
@@ -250,4 +251,17 @@ test('an index that its owners keep dying with is not believed any more', async 
   const again = await openStore(dir);
   t.true(await holds(again, point, first));
   await again.close();
+});
+
+test('closing in the middle of a verify ends it', async (t) => {
+  const dir = await newStoreDir(t);
+  const store = await openStore(dir);
+  await backUp(store, 'disk', null, first);
+  const events = store.verify({})[Symbol.asyncIterator]();
+  t.is((await events.next()).value.type, 'progress');
+  const step = events.next();
+  await store.close();
+  await step.catch(() => undefined);
+  await refused(t, 'cancelled', Promise.resolve(events.next()));
+  await refused(t, 'cancelled', store.nodes({} as Point, []));
 });
