@@ -15,13 +15,13 @@ namespace stillpoint::binding {
 
 class Gate;
 
-void init_environment(Napi::Env env);                    // A, lifetime.cc
-void init_digest(Napi::Env env, Napi::Object exports);   // A
-void init_device(Napi::Env env, Napi::Object exports);   // A
-void init_scan(Napi::Env env, Napi::Object exports);     // A
-void init_tree(Napi::Env env, Napi::Object exports);     // B
-void init_codec(Napi::Env env, Napi::Object exports);    // B
-void init_restore(Napi::Env env, Napi::Object exports);  // B
+void init_environment(Napi::Env env);  // lifetime.cc
+void init_digest(Napi::Env env, Napi::Object exports);
+void init_device(Napi::Env env, Napi::Object exports);
+void init_scan(Napi::Env env, Napi::Object exports);
+void init_tree(Napi::Env env, Napi::Object exports);
+void init_codec(Napi::Env env, Napi::Object exports);
+void init_restore(Napi::Env env, Napi::Object exports);
 
 // Handles as arguments of other rooms' functions: the core object and the gate that counts its users. Throw
 // `argument` for anything else, and `closed`.

@@ -1,4 +1,4 @@
-// What every binding file needs. Owner: A.
+// What every binding file needs.
 //
 // Threads: everything here runs on the JavaScript thread, but for the `work` of run_promise (a thread of the
 // pool, no Napi:: anything) and Operation::finish (any thread). Results travel back through one queue per
