@@ -44,7 +44,8 @@ export class StoreIndex {
   readonly #tables: Tables;
   readonly #packIds = new Map<number, string>();
   readonly #packs = new Map<string, { readonly number: number; readonly sizeBytes: number }>();
-  readonly #deviceNumbers = new Map<string, number>();
+  readonly #deviceNumbers = new Map<string, Promise<number>>();
+  #nextDevice = 1;
   #nextPack = 1;
   #badCount = 0;
   readonly #recordKey = Buffer.alloc(33);
@@ -89,7 +90,9 @@ export class StoreIndex {
       this.#packIds.set(pack.number, key.toString('hex'));
     }
     for (const { key, value } of devices.getRange()) {
-      this.#deviceNumbers.set(key.toString(), value.readUInt32BE(0));
+      const number = value.readUInt32BE(0);
+      this.#deviceNumbers.set(key.toString(), Promise.resolve(number));
+      this.#nextDevice = Math.max(this.#nextDevice, number + 1);
     }
     this.#badCount = bad.getCount();
   }
@@ -227,14 +230,19 @@ export class StoreIndex {
 
   // ---- what devices hold ------------------------------------------------------------------------------------------------
 
-  async deviceNumber(key: DeviceKey): Promise<number> {
+  /** The same for a device as long as the index lives, and given only when that is certain. */
+  deviceNumber(key: DeviceKey): Promise<number> {
     const name = `${key.agent}/${key.device}`;
     const known = this.#deviceNumbers.get(name);
     if (known !== undefined) return known;
-    const number = this.#deviceNumbers.size + 1;
-    this.#deviceNumbers.set(name, number);
-    await written(this.#path, this.#tables.devices.put(Buffer.from(name), uint32(number)));
-    return number;
+    const number = this.#nextDevice;
+    this.#nextDevice += 1;
+    const entered = written(this.#path, this.#tables.devices.put(Buffer.from(name), uint32(number))).then(
+      () => number,
+    );
+    entered.catch(() => this.#deviceNumbers.delete(name));
+    this.#deviceNumbers.set(name, entered);
+    return entered;
   }
 
   isHeld(deviceNumber: number, digest: Uint8Array): boolean {

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, isStillpointError } from '../../src/domain/errors.js';
@@ -333,5 +334,29 @@ test('closing waits for what is on its way, and everything that was acknowledged
   await refused(t, 'cancelled', capture.abort());
   const again = await openStore(dir);
   t.true((again.captures()[0]?.durableSequence ?? 0) >= acknowledged);
+  await again.close();
+});
+
+test('an open session goes on after its packs were published and the index was lost', async (t) => {
+  const { store, dir } = await newStore(t, { packBytesTarget: 10 * KiB });
+  const capture = await begin(store);
+  const whole = change(
+    empty,
+    Array.from({ length: 30 }, (_, i) => [i, i + 1] as const),
+  );
+  const count = await sendChanges(capture, changesBetween(null, whole), 3);
+  await store.close();
+  t.true((await listFiles(join(dir, 'packs'))).length >= 2);
+  await rm(join(dir, 'index'), { recursive: true });
+  const again = await openStore(dir, { packBytesTarget: 10 * KiB });
+  const found = again.captures()[0] as Capture;
+  t.is(found.durableSequence, count);
+  const digest = native.leafDigest(block(0, 1).bytes);
+  t.deepEqual(await found.have(digest), Uint8Array.of(1));
+  await found.append(count + 1, makeBatch(SESSION, count + 1, [{ blockIndex: 35, held: digest }]));
+  const expected = change(whole, [[35, 1]]);
+  const point = await found.commit(commitRequest(expected, count + 1));
+  t.true(await holds(again, point, expected));
+  t.true(point.storedBytes > 30 * 500, 'packs of before the restart count');
   await again.close();
 });
