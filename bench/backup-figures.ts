@@ -91,6 +91,7 @@ async function playRound(
   };
   for (const contestant of [copy, ...contestants]) {
     const restored = join(directory, 'restored');
+    rmSync(restored, { recursive: true, force: true });
     mkdirSync(restored);
     const target = join(restored, basename(image));
     settle(image);

@@ -12,6 +12,12 @@ const TOOLS = [
   ['mkfs.ext4', 'e2fsprogs'],
 ] as const;
 
+/** A bench that is stopped ends its receiver too. */
+export function exitOnSignals(): void {
+  process.once('SIGINT', () => process.exit(130));
+  process.once('SIGTERM', () => process.exit(143));
+}
+
 /** Installs what is missing; the inputs are made on a mounted loop device, so only root can run the bench. */
 export function requireEnvironment(say: (text: string) => void): void {
   if (process.getuid?.() !== 0)

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { benchDirectory, requireEnvironment } from './environment.js';
+import { benchDirectory, exitOnSignals, requireEnvironment } from './environment.js';
 import { copyState, prepareInputs } from './inputs.js';
 import { end, type Measured, shell, UsageSampler } from './process.js';
 import { seconds } from './report.js';
@@ -27,6 +27,7 @@ if (values.help === true || !STEPS.includes(step)) {
   process.exit(values.help === true ? 0 : 2);
 }
 
+exitOnSignals();
 requireEnvironment(console.error);
 const directory = benchDirectory();
 const inputs = prepareInputs(join(directory, 'inputs'), console.error);

@@ -29,6 +29,7 @@ export interface Difference {
 
 /** @param before null: compare with nothing. @param scratch a directory that this makes and removes. */
 export function differenceOf(before: string | null, after: string, scratch: string): Difference {
+  rmSync(scratch, { recursive: true, force: true });
   mkdirSync(scratch);
   try {
     const lengths = new Map<string, number>();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { backupFigures } from './backup-figures.js';
-import { benchDirectory, requireEnvironment } from './environment.js';
+import { benchDirectory, exitOnSignals, requireEnvironment } from './environment.js';
 import { type Inputs, prepareInputs } from './inputs.js';
 import { memoryFigures } from './memory-figures.js';
 import { shell } from './process.js';
@@ -38,6 +38,7 @@ const rounds = values.quick === true ? 1 : ROUNDS;
 const withPeers = values.ours !== true;
 const sections = new Set(positionals.length === 0 ? SECTIONS : positionals);
 
+exitOnSignals();
 requireEnvironment(say);
 const directory = benchDirectory();
 const inputs = prepareInputs(join(directory, 'inputs'), say);

@@ -151,6 +151,7 @@ export class Installation {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;
+    process.once('exit', () => child.kill());
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk: Buffer) => {
         this.#said = (this.#said + chunk.toString('utf8')).slice(-100_000);
