@@ -129,8 +129,11 @@ async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<
   }
 }
 
+/** A name of our own: a file of that name is replaced, so it must not be one that other programs give. */
+const PARTIAL_SUFFIX = '.stillpoint-partial';
+
 async function newImage(path: string, point: Point): Promise<RestoreTarget> {
-  const partialPath = `${path}.partial`;
+  const partialPath = `${path}${PARTIAL_SUFFIX}`;
   const lock = await lockPartial(partialPath);
   let device: Device | null = null;
   let isComplete = false;
@@ -161,12 +164,33 @@ async function newImage(path: string, point: Point): Promise<RestoreTarget> {
 }
 
 async function lockPartial(partialPath: string): Promise<FileHandle> {
-  const lock = await onDevice(partialPath, () => lockFile(partialPath));
-  if (lock !== null) return lock;
-  throw new StillpointError('device-in-use', {
+  const lock = await onDevice(partialPath, () =>
+    lockFile(partialPath).catch((error: NodeJS.ErrnoException) => {
+      throw error.code === 'ENOENT' ? noDirectory(dirname(partialPath)) : error;
+    }),
+  );
+  if (lock === null) {
+    throw new StillpointError('device-in-use', {
+      thing: partialPath,
+      reason: 'another restore is writing it',
+      remedy: 'Wait until it has ended, or choose another target.',
+      permanent: false,
+    });
+  }
+  const status = await lock.stat();
+  if (status.isFile() && status.nlink === 1) return lock;
+  await lock.close();
+  throw new StillpointError('usage', {
     thing: partialPath,
-    reason: 'another restore is writing it',
-    remedy: 'Wait until it has ended, or choose another target.',
-    permanent: false,
+    reason: 'it is in the way, and was not made by a restore',
+    remedy: 'Remove it, or choose another target.',
+  });
+}
+
+function noDirectory(directory: string): StillpointError {
+  return new StillpointError('device-not-found', {
+    thing: directory,
+    reason: 'there is no such directory',
+    remedy: 'Make it first, or choose another target.',
   });
 }

@@ -1,14 +1,16 @@
 /** What node:fs lacks for durable state: locks, and directories whose entries are on disk. */
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { flockSync } from 'fs-ext';
 
 /**
  * Takes an exclusive lock that lasts until the handle is closed or the process dies. The file stays: removing a locked file would
- * let two processes lock two files of one name.
+ * let two processes lock two files of one name. A symbolic link is not followed, and a FIFO not waited for.
  * @returns null if another process (or another handle of this one) holds it.
  */
 export async function lockFile(path: string): Promise<FileHandle | null> {
-  const handle = await open(path, 'a', 0o600);
+  const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
+  const handle = await open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
   try {
     flockSync(handle.fd, 'exnb');
     return handle;

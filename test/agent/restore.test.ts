@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
@@ -100,7 +100,7 @@ test('what is no device or image is refused', async (t) => {
   const { directory, restore } = await world(t);
   await refused(t, restore({ target: directory }), 'device-not-found', /it is a directory/);
   await refused(t, restore({ target: '/dev/null' }), 'device-not-found', /neither a block device nor/);
-  await refused(t, restore({ target: join(directory, 'no', 'such') }), 'device-not-found', /does not exist/);
+  await refused(t, restore({ target: join(directory, 'no', 'such') }), 'device-not-found', /there is no such directory/);
 });
 
 const failures: Record<string, [Partial<PointReceiverOptions>, ErrorCode]> = {
@@ -169,13 +169,28 @@ test('cancelled, no image is left', async (t) => {
 
 test('a partial image of a killed restore is replaced, that of a running one is not', async (t) => {
   const { bytes, target, directory, restore } = await world(t);
-  await writeFile(`${target}.partial`, Buffer.alloc(60 * MiB, 1));
+  await writeFile(`${target}.stillpoint-partial`, Buffer.alloc(60 * MiB, 1));
   await restore();
   t.true(bytes.equals(await readFile(target)));
   const second = { target: join(directory, 'second.img') };
   const results = await Promise.allSettled([restore(second), restore(second)]);
   t.deepEqual(results.map((result) => result.status).sort(), ['fulfilled', 'rejected']);
   t.true(bytes.equals(await readFile(second.target)));
+});
+
+test('a new image harms no other file, whatever lies at the name that it has until it is whole', async (t) => {
+  const { bytes, target, directory, restore } = await world(t);
+  const others = [`${target}.partial`, join(directory, 'precious')] as const;
+  for (const path of others) await writeFile(path, 'precious');
+  await symlink(others[1], `${target}.stillpoint-partial`);
+  await refused(t, restore(), 'device-io', /ELOOP/);
+  await rm(`${target}.stillpoint-partial`);
+  await link(others[1], `${target}.stillpoint-partial`);
+  await refused(t, restore(), 'usage', /stillpoint-partial: it is in the way/);
+  await rm(`${target}.stillpoint-partial`);
+  await restore();
+  t.true(bytes.equals(await readFile(target)));
+  for (const path of others) t.is(await readFile(path, 'utf8'), 'precious');
 });
 
 test('standard output gets every byte in order, also through a slow reader', async (t) => {
