@@ -41,6 +41,11 @@ export const BATCH_WINDOW = 4;
 export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
 
 export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
+/**
+ * Manifests of one agent's points together: a receiver keeps all points in memory. Room for 200,000 usual ones, of about
+ * 1.2 KiB; a session more can't be begun.
+ */
+export const AGENT_MANIFEST_BYTES_MAX = 256 * MiB;
 /** Sessions that one agent may have open at once, one per device. */
 export const SESSIONS_PER_AGENT_MAX = 64;
 /** Warnings that a commit may carry, and characters of one. */

@@ -77,10 +77,9 @@ export async function commitCapture(
     warnings: request.warnings,
   };
   const key = pointKey(point, point.sequence);
-  const committed = (await objects.put(key, encodeManifest(point)))
-    ? point
-    : await existingPoint(context, key, point);
-  catalog.add(committed);
+  const manifest = encodeManifest(point);
+  const committed = (await objects.put(key, manifest)) ? point : await existingPoint(context, key, point);
+  catalog.add(committed, manifest.length);
   if (committed.id !== point.id) {
     throw baseMismatch(description, `${pointLabel(committed)} was committed meanwhile`);
   }

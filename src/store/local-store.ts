@@ -14,6 +14,7 @@
  */
 import { join } from 'node:path';
 import { StillpointError } from '../domain/errors.js';
+import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/limits.js';
 import type { NodeRequest, VerifyEvent } from '../domain/messages.js';
 import { checkName, isHexId } from '../domain/names.js';
 import type { Point } from '../domain/point.js';
@@ -92,6 +93,7 @@ export class LocalStore implements Store {
   #checkNewCapture(description: CaptureDescription): string {
     const { agent, sessionId, basePointId, geometry } = description;
     const device = `${checkName('agent', agent)}/${checkName('device', description.device)}`;
+    this.#checkManifestRoom(agent);
     const refuse = (
       code: 'bad-message' | 'session-busy' | 'session-closed' | 'base-mismatch',
       reason: string,
@@ -119,6 +121,15 @@ export class LocalStore implements Store {
       );
     }
     return device;
+  }
+
+  #checkManifestRoom(agent: string): void {
+    if (this.#context.catalog.manifestBytes(agent) < AGENT_MANIFEST_BYTES_MAX) return;
+    throw new StillpointError('too-large', {
+      thing: `agent ${agent}`,
+      reason: `the manifests of its points have more than ${AGENT_MANIFEST_BYTES_MAX / MiB} MiB together, which is the limit`,
+      remedy: 'Enroll the machine under another name; its points stay restorable under the present one.',
+    });
   }
 
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {

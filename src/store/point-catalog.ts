@@ -23,6 +23,8 @@ interface DevicePoints {
 export class PointCatalog {
   readonly #devices = new Map<string, DevicePoints>();
   readonly #byId = new Map<string, Point>();
+  /** By agent. */
+  readonly #manifestBytes = new Map<string, number>();
 
   /** Reads all manifests. @returns those that are no points */
   async load(objects: ObjectStore): Promise<DamagedManifest[]> {
@@ -34,17 +36,24 @@ export class PointCatalog {
       if (place.deleted) continue;
       const point = await readManifest(objects, key, sizeBytes);
       if ('reason' in point) damaged.push(point);
-      else this.add(point);
+      else this.add(point, sizeBytes);
     }
     return damaged;
   }
 
-  add(point: Point): void {
+  /** @param manifestBytes of its manifest, which is about what it takes in memory */
+  add(point: Point, manifestBytes: number): void {
     const device = this.#deviceOf(point);
     device.points.push(point);
     device.points.sort((a, b) => a.sequence - b.sequence);
     device.lastSequence = Math.max(device.lastSequence, point.sequence);
     this.#byId.set(point.id, point);
+    this.#manifestBytes.set(point.agent, this.manifestBytes(point.agent) + manifestBytes);
+  }
+
+  /** Of all points of an agent. */
+  manifestBytes(agent: string): number {
+    return this.#manifestBytes.get(agent) ?? 0;
   }
 
   byId(pointId: string): Point | undefined {

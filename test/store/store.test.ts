@@ -3,12 +3,20 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, isStillpointError } from '../../src/domain/errors.js';
-import { BATCH_BYTES_MAX, KiB, MiB } from '../../src/domain/limits.js';
+import { AGENT_MANIFEST_BYTES_MAX, BATCH_BYTES_MAX, KiB, MiB } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
 import { createStore, type OpenProgress, openStore } from '../../src/store/store.js';
 import { listFiles } from '../helpers/faulty-disk.js';
 import { MemoryObjectStore } from '../helpers/memory-object-store.js';
-import { backUp, change, emptyState, holds, leavesOf } from '../helpers/store-device.js';
+import {
+  backUp,
+  change,
+  commitRequest,
+  describe,
+  emptyState,
+  holds,
+  leavesOf,
+} from '../helpers/store-device.js';
 import { tempDir } from '../helpers/temp-dir.js';
 
 const geometry = { sizeBytes: 200 * 64 * KiB - 100, blockSize: 64 * KiB };
@@ -264,4 +272,22 @@ test('closing in the middle of a verify ends it', async (t) => {
   await step.catch(() => undefined);
   await refused(t, 'cancelled', Promise.resolve(events.next()));
   await refused(t, 'cancelled', store.nodes({} as Point, []));
+});
+
+test('the manifests of one agent take bounded memory: then it can begin no session, and others can', async (t) => {
+  const dir = await newStoreDir(t);
+  let store = await openStore(dir);
+  const state = emptyState(geometry);
+  const each = 15 * MiB;
+  for (let n = 0; n * each < AGENT_MANIFEST_BYTES_MAX; n += 1) {
+    const capture = await store.createCapture(describe(`disk${n}`, state, null));
+    await capture.commit({ ...commitRequest(state, 0), warnings: ['x'.repeat(each)] });
+  }
+  const begin = (agent: string) => store.createCapture({ ...describe('more', state, null), agent });
+  await refused(t, 'too-large', begin('alpha'), /manifests of its points/);
+  await store.close();
+  store = await openStore(dir);
+  await refused(t, 'too-large', begin('alpha'));
+  await begin('beta');
+  await store.close();
 });
