@@ -61,7 +61,10 @@ export interface Point {
   /** The receiver's clock at the commit, ISO 8601. */
   readonly committedAt: string;
   readonly statistics: SessionStatistics;
-  /** Bytes that the commit added to the store. */
+  /**
+   * Records that the session added to what the device has in the store, in bytes. Those that the store has already for another
+   * device are counted too, though they are not stored again: the number must not tell an agent what others have.
+   */
   readonly storedBytes: number;
   readonly badRanges: readonly BadRange[];
   readonly warnings: readonly string[];

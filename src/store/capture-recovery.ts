@@ -27,6 +27,8 @@ import { decodeDescription, MANIFEST_BYTES_MAX } from './manifest.js';
 import { readPackEntries } from './pack-contents.js';
 import {
   decodePackEntry,
+  PACK_ENTRY_BYTES,
+  PACK_FOOTER_BYTES,
   PACK_HEADER_BYTES,
   packEntryCount,
   RECORD_HEADER_BYTES,
@@ -53,13 +55,13 @@ export async function recoverStaging(
   try {
     overlay = await createOverlay(dir, description);
     const { durableSequence, packEnds } = await replay(context, description, deviceNumber, log, overlay);
-    const { pack, publishedBytes } = await recoverPacks(context, description, packEnds);
+    const { pack, storedBytes } = await recoverPacks(context, description, packEnds);
     return new CaptureStaging(context, description, deviceNumber, {
       log,
       overlay,
       pack,
       durableSequence,
-      publishedBytes,
+      storedBytes,
     });
   } catch (error) {
     await log.close();
@@ -134,7 +136,7 @@ async function recoverPacks(
   context: StagingContext,
   description: CaptureDescription,
   packEnds: ReadonlyMap<string, number>,
-): Promise<{ pack: PackWriter | null; publishedBytes: number }> {
+): Promise<{ pack: PackWriter | null; storedBytes: number }> {
   const { disk, objects, index } = context;
   const dir = captureDir(context, description.sessionId);
   const staged = new Set<string>();
@@ -144,14 +146,15 @@ async function recoverPacks(
     if (packEnds.has(packId)) staged.add(packId);
     else await disk.remove(join(dir, name));
   }
-  let publishedBytes = 0;
+  let storedBytes = 0;
   const lastPackId = [...packEnds.keys()].at(-1);
   for (const [packId, end] of packEnds) {
     if (staged.has(packId)) {
       const pack = await reopenPack(context, description, packId, end);
+      storedBytes += end - PACK_HEADER_BYTES + pack.recordCount * PACK_ENTRY_BYTES;
       // The log names no later pack, so this one goes on.
-      if (packId === lastPackId) return { pack, publishedBytes };
-      publishedBytes += await publishPack(context, pack, await index.deviceNumber(description));
+      if (packId === lastPackId) return { pack, storedBytes };
+      await publishPack(context, pack, await index.deviceNumber(description));
       continue;
     }
     const sizeBytes = await objects.size(packKey(packId));
@@ -160,9 +163,9 @@ async function recoverPacks(
       const { entries, salvaged } = await readPackEntries(objects, packId);
       await index.addPack(packId, sizeBytes, entries, { salvaged: salvaged !== null });
     }
-    publishedBytes += sizeBytes;
+    storedBytes += sizeBytes - PACK_HEADER_BYTES - PACK_FOOTER_BYTES;
   }
-  return { pack: null, publishedBytes };
+  return { pack: null, storedBytes };
 }
 
 async function reopenPack(

@@ -22,7 +22,7 @@ import { type Disk, type DiskFile, makeDirs, writeDurably } from './disk.js';
 import { CAPTURE_DESCRIPTION, CAPTURE_DIR, CAPTURE_LOG, CAPTURE_OVERLAY, packKey } from './layout.js';
 import { encodeDescription } from './manifest.js';
 import type { ObjectStore } from './object-store.js';
-import { digestKey, RECORD_HEADER_BYTES } from './pack-entries.js';
+import { digestKey, PACK_ENTRY_BYTES, RECORD_HEADER_BYTES } from './pack-entries.js';
 import { PackWriter } from './pack-writer.js';
 import type { StoreIndex } from './store-index.js';
 import type { CaptureDescription } from './store-port.js';
@@ -55,7 +55,7 @@ export interface StagingParts {
   readonly overlay: LeafOverlay;
   readonly pack: PackWriter | null;
   readonly durableSequence: number;
-  readonly publishedBytes: number;
+  readonly storedBytes: number;
 }
 
 export class CaptureStaging {
@@ -71,7 +71,7 @@ export class CaptureStaging {
   readonly #adopted = new Map<string, Buffer>();
   #prepared: (Batch & LogRecord)[] = [];
   #durableSequence: number;
-  #publishedBytes: number;
+  #storedBytes: number;
 
   constructor(
     context: StagingContext,
@@ -87,7 +87,7 @@ export class CaptureStaging {
     this.#log = parts.log;
     this.#pack = parts.pack;
     this.#durableSequence = parts.durableSequence;
-    this.#publishedBytes = parts.publishedBytes;
+    this.#storedBytes = parts.storedBytes;
   }
 
   /** The capture of a new session. It exists when this resolves; before that, what is there is debris. */
@@ -114,16 +114,19 @@ export class CaptureStaging {
       overlay,
       pack: null,
       durableSequence: 0,
-      publishedBytes: 0,
+      storedBytes: 0,
     });
   }
 
   get durableSequence(): number {
     return this.#durableSequence;
   }
-  /** File sizes of the session's packs that are in packs/. */
-  get publishedBytes(): number {
-    return this.#publishedBytes;
+  /**
+   * Of the session's records that the device did not hold, whether another device's are used in their place or not: its agent
+   * gets to know this number, and must not learn from it what others have.
+   */
+  get storedBytes(): number {
+    return this.#storedBytes;
   }
   get packIsFull(): boolean {
     return this.#pack?.isFull(this.#context.packBytesTarget) ?? false;
@@ -155,13 +158,17 @@ export class CaptureStaging {
       const digest = decoded.recordDigests.subarray(i * 32, i * 32 + 32);
       const key = digestKey(digest);
       if (this.#stagedLength(key) !== undefined) continue;
+      const recordBytes = RECORD_HEADER_BYTES + (decoded.recordStoredLengths[i] ?? 0);
+      if (!this.#adopted.has(key) && !this.#context.index.isHeld(this.#deviceNumber, digest)) {
+        this.#storedBytes += recordBytes + PACK_ENTRY_BYTES;
+      }
       if (this.#context.index.locate(digest, RECORD_KIND_BLOCK) !== null) {
         this.#adopted.set(key, digest);
         continue;
       }
       this.#pack ??= await this.#createPack();
       const offset = decoded.recordOffsets[i] ?? 0;
-      const end = offset + RECORD_HEADER_BYTES + (decoded.recordStoredLengths[i] ?? 0);
+      const end = offset + recordBytes;
       const [rawLength = 0, codec = 0] = [decoded.recordRawLengths[i], decoded.recordCodecs[i]];
       this.#pack.add(digest, rawLength, codec, RECORD_KIND_BLOCK, records.subarray(offset, end));
     }
@@ -222,15 +229,11 @@ export class CaptureStaging {
     const pack = this.#pack;
     if (pack === null) return;
     this.#pack = null;
-    const done = this.#publish(pack).then(() => {
+    const done = publishPack(this.#context, pack, this.#deviceNumber).then(() => {
       this.#publishing = null;
     });
     done.catch(() => undefined);
     this.#publishing = { pack, done };
-  }
-
-  async #publish(pack: PackWriter): Promise<void> {
-    this.#publishedBytes += await publishPack(this.#context, pack, this.#deviceNumber);
   }
 
   /** Everything that was taken is in packs/ and the index when it resolves. */
@@ -252,13 +255,8 @@ export class CaptureStaging {
 /**
  * Finishes a staging pack and moves it to packs/, then into the index.
  * @param holder number of the device that holds its blocks; none for tree packs
- * @returns its size in bytes
  */
-export async function publishPack(
-  context: StagingContext,
-  pack: PackWriter,
-  holder?: number,
-): Promise<number> {
+export async function publishPack(context: StagingContext, pack: PackWriter, holder?: number): Promise<void> {
   let finished: Awaited<ReturnType<PackWriter['finish']>>;
   try {
     finished = await pack.finish();
@@ -268,7 +266,6 @@ export async function publishPack(
   const { sizeBytes, entries } = finished;
   await context.objects.putFile(packKey(pack.packId), pack.path);
   await context.index.addPack(pack.packId, sizeBytes, entries, holder === undefined ? {} : { holder });
-  return sizeBytes;
 }
 
 export function createOverlay(dir: string, { geometry }: CaptureDescription): Promise<LeafOverlay> {

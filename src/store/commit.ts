@@ -11,7 +11,7 @@ import { type CaptureStaging, publishPack, type StagingContext } from './capture
 import { treeOf } from './index-heal.js';
 import { pointKey, pointLabel } from './layout.js';
 import { encodeManifest } from './manifest.js';
-import { digestKey } from './pack-entries.js';
+import { digestKey, PACK_ENTRY_BYTES, RECORD_HEADER_BYTES } from './pack-entries.js';
 import { PackWriter } from './pack-writer.js';
 import { type PointCatalog, readManifest } from './point-catalog.js';
 import type { PointReader } from './point-reader.js';
@@ -72,7 +72,7 @@ export async function commitCapture(
     instant,
     committedAt: context.now().toISOString(),
     statistics: request.statistics,
-    storedBytes: staging.publishedBytes + treeBytes,
+    storedBytes: staging.storedBytes + treeBytes,
     badRanges: request.badRanges,
     warnings: request.warnings,
   };
@@ -131,6 +131,8 @@ async function buildTree(
 
   async function putNode(digest: Uint8Array, content: Uint8Array): Promise<void> {
     nodeCount += 1;
+    // Also those that another device has: see CaptureStaging.storedBytes.
+    treeBytes += RECORD_HEADER_BYTES + content.length + PACK_ENTRY_BYTES;
     if (nodeCount % NODES_PER_TURN === 0) await setImmediate();
     const bytes = Buffer.from(digest.buffer, digest.byteOffset, digest.length);
     const isKnown =
@@ -146,7 +148,7 @@ async function buildTree(
     );
     if (pack.unwrittenBytes >= FLUSH_BYTES) await pack.flush();
     if (pack.isFull(context.packBytesTarget)) {
-      treeBytes += await publishPack(context, pack);
+      await publishPack(context, pack);
       pack = null;
     }
   }
@@ -178,7 +180,7 @@ async function buildTree(
     }
     const last = pack as PackWriter | null;
     pack = null;
-    if (last !== null) treeBytes += await publishPack(context, last);
+    if (last !== null) await publishPack(context, last);
     return { top, treeBytes };
   } catch (error) {
     const unfinished = pack as PackWriter | null;

@@ -3,6 +3,7 @@ import { native } from '../native/index.js';
 
 export const PACK_ENTRY_BYTES = native.constants.packIndexEntryBytes;
 export const PACK_HEADER_BYTES = native.constants.packHeaderBytes;
+export const PACK_FOOTER_BYTES = native.constants.packFooterBytes;
 export const RECORD_HEADER_BYTES = native.constants.recordHeaderBytes;
 
 export interface PackEntry {
