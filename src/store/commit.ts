@@ -40,7 +40,7 @@ export async function commitCapture(
   description: CaptureDescription,
   request: CommitRequest,
 ): Promise<Point> {
-  const { catalog, objects, index } = context;
+  const { catalog, objects, index, log } = context;
   const base = baseOf(context, description);
   await staging.drain();
   const { top, treeBytes } = await buildTree(context, staging, description, base);
@@ -84,7 +84,10 @@ export async function commitCapture(
     throw baseMismatch(description, `${pointLabel(committed)} was committed meanwhile`);
   }
   // All its blocks are held: the session's since they came, the base's since that was walked.
-  if (base === null || index.isWalked(base.id)) await index.markWalked(point.id);
+  if (base === null || index.isWalked(base.id)) {
+    // The point is there; that it is not marked costs a walk at the next opening.
+    await index.markWalked(point.id).catch((error) => log(`${pointLabel(point)}: ${String(error)}`));
+  }
   return committed;
 }
 

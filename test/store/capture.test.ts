@@ -6,6 +6,7 @@ import { type ErrorCode, isStillpointError } from '../../src/domain/errors.js';
 import { BATCH_BYTES_MAX, KiB } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
 import { createStore, openStore, type StoreOptions } from '../../src/store/store.js';
+import { StoreIndex } from '../../src/store/store-index.js';
 import type { Capture, Store } from '../../src/store/store-port.js';
 import { listFiles } from '../helpers/faulty-disk.js';
 import { makeBatch } from '../helpers/hand-made-batch.js';
@@ -333,6 +334,29 @@ test('closing waits for what is on its way, and everything that was acknowledged
   await refused(t, 'cancelled', capture.abort());
   const again = await openStore(dir);
   t.true((again.captures()[0]?.durableSequence ?? 0) >= acknowledged);
+  await again.close();
+});
+
+test('a point is acknowledged once its manifest is there, also when the index can not be written', async (t) => {
+  const { store, dir } = await newStore(t);
+  const sessionId = 'd'.repeat(32);
+  const { markWalked } = StoreIndex.prototype;
+  StoreIndex.prototype.markWalked = async function (pointId) {
+    if (pointId === sessionId) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+    return markWalked.call(this, pointId);
+  };
+  const capture = await store.createCapture(describe('disk', state, null, sessionId));
+  const count = await sendChanges(capture, changesBetween(null, state));
+  const committing = capture.commit(commitRequest(state, count));
+  const point = await committing.finally(() => {
+    StoreIndex.prototype.markWalked = markWalked;
+  });
+  t.deepEqual(await store.points({ agent: 'alpha' }), [point]);
+  const next = await backUp(store, 'disk', state, empty);
+  await store.close();
+  const again = await openStore(dir);
+  t.true(await holds(again, point, state));
+  t.true(await holds(again, next, empty));
   await again.close();
 });
 
