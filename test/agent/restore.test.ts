@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { link, mkdir, open, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
@@ -7,6 +7,7 @@ import { type RestoreOptions, runRestore } from '../../src/agent/restore.js';
 import { type ErrorCode, StillpointError } from '../../src/domain/errors.js';
 import { MiB } from '../../src/domain/limits.js';
 import type { DeviceIdentity } from '../../src/domain/point.js';
+import { lockFile } from '../../src/native/files.js';
 import { attachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
 import { type PointReceiver, type PointReceiverOptions, pointReceiver } from '../helpers/point-receiver.js';
 import { testWith } from '../helpers/requirements.js';
@@ -100,7 +101,12 @@ test('what is no device or image is refused', async (t) => {
   const { directory, restore } = await world(t);
   await refused(t, restore({ target: directory }), 'device-not-found', /it is a directory/);
   await refused(t, restore({ target: '/dev/null' }), 'device-not-found', /neither a block device nor/);
-  await refused(t, restore({ target: join(directory, 'no', 'such') }), 'device-not-found', /there is no such directory/);
+  await refused(
+    t,
+    restore({ target: join(directory, 'no', 'such') }),
+    'device-not-found',
+    /there is no such directory/,
+  );
 });
 
 const failures: Record<string, [Partial<PointReceiverOptions>, ErrorCode]> = {
@@ -176,6 +182,22 @@ test('a partial image of a killed restore is replaced, that of a running one is 
   const results = await Promise.allSettled([restore(second), restore(second)]);
   t.deepEqual(results.map((result) => result.status).sort(), ['fulfilled', 'rejected']);
   t.true(bytes.equals(await readFile(second.target)));
+});
+
+test('the tree that a killed restore was fetching is removed by the next one, that of a running one is not', async (t) => {
+  const { directory, restore } = await world(t);
+  const old = new Date(Date.now() - 120_000);
+  for (const name of ['restore-killed', 'restore-running', 'restore-fresh']) {
+    await mkdir(join(directory, 'state', name), { recursive: true });
+    await writeFile(join(directory, 'state', name, 'tree'), 'x');
+    if (name === 'restore-fresh') continue;
+    await writeFile(join(directory, 'state', name, 'lock'), '');
+    await utimes(join(directory, 'state', name), old, old);
+  }
+  const running = await lockFile(join(directory, 'state', 'restore-running', 'lock'));
+  await restore();
+  t.deepEqual((await readdir(join(directory, 'state'))).sort(), ['restore-fresh', 'restore-running']);
+  await running?.close();
 });
 
 test('a new image harms no other file, whatever lies at the name that it has until it is whole', async (t) => {
