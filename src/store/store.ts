@@ -156,9 +156,11 @@ async function findCaptures(context: CommitContext, store: LocalStore): Promise<
       }
       store.addCapture(description, staging);
     } catch (error) {
-      if (!isStillpointError(error, 'store-damaged')) throw error;
-      log(`capture is discarded: ${error.message}`);
-      await removeCapture(context, sessionId);
+      if (isStillpointError(error, 'version')) throw error;
+      const isDamaged = isStillpointError(error, 'store-damaged');
+      // What can't be read or removed now is left for the next opening; the store is not to stay closed for it.
+      log(`capture of session ${sessionId} is ${isDamaged ? 'discarded' : 'left alone'}: ${String(error)}`);
+      if (isDamaged) await removeCapture(context, sessionId).catch((reason) => log(String(reason)));
     }
   }
 }

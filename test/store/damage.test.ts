@@ -6,9 +6,10 @@ import { isStillpointError } from '../../src/domain/errors.js';
 import { KiB } from '../../src/domain/limits.js';
 import type { VerifyFinding, VerifySummary } from '../../src/domain/messages.js';
 import type { Point } from '../../src/domain/point.js';
+import { nodeDisk } from '../../src/store/disk.js';
 import { createStore, openStore } from '../../src/store/store.js';
 import type { Store } from '../../src/store/store-port.js';
-import { listFiles } from '../helpers/faulty-disk.js';
+import { type DiskStep, FaultyDisk, listFiles } from '../helpers/faulty-disk.js';
 import {
   backUp,
   change,
@@ -253,6 +254,26 @@ test('a pack that is gone or cut is noticed at the next opening; points without 
     t.true(await holds(store, healing, second));
     await store.close();
   }
+});
+
+test('a capture that can not be read does not keep the store closed, and is there again when it can be', async (t) => {
+  const { dir, points } = await makeWorld(t);
+  const messages: string[] = [];
+  const faults = [
+    (step: DiskStep) => step.name === 'read' && step.path.endsWith('description'),
+    (step: DiskStep) => step.name === 'open' && step.path.endsWith('description'),
+  ];
+  for (const isFaulty of faults) {
+    const disk = new FaultyDisk(nodeDisk, (step) => (isFaulty(step) ? 'EIO' : null));
+    const store = await openStore(dir, { packBytesTarget, disk, log: (message) => messages.push(message) });
+    t.deepEqual(store.captures(), []);
+    t.true(await holds(store, points[1] as Point, second));
+    await store.close();
+  }
+  t.regex(messages.join(), /capture of session d+ is left alone: .*EIO/);
+  const store = await openStore(dir, { packBytesTarget });
+  t.is(store.captures().length, 1);
+  await store.close();
 });
 
 test('verify looks at the files of an open session too', async (t) => {
