@@ -45,7 +45,7 @@ export function exitCodeOf(error: unknown): number {
 export const EXIT_CODE_HELP = `
 Exit codes:
   0    done
-  1    failed; nothing half-done stays behind
+  1    failed; no point and no new image stays half-done
   2    the command line, a name or a setting is wrong
   3    done, with warnings
   4    damage was found in what the store holds
