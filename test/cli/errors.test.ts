@@ -115,6 +115,15 @@ test('devices', async (t) => {
   const { directory } = machine;
   const to = ['--store', store];
   await fails(t, machine, EXIT_FAILED, 'backup', join(directory, 'nowhere.img'), ...to);
+  const nowhere = await runHere(
+    machine,
+    'backup',
+    join(directory, 'nowhere.img'),
+    '--store',
+    join(directory, 'new'),
+  );
+  t.is(nowhere.code, EXIT_FAILED);
+  t.false((await readdir(directory)).includes('new'), 'no store is made for a device that is not there');
   await fails(t, machine, EXIT_FAILED, 'backup', directory, ...to);
   await fails(t, machine, EXIT_FAILED, 'backup', '/dev/null', ...to);
   await fails(t, machine, EXIT_USAGE, 'backup', image, '--block-size', '3000', ...to);
@@ -132,6 +141,8 @@ test('devices', async (t) => {
 
 test('points and targets', async (t) => {
   const { machine, store, image } = await withOnePoint(t);
+  const unknown = await runHere(machine, 'points', 'tape', '--store', store);
+  t.is(unknown.stdout, 'There are no points of a device tape.\n');
   const target = join(machine.directory, 'target.img');
   const from = ['--store', store];
   await fails(t, machine, EXIT_USAGE, 'restore', 'disk', target, ...from);

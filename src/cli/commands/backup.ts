@@ -1,7 +1,9 @@
 /** `stillpoint backup DEVICE`: one new restore point of a device that nobody writes to. */
+import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type BackupResult, runBackup } from '../../agent/backup.js';
+import { onDevice } from '../../capture/device-error.js';
 import { StillpointError } from '../../domain/errors.js';
 import { checkName, deviceNameFromPath } from '../../domain/names.js';
 import { agentProgress } from '../agent-progress.js';
@@ -49,6 +51,8 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const name = options.name ?? deviceNameFromPath(resolve(path));
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, fuzzy, acceptIdentity } = options;
+  // Before a store is made: a mistyped path is no first use of it.
+  await onDevice(path, () => stat(path));
   const progress = agentProgress(output);
   const result = await withReceiver(
     context,

@@ -41,7 +41,7 @@ async function points(
   );
   const lines =
     found.length === 0
-      ? ['There are no points yet.']
+      ? [device === undefined ? 'There are no points yet.' : `There are no points of a device ${device}.`]
       : [...formatTable(COLUMNS, found.map(row)), ...warnings(found)];
   context.output.result({ points: found }, lines, true);
   return EXIT_OK;
