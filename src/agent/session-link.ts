@@ -84,12 +84,14 @@ export class SessionLink {
   async #persist<T>(call: () => Promise<T>, mayAskStatus: boolean = true): Promise<T> {
     const { patienceMs, onInterruption } = this.#options;
     const { signal } = this;
-    const giveUpAt = performance.now() + patienceMs;
+    // Patience is for a receiver that does not answer: a commit may work for longer, and then break off for the first time.
+    let giveUpAt: number | null = null;
     for (let attempt = 0; ; attempt += 1) {
       try {
         if (attempt > 0 && mayAskStatus) await this.#askStatus();
         return await unlessAborted(signal, call());
       } catch (error) {
+        giveUpAt ??= performance.now() + patienceMs;
         if (!isPassing(error) || performance.now() >= giveUpAt) throw error;
         onInterruption(error);
         await unlessAborted(signal, sleep(pauseMs(attempt)));

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { SessionLink } from '../../src/agent/session-link.js';
 import { type ErrorCode, StillpointError } from '../../src/domain/errors.js';
@@ -110,6 +111,17 @@ test('a refusal is final', async (t) => {
 test('patience ends, and the last reason is told', async (t) => {
   const { receiver } = scripted({ batch: [lost()], status: Array.from({ length: 9 }, lost) });
   t.is(codeOf(await t.throwsAsync(linkTo(receiver, 500).link.batch(1, body))), 'connection-lost');
+});
+
+test('a commit that breaks off after long work is asked for again', async (t) => {
+  const { calls, receiver } = scripted({ commit: [lost(), point], status: [status({})] });
+  const slow = { ...receiver, commit: receiver.commit };
+  slow.commit = async (...args) => {
+    await sleep(150);
+    return receiver.commit(...args);
+  };
+  t.deepEqual(await linkTo(slow, 100).link.commit({} as CommitRequest), point);
+  t.deepEqual(calls, ['commit', 'status', 'commit']);
 });
 
 test('cancelling and stopping end waits at once', async (t) => {
