@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import fastify from 'fastify';
 import type { Logger } from 'pino';
-import { isStillpointError } from '../domain/errors.js';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
 import {
   KiB,
   RECEIVER_BODY_BYTES_MAX,
@@ -132,7 +132,14 @@ async function listenOn(
     },
     closing: closing.signal,
   });
-  await app.listen({ host, port });
+  await app.listen({ host, port }).catch((error: NodeJS.ErrnoException) => {
+    throw new StillpointError('config', {
+      thing: `listen address ${host}:${port}`,
+      reason: `it can't be listened on (${error.code ?? error.message})`,
+      remedy: 'Stop what listens there, or name another address of this machine with --listen.',
+      cause: error,
+    });
+  });
   return {
     url: urlOf(host, app.server.address() as AddressInfo),
     close: async () => {

@@ -1,5 +1,7 @@
 /** What people read when they got something wrong, and the exit code that scripts see: held as snapshots. */
+import { once } from 'node:events';
 import { mkdir, open, readdir, truncate, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EXIT_FAILED, EXIT_NO_ACCESS, EXIT_OK, EXIT_USAGE } from '../../src/cli/exit-codes.js';
@@ -108,6 +110,22 @@ test('a directory that is no store', async (t) => {
   await fails(t, machine, EXIT_USAGE, 'receiver', 'init', join(directory, 'r'), '--listen', 'everywhere');
   await fails(t, machine, EXIT_USAGE, 'receiver', 'init', join(directory, 'r'), '--url', 'http://x');
   t.deepEqual(await readdir(home), ['letter']);
+});
+
+test('a port that is taken', async (t) => {
+  const machine = await makeMachine(t);
+  const dir = join(machine.directory, 'receiver');
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  t.teardown(() => other.close());
+  const listen = `127.0.0.1:${(other.address() as AddressInfo).port}`;
+  t.is((await runHere(machine, 'receiver', 'init', dir, '--listen', listen)).code, EXIT_OK);
+  const { code, stderr } = await runHere(machine, 'receiver', 'serve', dir);
+  t.is(code, EXIT_USAGE);
+  t.regex(
+    stderr,
+    /^error: listen address 127[^ ]+: it can't be listened on \(EADDRINUSE\)\. .*--listen\.\n$/,
+  );
 });
 
 test('devices', async (t) => {
