@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { rm, stat } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, isStillpointError } from '../../src/domain/errors.js';
 import { BATCH_BYTES_MAX, KiB } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
 import { createStore, openStore, type StoreOptions } from '../../src/store/store.js';
-import { StoreIndex } from '../../src/store/store-index.js';
 import type { Capture, Store } from '../../src/store/store-port.js';
 import { listFiles } from '../helpers/faulty-disk.js';
 import { makeBatch } from '../helpers/hand-made-batch.js';
@@ -335,47 +334,6 @@ test('closing waits for what is on its way, and everything that was acknowledged
   const again = await openStore(dir);
   t.true((again.captures()[0]?.durableSequence ?? 0) >= acknowledged);
   await again.close();
-});
-
-test('a point is acknowledged once its manifest is there, also when the index can not be written', async (t) => {
-  const { store, dir } = await newStore(t);
-  const sessionId = 'd'.repeat(32);
-  const { markWalked } = StoreIndex.prototype;
-  StoreIndex.prototype.markWalked = async function (pointId) {
-    if (pointId === sessionId) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
-    return markWalked.call(this, pointId);
-  };
-  const capture = await store.createCapture(describe('disk', state, null, sessionId));
-  const count = await sendChanges(capture, changesBetween(null, state));
-  const committing = capture.commit(commitRequest(state, count));
-  const point = await committing.finally(() => {
-    StoreIndex.prototype.markWalked = markWalked;
-  });
-  t.deepEqual(await store.points({ agent: 'alpha' }), [point]);
-  const next = await backUp(store, 'disk', state, empty);
-  await store.close();
-  const again = await openStore(dir);
-  t.true(await holds(again, point, state));
-  t.true(await holds(again, next, empty));
-  await again.close();
-});
-
-test('a block that another device has is not stored twice, and the point does not tell', async (t) => {
-  const alone = await newStore(t);
-  const shared = await newStore(t);
-  const sizeOf = async ({ dir }: Place) => {
-    const files = await listFiles(join(dir, 'packs'));
-    return (await Promise.all(files.map((file) => stat(join(dir, 'packs', file))))).reduce(
-      (sum, { size }) => sum + size,
-      0,
-    );
-  };
-  await backUp(shared.store, 'other', null, state);
-  const before = await sizeOf(shared);
-  const point = await backUp(shared.store, 'disk', null, state);
-  t.is(await sizeOf(shared), before);
-  t.is(point.storedBytes, (await backUp(alone.store, 'disk', null, state)).storedBytes);
-  t.true(point.storedBytes > 3 * 80, String(point.storedBytes));
 });
 
 test('an open session goes on after its packs were published and the index was lost', async (t) => {
