@@ -21,7 +21,7 @@ export function geometry(sizeBytes: number, blockSize: number): Geometry {
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > DEVICE_SIZE_MAX) {
     throw new StillpointError('bad-geometry', {
       thing: `device size ${sizeBytes}`,
-      reason: 'it is not a whole number of bytes from 0 to 8 PiB',
+      reason: 'it is not a whole number of bytes below 8 PiB',
     });
   }
   return { sizeBytes, blockSize };

@@ -13,8 +13,8 @@ export const NODE_BYTES_MAX = TREE_FANOUT * DIGEST_BYTES;
 export const BLOCK_SIZE_MIN = 4 * KiB;
 export const BLOCK_SIZE_MAX = 4 * MiB;
 export const BLOCK_SIZE_DEFAULT = 64 * KiB;
-/** 8 PiB: the largest device whose byte offsets stay exact in a JavaScript number with room to spare. */
-export const DEVICE_SIZE_MAX = 8192 * TiB;
+/** The largest device whose byte offsets, and its end, are exact in a JavaScript number: just below 8 PiB. */
+export const DEVICE_SIZE_MAX = 8192 * TiB - 1;
 
 /** Most bytes of one batch body; a request with more is refused before its body is read. */
 export const BATCH_BYTES_MAX = 16 * MiB;
