@@ -2,7 +2,7 @@
 import { makeWhole, mergeBadRanges } from '../domain/bad-blocks.js';
 import { StillpointError } from '../domain/errors.js';
 import { blockLength, type Geometry, sameGeometry } from '../domain/geometry.js';
-import { BAD_RANGES_MAX } from '../domain/limits.js';
+import { BAD_BYTES_MAX, BAD_RANGES_MAX, MiB } from '../domain/limits.js';
 import type { BadRange, Point } from '../domain/point.js';
 import { type BadBlock, native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
@@ -21,6 +21,7 @@ export interface RepairFacts {
 export class BadBlockRepair {
   readonly #facts: RepairFacts;
   #badRanges: readonly BadRange[] = [];
+  #badBytes = 0;
 
   constructor(facts: RepairFacts) {
     this.#facts = facts;
@@ -33,10 +34,12 @@ export class BadBlockRepair {
 
   /**
    * @returns the bytes that the point shall hold.
-   * @throws StillpointError `device-io` where the device has too many bad ranges to be backed up.
+   * @throws StillpointError `device-io` where too much of the device can't be read for it to be backed up.
    */
   async repair(block: BadBlock): Promise<Uint8Array> {
-    const { basePoint, path } = this.#facts;
+    for (const { byteLength } of block.badRanges) this.#badBytes += byteLength;
+    if (this.#badBytes > BAD_BYTES_MAX) throw this.#failing(`${BAD_BYTES_MAX / MiB} MiB`);
+    const { basePoint } = this.#facts;
     const { blockSize } = this.#facts.baseTree;
     const whole = makeWhole({
       byteOffset: block.blockIndex * blockSize,
@@ -46,14 +49,16 @@ export class BadBlockRepair {
       previousBadRanges: basePoint?.badRanges ?? [],
     });
     this.#badRanges = mergeBadRanges([...this.#badRanges, ...whole.badRanges]);
-    if (this.#badRanges.length > BAD_RANGES_MAX) {
-      throw new StillpointError('device-io', {
-        thing: path,
-        reason: `it has more than ${BAD_RANGES_MAX} ranges that can't be read: it is failing`,
-        remedy: 'Rescue what is left with a tool made for it, such as ddrescue, and back up its image.',
-      });
-    }
+    if (this.#badRanges.length > BAD_RANGES_MAX) throw this.#failing(`${BAD_RANGES_MAX} ranges`);
     return whole.bytes;
+  }
+
+  #failing(bound: string): StillpointError {
+    return new StillpointError('device-io', {
+      thing: this.#facts.path,
+      reason: `it has more than ${bound} that can't be read: it is failing`,
+      remedy: 'Rescue what is left with a tool made for it, such as ddrescue, and back up its image.',
+    });
   }
 
   /** The block in the base point; null where there is none of the same length, or the receiver can't prove it. */

@@ -32,6 +32,8 @@ export const BLOCKS_REQUEST_MAX = 4096;
 export const JSON_BYTES_MAX = 4 * MiB;
 /** Bad ranges that a point's manifest may carry; a device with more is failing, not backed up. */
 export const BAD_RANGES_MAX = 10_000;
+/** Bytes that one backup may find unreadable: a device that is gone gives a single bad range, however large. */
+export const BAD_BYTES_MAX = 16 * MiB;
 
 /** A data pack is closed when its records reach this. */
 export const PACK_BYTES_TARGET = 64 * MiB;
