@@ -1,7 +1,10 @@
 /** Backups of a device in memory with sectors that can't be read. */
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { filler } from '../../src/domain/bad-blocks.js';
-import { StillpointError } from '../../src/domain/errors.js';
+import { isStillpointError, StillpointError } from '../../src/domain/errors.js';
+import { BAD_BYTES_MAX } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
 import { type MemoryDevice, native } from '../../src/native/index.js';
 import { BackupWorld, BLOCK, faultyReceiver, providerOf } from '../helpers/backup-world.js';
@@ -133,11 +136,48 @@ test('where the receiver can not give the earlier content, a marker stands, and 
   t.regex(warnings.join('\n'), /block 1 of disk1@1: its content can't be had: pack: a bit flipped/);
 });
 
-test('a device that fails everywhere is not backed up', async (t) => {
-  const blockCount = 160;
-  const { made, device, backup } = await world(t, blockCount);
-  for (let at = 0; at < blockCount * BLOCK; at += 2 * SECTOR) device.addBadRange(at, SECTOR);
-  const error = await t.throwsAsync(backup());
-  t.regex(error?.message ?? '', /more than 10000 ranges that can't be read: it is failing/);
-  t.deepEqual(await made.points(), []);
+/** All that a refused backup may leave: the points that were there, no session, and no overlay that a later one would believe. */
+async function refusesAsFailing(t: ExecutionContext, { made, device }: World, reason: RegExp): Promise<void> {
+  const before = await made.points();
+  let batches = 0;
+  const receiver = faultyReceiver(made.receiver, (method) => {
+    if (method === 'batch') batches += 1;
+    return null;
+  });
+  const error = await t.throwsAsync(made.backup({ receiver, provider: providerOf(device) }));
+  t.true(isStillpointError(error, 'device-io'), error?.stack);
+  if (!isStillpointError(error)) return;
+  t.is(error.thing, made.image);
+  t.regex(error.reason, reason);
+  t.regex(error.remedy ?? '', /ddrescue/);
+  t.deepEqual(await made.points(), before);
+  t.deepEqual(await readdir(join(made.directory, 'store', 'capture')), []);
+  t.deepEqual(
+    (await readdir(made.deviceState)).filter((name) => name.includes('overlay')),
+    [],
+  );
+  const blockCount = device.sizeBytes / BLOCK;
+  t.true(batches < blockCount / 2, `${batches} blocks of ${blockCount} were sent`);
+}
+
+test('a device with bad sectors all over is not backed up', async (t) => {
+  const blockCount = 500;
+  const failing = await world(t, blockCount);
+  for (let at = 0; at < blockCount * BLOCK; at += 2 * SECTOR) failing.device.addBadRange(at, SECTOR);
+  await refusesAsFailing(t, failing, /more than 10000 ranges that can't be read: it is failing/);
+});
+
+test('a device of which nothing can be read is given up early, whether it has points or not', async (t) => {
+  const failing = await world(t, (4 * BAD_BYTES_MAX) / BLOCK);
+  const { device, write, backup } = failing;
+  device.addBadRange(0, device.sizeBytes);
+  await refusesAsFailing(t, failing, /more than 16 MiB that can't be read: it is failing/);
+  device.clearFaults();
+  await write(1, [0, 1, 2]);
+  const point = await backup();
+  device.addBadRange(0, device.sizeBytes);
+  await refusesAsFailing(t, failing, /more than 16 MiB that can't be read: it is failing/);
+  device.clearFaults();
+  await write(2, [1]);
+  t.is((await backup()).sequence, point.sequence + 1);
 });
