@@ -159,6 +159,7 @@ export class LocalStore implements Store {
     readonly pointId?: string;
   }): AsyncGenerator<VerifyEvent, void> {
     const { catalog, objects, index, records } = this.#context;
+    records.forgetLost();
     const verification = new Verification({
       objects,
       index,

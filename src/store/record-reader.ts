@@ -2,7 +2,8 @@
  * Reads records through the index, neighbours in one go, and believes none before it is checked. A record that is damaged or
  * missing is marked, another copy of it is looked for in all packs, and only if there is none the reader says so.
  *
- * State: a bounded cache of tree nodes, and the digests that were looked for in vain since a pack was last added.
+ * State: a bounded cache of tree nodes, and the digests that were looked for in vain since a pack was last added, or a
+ * verification began.
  */
 import { KiB, MiB } from '../domain/limits.js';
 import { native, RECORD_KIND_NODE } from '../native/index.js';
@@ -94,6 +95,11 @@ export class RecordReader {
       this.#nodes.delete(oldest);
       break;
     }
+  }
+
+  /** What was looked for in vain is looked for again: the fault may have passed. */
+  forgetLost(): void {
+    this.#lost.clear();
   }
 
   /** Where records are; those that the index does not know are looked for in all packs. */
