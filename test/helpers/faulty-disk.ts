@@ -8,7 +8,7 @@ import { mkdir, readdir, rename, rm, stat, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type Disk, type DiskFile, nodeDisk } from '../../src/store/disk.js';
 
-export interface DiskStep {
+export interface Step {
   /** From 1. */
   readonly number: number;
   readonly name: string;
@@ -23,9 +23,9 @@ export class FaultyDisk implements Disk {
   stepCount = 0;
   #crashed = false;
   readonly #inner: Disk;
-  readonly #plan: (step: DiskStep) => Fault | null;
+  readonly #plan: (step: Step) => Fault | null;
 
-  constructor(inner: Disk, plan: (step: DiskStep) => Fault | null) {
+  constructor(inner: Disk, plan: (step: Step) => Fault | null) {
     this.#inner = inner;
     this.#plan = plan;
   }

@@ -4,6 +4,7 @@ import { nodeDisk } from '../../src/store/disk.js';
 import { LocalObjectStore } from '../../src/store/local-object-store.js';
 import { testObjectStore } from '../conformance/object-store.js';
 import { FaultyDisk, listFiles } from '../helpers/faulty-disk.js';
+import { FaultyObjectStore } from '../helpers/faulty-object-store.js';
 import { MemoryObjectStore } from '../helpers/memory-object-store.js';
 import { tempDir } from '../helpers/temp-dir.js';
 
@@ -16,6 +17,7 @@ testObjectStore('local on a counting disk', async (_t, dir) => {
   return new LocalObjectStore(new FaultyDisk(nodeDisk, () => null), dir);
 });
 testObjectStore('memory', async () => new MemoryObjectStore());
+testObjectStore('without faults', async () => new FaultyObjectStore(new MemoryObjectStore(), () => null));
 
 test('local: a put that fails at any step leaves the whole object or none, and can be repeated', async (t) => {
   const bytes = Buffer.from('the object');
