@@ -3,26 +3,16 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { offlineProvider } from '../../src/capture/offline.js';
 import type { SnapshotProvider } from '../../src/capture/ports.js';
-import { type ErrorCode, StillpointError } from '../../src/domain/errors.js';
+import { StillpointError } from '../../src/domain/errors.js';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import { BackupWorld, BLOCK, faultyReceiver } from '../helpers/backup-world.js';
 import { attachLoop } from '../helpers/loop-device.js';
+import { refused } from '../helpers/refused.js';
 import { testWith } from '../helpers/requirements.js';
 import { seededRandom } from '../helpers/seed.js';
 
 const SIZE = 300 * BLOCK - 12_800;
 const INDEXES = [...Array.from({ length: 100 }, (_, index) => index), 250, 299];
-
-async function refused(
-  t: ExecutionContext,
-  work: Promise<unknown>,
-  code: ErrorCode,
-  text: RegExp,
-): Promise<void> {
-  const error = await t.throwsAsync(work);
-  t.is((error as StillpointError | undefined)?.code, code, error?.stack ?? '');
-  t.regex(error?.message ?? '', text);
-}
 
 /** With an image and one point of it. */
 async function world(t: ExecutionContext): Promise<BackupWorld> {

@@ -10,6 +10,7 @@ import type { DeviceIdentity } from '../../src/domain/point.js';
 import { lockFile } from '../../src/native/files.js';
 import { attachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
 import { type PointReceiver, type PointReceiverOptions, pointReceiver } from '../helpers/point-receiver.js';
+import { refused } from '../helpers/refused.js';
 import { testWith } from '../helpers/requirements.js';
 
 const BLOCK = 65_536;
@@ -33,17 +34,6 @@ async function world(t: ExecutionContext, options: Partial<PointReceiverOptions>
   const restore = (overrides: Partial<RestoreOptions> = {}) =>
     runRestore({ receiver: made.receiver, point: made.point, target, stateDirectory, ...overrides });
   return { ...made, directory, target, restore };
-}
-
-async function refused(
-  t: ExecutionContext,
-  work: Promise<unknown>,
-  code: ErrorCode,
-  text: RegExp,
-): Promise<void> {
-  const error = await t.throwsAsync(work);
-  t.is((error as StillpointError | undefined)?.code, code, error?.stack ?? '');
-  t.regex(error?.message ?? '', text);
 }
 
 /** Everything but the receiver's own tree. */

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { offlineProvider } from '../../src/capture/offline.js';
 import type { Snapshot } from '../../src/capture/ports.js';
-import { type ErrorCode, StillpointError } from '../../src/domain/errors.js';
 import { attachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
 import { attachPartitioned } from '../helpers/partition-table.js';
+import { refused } from '../helpers/refused.js';
 import { testWith } from '../helpers/requirements.js';
 import { makeStampedImage, stampedBlock } from '../helpers/stamped-blocks.js';
 
@@ -22,17 +22,6 @@ async function hold(t: ExecutionContext, path: string, fuzzy = false): Promise<S
   const snapshot = await offlineProvider.hold(path, { fuzzy });
   t.teardown(() => snapshot.release());
   return snapshot;
-}
-
-async function refused(
-  t: ExecutionContext,
-  work: Promise<unknown>,
-  code: ErrorCode,
-  text: RegExp,
-): Promise<void> {
-  const error = await t.throwsAsync(work, { instanceOf: StillpointError });
-  t.is((error as StillpointError | undefined)?.code, code);
-  t.regex(error?.message ?? '', text);
 }
 
 /** Past the page cache's time stamp tick, so that a write must show. */

@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type ErrorCode, isStillpointError } from '../../src/domain/errors.js';
 import { BATCH_BYTES_MAX, KiB } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
 import { createStore, openStore, type StoreOptions } from '../../src/store/store.js';
 import type { Capture, Store } from '../../src/store/store-port.js';
 import { listFiles } from '../helpers/faulty-disk.js';
 import { makeBatch } from '../helpers/hand-made-batch.js';
+import { refused } from '../helpers/refused.js';
 import {
   backUp,
   change,
@@ -43,17 +43,6 @@ async function newStore(t: ExecutionContext, options: StoreOptions = {}): Promis
   const store = await openStore(dir, options);
   t.teardown(() => store.close());
   return { dir, store };
-}
-
-async function refused(
-  t: ExecutionContext,
-  code: ErrorCode,
-  call: Promise<unknown>,
-  pattern = /./,
-): Promise<void> {
-  const error = await t.throwsAsync(call);
-  t.true(isStillpointError(error, code), `${code} expected: ${error?.stack}`);
-  t.regex(error?.message ?? '', pattern);
 }
 
 const begin = (store: Store, base: string | null = null, sessionId = SESSION): Promise<Capture> =>
@@ -116,22 +105,22 @@ test('what is wrong with a batch is said, and nothing of it stays', async (t) =>
   const good = makeBatch(SESSION, 1, [block(0, 1)]);
   const flipped = Buffer.from(good);
   flipped[200] = (flipped[200] ?? 0) ^ 1;
-  await refused(t, 'bad-batch', capture.append(1, flipped), /batch 1 of session e+ of disk/);
-  await refused(t, 'bad-batch', capture.append(1, good.subarray(0, 100)));
-  await refused(t, 'bad-batch', capture.append(1, Buffer.alloc(0)));
-  await refused(t, 'bad-batch', capture.append(1, makeBatch('f'.repeat(32), 1, [block(0, 1)])));
-  await refused(t, 'bad-batch', capture.append(1, makeBatch(SESSION, 2, [block(0, 1)])));
-  await refused(t, 'bad-batch', capture.append(1, makeBatch(SESSION, 1, [{ blockIndex: 40, zeroCount: 1 }])));
+  await refused(t, capture.append(1, flipped), 'bad-batch', /batch 1 of session e+ of disk/);
+  await refused(t, capture.append(1, good.subarray(0, 100)), 'bad-batch');
+  await refused(t, capture.append(1, Buffer.alloc(0)), 'bad-batch');
+  await refused(t, capture.append(1, makeBatch('f'.repeat(32), 1, [block(0, 1)])), 'bad-batch');
+  await refused(t, capture.append(1, makeBatch(SESSION, 2, [block(0, 1)])), 'bad-batch');
+  await refused(t, capture.append(1, makeBatch(SESSION, 1, [{ blockIndex: 40, zeroCount: 1 }])), 'bad-batch');
   await refused(
     t,
-    'bad-batch',
     capture.append(1, makeBatch(SESSION, 1, [{ blockIndex: 39, bytes: stampedBlock(1, 4 * KiB) }])),
+    'bad-batch',
   );
-  await refused(t, 'too-large', capture.append(1, Buffer.alloc(BATCH_BYTES_MAX + 1)));
+  await refused(t, capture.append(1, Buffer.alloc(BATCH_BYTES_MAX + 1)), 'too-large');
   const wrongDigest = makeBatch(SESSION, 1, [block(0, 1)]);
   wrongDigest[80] = (wrongDigest[80] ?? 0) ^ 1;
   native.checksum(wrongDigest.subarray(0, -32)).copy(wrongDigest, wrongDigest.length - 32);
-  await refused(t, 'bad-digest', capture.append(1, wrongDigest));
+  await refused(t, capture.append(1, wrongDigest), 'bad-digest');
   t.is(capture.durableSequence, 0);
   await capture.append(1, good);
   const point = await capture.commit(commitRequest(change(empty, [[0, 1]]), 1));
@@ -141,10 +130,10 @@ test('what is wrong with a batch is said, and nothing of it stays', async (t) =>
 test('a batch beyond the window is refused, and one whose predecessor is refused goes on when that comes right', async (t) => {
   const { store } = await newStore(t);
   const capture = await begin(store);
-  await refused(t, 'out-of-order', capture.append(5, makeBatch(SESSION, 5, [block(0, 1)])), /batches 1 to 4/);
-  await refused(t, 'out-of-order', capture.append(1.5, Buffer.alloc(0)));
+  await refused(t, capture.append(5, makeBatch(SESSION, 5, [block(0, 1)])), 'out-of-order', /batches 1 to 4/);
+  await refused(t, capture.append(1.5, Buffer.alloc(0)), 'out-of-order');
   const second = capture.append(2, makeBatch(SESSION, 2, [block(1, 1)]));
-  await refused(t, 'bad-batch', capture.append(1, Buffer.from('x')));
+  await refused(t, capture.append(1, Buffer.from('x')), 'bad-batch');
   await capture.append(1, makeBatch(SESSION, 1, [block(0, 1)]));
   t.deepEqual(await second, { durableSequence: 2 });
 });
@@ -167,8 +156,8 @@ test('held blocks: only what the device or the session has, and of the right len
   t.deepEqual(await other.have(digest), Uint8Array.of(0), 'no answer about other devices');
   await refused(
     t,
-    'bad-batch',
     other.append(1, makeBatch('a'.repeat(32), 1, [{ blockIndex: 3, held: digest }])),
+    'bad-batch',
     /block 3 is said to be held, but it is not/,
   );
   await other.append(1, makeBatch('a'.repeat(32), 1, [block(0, 1), block(1, 77)]));
@@ -189,11 +178,11 @@ test('held blocks: only what the device or the session has, and of the right len
   t.deepEqual(await capture.have(Buffer.concat([randomBytes(32), digest, short])), Uint8Array.of(6));
   await refused(
     t,
-    'bad-batch',
     capture.append(1, makeBatch(SESSION, 1, [{ blockIndex: 3, held: short }])),
+    'bad-batch',
     /has 3096 bytes/,
   );
-  await refused(t, 'bad-batch', capture.append(1, makeBatch(SESSION, 1, [{ blockIndex: 39, held: digest }])));
+  await refused(t, capture.append(1, makeBatch(SESSION, 1, [{ blockIndex: 39, held: digest }])), 'bad-batch');
   await capture.append(1, makeBatch(SESSION, 1, [{ blockIndex: 3, held: digest }]));
   const mine = change(empty, [
     [0, 1],
@@ -207,8 +196,8 @@ test('have takes whole digests, not too many', async (t) => {
   const { store } = await newStore(t);
   const capture = await begin(store);
   t.deepEqual(await capture.have(new Uint8Array(0)), new Uint8Array(0));
-  await refused(t, 'bad-message', capture.have(new Uint8Array(33)));
-  await refused(t, 'bad-message', capture.have(new Uint8Array(32 * 16_385)));
+  await refused(t, capture.have(new Uint8Array(33)), 'bad-message');
+  await refused(t, capture.have(new Uint8Array(32 * 16_385)), 'bad-message');
   t.is((await capture.have(new Uint8Array(32 * 16_384))).length, 2048);
 });
 
@@ -216,8 +205,8 @@ test('a false root, or batches that are missing, commit nothing; the session goe
   const { store, dir } = await newStore(t);
   const capture = await begin(store);
   await sendChanges(capture, changesBetween(null, state));
-  await refused(t, 'out-of-order', capture.commit(commitRequest(state, 2)), /2 batches .* 1 are durable/);
-  await refused(t, 'root-mismatch', capture.commit(commitRequest(change(state, [[7, 7]]), 1)));
+  await refused(t, capture.commit(commitRequest(state, 2)), 'out-of-order', /2 batches .* 1 are durable/);
+  await refused(t, capture.commit(commitRequest(change(state, [[7, 7]]), 1)), 'root-mismatch');
   t.deepEqual(await store.points({ agent: 'alpha' }), []);
   t.is((await listFiles(join(dir, 'points'))).length, 0);
   await capture.append(2, makeBatch(SESSION, 2, [block(7, 7)]));
@@ -234,10 +223,10 @@ test('a commit that is asked for again and at once gives the one point', async (
   t.is(a, b);
   t.is(await capture.commit(request), a);
   t.deepEqual(await store.points({ agent: 'alpha' }), [a]);
-  await refused(t, 'session-closed', capture.append(2, makeBatch(SESSION, 2, [block(1, 1)])));
-  await refused(t, 'session-closed', capture.have(new Uint8Array(32)));
-  await refused(t, 'session-closed', capture.abort());
-  await refused(t, 'session-closed', begin(store));
+  await refused(t, capture.append(2, makeBatch(SESSION, 2, [block(1, 1)])), 'session-closed');
+  await refused(t, capture.have(new Uint8Array(32)), 'session-closed');
+  await refused(t, capture.abort(), 'session-closed');
+  await refused(t, begin(store), 'session-closed');
 });
 
 test('an aborted session leaves nothing but blocks that need not be sent again', async (t) => {
@@ -246,8 +235,8 @@ test('an aborted session leaves nothing but blocks that need not be sent again',
   await sendChanges(capture, changesBetween(null, state));
   await capture.abort();
   await capture.abort();
-  await refused(t, 'session-unknown', capture.append(2, makeBatch(SESSION, 2, [block(1, 1)])));
-  await refused(t, 'session-unknown', capture.commit(commitRequest(state, 1)));
+  await refused(t, capture.append(2, makeBatch(SESSION, 2, [block(1, 1)])), 'session-unknown');
+  await refused(t, capture.commit(commitRequest(state, 1)), 'session-unknown');
   t.deepEqual(await listFiles(join(dir, 'capture')), []);
   t.deepEqual(store.captures(), []);
   t.deepEqual(await store.points({ agent: 'alpha' }), []);
@@ -259,8 +248,8 @@ test('an aborted session leaves nothing but blocks that need not be sent again',
 test('one session per device; ids, names and bases are looked at', async (t) => {
   const { store } = await newStore(t);
   await begin(store);
-  await refused(t, 'session-busy', begin(store, null, 'f'.repeat(32)));
-  await refused(t, 'session-busy', store.createCapture(describe('other', state, null, SESSION)));
+  await refused(t, begin(store, null, 'f'.repeat(32)), 'session-busy');
+  await refused(t, store.createCapture(describe('other', state, null, SESSION)), 'session-busy');
   const racing = ['1', '2'].map((digit) =>
     store.createCapture(describe('race', state, null, digit.repeat(32))),
   );
@@ -268,13 +257,13 @@ test('one session per device; ids, names and bases are looked at', async (t) => 
     (await Promise.allSettled(racing)).map(({ status }) => status),
     ['fulfilled', 'rejected'],
   );
-  await refused(t, 'bad-name', store.createCapture(describe('../up', state, null)));
-  await refused(t, 'bad-message', store.createCapture(describe('x', state, null, '../../etc')));
-  await refused(t, 'base-mismatch', store.createCapture(describe('x', state, 'f'.repeat(32))));
+  await refused(t, store.createCapture(describe('../up', state, null)), 'bad-name');
+  await refused(t, store.createCapture(describe('x', state, null, '../../etc')), 'bad-message');
+  await refused(t, store.createCapture(describe('x', state, 'f'.repeat(32))), 'base-mismatch');
   const point = await backUp(store, 'y', null, state);
-  await refused(t, 'base-mismatch', store.createCapture(describe('x', state, point.id)));
+  await refused(t, store.createCapture(describe('x', state, point.id)), 'base-mismatch');
   const large = { ...state, geometry: { sizeBytes: geometry.sizeBytes, blockSize: 8 * KiB } };
-  await refused(t, 'base-mismatch', store.createCapture(describe('y', large, point.id)));
+  await refused(t, store.createCapture(describe('y', large, point.id)), 'base-mismatch');
 });
 
 test('a chain follows its device: growing, shrinking, empty, and back', async (t) => {
@@ -326,11 +315,11 @@ test('closing waits for what is on its way, and everything that was acknowledged
   const results = Promise.allSettled(sent);
   await store.close();
   const acknowledged = (await results).filter(({ status }) => status === 'fulfilled').length;
-  await refused(t, 'cancelled', store.createCapture(describe('x', state, null)));
-  await refused(t, 'cancelled', capture.append(4, makeBatch(SESSION, 4, [block(4, 4)])));
-  await refused(t, 'cancelled', capture.have(new Uint8Array(32)));
-  await refused(t, 'cancelled', capture.commit(commitRequest(state, 3)));
-  await refused(t, 'cancelled', capture.abort());
+  await refused(t, store.createCapture(describe('x', state, null)), 'cancelled');
+  await refused(t, capture.append(4, makeBatch(SESSION, 4, [block(4, 4)])), 'cancelled');
+  await refused(t, capture.have(new Uint8Array(32)), 'cancelled');
+  await refused(t, capture.commit(commitRequest(state, 3)), 'cancelled');
+  await refused(t, capture.abort(), 'cancelled');
   const again = await openStore(dir);
   t.true((again.captures()[0]?.durableSequence ?? 0) >= acknowledged);
   await again.close();

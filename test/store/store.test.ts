@@ -2,12 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type ErrorCode, isStillpointError } from '../../src/domain/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, BATCH_BYTES_MAX, KiB, MiB } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
 import { createStore, type OpenProgress, openStore } from '../../src/store/store.js';
 import { listFiles } from '../helpers/faulty-disk.js';
 import { MemoryObjectStore } from '../helpers/memory-object-store.js';
+import { refused } from '../helpers/refused.js';
 import {
   backUp,
   change,
@@ -32,17 +32,6 @@ const second = change(first, [
   [2, 9],
   [150, 10],
 ]);
-
-async function refused(
-  t: ExecutionContext,
-  code: ErrorCode,
-  call: Promise<unknown>,
-  pattern = /./,
-): Promise<void> {
-  const error = await t.throwsAsync(call);
-  t.true(isStillpointError(error, code), `${code} expected: ${error?.stack}`);
-  t.regex(error?.message ?? '', pattern);
-}
 
 async function newStoreDir(t: ExecutionContext): Promise<string> {
   const dir = join(await tempDir(t), 'a', 'store');
@@ -133,7 +122,7 @@ test('packs and manifests may be kept elsewhere', async (t) => {
 test('a store has one owner', async (t) => {
   const dir = await newStoreDir(t);
   const store = await openStore(dir);
-  await refused(t, 'store-locked', openStore(dir), new RegExp(`process ${process.pid} has it open`));
+  await refused(t, openStore(dir), 'store-locked', new RegExp(`process ${process.pid} has it open`));
   await store.close();
   await store.close();
   await (await openStore(dir)).close();
@@ -141,15 +130,15 @@ test('a store has one owner', async (t) => {
 
 test('a directory that is no store is not opened and not touched; one with things in it is not made one', async (t) => {
   const dir = await tempDir(t);
-  await refused(t, 'store-missing', openStore(join(dir, 'absent')));
-  await refused(t, 'store-missing', openStore(dir), /no store\.json/);
+  await refused(t, openStore(join(dir, 'absent')), 'store-missing');
+  await refused(t, openStore(dir), 'store-missing', /no store\.json/);
   t.deepEqual(await listFiles(dir), []);
   await mkdir(join(dir, 'lost+found'));
   await createStore(dir);
-  await refused(t, 'usage', createStore(dir), /a store already/);
+  await refused(t, createStore(dir), 'usage', /a store already/);
   const full = await tempDir(t);
   await writeFile(join(full, 'letter.txt'), 'x');
-  await refused(t, 'usage', createStore(full), /not empty: it has letter\.txt/);
+  await refused(t, createStore(full), 'usage', /not empty: it has letter\.txt/);
   t.deepEqual(await listFiles(full), ['letter.txt']);
 });
 
@@ -157,7 +146,7 @@ test('a store of a later version is refused by name', async (t) => {
   const dir = await newStoreDir(t);
   const text = await readFile(join(dir, 'store.json'), 'utf8');
   await writeFile(join(dir, 'store.json'), text.replace('stillpoint-store 1', 'stillpoint-store 2'));
-  await refused(t, 'version', openStore(dir), /format version 2, and this program reads version 1/);
+  await refused(t, openStore(dir), 'version', /format version 2, and this program reads version 1/);
 });
 
 test('a sequence is not used again after its point was deleted', async (t) => {
@@ -222,7 +211,7 @@ test('blocks: at most a batch at once, ascending, there, and not zero', async (t
     [8],
     Array.from({ length: 4097 }, (_, i) => i),
   ]) {
-    await refused(t, 'bad-message', store.blocks(full, request));
+    await refused(t, store.blocks(full, request), 'bad-message');
   }
   for (const node of [
     { level: 0, index: 0 },
@@ -231,7 +220,7 @@ test('blocks: at most a batch at once, ascending, there, and not zero', async (t
     { level: 1, index: -1 },
     { level: 1.5, index: 0 },
   ]) {
-    await refused(t, 'bad-message', store.nodes(full, [node]));
+    await refused(t, store.nodes(full, [node]), 'bad-message');
   }
   t.deepEqual(
     Buffer.from(await store.nodes(point, [{ level: 1, index: 0 }])),
@@ -270,8 +259,8 @@ test('closing in the middle of a verify ends it', async (t) => {
   const step = events.next();
   await store.close();
   await step.catch(() => undefined);
-  await refused(t, 'cancelled', Promise.resolve(events.next()));
-  await refused(t, 'cancelled', store.nodes({} as Point, []));
+  await refused(t, Promise.resolve(events.next()), 'cancelled');
+  await refused(t, store.nodes({} as Point, []), 'cancelled');
 });
 
 test('the manifests of one agent take bounded memory: then it can begin no session, and others can', async (t) => {
