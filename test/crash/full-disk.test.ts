@@ -1,12 +1,12 @@
 /** A disk that is really full: the store on a small tmpfs, with a little more room from run to run until the backup passes. */
-import { open, readdir, readFile, rm, statfs, truncate, writeFile } from 'node:fs/promises';
+import { open, readdir, readFile, statfs, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KiB } from '../../src/domain/limits.js';
-import type { Point } from '../../src/domain/point.js';
+import { backupArgs, listPoints, restoredBytes } from '../helpers/crash-world.js';
 import { mount } from '../helpers/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
 import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
-import { lastResult, makeMachine, runHere } from '../helpers/stillpoint.js';
+import { makeMachine, runHere } from '../helpers/stillpoint.js';
 
 const BLOCK = 16 * KiB;
 const BLOCKS = 320;
@@ -27,17 +27,7 @@ testWith(
       seed: 3,
       blockIndexes: [1, 2, 3],
     });
-    const args = [
-      'backup',
-      at('source'),
-      '--store',
-      store,
-      '--name',
-      'disk',
-      '--block-size',
-      '16K',
-      '--json',
-    ];
+    const args = backupArgs(at('source'), store);
     const first = await runHere(machine, ...args);
     t.is(first.code, 0, first.stdout);
     const before = await readFile(at('source'));
@@ -53,18 +43,12 @@ testWith(
     let refused = 0;
     for (;;) {
       const result = await runHere(machine, ...args);
-      const restored = async (which: string) => {
-        await rm(at('restored'), { force: true });
-        const done = await runHere(machine, 'restore', which, at('restored'), '--store', store, '--json');
-        t.is(done.code, 0, done.stdout);
-        return readFile(at('restored'));
-      };
-      t.true((await restored('disk@1')).equals(before), 'the old point');
-      const listed = await runHere(machine, 'points', '--store', store, '--json');
-      const { points } = lastResult<{ points: Point[] }>(listed.stdout);
+      const world = { machine, store };
+      t.true((await restoredBytes(world, 'disk@1')).equals(before), 'the old point');
+      const points = await listPoints(world);
       if (result.code === 0) {
         t.is(points.length, 2);
-        t.true((await restored('disk@2')).equals(await readFile(at('source'))), 'the new point');
+        t.true((await restoredBytes(world, 'disk@2')).equals(await readFile(at('source'))), 'the new point');
         break;
       }
       t.is(points.length, 1);

@@ -8,12 +8,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { KiB, MiB } from '../../src/domain/limits.js';
-import type { Point } from '../../src/domain/point.js';
+import { backupArgs, listPoints, restoredBytes } from '../helpers/crash-world.js';
 import { attachLoop, detachLoop, mount, run } from '../helpers/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
 import { LONG, seededRandom } from '../helpers/seed.js';
 import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
-import { lastResult, type Machine, makeMachine, outcome, runHere, start } from '../helpers/stillpoint.js';
+import { type Machine, makeMachine, outcome, runHere, start } from '../helpers/stillpoint.js';
 
 const BLOCK = 16 * KiB;
 const BLOCKS = 256;
@@ -55,18 +55,7 @@ async function cutPower(t: ExecutionContext, agentToo: boolean): Promise<void> {
     }
     await file.close();
     const content = await readFile(source);
-    const args = [
-      'backup',
-      source,
-      '--store',
-      at('mounted/store'),
-      '--name',
-      'disk',
-      '--block-size',
-      '16K',
-      '--json',
-    ];
-    const child = start(powered, args);
+    const child = start(powered, backupArgs(source, at('mounted/store')));
     const ended = outcome(child);
     await sleep(200 + random.below(500));
     // Stopped, so that the copy is one instant.
@@ -110,23 +99,10 @@ async function findAfterCut(
       const lost = await stat(join(at('after'), notSynced)).catch(() => null);
       t.true(lost === null || lost.size === 0, 'bytes that nobody synced are lost');
     }
-    const backUp = () =>
-      runHere(
-        machine,
-        'backup',
-        at('source'),
-        '--store',
-        store,
-        '--name',
-        'disk',
-        '--block-size',
-        '16K',
-        '--json',
-      );
-    if (acknowledged.length > 0) await checkAll(t, machine, store, acknowledged, current, at('restored'));
-    const result = await backUp();
+    if (acknowledged.length > 0) await checkAll(t, machine, store, acknowledged, current);
+    const result = await runHere(machine, ...backupArgs(at('source'), store));
     t.is(result.code, 0, result.stdout + result.stderr);
-    await checkAll(t, machine, store, acknowledged, current, at('restored'));
+    await checkAll(t, machine, store, acknowledged, current);
   } finally {
     unmount();
     detachLoop(device);
@@ -139,27 +115,14 @@ async function checkAll(
   store: string,
   acknowledged: readonly Buffer[],
   current: Buffer,
-  target: string,
 ): Promise<void> {
-  const listed = await runHere(machine, 'points', '--store', store, '--json');
-  t.is(listed.code, 0, listed.stdout);
-  const { points } = lastResult<{ points: Point[] }>(listed.stdout);
+  const points = await listPoints({ machine, store });
   t.true(
     points.length >= acknowledged.length,
     `${points.length} points of ${acknowledged.length} acknowledged`,
   );
   for (const [index, point] of points.entries()) {
-    run('rm', '-f', target);
-    const result = await runHere(
-      machine,
-      'restore',
-      `disk@${point.sequence}`,
-      target,
-      '--store',
-      store,
-      '--json',
-    );
-    t.is(result.code, 0, result.stdout);
-    t.true((await readFile(target)).equals(acknowledged[index] ?? current), `disk@${point.sequence}`);
+    const bytes = await restoredBytes({ machine, store }, `disk@${point.sequence}`);
+    t.true(bytes.equals(acknowledged[index] ?? current), `disk@${point.sequence}`);
   }
 }

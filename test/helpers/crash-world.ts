@@ -17,13 +17,20 @@ const SIZE = BLOCKS * WORLD_BLOCK - 1536;
 const SEED = 4711;
 export const CHANGED_BLOCKS = [0, 1, 33, 63, 64, 69];
 
-export interface World {
+export interface StoreOfMachine {
   readonly machine: Machine;
-  readonly source: string;
   readonly store: string;
+}
+
+export interface World extends StoreOfMachine {
+  readonly source: string;
   readonly backupArgs: readonly string[];
   /** The device's content at the first point, and now. */
   readonly contents: readonly [Buffer, Buffer];
+}
+
+export function backupArgs(source: string, store: string): string[] {
+  return ['backup', source, '--store', store, '--name', 'disk', '--block-size', '16K', '--json'];
 }
 
 /** @param withFirstPoint else the store does not exist yet, and all of it is made by the first backup. */
@@ -38,7 +45,7 @@ export async function makeWorld(t: ExecutionContext, withFirstPoint: boolean): P
     blockIndexes: all.filter((index) => index < 20 || index % 3 === 0),
   });
   const first = await readFile(source);
-  const args = ['backup', source, '--store', store, '--name', 'disk', '--block-size', '16K', '--json'];
+  const args = backupArgs(source, store);
   if (withFirstPoint) {
     const made = await runHere(machine, ...args);
     if (made.code !== 0) throw new Error(made.stdout + made.stderr);
@@ -73,13 +80,13 @@ export async function remember(world: World): Promise<() => Promise<void>> {
   };
 }
 
-export async function listPoints(world: World): Promise<Point[]> {
+export async function listPoints(world: StoreOfMachine): Promise<Point[]> {
   const result = await runHere(world.machine, 'points', '--store', world.store, '--json');
   if (result.code !== 0) throw new Error(`points: ${result.stdout}${result.stderr}`);
   return lastResult<{ points: Point[] }>(result.stdout).points;
 }
 
-export async function restoredBytes(world: World, point: string): Promise<Buffer> {
+export async function restoredBytes(world: StoreOfMachine, point: string): Promise<Buffer> {
   const target = join(world.machine.directory, 'restored');
   await rm(target, { force: true });
   const result = await runHere(world.machine, 'restore', point, target, '--store', world.store, '--json');

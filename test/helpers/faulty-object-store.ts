@@ -6,8 +6,8 @@ import type { ObjectStore, StoredObject } from '../../src/store/object-store.js'
 import type { Step } from './faulty-disk.js';
 
 /**
- * The code of the failure of a step that does nothing; `late`: the step is done, and only its answer is lost; `flipBit`: the bit, counted from
- * the start of what is read and around its end, is wrong in what the reader gets. Other steps than reads do not see it.
+ * The code of a failure before anything was done; `late`: it is done, and only the answer is lost; `flipBit`: in what is read this bit is
+ * wrong, counted from its start and round and round (what reads no bytes of an object is not affected).
  */
 export type ObjectFault =
   | 'EIO'
