@@ -1,6 +1,7 @@
 /** A device with real bad sectors: the point says which, keeps what it can, and never passes zeros off as data. */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
 import { KiB } from '../../src/domain/limits.js';
 import type { BadRange } from '../../src/domain/point.js';
 import { BAD_SECTOR_REQUIREMENTS, badSectorDevice, type Range } from '../helpers/bad-sectors.js';
@@ -50,15 +51,20 @@ function contents(ranges: readonly BadRange[]): string[] {
   return [...new Set(ranges.map((range) => range.content))];
 }
 
+/** A machine with a stamped image as a device, of which nothing is bad yet. */
+async function failingMachine(t: ExecutionContext, name: string) {
+  const machine = await makeMachine(t, name);
+  const at = (file: string) => join(machine.directory, file);
+  const blockIndexes = Array.from({ length: BLOCKS }, (_, index) => index);
+  await makeStampedImage(at('source'), { sizeBytes: SIZE, blockSize: BLOCK, seed: SEED, blockIndexes });
+  return { machine, at, device: await badSectorDevice(t, machine.directory, at('source')) };
+}
+
 testWith(
   BAD_SECTOR_REQUIREMENTS,
   'bad sectors in a first backup are named and filled with a marker',
   async (t) => {
-    const machine = await makeMachine(t, 'bad-first');
-    const at = (name: string) => join(machine.directory, name);
-    const blockIndexes = Array.from({ length: BLOCKS }, (_, index) => index);
-    await makeStampedImage(at('source'), { sizeBytes: SIZE, blockSize: BLOCK, seed: SEED, blockIndexes });
-    const device = await badSectorDevice(t, machine.directory, at('source'));
+    const { machine, at, device } = await failingMachine(t, 'bad-first');
     await device.setBad(BAD);
 
     const point = await backupExpecting(
@@ -109,12 +115,8 @@ testWith(
 );
 
 testWith(BAD_SECTOR_REQUIREMENTS, 'sectors that go bad later keep their last good content', async (t) => {
-  const machine = await makeMachine(t, 'bad-later');
-  const at = (name: string) => join(machine.directory, name);
-  const blockIndexes = Array.from({ length: BLOCKS }, (_, index) => index);
-  await makeStampedImage(at('source'), { sizeBytes: SIZE, blockSize: BLOCK, seed: SEED, blockIndexes });
+  const { machine, at, device } = await failingMachine(t, 'bad-later');
   const before = await readRange(at('source'), 0, SIZE);
-  const device = await badSectorDevice(t, machine.directory, at('source'));
   await backup(t, machine, at('store'), device.path, '--name', 'failing');
 
   // Block 5 changes around its bad page and in it; block 60 changes and is readable.
