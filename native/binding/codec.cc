@@ -1,6 +1,8 @@
 // Records, batches and packs. Encoding one record and the frames of a pack returns at once; all else runs on
 // the pool.
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "binding/calling.h"
 #include "binding/module.h"
@@ -136,7 +138,7 @@ Napi::Value decode_blocks_of(const Napi::CallbackInfo& info) {
         [body, bounds = argument.bounds, tree = argument.expected] {
           return decode_blocks(body, bounds, ThreadPool::shared());
         },
-        [](Napi::Env env, std::vector<std::vector<uint8_t>> blocks) {
+        [](Napi::Env env, std::vector<ByteVector> blocks) {
           Napi::Array array = Napi::Array::New(env, blocks.size());
           for (size_t i = 0; i < blocks.size(); ++i) {
             array.Set(static_cast<uint32_t>(i), take_buffer(env, std::move(blocks[i])));
@@ -158,8 +160,16 @@ Napi::Value encode_batch_of(const Napi::CallbackInfo& info) {
                                                              napi_float64_array, "a Float64Array");
     const auto ordinals = arg_typed_array<Napi::Uint32Array>(options.Get("recordOrdinals"), "recordOrdinals",
                                                              napi_uint32_array, "a Uint32Array");
-    if (!options.Get("records").IsArray()) throw_argument("records", "an array");
-    const Napi::Array records = options.Get("records").As<Napi::Array>();
+    const auto record_runs = arg_typed_array<Napi::Uint32Array>(options.Get("recordRuns"), "recordRuns",
+                                                                napi_uint32_array, "a Uint32Array");
+    const auto record_offsets = arg_typed_array<Napi::Uint32Array>(
+        options.Get("recordOffsets"), "recordOffsets", napi_uint32_array, "a Uint32Array");
+    const Bytes digests = arg_bytes(options.Get("recordDigests"), "recordDigests");
+    const size_t record_count = record_runs.ElementLength();
+    if (record_offsets.ElementLength() != record_count || digests.size() != record_count * kDigestBytes)
+      throw_argument("recordOffsets, recordDigests", "one per record");
+    if (!options.Get("runs").IsArray()) throw_argument("runs", "an array");
+    const Napi::Array runs = options.Get("runs").As<Napi::Array>();
     if (indexes.ElementLength() != ordinals.ElementLength())
       throw_argument("recordOrdinals", "one per block index");
     if (indexes.ElementLength() > kBatchEntriesMax) throw_argument("blockIndexes", "at most 65536");
@@ -171,17 +181,24 @@ Napi::Value encode_batch_of(const Napi::CallbackInfo& info) {
       sources.push_back({static_cast<uint64_t>(indexes[i]), ordinals[i]});
     }
     Keep keep;
-    std::vector<Bytes> views;
-    for (uint32_t i = 0; i < records.Length(); ++i) {
-      keep.values.push_back(records.Get(i));
-      views.push_back(arg_bytes(keep.values.back(), "records"));
+    std::vector<Bytes> run_bytes;
+    for (uint32_t i = 0; i < runs.Length(); ++i) {
+      keep.values.push_back(runs.Get(i));
+      run_bytes.push_back(arg_bytes(keep.values.back(), "runs"));
+    }
+    std::vector<RecordSource> records(record_count);
+    for (size_t i = 0; i < record_count; ++i) {
+      if (record_runs[i] >= run_bytes.size()) throw_argument("recordRuns", "indexes into runs");
+      const Bytes run = run_bytes[record_runs[i]];
+      records[i].bytes = run.subspan(std::min<size_t>(record_offsets[i], run.size()));
+      std::memcpy(records[i].digest.data(), digests.data() + i * kDigestBytes, kDigestBytes);
     }
     return run_promise(
         info.Env(), keep,
-        [builder = arg_builder(options), sources = std::move(sources), views = std::move(views)]() mutable {
-          return encode_batch(std::move(builder), sources, views);
+        [builder = arg_builder(options), sources = std::move(sources), records = std::move(records)]() mutable {
+          return encode_batch(std::move(builder), sources, records);
         },
-        [](Napi::Env env, std::vector<uint8_t> body) { return take_buffer(env, std::move(body)); });
+        [](Napi::Env env, ByteVector body) { return take_buffer(env, std::move(body)); });
   });
 }
 
@@ -196,7 +213,7 @@ Napi::Value encode_block_of(const Napi::CallbackInfo& info) {
         info.Env(), {{}, {bytes_value}},
         [builder = arg_builder(options), block_index, bytes, level]() mutable {
           const Digest digest = leaf_digest(bytes);
-          std::vector<uint8_t> record;
+          ByteVector record;
           if (is_null(digest)) {
             builder.add_zeros(block_index, 1);
           } else {
@@ -205,7 +222,7 @@ Napi::Value encode_block_of(const Napi::CallbackInfo& info) {
           }
           return builder.finish();
         },
-        [](Napi::Env env, std::vector<uint8_t> body) { return take_buffer(env, std::move(body)); });
+        [](Napi::Env env, ByteVector body) { return take_buffer(env, std::move(body)); });
   });
 }
 

@@ -8,6 +8,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace stillpoint::binding;
   init_environment(env);
   init_digest(env, exports);
+  init_memory(env, exports);
   init_device(env, exports);
   init_scan(env, exports);
   init_tree(env, exports);

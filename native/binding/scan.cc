@@ -95,7 +95,7 @@ class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
       lose_weight(info.Env());
       return run_promise(
           info.Env(), {}, [core = core_, options] { return core->encode(options); },
-          [](Napi::Env env, std::vector<uint8_t>&& body) { return take_buffer(env, std::move(body)); });
+          [](Napi::Env env, ByteVector&& body) { return take_buffer(env, std::move(body)); });
     });
   }
 

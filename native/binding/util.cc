@@ -143,11 +143,6 @@ Napi::Value to_buffer(Napi::Env env, Bytes bytes) {
   return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
 }
 
-Napi::Value take_buffer(Napi::Env env, std::vector<uint8_t>&& bytes) {
-  const auto owner = std::make_shared<std::vector<uint8_t>>(std::move(bytes));
-  return take_memory(env, owner->data(), owner->size(), owner);
-}
-
 Napi::Value take_memory(Napi::Env env, uint8_t* data, size_t size, std::shared_ptr<void> owner) {
   if (size == 0) return Napi::Buffer<uint8_t>::New(env, 0);
   // V8 counts the memory of its array buffers itself, external ones included.

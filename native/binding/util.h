@@ -93,7 +93,11 @@ Napi::Value to_buffer(Napi::Env env, Bytes bytes);
 // A Buffer over memory that `owner` keeps: no copy. Freed with the Buffer.
 Napi::Value take_memory(Napi::Env env, uint8_t* data, size_t size, std::shared_ptr<void> owner);
 // Hands the vector's memory over to a Buffer without copying.
-Napi::Value take_buffer(Napi::Env env, std::vector<uint8_t>&& bytes);
+template <class Allocator>
+Napi::Value take_buffer(Napi::Env env, std::vector<uint8_t, Allocator>&& bytes) {
+  const auto owner = std::make_shared<std::vector<uint8_t, Allocator>>(std::move(bytes));
+  return take_memory(env, owner->data(), owner->size(), owner);
+}
 
 // ---- classes ----
 

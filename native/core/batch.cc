@@ -127,13 +127,14 @@ uint32_t BatchBuilder::add_record(Bytes record) {
   return static_cast<uint32_t>(records_.size() - 1);
 }
 
-std::vector<uint8_t> BatchBuilder::finish() const {
+ByteVector BatchBuilder::finish() const {
   if (entries_.size() > kBatchEntriesMax) refuse("bad-length", "too many entries");
   size_t record_bytes = 0;
   for (const Bytes record : records_) record_bytes += record.size();
   const size_t records_offset = kBatchHeaderBytes + entries_.size() * kBatchEntryBytes;
-  std::vector<uint8_t> body(records_offset + record_bytes + kBatchTrailerBytes);
+  ByteVector body(records_offset + record_bytes + kBatchTrailerBytes);
   uint8_t* at = body.data();
+  std::memset(at, 0, records_offset);
   std::memcpy(at, kMagic, sizeof kMagic);
   std::memcpy(at + 8, session_id_.data(), session_id_.size());
   store_le<uint64_t>(at + 24, sequence_);
@@ -155,21 +156,20 @@ std::vector<uint8_t> BatchBuilder::finish() const {
   return body;
 }
 
-std::vector<uint8_t> encode_batch(BatchBuilder builder, std::span<const BatchSource> blocks,
-                                  std::span<const Bytes> records) {
-  std::vector<Digest> digests;
-  for (const Bytes bytes : records) {
-    const RecordView record = parse_record(bytes);
+ByteVector encode_batch(BatchBuilder builder, std::span<const BatchSource> blocks,
+                        std::span<const RecordSource> records) {
+  for (const RecordSource& source : records) {
+    const RecordView record = parse_record(source.bytes);
     if (record.kind != RecordKind::block) refuse("bad-kind", "a record that is no block");
-    if (record.bytes.size() != bytes.size()) refuse("bad-length", "bytes follow a record");
-    digests.push_back(record.digest);
-    builder.add_record(bytes);
+    if (record.digest != source.digest) refuse("bad-digest", "another record than was asked for");
+    check_checksum(record);
+    builder.add_record(record.bytes);
   }
   uint64_t free_from = 0;
   for (const BatchSource& block : blocks) {
     if (block.block_index < free_from) refuse("bad-order", "block indexes must ascend");
     if (block.record_ordinal >= records.size()) refuse("bad-index", "no such record");
-    builder.add_payload(block.block_index, digests[block.record_ordinal], block.record_ordinal);
+    builder.add_payload(block.block_index, records[block.record_ordinal].digest, block.record_ordinal);
     free_from = block.block_index + 1;
   }
   return builder.finish();
@@ -268,7 +268,7 @@ BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool) 
   return batch;
 }
 
-std::vector<std::vector<uint8_t>> decode_blocks(Bytes body, const BatchBounds& bounds, ThreadPool& pool) {
+std::vector<ByteVector> decode_blocks(Bytes body, const BatchBounds& bounds, ThreadPool& pool) {
   const BatchView batch = parse_batch(body, bounds);
   uint64_t raw_bytes = 0;
   for (const BatchEntry& entry : batch.entries) {
@@ -276,7 +276,7 @@ std::vector<std::vector<uint8_t>> decode_blocks(Bytes body, const BatchBounds& b
     raw_bytes += bounds.geometry.block_length(entry.block_index);
   }
   if (raw_bytes > kDecodedBytesMax) refuse("bad-length", "its blocks are too many for memory");
-  std::vector<std::vector<uint8_t>> blocks(batch.entries.size());
+  std::vector<ByteVector> blocks(batch.entries.size());
   pool.parallel_for(blocks.size(), [&](size_t i) {
     const RecordView& record = batch.records[batch.entries[i].record_ordinal];
     blocks[i].resize(record.raw_length);

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "core/byte_vector.h"
 #include "core/digest.h"
 #include "core/id.h"
 #include "core/leaf_overlay.h"
@@ -46,7 +47,7 @@ class BatchBuilder {
   // `record` must stay valid until finish().
   uint32_t add_record(Bytes record);
 
-  std::vector<uint8_t> finish() const;
+  ByteVector finish() const;
 
  private:
   Id session_id_;
@@ -60,10 +61,16 @@ struct BatchSource {
   uint64_t block_index;
   uint32_t record_ordinal;
 };
-// A batch of blocks from records as they lie in packs, without decoding them. `bad-order`, `bad-index`,
-// `bad-kind`, and what parse_record finds.
-std::vector<uint8_t> encode_batch(BatchBuilder builder, std::span<const BatchSource> blocks,
-                                  std::span<const Bytes> records);
+// Where a record should lie: at the start of `bytes`, which may go on after it.
+struct RecordSource {
+  Bytes bytes;
+  Digest digest;
+};
+// A batch of blocks from records as they lie in packs, without decoding them; their checksums are proven.
+// `bad-order`, `bad-index`, `bad-kind`, `bad-digest` (another record lies there), `bad-checksum`, and what
+// parse_record finds.
+ByteVector encode_batch(BatchBuilder builder, std::span<const BatchSource> blocks,
+                        std::span<const RecordSource> records);
 
 struct BatchBounds {
   Id session_id;
@@ -97,6 +104,6 @@ BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool);
 inline constexpr uint64_t kDecodedBytesMax = uint64_t{256} << 20;
 // The blocks of a restore's batch in order, each proven. `bad-kind` if there is anything but payload,
 // `bad-length` if it is too much for memory.
-std::vector<std::vector<uint8_t>> decode_blocks(Bytes body, const BatchBounds& bounds, ThreadPool& pool);
+std::vector<ByteVector> decode_blocks(Bytes body, const BatchBounds& bounds, ThreadPool& pool);
 
 }  // namespace stillpoint

@@ -28,12 +28,12 @@ bool record_lengths_valid(RecordKind kind, Codec codec, uint32_t raw_length, uin
   return raw_valid && stored_length <= raw_length && (codec == Codec::zstd || stored_length == raw_length);
 }
 
-std::vector<uint8_t> encode_record(RecordKind kind, const Digest& digest, Bytes raw, int compression_level) {
+ByteVector encode_record(RecordKind kind, const Digest& digest, Bytes raw, int compression_level) {
   const auto raw_length = static_cast<uint32_t>(raw.size());
   if (raw.size() > kBlockRawBytesMax || !record_lengths_valid(kind, Codec::raw, raw_length, raw_length)) {
     throw NativeError("bad-length", "record: no such raw length: " + std::to_string(raw.size()));
   }
-  std::vector<uint8_t> record(kRecordHeaderBytes + raw.size());
+  ByteVector record(kRecordHeaderBytes + raw.size());
   uint8_t* const stored = record.data() + kRecordHeaderBytes;
   size_t stored_length =
       compression_level == 0 ? 0 : compress(raw, compression_level, {stored, raw.size() - 1});
@@ -46,6 +46,7 @@ std::vector<uint8_t> encode_record(RecordKind kind, const Digest& digest, Bytes 
   std::memcpy(record.data(), kMagic, sizeof kMagic);
   record[4] = static_cast<uint8_t>(kind);
   record[5] = static_cast<uint8_t>(codec);
+  store_le<uint16_t>(record.data() + 6, 0);
   store_le<uint32_t>(record.data() + 8, raw_length);
   store_le<uint32_t>(record.data() + 12, static_cast<uint32_t>(stored_length));
   std::memcpy(record.data() + kDigestOffset, digest.data(), kDigestBytes);
@@ -87,11 +88,15 @@ RecordView parse_record(Bytes bytes) {
   return record;
 }
 
-Bytes decode_record(const RecordView& record, uint8_t* scratch) {
+void check_checksum(const RecordView& record) {
   const Digest sum = record_checksum(record.bytes);
   if (std::memcmp(sum.data(), record.bytes.data() + kChecksumOffset, kDigestBytes) != 0) {
     throw NativeError("bad-checksum", "record: its checksum is wrong");
   }
+}
+
+Bytes decode_record(const RecordView& record, uint8_t* scratch) {
+  check_checksum(record);
   return decode_content(record, scratch);
 }
 

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "core/byte_vector.h"
 #include "core/digest.h"
 
 namespace stillpoint {
@@ -32,7 +32,7 @@ struct RecordView {
 
 // Header and stored bytes. Level 0 stores raw; so does a content that zstd does not shrink. Callable from any
 // thread. `raw` must be what `digest` digests: it isn't checked.
-std::vector<uint8_t> encode_record(RecordKind kind, const Digest& digest, Bytes raw, int compression_level);
+ByteVector encode_record(RecordKind kind, const Digest& digest, Bytes raw, int compression_level);
 
 // Reads the header at the start of `bytes`: a view without bytes yet. `truncated`, `bad-magic`,
 // `bad-version`, `bad-kind`, `bad-codec`, `bad-length`.
@@ -40,6 +40,8 @@ RecordView parse_record_header(Bytes bytes);
 // The record at the start of `bytes`, which may go on after it. The same errors.
 RecordView parse_record(Bytes bytes);
 
+// `bad-checksum`. Proves that the record is as it was made, not that its content has its digest.
+void check_checksum(const RecordView& record);
 // Proves the record (checksum, decompression to exactly the raw length, digest) and answers its raw bytes:
 // those that it stores, or `scratch`, which has room for raw_length. `bad-checksum`, `bad-length`,
 // `bad-digest`. Callable from any thread.

@@ -32,7 +32,7 @@ HeldBytes::~HeldBytes() {
   budget_->changed.notify_all();
 }
 
-std::vector<uint8_t> ScanChunk::encode(const EncodeOptions& options) {
+ByteVector ScanChunk::encode(const EncodeOptions& options) {
   if (!options.held.empty() && options.held.size() < (payload_count_ + 7) / 8) {
     throw NativeError("argument",
                       "held: expected a bit for each of " + std::to_string(payload_count_) + " entries");
@@ -53,7 +53,7 @@ std::vector<uint8_t> ScanChunk::encode(const EncodeOptions& options) {
     }
   }
 
-  std::vector<std::vector<uint8_t>> records(distinct.size());
+  std::vector<ByteVector> records(distinct.size());
   ThreadPool::shared().parallel_for(distinct.size(), [&](size_t i) {
     records[i] =
         encode_record(RecordKind::block, distinct[i]->digest, distinct[i]->bytes, options.compression_level);
@@ -71,7 +71,7 @@ std::vector<uint8_t> ScanChunk::encode(const EncodeOptions& options) {
       builder.add_payload(entry.block_index, entry.digest, ordinals.at(entry.digest));
     }
   }
-  std::vector<uint8_t> body = builder.finish();
+  ByteVector body = builder.finish();
   free();
   return body;
 }

@@ -84,7 +84,7 @@ class ScanChunk {
 
   // A batch body (docs/format.md section 4), compressed on the pool. Equal blocks share one record.
   // `argument` if `held` is too short.
-  std::vector<uint8_t> encode(const EncodeOptions& options);
+  ByteVector encode(const EncodeOptions& options);
   void release();
 
  private:

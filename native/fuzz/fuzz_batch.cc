@@ -46,7 +46,7 @@ void check_rebuilt(const BatchView& batch, Bytes body, const BatchBounds& bounds
       builder.add_payload(entry.block_index, entry.digest, entry.record_ordinal);
   }
   if (free_from > bounds.geometry.block_count()) abort();
-  const std::vector<uint8_t> rebuilt = builder.finish();
+  const ByteVector rebuilt = builder.finish();
   if (!std::equal(rebuilt.begin(), rebuilt.end(), body.begin(), body.end())) abort();
 }
 

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 
@@ -16,7 +17,7 @@ using namespace stillpoint::test;
 
 namespace {
 
-Bytes view(const std::vector<uint8_t>& bytes) { return {bytes.data(), bytes.size()}; }
+Bytes view(Bytes bytes) { return bytes; }
 
 Id id_of(uint8_t byte) {
   Id id;
@@ -24,7 +25,7 @@ Id id_of(uint8_t byte) {
   return id;
 }
 
-std::vector<uint8_t> block_record(Bytes raw, int level = 1) {
+ByteVector block_record(Bytes raw, int level = 1) {
   return encode_record(RecordKind::block, leaf_digest(raw), raw, level);
 }
 
@@ -37,12 +38,12 @@ std::string decode_code(Bytes record) {
 }
 
 // As a hostile sender would: a checksum that fits whatever the header says.
-void reseal_record(std::vector<uint8_t>& record) {
+void reseal_record(ByteVector& record) {
   const Digest sum = checksum({view(record).first(48), view(record).subspan(80)});
   std::memcpy(record.data() + 48, sum.data(), sum.size());
 }
 
-void reseal_batch(std::vector<uint8_t>& body) {
+void reseal_batch(ByteVector& body) {
   const Digest sum = checksum(view(body).first(body.size() - 32));
   std::memcpy(body.data() + body.size() - 32, sum.data(), sum.size());
 }
@@ -51,7 +52,8 @@ void reseal_batch(std::vector<uint8_t>& body) {
 // 9-11, payload 19.
 struct Sample {
   TreeGeometry geometry{19 * 4096 + 100, 4096};
-  std::vector<uint8_t> raw_a, raw_b, raw_tail, body;
+  std::vector<uint8_t> raw_a, raw_b, raw_tail;
+  ByteVector body;
   Level leaves;
   BatchBounds bounds{id_of(9), 4, geometry};
 
@@ -77,7 +79,7 @@ struct Sample {
               {19, leaf_digest(raw_tail)}};
   }
 
-  std::string code(const std::vector<uint8_t>& bytes) const {
+  std::string code(const ByteVector& bytes) const {
     return code_of([&] { decode_batch(bytes, bounds, ThreadPool::shared()); });
   }
 };
@@ -236,13 +238,13 @@ TEST_CASE("batches that lie are refused by name") {
     return sample.code(bytes);
   };
   const auto set32 = [](size_t at, uint32_t value) {
-    return [=](std::vector<uint8_t>& bytes) { store_le(bytes.data() + at, value); };
+    return [=](ByteVector& bytes) { store_le(bytes.data() + at, value); };
   };
   const auto set64 = [](size_t at, uint64_t value) {
-    return [=](std::vector<uint8_t>& bytes) { store_le(bytes.data() + at, value); };
+    return [=](ByteVector& bytes) { store_le(bytes.data() + at, value); };
   };
   const auto set8 = [](size_t at, uint8_t value) {
-    return [=](std::vector<uint8_t>& bytes) { bytes[at] = value; };
+    return [=](ByteVector& bytes) { bytes[at] = value; };
   };
   CHECK(with(set8(7, '2')) == "bad-version");
   CHECK(with(set8(0, 'X')) == "bad-magic");
@@ -299,23 +301,41 @@ TEST_CASE("restore batches: from packed records to blocks") {
   INFO("STILLPOINT_TEST_SEED=", seed);
   Random random(seed);
   const Sample sample(random);
-  const std::vector<std::vector<uint8_t>> records = {block_record(sample.raw_a),
-                                                     block_record(sample.raw_tail, 0)};
-  const std::vector<Bytes> views(records.begin(), records.end());
+  // Both in one run, the first with bytes behind it.
+  const ByteVector run = block_record(sample.raw_a);
+  const ByteVector tail = block_record(sample.raw_tail, 0);
+  ByteVector both = run;
+  both.insert(both.end(), tail.begin(), tail.end());
+  const Bytes view_a(both), view_tail = view_a.subspan(run.size());
+  const std::vector<RecordSource> records = {{view_a, leaf_digest(sample.raw_a)},
+                                             {view_tail, leaf_digest(sample.raw_tail)}};
   const std::vector<BatchSource> blocks = {{2, 0}, {3, 0}, {19, 1}};
-  const auto body = encode_batch({id_of(9), 0, 0}, blocks, views);
+  const auto body = encode_batch({id_of(9), 0, 0}, blocks, records);
   const BatchBounds bounds{id_of(9), 0, sample.geometry};
   const auto decoded = decode_blocks(body, bounds, ThreadPool::shared());
   REQUIRE(decoded.size() == 3);
-  CHECK(decoded[0] == sample.raw_a);
-  CHECK(decoded[1] == sample.raw_a);
-  CHECK(decoded[2] == sample.raw_tail);
+  CHECK(std::ranges::equal(decoded[0], sample.raw_a));
+  CHECK(std::ranges::equal(decoded[1], sample.raw_a));
+  CHECK(std::ranges::equal(decoded[2], sample.raw_tail));
 
   CHECK(code_of([&] {
-          encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}, {3, 1}}, views);
+          encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}, {3, 1}}, records);
         }) == "bad-order");
   CHECK(code_of([&] {
-          encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 2}}, views);
+          encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 2}}, records);
         }) == "bad-index");
+  const auto code_with = [&](size_t at) {
+    ByteVector damaged = run;
+    damaged[at] ^= 1;
+    const std::vector<RecordSource> one = {{damaged, leaf_digest(sample.raw_a)}};
+    return code_of([&] { encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}}, one); });
+  };
+  CHECK(code_with(0) == "bad-magic");
+  CHECK(code_with(20) == "bad-digest");         // the digest in its header: another record
+  CHECK(code_with(50) == "bad-checksum");       // the checksum itself
+  CHECK(code_with(run.size() - 1) == "bad-checksum");
+  const std::vector<RecordSource> cut = {{view_a.first(run.size() - 1), leaf_digest(sample.raw_a)}};
+  CHECK(code_of([&] { encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}}, cut); }) ==
+        "truncated");
   CHECK(code_of([&] { decode_blocks(sample.body, sample.bounds, ThreadPool::shared()); }) == "bad-kind");
 }

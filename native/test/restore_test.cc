@@ -40,15 +40,16 @@ struct Point {
     tree->apply(*overlay);
   }
 
-  std::vector<uint8_t> batch(const std::map<uint64_t, std::vector<uint8_t>>& contents) const {
-    std::vector<std::vector<uint8_t>> records;
+  ByteVector batch(const std::map<uint64_t, std::vector<uint8_t>>& contents) const {
+    std::vector<ByteVector> records;
     std::vector<BatchSource> sources;
     for (const auto& [index, raw] : contents) {
       sources.push_back({index, static_cast<uint32_t>(records.size())});
       records.push_back(encode_record(RecordKind::block, leaf_digest(raw), raw, static_cast<int>(index % 2)));
     }
-    const std::vector<Bytes> views(records.begin(), records.end());
-    return encode_batch({kPoint, 0, 0}, sources, views);
+    std::vector<RecordSource> record_sources;
+    for (const ByteVector& record : records) record_sources.push_back({record, parse_record(record).digest});
+    return encode_batch({kPoint, 0, 0}, sources, record_sources);
   }
 };
 

@@ -18,10 +18,10 @@ constexpr Id kSession{4, 5, 6};
 
 // Scans with several pullers that encode what they pull; each pull may be the one that cancels. Bodies by
 // first block.
-std::map<uint64_t, std::vector<uint8_t>> scan_and_encode(const ScanWorld& world, Scan& scan,
+std::map<uint64_t, ByteVector> scan_and_encode(const ScanWorld& world, Scan& scan,
                                                          uint64_t cancel_after) {
   std::mutex mutex;
-  std::map<uint64_t, std::vector<uint8_t>> bodies;
+  std::map<uint64_t, ByteVector> bodies;
   std::atomic<uint64_t> pulled{0};
   std::vector<std::thread> pullers;
   pullers.reserve(3);
@@ -30,7 +30,7 @@ std::map<uint64_t, std::vector<uint8_t>> scan_and_encode(const ScanWorld& world,
       try {
         while (const auto chunk = scan.next()) {
           const uint64_t first = chunk->entries().front().block_index;
-          std::vector<uint8_t> body = chunk->encode({kSession, 0, 0, {}, 1});
+          ByteVector body = chunk->encode({kSession, 0, 0, {}, 1});
           decode_batch(body, {kSession, 0, world.geometry}, ThreadPool::shared());
           if (++pulled == cancel_after) scan.cancel();
           (void)scan.progress();
@@ -80,7 +80,7 @@ TEST_CASE("scans, cancelled or not, and restores of what they found run side by 
     tree->apply(*world.overlay);
     const auto target = std::make_shared<MemoryDevice>(device->size_bytes());
     RestoreWriter writer(target, tree, ThreadPool::shared());
-    std::vector<const std::vector<uint8_t>*> work;
+    std::vector<const ByteVector*> work;
     work.reserve(bodies.size());
     for (const auto& [first, body] : bodies) work.push_back(&body);
     ThreadPool::shared().parallel_for(work.size(), [&](size_t i) { writer.write(*work[i], kSession); });

@@ -244,7 +244,7 @@ TEST_CASE("a chunk becomes a batch that decodes to the device's content") {
       const auto other = again.next();
       // Payload entries in order: blocks 1, 7, 8, 9, 20; held: 1 and 8.
       const std::vector<uint8_t> held = hold ? std::vector<uint8_t>{0b00101} : std::vector<uint8_t>{};
-      const std::vector<uint8_t> body = other->encode({session, 5, 77, held, level});
+      const ByteVector body = other->encode({session, 5, 77, held, level});
       const BatchView view = decode_batch(body, bounds, ThreadPool::shared());
       REQUIRE(view.entries.size() == 6);
       CHECK(view.records.size() == (hold ? 2 : 3));

@@ -51,6 +51,7 @@ export async function fetchGroup(
     await onBatch(body).catch((error: unknown) => {
       throw unprovenBatch(point, error);
     });
+    native.freeBuffer(body);
     wanted = wanted.slice(entryCount);
   }
 }

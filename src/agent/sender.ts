@@ -40,7 +40,10 @@ export async function sendChanges(options: SendOptions): Promise<number> {
     const first = prepared.shift();
     if (first === undefined) return;
     const body = await first.body;
-    await batches.start(() => link.batch(first.sequence, body));
+    await batches.start(async () => {
+      await link.batch(first.sequence, body);
+      native.freeBuffer(body);
+    });
   };
   try {
     for (let chunk = await scan.next(); chunk !== null; chunk = await scan.next()) {

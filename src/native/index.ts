@@ -290,6 +290,12 @@ export interface RestoreWriter {
 export interface Addon {
   readonly constants: NativeConstants;
 
+  /**
+   * Frees the memory of a Buffer that has all of its ArrayBuffer and that nobody reads any more, native work included: it is empty
+   * afterwards. V8 collects garbage, all of it, whenever Buffers took some 32 MiB since the last time; freed ones don't count.
+   */
+  freeBuffer(buffer: Uint8Array): void;
+
   /** Leaf digest: NULL for all-zero bytes, else BLAKE3. */
   leafDigest(bytes: Uint8Array): Buffer;
   /** Plain BLAKE3 of the concatenation of the parts. */
@@ -317,15 +323,23 @@ export interface Addon {
   decodeBatch(body: Uint8Array, bounds: BatchBounds): Promise<DecodedBatch>;
   /** Decoded blocks of a restore batch in order, each proven against the tree: for standard output. */
   decodeBlocks(body: Uint8Array, bounds: BatchBounds): Promise<Buffer[]>;
-  /** A batch body from records as they lie in packs (header and stored bytes, back to back): what `blocks` answers. */
+  /**
+   * A batch body from records as they lie in packs: what `blocks` answers. Each record must be the one of its digest, and as it was
+   * made (checksum); it is not decoded. `bad-digest`, `bad-checksum`, `truncated`, ...
+   */
   encodeBatch(options: {
     sessionId: string;
     sequence: number;
     agentTimeMs: number;
     blockIndexes: Float64Array;
-    records: readonly Uint8Array[];
     /** Per block index, which record. */
     recordOrdinals: Uint32Array;
+    /** Pieces of packs. */
+    runs: readonly Uint8Array[];
+    /** Per record: in which run, where in it, digest (n * 32 bytes). */
+    recordRuns: Uint32Array;
+    recordOffsets: Uint32Array;
+    recordDigests: Uint8Array;
   }): Promise<Buffer>;
   /** One batch entry and record from bytes at hand (a block with bad sectors, made whole). */
   encodeBlock(options: {

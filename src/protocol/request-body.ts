@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { StillpointError } from '../domain/errors.js';
+import { native } from '../native/index.js';
 import { BodyMemory } from './body-memory.js';
 import type { ByteBudget } from './byte-budget.js';
 
@@ -80,6 +81,7 @@ function readBody(request: IncomingMessage, body: Buffer, timeouts: BodyTimeouts
     const total = setTimeout(() => fail(slow(filled, length)), timeouts.totalMs);
     const onData = (chunk: Buffer) => {
       filled += chunk.copy(body, filled);
+      native.freeBuffer(chunk);
     };
     const onEnd = () => (filled === length ? settle(resolve) : fail(brokenOff(filled, length)));
     const onClose = () => fail(brokenOff(filled, length));

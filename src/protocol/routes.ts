@@ -8,6 +8,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { StillpointError } from '../domain/errors.js';
 import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX, JSON_BYTES_MAX, KiB } from '../domain/limits.js';
 import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
+import { native } from '../native/index.js';
 import type { BodyMemory } from './body-memory.js';
 import type { ByteBudget } from './byte-budget.js';
 import { encodeError, toStillpointError } from './error-body.js';
@@ -175,6 +176,8 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
 
 function send(reply: FastifyReply, answer: object): FastifyReply {
   if (!Buffer.isBuffer(answer)) return reply.send(answer);
+  // All of it is encrypted by then. If it broke off, a part may still be waiting to be.
+  reply.raw.once('finish', () => native.freeBuffer(answer));
   const body = answer.length > PIECE_BYTES ? Readable.from(piecesOf(answer)) : answer;
   return reply.type(BINARY_TYPE).header('content-length', answer.length).send(body);
 }

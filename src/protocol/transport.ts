@@ -6,6 +6,7 @@ import type { PeerCertificate } from 'node:tls';
 import { type Dispatcher, errors, Pool } from 'undici';
 import { StillpointError } from '../domain/errors.js';
 import { JSON_BYTES_MAX } from '../domain/limits.js';
+import { native } from '../native/index.js';
 import { subjectOf } from './certificates.js';
 import { errorOfAnswer } from './error-body.js';
 import { HEADER_PROTOCOL, PROTOCOL_VERSION } from './messages.js';
@@ -126,7 +127,10 @@ export class Transport {
     }
     const bytes = Buffer.allocUnsafeSlow(length);
     let filled = 0;
-    for await (const chunk of body as AsyncIterable<Buffer>) filled += chunk.copy(bytes, filled);
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      filled += chunk.copy(bytes, filled);
+      native.freeBuffer(chunk);
+    }
     return bytes;
   }
 

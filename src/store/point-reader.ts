@@ -13,8 +13,10 @@ import type { NodeRequest } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
 import { native, RECORD_KIND_BLOCK } from '../native/index.js';
 import { pointLabel } from './layout.js';
+import { isDataError } from './pack-contents.js';
 import { digestKey, RECORD_HEADER_BYTES } from './pack-entries.js';
-import type { Damage, RecordReader } from './record-reader.js';
+import type { Damage, PackedRecords, RecordReader } from './record-reader.js';
+import type { Location } from './store-index.js';
 
 const EMPTY = Buffer.alloc(0);
 const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);
@@ -86,37 +88,40 @@ export class PointReader {
       ordinalOf.set(digestKey(leaf), ordinal);
       ordinals[i] = ordinal;
     }
-    const fitting = await this.#fittingPrefix(digests, ordinals);
+    const located = await this.#records.locate(RECORD_KIND_BLOCK, digests);
+    const fitting = fittingPrefix(located, ordinals);
     const recordCount = Math.max(...ordinals.subarray(0, fitting)) + 1;
-    const results = await this.#records.read(RECORD_KIND_BLOCK, digests.slice(0, recordCount));
-    const records = results.map((result, ordinal) => {
+    const recordDigests = digests.slice(0, recordCount);
+    const encode = async (packed: PackedRecords): Promise<Buffer> => {
+      const body = await native.encodeBatch({
+        sessionId: point.id,
+        sequence: 0,
+        agentTimeMs: 0,
+        blockIndexes: Float64Array.from(blockIndexes.slice(0, fitting)),
+        recordOrdinals: ordinals.subarray(0, fitting),
+        ...packed,
+        recordDigests: Buffer.concat(recordDigests),
+      });
+      for (const run of packed.runs) native.freeBuffer(run);
+      return body;
+    };
+    const packed = await this.#records.readPacked(located.slice(0, recordCount));
+    try {
+      if (packed !== null) return await encode(packed);
+    } catch (error) {
+      if (!isDataError(error)) throw error;
+    }
+    // Something is damaged: each for itself, from another pack if need be.
+    const results = await this.#records.read(RECORD_KIND_BLOCK, recordDigests);
+    const runs = results.map((result, ordinal) => {
       if ('record' in result) return result.record;
       throw damagedError(point, `block ${blockIndexes[ordinals.indexOf(ordinal)]}`, result.damage);
     });
-    return native.encodeBatch({
-      sessionId: point.id,
-      sequence: 0,
-      agentTimeMs: 0,
-      blockIndexes: Float64Array.from(blockIndexes.slice(0, fitting)),
-      records,
-      recordOrdinals: ordinals.subarray(0, fitting),
+    return encode({
+      runs,
+      recordRuns: Uint32Array.from(runs.keys()),
+      recordOffsets: new Uint32Array(runs.length),
     });
-  }
-
-  /** How many blocks of the request fit into one batch. A block that can't be located counts as small: reading it gives the error. */
-  async #fittingPrefix(digests: readonly Buffer[], ordinals: Uint32Array): Promise<number> {
-    const located = await this.#records.locate(RECORD_KIND_BLOCK, digests);
-    let bytes = batchHeaderBytes + batchTrailerBytes;
-    let counted = 0;
-    for (const [i, ordinal] of ordinals.entries()) {
-      bytes += batchEntryBytes;
-      if (ordinal === counted) {
-        bytes += RECORD_HEADER_BYTES + (located[ordinal]?.storedLength ?? 0);
-        counted += 1;
-      }
-      if (bytes > BATCH_BYTES_MAX && i > 0) return i;
-    }
-    return ordinals.length;
   }
 
   /** Leaf digests of blocks, none of which may be all zero: zeros are known from the tree. */
@@ -167,6 +172,21 @@ export function damagedError(point: Point, what: string, damage: Damage): Stillp
     remedy:
       'Run "stillpoint verify" to see what else is damaged. The next backup of the device sends again what the store lacks.',
   });
+}
+
+/** How many blocks of the request fit into one batch. A block that can't be located counts as small: reading it gives the error. */
+function fittingPrefix(located: readonly (Location | null)[], ordinals: Uint32Array): number {
+  let bytes = batchHeaderBytes + batchTrailerBytes;
+  let counted = 0;
+  for (const [i, ordinal] of ordinals.entries()) {
+    bytes += batchEntryBytes;
+    if (ordinal === counted) {
+      bytes += RECORD_HEADER_BYTES + (located[ordinal]?.storedLength ?? 0);
+      counted += 1;
+    }
+    if (bytes > BATCH_BYTES_MAX && i > 0) return i;
+  }
+  return ordinals.length;
 }
 
 function childOf(content: Buffer, i: number): Buffer {

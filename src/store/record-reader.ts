@@ -30,6 +30,13 @@ export interface Damage {
 
 export type ReadResult = { readonly record: Buffer } | { readonly damage: Damage };
 
+/** Records where they lie in pieces of packs, as `native.encodeBatch` takes them. */
+export interface PackedRecords {
+  readonly runs: readonly Buffer[];
+  readonly recordRuns: Uint32Array;
+  readonly recordOffsets: Uint32Array;
+}
+
 interface DamagedItem {
   readonly digest: Buffer;
   readonly damage: Damage;
@@ -114,6 +121,28 @@ export class RecordReader {
     return digests.map((digest, i) => located[i] ?? this.#index.locate(digest, kind));
   }
 
+  /** Records as their packs have them, unchecked; null if one can't be read: `read` tells why. The caller bounds the bytes. */
+  async readPacked(located: readonly (Location | null)[]): Promise<PackedRecords | null> {
+    const items = [];
+    for (const [i, at] of located.entries()) {
+      if (at === null) return null;
+      items.push({ i, at });
+    }
+    const runs: Buffer[] = [];
+    const recordRuns = new Uint32Array(items.length);
+    const recordOffsets = new Uint32Array(items.length);
+    for (const run of runsOf(items.sort(byPlace))) {
+      const bytes = await this.#readWhole(run);
+      if (bytes instanceof Error) return null;
+      for (const { i, at } of run) {
+        recordRuns[i] = runs.length;
+        recordOffsets[i] = at.offset - startOf(run);
+      }
+      runs.push(bytes);
+    }
+    return { runs, recordRuns, recordOffsets };
+  }
+
   /**
    * Records, each passed through `check`, which throws for a damaged one; `record` of a result is what it answered. The caller
    * bounds the bytes. Without `check`: header and stored bytes, checksum proven.
@@ -148,7 +177,7 @@ export class RecordReader {
     const located = digests
       .map((digest, i) => ({ i, digest, at: this.#index.locate(digest, kind) }))
       .filter((item): item is Item => item.at !== null)
-      .sort((a, b) => a.at.packNumber - b.at.packNumber || a.at.offset - b.at.offset);
+      .sort(byPlace);
     for (const run of runsOf(located)) {
       const bytes = await this.#readRun(run);
       await Promise.all(
@@ -172,27 +201,22 @@ export class RecordReader {
   }
 
   /** One read for all; if that fails, one more for each, so that a bad sector costs only the records on it and a passing fault none. */
-  async #readRun(run: readonly Item[]): Promise<(Buffer | Error)[]> {
-    const first = run[0]?.at;
-    const last = run.at(-1)?.at;
-    if (first === undefined || last === undefined) return [];
-    const key = packKey(first.packId);
+  async #readRun(run: readonly Placed[]): Promise<(Buffer | Error)[]> {
+    const bytes = await this.#readWhole(run);
+    if (bytes instanceof Error) return Promise.all(run.map((item) => this.#readWhole([item])));
+    const start = startOf(run);
+    return run.map(({ at }) => bytes.subarray(at.offset - start, endOf(at) - start));
+  }
+
+  async #readWhole(run: readonly Placed[]): Promise<Buffer | Error> {
+    const [first, last] = [run[0]?.at, run.at(-1)?.at];
+    if (first === undefined || last === undefined) return EMPTY;
     try {
-      const bytes = await this.#objects.read(key, first.offset, endOf(last) - first.offset);
-      return run.map(({ at }) => bytes.subarray(at.offset - first.offset, endOf(at) - first.offset));
+      return await this.#objects.read(packKey(first.packId), first.offset, endOf(last) - first.offset);
     } catch (error) {
       if (!isDataError(error)) throw error;
+      return error as Error;
     }
-    return Promise.all(
-      run.map(async ({ at }) => {
-        try {
-          return await this.#objects.read(key, at.offset, endOf(at) - at.offset);
-        } catch (error) {
-          if (!isDataError(error)) throw error;
-          return error as Error;
-        }
-      }),
-    );
   }
 
   // ---- other copies -----------------------------------------------------------------------------------------------------
@@ -239,14 +263,22 @@ export class RecordReader {
   }
 }
 
-interface Item {
-  readonly i: number;
-  readonly digest: Buffer;
+interface Placed {
   readonly at: Location;
 }
 
-function* runsOf(items: readonly Item[]): Generator<Item[]> {
-  let run: Item[] = [];
+interface Item extends Placed {
+  readonly i: number;
+  readonly digest: Buffer;
+}
+
+function byPlace(a: Placed, b: Placed): number {
+  return a.at.packNumber - b.at.packNumber || a.at.offset - b.at.offset;
+}
+
+/** Neighbours in one pack. @param items by place */
+function* runsOf<T extends Placed>(items: readonly T[]): Generator<T[]> {
+  let run: T[] = [];
   for (const item of items) {
     const first = run[0]?.at;
     const last = run.at(-1)?.at;
@@ -281,6 +313,10 @@ function checkRecord(record: Buffer): Buffer {
 
 function badRecord(message: string): Error {
   return Object.assign(new Error(message), { code: 'bad-record' });
+}
+
+function startOf(run: readonly Placed[]): number {
+  return run[0]?.at.offset ?? 0;
 }
 
 function endOf(at: Location): number {

@@ -4,8 +4,9 @@ import type { Geometry } from '../../src/domain/geometry.js';
 import { blockLength } from '../../src/domain/geometry.js';
 import type { NodeRequest } from '../../src/domain/messages.js';
 import type { Point } from '../../src/domain/point.js';
-import { native, RECORD_KIND_BLOCK } from '../../src/native/index.js';
+import { native } from '../../src/native/index.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
+import { batchOf } from './block-batch.js';
 import { makePoint } from './points.js';
 import { stampedBlock } from './stamped-blocks.js';
 import { answerNodes, makeTree } from './trees.js';
@@ -67,16 +68,7 @@ export async function pointReceiver(
       const requestNumber = requests.push(wanted.length);
       options.onBlocks?.(requestNumber);
       const indexes = wanted.slice(0, options.answerBlocksMax ?? wanted.length);
-      const body = await native.encodeBatch({
-        sessionId: POINT_ID,
-        sequence: 0,
-        agentTimeMs: 0,
-        blockIndexes: Float64Array.from(indexes),
-        records: indexes.map((index) =>
-          native.encodeRecord(RECORD_KIND_BLOCK, native.leafDigest(blockOf(index)), blockOf(index), 1),
-        ),
-        recordOrdinals: Uint32Array.from(indexes.keys()),
-      });
+      const body = await batchOf(POINT_ID, new Map(indexes.map((index) => [index, blockOf(index)])));
       return options.spoil?.(body, requestNumber) ?? body;
     },
   } as unknown as ReceiverPort;

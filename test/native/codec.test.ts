@@ -16,6 +16,7 @@ import {
   RECORD_KIND_BLOCK,
   RECORD_KIND_NODE,
 } from '../../src/native/index.js';
+import { recordsOf } from '../helpers/block-batch.js';
 import { type BatchItem, makeBatch } from '../helpers/hand-made-batch.js';
 
 const SESSION = '5e'.repeat(16);
@@ -155,13 +156,11 @@ test('one block and restore batches round-trip', async (t) => {
   });
   t.is((await native.decodeBatch(zero, bounds)).kinds[0], ENTRY_ZERO);
 
-  const record = (bytes: Buffer) =>
-    native.encodeRecord(RECORD_KIND_BLOCK, native.leafDigest(bytes), bytes, 1);
   const options = {
     sessionId: SESSION,
     sequence: 0,
     agentTimeMs: 0,
-    records: [record(a), record(tail)],
+    ...recordsOf([a, tail]),
     blockIndexes: Float64Array.of(2, 9, 1000),
     recordOrdinals: Uint32Array.of(0, 0, 1),
   };
@@ -177,6 +176,52 @@ test('one block and restore batches round-trip', async (t) => {
   await t.throwsAsync(native.encodeBatch({ ...options, blockIndexes: Float64Array.of(0.5, 2, 1000) }), {
     code: 'argument',
   });
+});
+
+test('restore batches take records out of runs, and only those that were asked for', async (t) => {
+  const [a, b] = [randomBytes(BLOCK), Buffer.alloc(BLOCK, 7)];
+  const packed = recordsOf([a, b]);
+  const [recordA, recordB] = packed.runs as [Buffer, Buffer];
+  const gap = randomBytes(100);
+  const options = {
+    sessionId: SESSION,
+    sequence: 0,
+    agentTimeMs: 0,
+    blockIndexes: Float64Array.of(4, 5),
+    recordOrdinals: Uint32Array.of(0, 1),
+    recordDigests: packed.recordDigests,
+    runs: [Buffer.concat([recordB, gap, recordA, gap])],
+    recordRuns: Uint32Array.of(0, 0),
+    recordOffsets: Uint32Array.of(recordB.length + gap.length, 0),
+  };
+  const body = await native.encodeBatch(options);
+  t.deepEqual(await native.decodeBlocks(body, { ...bounds, sequence: 0 }), [a, b]);
+  await t.throwsAsync(native.encodeBatch({ ...options, recordOffsets: Uint32Array.of(0, 0) }), {
+    code: 'bad-digest',
+  });
+  await t.throwsAsync(native.encodeBatch({ ...options, recordOffsets: Uint32Array.of(2 ** 32 - 1, 0) }), {
+    code: 'truncated',
+  });
+  await t.throwsAsync(native.encodeBatch({ ...options, recordRuns: Uint32Array.of(1, 0) }), {
+    code: 'argument',
+  });
+  await t.throwsAsync(native.encodeBatch({ ...options, recordDigests: packed.recordDigests.subarray(1) }), {
+    code: 'argument',
+  });
+});
+
+test('a freed buffer is empty at once, and no other that shares memory with it', async (t) => {
+  const record = recordsOf([Buffer.alloc(BLOCK, 1)]).runs[0] as Buffer;
+  const own = Buffer.allocUnsafeSlow(5000);
+  for (const buffer of [record, own]) {
+    native.freeBuffer(buffer);
+    t.is(buffer.length, 0);
+    t.notThrows(() => native.freeBuffer(buffer));
+  }
+  const whole = Buffer.allocUnsafeSlow(100);
+  native.freeBuffer(whole.subarray(0, 99));
+  t.is(whole.length, 100);
+  t.throws(() => native.freeBuffer('text' as unknown as Uint8Array), { code: 'argument' });
 });
 
 test('records: nodes, wrong digests and lengths', async (t) => {

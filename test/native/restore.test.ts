@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../src/domain/limits.js';
-import { type Device, native, RECORD_KIND_BLOCK, type TreeFile } from '../../src/native/index.js';
+import { type Device, native, type TreeFile } from '../../src/native/index.js';
+import { batchOf } from '../helpers/block-batch.js';
 import { attachLoop } from '../helpers/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
 import { makeTree } from '../helpers/trees.js';
@@ -34,19 +35,6 @@ async function inWorld(t: ExecutionContext, body: (world: World) => Promise<void
   await tree.close();
 }
 
-function batchOf(blocks: ReadonlyMap<number, Buffer>): Promise<Buffer> {
-  return native.encodeBatch({
-    sessionId: POINT,
-    sequence: 0,
-    agentTimeMs: 0,
-    blockIndexes: Float64Array.from(blocks.keys()),
-    records: [...blocks.values()].map((bytes) =>
-      native.encodeRecord(RECORD_KIND_BLOCK, native.leafDigest(bytes), bytes, 1),
-    ),
-    recordOrdinals: Uint32Array.from(blocks.keys(), (_, ordinal) => ordinal),
-  });
-}
-
 async function expectContent(t: ExecutionContext, device: Device, { blocks }: World): Promise<void> {
   const expected = Buffer.alloc(SIZE);
   for (const [index, bytes] of blocks) bytes.copy(expected, index * BLOCK);
@@ -59,7 +47,7 @@ test('a restored image is the point, with its holes, and verifies', async (t) =>
     const device = await native.openDevice(path, { write: true, create: true, sizeBytes: SIZE });
     const writer = native.createRestoreWriter(device, world.tree);
     t.is(await writer.verify(), 1, 'an empty image lacks the first block that is not zero');
-    const { writtenBytes } = await writer.write(await batchOf(world.blocks), POINT);
+    const { writtenBytes } = await writer.write(await batchOf(POINT, world.blocks), POINT);
     t.is(writtenBytes, 33 * BLOCK + 1000);
     await writer.flush();
     const done: number[] = [];
@@ -83,7 +71,7 @@ test('zero() makes used bytes zeros, in memory too', async (t) => {
     const writer = native.createRestoreWriter(device, world.tree);
     t.is(await writer.verify(), 0);
     await writer.zero(0, SIZE);
-    await writer.write(await batchOf(world.blocks), POINT);
+    await writer.write(await batchOf(POINT, world.blocks), POINT);
     t.is(await writer.verify(), null);
     await expectContent(t, device, world);
     await writer.close();
@@ -94,11 +82,11 @@ test('what is not the point is refused before it is written', async (t) => {
   await inWorld(t, async (world) => {
     const device = native.createMemoryDevice(SIZE);
     const writer = native.createRestoreWriter(device, world.tree);
-    const wrong = await batchOf(new Map([[4, randomBytes(BLOCK)]]));
+    const wrong = await batchOf(POINT, new Map([[4, randomBytes(BLOCK)]]));
     await t.throwsAsync(writer.write(wrong, POINT), { code: 'bad-digest' });
-    const elsewhere = await batchOf(new Map([[0, world.blocks.get(1) ?? Buffer.alloc(0)]]));
+    const elsewhere = await batchOf(POINT, new Map([[0, world.blocks.get(1) ?? Buffer.alloc(0)]]));
     await t.throwsAsync(writer.write(elsewhere, POINT), { code: 'bad-digest' });
-    const body = await batchOf(world.blocks);
+    const body = await batchOf(POINT, world.blocks);
     await t.throwsAsync(writer.write(body, '00'.repeat(16)), { code: 'bad-session' });
     await t.throwsAsync(writer.write(body.subarray(1), POINT), { code: 'bad-magic' });
     t.true((await device.read(0, SIZE)).every((byte) => byte === 0));
@@ -115,7 +103,7 @@ test('close ends a verification in flight and waits for writes', async (t) => {
   await inWorld(t, async (world) => {
     const device = native.createMemoryDevice(SIZE);
     const writer = native.createRestoreWriter(device, world.tree);
-    const written = writer.write(await batchOf(world.blocks), POINT);
+    const written = writer.write(await batchOf(POINT, world.blocks), POINT);
     const closed = writer.close();
     t.is((await written).writtenBytes, 33 * BLOCK + 1000);
     await closed;
@@ -146,7 +134,7 @@ for (const sectorSize of [512, 4096] as const) {
       const writer = native.createRestoreWriter(device, world.tree);
       t.is(await writer.verify(), 0);
       await writer.zero(0, 101 * BLOCK);
-      await writer.write(await batchOf(world.blocks), POINT);
+      await writer.write(await batchOf(POINT, world.blocks), POINT);
       t.is(await writer.verify(), null);
       await expectContent(t, device, world);
       t.true(
