@@ -8,6 +8,8 @@
 #include <span>
 #include <utility>
 
+#include "core/buffer_pool.h"
+
 namespace stillpoint {
 
 class AlignedBuffer {
@@ -18,8 +20,12 @@ class AlignedBuffer {
   // Contents are undefined.
   explicit AlignedBuffer(size_t size) : size_((size + kAlignment - 1) & ~(kAlignment - 1)) {
     if (size_ == 0) return;
-    data_ = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, size_));
-    if (data_ == nullptr) throw std::bad_alloc();
+    if (size_ >= BufferPool::kPooledBytesMin) {
+      data_ = static_cast<uint8_t*>(allocate_buffer(size_));
+    } else {
+      data_ = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, size_));
+      if (data_ == nullptr) throw std::bad_alloc();
+    }
   }
   AlignedBuffer(AlignedBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -30,7 +36,13 @@ class AlignedBuffer {
   }
   AlignedBuffer(const AlignedBuffer&) = delete;
   AlignedBuffer& operator=(const AlignedBuffer&) = delete;
-  ~AlignedBuffer() { std::free(data_); }
+  ~AlignedBuffer() {
+    if (size_ < BufferPool::kPooledBytesMin) {
+      std::free(data_);
+    } else {
+      free_buffer(data_, size_);
+    }
+  }
 
   uint8_t* data() const { return data_; }
   size_t size() const { return size_; }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/block_source.h"
+#include "core/cached_view.h"
 
 namespace stillpoint {
 
@@ -61,6 +62,7 @@ class BlockDevice : public BlockSource {
   uint32_t direct_alignment_ = 0;
   int fd_ = -1;
   int direct_fd_ = -1;
+  CachedView cached_view_;
 };
 
 // True if some process holds the regular file open for writing, this one included: the kernel then refuses a

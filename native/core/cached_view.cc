@@ -15,6 +15,13 @@ namespace {
 
 // mincore answers a byte per page; this many pages are asked about at once.
 constexpr size_t kPagesAtOnce = 512;
+// Large enough that mapping costs nothing, small enough for its page tables to be nothing either.
+constexpr uint64_t kWindowBytes = uint64_t{64} << 20;
+// Of the largest pages that the kernel may map.
+constexpr uint64_t kWindowAlignment = uint64_t{2} << 20;
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22  // Linux 5.14; an older kernel refuses it, which does no harm
+#endif
 
 // The look in progress on this thread, if any. Touched before any fault, so that the handler finds it
 // allocated.
@@ -76,22 +83,53 @@ bool look_safely(Look& look, const std::function<void(Bytes)>& call, Bytes bytes
 
 }  // namespace
 
-bool look_at_cached_file(int fd, uint64_t byte_offset, uint64_t byte_length,
-                         const std::function<void(Bytes)>& look) {
+class CachedView::Window {
+ public:
+  Window(int fd, uint64_t begin, uint64_t length)
+      : begin_(begin),
+        length_(length),
+        memory_(::mmap(nullptr, length, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(begin))) {}
+  Window(const Window&) = delete;
+  Window& operator=(const Window&) = delete;
+  ~Window() {
+    if (is_mapped()) ::munmap(memory_, length_);
+  }
+
+  bool is_mapped() const { return memory_ != MAP_FAILED; }
+  bool covers(uint64_t begin, uint64_t end) const { return begin_ <= begin && end <= begin_ + length_; }
+  uint8_t* at(uint64_t byte_offset) const { return static_cast<uint8_t*>(memory_) + (byte_offset - begin_); }
+
+ private:
+  const uint64_t begin_;
+  const uint64_t length_;
+  void* const memory_;
+};
+
+std::shared_ptr<const CachedView::Window> CachedView::window_over(int fd, uint64_t begin, uint64_t end) {
+  std::shared_ptr<const Window> window;
+  const std::lock_guard lock(mutex_);
+  if (window_ && window_->covers(begin, end)) return window_;
+  const uint64_t from = begin / kWindowAlignment * kWindowAlignment;
+  window = std::make_shared<const Window>(fd, from, page_up(std::max(kWindowBytes, end - from)));
+  if (!window->is_mapped()) return nullptr;
+  window_.swap(window);
+  return window_;
+}
+
+bool CachedView::look(int fd, uint64_t byte_offset, uint64_t byte_length,
+                      const std::function<void(Bytes)>& look) {
   static const bool is_installed = install_handler();
   if (!is_installed || byte_length == 0) return false;
+  const auto window = window_over(fd, byte_offset, byte_offset + byte_length);
+  if (!window) return false;
   const uint64_t begin = byte_offset & ~(kPageBytes - 1);
-  const uint64_t length = byte_offset + byte_length - begin;
-  void* const mapping = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(begin));
-  if (mapping == MAP_FAILED) return false;
-  auto* const memory = static_cast<uint8_t*>(mapping);
-  bool seen = false;
-  if (is_resident(memory, length)) {
-    Look state{memory, memory + page_up(length), {}};
-    seen = look_safely(state, look, {memory + (byte_offset - begin), byte_length});
-  }
-  ::munmap(mapping, length);
-  return seen;
+  const uint64_t length = page_up(byte_offset + byte_length - begin);
+  uint8_t* const memory = window->at(begin);
+  if (!is_resident(memory, length)) return false;
+  // All at once costs half of what a fault for each few pages does.
+  ::madvise(memory, length, MADV_POPULATE_READ);
+  Look state{memory, memory + length, {}};
+  return look_safely(state, look, {window->at(byte_offset), byte_length});
 }
 
 }  // namespace stillpoint

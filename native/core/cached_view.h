@@ -5,19 +5,33 @@
 // was reclaimed) raises SIGBUS, which would end the process. The handler that this installs on first use
 // turns it into "not seen" on a thread that is looking, and passes every other SIGBUS on to whoever handled
 // it before.
+//
+// One window of the file stays mapped between looks, for those that go through it in order: mapping and
+// unmapping each range would interrupt the other processors every time.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <mutex>
 
 #include "core/digest.h"
 
 namespace stillpoint {
 
-// Calls look(bytes) with the range of the file if all of it is in the page cache, and answers true if the
-// call returned. `look` may be left in the middle: it takes no lock, allocates nothing and has nothing that
-// must be destroyed. Not nested.
-bool look_at_cached_file(int fd, uint64_t byte_offset, uint64_t byte_length,
-                         const std::function<void(Bytes)>& look);
+class CachedView {
+ public:
+  // Calls look(bytes) with the range of the file if all of it is in the page cache, and answers true if the
+  // call returned. `look` may be left in the middle: it takes no lock, allocates nothing and has nothing that
+  // must be destroyed. Not nested. From any number of threads, always with the same file.
+  bool look(int fd, uint64_t byte_offset, uint64_t byte_length, const std::function<void(Bytes)>& look);
+
+ private:
+  class Window;
+  std::shared_ptr<const Window> window_over(int fd, uint64_t begin, uint64_t end);
+
+  std::mutex mutex_;
+  std::shared_ptr<const Window> window_;  // the last one; guarded
+};
 
 }  // namespace stillpoint

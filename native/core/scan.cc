@@ -43,11 +43,11 @@ Scan::Scan(ScanOptions options, std::function<void()> on_stopped)
     : options_(std::move(options)),
       geometry_(options_.base->geometry()),
       segment_bytes_(segment_bytes_for(options_)),
-      // The open chunk may hold up to chunk_bytes and a segment while one more is claimed: so there is always
-      // progress.
+      // The open chunk may hold twice chunk_bytes (hold_changed) and a segment while one more is claimed: so
+      // there is always progress.
       memory_bytes_(std::max(options_.memory_bytes, 4 * segment_bytes_)),
       cursor_(*options_.device, *options_.base, options_.ranges, segment_bytes_),
-      assembler_(std::min({options_.chunk_bytes, memory_bytes_ / 2, kChunkBytesMax})),
+      assembler_(std::min({options_.chunk_bytes, memory_bytes_ / 4, kChunkBytesMax})),
       on_stopped_(std::move(on_stopped)) {
   if (geometry_.size_bytes != options_.device->size_bytes()) {
     throw NativeError("geometry-mismatch",
@@ -82,11 +82,11 @@ Scan::~Scan() {
 
 void Scan::run_reader() {
   try {
-    const AlignedBuffer buffer(segment_bytes_);
+    AlignedBuffer buffer;  // taken away with the bytes in it, if most of them changed
     bool expects_no_change = true;
     while (const std::optional<Segment> segment = claim()) {
-      deliver(*segment, segment->hole ? process_hole(*segment)
-                                      : process(*segment, buffer.first(segment_bytes_), expects_no_change));
+      deliver(*segment,
+              segment->hole ? process_hole(*segment) : process(*segment, buffer, expects_no_change));
     }
   } catch (...) {
     fail(std::current_exception());
@@ -163,15 +163,16 @@ bool Scan::is_unchanged_in_place(const Segment& segment, const std::vector<Diges
 }
 
 // `expects_no_change` is the reader's guess for its next segment.
-ScannedSegment Scan::process(const Segment& segment, std::span<uint8_t> buffer, bool& expects_no_change) {
+ScannedSegment Scan::process(const Segment& segment, AlignedBuffer& buffer, bool& expects_no_change) {
   ScannedSegment result;
   std::vector<Digest> base(segment.end - segment.begin);
   options_.base->read_leaves(segment.begin, base.size(), base.data());
   if (expects_no_change && is_unchanged_in_place(segment, base)) {
-    hold_changed(result);
+    hold_changed(result, buffer);
     return result;
   }
 
+  if (buffer.size() == 0) buffer = AlignedBuffer(segment_bytes_);
   const uint64_t byte_offset = segment.begin * geometry_.block_size;
   const auto bytes = buffer.first(std::min<uint64_t>((segment.end - segment.begin) * geometry_.block_size,
                                                      geometry_.size_bytes - byte_offset));
@@ -210,22 +211,27 @@ ScannedSegment Scan::process(const Segment& segment, std::span<uint8_t> buffer, 
   scanned_bytes_ += bytes.size();
   expects_no_change = result.entries.empty() && result.bad_blocks.empty();
   put_overlay(result.entries);
-  hold_changed(result);
+  hold_changed(result, buffer);
   return result;
 }
 
-// Copies what is kept out of the reader's buffer and gives back what the segment had reserved beyond that.
-void Scan::hold_changed(ScannedSegment& result) {
+// Keeps the reader's buffer if most of it changed; else copies what is kept out of it and gives back what the
+// segment had reserved beyond that.
+void Scan::hold_changed(ScannedSegment& result, AlignedBuffer& buffer) {
   uint64_t size = 0;
   for (const ScanEntry& entry : result.entries) size += entry.bytes.size();
   for (const BadBlock& bad : result.bad_blocks) size += bad.bytes.size();
+  if (size >= segment_bytes_ / 2) {
+    result.held = std::make_shared<HeldBytes>(budget_, std::exchange(buffer, {}), segment_bytes_);
+    return;
+  }
   {
     std::lock_guard lock(budget_->mutex);
     budget_->used_bytes -= segment_bytes_ - size;
   }
   budget_->changed.notify_all();
   if (size == 0) return;
-  result.held = std::make_shared<HeldBytes>(budget_, size);
+  result.held = std::make_shared<HeldBytes>(budget_, AlignedBuffer(size), size);
   uint8_t* to = result.held->data();
   const auto keep = [&to](Bytes& bytes) {
     if (bytes.empty()) return;

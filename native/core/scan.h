@@ -96,10 +96,10 @@ class Scan {
 
   void run_reader();
   std::optional<Segment> claim();
-  ScannedSegment process(const Segment& segment, std::span<uint8_t> buffer, bool& expects_no_change);
+  ScannedSegment process(const Segment& segment, AlignedBuffer& buffer, bool& expects_no_change);
   bool is_unchanged_in_place(const Segment& segment, const std::vector<Digest>& base);
   ScannedSegment process_hole(const Segment& segment);
-  void hold_changed(ScannedSegment& result);
+  void hold_changed(ScannedSegment& result, AlignedBuffer& buffer);
   void put_overlay(const std::vector<ScanEntry>& entries);
   void deliver(const Segment& segment, ScannedSegment result);
   void end_if_complete();

@@ -21,13 +21,13 @@ struct DigestHash {
 
 }  // namespace
 
-HeldBytes::HeldBytes(std::shared_ptr<ScanBudget> budget, size_t size)
-    : budget_(std::move(budget)), size_(size), data_(new uint8_t[size]) {}
+HeldBytes::HeldBytes(std::shared_ptr<ScanBudget> budget, AlignedBuffer buffer, size_t reserved_bytes)
+    : budget_(std::move(budget)), buffer_(std::move(buffer)), reserved_bytes_(reserved_bytes) {}
 
 HeldBytes::~HeldBytes() {
   {
     std::lock_guard lock(budget_->mutex);
-    budget_->used_bytes -= size_;
+    budget_->used_bytes -= reserved_bytes_;
   }
   budget_->changed.notify_all();
 }

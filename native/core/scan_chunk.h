@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "core/aligned_buffer.h"
 #include "core/batch.h"
 #include "core/digest.h"
 #include "core/id.h"
@@ -24,22 +25,22 @@ struct ScanBudget {
   uint64_t used_bytes = 0;
 };
 
-// Changed blocks of one segment, back to back. Gives its bytes back to the budget in the end, so never drop
-// one under the budget's mutex.
+// The memory in which changed blocks of one segment lie. Gives its bytes back to the budget in the end, so
+// never drop one under the budget's mutex.
 class HeldBytes {
  public:
-  // The bytes are already reserved in the budget.
-  HeldBytes(std::shared_ptr<ScanBudget> budget, size_t size);
+  // `reserved_bytes` is what the budget counts for it already.
+  HeldBytes(std::shared_ptr<ScanBudget> budget, AlignedBuffer buffer, size_t reserved_bytes);
   ~HeldBytes();
   HeldBytes(const HeldBytes&) = delete;
   HeldBytes& operator=(const HeldBytes&) = delete;
 
-  uint8_t* data() { return data_.get(); }
+  uint8_t* data() { return buffer_.data(); }
 
  private:
   const std::shared_ptr<ScanBudget> budget_;
-  const size_t size_;
-  const std::unique_ptr<uint8_t[]> data_;
+  const AlignedBuffer buffer_;
+  const size_t reserved_bytes_;
 };
 
 // A changed block, or a run of blocks that became zero (bytes empty, digest NULL). `bytes` points into the

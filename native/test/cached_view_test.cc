@@ -22,6 +22,7 @@ struct CachedFile {
   TemporaryDirectory directory;
   std::vector<uint8_t> content;
   int fd;
+  mutable CachedView view;
 
   explicit CachedFile(size_t size) : content(Random(size).bytes(size)) {
     fd = ::open((directory / "file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -34,7 +35,7 @@ struct CachedFile {
 
 // Cuts the file short while it is looked at, then touches what is gone.
 bool look_at_lost_page(const CachedFile& file, bool& went_on) {
-  return look_at_cached_file(file.fd, 0, file.content.size(), [&](Bytes bytes) {
+  return file.view.look(file.fd, 0, file.content.size(), [&](Bytes bytes) {
     if (::ftruncate(file.fd, 100) != 0) return;
     went_on = checksum(bytes) != kNullDigest;
   });
@@ -47,21 +48,30 @@ TEST_CASE("a look sees what a read gives, wherever the range begins and ends") {
   for (const auto& [offset, length] : std::vector<std::pair<size_t, size_t>>{
            {0, 3'000'001}, {4096, 8192}, {1, 1}, {4095, 2}, {2'999'999, 2}, {123'456, 2'345'678}}) {
     Digest digest{};
-    REQUIRE(
-        look_at_cached_file(file.fd, offset, length, [&digest](Bytes bytes) { digest = checksum(bytes); }));
+    REQUIRE(file.view.look(file.fd, offset, length, [&digest](Bytes bytes) { digest = checksum(bytes); }));
     CHECK(digest == checksum(Bytes(file.content).subspan(offset, length)));
   }
-  CHECK_FALSE(look_at_cached_file(file.fd, 0, 0, [](Bytes) { FAIL("nothing to see"); }));
+  CHECK_FALSE(file.view.look(file.fd, 0, 0, [](Bytes) { FAIL("nothing to see"); }));
+}
+
+TEST_CASE("looks far apart, and across the end of a window, see what a read gives") {
+  const CachedFile file(100'000'000);
+  for (const size_t offset : {0, 67'000'000, 99'000'000, 67'108'000, 1'000'000}) {
+    const size_t length = 1'000'000;
+    Digest digest{};
+    REQUIRE(file.view.look(file.fd, offset, length, [&digest](Bytes bytes) { digest = checksum(bytes); }));
+    CHECK(digest == checksum(Bytes(file.content).subspan(offset, length)));
+  }
 }
 
 TEST_CASE("what is not in the page cache is not looked at: holes, pipes, direct devices") {
   const CachedFile file(8192);
   REQUIRE(::ftruncate(file.fd, 1 << 20) == 0);
   const auto never = [](Bytes) { FAIL("not in the page cache"); };
-  CHECK_FALSE(look_at_cached_file(file.fd, 0, 1 << 20, never));
+  CHECK_FALSE(file.view.look(file.fd, 0, 1 << 20, never));
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
-  CHECK_FALSE(look_at_cached_file(ends[0], 0, 4096, never));
+  CHECK_FALSE(CachedView().look(ends[0], 0, 4096, never));
   ::close(ends[0]);
   ::close(ends[1]);
   const auto device = BlockDevice::open(file.directory / "file", {});
@@ -82,7 +92,7 @@ TEST_CASE("a page that is lost during a look is a look that failed, not the end 
         // The thread can look again.
         REQUIRE(::pwrite(file.fd, file.content.data(), 8192, 0) == 8192);
         Digest digest{};
-        REQUIRE(look_at_cached_file(file.fd, 0, 8192, [&digest](Bytes bytes) { digest = checksum(bytes); }));
+        REQUIRE(file.view.look(file.fd, 0, 8192, [&digest](Bytes bytes) { digest = checksum(bytes); }));
         REQUIRE(digest == checksum(Bytes(file.content).first(8192)));
       }
     });

@@ -157,7 +157,7 @@ TEST_CASE(
     for (uint64_t i = 0; i < 10; i++) {
       ScannedSegment segment;
       budget->used_bytes += 2 * kBlock;
-      segment.held = std::make_shared<HeldBytes>(budget, 2 * kBlock);
+      segment.held = std::make_shared<HeldBytes>(budget, AlignedBuffer(2 * kBlock), 2 * kBlock);
       const Bytes bytes(segment.held->data(), kBlock);
       segment.entries.push_back({2 * i + 1, 1, checksum(Bytes{}), bytes});
       segment.bad_blocks.push_back({2 * i, bytes, {{2 * i * kBlock, 512}}});
