@@ -23,6 +23,7 @@ constexpr size_t kBounceBytes = 1 << 20;
 constexpr uint64_t kZeroOutBytes = uint64_t{1} << 30;
 // Of a file's file system nothing is known here; no disk has larger sectors.
 constexpr uint32_t kFileDirectAlignment = 4096;
+constexpr uint64_t kFileDirectBytesMin = 64 << 10;
 
 int retry_open(const std::string& path, int flags, mode_t mode = 0) {
   for (;;) {
@@ -166,9 +167,10 @@ void BlockDevice::check_range(uint64_t byte_offset, uint64_t byte_length) const 
 // Cuts a range into an unaligned head, whole direct sectors and an unaligned tail: transfer(fd, offset in the
 // range, length, direct).
 template <class Transfer>
-void BlockDevice::split(uint64_t byte_offset, uint64_t byte_length, Transfer transfer) const {
+void BlockDevice::split(uint64_t byte_offset, uint64_t byte_length, uint64_t direct_bytes_min,
+                        Transfer transfer) const {
   uint64_t head = byte_length, middle = 0;
-  if (direct()) {
+  if (direct() && byte_length >= direct_bytes_min) {
     const uint64_t mask = direct_alignment_ - 1;
     head = std::min(((byte_offset + mask) & ~mask) - byte_offset, byte_length);
     middle = (byte_length - head) & ~mask;
@@ -180,7 +182,7 @@ void BlockDevice::split(uint64_t byte_offset, uint64_t byte_length, Transfer tra
 
 void BlockDevice::read(uint64_t byte_offset, std::span<uint8_t> into) {
   check_range(byte_offset, into.size());
-  split(byte_offset, into.size(), [&](int fd, uint64_t at, uint64_t length, bool direct) {
+  split(byte_offset, into.size(), 0, [&](int fd, uint64_t at, uint64_t length, bool direct) {
     const std::span<uint8_t> part = into.subspan(at, length);
     if (!direct || is_aligned(part.data(), direct_alignment_)) {
       pread_fully(fd, path_, byte_offset + at, part);
@@ -203,7 +205,9 @@ bool BlockDevice::look_at_cached(uint64_t byte_offset, uint64_t byte_length,
 
 void BlockDevice::write(uint64_t byte_offset, Bytes bytes) {
   check_range(byte_offset, bytes.size());
-  split(byte_offset, bytes.size(), [&](int fd, uint64_t at, uint64_t length, bool direct) {
+  // Each direct write to a file waits for the disk, and allocates: small ones are better gathered.
+  const uint64_t direct_bytes_min = type_ == Type::file ? kFileDirectBytesMin : 0;
+  split(byte_offset, bytes.size(), direct_bytes_min, [&](int fd, uint64_t at, uint64_t length, bool direct) {
     const Bytes part = bytes.subspan(at, length);
     if (!direct || is_aligned(part.data(), direct_alignment_)) {
       pwrite_fully(fd, path_, byte_offset + at, part);

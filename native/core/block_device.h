@@ -51,7 +51,7 @@ class BlockDevice : public BlockSource {
   void make_file(uint64_t size_bytes);
   void check_range(uint64_t byte_offset, uint64_t byte_length) const;
   template <class Transfer>
-  void split(uint64_t byte_offset, uint64_t byte_length, Transfer transfer) const;
+  void split(uint64_t byte_offset, uint64_t byte_length, uint64_t direct_bytes_min, Transfer transfer) const;
   void write_zeros(uint64_t byte_offset, uint64_t byte_length);
   uint64_t seek(uint64_t from, int whence, uint64_t unsupported) const;
 

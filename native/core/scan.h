@@ -49,7 +49,7 @@ struct ScanOptions {
   std::shared_ptr<LeafOverlay> overlay;  // null, or gets the leaf of every block that differs from the base
   std::vector<BlockRange> ranges;        // ascending, apart; empty: nothing
   unsigned readers = 4;
-  uint64_t memory_bytes = uint64_t{64} << 20;
+  uint64_t memory_bytes = uint64_t{32} << 20;
   uint64_t chunk_bytes = uint64_t{4} << 20;
   unsigned read_retries = 2;
 };

@@ -13,7 +13,7 @@ import { notADevice } from '../capture/offline.js';
 import { StillpointError } from '../domain/errors.js';
 import type { Point } from '../domain/point.js';
 import { lockFile, syncDirectory } from '../native/files.js';
-import { type Device, native } from '../native/index.js';
+import { type Device, type NativeError, native } from '../native/index.js';
 
 export interface RestoreTarget {
   readonly device: Device;
@@ -103,7 +103,7 @@ async function existingImage(
   await refuseUsed(path, options);
   const { sizeBytes } = point.geometry;
   if (status.size !== sizeBytes) await truncate(path, sizeBytes);
-  const device = await native.openDevice(path, { write: true });
+  const device = await openImage(path);
   return { device, isReused: true, complete: async () => undefined, close: () => device.close() };
 }
 
@@ -146,7 +146,7 @@ async function newImage(path: string, point: Point): Promise<RestoreTarget> {
     // What an earlier restore, killed, has left there.
     await lock.truncate(0);
     await lock.truncate(point.geometry.sizeBytes);
-    device = await native.openDevice(partialPath, { write: true });
+    device = await openImage(partialPath);
   } catch (error) {
     await close();
     throw error;
@@ -161,6 +161,16 @@ async function newImage(path: string, point: Point): Promise<RestoreTarget> {
     },
     close,
   };
+}
+
+/** Past the page cache where the file system can: what is restored would only push out what the machine's own work needs. */
+async function openImage(path: string): Promise<Device> {
+  try {
+    return await native.openDevice(path, { write: true, direct: true });
+  } catch (error) {
+    if ((error as NativeError).code !== 'EINVAL') throw error;
+    return native.openDevice(path, { write: true });
+  }
 }
 
 async function lockPartial(partialPath: string): Promise<FileHandle> {

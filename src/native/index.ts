@@ -162,7 +162,7 @@ export interface ScanOptions {
   readonly ranges?: readonly (readonly [number, number])[];
   /** Reader threads: reads in flight. Default 4. */
   readonly readers?: number;
-  /** Raw bytes of changed blocks held until they are encoded or released. Default 64 MiB; readers wait when it is reached. */
+  /** Raw bytes of changed blocks held until they are encoded or released. Default 32 MiB; readers wait when it is reached. */
   readonly memoryBytes?: number;
   /** Changed raw bytes per chunk, about. Default 4 MiB. */
   readonly chunkBytes?: number;
