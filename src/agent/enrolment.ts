@@ -15,7 +15,7 @@ import {
   readCredential,
   writeCredential,
 } from '../protocol/credential-file.js';
-import { type Enrolment, receiverOrigin } from '../protocol/enroll.js';
+import { type Enrolment, receiverOrigin } from '../protocol/enrolment.js';
 import { hexIdSchema } from '../protocol/messages.js';
 
 const enrolmentFormat: CredentialFormat<Enrolment> = {

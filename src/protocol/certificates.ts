@@ -1,18 +1,16 @@
 /**
- * Certificates of both sides: ECDSA P-256, made with webcrypto.
+ * Makes the certificates of both sides: ECDSA P-256, with webcrypto. What they say is in certificate-identity.ts.
  *
  * A receiver is its own authority: a self-signed CA whose fingerprint agents pin, a server certificate that names the
- * receiver, and a client certificate for every agent. Identities are URIs in the subject alternative name, and what a
- * certificate may be used for is in its extended key usage: an agent's can't pass for the receiver's.
+ * receiver, and a client certificate for every agent.
  */
 import 'reflect-metadata';
-import { createHash, randomBytes, webcrypto, X509Certificate } from 'node:crypto';
+import { randomBytes, webcrypto, X509Certificate } from 'node:crypto';
 import * as x509 from '@peculiar/x509';
 import { StillpointError } from '../domain/errors.js';
+import { identityUri, keyUseOf, type Role } from './certificate-identity.js';
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
-const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const CA_DAYS = 30 * 365;
@@ -33,27 +31,6 @@ export interface KeyAndRequest {
   readonly key: string;
   /** PKCS#10, PEM. */
   readonly csr: string;
-}
-
-export type Role = 'receiver' | 'agent';
-
-function uri(role: Role, id: string): string {
-  return `urn:stillpoint:${role}:${id}`;
-}
-
-/** The receiver id or agent name that a certificate speaks for; null if it is none of that role. */
-export function subjectOf(
-  certificate: { readonly subjectAltName?: string | undefined },
-  role: Role,
-): string | null {
-  const prefix = `URI:${uri(role, '')}`;
-  const names = certificate.subjectAltName ?? '';
-  return names.startsWith(prefix) && !names.includes(',') ? names.slice(prefix.length) : null;
-}
-
-/** SHA-256 of the certificate's DER form. */
-export function fingerprint(certificate: X509Certificate): Buffer {
-  return createHash('sha256').update(certificate.raw).digest();
 }
 
 export async function createAuthority(receiverId: string, now: Date): Promise<KeyAndCertificate> {
@@ -148,30 +125,12 @@ async function issue(
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([role === 'receiver' ? SERVER_AUTH : CLIENT_AUTH], true),
-      new x509.SubjectAlternativeNameExtension([{ type: 'url', value: uri(role, id) }]),
+      new x509.ExtendedKeyUsageExtension([keyUseOf(role)], true),
+      new x509.SubjectAlternativeNameExtension([{ type: 'url', value: identityUri(role, id) }]),
       await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
     ],
   });
   return certificate.toString('pem');
-}
-
-export type CertificateFault = 'unknown-authority' | 'wrong-use' | 'expired';
-
-/** Checks a certificate that TLS showed against the authority; null if it is good for the role at this time. */
-export function checkCertificate(
-  certificate: X509Certificate,
-  authority: X509Certificate,
-  role: Role,
-  now: Date,
-): CertificateFault | null {
-  if (!certificate.checkIssued(authority) || !certificate.verify(authority.publicKey))
-    return 'unknown-authority';
-  const use = role === 'receiver' ? SERVER_AUTH : CLIENT_AUTH;
-  if (subjectOf(certificate, role) === null || !certificate.keyUsage?.includes(use)) return 'wrong-use';
-  const isInTime =
-    Date.parse(certificate.validFrom) <= now.getTime() && now.getTime() <= Date.parse(certificate.validTo);
-  return isInTime ? null : 'expired';
 }
 
 export function isNearItsEnd(certificate: string, now: Date): boolean {

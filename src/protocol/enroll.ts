@@ -8,24 +8,13 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { StillpointError } from '../domain/errors.js';
 import { JSON_BYTES_MAX } from '../domain/limits.js';
 import { checkName } from '../domain/names.js';
-import { createRequest, subjectOf } from './certificates.js';
+import { subjectOf } from './certificate-identity.js';
+import { createRequest } from './certificates.js';
+import { type Enrolment, receiverOrigin } from './enrolment.js';
 import { decodeInviteCode, matchesPin } from './invite-code.js';
 import { type EnrolRequest, enrolAnswerSchema, parseMessage, ROUTE_PREFIX } from './messages.js';
 import { RETRY_DEFAULT, type RetryPolicy, retry } from './retry.js';
 import { TLS_CIPHERS, Transport, transportError } from './transport.js';
-
-/** All that an agent needs to speak to a receiver. */
-export interface Enrolment {
-  readonly receiverId: string;
-  /** `https://HOST:PORT`. */
-  readonly url: string;
-  readonly agent: string;
-  /** The receiver's CA certificate, PEM. */
-  readonly authority: string;
-  /** The agent's key (PKCS#8) and certificate, PEM. */
-  readonly key: string;
-  readonly certificate: string;
-}
 
 const LOOK_TIMEOUT_MS = 15_000;
 const ENROL_TIMEOUT_MS = 60_000;
@@ -67,17 +56,6 @@ export async function enroll(
   } finally {
     await transport.close();
   }
-}
-
-/** `https://HOST:PORT`, the form in which URLs are kept and compared. @throws StillpointError `usage` */
-export function receiverOrigin(url: string): string {
-  const parsed = URL.canParse(url) ? new URL(url) : null;
-  if (parsed?.protocol === 'https:' && parsed.hostname !== '') return parsed.origin;
-  throw new StillpointError('usage', {
-    thing: `URL ${JSON.stringify(url)}`,
-    reason: 'it is not https://HOST[:PORT]',
-    remedy: 'Use the URL that "stillpoint receiver invite" printed.',
-  });
 }
 
 async function lookAt(origin: string, pin: Buffer): Promise<{ authority: string; receiverId: string }> {

@@ -6,7 +6,7 @@
  */
 import { createHash, timingSafeEqual, type X509Certificate } from 'node:crypto';
 import { StillpointError } from '../domain/errors.js';
-import { fingerprint } from './certificates.js';
+import { fingerprint } from './certificate-identity.js';
 
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
 const VERSION = 1n;

@@ -7,7 +7,7 @@ import { type Dispatcher, errors, Pool } from 'undici';
 import { StillpointError } from '../domain/errors.js';
 import { JSON_BYTES_MAX } from '../domain/limits.js';
 import { native } from '../native/index.js';
-import { subjectOf } from './certificates.js';
+import { subjectOf } from './certificate-identity.js';
 import { errorOfAnswer } from './error-body.js';
 import { HEADER_PROTOCOL, PROTOCOL_VERSION } from './messages.js';
 

@@ -6,7 +6,12 @@
 import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { StillpointError } from '../domain/errors.js';
-import { type CertificateFault, checkCertificate, fingerprint, subjectOf } from '../protocol/certificates.js';
+import {
+  type CertificateFault,
+  checkCertificate,
+  fingerprint,
+  subjectOf,
+} from '../protocol/certificate-identity.js';
 import type { Tenants } from './tenants.js';
 
 const ENROL_AGAIN = 'Enroll this agent with a code that "stillpoint receiver invite" makes.';

@@ -11,8 +11,8 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { StillpointError } from '../domain/errors.js';
+import { checkCertificate } from '../protocol/certificate-identity.js';
 import {
-  checkCertificate,
   createAuthority,
   createServerCertificate,
   isNearItsEnd,

@@ -18,7 +18,8 @@ import { StillpointError } from '../domain/errors.js';
 import { INVITE_LIFETIME_MS } from '../domain/limits.js';
 import { checkName } from '../domain/names.js';
 import { syncDirectory } from '../native/files.js';
-import { fingerprint, isForRequest, type KeyAndCertificate, signRequest } from '../protocol/certificates.js';
+import { fingerprint } from '../protocol/certificate-identity.js';
+import { isForRequest, type KeyAndCertificate, signRequest } from '../protocol/certificates.js';
 import {
   type CredentialFormat,
   makeDirectory,

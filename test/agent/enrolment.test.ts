@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { findEnrolment, listEnrolments, saveEnrolment } from '../../src/agent/enrolment.js';
-import type { Enrolment } from '../../src/protocol/enroll.js';
+import type { Enrolment } from '../../src/protocol/enrolment.js';
 
 async function stateDirectory(t: ExecutionContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'enrolment-test-'));

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Enrolment } from '../../src/protocol/enroll.js';
+import type { Enrolment } from '../../src/protocol/enrolment.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
 import { initReceiver } from '../../src/receiver/identity.js';
 import { ReceiverService } from '../../src/receiver/service.js';

@@ -1,14 +1,13 @@
 import { X509Certificate } from 'node:crypto';
 import test from 'ava';
+import { checkCertificate, subjectOf } from '../../src/protocol/certificate-identity.js';
 import {
-  checkCertificate,
   createAuthority,
   createRequest,
   createServerCertificate,
   isForRequest,
   isNearItsEnd,
   signRequest,
-  subjectOf,
 } from '../../src/protocol/certificates.js';
 
 const NOW = new Date('2026-01-01T00:00:00Z');

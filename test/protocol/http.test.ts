@@ -6,7 +6,7 @@ import { connect as connectTcp } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { BATCH_BYTES_MAX, JSON_BYTES_MAX } from '../../src/domain/limits.js';
-import type { Enrolment } from '../../src/protocol/enroll.js';
+import type { Enrolment } from '../../src/protocol/enrolment.js';
 import { MemoryStore } from '../helpers/memory-store.js';
 import { beginRequest, sessionId } from '../helpers/requests.js';
 import { makeTlsReceiver, type TlsReceiver } from '../helpers/tls-receiver.js';
