@@ -9,7 +9,7 @@ import type { Point } from '../../src/domain/point.js';
 import { nodeDisk } from '../../src/store/disk.js';
 import { createStore, openStore } from '../../src/store/store.js';
 import type { Store } from '../../src/store/store-port.js';
-import { type DiskStep, FaultyDisk, listFiles } from '../helpers/faulty-disk.js';
+import { FaultyDisk, listFiles, type Step } from '../helpers/faulty-disk.js';
 import {
   backUp,
   change,
@@ -260,8 +260,8 @@ test('a capture that can not be read does not keep the store closed, and is ther
   const { dir, points } = await makeWorld(t);
   const messages: string[] = [];
   const faults = [
-    (step: DiskStep) => step.name === 'read' && step.path.endsWith('description'),
-    (step: DiskStep) => step.name === 'open' && step.path.endsWith('description'),
+    (step: Step) => step.name === 'read' && step.path.endsWith('description'),
+    (step: Step) => step.name === 'open' && step.path.endsWith('description'),
   ];
   for (const isFaulty of faults) {
     const disk = new FaultyDisk(nodeDisk, (step) => (isFaulty(step) ? 'EIO' : null));

@@ -273,10 +273,10 @@ test('the manifests of one agent take bounded memory: then it can begin no sessi
     await capture.commit({ ...commitRequest(state, 0), warnings: ['x'.repeat(each)] });
   }
   const begin = (agent: string) => store.createCapture({ ...describe('more', state, null), agent });
-  await refused(t, 'too-large', begin('alpha'), /manifests of its points/);
+  await refused(t, begin('alpha'), 'too-large', /manifests of its points/);
   await store.close();
   store = await openStore(dir);
-  await refused(t, 'too-large', begin('alpha'));
+  await refused(t, begin('alpha'), 'too-large');
   await begin('beta');
   await store.close();
 });
