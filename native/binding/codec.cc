@@ -195,7 +195,8 @@ Napi::Value encode_batch_of(const Napi::CallbackInfo& info) {
     }
     return run_promise(
         info.Env(), keep,
-        [builder = arg_builder(options), sources = std::move(sources), records = std::move(records)]() mutable {
+        [builder = arg_builder(options), sources = std::move(sources),
+         records = std::move(records)]() mutable {
           return encode_batch(std::move(builder), sources, records);
         },
         [](Napi::Env env, ByteVector body) { return take_buffer(env, std::move(body)); });

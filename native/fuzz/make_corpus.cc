@@ -12,8 +12,7 @@ using namespace stillpoint;
 
 namespace {
 
-void write_seed(const std::filesystem::path& directory, const std::string& name, uint8_t flags,
-                Bytes bytes) {
+void write_seed(const std::filesystem::path& directory, const std::string& name, uint8_t flags, Bytes bytes) {
   std::ofstream file(directory / name, std::ios::binary);
   file.put(static_cast<char>(flags));
   file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));

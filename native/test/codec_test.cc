@@ -243,9 +243,7 @@ TEST_CASE("batches that lie are refused by name") {
   const auto set64 = [](size_t at, uint64_t value) {
     return [=](ByteVector& bytes) { store_le(bytes.data() + at, value); };
   };
-  const auto set8 = [](size_t at, uint8_t value) {
-    return [=](ByteVector& bytes) { bytes[at] = value; };
-  };
+  const auto set8 = [](size_t at, uint8_t value) { return [=](ByteVector& bytes) { bytes[at] = value; }; };
   CHECK(with(set8(7, '2')) == "bad-version");
   CHECK(with(set8(0, 'X')) == "bad-magic");
   CHECK(with(set8(8, 1)) == "bad-session");
@@ -331,11 +329,12 @@ TEST_CASE("restore batches: from packed records to blocks") {
     return code_of([&] { encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}}, one); });
   };
   CHECK(code_with(0) == "bad-magic");
-  CHECK(code_with(20) == "bad-digest");         // the digest in its header: another record
-  CHECK(code_with(50) == "bad-checksum");       // the checksum itself
+  CHECK(code_with(20) == "bad-digest");    // the digest in its header: another record
+  CHECK(code_with(50) == "bad-checksum");  // the checksum itself
   CHECK(code_with(run.size() - 1) == "bad-checksum");
   const std::vector<RecordSource> cut = {{view_a.first(run.size() - 1), leaf_digest(sample.raw_a)}};
-  CHECK(code_of([&] { encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}}, cut); }) ==
-        "truncated");
+  CHECK(code_of([&] {
+          encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}}, cut);
+        }) == "truncated");
   CHECK(code_of([&] { decode_blocks(sample.body, sample.bounds, ThreadPool::shared()); }) == "bad-kind");
 }

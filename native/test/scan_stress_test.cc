@@ -18,8 +18,7 @@ constexpr Id kSession{4, 5, 6};
 
 // Scans with several pullers that encode what they pull; each pull may be the one that cancels. Bodies by
 // first block.
-std::map<uint64_t, ByteVector> scan_and_encode(const ScanWorld& world, Scan& scan,
-                                                         uint64_t cancel_after) {
+std::map<uint64_t, ByteVector> scan_and_encode(const ScanWorld& world, Scan& scan, uint64_t cancel_after) {
   std::mutex mutex;
   std::map<uint64_t, ByteVector> bodies;
   std::atomic<uint64_t> pulled{0};

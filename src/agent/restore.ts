@@ -138,6 +138,20 @@ class Restore {
   }
 
   async #toDevice(target: RestoreTarget, tree: TreeFile): Promise<void> {
+    try {
+      await this.#writeAll(target, tree);
+    } catch (error) {
+      if (target.isReused) {
+        const text = `${this.#options.target} is half written: it holds neither what it held before nor the point; restore it again`;
+        this.#onEvent({ type: 'warning', text });
+      }
+      throw error;
+    }
+    throwIfCancelled(this.#signal);
+    await target.complete();
+  }
+
+  async #writeAll(target: RestoreTarget, tree: TreeFile): Promise<void> {
     const writer = native.createRestoreWriter(target.device, tree);
     try {
       const stopReports = this.#startPhase('restore', tree);
@@ -153,8 +167,6 @@ class Restore {
     } finally {
       await writer.close();
     }
-    throwIfCancelled(this.#signal);
-    await target.complete();
   }
 
   /** A new image has holes there already. */

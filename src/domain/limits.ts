@@ -41,6 +41,8 @@ export const PACK_BYTES_TARGET = 64 * MiB;
 export const BATCH_WINDOW = 4;
 /** Request bodies that a receiver holds in memory at once, over all agents. */
 export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
+/** Large answers (nodes, blocks) that it holds until they are taken. */
+export const RECEIVER_ANSWER_BYTES_MAX = 128 * MiB;
 
 export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
 /**

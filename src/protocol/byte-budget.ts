@@ -1,5 +1,5 @@
 /**
- * A bounded number of bytes, shared fairly between owners: what request bodies may hold in memory at once.
+ * A bounded number of bytes, shared fairly between owners: what request bodies, or answers, may hold in memory at once.
  *
  * Who waits: a request for more than is free, or for more than its owner's share (half of all, so that one agent alone can
  * never shut out the others), or behind an earlier request of its own owner. Owners take turns; within an owner it is first
@@ -7,6 +7,9 @@
  * A wait ends with `busy` at its deadline.
  */
 import { StillpointError } from '../domain/errors.js';
+
+/** Gives bytes back, all but those that are still needed; after all are given back, nothing. */
+export type Release = (keptBytes?: number) => void;
 
 interface Waiting {
   readonly bytes: number;
@@ -31,8 +34,8 @@ export class ByteBudget {
     return this.#used;
   }
 
-  /** Resolves to the function that gives the bytes back (once). @param bytes at most half of the capacity. */
-  async acquire(owner: string, bytes: number, deadlineMs: number): Promise<() => void> {
+  /** @param bytes at most half of the capacity. */
+  async acquire(owner: string, bytes: number, deadlineMs: number): Promise<Release> {
     if (bytes > this.#share()) throw new Error(`${bytes} bytes can never be had of this budget`);
     if (this.#queues.size === 0 && this.#fits(owner, bytes)) return this.#take(owner, bytes);
     if (this.#waitingCount >= this.#waitingMax) throw busy();
@@ -89,17 +92,18 @@ export class ByteBudget {
     return this.#used + bytes <= this.#capacity && this.#heldBy(owner) + bytes <= this.#share();
   }
 
-  #take(owner: string, bytes: number): () => void {
+  #take(owner: string, bytes: number): Release {
     this.#count(owner, bytes);
     return this.#releaser(owner, bytes);
   }
 
-  #releaser(owner: string, bytes: number): () => void {
-    let isHeld = true;
-    return () => {
-      if (!isHeld) return;
-      isHeld = false;
-      this.#count(owner, -bytes);
+  #releaser(owner: string, bytes: number): Release {
+    let held = bytes;
+    return (keptBytes = 0) => {
+      const given = held - Math.min(held, keptBytes);
+      if (given === 0) return;
+      held -= given;
+      this.#count(owner, -given);
       this.#admitWaiting();
     };
   }

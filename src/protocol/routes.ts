@@ -6,11 +6,19 @@ import { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { StillpointError } from '../domain/errors.js';
-import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX, JSON_BYTES_MAX, KiB } from '../domain/limits.js';
+import {
+  BATCH_BYTES_MAX,
+  DIGEST_BYTES,
+  HAVE_DIGESTS_MAX,
+  JSON_BYTES_MAX,
+  KiB,
+  NODE_BYTES_MAX,
+  NODES_REQUEST_MAX,
+} from '../domain/limits.js';
 import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
 import { native } from '../native/index.js';
 import type { BodyMemory } from './body-memory.js';
-import type { ByteBudget } from './byte-budget.js';
+import type { ByteBudget, Release } from './byte-budget.js';
 import { encodeError, toStillpointError } from './error-body.js';
 import {
   BINARY_TYPE,
@@ -44,7 +52,10 @@ export interface RoutesOptions {
   readonly enrol: (request: EnrolRequest) => Promise<EnrolAnswer>;
   /** Called before the body of an enrolment is read. @throws StillpointError `busy` */
   readonly admitEnrolment: (address: string) => void;
+  /** Of request bodies. */
   readonly budget: ByteBudget;
+  /** Of answers. */
+  readonly answers: ByteBudget;
   readonly memory: BodyMemory;
   readonly timeouts: BodyTimeouts;
   /** Every error that is answered, once. */
@@ -58,12 +69,15 @@ type Handler<T> = (port: ReceiverPort, request: FastifyRequest, body: Buffer) =>
 interface Route {
   readonly path: string;
   readonly bytesMax: number;
+  /** Of an answer that is large; such answers share a budget from before they are made until they are taken. */
+  readonly answerBytesMax?: number;
   /** A Buffer is answered as it is, anything else as JSON. */
   readonly handle: Handler<object>;
 }
 
 const HAVE_BYTES_MAX = HAVE_DIGESTS_MAX * DIGEST_BYTES;
 const POINT_REQUEST_BYTES_MAX = 256 * 1024;
+const NODES_ANSWER_BYTES_MAX = NODES_REQUEST_MAX * (4 + NODE_BYTES_MAX);
 
 /** Every message of an enrolled agent is a POST; `bytesMax` bounds its body. */
 const ROUTES: readonly Route[] = [
@@ -104,6 +118,7 @@ const ROUTES: readonly Route[] = [
   {
     path: '/point/nodes',
     bytesMax: POINT_REQUEST_BYTES_MAX,
+    answerBytesMax: NODES_ANSWER_BYTES_MAX,
     handle: async (port, _request, body) => {
       const { pointId, requests } = json(body) as { pointId: string; requests: NodeRequest[] };
       return toBuffer(await port.nodes(pointId, requests));
@@ -112,6 +127,7 @@ const ROUTES: readonly Route[] = [
   {
     path: '/point/blocks',
     bytesMax: POINT_REQUEST_BYTES_MAX,
+    answerBytesMax: BATCH_BYTES_MAX,
     handle: async (port, _request, body) => {
       const { pointId, blockIndexes } = json(body) as { pointId: string; blockIndexes: number[] };
       return toBuffer(await port.blocks(pointId, blockIndexes));
@@ -137,10 +153,16 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
       handle(options.portFor(agent), request, body),
     );
   };
-  for (const { path, bytesMax, handle } of ROUTES) {
-    app.post(ROUTE_PREFIX + path, async (request, reply) =>
-      send(reply, await onPort(request, bytesMax, handle)),
-    );
+  for (const { path, bytesMax, answerBytesMax, handle } of ROUTES) {
+    app.post(ROUTE_PREFIX + path, async (request, reply) => {
+      if (answerBytesMax === undefined) return send(reply, await onPort(request, bytesMax, handle));
+      const release = await admitAnswer(request, reply, answerBytesMax, options);
+      const answer = await onPort(request, bytesMax, handle);
+      release(Buffer.isBuffer(answer) ? answer.length : 0);
+      // An agent that takes nothing for so long is gone; one that is only slow goes on.
+      reply.raw.setTimeout(options.timeouts.idleMs, () => reply.raw.destroy());
+      return send(reply, answer);
+    });
   }
 
   const lines = (request: FastifyRequest, values: AsyncIterable<unknown> | Iterable<unknown>): Readable =>
@@ -172,6 +194,25 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
       options.enrol(parseMessage('enrolment', enrolRequestSchema, json(body))),
     );
   });
+}
+
+/** Memory for an answer, until the agent has taken it or is gone. */
+async function admitAnswer(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  bytes: number,
+  { authorize, answers, timeouts }: RoutesOptions,
+): Promise<Release> {
+  const agent = authorize(socketOf(request));
+  let isClosed = false;
+  let release: Release | null = null;
+  reply.raw.once('close', () => {
+    isClosed = true;
+    release?.();
+  });
+  release = await answers.acquire(agent, bytes, timeouts.admissionMs);
+  if (isClosed) release();
+  return release;
 }
 
 function send(reply: FastifyReply, answer: object): FastifyReply {

@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
 import {
   KiB,
+  RECEIVER_ANSWER_BYTES_MAX,
   RECEIVER_BODY_BYTES_MAX,
   RECEIVER_CONNECTIONS_MAX,
   RECEIVER_WAITING_MAX,
@@ -52,6 +53,7 @@ const CHECK_INTERVAL_MS = 5_000;
 const HEADER_BYTES_MAX = 8 * KiB;
 /** For requests in flight when the receiver closes; then their connections are cut. */
 const CLOSE_GRACE_MS = 30_000;
+const SWEEP_INTERVAL_MS = 100;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { dir, log } = options;
@@ -116,7 +118,12 @@ async function listenOn(
   });
   app.server.maxConnections = RECEIVER_CONNECTIONS_MAX;
   app.server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
-    log.warn({ address: socket.remoteAddress, reason: error.code ?? error.message }, 'TLS handshake refused');
+    // Who only looks, as an enrolment does first, just goes away.
+    const level = error.code === 'ECONNRESET' ? 'debug' : 'warn';
+    log[level](
+      { address: socket.remoteAddress, reason: error.code ?? error.message },
+      'TLS handshake refused',
+    );
   });
   registerRoutes(app, {
     authorize: (socket) => authorizer.agentOf(socket),
@@ -124,6 +131,7 @@ async function listenOn(
     admitEnrolment: (address) => attempts.admit(address),
     enrol: (request) => enrol(request, identity, tenants, log, now()),
     budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+    answers: new ByteBudget(RECEIVER_ANSWER_BYTES_MAX, RECEIVER_WAITING_MAX),
     memory: new BodyMemory(),
     timeouts,
     onRefusal: (refusal) => {
@@ -145,7 +153,10 @@ async function listenOn(
     close: async () => {
       closing.abort();
       const cut = setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS);
+      // Those whose request ends meanwhile would otherwise be kept alive until the cut.
+      const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP_INTERVAL_MS);
       await app.close();
+      clearInterval(sweep);
       clearTimeout(cut);
     },
   };

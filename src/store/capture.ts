@@ -245,13 +245,12 @@ export class StoreCapture implements Capture {
    */
   async #remove(): Promise<void> {
     this.#end ??= 'gone';
-    await this.#closeStaging(
-      new StillpointError('session-unknown', {
-        thing: this.#name,
-        reason: 'it has ended',
-        remedy: 'Begin a new session.',
-      }),
-    );
+    const ended = new StillpointError('session-unknown', {
+      thing: this.#name,
+      reason: 'it has ended',
+      remedy: 'Begin a new session.',
+    });
+    await this.#closeStaging(ended).catch((error) => this.#context.log(`${this.#name}: ${String(error)}`));
     try {
       await removeCapture(this.#context, this.description.sessionId);
     } catch (error) {

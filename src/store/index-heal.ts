@@ -65,12 +65,23 @@ export async function indexPacks(context: HealContext, packs: readonly StoredObj
   if (absent.length > 0) onProgress({ step: 'indexing packs', done: absent.length, total: absent.length });
 }
 
-/** Enters the blocks of points that were not walked yet into what their devices hold. */
+/**
+ * Enters the blocks of points that were not walked yet into what their devices hold. That saves sending them again, no more: where
+ * it fails (a full disk), points can be restored all the same, and it is tried again when the store is opened the next time.
+ */
 export async function walkPoints(
   context: HealContext,
   catalog: PointCatalog,
   records: RecordReader,
 ): Promise<void> {
+  try {
+    await walkAll(context, catalog, records);
+  } catch (error) {
+    context.log(`points were not walked to the end: ${String(error)}`);
+  }
+}
+
+async function walkAll(context: HealContext, catalog: PointCatalog, records: RecordReader): Promise<void> {
   const { index, log, onProgress } = context;
   const points = catalog.all().filter((point) => !index.isWalked(point.id));
   for (const [i, point] of points.entries()) {

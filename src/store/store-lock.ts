@@ -13,9 +13,23 @@ export interface StoreLock {
   release(): void;
 }
 
+function openLockFile(path: string, storeDir: string): number {
+  try {
+    return openSync(path, 'a+', 0o600);
+  } catch (error) {
+    if (errnoOf(error) !== 'EROFS') throw error;
+    throw new StillpointError('store-io', {
+      thing: `store ${storeDir}`,
+      reason: 'it lies on a read-only file system, and opening it writes: its lock, its index',
+      remedy: 'Mount it writable, or put a writable layer over it (an overlay mount, a snapshot).',
+      cause: error,
+    });
+  }
+}
+
 /** @throws StillpointError `store-locked` with the holder's process id */
 export function lockStore(path: string, storeDir: string): StoreLock {
-  const fd = openSync(path, 'a+', 0o600);
+  const fd = openLockFile(path, storeDir);
   try {
     flockSync(fd, 'exnb');
   } catch (error) {

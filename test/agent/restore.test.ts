@@ -3,6 +3,7 @@ import { link, mkdir, open, readdir, readFile, rm, stat, symlink, utimes, writeF
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
+import type { OnAgentEvent } from '../../src/agent/events.js';
 import { type RestoreOptions, runRestore } from '../../src/agent/restore.js';
 import { type ErrorCode, StillpointError } from '../../src/domain/errors.js';
 import { MiB } from '../../src/domain/limits.js';
@@ -154,6 +155,17 @@ test('a passing failure of the link is waited for', async (t) => {
   });
   await restore();
   t.true(bytes.equals(await readFile(target)));
+});
+
+test('a target that is overwritten and not finished is said to be half written', async (t) => {
+  const abort = new AbortController();
+  const { target, restore } = await world(t, { onBlocks: () => abort.abort() });
+  await writeFile(target, Buffer.alloc(MiB, 1));
+  const warnings: string[] = [];
+  const onEvent: OnAgentEvent = (event) => event.type === 'warning' && warnings.push(event.text);
+  await refused(t, restore({ overwrite: true, signal: abort.signal, onEvent }), 'cancelled', /./);
+  t.is(warnings.length, 1);
+  t.regex(warnings[0] ?? '', new RegExp(`${target} is half written`));
 });
 
 test('cancelled, no image is left', async (t) => {

@@ -173,6 +173,9 @@ test('points and targets', async (t) => {
   await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', '-', '--verify', ...from);
   await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', image, ...from);
   await fails(t, machine, EXIT_FAILED, 'restore', 'disk@1', machine.directory, ...from);
+  await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', '', ...from);
+  await fails(t, machine, EXIT_USAGE, 'backup', image, '--store', '');
+  await fails(t, machine, EXIT_USAGE, 'points', '--agent', 'web1');
   await truncate(image, 0);
   t.deepEqual((await readdir(machine.directory)).sort(), ['disk.img', 'state', 'store']);
 });

@@ -58,6 +58,17 @@ testWith([], 'four agents at once, each with its own devices, none with anotherâ
       t.is(difference(target, source), null);
     }),
   );
+  // Who has the receiver's directory needs no agent to get its points back.
+  await killReceiver(receiver);
+  const [last] = agents;
+  if (last === undefined) throw new Error('agents');
+  const keeper = await makeMachine(t, 'keeper');
+  const from = ['--store', receiver.store, '--agent', 'agent-1'];
+  const direct = join(keeper.directory, 'direct');
+  t.is((await run(keeper, 'restore', 'disk@latest', direct, ...from)).code, 0);
+  t.is(difference(direct, last.source), null);
+  t.is((await run(keeper, 'verify', 'disk@1', ...from)).code, 0);
+  await serve(receiver);
   // A point's id is no key to another agent's data.
   const [one, two] = agents;
   if (one === undefined || two === undefined) throw new Error('agents');

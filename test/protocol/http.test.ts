@@ -3,11 +3,13 @@ import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import { connect as connectTcp } from 'node:net';
-import { connect, type TLSSocket } from 'node:tls';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
-import { BATCH_BYTES_MAX, JSON_BYTES_MAX } from '../../src/domain/limits.js';
+import { BATCH_BYTES_MAX, JSON_BYTES_MAX, MiB } from '../../src/domain/limits.js';
 import type { Enrolment } from '../../src/protocol/enrolment.js';
 import { MemoryStore } from '../helpers/memory-store.js';
+import { makePoint } from '../helpers/points.js';
 import { beginRequest, sessionId } from '../helpers/requests.js';
 import { makeTlsReceiver, type TlsReceiver } from '../helpers/tls-receiver.js';
 
@@ -304,4 +306,39 @@ test('close waits for a request in flight, and refuses new ones', async (t) => {
   t.false((await begin).resumed);
   await stop;
   await t.throwsAsync(client.info(), { code: 'unreachable' });
+});
+
+test('an agent that asks for blocks and takes none holds its share of memory for a while, no more', async (t) => {
+  const s = await setup(t);
+  const point = makePoint({ id: sessionId(2), geometry: { sizeBytes: 4096, blockSize: 4096 } });
+  const askedAtMs: number[] = [];
+  Object.assign(s.store, {
+    point: async () => point,
+    blocks: async () => {
+      askedAtMs.push(performance.now());
+      return Buffer.alloc(12 * MiB);
+    },
+  });
+  const body = JSON.stringify({ pointId: point.id, blockIndexes: [0] });
+  const head = Object.entries({ ...HEADERS, host: 'receiver', 'content-length': body.length })
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('');
+  const url = new URL(s.receiver.url);
+  const sockets = Array.from({ length: 10 }, () => {
+    const socket = connect({
+      ...tlsOptions(s),
+      host: url.hostname,
+      port: Number(url.port),
+    } as ConnectionOptions);
+    socket.on('error', () => undefined);
+    socket.write(`POST /v1/point/blocks HTTP/1.1\r\n${head}\r\n${body}`);
+    return socket;
+  });
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  while (askedAtMs.length < sockets.length) await sleep(10);
+  // Half of 128 MiB for 12 MiB each: the others wait until the first are found to take nothing.
+  const [first = 0] = askedAtMs;
+  t.is(askedAtMs.filter((atMs) => atMs < first + 250).length, 5);
 });

@@ -56,7 +56,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const progress = agentProgress(output);
   const result = await withReceiver(
     context,
-    options.store,
+    options,
     (receiver) =>
       runBackup({
         ...{ receiver, path, device, stateDirectory, signal, onEvent: progress.onEvent },

@@ -5,7 +5,7 @@ import type { Point } from '../../domain/point.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { type Column, formatBytes, formatDuration, formatInstant, formatTable } from '../format.js';
-import { storeOption, withReceiver } from '../open-receiver.js';
+import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },
@@ -26,17 +26,18 @@ export function addPoints(program: Command, run: Run): void {
     .description('list restore points')
     .argument('[device]', 'only those of the device that was backed up under this name')
     .addOption(storeOption())
-    .action((device: string | undefined, options: { store?: string }) =>
-      run((context) => points(context, device, options.store)),
+    .addOption(agentOption())
+    .action((device: string | undefined, options: ReceiverChoice) =>
+      run((context) => points(context, device, options)),
     );
 }
 
 async function points(
   context: CommandContext,
   device: string | undefined,
-  store: string | undefined,
+  choice: ReceiverChoice,
 ): Promise<number> {
-  const found = await withReceiver(context, store, (receiver) =>
+  const found = await withReceiver(context, choice, (receiver) =>
     unlessAborted(context.signal, receiver.points(device)),
   );
   const lines =

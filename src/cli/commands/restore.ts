@@ -8,11 +8,10 @@ import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatInstant } from '../format.js';
-import { storeOption, withReceiver } from '../open-receiver.js';
+import { agentOption, notEmpty, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
 import { findPoint } from '../point-argument.js';
 
-interface RestoreOptions {
-  readonly store?: string;
+interface RestoreOptions extends ReceiverChoice {
   readonly overwrite?: boolean;
   readonly allowInUse?: boolean;
   readonly allowSectorSize?: boolean;
@@ -27,8 +26,9 @@ export function addRestore(program: Command, run: Run): void {
       '<point>',
       'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id; "stillpoint points" lists them',
     )
-    .argument('<target>', 'block device, image file, or - for standard output')
+    .argument('<target>', 'block device, image file, or - for standard output', notEmpty)
     .addOption(storeOption())
+    .addOption(agentOption())
     .option('--overwrite', 'replace an image file that is not empty')
     .option('--allow-in-use', 'write although the target is mounted or open')
     .option('--allow-sector-size', "write to a device of another sector size than the point's")
@@ -57,7 +57,7 @@ async function restore(
   }
   const { overwrite, allowInUse, allowSectorSize, verify } = options;
   const progress = agentProgress(output);
-  const { point, result } = await withReceiver(context, options.store, async (receiver) => {
+  const { point, result } = await withReceiver(context, options, async (receiver) => {
     const found = await unlessAborted(signal, findPoint(receiver, pointText));
     const restored = await runRestore({
       ...{ receiver, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },

@@ -6,7 +6,7 @@ import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/mes
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../exit-codes.js';
 import { formatBytes, formatCount } from '../format.js';
-import { storeOption, withReceiver } from '../open-receiver.js';
+import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
 import { findPoint } from '../point-argument.js';
 
 export function addVerify(program: Command, run: Run): void {
@@ -15,19 +15,20 @@ export function addVerify(program: Command, run: Run): void {
     .description('re-read and re-digest what the receiver holds; exit code 4 where something is damaged')
     .argument('[point]', 'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id (default: all points)')
     .addOption(storeOption())
-    .action((point: string | undefined, options: { store?: string }) =>
-      run((context) => verify(context, point, options.store)),
+    .addOption(agentOption())
+    .action((point: string | undefined, options: ReceiverChoice) =>
+      run((context) => verify(context, point, options)),
     );
 }
 
 async function verify(
   context: CommandContext,
   pointText: string | undefined,
-  store: string | undefined,
+  choice: ReceiverChoice,
 ): Promise<number> {
   const { output, signal } = context;
   const findings: VerifyFinding[] = [];
-  const summary = await withReceiver(context, store, async (receiver) => {
+  const summary = await withReceiver(context, choice, async (receiver) => {
     const point = pointText === undefined ? undefined : await findPoint(receiver, pointText);
     return unlessAborted(signal, follow(context, receiver.verify(point?.id), findings));
   });
