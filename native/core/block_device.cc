@@ -165,7 +165,8 @@ void BlockDevice::check_range(uint64_t byte_offset, uint64_t byte_length) const 
 }
 
 // Cuts a range into an unaligned head, whole direct sectors and an unaligned tail: transfer(fd, offset in the
-// range, length, direct).
+// range, length, direct). A file system may open a file with O_DIRECT and still refuse the transfer, for it
+// wants another alignment: then that is done without.
 template <class Transfer>
 void BlockDevice::split(uint64_t byte_offset, uint64_t byte_length, uint64_t direct_bytes_min,
                         Transfer transfer) const {
@@ -176,7 +177,14 @@ void BlockDevice::split(uint64_t byte_offset, uint64_t byte_length, uint64_t dir
     middle = (byte_length - head) & ~mask;
   }
   if (head > 0) transfer(fd_, uint64_t{0}, head, false);
-  if (middle > 0) transfer(direct_fd_, head, middle, true);
+  if (middle > 0) {
+    try {
+      transfer(direct_fd_, head, middle, true);
+    } catch (const NativeError& error) {
+      if (type_ != Type::file || error.code() != "EINVAL") throw;
+      transfer(fd_, head, middle, false);
+    }
+  }
   if (head + middle < byte_length) transfer(fd_, head + middle, byte_length - head - middle, false);
 }
 
