@@ -119,6 +119,22 @@ test('packs and manifests may be kept elsewhere', async (t) => {
   await store.close();
 });
 
+test('neighbours are read in one go, and once', async (t) => {
+  const objects = new MemoryObjectStore();
+  const store = await openStore(await newStoreDir(t), { objects });
+  const point = await backUp(store, 'disk', null, first);
+  await store.nodes(point, [{ level: 1, index: 0 }]); // So that only blocks are read from here on.
+  const keys: string[] = [];
+  const read = objects.read.bind(objects);
+  objects.read = (key, byteOffset, byteLength) => {
+    keys.push(key);
+    return read(key, byteOffset, byteLength);
+  };
+  await store.blocks(point, [0, 1, 2]);
+  t.is(keys.length, 1);
+  await store.close();
+});
+
 test('a store has one owner', async (t) => {
   const dir = await newStoreDir(t);
   const store = await openStore(dir);
