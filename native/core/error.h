@@ -27,6 +27,9 @@ class NativeError : public std::runtime_error {
   int64_t byte_offset_;
 };
 
+// "No space left on device"; safe on any thread.
+std::string describe_errno(int error_number);
+
 // Throws for a failed system call: "PATH: ACTION: strerror". Pass errno by value: building the message may
 // change it.
 [[noreturn]] void throw_errno(int error_number, const std::string& action, const std::string& path = {},

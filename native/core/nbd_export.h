@@ -1,9 +1,9 @@
 // The port behind which the NBD server finds what it serves: DeviceExport (a device or an image as it is),
 // TapExport (tracks and preserves), SnapshotExport (the static view), and the tests' own.
 //
-// Threads: every method may be called from any number of threads at once; none after the destructor has begun.
-// Ranges lie inside the export and have at least one byte: the server checks. No method throws: users' I/O
-// ends in an answer, always.
+// Threads: every method may be called from any number of threads at once; none after the destructor has
+// begun. Ranges lie inside the export and have at least one byte: the server checks. No method throws: users'
+// I/O ends in an answer, always.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace stillpoint {
 // Whether the caller is a thread that serves others meanwhile.
 enum class Patience { immediate, may_wait };
 
-// What an operation answers besides 0 and errno values: it could not be done at once, and nothing was done of it. Only
-// with Patience::immediate.
+// What an operation answers besides 0 and errno values: it could not be done at once, and nothing was done of
+// it. Only with Patience::immediate.
 inline constexpr int kWouldWait = -1;
 
 // A run of bytes of one status in one metadata context (NBD specification, "Metadata querying").
@@ -60,10 +60,11 @@ class NbdExport {
   // What was answered before survives a power cut.
   virtual int flush() noexcept = 0;
   virtual int trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noexcept = 0;
-  virtual int zero(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions& options, bool fua) noexcept = 0;
+  virtual int zero(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions& options,
+                   bool fua) noexcept = 0;
   virtual int cache(uint64_t byte_offset, uint64_t byte_length) noexcept = 0;
-  // Appends extents from byte_offset on, neighbours of different flags: at least one, at most `extents_max`, maybe
-  // covering less than the range, never more. `context` is an index into properties().contexts.
+  // Appends extents from byte_offset on, neighbours of different flags: at least one, at most `extents_max`,
+  // maybe covering less than the range, never more. `context` is an index into properties().contexts.
   virtual int block_status(size_t context, uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
                            std::vector<NbdExtent>& extents) noexcept = 0;
 

@@ -1,0 +1,118 @@
+// The file in which a tap's changes survive: precise after a clean end, a superset after anything else.
+// Layout: docs/format.md section "Map file": two header slots, two areas of region bits, the precise bits.
+//
+// State        header          on disk                             after a crash
+// ----------   -------------   ---------------------------------   -----------------------------------------
+// at rest      clean           precise bits, mark of continuity    precise bits
+// open         open, points    region bits: marked and synced      every block of a marked region
+//                              before the first write into a
+//                              region is let through
+// open, void   open, none      nothing to be believed              no map: the next backup reads everything
+// failed       -               file removed                        no map
+//
+// A header is one slot write: the other slot is erased only once it is durable, so there is always one whole
+// header, and never an older one to fall back to when the newest goes bad. rebase() writes the area that the
+// header does not point to, then the header.
+//
+// Locking: mutex_ guards all but durable_ and tracking_, which a write looks at without it; busy_ is the
+// right to do I/O, held while mutex_ is not. Marks that come while somebody is busy go out together in one
+// sync.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/block_map.h"
+#include "core/id.h"
+#include "core/tap_file.h"
+#include "core/tree_geometry.h"
+
+namespace stillpoint {
+
+struct MapHeader {
+  std::string identity;    // at most kIdentityBytesMax
+  std::string continuity;  // of a clean map; at most kContinuityBytesMax
+  TreeGeometry geometry;
+  bool clean = false;
+  std::vector<Id> points;  // the map holds all changes since each of these; none: it is void
+};
+
+class MapFile {
+ public:
+  static constexpr size_t kIdentityBytesMax = 1024;
+  static constexpr size_t kContinuityBytesMax = 512;
+  static constexpr size_t kPointsMax = 8;
+
+  // What is in the file, checked but for the areas. `truncated` (nothing but zeros: there is no map),
+  // `bad-magic`, `bad-version`, `bad-checksum`, `bad-length`, errno names.
+  static MapHeader read_header(TapFile& file);
+  // The blocks that a map names. The same errors.
+  static void read_blocks(TapFile& file, BlockMap& into);
+
+  // Makes the file a map of these points, open: the blocks of `changed` are what it names. Whatever was
+  // there is replaced, at one moment. errno names.
+  MapFile(std::unique_ptr<TapFile> file, std::string identity, const TreeGeometry& geometry,
+          const std::vector<Id>& points, const BlockMap& changed);
+  ~MapFile();
+
+  // A write to blocks [begin, end) that are marked in memory already may go ahead: the mark survives. Never
+  // blocks.
+  bool ready(uint64_t begin, uint64_t end) const;
+  // Waits until they are ready. A file that can't be written is given up rather than keeping the write.
+  void make_ready(uint64_t begin, uint64_t end);
+
+  // From now on the map counts for these points, and names the blocks that are marked in `changed` now or
+  // later. Durable on return. No points: it is void. An errno; then the file is given up.
+  int rebase(const std::vector<Id>& points, const BlockMap& changed);
+  // The same region marks, for these points.
+  int set_points(const std::vector<Id>& points);
+  // The end: no write is in flight or comes. An errno; then it stays open, a superset.
+  int close_clean(const std::vector<const BlockMap*>& changed, const std::string& continuity);
+
+  // False once the file was given up: removed, since it would be believed.
+  bool persistent() const;
+
+ private:
+  struct Layout;
+  struct Slot;
+
+  uint64_t region_of(uint64_t block_index) const { return block_index / region_blocks_; }
+  int write_header(bool clean, const std::string& continuity, const std::vector<Id>& points);
+  int write_area(unsigned area, uint64_t epoch, const BlockMap& regions);
+  int write_regions(const std::vector<uint64_t>& regions);
+  int switch_area(const std::vector<Id>& points, const BlockMap& changed);
+  void give_up();
+  template <class Work>
+  int exclusively(Work work);
+
+  const std::unique_ptr<TapFile> file_;
+  const std::string identity_;
+  const TreeGeometry geometry_;
+  const uint64_t region_blocks_;
+  const uint64_t region_count_;
+
+  std::atomic<bool> tracking_{false};
+  BlockMap durable_;  // regions whose mark is on disk
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  bool busy_ = false;
+  bool failed_ = false;
+  std::vector<uint64_t> requested_;  // regions that writes wait for
+
+  // Whoever is busy.
+  uint64_t sequence_ = 0;
+  uint64_t epoch_ = 0;
+  unsigned area_ = 0;
+  std::vector<Id> points_;
+  uint64_t precise_bytes_ = 0;
+  Digest precise_checksum_{};
+  BlockMap marked_;  // regions that the area names
+};
+
+}  // namespace stillpoint

@@ -1,0 +1,122 @@
+// The static view of a tapped device at one instant, and the copy-on-write that keeps it so (design.md
+// section 4).
+//
+// Of each block, while the snapshot is held:
+//
+// needed  done  released   meaning                          a write              the session's read
+// ------  ----  --------   ------------------------------   ------------------   ---------------------
+// no      -     -          the session won't read it        goes ahead           ESTALE
+// yes     no    no         the original is on the device    preserves it first   device, then done again?
+// yes     yes   no         ... in the preserve area         goes ahead           preserve area
+// yes     yes   yes        the session has read it          goes ahead           ESTALE
+//
+// needed = everything, or the backup map, the writes since the instant before, and the sample: all settled
+// before the instant. A writer marks `done` after the original is stored and before it writes, so who finds a
+// block not done after reading it from the device has read the original.
+//
+// State     when                                                     then
+// -------   ------------------------------------------------------
+// ----------------------------------------------- held      from the instant on as above invalid   preserve
+// area full or failing, an original unreadable    nothing is needed: writes go ahead, reads ESTALE ended
+// committed or aborted                                     the same
+//
+// Locking: bits and state are atomic. mutex_ guards busy_ (blocks that a writer is preserving: others wait
+// for that) and reason_; no I/O under it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "core/block_map.h"
+#include "core/id.h"
+#include "core/nbd_export.h"
+#include "core/preserve_area.h"
+#include "core/tree_geometry.h"
+
+namespace stillpoint {
+
+class Snapshot {
+ public:
+  enum class State { held, invalid, ended };
+  enum class Preserved { yes, no_room };
+
+  struct Options {
+    Id session_id{};
+    bool full = false;
+    std::vector<uint64_t> sample;  // block indexes
+    bool throttle = false;         // writes wait for room; else a full area makes the snapshot invalid
+  };
+
+  struct Status {
+    Id session_id;
+    State state;
+    std::string reason;
+    uint64_t needed_blocks;
+    uint64_t preserved_bytes;
+    uint64_t preserve_bytes_max;
+  };
+
+  // `backup` and `cut` outlive it, and no bit of them is cleared while it is held.
+  Snapshot(const TreeGeometry& geometry, std::shared_ptr<NbdExport> device, const BlockMap& backup,
+           const BlockMap& cut, std::unique_ptr<PreserveArea> area, const Options& options);
+
+  // ---- writers, inside the gate; blocks [begin, end) ----
+
+  bool must_preserve(uint64_t begin, uint64_t end) const;
+  // Afterwards the blocks may be overwritten. `no_room` only with throttle: leave the gate, wait_for_room(),
+  // try again.
+  Preserved preserve(uint64_t begin, uint64_t end);
+  void wait_for_room();
+
+  // ---- the session ----
+
+  const TreeGeometry& geometry() const { return geometry_; }
+  // 0, ESTALE (not held, or not any more), or the device's error.
+  int read(uint64_t byte_offset, std::span<uint8_t> into);
+  // The whole blocks in the range were read for the last time.
+  void release(uint64_t byte_offset, uint64_t byte_length);
+  // As NbdExport::block_status.
+  int allocation(uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
+                 std::vector<NbdExtent>& extents);
+  int changed(uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
+              std::vector<NbdExtent>& extents);
+
+  void end();
+  Status status() const;
+
+ private:
+  bool needed(uint64_t block_index) const;
+  bool must_preserve(uint64_t block_index) const { return needed(block_index) && !done_.test(block_index); }
+  bool names(uint64_t block_index) const;
+  bool preserve_one(uint64_t block_index);
+  void store_original(uint64_t block_index);
+  int load(uint64_t block_index, uint64_t byte_offset, std::span<uint8_t> into);
+  int read_original(uint64_t byte_offset, std::span<uint8_t> into);
+  void invalidate(const std::string& reason);
+
+  const TreeGeometry geometry_;
+  const std::shared_ptr<NbdExport> device_;
+  const BlockMap& backup_;
+  const BlockMap& cut_;
+  const std::unique_ptr<PreserveArea> area_;
+  const Id session_id_;
+  const bool full_;
+  const bool throttle_;
+  BlockMap sample_;
+  BlockMap done_;
+  BlockMap released_;
+
+  std::atomic<State> state_{State::held};
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unordered_set<uint64_t> busy_;
+  std::string reason_;
+};
+
+}  // namespace stillpoint

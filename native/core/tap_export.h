@@ -1,0 +1,115 @@
+// The mass-storage read/write block (design.md section 4; US 6,085,298, figures 4 to 6): passes reads and
+// writes through to the device, marks what changes, and holds the snapshot of one instant.
+//
+// The way of a write: enter the gate -> mark the snapshot map -> is the mark safe on disk? (else out, make it
+// so, again) -> preserve originals that the snapshot needs (no room, with throttle: out, wait, again) ->
+// write -> leave the gate -> answer. The way of a hold: session into the map file -> quiet? -> gate closed,
+// nobody inside: cut the maps, publish the snapshot -> gate open -> merge the cut into the backup map.
+//
+// Locking: control_ lets one hold, commit, abort, void or close happen at a time. holding_ says without a
+// lock that there is no snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/change_map.h"
+#include "core/nbd_export.h"
+#include "core/snapshot.h"
+#include "core/write_gate.h"
+
+namespace stillpoint {
+
+class TapExport final : public NbdExport {
+ public:
+  struct HoldOptions {
+    std::optional<Id> base_point;
+    Snapshot::Options snapshot;
+    std::unique_ptr<TapFile> preserve_file;
+    uint64_t preserve_bytes_max = 0;
+    std::chrono::milliseconds barrier{1000};
+    std::chrono::milliseconds quiet{0};
+    std::chrono::milliseconds quiet_deadline{0};
+  };
+
+  struct Hold {
+    std::shared_ptr<Snapshot> snapshot;
+    std::chrono::system_clock::time_point instant;
+    bool map_used;
+    std::string reason;
+    uint64_t changed_blocks;
+  };
+
+  struct Status {
+    std::vector<Id> points;
+    std::string reason;
+    uint64_t changed_blocks;
+    uint64_t written_blocks;
+    bool persistent;
+    std::optional<Snapshot::Status> snapshot;
+    std::chrono::nanoseconds longest_stall;
+    std::optional<std::chrono::nanoseconds> quiet;
+  };
+
+  TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry, std::unique_ptr<ChangeMap> map);
+  ~TapExport() override;
+
+  // NativeError `EBUSY` (one is held), `barrier-timeout`, `not-quiet`; nothing is held then.
+  Hold hold(HoldOptions options);
+  // What is held was committed, whether or not it still stands.
+  void commit();
+  void abort();
+  void make_void(const std::string& reason);
+  // No write is in flight or comes. An errno: the map file stays a superset.
+  int close_clean(const std::string& continuity);
+  Status status() const;
+
+  const Properties& properties() const override { return properties_; }
+  int read(uint64_t byte_offset, std::span<uint8_t> into, Patience patience) noexcept override;
+  int write(uint64_t byte_offset, Bytes bytes, bool fua, Patience patience) noexcept override;
+  int flush() noexcept override;
+  int trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noexcept override;
+  int zero(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions& options,
+           bool fua) noexcept override;
+  int cache(uint64_t byte_offset, uint64_t byte_length) noexcept override;
+  int block_status(size_t context, uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
+                   std::vector<NbdExtent>& extents) noexcept override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::shared_ptr<Snapshot> current_snapshot() const;
+  int write_at_once(uint64_t byte_offset, Bytes bytes, bool fua) noexcept;
+  // Runs `change` inside the gate, blocks marked and safe, with the snapshot if there is one.
+  template <class Change>
+  int modify(uint64_t byte_offset, uint64_t byte_length, bool preserve, Change change) noexcept;
+  int trim_piece(uint64_t byte_offset, uint64_t byte_length, bool fua, const Snapshot* snapshot) noexcept;
+  void note_write_end();
+  void note_stall(Clock::duration stall);
+  bool wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_point deadline) const;
+  std::chrono::system_clock::time_point cut(const std::shared_ptr<Snapshot>& snapshot,
+                                            const HoldOptions& options);
+  void release_snapshot();
+
+  const std::shared_ptr<NbdExport> device_;
+  const TreeGeometry geometry_;
+  const std::unique_ptr<ChangeMap> map_;
+  Properties properties_;
+
+  WriteGate gate_;
+  mutable std::mutex control_;
+  std::atomic<bool> holding_{false};
+  mutable std::mutex snapshot_mutex_;
+  std::shared_ptr<Snapshot> snapshot_;
+
+  std::atomic<int64_t> last_write_end_{0};  // steady clock, nanoseconds; 0: none yet
+  std::atomic<int64_t> longest_stall_{0};   // nanoseconds
+};
+
+}  // namespace stillpoint

@@ -1,0 +1,314 @@
+#include "core/tap_export.h"
+
+#include <thread>
+
+#include "core/snapshot_export.h"
+#include "helpers.h"
+#include "memory_export.h"
+#include "recording_file.h"
+
+namespace stillpoint::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr uint32_t kBlock = 4096;
+constexpr uint64_t kBlocks = 64;
+const TreeGeometry kGeometry{kBlocks * kBlock - 512, kBlock};  // the last block is short
+const Id kBase{1};
+
+struct World {
+  explicit World(std::vector<Id> points = {kBase}) {
+    auto map = std::make_unique<ChangeMap>(kGeometry, std::make_unique<BlockMap>(kBlocks), nullptr,
+                                           ChangeMap::Start{std::move(points), "as made"});
+    tap = std::make_unique<TapExport>(device, kGeometry, std::move(map));
+  }
+
+  TapExport::HoldOptions options(uint64_t preserve_blocks = kBlocks) {
+    TapExport::HoldOptions options;
+    options.base_point = kBase;
+    options.snapshot.session_id.fill(9);
+    options.preserve_file = std::make_unique<RecordingFile>(preserve);
+    options.preserve_bytes_max = preserve_blocks * kBlock;
+    return options;
+  }
+
+  int write(uint64_t block, uint8_t content, Patience patience = Patience::may_wait) {
+    const std::vector<uint8_t> bytes(kGeometry.block_length(block), content);
+    return tap->write(block * kBlock, bytes, false, patience);
+  }
+
+  static int read(const TapExport::Hold& hold, uint64_t block, std::vector<uint8_t>& into) {
+    into.resize(kGeometry.block_length(block));
+    return hold.snapshot->read(block * kBlock, into);
+  }
+
+  static bool holds(const TapExport::Hold& hold, uint64_t block, uint8_t content) {
+    std::vector<uint8_t> bytes;
+    return read(hold, block, bytes) == 0 && bytes == std::vector<uint8_t>(bytes.size(), content);
+  }
+
+  std::shared_ptr<MemoryExport> device = std::make_shared<MemoryExport>(kGeometry.size_bytes);
+  std::shared_ptr<Recording> preserve = std::make_shared<Recording>();
+  std::unique_ptr<TapExport> tap;
+};
+
+}  // namespace
+
+TEST_CASE("tap: what the session has read costs writes nothing, and is not read again") {
+  World world;
+  REQUIRE(world.write(2, 'a') == 0);
+  REQUIRE(world.write(3, 'a') == 0);
+  const auto hold = world.tap->hold(world.options());
+  CHECK(hold.changed_blocks == 2);
+  REQUIRE(world.write(2, 'b') == 0);
+  CHECK(World::holds(hold, 2, 'a'));
+  CHECK(World::holds(hold, 3, 'a'));
+  hold.snapshot->release(2 * kBlock, 2 * kBlock);
+  CHECK(hold.snapshot->status().preserved_bytes == 0);
+  REQUIRE(world.write(3, 'b') == 0);
+  CHECK(hold.snapshot->status().preserved_bytes == 0);
+  std::vector<uint8_t> bytes;
+  CHECK(World::read(hold, 2, bytes) == ESTALE);
+  CHECK(World::read(hold, 3, bytes) == ESTALE);
+}
+
+TEST_CASE("tap: a release of half a block releases nothing; the short last block goes too") {
+  World world;
+  REQUIRE(world.write(kBlocks - 1, 'a') == 0);
+  REQUIRE(world.write(0, 'a') == 0);
+  const auto hold = world.tap->hold(world.options());
+  hold.snapshot->release(0, kBlock - 512);
+  CHECK(World::holds(hold, 0, 'a'));
+  hold.snapshot->release((kBlocks - 1) * kBlock, kBlock - 512);
+  std::vector<uint8_t> bytes;
+  CHECK(World::read(hold, kBlocks - 1, bytes) == ESTALE);
+}
+
+TEST_CASE("tap: a map that does not know the base point is not used") {
+  for (const bool void_map : {false, true}) {
+    World world(void_map ? std::vector<Id>{} : std::vector<Id>{Id{7}});
+    const auto hold = world.tap->hold(world.options());
+    CHECK_FALSE(hold.map_used);
+    CHECK(hold.changed_blocks == kBlocks);
+    REQUIRE(world.write(5, 'z') == 0);
+    CHECK(World::holds(hold, 5, 0));
+    world.tap->commit();
+    CHECK(world.tap->status().points == std::vector<Id>{hold.snapshot->status().session_id});
+    CHECK(world.tap->status().written_blocks == 1);
+  }
+}
+
+TEST_CASE("tap: a session that may have been committed is a base too") {
+  World world;
+  REQUIRE(world.write(5, 'a') == 0);
+  auto hold = world.tap->hold(world.options());
+  world.tap->abort();
+  REQUIRE(world.write(6, 'a') == 0);
+  auto options = world.options();
+  options.base_point = hold.snapshot->status().session_id;
+  options.snapshot.session_id.fill(10);
+  hold = world.tap->hold(std::move(options));
+  CHECK(hold.map_used);
+  CHECK(hold.changed_blocks == 2);
+  world.tap->commit();
+  auto later = world.options();
+  later.base_point = Id{9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9};
+  CHECK_FALSE(world.tap->hold(std::move(later)).map_used);
+}
+
+TEST_CASE("tap: a sample is preserved, although the map calls it unchanged") {
+  World world;
+  auto options = world.options();
+  options.snapshot.sample = {11};
+  const auto hold = world.tap->hold(std::move(options));
+  CHECK(hold.changed_blocks == 0);
+  REQUIRE(world.write(11, 'x') == 0);
+  REQUIRE(world.write(12, 'x') == 0);
+  CHECK(World::holds(hold, 11, 0));
+  std::vector<uint8_t> bytes;
+  CHECK(World::read(hold, 12, bytes) == ESTALE);
+  world.tap->abort();
+  auto wrong = world.options();
+  wrong.snapshot.sample = {kBlocks};
+  CHECK(code_of([&] { world.tap->hold(std::move(wrong)); }) == "argument");
+}
+
+TEST_CASE("tap: a full preserve area gives the snapshot up, not the write") {
+  World world;
+  for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'a') == 0);
+  const auto hold = world.tap->hold(world.options(3));
+  for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'b') == 0);
+  const auto status = hold.snapshot->status();
+  CHECK(status.state == Snapshot::State::invalid);
+  CHECK(status.reason.find("full") != std::string::npos);
+  CHECK(status.needed_blocks == 8);
+  std::vector<uint8_t> bytes;
+  for (uint64_t i = 0; i < 8; i++) CHECK(World::read(hold, i, bytes) == ESTALE);
+  CHECK(world.preserve->removed);
+  world.tap->abort();
+  CHECK(world.tap->status().changed_blocks == 8);
+}
+
+TEST_CASE("tap: errors of the preserve area and of originals fail the snapshot, not the host") {
+  World world;
+  REQUIRE(world.write(1, 'a') == 0);
+  SUBCASE("write") {
+    const auto hold = world.tap->hold(world.options());
+    world.preserve->write_error = EIO;
+    REQUIRE(world.write(1, 'b') == 0);
+    CHECK(hold.snapshot->status().state == Snapshot::State::invalid);
+  }
+  SUBCASE("original") {
+    const auto hold = world.tap->hold(world.options());
+    world.device->read_error = EIO;
+    REQUIRE(world.write(1, 'b') == 0);
+    CHECK(hold.snapshot->status().state == Snapshot::State::invalid);
+    world.device->read_error = 0;
+  }
+  std::vector<uint8_t> bytes(kBlock);
+  REQUIRE(world.device->read(kBlock, bytes, Patience::may_wait) == 0);
+  CHECK(bytes[0] == 'b');
+}
+
+TEST_CASE("tap: with throttle, writes wait until the session has read more") {
+  World world;
+  for (uint64_t i = 0; i < 4; i++) REQUIRE(world.write(i, 'a') == 0);
+  auto options = world.options(2);
+  options.snapshot.throttle = true;
+  const auto hold = world.tap->hold(std::move(options));
+  std::atomic<int> written{0};
+  std::thread writer([&] {
+    for (uint64_t i = 0; i < 4; i++) {
+      REQUIRE(world.write(i, 'b') == 0);
+      written++;
+    }
+  });
+  while (written < 2) std::this_thread::yield();
+  std::this_thread::sleep_for(20ms);
+  CHECK(written == 2);
+  for (uint64_t i = 0; i < 4; i++) {
+    CHECK(World::holds(hold, i, 'a'));
+    hold.snapshot->release(i * kBlock, kBlock);
+  }
+  writer.join();
+  CHECK(hold.snapshot->status().state == Snapshot::State::held);
+}
+
+TEST_CASE("tap: writes that wait for room go on when the snapshot ends") {
+  World world;
+  REQUIRE(world.write(0, 'a') == 0);
+  auto options = world.options(0);
+  options.snapshot.throttle = true;
+  const auto hold = world.tap->hold(std::move(options));
+  std::thread writer([&] { REQUIRE(world.write(0, 'b') == 0); });
+  std::this_thread::sleep_for(10ms);
+  world.tap->abort();
+  writer.join();
+}
+
+TEST_CASE("tap: a failed write leaves its block marked") {
+  World world;
+  world.device->write_error = ENOSPC;
+  CHECK(world.write(4, 'a') == ENOSPC);
+  world.device->write_error = 0;
+  CHECK(world.tap->status().written_blocks == 1);
+  CHECK(world.tap->hold(world.options()).changed_blocks == 1);
+}
+
+TEST_CASE("tap: trims leave alone what the snapshot needs; zeroing preserves it") {
+  World world;
+  for (uint64_t i = 0; i < 4; i++) REQUIRE(world.write(i, 'a') == 0);
+  const auto hold = world.tap->hold(world.options());
+  REQUIRE(world.write(1, 'b') == 0);
+  REQUIRE(world.tap->trim(0, 3 * kBlock, false) == 0);
+  CHECK(hold.snapshot->status().preserved_bytes == kBlock);
+  REQUIRE(world.tap->zero(2 * kBlock, 2 * kBlock, {}, false) == 0);
+  CHECK(hold.snapshot->status().preserved_bytes == 3 * kBlock);
+  for (uint64_t i = 0; i < 4; i++) CHECK(World::holds(hold, i, 'a'));
+  const auto on_device = [&](uint64_t block) {
+    std::vector<uint8_t> bytes(kBlock);
+    REQUIRE(world.device->read(block * kBlock, bytes, Patience::may_wait) == 0);
+    return bytes[0];
+  };
+  CHECK(on_device(0) == 'a');  // needed: not trimmed
+  CHECK(on_device(1) == 0);    // preserved already: trimmed
+  CHECK(on_device(2) == 0);
+  CHECK(world.tap->status().written_blocks == 4);
+}
+
+TEST_CASE("tap: the instant waits for writes in flight, and not for ever") {
+  World world;
+  world.device->hold_writes(true);
+  std::thread writer([&] { REQUIRE(world.write(1, 'a') == 0); });
+  while (world.device->writes_waiting == 0) std::this_thread::yield();
+  auto options = world.options();
+  options.barrier = 30ms;
+  CHECK(code_of([&] { world.tap->hold(std::move(options)); }) == "barrier-timeout");
+  CHECK_FALSE(world.tap->status().snapshot.has_value());
+  // While somebody waits for the instant, others are not served at once, but they are not refused either.
+  world.device->hold_writes(false);
+  writer.join();
+  CHECK(world.write(2, 'a') == 0);
+  CHECK(world.tap->hold(world.options()).changed_blocks == 2);
+}
+
+TEST_CASE("tap: a quiet instant") {
+  World world;
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    while (!stop) {
+      REQUIRE(world.write(1, 'a') == 0);
+      std::this_thread::sleep_for(2ms);
+    }
+  });
+  while (!world.tap->status().quiet) std::this_thread::yield();
+  auto options = world.options();
+  options.quiet = 500ms;
+  options.quiet_deadline = 50ms;
+  CHECK(code_of([&] { world.tap->hold(std::move(options)); }) == "not-quiet");
+  stop = true;
+  writer.join();
+  auto again = world.options();
+  again.quiet = 30ms;
+  again.quiet_deadline = 10s;
+  world.tap->hold(std::move(again));
+  CHECK(*world.tap->status().quiet >= 30ms);
+}
+
+TEST_CASE("tap: one snapshot at a time") {
+  World world;
+  const auto hold = world.tap->hold(world.options());
+  CHECK(code_of([&] { world.tap->hold(world.options()); }) == "EBUSY");
+  world.tap->abort();
+  world.tap->abort();
+  CHECK(code_of([&] { world.tap->commit(); }) == "argument");
+  world.tap->hold(world.options());
+}
+
+TEST_CASE("tap: holes of the device that were preserved are data in the view") {
+  World world;
+  REQUIRE(world.write(1, 'a') == 0);
+  REQUIRE(world.write(2, 'a') == 0);
+  const auto hold = world.tap->hold(world.options());
+  REQUIRE(world.tap->zero(kBlock, kBlock, {}, false) == 0);
+  world.device->hole_everywhere = true;
+  SnapshotExport view(hold.snapshot);
+  std::vector<NbdExtent> extents;
+  REQUIRE(view.block_status(0, 0, 4 * kBlock, 10, extents) == 0);
+  REQUIRE(extents.size() == 3);
+  CHECK(extents[0].byte_length == kBlock);
+  CHECK(extents[0].flags == 3);
+  CHECK(extents[1].byte_length == kBlock);
+  CHECK(extents[1].flags == 0);
+  CHECK(extents[2].byte_length == 2 * kBlock);
+  extents.clear();
+  REQUIRE(view.block_status(1, 0, kGeometry.size_bytes, 10, extents) == 0);
+  REQUIRE(extents.size() == 3);
+  CHECK(extents[1].byte_length == 2 * kBlock);
+  CHECK(extents[1].flags == 1);
+  CHECK(extents[2].byte_length == kGeometry.size_bytes - 3 * kBlock);
+  CHECK(view.write(0, {}, false, Patience::may_wait) == EPERM);
+}
+
+}  // namespace stillpoint::test
