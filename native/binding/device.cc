@@ -19,6 +19,8 @@ const char* type_name(BlockSource::Type type) {
       return "block";
     case BlockSource::Type::file:
       return "file";
+    case BlockSource::Type::snapshot:
+      return "snapshot";
     default:
       return "memory";
   }
@@ -169,6 +171,10 @@ Napi::Value is_open_for_writing_of(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+Napi::Object wrap_device(Napi::Env env, std::shared_ptr<BlockSource> core) {
+  return wrap(env, kClass, std::move(core));
+}
 
 Handle<BlockSource> arg_device(const Napi::Value& value, const char* name) {
   return arg_wrap<Device>(value, kClass, name)->handle();

@@ -14,6 +14,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_tree(env, exports);
   init_codec(env, exports);
   init_restore(env, exports);
+  init_tap(env, exports);
   return exports;
 }
 

@@ -23,6 +23,7 @@ void init_scan(Napi::Env env, Napi::Object exports);
 void init_tree(Napi::Env env, Napi::Object exports);
 void init_codec(Napi::Env env, Napi::Object exports);
 void init_restore(Napi::Env env, Napi::Object exports);
+void init_tap(Napi::Env env, Napi::Object exports);
 
 // Handles as arguments of other rooms' functions: the core object and the gate that counts its users. Throw
 // `argument` for anything else, and `closed`.
@@ -31,6 +32,8 @@ struct Handle {
   std::shared_ptr<Core> core;
   std::shared_ptr<Gate> gate;
 };
+// A Device of this source, with what else its kind of source can do.
+Napi::Object wrap_device(Napi::Env env, std::shared_ptr<BlockSource> core);
 Handle<BlockSource> arg_device(const Napi::Value& value, const char* name);   // A, device.cc
 Handle<TreeFile> arg_tree(const Napi::Value& value, const char* name);        // B, tree.cc
 Handle<LeafOverlay> arg_overlay(const Napi::Value& value, const char* name);  // B, tree.cc

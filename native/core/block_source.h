@@ -1,4 +1,5 @@
-// The port behind which devices sit: BlockDevice (block devices and regular files), MemoryDevice (tests).
+// The port behind which devices sit: BlockDevice (block devices and regular files), NbdSource (a tap's
+// snapshot), MemoryDevice (tests).
 //
 // Threads: every method may be called from any number of threads at once; none is called again after the
 // destructor has begun. Ranges lie inside the device; `argument` otherwise. Failures are NativeErrors with an
@@ -16,7 +17,7 @@ namespace stillpoint {
 
 class BlockSource {
  public:
-  enum class Type { block, file, memory };
+  enum class Type { block, file, memory, snapshot };
 
   virtual ~BlockSource() = default;
   BlockSource(const BlockSource&) = delete;
@@ -39,6 +40,8 @@ class BlockSource {
                               const std::function<void(Bytes)>& /*look*/) {
     return false;
   }
+  // The range has been read for the last time: what keeps it as it was need not do so any more.
+  virtual void done_with(uint64_t /*byte_offset*/, uint64_t /*byte_length*/) {}
   virtual void write(uint64_t byte_offset, Bytes bytes) = 0;
   // The range reads as zeros afterwards: a hole, BLKZEROOUT or written zeros, never a discard alone.
   virtual void zero(uint64_t byte_offset, uint64_t byte_length) = 0;

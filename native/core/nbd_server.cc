@@ -76,6 +76,16 @@ void NbdServer::add_export(const std::string& name, std::shared_ptr<NbdExport> s
   if (!exports_.emplace(name, std::move(served)).second) throw_errno(EEXIST, "export " + name);
 }
 
+bool NbdServer::has_export(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  return exports_.count(name) != 0;
+}
+
+size_t NbdServer::open_connections() const {
+  std::lock_guard lock(mutex_);
+  return clients_.size();
+}
+
 void NbdServer::remove_export(const std::string& name) {
   std::unique_lock lock(mutex_);
   const auto found = exports_.find(name);

@@ -47,6 +47,7 @@ class NbdServer {
 
   // EEXIST for a name that is taken, `argument` for one longer than NBD allows.
   void add_export(const std::string& name, std::shared_ptr<NbdExport> served);
+  bool has_export(const std::string& name) const;
   // Ends the connections that use it. When it returns, none of their requests runs, and the export may go.
   // Nothing happens if there is no such export.
   void remove_export(const std::string& name);
@@ -60,6 +61,7 @@ class NbdServer {
   void stop();
 
   const NbdCounters& counters() const { return shared_.counters; }
+  size_t open_connections() const;
 
  private:
   struct Client;
@@ -75,7 +77,7 @@ class NbdServer {
   const Options options_;
   NbdShared shared_;
   NbdWakeup wakeup_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, std::shared_ptr<NbdExport>> exports_;
   std::vector<std::unique_ptr<NbdListener>> listeners_;

@@ -37,13 +37,13 @@ int PreserveArea::load(uint64_t block_index, uint32_t byte_offset, std::span<uin
   {
     std::lock_guard lock(mutex_);
     const auto found = slots_.find(block_index);
-    if (abandoned_ || found == slots_.end()) return ESTALE;
+    if (abandoned_ || found == slots_.end()) return ESHUTDOWN;
     slot = found->second;
   }
   const int error = file_->read(slot * slot_bytes_ + byte_offset, into);
   std::lock_guard lock(mutex_);
   // Abandoned meanwhile, the file may have read as zeros.
-  return abandoned_ ? ESTALE : error;
+  return abandoned_ ? ESHUTDOWN : error;
 }
 
 void PreserveArea::release(uint64_t block_index) {

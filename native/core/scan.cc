@@ -85,8 +85,12 @@ void Scan::run_reader() {
     AlignedBuffer buffer;  // taken away with the bytes in it, if most of them changed
     bool expects_no_change = true;
     while (const std::optional<Segment> segment = claim()) {
-      deliver(*segment,
-              segment->hole ? process_hole(*segment) : process(*segment, buffer, expects_no_change));
+      ScannedSegment result =
+          segment->hole ? process_hole(*segment) : process(*segment, buffer, expects_no_change);
+      const uint64_t begin = segment->begin * geometry_.block_size;
+      const uint64_t end = std::min(segment->end * geometry_.block_size, geometry_.size_bytes);
+      options_.device->done_with(begin, end - begin);
+      deliver(*segment, std::move(result));
     }
   } catch (...) {
     fail(std::current_exception());

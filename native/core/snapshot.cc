@@ -103,18 +103,18 @@ void Snapshot::wait_for_room() {
 int Snapshot::load(uint64_t block_index, uint64_t byte_offset, std::span<uint8_t> into) {
   const int error =
       area_->load(block_index, static_cast<uint32_t>(byte_offset - block_index * geometry_.block_size), into);
-  if (error != 0 && error != ESTALE)
+  if (error != 0 && error != ESHUTDOWN)
     invalidate("the preserve area could not be read: " + describe_errno(error));
-  return error == 0 ? 0 : ESTALE;
+  return error == 0 ? 0 : ESHUTDOWN;
 }
 
 int Snapshot::read(uint64_t byte_offset, std::span<uint8_t> into) {
   const uint64_t end = byte_offset + into.size();
   for (uint64_t block = byte_offset / geometry_.block_size; block * geometry_.block_size < end; block++) {
-    if (!needed(block) || released_.test(block)) return ESTALE;
+    if (!needed(block) || released_.test(block)) return ESHUTDOWN;
   }
   const int error = read_original(byte_offset, into);
-  return error == 0 && state_ != State::held ? ESTALE : error;
+  return error == 0 && state_ != State::held ? ESHUTDOWN : error;
 }
 
 int Snapshot::read_original(uint64_t byte_offset, std::span<uint8_t> into) {

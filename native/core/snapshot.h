@@ -5,10 +5,10 @@
 //
 // needed  done  released   meaning                          a write              the session's read
 // ------  ----  --------   ------------------------------   ------------------   ---------------------
-// no      -     -          the session won't read it        goes ahead           ESTALE
+// no      -     -          the session won't read it        goes ahead           ESHUTDOWN
 // yes     no    no         the original is on the device    preserves it first   device, then done again?
 // yes     yes   no         ... in the preserve area         goes ahead           preserve area
-// yes     yes   yes        the session has read it          goes ahead           ESTALE
+// yes     yes   yes        the session has read it          goes ahead           ESHUTDOWN
 //
 // needed = everything, or the backup map, the writes since the instant before, and the sample: all settled
 // before the instant. A writer marks `done` after the original is stored and before it writes, so who finds a
@@ -17,7 +17,7 @@
 // State     when                                                     then
 // -------   ------------------------------------------------------
 // ----------------------------------------------- held      from the instant on as above invalid   preserve
-// area full or failing, an original unreadable    nothing is needed: writes go ahead, reads ESTALE ended
+// area full or failing, an original unreadable    nothing is needed: writes go ahead, reads ESHUTDOWN ended
 // committed or aborted                                     the same
 //
 // Locking: bits and state are atomic. mutex_ guards busy_ (blocks that a writer is preserving: others wait
@@ -77,7 +77,7 @@ class Snapshot {
   // ---- the session ----
 
   const TreeGeometry& geometry() const { return geometry_; }
-  // 0, ESTALE (not held, or not any more), or the device's error.
+  // 0, ESHUTDOWN (not held, or not any more), or the device's error.
   int read(uint64_t byte_offset, std::span<uint8_t> into);
   // The whole blocks in the range were read for the last time.
   void release(uint64_t byte_offset, uint64_t byte_length);

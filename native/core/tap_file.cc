@@ -81,6 +81,13 @@ std::unique_ptr<TapFile> TapFile::open_named(const std::string& path) {
   return file;
 }
 
+std::unique_ptr<TapFile> TapFile::open_existing(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return nullptr;
+  if (fd < 0) throw_errno(errno, "opening it", path);
+  return std::make_unique<PosixTapFile>(path, fd, true);
+}
+
 std::unique_ptr<TapFile> TapFile::open_unnamed(const std::string& directory) {
   int fd = ::open(directory.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
   if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {

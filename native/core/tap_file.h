@@ -29,6 +29,8 @@ class TapFile {
 
   // A file and its directory entry, which survive; made if missing, mode 0600. Errno names.
   static std::unique_ptr<TapFile> open_named(const std::string& path);
+  // Null: there is none. For reading. Errno names.
+  static std::unique_ptr<TapFile> open_existing(const std::string& path);
   // A file that is gone with its last user. Errno names.
   static std::unique_ptr<TapFile> open_unnamed(const std::string& directory);
 

@@ -58,7 +58,7 @@ class Example {
       for (const uint64_t end = offset + extent.byte_length; offset < end; offset += kBlock) {
         std::vector<uint8_t> bytes(kBlock);
         if (extent.flags == 0) {
-          REQUIRE(view->read(offset, bytes, Patience::may_wait) == ESTALE);
+          REQUIRE(view->read(offset, bytes, Patience::may_wait) == ESHUTDOWN);
           continue;
         }
         REQUIRE(view->read(offset, bytes, Patience::may_wait) == 0);

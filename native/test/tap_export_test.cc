@@ -69,8 +69,8 @@ TEST_CASE("tap: what the session has read costs writes nothing, and is not read 
   REQUIRE(world.write(3, 'b') == 0);
   CHECK(hold.snapshot->status().preserved_bytes == 0);
   std::vector<uint8_t> bytes;
-  CHECK(World::read(hold, 2, bytes) == ESTALE);
-  CHECK(World::read(hold, 3, bytes) == ESTALE);
+  CHECK(World::read(hold, 2, bytes) == ESHUTDOWN);
+  CHECK(World::read(hold, 3, bytes) == ESHUTDOWN);
 }
 
 TEST_CASE("tap: a release of half a block releases nothing; the short last block goes too") {
@@ -82,7 +82,7 @@ TEST_CASE("tap: a release of half a block releases nothing; the short last block
   CHECK(World::holds(hold, 0, 'a'));
   hold.snapshot->release((kBlocks - 1) * kBlock, kBlock - 512);
   std::vector<uint8_t> bytes;
-  CHECK(World::read(hold, kBlocks - 1, bytes) == ESTALE);
+  CHECK(World::read(hold, kBlocks - 1, bytes) == ESHUTDOWN);
 }
 
 TEST_CASE("tap: a map that does not know the base point is not used") {
@@ -127,7 +127,7 @@ TEST_CASE("tap: a sample is preserved, although the map calls it unchanged") {
   REQUIRE(world.write(12, 'x') == 0);
   CHECK(World::holds(hold, 11, 0));
   std::vector<uint8_t> bytes;
-  CHECK(World::read(hold, 12, bytes) == ESTALE);
+  CHECK(World::read(hold, 12, bytes) == ESHUTDOWN);
   world.tap->abort();
   auto wrong = world.options();
   wrong.snapshot.sample = {kBlocks};
@@ -144,7 +144,7 @@ TEST_CASE("tap: a full preserve area gives the snapshot up, not the write") {
   CHECK(status.reason.find("full") != std::string::npos);
   CHECK(status.needed_blocks == 8);
   std::vector<uint8_t> bytes;
-  for (uint64_t i = 0; i < 8; i++) CHECK(World::read(hold, i, bytes) == ESTALE);
+  for (uint64_t i = 0; i < 8; i++) CHECK(World::read(hold, i, bytes) == ESHUTDOWN);
   CHECK(world.preserve->removed);
   world.tap->abort();
   CHECK(world.tap->status().changed_blocks == 8);

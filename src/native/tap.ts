@@ -121,7 +121,7 @@ export interface Tap {
   close(continuity: string): Promise<void>;
 }
 
-/** The static view that a hold exports, and which of it changed. Its `read` fails with ESTALE for blocks that are not held. */
+/** The static view that a hold exports, and which of it changed. Its `read` fails with ESHUTDOWN for blocks that are not held. */
 export interface SnapshotDevice extends Device {
   /** Blocks [start, end) of `blockSize` bytes that the tap's map names, ascending, merged. */
   changedRanges(blockSize: number): Promise<readonly (readonly [number, number])[]>;
