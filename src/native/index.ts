@@ -8,6 +8,7 @@
  * Ownership: a Buffer passed to a promise-returning call must not be changed until it settles.
  */
 import { createRequire } from 'node:module';
+import type { TapAddon } from './tap.js';
 
 export type NativeErrorCode =
   | 'closed'
@@ -287,7 +288,7 @@ export interface RestoreWriter {
 
 // ---- the addon ----------------------------------------------------------------------------------------------------------
 
-export interface Addon {
+export interface Addon extends TapAddon {
   readonly constants: NativeConstants;
 
   /**
