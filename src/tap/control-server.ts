@@ -90,7 +90,9 @@ export class ControlServer {
       throw new StillpointError('bad-message', { thing: 'message to the tap', reason });
     };
     try {
-      for await (const line of splitLines(socket, CONTROL_LINE_BYTES_MAX, refuse)) {
+      // Not destroyed by what ends the loop: the reason is still to be written.
+      const chunks = socket.iterator({ destroyOnReturn: false });
+      for await (const line of splitLines(chunks, CONTROL_LINE_BYTES_MAX, refuse)) {
         await this.#answer(socket, parseRequest(line));
         if (socket.writableLength > UNREAD_BYTES_MAX) refuse('its answers are not read');
       }
