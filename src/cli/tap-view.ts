@@ -40,7 +40,9 @@ export function listLines(shown: readonly ShownTap[]): string[] {
 
 function stateOf(report: TapReport | null): string {
   if (report === null) return 'stopped';
-  return report.status.hold === null ? 'serving' : 'serving, snapshot held';
+  const { hold } = report.status;
+  if (hold === null) return 'serving';
+  return hold.state === 'held' ? 'serving, snapshot held' : 'serving, snapshot given up';
 }
 
 /** Blocks of both maps may be the same ones: at most. */
