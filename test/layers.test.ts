@@ -7,17 +7,19 @@ import { importsOf, projectFiles, resolveImport } from './helpers/source-files.j
 const BELOW: Readonly<Record<string, readonly string[]>> = {
   domain: [],
   native: [],
-  config: ['domain'],
-  capture: ['native', 'domain'],
+  devices: ['native', 'domain'],
+  config: ['native', 'domain'],
+  tap: ['devices', 'config', 'native', 'domain'],
+  capture: ['tap', 'devices', 'config', 'native', 'domain'],
   protocol: ['native', 'domain'],
   store: ['native', 'domain'],
-  agent: ['capture', 'protocol', 'store', 'config', 'native', 'domain'],
+  agent: ['capture', 'tap', 'devices', 'protocol', 'store', 'config', 'native', 'domain'],
   receiver: ['capture', 'protocol', 'store', 'config', 'native', 'domain'],
-  cli: ['agent', 'receiver', 'capture', 'protocol', 'store', 'config', 'native', 'domain'],
+  cli: ['agent', 'receiver', 'capture', 'tap', 'devices', 'protocol', 'store', 'config', 'native', 'domain'],
 };
 
-/** Modules that speak to the network. */
-const NETWORK = /^(fastify|undici|node:(http|https|http2|net|tls|dgram))(\/|$)/;
+/** Modules that speak the protocols of a network. */
+const NETWORK = /^(fastify|undici|node:(http|https|http2|tls|dgram))(\/|$)/;
 
 const sources = projectFiles().filter((file) => file.startsWith('src/') && file.endsWith('.ts'));
 const roomOf = (file: string): string => file.split('/')[1] ?? '';
@@ -77,6 +79,10 @@ test('the domain is pure: it imports nothing but itself', (t) => {
 
 test('only the protocol and the receiver know HTTP and TLS', (t) => {
   t.deepEqual(importers(NETWORK, ['protocol', 'receiver']), []);
+});
+
+test('sockets are known where HTTP is, and to the tap, for those of its own machine', (t) => {
+  t.deepEqual(importers(/^node:net$/, ['protocol', 'receiver', 'tap']), []);
 });
 
 test('only src/native loads the addon', (t) => {

@@ -6,9 +6,9 @@
  * the local tree follows. Nothing that fails before the commit leaves a trace that a later session would believe.
  */
 import { randomBytes } from 'node:crypto';
-import { deviceError } from '../capture/device-error.js';
 import { offlineProvider } from '../capture/offline.js';
 import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
+import { deviceError } from '../devices/device-error.js';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { blockCount, blockLength, type Geometry, geometry } from '../domain/geometry.js';
 import {

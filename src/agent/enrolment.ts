@@ -7,18 +7,13 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
 import { StillpointError } from '../domain/errors.js';
 import { isHexId } from '../domain/names.js';
-import {
-  type CredentialFormat,
-  makeDirectory,
-  readCredential,
-  writeCredential,
-} from '../protocol/credential-file.js';
 import { type Enrolment, receiverOrigin } from '../protocol/enrolment.js';
 import { hexIdSchema } from '../protocol/messages.js';
 
-const enrolmentFormat: CredentialFormat<Enrolment> = {
+const enrolmentFormat: StateFormat<Enrolment> = {
   format: 'stillpoint-enrolment',
   version: 1,
   schema: z.strictObject({
@@ -31,7 +26,7 @@ const enrolmentFormat: CredentialFormat<Enrolment> = {
   }),
 };
 
-const defaultFormat: CredentialFormat<{ receiverId: string }> = {
+const defaultFormat: StateFormat<{ receiverId: string }> = {
   format: 'stillpoint-default-receiver',
   version: 1,
   schema: z.strictObject({ receiverId: hexIdSchema }),
@@ -50,10 +45,10 @@ export async function saveEnrolment(
 ): Promise<void> {
   const { receiverId } = enrolment;
   await makeDirectory(join(enrolmentsPath(stateDirectory), receiverId));
-  await writeCredential(enrolmentPath(stateDirectory, receiverId), enrolmentFormat, enrolment);
-  const present = await readCredential(defaultPath(stateDirectory), defaultFormat);
+  await writeStateFile(enrolmentPath(stateDirectory, receiverId), enrolmentFormat, enrolment);
+  const present = await readStateFile(defaultPath(stateDirectory), defaultFormat);
   if (present === null || options.makeDefault === true) {
-    await writeCredential(defaultPath(stateDirectory), defaultFormat, { receiverId });
+    await writeStateFile(defaultPath(stateDirectory), defaultFormat, { receiverId });
   }
 }
 
@@ -65,7 +60,7 @@ export async function listEnrolments(stateDirectory: string): Promise<Enrolment[
   });
   const enrolments: Enrolment[] = [];
   for (const receiverId of names.filter(isHexId).sort()) {
-    const enrolment = await readCredential(enrolmentPath(stateDirectory, receiverId), enrolmentFormat);
+    const enrolment = await readStateFile(enrolmentPath(stateDirectory, receiverId), enrolmentFormat);
     if (enrolment !== null) enrolments.push(enrolment);
   }
   return enrolments;
@@ -80,7 +75,7 @@ export async function findEnrolment(stateDirectory: string, url?: string): Promi
     if (named !== undefined) return named;
     throw notEnrolled(origin, 'this machine is not enrolled with the receiver of this URL');
   }
-  const chosen = await readCredential(defaultPath(stateDirectory), defaultFormat);
+  const chosen = await readStateFile(defaultPath(stateDirectory), defaultFormat);
   const found = enrolments.find((enrolment) => enrolment.receiverId === chosen?.receiverId);
   if (found !== undefined) return found;
   throw notEnrolled('this machine', 'it is not enrolled with any receiver');

@@ -3,7 +3,7 @@
  * it is written; zeros are written as zeros wherever other bytes may have been. The tree itself is proven by the point's root.
  */
 import type { Writable } from 'node:stream';
-import { deviceError } from '../capture/device-error.js';
+import { deviceError } from '../devices/device-error.js';
 import { StillpointError } from '../domain/errors.js';
 import type { Point } from '../domain/point.js';
 import { native, type RestoreWriter, type TreeFile } from '../native/index.js';

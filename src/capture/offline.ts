@@ -11,16 +11,16 @@
  *
  * A write between the checks moves the counters or the times: the session then gives no point.
  */
-import type { BigIntStats, Stats } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readBlockFamily, sampleWrites, type WriteSample, wroteBetween } from '../devices/block-sysfs.js';
+import { deviceError, notADevice, onDevice } from '../devices/device-error.js';
+import { readDeviceIdentity } from '../devices/device-identity.js';
+import { type DeviceUse, deviceNumber, findUses, isOpenForWriting } from '../devices/in-use.js';
 import { StillpointError } from '../domain/errors.js';
 import type { ConsistencyKind } from '../domain/point.js';
 import { type Device, native } from '../native/index.js';
-import { readBlockFamily, sampleWrites, type WriteSample, wroteBetween } from './block-sysfs.js';
-import { deviceError, onDevice } from './device-error.js';
-import { readDeviceIdentity } from './device-identity.js';
-import { type DeviceUse, deviceNumber, findUses, isOpenForWriting } from './in-use.js';
 import type { HoldOptions, Snapshot, SnapshotProvider } from './ports.js';
 
 /** Kernel time stamps move in ticks: a file changed within the last one could change again without a trace. */
@@ -35,15 +35,6 @@ export const offlineProvider: SnapshotProvider = {
     throw notADevice(path, status);
   },
 };
-
-export function notADevice(path: string, status: Stats): StillpointError {
-  const what = status.isDirectory() ? 'a directory' : 'neither a block device nor a regular file';
-  return new StillpointError('device-not-found', {
-    thing: path,
-    reason: `it is ${what}`,
-    remedy: 'Name a block device (such as /dev/sdb1) or an image file.',
-  });
-}
 
 /** Notes the state of the device. The function that it returns says later what has changed, or null. */
 type Watch = (path: string, device: Device) => Promise<() => Promise<string | null>>;

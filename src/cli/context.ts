@@ -11,6 +11,8 @@ export interface CommandContext {
   /** Standard output itself, for what is no result: data, a log. */
   readonly stdout: TextSink;
   readonly logLevel: LogLevel;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly userId: number;
   /** Aborted by SIGINT and SIGTERM: the command cleans up and throws `cancelled`. */
   readonly signal: AbortSignal;
 }

@@ -8,6 +8,7 @@ import { addEnroll } from './commands/enroll.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver.js';
 import { addRestore } from './commands/restore.js';
+import { addTapCommands } from './commands/tap.js';
 import { addVerify } from './commands/verify.js';
 import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './context.js';
 import { EXIT_CODE_HELP, EXIT_OK, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
@@ -54,6 +55,8 @@ export async function main(
         output,
         stdout,
         logLevel: options.logLevel,
+        environment: surroundings.environment,
+        userId: surroundings.userId,
         signal,
       };
       return work(context);
@@ -85,9 +88,12 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     .option('--state <dir>', 'where this machine keeps enrolments and digest trees (also: STILLPOINT_STATE)')
     .option('--json', 'one JSON object a line, for programs; the result is the last one')
     .option('--quiet', 'no progress, only what was asked for, warnings and errors')
-    .addOption(new Option('--log-level <level>', "of a receiver's log").choices(LOG_LEVELS).default('info'))
+    .addOption(
+      new Option('--log-level <level>', "of a receiver's or a tap's log").choices(LOG_LEVELS).default('info'),
+    )
     .addHelpText('after', EXIT_CODE_HELP);
-  for (const add of [addBackup, addPoints, addRestore, addVerify, addEnroll, addReceiver]) add(program, run);
+  for (const add of [addBackup, addPoints, addRestore, addVerify, addTapCommands, addEnroll, addReceiver])
+    add(program, run);
   const quietly = (command: Command): void => {
     // Errors are told by Output, in the one form that all errors have.
     command.exitOverride().configureOutput({

@@ -16,3 +16,19 @@ export function stateDirectory(
   const base = xdg?.startsWith('/') === true ? xdg : join(homedir(), '.local', 'state');
   return join(base, 'stillpoint');
 }
+
+/**
+ * Where the sockets of the state directory's taps are: what does not outlive the machine's run goes to /run, or to the user's
+ * XDG_RUNTIME_DIR. A state directory that was named keeps all in one place.
+ */
+export function runDirectory(
+  state: string,
+  environment: Readonly<Record<string, string | undefined>>,
+  userId: number,
+): string {
+  const { STILLPOINT_STATE: _, ...others } = environment;
+  if (state !== stateDirectory(undefined, others, userId)) return state;
+  if (userId === 0) return '/run/stillpoint';
+  const xdg = environment.XDG_RUNTIME_DIR;
+  return xdg?.startsWith('/') === true ? join(xdg, 'stillpoint') : state;
+}

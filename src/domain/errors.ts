@@ -4,55 +4,58 @@
  * Rules: `code` is stable and for programs; `permanent` says whether the same request may succeed when it is tried again;
  * a foreign error is kept as `cause`.
  */
-export type ErrorCode =
+export const ERROR_CODES = [
   // input
-  | 'usage'
-  | 'bad-name'
-  | 'bad-geometry'
-  | 'bad-point-name'
-  | 'config'
+  'usage',
+  'bad-name',
+  'bad-geometry',
+  'bad-point-name',
+  'config',
   // device
-  | 'device-not-found'
-  | 'device-in-use'
-  | 'device-changed'
-  | 'device-identity'
-  | 'device-io'
-  | 'device-too-small'
-  | 'device-sector-size'
+  'device-not-found',
+  'device-in-use',
+  'device-changed',
+  'device-identity',
+  'device-io',
+  'device-too-small',
+  'device-sector-size',
   // protocol and session
-  | 'bad-message'
-  | 'bad-batch'
-  | 'bad-digest'
-  | 'too-large'
-  | 'out-of-order'
-  | 'session-unknown'
-  | 'session-closed'
-  | 'session-busy'
-  | 'root-mismatch'
-  | 'base-mismatch'
-  | 'version'
+  'bad-message',
+  'bad-batch',
+  'bad-digest',
+  'too-large',
+  'out-of-order',
+  'session-unknown',
+  'session-closed',
+  'session-busy',
+  'root-mismatch',
+  'base-mismatch',
+  'version',
   // access
-  | 'not-enrolled'
-  | 'unauthorized'
-  | 'forbidden'
-  | 'invite-invalid'
-  | 'invite-expired'
-  | 'identity-mismatch'
+  'not-enrolled',
+  'unauthorized',
+  'forbidden',
+  'invite-invalid',
+  'invite-expired',
+  'identity-mismatch',
   // store
-  | 'store-locked'
-  | 'store-missing'
-  | 'store-damaged'
-  | 'store-full'
-  | 'store-io'
-  | 'point-unknown'
-  | 'device-unknown'
+  'store-locked',
+  'store-missing',
+  'store-damaged',
+  'store-full',
+  'store-io',
+  'point-unknown',
+  'device-unknown',
   // link
-  | 'unreachable'
-  | 'connection-lost'
-  | 'timeout'
-  | 'busy'
-  | 'cancelled'
-  | 'internal';
+  'unreachable',
+  'connection-lost',
+  'timeout',
+  'busy',
+  'cancelled',
+  'internal',
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
 
 export interface ErrorDetails {
   /** What failed: a path, device, point or URL. */

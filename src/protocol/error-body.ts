@@ -1,6 +1,6 @@
 /** StillpointError <-> HTTP status and error body: the only place that maps one to the other. */
 import { z } from 'zod';
-import { type ErrorCode, isStillpointError, StillpointError } from '../domain/errors.js';
+import { ERROR_CODES, type ErrorCode, isStillpointError, StillpointError } from '../domain/errors.js';
 
 /** HTTP statuses are for proxies and logs; programs read the code in the body. */
 const STATUS: Record<ErrorCode, number> = {
@@ -60,7 +60,7 @@ const TEXT_CHARS_MAX = 8192;
 const text = z.string().max(TEXT_CHARS_MAX);
 
 export const errorBodySchema: z.ZodType<ErrorBody> = z.strictObject({
-  code: z.enum(Object.keys(STATUS) as [ErrorCode, ...ErrorCode[]]),
+  code: z.enum(ERROR_CODES),
   thing: text,
   reason: text,
   remedy: text.exactOptional(),

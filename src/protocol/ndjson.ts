@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import type { StillpointError } from '../domain/errors.js';
 import { JSON_BYTES_MAX } from '../domain/limits.js';
+import { splitLines } from '../domain/lines.js';
 import { decodeError, encodeError, errorBodySchema } from './error-body.js';
 import { parseMessage } from './messages.js';
 
@@ -30,21 +31,8 @@ export async function* decodeLines<T>(
   what: string,
   schema: z.ZodType<T>,
 ): AsyncGenerator<T> {
-  let rest: Buffer[] = [];
-  let restBytes = 0;
-  for await (const chunk of chunks) {
-    let start = 0;
-    for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, start)) {
-      yield decodeLine(Buffer.concat([...rest, chunk.subarray(start, end)]), what, schema);
-      rest = [];
-      restBytes = 0;
-      start = end + 1;
-    }
-    rest.push(chunk.subarray(start));
-    restBytes += chunk.length - start;
-    if (restBytes > JSON_BYTES_MAX) parseMessage(what, z.never('a line is too long'), null);
-  }
-  if (restBytes > 0) parseMessage(what, z.never('its last line is cut off'), null);
+  const refuse = (reason: string) => parseMessage(what, z.never(reason), null);
+  for await (const line of splitLines(chunks, JSON_BYTES_MAX, refuse)) yield decodeLine(line, what, schema);
 }
 
 function decodeLine<T>(line: Buffer, what: string, schema: z.ZodType<T>): T {

@@ -10,6 +10,7 @@ import { randomBytes, X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
 import { StillpointError } from '../domain/errors.js';
 import { checkCertificate } from '../protocol/certificate-identity.js';
 import {
@@ -18,12 +19,6 @@ import {
   isNearItsEnd,
   type KeyAndCertificate,
 } from '../protocol/certificates.js';
-import {
-  type CredentialFormat,
-  makeDirectory,
-  readCredential,
-  writeCredential,
-} from '../protocol/credential-file.js';
 import { hexIdSchema } from '../protocol/messages.js';
 
 export const LISTEN_DEFAULT = '0.0.0.0:8440';
@@ -49,13 +44,13 @@ export interface ReceiverIdentity {
   readonly server: KeyAndCertificate;
 }
 
-const settingsFormat: CredentialFormat<ReceiverSettings> = {
+const settingsFormat: StateFormat<ReceiverSettings> = {
   format: 'stillpoint-receiver',
   version: 1,
   schema: z.strictObject({ id: hexIdSchema, listen: z.string().max(300), url: z.string().max(2000) }),
 };
 
-const keyFormat: CredentialFormat<KeyAndCertificate> = {
+const keyFormat: StateFormat<KeyAndCertificate> = {
   format: 'stillpoint-key-and-certificate',
   version: 1,
   schema: z.strictObject({ key: z.string(), certificate: z.string() }),
@@ -75,7 +70,7 @@ export async function initReceiver(
   options: { readonly listen?: string; readonly url?: string; readonly now?: Date } = {},
 ): Promise<ReceiverSettings> {
   const now = options.now ?? new Date();
-  const existing = await readCredential(settingsPath(dir), settingsFormat);
+  const existing = await readStateFile(settingsPath(dir), settingsFormat);
   const listen = options.listen ?? existing?.listen ?? LISTEN_DEFAULT;
   const { port } = parseListen(listen);
   const url = checkUrl(options.url ?? existing?.url ?? `https://${hostname()}:${port}`);
@@ -83,31 +78,31 @@ export async function initReceiver(
   if (existing === null) {
     await makeDirectory(receiverDirectory(dir));
     const authority = await createAuthority(id, now);
-    await writeCredential(authorityPath(dir), keyFormat, authority);
-    await writeCredential(serverPath(dir), keyFormat, await createServerCertificate(authority, id, now));
+    await writeStateFile(authorityPath(dir), keyFormat, authority);
+    await writeStateFile(serverPath(dir), keyFormat, await createServerCertificate(authority, id, now));
   }
   const settings = { id, listen, url };
-  await writeCredential(settingsPath(dir), settingsFormat, settings);
+  await writeStateFile(settingsPath(dir), settingsFormat, settings);
   return settings;
 }
 
 /** @throws StillpointError `store-missing` if DIR was not initialized */
 export async function readSettings(dir: string): Promise<ReceiverSettings> {
-  return present(await readCredential(settingsPath(dir), settingsFormat), dir);
+  return present(await readStateFile(settingsPath(dir), settingsFormat), dir);
 }
 
 export async function readAuthority(dir: string): Promise<KeyAndCertificate> {
-  return present(await readCredential(authorityPath(dir), keyFormat), dir);
+  return present(await readStateFile(authorityPath(dir), keyFormat), dir);
 }
 
 /** Everything that serving needs; a server certificate that is lost, damaged or near its end is made anew. */
 export async function loadIdentity(dir: string, now: Date): Promise<ReceiverIdentity> {
   const settings = await readSettings(dir);
   const authority = await readAuthority(dir);
-  let server = await readCredential(serverPath(dir), keyFormat).catch(() => null);
+  let server = await readStateFile(serverPath(dir), keyFormat).catch(() => null);
   if (server === null || !isUsable(server, authority, now)) {
     server = await createServerCertificate(authority, settings.id, now);
-    await writeCredential(serverPath(dir), keyFormat, server);
+    await writeStateFile(serverPath(dir), keyFormat, server);
   }
   return { settings, authority, server };
 }

@@ -14,18 +14,13 @@ import { createHash, randomBytes, timingSafeEqual, X509Certificate } from 'node:
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
 import { StillpointError } from '../domain/errors.js';
 import { INVITE_LIFETIME_MS } from '../domain/limits.js';
 import { checkName } from '../domain/names.js';
 import { syncDirectory } from '../native/files.js';
 import { fingerprint } from '../protocol/certificate-identity.js';
 import { isForRequest, type KeyAndCertificate, signRequest } from '../protocol/certificates.js';
-import {
-  type CredentialFormat,
-  makeDirectory,
-  readCredential,
-  writeCredential,
-} from '../protocol/credential-file.js';
 import { encodeInviteCode, pinOf } from '../protocol/invite-code.js';
 import { type EnrolRequest, hexIdSchema } from '../protocol/messages.js';
 import { readAuthority, receiverDirectory } from './identity.js';
@@ -47,7 +42,7 @@ export interface EnrolledAgent {
   readonly enrolledAt: string;
 }
 
-const inviteFormat: CredentialFormat<Invite> = {
+const inviteFormat: StateFormat<Invite> = {
   format: 'stillpoint-invite',
   version: 1,
   schema: z.strictObject({
@@ -57,7 +52,7 @@ const inviteFormat: CredentialFormat<Invite> = {
   }),
 };
 
-const agentFormat: CredentialFormat<EnrolledAgent> = {
+const agentFormat: StateFormat<EnrolledAgent> = {
   format: 'stillpoint-agent',
   version: 1,
   schema: z.strictObject({
@@ -100,11 +95,11 @@ export async function createInvite(
   const authority = new X509Certificate((await readAuthority(dir)).certificate);
   await makeDirectory(invitesPath(dir));
   await sweepInvites(dir, now);
-  const replaces = (await readCredential(agentPath(dir, agent), agentFormat)) !== null;
+  const replaces = (await readStateFile(agentPath(dir, agent), agentFormat)) !== null;
   const secret = randomBytes(16);
   const hash = hashOf(secret);
   const expiresAt = new Date(now.getTime() + lifetimeMs);
-  await writeCredential(invitePath(dir, hash.toString('hex', 0, 16)), inviteFormat, {
+  await writeStateFile(invitePath(dir, hash.toString('hex', 0, 16)), inviteFormat, {
     agent,
     secretHash: hash.toString('hex'),
     expiresAt: expiresAt.toISOString(),
@@ -140,7 +135,7 @@ export class Tenants {
     const agents = new Map<string, EnrolledAgent>();
     for (const file of await readdir(agentsPath(dir))) {
       if (!file.endsWith('.json')) continue;
-      const agent = await readCredential(join(agentsPath(dir), file), agentFormat);
+      const agent = await readStateFile(join(agentsPath(dir), file), agentFormat);
       if (agent !== null) agents.set(agent.name, agent);
     }
     const tenants = new Tenants(dir, authority, agents);
@@ -162,8 +157,8 @@ export class Tenants {
   async #enrol({ secret, csr, name }: EnrolRequest, now: Date): Promise<EnrolledAgent> {
     const hash = hashOf(Buffer.from(secret, 'hex'));
     const id = hash.toString('hex', 0, 16);
-    const open = await readCredential(invitePath(this.#dir, id), inviteFormat);
-    const invite = open ?? (await readCredential(usedInvitePath(this.#dir, id), inviteFormat));
+    const open = await readStateFile(invitePath(this.#dir, id), inviteFormat);
+    const invite = open ?? (await readStateFile(usedInvitePath(this.#dir, id), inviteFormat));
     if (invite === null || !timingSafeEqual(Buffer.from(invite.secretHash, 'hex'), hash)) {
       throw refusal('the receiver knows no such code');
     }
@@ -194,7 +189,7 @@ export class Tenants {
       enrolledAt: now.toISOString(),
     };
     if (present !== null) await this.#markUsed(present.inviteId);
-    await writeCredential(agentPath(this.#dir, agent.name), agentFormat, agent);
+    await writeStateFile(agentPath(this.#dir, agent.name), agentFormat, agent);
     this.#agents.set(agent.name, agent);
     await this.#markUsed(id);
     return agent;

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type BackupResult, runBackup } from '../../agent/backup.js';
-import { onDevice } from '../../capture/device-error.js';
+import { onDevice } from '../../devices/device-error.js';
 import { StillpointError } from '../../domain/errors.js';
 import { checkName, deviceNameFromPath } from '../../domain/names.js';
 import { agentProgress } from '../agent-progress.js';

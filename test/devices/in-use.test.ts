@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { deviceNumber, findUses, isOpenForWriting, parseMountinfo } from '../../src/capture/in-use.js';
+import { deviceNumber, findUses, isOpenForWriting, parseMountinfo } from '../../src/devices/in-use.js';
 import { attachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
 import { attachPartitioned } from '../helpers/partition-table.js';
 import { testWith } from '../helpers/requirements.js';

@@ -1,5 +1,5 @@
 /**
- * The file form of what both sides keep to know each other: identity, invites, enrolled agents, enrolments.
+ * The file form of what a machine must be able to believe at its next start: identity, invites, enrolled agents, enrolments, taps.
  * JSON `{"format", "version", "checksum", "content"}`; the checksum is SHA-256 over `format/version/` and the content's JSON
  * text. Written whole: temporary file, fsync, rename, fsync of the directory; readable by its owner only.
  */
@@ -10,13 +10,13 @@ import { z } from 'zod';
 import { StillpointError } from '../domain/errors.js';
 import { syncDirectory } from '../native/files.js';
 
-export interface CredentialFormat<T> {
+export interface StateFormat<T> {
   readonly format: string;
   readonly version: number;
   readonly schema: z.ZodType<T>;
 }
 
-const CREDENTIAL_BYTES_MAX = 256 * 1024;
+const STATE_BYTES_MAX = 256 * 1024;
 
 const envelope = z.strictObject({
   format: z.string(),
@@ -29,7 +29,7 @@ function checksum(format: string, version: number, content: string): string {
   return createHash('sha256').update(`${format}/${version}/`).update(content).digest('hex');
 }
 
-export async function writeCredential<T>(path: string, format: CredentialFormat<T>, value: T): Promise<void> {
+export async function writeStateFile<T>(path: string, format: StateFormat<T>, value: T): Promise<void> {
   const content = JSON.stringify(value);
   const text = JSON.stringify({
     format: format.format,
@@ -55,7 +55,7 @@ export async function writeCredential<T>(path: string, format: CredentialFormat<
 }
 
 /** Null if there is no such file. @throws StillpointError `config` if it is damaged or of another version */
-export async function readCredential<T>(path: string, format: CredentialFormat<T>): Promise<T | null> {
+export async function readStateFile<T>(path: string, format: StateFormat<T>): Promise<T | null> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -69,7 +69,7 @@ export async function readCredential<T>(path: string, format: CredentialFormat<T
       reason,
       remedy: 'Restore the file from a copy, or remove it and set up anew.',
     });
-  if (text.length > CREDENTIAL_BYTES_MAX) throw damaged('it is too large for what it should be');
+  if (text.length > STATE_BYTES_MAX) throw damaged('it is too large for what it should be');
   const outer = envelope.safeParse(parseJson(text));
   if (!outer.success || outer.data.format !== format.format) throw damaged(`it is no ${format.format}`);
   if (outer.data.version !== format.version) {

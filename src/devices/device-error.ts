@@ -1,4 +1,5 @@
 /** Native and system errors about a device, in the words of the user. */
+import type { Stats } from 'node:fs';
 import { StillpointError } from '../domain/errors.js';
 
 type SystemError = Error & { readonly code?: string; readonly path?: string; readonly byteOffset?: number };
@@ -59,4 +60,13 @@ export async function onDevice<T>(path: string, work: () => Promise<T>): Promise
   } catch (error) {
     throw deviceError(path, error);
   }
+}
+
+export function notADevice(path: string, status: Stats): StillpointError {
+  const what = status.isDirectory() ? 'a directory' : 'neither a block device nor a regular file';
+  return new StillpointError('device-not-found', {
+    thing: path,
+    reason: `it is ${what}`,
+    remedy: 'Name a block device (such as /dev/sdb1) or an image file.',
+  });
 }

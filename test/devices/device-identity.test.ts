@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { readDeviceIdentity } from '../../src/capture/device-identity.js';
+import { readDeviceIdentity } from '../../src/devices/device-identity.js';
 import { attachLoop, run, temporaryDirectory } from '../helpers/loop-device.js';
 import { attachPartitioned } from '../helpers/partition-table.js';
 import { testWith } from '../helpers/requirements.js';

@@ -17,6 +17,8 @@ export interface DeviceUse {
   readonly exclusive: boolean;
   /** A sentence. */
   readonly remedy: string;
+  /** Where the user is a process. */
+  readonly processId?: number;
 }
 
 export function deviceNumber(rdev: bigint): string {
@@ -202,6 +204,7 @@ async function processesWith(same: (status: BigIntStats) => boolean): Promise<De
       writable,
       exclusive: false,
       remedy: `Stop ${name} first.`,
+      processId: Number(processId),
     });
   }
   return uses;

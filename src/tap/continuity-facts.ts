@@ -1,0 +1,83 @@
+/** Reads what continuity.ts decides on: from the device, the kernel and the files of the tap. */
+import { readFile, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
+import { readBlockFamily, readFact, sampleWrites } from '../devices/block-sysfs.js';
+import type { TapAddon } from '../native/tap.js';
+import { type DeviceFacts, type MapFacts, placeOf, type StartRecord } from './continuity.js';
+import type { SourceIdentity, TapSource } from './source.js';
+
+const STARTED_FORMAT: StateFormat<StartRecord> = {
+  format: 'stillpoint tap start',
+  version: 1,
+  schema: z.strictObject({ bootId: z.string().max(64), place: z.string().max(64) }),
+};
+
+/** Kernel time stamps move in ticks: a file changed within the last one could change again without a trace. */
+const TIMESTAMP_TICK_MS = 20;
+/** A partition's counters and its disk's can't be read at one moment: how often it is tried until nobody writes meanwhile. */
+const SAMPLE_TRIES = 20;
+const SAMPLE_PAUSE_MS = 10;
+
+export async function readBootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+}
+
+/** The source's state now; what is written to it later shows in the next one. */
+export async function readDeviceFacts(source: TapSource, identity: SourceIdentity): Promise<DeviceFacts> {
+  const bootId = await readBootId();
+  if (source.number !== null) {
+    return {
+      kind: 'block',
+      bootId,
+      isIdentified: identity.isLasting,
+      ...(await readBlockFacts(source.number)),
+    };
+  }
+  const ageMs = Date.now() - Number((await stat(source.path, { bigint: true })).ctimeMs);
+  if (ageMs < TIMESTAMP_TICK_MS) await sleep(TIMESTAMP_TICK_MS);
+  const { ino: inode, size: sizeBytes, mtimeNs, ctimeNs } = await stat(source.path, { bigint: true });
+  return { kind: 'image', bootId, bootTimeNs: await readBootTime(), inode, sizeBytes, mtimeNs, ctimeNs };
+}
+
+async function readBlockFacts(number: string) {
+  const family = await readBlockFamily(number);
+  if (family === null) return { diskSequence: null, sectorsWritten: null };
+  const diskSequence = await readFact((family.disk ?? family.self).directory, 'diskseq');
+  for (let tries = 0; tries < SAMPLE_TRIES; tries += 1) {
+    const sample = await sampleWrites(family);
+    if (sample === null) break;
+    const { own, throughDiskMin, throughDiskMax } = sample;
+    if (throughDiskMin === throughDiskMax) {
+      return { diskSequence, sectorsWritten: { own, throughDisk: throughDiskMin } };
+    }
+    await sleep(SAMPLE_PAUSE_MS);
+  }
+  return { diskSequence, sectorsWritten: null };
+}
+
+/** In ns since 1970, to the second. */
+async function readBootTime(): Promise<bigint> {
+  const seconds = /^btime (\d+)$/m.exec(await readFile('/proc/stat', 'utf8'))?.[1];
+  return BigInt(seconds ?? '0') * 1_000_000_000n;
+}
+
+/** A map that can't be read, for whatever reason, is one that is not believed. */
+export async function readMapFacts(readTapMap: TapAddon['readTapMap'], mapPath: string): Promise<MapFacts> {
+  try {
+    return await readTapMap(mapPath);
+  } catch (error) {
+    return `the map file can't be used: ${(error as Error).message}`;
+  }
+}
+
+/** A record that is damaged is none. */
+export async function readStart(path: string): Promise<StartRecord | null> {
+  return readStateFile(path, STARTED_FORMAT).catch(() => null);
+}
+
+/** Only once the decision on the map of the time before is on disk: from here on a kill leaves a map that counts. */
+export async function writeStart(path: string, device: DeviceFacts): Promise<void> {
+  await writeStateFile(path, STARTED_FORMAT, { bootId: device.bootId, place: placeOf(device) });
+}

@@ -1,0 +1,112 @@
+/**
+ * May the map be believed after a time in which the tap did not run? Pure decision; the facts come from continuity-facts.ts.
+ * In that time nobody has marked what was written, so that the device itself must show that nothing was:
+ *
+ * | map              | device | machine has ... | believed if                                                         |
+ * |------------------|--------|-----------------|---------------------------------------------------------------------|
+ * | closed cleanly   | image  | (either)        | inode, size, mtime and ctime are those of the close                 |
+ * | closed cleanly   | block  | run on          | attached as it was (diskseq), write counters are those of the close |
+ * | closed cleanly   | block  | restarted       | write counters show none since the start; hardware identifies it    |
+ * | open (killed)    | both   | run on          | it is the same inode or attachment: nobody else writes to a tapped device |
+ * | open (power cut) | image  | restarted       | mtime and ctime are before the start                                |
+ * | open (power cut) | block  | restarted       | as above: no write since the start; hardware identifies it          |
+ *
+ * What can't be seen: writes while another system ran, from a rescue disk or on another machine. docs/tap.md says so.
+ */
+
+export type DeviceFacts =
+  | {
+      readonly kind: 'image';
+      readonly bootId: string;
+      /** When the machine started, in ns since 1970. */
+      readonly bootTimeNs: bigint;
+      readonly inode: bigint;
+      readonly sizeBytes: bigint;
+      readonly mtimeNs: bigint;
+      readonly ctimeNs: bigint;
+    }
+  | {
+      readonly kind: 'block';
+      readonly bootId: string;
+      /** Another number for each time that a disk is attached; null: the kernel has none. */
+      readonly diskSequence: string | null;
+      /** Since it was attached: into it, and, for a partition, around it into the disk. Null: the kernel does not count. */
+      readonly sectorsWritten: { readonly own: number; readonly throughDisk: number } | null;
+      /** Something tells it from other devices also after a restart. */
+      readonly isIdentified: boolean;
+    };
+
+export interface StartRecord {
+  readonly bootId: string;
+  /** See `placeOf`. */
+  readonly place: string;
+}
+
+/** What is known of the map file: nothing there, unreadable (a clause), or its header. */
+export type MapFacts = null | string | { readonly clean: boolean; readonly continuity: string };
+
+/** The mark that a clean stop leaves in the map. Empty: the device gives nothing to recognize it by. */
+export function continuityMark(device: DeviceFacts): string {
+  if (device.kind === 'image') {
+    return `image ${device.inode} ${device.sizeBytes} ${device.mtimeNs} ${device.ctimeNs}`;
+  }
+  const { bootId, sectorsWritten } = device;
+  if (sectorsWritten === null) return '';
+  return `block ${bootId} ${placeOf(device)} ${sectorsWritten.own} ${sectorsWritten.throughDisk}`;
+}
+
+/** The file, or the attachment of the device: for as long as the machine runs on. */
+export function placeOf(device: DeviceFacts): string {
+  return device.kind === 'image' ? String(device.inode) : (device.diskSequence ?? '-');
+}
+
+/** @returns a clause: why the map is not to be believed; undefined if it is, or if there is none. */
+export function whyDistrusted(
+  map: MapFacts,
+  started: StartRecord | null,
+  device: DeviceFacts,
+): string | undefined {
+  if (map === null) return undefined;
+  if (typeof map === 'string') return map;
+  return map.clean ? afterClose(map.continuity, device) : afterKill(started, device);
+}
+
+function afterClose(mark: string, device: DeviceFacts): string | undefined {
+  if (mark === '') return 'the tap could not leave a mark of the device when it was stopped';
+  if (device.kind === 'image') {
+    return mark === continuityMark(device)
+      ? undefined
+      : 'the file was changed or replaced while the tap did not run';
+  }
+  const [, bootId] = mark.split(' ');
+  if (bootId !== device.bootId) return sinceBoot(device);
+  return mark === continuityMark(device)
+    ? undefined
+    : 'the device was written to or attached anew while the tap did not run';
+}
+
+function afterKill(started: StartRecord | null, device: DeviceFacts): string | undefined {
+  if (started === null) return 'the tap did not stop cleanly, and it is not known when it was started';
+  if (started.bootId === device.bootId) {
+    return started.place === placeOf(device)
+      ? undefined
+      : 'the tap did not stop cleanly, and another file or device is in the place of its own';
+  }
+  return sinceBoot(device);
+}
+
+function sinceBoot(device: DeviceFacts): string | undefined {
+  if (device.kind === 'image') {
+    return device.mtimeNs < device.bootTimeNs && device.ctimeNs < device.bootTimeNs
+      ? undefined
+      : 'the file was changed after this machine was started, before the tap was';
+  }
+  if (!device.isIdentified) return 'the machine was restarted, and nothing tells the device from others';
+  if (device.sectorsWritten === null) {
+    return 'the machine was restarted, and the kernel counts no writes to the device';
+  }
+  const { own, throughDisk } = device.sectorsWritten;
+  return own === 0 && throughDisk === 0
+    ? undefined
+    : 'the device was written to after this machine was started, before the tap was';
+}

@@ -1,0 +1,45 @@
+/** Which tap serves a device: asked by its source, or by the /dev/nbdN that it is attached as. */
+import { stat } from 'node:fs/promises';
+import { isStillpointError } from '../domain/errors.js';
+import { attachedDevice } from './attach.js';
+import { connectTap } from './control-client.js';
+import { listTaps, type RegisteredTap } from './registry.js';
+import { readSource } from './source.js';
+
+export interface FoundTap {
+  readonly tap: RegisteredTap;
+  /** Its control socket answers. */
+  readonly running: boolean;
+}
+
+/**
+ * @param path of a block device or an image that is there.
+ * @returns null if no tap of this state directory serves it, running or not.
+ * @throws StillpointError `device-not-found`
+ */
+export async function findTap(stateDirectory: string, path: string): Promise<FoundTap | null> {
+  const { key } = await readSource(path);
+  for (const tap of await listTaps(stateDirectory)) {
+    const source = await readSource(tap.settings.sourcePath).catch(() => null);
+    if (source?.key === key || (await attachedKey(tap)) === key)
+      return { tap, running: await isRunning(tap) };
+  }
+  return null;
+}
+
+async function attachedKey(tap: RegisteredTap): Promise<string | null> {
+  const device = await attachedDevice(tap);
+  return device === null || (await stat(device).catch(() => null)) === null
+    ? null
+    : (await readSource(device)).key;
+}
+
+export async function isRunning(tap: RegisteredTap): Promise<boolean> {
+  try {
+    (await connectTap(tap.controlPath)).close();
+    return true;
+  } catch (error) {
+    if (isStillpointError(error, 'unreachable')) return false;
+    throw error;
+  }
+}
