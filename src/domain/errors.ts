@@ -19,6 +19,7 @@ export type ErrorCode =
   | 'device-io'
   | 'device-too-small'
   | 'device-sector-size'
+  | 'hook'
   // protocol and session
   | 'bad-message'
   | 'bad-batch'
