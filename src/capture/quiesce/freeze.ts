@@ -13,8 +13,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { getSystemErrorName } from 'node:util';
 import { StillpointError } from '../../domain/errors.js';
 
 export interface FreezeTarget {
@@ -284,9 +284,9 @@ export function thawByHand(mountPoints: readonly string[]): string {
 const whyEnded = (end: ThawResult): string => (end.intact ? 'it was thawed too early' : end.reason);
 
 function whyFailed(errno: number): string {
-  const name = getSystemErrorName(-errno);
-  if (name === 'EBUSY') return 'somebody else has frozen it already';
-  if (name === 'ESTALE') return 'its mount point shows another file system by now';
-  if (name === 'EPERM' || name === 'EACCES') return 'only root may do that';
-  return name;
+  const { EBUSY, ESTALE, EPERM, EACCES } = constants.errno;
+  if (errno === EBUSY) return 'somebody else has frozen it already';
+  if (errno === ESTALE) return 'its mount point shows another file system by now';
+  if (errno === EPERM || errno === EACCES) return 'only root may do that';
+  return Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? `error ${errno}`;
 }
