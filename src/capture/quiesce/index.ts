@@ -73,7 +73,7 @@ export async function quiesce<Result>(
     const quiet = await waitForQuiet(options);
     throwIfCancelled(options);
     result = await takeInstant();
-    if ((await quiet?.isUnbroken()) === false) {
+    if ((await quiet?.isUnbroken().catch(() => false)) === false) {
       warnings.push(`${options.device} was written to while the instant was taken`);
     }
   } catch (error) {
