@@ -5,6 +5,7 @@ import { stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/errors.js';
 import { addBackup } from './commands/backup.js';
 import { addEnroll } from './commands/enroll.js';
+import { addInspect } from './commands/inspect.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver.js';
 import { addRestore } from './commands/restore.js';
@@ -87,7 +88,8 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     .option('--quiet', 'no progress, only what was asked for, warnings and errors')
     .addOption(new Option('--log-level <level>', "of a receiver's log").choices(LOG_LEVELS).default('info'))
     .addHelpText('after', EXIT_CODE_HELP);
-  for (const add of [addBackup, addPoints, addRestore, addVerify, addEnroll, addReceiver]) add(program, run);
+  for (const add of [addBackup, addPoints, addRestore, addVerify, addInspect, addEnroll, addReceiver])
+    add(program, run);
   const quietly = (command: Command): void => {
     // Errors are told by Output, in the one form that all errors have.
     command.exitOverride().configureOutput({
