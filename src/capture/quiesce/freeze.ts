@@ -59,7 +59,7 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /**
  * Flushes the file systems, then freezes them in this order. Where one can't be frozen, those before it are thawed again.
- * @throws StillpointError `device-io`, `cancelled`
+ * @throws StillpointError `device-io`, `cancelled`; `frozen`: one could not be thawed again
  */
 export async function freeze(targets: readonly FreezeTarget[], options: FreezeOptions): Promise<Freeze> {
   const { signal, deadlineMs } = options;
@@ -181,16 +181,14 @@ class Freezer {
 
   failure(end: ThawResult, names: readonly string[]): StillpointError {
     const thing = names[this.#failed?.index ?? this.#freezing] ?? names[0] ?? 'file systems';
-    const stuck = end.intact ? [] : end.stuck;
-    const remedy = stuck.length === 0 ? undefined : thawByHand(stuck);
-    const about = { ...(remedy === undefined ? {} : { remedy }), permanent: false };
+    if (!end.intact && end.stuck.length > 0) return stillFrozen(end.stuck, this.#startError);
+    const about = { thing, permanent: false };
     if (this.#gaveUp === 'cancelled')
-      return new StillpointError('cancelled', { thing, reason: 'it was cancelled', ...about });
+      return new StillpointError('cancelled', { ...about, reason: 'it was cancelled' });
     if (this.#gaveUp === 'timeout') {
       return new StillpointError('device-io', {
-        thing,
-        reason: 'flushing it before the freeze took too long',
         ...about,
+        reason: 'flushing it before the freeze took too long',
       });
     }
     if (this.#startError !== null) {
@@ -201,7 +199,7 @@ class Freezer {
       });
     }
     const reason = this.#failed === null ? whyEnded(end) : whyFailed(this.#failed.errno);
-    return new StillpointError('device-io', { thing, reason: `it can't be frozen: ${reason}`, ...about });
+    return new StillpointError('device-io', { ...about, reason: `it can't be frozen: ${reason}` });
   }
 
   #hear(line: string): void {
@@ -275,6 +273,17 @@ async function thawAll(targets: readonly FreezeTarget[]): Promise<string[]> {
   if (child.exitCode === 0) return [];
   const named = [...text.matchAll(/^stuck (\d+) /gm)].map(([, index]) => Number(index));
   return named.length === 0 ? names : pick(names, named);
+}
+
+/** What outranks every other trouble. */
+export function stillFrozen(stuck: readonly string[], cause: unknown): StillpointError {
+  const because = cause instanceof Error ? ` (after: ${cause.message})` : '';
+  return new StillpointError('frozen', {
+    thing: stuck.join(', '),
+    reason: `it could not be thawed${because}`,
+    remedy: thawByHand(stuck),
+    cause,
+  });
 }
 
 export function thawByHand(mountPoints: readonly string[]): string {

@@ -10,6 +10,7 @@ import { type FreezeTarget, freeze, type ThawResult } from '../../../src/capture
 import {
   type FilesystemType,
   freezable,
+  freezersOf,
   isFrozen,
   startWriter,
   targetAt,
@@ -242,6 +243,33 @@ testWith(['root', 'loop'], 'cancelled before and while it is frozen', async (t) 
   controller.abort();
   await t.throwsAsync(freezing, { message: /cancelled/ });
   await untilThawed(mountPoint, SOON_MS);
+});
+
+testWith(['root', 'loop'], 'the freezer is killed at random moments: nothing stays frozen', async (t) => {
+  const one = await freezable(t, 'ext4');
+  const two = await freezable(t, 'xfs');
+  const outcomes = new Set<string>();
+  for (let round = 0; round < 30; round += 1) {
+    const freezing = freeze([one.target, two.target], { deadlineMs: 20_000 });
+    const killing = sleep(Math.random() * 25).then(() => {
+      for (const pid of freezersOf(process.pid)) process.kill(pid, 'SIGKILL');
+    });
+    const outcome = await freezing.then(
+      async (held) => {
+        await killing;
+        const end = await held.thaw();
+        return end.intact ? 'intact' : end.reason;
+      },
+      (error: Error) => error.message.replace(/^.*: /, ''),
+    );
+    await killing;
+    outcomes.add(outcome);
+    t.false(isFrozen(one.mountPoint) || isFrozen(two.mountPoint), `round ${round}: ${outcome}`);
+  }
+  t.true(
+    [...outcomes].every((text) => /^intact$|^the freezer died/.test(text)),
+    [...outcomes].join('; '),
+  );
 });
 
 testWith(['root', 'loop'], 'the freezer refuses what it can not read', async (t) => {
