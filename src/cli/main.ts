@@ -5,6 +5,7 @@ import { stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/errors.js';
 import { addBackup } from './commands/backup.js';
 import { addEnroll } from './commands/enroll.js';
+import { addInspect } from './commands/inspect.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver.js';
 import { addRestore } from './commands/restore.js';
@@ -92,7 +93,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
       new Option('--log-level <level>', "of a receiver's or a tap's log").choices(LOG_LEVELS).default('info'),
     )
     .addHelpText('after', EXIT_CODE_HELP);
-  for (const add of [addBackup, addPoints, addRestore, addVerify, addTapCommands, addEnroll, addReceiver])
+  for (const add of [addBackup, addPoints, addRestore, addVerify, addInspect, addTapCommands, addEnroll, addReceiver])
     add(program, run);
   const quietly = (command: Command): void => {
     // Errors are told by Output, in the one form that all errors have.

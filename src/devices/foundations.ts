@@ -2,7 +2,8 @@
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { listDirectory, readBlockFamily, readFact } from './block-sysfs.js';
-import { deviceNumber, parseMountinfo } from './in-use.js';
+import { deviceNumber } from './in-use.js';
+import { parseMountinfo } from './mount-table.js';
 
 /** `block 8:1` for a block device, `image 2049/77` (device and inode number) for a file under a loop device. */
 export type FoundationKey = string;

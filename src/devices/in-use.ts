@@ -7,6 +7,7 @@ import type { BigIntStats } from 'node:fs';
 import { readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { native } from '../native/index.js';
 import { type BlockNode, listDirectory, readBlockFamily, readFact, readHolders } from './block-sysfs.js';
+import { type Mount, parseMountinfo, unescapeOctal } from './mount-table.js';
 
 export interface DeviceUse {
   /** A clause: "mounted at /srv", "attached as /dev/loop3", "open for writing by qemu (process 123)". */
@@ -78,35 +79,6 @@ export function isOpenForWriting(path: string): boolean | null {
   } catch {
     return null;
   }
-}
-
-interface Mount {
-  readonly number: string;
-  readonly mountPoint: string;
-  readonly source: string;
-  readonly superReadOnly: boolean;
-}
-
-const unescapeOctal = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-
-/** The mount table, proc(5). What counts is whether the file system is read-only, not the mount. */
-export function parseMountinfo(text: string): Mount[] {
-  return text.split('\n').flatMap((line) => {
-    const [left, right] = line.split(' - ');
-    const leftFields = left?.split(' ') ?? [];
-    const [, source = '', superOptions = ''] = right?.split(' ') ?? [];
-    const [number, mountPoint] = [leftFields[2], leftFields[4]];
-    if (number === undefined || mountPoint === undefined) return [];
-    return [
-      {
-        number,
-        mountPoint: unescapeOctal(mountPoint),
-        source: unescapeOctal(source),
-        superReadOnly: superOptions.split(',').includes('ro'),
-      },
-    ];
-  });
 }
 
 async function mountsOf(numbers: ReadonlySet<string>): Promise<DeviceUse[]> {

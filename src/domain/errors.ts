@@ -19,6 +19,8 @@ export const ERROR_CODES = [
   'device-io',
   'device-too-small',
   'device-sector-size',
+  'hook',
+  'frozen',
   // protocol and session
   'bad-message',
   'bad-batch',

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { deviceNumber, findUses, isOpenForWriting, parseMountinfo } from '../../src/devices/in-use.js';
+import { deviceNumber, findUses, isOpenForWriting } from '../../src/devices/in-use.js';
 import { attachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
 import { attachPartitioned } from '../helpers/partition-table.js';
 import { testWith } from '../helpers/requirements.js';
@@ -14,20 +14,6 @@ async function makeImage(path: string, sizeBytes = 16 * 1024 * 1024): Promise<st
   await file.close();
   return path;
 }
-
-test('the mount table: escapes, read-only file systems, optional fields', (t) => {
-  const text = [
-    '36 35 98:0 / /mnt/with\\040space rw,noatime master:1 - ext4 /dev/sdz1 ro,errors=continue',
-    '37 35 0:50 /sub /data ro shared:7 propagate_from:2 - btrfs /dev/sdz2 rw,subvol=/sub',
-    '38 35 0:51 / /tmp rw - tmpfs tmpfs rw',
-    '',
-  ].join('\n');
-  t.deepEqual(parseMountinfo(text), [
-    { number: '98:0', mountPoint: '/mnt/with space', source: '/dev/sdz1', superReadOnly: true },
-    { number: '0:50', mountPoint: '/data', source: '/dev/sdz2', superReadOnly: false },
-    { number: '0:51', mountPoint: '/tmp', source: 'tmpfs', superReadOnly: false },
-  ]);
-});
 
 test('device numbers above the old limits', (t) => {
   t.is(deviceNumber(0x801n), '8:1');

@@ -1,0 +1,301 @@
+/**
+ * Freezes file systems through a process of its own, stillpoint-freezer, that thaws them whatever becomes of this one (its
+ * protocol and its threads are described in native/freezer/freezer.cc). Two watch each other:
+ *
+ * | what fails                          | who thaws                                                        | worth    |
+ * |-------------------------------------|------------------------------------------------------------------|----------|
+ * | nothing                             | the freezer, when `thaw` tells it                                | intact   |
+ * | this process dies, hangs, is slow   | the freezer: its stdin closes, or at its deadline                | broken   |
+ * | the freezer dies or is stopped      | this process: at once, or a grace after the deadline             | broken   |
+ * | somebody else thaws                 | -                                                                | broken   |
+ *
+ * From `freeze` on until it is thawed this process must write to none of these file systems: it would wait for itself.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { constants } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { StillpointError } from '../../domain/errors.js';
+
+export interface FreezeTarget {
+  /** Of /proc/self/mountinfo. */
+  readonly id: number;
+  readonly path: string;
+}
+
+export type ThawResult =
+  /** It was frozen the whole time until `thaw` was called. */
+  | { readonly intact: true }
+  /** `reason` is a clause; `stuck` are mount points that are still frozen. */
+  | { readonly intact: false; readonly reason: string; readonly stuck: readonly string[] };
+
+export interface Freeze {
+  /** Mount points of file systems that can't be frozen (FAT, most of FUSE); the others are. */
+  readonly unsupported: readonly string[];
+  /** Within the freezer's deadline and a grace, at worst. Never rejects; the same result a second time. */
+  thaw(): Promise<ThawResult>;
+}
+
+export interface FreezeOptions {
+  readonly deadlineMs: number;
+  /** How long flushing before it may take; it stops nobody. */
+  readonly flushDeadlineMs?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const FLUSH_DEADLINE_MS = 120_000;
+/** After its deadline the freezer has this long to say that it has thawed. */
+const GRACE_MS = 2_000;
+const RESCUE_MS = 10_000;
+const OUTPUT_CHARS_MAX = 64 * 1024;
+const PROGRAM = new URL('../../../../../build/native/Release/stillpoint-freezer', import.meta.url).pathname;
+
+const REASONS: Readonly<Record<string, string>> = {
+  deadline: 'the freeze had to end at its deadline',
+  signal: 'the freeze was ended by a signal',
+  closed: 'the freeze was ended from outside',
+  lost: 'somebody else thawed a file system meanwhile',
+};
+
+/**
+ * Flushes the file systems, then freezes them in this order. Where one can't be frozen, those before it are thawed again.
+ * @throws StillpointError `device-io`, `cancelled`; `frozen`: one could not be thawed again
+ */
+export async function freeze(targets: readonly FreezeTarget[], options: FreezeOptions): Promise<Freeze> {
+  const { signal, deadlineMs } = options;
+  if (signal?.aborted === true) {
+    throw new StillpointError('cancelled', { thing: 'file systems', reason: 'freezing them was cancelled' });
+  }
+  const names = targets.map(({ path }) => path);
+  const child = spawn(PROGRAM, [String(deadlineMs), ...targets.map(argument)], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  const freezer = new Freezer(child, targets);
+  const flushing = setTimeout(() => freezer.giveUp('timeout'), options.flushDeadlineMs ?? FLUSH_DEADLINE_MS);
+  const abort = (): void => freezer.giveUp('cancelled');
+  signal?.addEventListener('abort', abort, { once: true });
+  freezer.onFreezing = () => {
+    clearTimeout(flushing);
+    freezer.watch(deadlineMs + GRACE_MS);
+  };
+  try {
+    await freezer.frozenOrEnded;
+  } finally {
+    clearTimeout(flushing);
+    signal?.removeEventListener('abort', abort);
+  }
+  if (freezer.isFrozen) {
+    return { unsupported: pick(names, freezer.unsupported), thaw: () => freezer.thaw() };
+  }
+  const end = await freezer.ended;
+  throw freezer.failure(end, names);
+}
+
+const argument = ({ id, path }: FreezeTarget): string => `${id}:${path}`;
+
+function pick<T>(all: readonly T[], indexes: Iterable<number>): T[] {
+  return [...indexes].flatMap((index) => all[index] ?? []);
+}
+
+/** What the child says, one line at a time, and what becomes of it. */
+class Freezer {
+  readonly unsupported = new Set<number>();
+  isFrozen = false;
+  onFreezing: () => void = () => undefined;
+  /** Resolves once all are frozen, or the end has come. */
+  readonly frozenOrEnded: Promise<void>;
+  readonly ended: Promise<ThawResult>;
+
+  readonly #child: ChildProcess;
+  readonly #targets: readonly FreezeTarget[];
+  readonly #exited: Promise<unknown>;
+  readonly #stuck = new Set<number>();
+  #freezing = -1;
+  #failed: { readonly index: number; readonly errno: number } | null = null;
+  #gaveUp: 'timeout' | 'cancelled' | null = null;
+  #startError: Error | null = null;
+  #end: (result: ThawResult) => void = () => undefined;
+  #frozen: () => void = () => undefined;
+  #thawed = false;
+  #rescued = false;
+  #overdue: NodeJS.Timeout | undefined;
+
+  constructor(child: ChildProcess, targets: readonly FreezeTarget[]) {
+    this.#child = child;
+    this.#targets = targets;
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.frozenOrEnded = Promise.race([
+      new Promise<void>((resolve) => {
+        this.#frozen = resolve;
+      }),
+      this.ended.then(() => undefined),
+    ]);
+    this.#exited = new Promise((resolve) => {
+      child.once('close', resolve);
+      child.once('error', (error) => {
+        this.#startError = error;
+        resolve(error);
+      });
+    });
+    // EPIPE: it is dead, and `close` tells.
+    child.stdin?.on('error', () => undefined);
+    let text = '';
+    child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+      const lines = (text + chunk).split('\n');
+      text = (lines.pop() ?? '').slice(0, OUTPUT_CHARS_MAX);
+      for (const line of lines) this.#hear(line);
+    });
+    this.#exited.then(() => (this.#thawed ? undefined : this.#rescue('the freezer died')));
+  }
+
+  thaw(): Promise<ThawResult> {
+    this.#child.stdin?.end('thaw\n');
+    return this.ended;
+  }
+
+  /** Before all are frozen: those that are, are thawed. */
+  giveUp(why: 'timeout' | 'cancelled'): void {
+    this.#gaveUp ??= why;
+    this.#child.stdin?.end();
+    this.watch(GRACE_MS);
+  }
+
+  /** If it has not thawed by then, it is made to. */
+  watch(afterMs: number): void {
+    clearTimeout(this.#overdue);
+    this.#overdue = setTimeout(() => void this.#force(), afterMs);
+  }
+
+  async #force(): Promise<void> {
+    // Stopped by somebody: its deadline has passed, it thaws as soon as it runs.
+    this.#child.kill('SIGCONT');
+    await Promise.race([this.ended, sleep(GRACE_MS)]);
+    if (this.#thawed) return;
+    this.#child.kill('SIGKILL');
+    // Dead only when the kernel has ended its FIFREEZE: what was thawed before could be frozen again.
+    await Promise.race([this.#exited, sleep(GRACE_MS)]);
+    await this.#rescue('the freezer did not answer');
+  }
+
+  failure(end: ThawResult, names: readonly string[]): StillpointError {
+    const thing = names[this.#failed?.index ?? this.#freezing] ?? names[0] ?? 'file systems';
+    if (!end.intact && end.stuck.length > 0) return stillFrozen(end.stuck, this.#startError);
+    const about = { thing, permanent: false };
+    if (this.#gaveUp === 'cancelled')
+      return new StillpointError('cancelled', { ...about, reason: 'it was cancelled' });
+    if (this.#gaveUp === 'timeout') {
+      return new StillpointError('device-io', {
+        ...about,
+        reason: 'flushing it before the freeze took too long',
+      });
+    }
+    if (this.#startError !== null) {
+      return new StillpointError('device-io', {
+        thing: PROGRAM,
+        reason: `it can't be started: ${this.#startError.message}`,
+        cause: this.#startError,
+      });
+    }
+    const reason = this.#failed === null ? whyEnded(end) : whyFailed(this.#failed.errno);
+    return new StillpointError('device-io', { ...about, reason: `it can't be frozen: ${reason}` });
+  }
+
+  #hear(line: string): void {
+    const [event, first = '', second = ''] = line.split(' ');
+    const index = Number(first);
+    switch (event) {
+      case 'freezing':
+        this.#freezing = index;
+        if (index === 0) this.onFreezing();
+        break;
+      case 'unsupported':
+        this.unsupported.add(index);
+        break;
+      case 'failed':
+        this.#failed = { index, errno: Number(second) };
+        break;
+      case 'unable':
+        this.#failed = { index: 0, errno: index };
+        break;
+      case 'stuck':
+        this.#stuck.add(index);
+        break;
+      case 'frozen':
+        this.isFrozen = true;
+        this.#frozen();
+        break;
+      case 'thawed':
+        this.#hearThawed(first);
+        break;
+    }
+  }
+
+  #hearThawed(word: string): void {
+    this.#thawed = true;
+    clearTimeout(this.#overdue);
+    // A file system whose freezing has not returned yet keeps it alive; it needs nobody to wait for it.
+    this.#child.unref();
+    if (this.#stuck.size > 0) void this.#rescue('a file system could not be thawed');
+    else if (word === 'intact') this.#end({ intact: true });
+    else this.#end({ intact: false, reason: REASONS[word] ?? 'the freeze failed', stuck: [] });
+  }
+
+  /** Thaws what the freezer may have left frozen. Once; the result is the end. */
+  async #rescue(reason: string): Promise<void> {
+    if (this.#rescued) return;
+    this.#rescued = true;
+    clearTimeout(this.#overdue);
+    const left = this.#targets
+      .slice(0, this.#freezing + 1)
+      .filter((_, index) => !this.unsupported.has(index))
+      .reverse();
+    const stuck = left.length === 0 ? [] : await thawAll(left);
+    this.#end({ intact: false, reason, stuck });
+  }
+}
+
+/** @returns mount points that could not be thawed. */
+async function thawAll(targets: readonly FreezeTarget[]): Promise<string[]> {
+  const child = spawn(PROGRAM, ['--thaw', ...targets.map(argument)], { stdio: ['ignore', 'pipe', 'ignore'] });
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    text = (text + chunk).slice(0, OUTPUT_CHARS_MAX);
+  });
+  const names = targets.map(({ path }) => path);
+  try {
+    await once(child, 'close', { signal: AbortSignal.timeout(RESCUE_MS) });
+  } catch {
+    child.unref();
+    return names;
+  }
+  if (child.exitCode === 0) return [];
+  const named = [...text.matchAll(/^stuck (\d+) /gm)].map(([, index]) => Number(index));
+  return named.length === 0 ? names : pick(names, named);
+}
+
+/** What outranks every other trouble. */
+export function stillFrozen(stuck: readonly string[], cause: unknown): StillpointError {
+  const because = cause instanceof Error ? ` (after: ${cause.message})` : '';
+  return new StillpointError('frozen', {
+    thing: stuck.join(', '),
+    reason: `it could not be thawed${because}`,
+    remedy: thawByHand(stuck),
+    cause,
+  });
+}
+
+export function thawByHand(mountPoints: readonly string[]): string {
+  return `It is still frozen. Thaw it: ${mountPoints.map((path) => `fsfreeze --unfreeze ${path}`).join('; ')}`;
+}
+
+const whyEnded = (end: ThawResult): string => (end.intact ? 'it was thawed too early' : end.reason);
+
+function whyFailed(errno: number): string {
+  const { EBUSY, ESTALE, EPERM, EACCES } = constants.errno;
+  if (errno === EBUSY) return 'somebody else has frozen it already';
+  if (errno === ESTALE) return 'its mount point shows another file system by now';
+  if (errno === EPERM || errno === EACCES) return 'only root may do that';
+  return Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? `error ${errno}`;
+}

@@ -1,0 +1,58 @@
+/** `stillpoint inspect DEVICE`: what it is, who uses it, what lies on it, and how it would be backed up. */
+import type { Command } from 'commander';
+import { type Inspection, inspectDevice, type KnownTap } from '../../capture/inspect.js';
+import type { Filesystem } from '../../capture/quiesce/mounts.js';
+import type { CommandContext, Run } from '../context.js';
+import { EXIT_OK } from '../exit-codes.js';
+import { formatBytes } from '../format.js';
+
+/** Here the registry of taps belongs. */
+const KNOWN_TAPS: readonly KnownTap[] = [];
+
+export function addInspect(program: Command, run: Run): void {
+  program
+    .command('inspect')
+    .description('show what a device is, who uses it, what lies on it, and how it would be backed up')
+    .argument('<device>', 'block device or image file')
+    .action((device: string) => run((context) => inspect(context, device)));
+}
+
+async function inspect({ output }: CommandContext, path: string): Promise<number> {
+  const inspection = await inspectDevice(path, KNOWN_TAPS);
+  output.result({ device: path, ...inspection }, describe(path, inspection), true);
+  return EXIT_OK;
+}
+
+function describe(path: string, inspection: Inspection): string[] {
+  const { sizeBytes, identity, uses, filesystems, notes, providers, chosen } = inspection;
+  const { type, logicalSectorSize, path: resolved, ...facts } = identity;
+  return [
+    `${path}: ${type === 'block' ? 'block device' : 'image'} of ${formatBytes(sizeBytes)} (${sizeBytes} bytes), sectors of ${logicalSectorSize} bytes`,
+    ...(resolved === path ? [] : [`  path: ${resolved}`]),
+    ...Object.entries(facts).map(([name, value]) => `  ${name}: ${value}`),
+    ...section(
+      'Used:',
+      uses.map(({ how }) => how),
+      'by nobody that is known',
+    ),
+    ...section('Mounted from it, in the order to freeze:', filesystems.map(describeFilesystem), 'nothing'),
+    ...(notes.length === 0 ? [] : section('Not held by a freeze:', notes, '')),
+    ...section(
+      'Ways to back it up:',
+      providers.map(({ provider, usable, reason }) => `${provider}: ${usable ? 'yes' : 'no'}, ${reason}`),
+      '',
+    ),
+    chosen === null
+      ? `None of them can be used now. ${uses[0]?.remedy ?? ''}`
+      : `It would be backed up with "${chosen}".`,
+  ];
+}
+
+function section(title: string, lines: readonly string[], none: string): string[] {
+  return lines.length === 0 ? [`${title} ${none}`] : [title, ...lines.map((line) => `  ${line}`)];
+}
+
+function describeFilesystem({ path, type, mount, readOnly }: Filesystem): string {
+  const state = readOnly ? ', read-only' : mount === null ? ', hidden by other mounts' : '';
+  return `${path} (${type}${state})`;
+}

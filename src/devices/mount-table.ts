@@ -1,0 +1,68 @@
+/** The kernel's table of mounts, proc(5) `/proc/PID/mountinfo`, and what a path in it really shows. Pure. */
+
+export interface Mount {
+  readonly id: number;
+  readonly parentId: number;
+  /** `8:1`: of the file system (superblock). btrfs and some others show an anonymous one, `0:N`. */
+  readonly number: string;
+  /** What of the file system is mounted: `/`, or the directory or file of a bind mount. */
+  readonly root: string;
+  readonly mountPoint: string;
+  /** `ext4` */
+  readonly type: string;
+  readonly source: string;
+  /** What counts is whether the file system is read-only, not the mount. */
+  readonly superReadOnly: boolean;
+}
+
+export const unescapeOctal = (text: string): string =>
+  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+
+/** Lines that are none of a mount are left out. */
+export function parseMountinfo(text: string): Mount[] {
+  return text.split('\n').flatMap((line) => {
+    const [left = '', right = ''] = line.split(' - ');
+    const [id, parentId, number, root, mountPoint] = left.split(' ');
+    const [type = '', source = '', superOptions = ''] = right.split(' ');
+    if (number === undefined || root === undefined || mountPoint === undefined) return [];
+    return [
+      {
+        id: Number(id),
+        parentId: Number(parentId),
+        number,
+        root: unescapeOctal(root),
+        mountPoint: unescapeOctal(mountPoint),
+        type,
+        source: unescapeOctal(source),
+        superReadOnly: superOptions.split(',').includes('ro'),
+      },
+    ];
+  });
+}
+
+const covers = (directory: string, path: string): boolean =>
+  path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
+
+/**
+ * The mount that a path shows, null if the table has none: of mounts on the path or above it, the one that was mounted onto the
+ * others. A mount that another one hides is no answer.
+ */
+export function mountShownAt(path: string, mounts: readonly Mount[]): Mount | null {
+  const candidates = mounts.filter((mount) => covers(mount.mountPoint, path));
+  const root = candidates.find(
+    (mount) => !candidates.some((other) => other !== mount && other.id === mount.parentId),
+  );
+  const visited = new Set<Mount>();
+  let shown = root;
+  while (shown !== undefined && !visited.has(shown)) {
+    visited.add(shown);
+    const { id } = shown;
+    // Of two mounts on the same one, the shorter path is met first and hides what is below.
+    const onTop: Mount | undefined = candidates
+      .filter((mount) => mount.parentId === id && mount.id !== id)
+      .sort((a, b) => a.mountPoint.length - b.mountPoint.length)[0];
+    if (onTop === undefined) break;
+    shown = onTop;
+  }
+  return shown ?? null;
+}

@@ -1,0 +1,84 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { inspectDevice, type KnownTap } from '../../src/capture/inspect.js';
+import { isStillpointError } from '../../src/domain/errors.js';
+import { freezable } from '../helpers/freezable.js';
+import { temporaryDirectory } from '../helpers/loop-device.js';
+import { testWith } from '../helpers/requirements.js';
+import { makeMachine, runHere } from '../helpers/stillpoint.js';
+
+test('an image that nobody uses: offline, unless a running tap serves it', async (t) => {
+  const path = join(await temporaryDirectory(t, 'inspect'), 'disk.img');
+  await writeFile(path, Buffer.alloc(100_000, 1));
+  const inspection = await inspectDevice(path, []);
+  t.like(inspection, {
+    sizeBytes: 100_000,
+    identity: { type: 'image', path, logicalSectorSize: 512 },
+    uses: [],
+    filesystems: [],
+    notes: [],
+    chosen: 'offline',
+  });
+  const tap: KnownTap = { name: 'vm1', path, running: true };
+  t.like(await inspectDevice(path, [{ ...tap, path: '/elsewhere' }]), { chosen: 'offline' });
+  const stopped = await inspectDevice(path, [{ ...tap, running: false }]);
+  t.is(stopped.chosen, 'offline');
+  t.deepEqual(stopped.providers[0], { provider: 'tap', usable: false, reason: 'its tap vm1 does not run' });
+  t.is((await inspectDevice(path, [tap])).chosen, 'tap');
+});
+
+testWith(
+  ['root', 'loop'],
+  'a mounted device: who uses it, what would be frozen, and that only a tap could take it',
+  async (t) => {
+    const { device, image, mountPoint } = await freezable(t, 'ext4');
+    const inspection = await inspectDevice(device, []);
+    t.is(inspection.chosen, null);
+    t.deepEqual(
+      inspection.uses.map(({ how }) => how),
+      [`mounted at ${mountPoint}`],
+    );
+    t.deepEqual(
+      inspection.filesystems.map(({ path, type }) => [path, type]),
+      [[mountPoint, 'ext4']],
+    );
+    t.is(inspection.providers[1]?.reason, `it could be written to: it is mounted at ${mountPoint}`);
+    // Attached elsewhere, as a tap's device is: found from what it serves, and from what it is attached as.
+    const other = join(await temporaryDirectory(t, 'inspect'), 'other.img');
+    await writeFile(other, Buffer.alloc(4096));
+    const taps: KnownTap[] = [{ name: 'vm1', path: other, running: true, attachedDevice: device }];
+    for (const path of [other, device]) {
+      const tapped = await inspectDevice(path, taps);
+      t.is(tapped.chosen, 'tap', path);
+      t.deepEqual(
+        tapped.filesystems.map((one) => one.path),
+        [mountPoint],
+      );
+    }
+    t.is((await inspectDevice(image, [])).chosen, null);
+  },
+);
+
+test('what is no device', async (t) => {
+  for (const path of ['/nonexistent', '/tmp', '/dev/null']) {
+    const error = await t.throwsAsync(inspectDevice(path, []));
+    t.true(isStillpointError(error, 'device-not-found'), path);
+  }
+});
+
+test('the command, for people and for programs', async (t) => {
+  const machine = await makeMachine(t);
+  const path = join(machine.directory, 'disk.img');
+  await writeFile(path, Buffer.alloc(65_536));
+  const { code, stdout } = await runHere(machine, 'inspect', path);
+  t.is(code, 0);
+  const lines = stdout.trimEnd().split('\n');
+  t.is(lines[0], `${path}: image of 64 KiB (65536 bytes), sectors of 512 bytes`);
+  t.true(lines.includes('Used: by nobody that is known'));
+  t.true(lines.includes('  tap: no, no tap serves it'));
+  t.is(lines.at(-1), 'It would be backed up with "offline".');
+  const result = JSON.parse((await runHere(machine, 'inspect', path, '--json')).stdout) as object;
+  t.like(result, { event: 'result', device: path, sizeBytes: 65_536, chosen: 'offline' });
+  t.is((await runHere(machine, 'inspect', '/nonexistent')).code, 1);
+});

@@ -1,0 +1,288 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { ExecutionContext } from 'ava';
+import { type FreezeTarget, freeze, type ThawResult } from '../../../src/capture/quiesce/freeze.js';
+import {
+  type FilesystemType,
+  freezable,
+  freezersOf,
+  isFrozen,
+  startWriter,
+  targetAt,
+  unfreeze,
+  untilThawed,
+} from '../../helpers/freezable.js';
+import { mount, run, temporaryDirectory } from '../../helpers/loop-device.js';
+import { testWith } from '../../helpers/requirements.js';
+
+/** Thawing is a matter of milliseconds; on a busy machine the processes around it are not. */
+const SOON_MS = 3_000;
+
+interface Holder {
+  readonly process: ChildProcessWithoutNullStreams;
+  readonly freezerPid: number;
+  say(command: string): void;
+  nextLine(): Promise<string>;
+}
+
+async function startHolder(
+  t: ExecutionContext,
+  deadlineMs: number,
+  targets: readonly FreezeTarget[],
+): Promise<Holder> {
+  const program = fileURLToPath(new URL('children/holder.js', import.meta.url));
+  const args = targets.map(({ id, path }) => `${id}:${path}`);
+  const child = spawn(process.execPath, [program, String(deadlineMs), ...args]);
+  t.teardown(() => child.kill('SIGKILL'));
+  let errors = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  const nextLine = async (): Promise<string> => {
+    const { value } = (await lines.next()) as { value?: string };
+    if (value === undefined) throw new Error(`the holder ended: ${errors}`);
+    return value;
+  };
+  const [word, pid] = (await nextLine()).split(' ');
+  t.is(word, 'frozen');
+  const freezerPid = Number(pid);
+  t.true(freezerPid > 1);
+  return { process: child, freezerPid, nextLine, say: (command) => child.stdin.write(`${command}\n`) };
+}
+
+for (const type of ['ext4', 'xfs'] satisfies FilesystemType[]) {
+  testWith(
+    ['root', 'loop', { program: `mkfs.${type}` }],
+    `${type}: a writer waits while it is frozen, and goes on after`,
+    async (t) => {
+      const { mountPoint, target } = await freezable(t, type);
+      const held = await freeze([target], { deadlineMs: 10_000 });
+      t.deepEqual(held.unsupported, []);
+      const writer = startWriter(mountPoint);
+      await sleep(300);
+      t.false(writer.isDone());
+      t.true(isFrozen(mountPoint));
+      t.deepEqual(await held.thaw(), { intact: true });
+      t.false(isFrozen(mountPoint));
+      await writer.done;
+      t.is((await readFile(`${mountPoint}/written`)).length, 4096);
+      t.deepEqual(await held.thaw(), { intact: true });
+    },
+  );
+}
+
+testWith(['root', 'loop'], 'the deadline thaws, and the result says so', async (t) => {
+  const { mountPoint, target } = await freezable(t, 'ext4');
+  const held = await freeze([target], { deadlineMs: 200 });
+  await untilThawed(mountPoint, SOON_MS);
+  t.deepEqual(await held.thaw(), {
+    intact: false,
+    reason: 'the freeze had to end at its deadline',
+    stuck: [],
+  });
+});
+
+testWith(['root', 'loop'], 'somebody else thaws: not intact', async (t) => {
+  const { mountPoint, target } = await freezable(t, 'ext4');
+  const held = await freeze([target], { deadlineMs: 10_000 });
+  t.true(unfreeze(mountPoint));
+  t.deepEqual(await held.thaw(), {
+    intact: false,
+    reason: 'somebody else thawed a file system meanwhile',
+    stuck: [],
+  });
+});
+
+testWith(['root', 'loop'], 'kill -9 of the process that holds it', async (t) => {
+  const { mountPoint, target } = await freezable(t, 'ext4');
+  const holder = await startHolder(t, 60_000, [target]);
+  const writer = startWriter(mountPoint);
+  await sleep(100);
+  t.true(isFrozen(mountPoint));
+  holder.process.kill('SIGKILL');
+  t.true((await untilThawed(mountPoint, SOON_MS)) < SOON_MS);
+  await writer.done;
+});
+
+testWith(['root', 'loop'], 'a ^C or kill of the whole group of the holder', async (t) => {
+  const { mountPoint, target } = await freezable(t, 'ext4');
+  const holder = await startHolder(t, 60_000, [target]);
+  const session = (await readFile(`/proc/${holder.freezerPid}/stat`, 'utf8')).split(') ')[1]?.split(' ')[3];
+  t.is(session, String(holder.freezerPid));
+  process.kill(holder.freezerPid, 'SIGTERM');
+  await untilThawed(mountPoint, SOON_MS);
+  holder.say('thaw');
+  t.deepEqual(JSON.parse(await holder.nextLine()), {
+    intact: false,
+    reason: 'the freeze was ended by a signal',
+    stuck: [],
+  });
+});
+
+testWith(['root', 'loop'], 'the holder is stopped: thawed at the deadline', async (t) => {
+  const { mountPoint, target } = await freezable(t, 'ext4');
+  const holder = await startHolder(t, 700, [target]);
+  holder.process.kill('SIGSTOP');
+  t.true(isFrozen(mountPoint));
+  await untilThawed(mountPoint, SOON_MS);
+  // Longer than the grace: on waking up the holder must not take the freezer for dead.
+  await sleep(3_000);
+  holder.process.kill('SIGCONT');
+  holder.say('thaw');
+  t.like(JSON.parse(await holder.nextLine()), { intact: false, stuck: [] });
+});
+
+testWith(['root', 'loop'], "the holder's event loop hangs: thawed at the deadline", async (t) => {
+  const { mountPoint, target } = await freezable(t, 'ext4');
+  const holder = await startHolder(t, 700, [target]);
+  holder.say('spin 2500');
+  holder.say('thaw');
+  t.true(isFrozen(mountPoint));
+  t.true((await untilThawed(mountPoint, SOON_MS)) < 2_000);
+  t.deepEqual(JSON.parse(await holder.nextLine()), {
+    intact: false,
+    reason: 'the freeze had to end at its deadline',
+    stuck: [],
+  });
+});
+
+testWith(['root', 'loop'], 'kill -9 of the freezer: the holder thaws', async (t) => {
+  const one = await freezable(t, 'ext4');
+  const two = await freezable(t, 'ext4');
+  const holder = await startHolder(t, 60_000, [one.target, two.target]);
+  t.true(isFrozen(one.mountPoint) && isFrozen(two.mountPoint));
+  process.kill(holder.freezerPid, 'SIGKILL');
+  await untilThawed(one.mountPoint, SOON_MS);
+  await untilThawed(two.mountPoint, SOON_MS);
+  holder.say('thaw');
+  t.deepEqual(JSON.parse(await holder.nextLine()), { intact: false, reason: 'the freezer died', stuck: [] });
+});
+
+testWith(
+  ['root', 'loop'],
+  'the freezer is stopped: the holder makes it thaw after the deadline',
+  async (t) => {
+    const { mountPoint, target } = await freezable(t, 'ext4');
+    const holder = await startHolder(t, 300, [target]);
+    process.kill(holder.freezerPid, 'SIGSTOP');
+    await sleep(600);
+    t.true(isFrozen(mountPoint));
+    await untilThawed(mountPoint, 5_000);
+    holder.say('thaw');
+    t.like(JSON.parse(await holder.nextLine()) as ThawResult, { intact: false, stuck: [] });
+  },
+);
+
+testWith(['root', 'loop'], 'the second is frozen by somebody else: the first is thawed again', async (t) => {
+  const one = await freezable(t, 'ext4');
+  const two = await freezable(t, 'ext4');
+  run('fsfreeze', '--freeze', two.mountPoint);
+  await t.throwsAsync(freeze([one.target, two.target], { deadlineMs: 5_000 }), {
+    code: 'device-io',
+    message: `${two.mountPoint}: it can't be frozen: somebody else has frozen it already.`,
+  } as object);
+  t.false(isFrozen(one.mountPoint));
+  t.true(unfreeze(two.mountPoint), "somebody else's freeze is left alone");
+});
+
+testWith(['root', 'loop'], 'a kind that can not be frozen: the others are', async (t) => {
+  const memory = join(await temporaryDirectory(t, 'freeze'), 'memory');
+  await mount(t, 'none', memory, 'size=1m', 'tmpfs');
+  const one = await freezable(t, 'ext4');
+  const held = await freeze([await targetAt(memory), one.target], { deadlineMs: 5_000 });
+  t.deepEqual(held.unsupported, [memory]);
+  t.true(isFrozen(one.mountPoint));
+  t.deepEqual(await held.thaw(), { intact: true });
+});
+
+testWith(['root', 'loop'], 'a mount point that shows another file system by now', async (t) => {
+  const one = await freezable(t, 'ext4');
+  const two = await freezable(t, 'ext4');
+  await mount(t, two.device, one.mountPoint);
+  await t.throwsAsync(freeze([one.target], { deadlineMs: 5_000 }), {
+    message: /shows another file system by now/,
+  });
+  t.false(isFrozen(two.mountPoint));
+});
+
+testWith(
+  ['root', 'loop'],
+  'a freeze that is stuck in the kernel: what was frozen before is thawed at the deadline',
+  async (t) => {
+    const outer = await freezable(t, 'xfs');
+    await mkdir(`${outer.mountPoint}/images`);
+    const inner = await freezable(t, 'ext4', { within: `${outer.mountPoint}/images` });
+    // The wrong order, and something to flush meanwhile: the inner one's flush waits for the outer one.
+    const writer = spawn('sh', ['-c', 'while :; do echo $((i += 1)) >"$0/busy"; done', inner.mountPoint]);
+    const writerEnded = once(writer, 'exit');
+    await sleep(100);
+    const started = performance.now();
+    const error = await t.throwsAsync(freeze([outer.target, inner.target], { deadlineMs: 500 }));
+    t.true(performance.now() - started < SOON_MS);
+    t.regex(error?.message ?? '', /can't be frozen: the freeze had to end at its deadline/);
+    writer.kill('SIGKILL');
+    await untilThawed(outer.mountPoint, SOON_MS);
+    await untilThawed(inner.mountPoint, SOON_MS);
+    await writerEnded;
+  },
+);
+
+testWith(['root', 'loop'], 'cancelled before and while it is frozen', async (t) => {
+  const { mountPoint, target } = await freezable(t, 'ext4');
+  await t.throwsAsync(freeze([target], { deadlineMs: 5_000, signal: AbortSignal.abort() }), {
+    message: /cancelled/,
+  });
+  const controller = new AbortController();
+  const freezing = freeze([target], { deadlineMs: 5_000, signal: controller.signal });
+  controller.abort();
+  await t.throwsAsync(freezing, { message: /cancelled/ });
+  await untilThawed(mountPoint, SOON_MS);
+});
+
+testWith(['root', 'loop'], 'the freezer is killed at random moments: nothing stays frozen', async (t) => {
+  const one = await freezable(t, 'ext4');
+  const two = await freezable(t, 'xfs');
+  const outcomes = new Set<string>();
+  for (let round = 0; round < 30; round += 1) {
+    const freezing = freeze([one.target, two.target], { deadlineMs: 20_000 });
+    const killing = sleep(Math.random() * 25).then(() => {
+      for (const pid of freezersOf(process.pid)) process.kill(pid, 'SIGKILL');
+    });
+    const outcome = await freezing.then(
+      async (held) => {
+        await killing;
+        const end = await held.thaw();
+        return end.intact ? 'intact' : end.reason;
+      },
+      (error: Error) => error.message.replace(/^.*: /, ''),
+    );
+    await killing;
+    outcomes.add(outcome);
+    t.false(isFrozen(one.mountPoint) || isFrozen(two.mountPoint), `round ${round}: ${outcome}`);
+  }
+  t.true(
+    [...outcomes].every((text) => /^intact$|^the freezer died/.test(text)),
+    [...outcomes].join('; '),
+  );
+});
+
+testWith(['root', 'loop'], 'the freezer refuses what it can not read', async (t) => {
+  const { target } = await freezable(t, 'ext4');
+  const program = fileURLToPath(
+    new URL('../../../../../build/native/Release/stillpoint-freezer', import.meta.url),
+  );
+  for (const args of [[], ['1'], ['0', 'x'], ['x', '1:/'], ['600001', '1:/'], ['9x', '1:/']]) {
+    const child = spawn(program, args, { stdio: 'ignore' });
+    t.deepEqual(await once(child, 'exit'), [2, null], args.join(' '));
+  }
+  for (const mountArgument of ['/', 'x:/', `${target.id}`, `${target.id}:/nonexistent`]) {
+    const child = spawn(program, ['100', mountArgument], { stdio: 'ignore' });
+    t.deepEqual(await once(child, 'exit'), [1, null], mountArgument);
+  }
+});

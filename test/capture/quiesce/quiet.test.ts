@@ -1,0 +1,112 @@
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { deviceNumber } from '../../../src/devices/in-use.js';
+import {
+  type Clock,
+  counterWatch,
+  type WriteWatch,
+  waitUntilQuiet,
+} from '../../../src/capture/quiesce/quiet.js';
+import { isStillpointError } from '../../../src/domain/errors.js';
+import { attachLoop, run, temporaryDirectory } from '../../helpers/loop-device.js';
+import { testWith } from '../../helpers/requirements.js';
+
+/** A device with writes at these times, and a clock that only moves when somebody sleeps. */
+function scene(writesAtMs: readonly number[]): {
+  clock: Clock;
+  watch: WriteWatch<number>;
+  nowMs: () => number;
+} {
+  let nowMs = 0;
+  return {
+    nowMs: () => nowMs,
+    clock: {
+      now: () => nowMs,
+      sleep: async (durationMs, signal) => {
+        signal?.throwIfAborted();
+        nowMs += durationMs;
+      },
+    },
+    watch: {
+      sample: async () => writesAtMs.filter((atMs) => atMs <= nowMs).length,
+      wrote: (before, after) => before !== after,
+    },
+  };
+}
+
+test('a device without writes is quiet after the time that was asked for', async (t) => {
+  const { clock, watch, nowMs } = scene([]);
+  const quiet = await waitUntilQuiet('/dev/x', watch, { quietMs: 100, deadlineMs: 1_000 }, clock);
+  t.is(nowMs(), 100);
+  t.true(await quiet.isUnbroken());
+});
+
+test('each write starts the time anew', async (t) => {
+  const { clock, watch, nowMs } = scene([50, 130, 190]);
+  await waitUntilQuiet('/dev/x', watch, { quietMs: 100, deadlineMs: 1_000 }, clock);
+  t.true(nowMs() >= 290 && nowMs() <= 320);
+});
+
+test('never quiet within the deadline', async (t) => {
+  const { clock, watch, nowMs } = scene(Array.from({ length: 1_000 }, (_, i) => i * 90));
+  const error = await t.throwsAsync(
+    waitUntilQuiet('/dev/x', watch, { quietMs: 100, deadlineMs: 500 }, clock),
+  );
+  t.true(isStillpointError(error, 'device-in-use'));
+  t.false(isStillpointError(error) && error.permanent);
+  t.is(error?.message.split('. ')[0], '/dev/x: it was never without a write for 100 ms within 500 ms');
+  t.is(nowMs(), 500);
+});
+
+test('the proof afterwards: a write since it was quiet', async (t) => {
+  const { clock, watch } = scene([150]);
+  const quiet = await waitUntilQuiet('/dev/x', watch, { quietMs: 100, deadlineMs: 500 }, clock);
+  t.true(await quiet.isUnbroken());
+  await clock.sleep(50);
+  t.false(await quiet.isUnbroken());
+});
+
+test('cancelled', async (t) => {
+  const { clock, watch } = scene([]);
+  const options = { quietMs: 100, deadlineMs: 500, signal: AbortSignal.abort() };
+  const error = await t.throwsAsync(waitUntilQuiet('/dev/x', watch, options, clock));
+  t.true(isStillpointError(error, 'cancelled'));
+});
+
+test('a device without counters', async (t) => {
+  const error = await t.throwsAsync(counterWatch('/dev/x', '4095:1').sample());
+  t.true(isStillpointError(error, 'device-io'));
+});
+
+testWith(['root', 'loop'], "a loop device: the kernel's counters", async (t) => {
+  const image = join(await temporaryDirectory(t, 'quiet'), 'disk.img');
+  run('truncate', '--size', '16M', image);
+  const device = attachLoop(t, image);
+  const file = await open(device, 'r+');
+  const write = async (): Promise<void> => {
+    await file.write(Buffer.alloc(4096, 1), 0, 4096, 0);
+    await file.sync();
+  };
+  const { rdev } = await file.stat({ bigint: true });
+  const watch = counterWatch(device, deviceNumber(rdev));
+  await write();
+  const quiet = await waitUntilQuiet(device, watch, { quietMs: 100, deadlineMs: 5_000 });
+  t.true(await quiet.isUnbroken());
+  await write();
+  t.false(await quiet.isUnbroken());
+  let writing = true;
+  const busy = (async () => {
+    while (writing) {
+      await write();
+      await sleep(10);
+    }
+  })();
+  await t.throwsAsync(waitUntilQuiet(device, watch, { quietMs: 300, deadlineMs: 900 }), {
+    message: /never without/,
+  });
+  writing = false;
+  await busy;
+  await file.close();
+});
