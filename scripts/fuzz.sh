@@ -15,7 +15,7 @@ clang=$(printf '%s' "$clangxx" | sed 's/clang++/clang/')
 
 cmake -S native -B "$build" -DCMAKE_C_COMPILER="$clang" -DCMAKE_CXX_COMPILER="$clangxx" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
   -DSANITIZE=address -DSTILLPOINT_FUZZERS=ON >/dev/null
-cmake --build "$build" --parallel "$(nproc)" --target fuzz_batch fuzz_pack make_corpus
+cmake --build "$build" --parallel "$(nproc)" --target fuzz_batch fuzz_pack fuzz_nbd make_corpus
 mkdir -p "$findings" "$corpus"
 "$build/make_corpus" "$corpus"
 
@@ -25,10 +25,12 @@ run() {
 }
 run batch & batch=$!
 run pack & pack=$!
+run nbd & nbd=$!
 failed=0
 wait "$batch" || failed="$failed batch"
 wait "$pack" || failed="$failed pack"
-for name in batch pack; do
+wait "$nbd" || failed="$failed nbd"
+for name in batch pack nbd; do
   grep -E 'number_of_executed_units|peak_rss_mb' "$build/$name.log" | sed "s/^/$name: /" || true
 done
 if [ "$failed" != 0 ]; then

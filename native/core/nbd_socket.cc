@@ -18,8 +18,6 @@ namespace stillpoint {
 namespace {
 
 constexpr int kBacklog = 64;
-// Lets a client's answers flow while it is busy with the first of them.
-constexpr int kSocketBufferBytes = 4 << 20;
 
 [[noreturn]] void throw_bad_address(const std::string& address) {
   throw NativeError("argument", "'" + address + "' is not unix:PATH, tcp:HOST:PORT or tcp:[HOST]:PORT");
@@ -142,12 +140,7 @@ FileDescriptor NbdListener::accept() const {
   FileDescriptor socket(::accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC));
   if (socket.get() < 0) return socket;
   set_option(socket.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
-  if (unix_path_.empty()) {
-    set_option(socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-  } else {
-    set_option(socket.get(), SOL_SOCKET, SO_SNDBUF, kSocketBufferBytes);
-    set_option(socket.get(), SOL_SOCKET, SO_SNDBUFFORCE, kSocketBufferBytes);
-  }
+  if (unix_path_.empty()) set_option(socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
   return socket;
 }
 

@@ -1,5 +1,5 @@
-// Writes the seeds of the fuzz targets: `make_corpus DIR` fills DIR/batch and DIR/pack with whole batches and
-// packs.
+// Writes the seeds of the fuzz targets: `make_corpus DIR` fills DIR/batch, DIR/pack and DIR/nbd with whole
+// batches, packs and conversations.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -7,6 +7,7 @@
 
 #include "core/batch.h"
 #include "core/pack.h"
+#include "test/nbd_world.h"
 
 using namespace stillpoint;
 
@@ -73,6 +74,35 @@ void write_packs(const std::filesystem::path& directory) {
   }
 }
 
+void write_conversations(const std::filesystem::path& directory) {
+  using test::NbdBytes;
+  for (const bool structured : {true, false}) {
+    NbdBytes bytes;
+    bytes.be(uint32_t{3}).option(3).option(6, NbdBytes().info("", {1, 2, 3}));
+    if (structured) {
+      bytes.option(8).option(9, NbdBytes().contexts("disk", {}));
+      bytes.option(10, NbdBytes().contexts("disk", {"base:allocation", "test:other"}));
+    }
+    NbdBytes by_name = bytes;
+    by_name.option(1, NbdBytes().text("disk"));
+    bytes.option(7, NbdBytes().info("disk", {3}));
+    for (NbdBytes* conversation : {&bytes, &by_name}) {
+      uint64_t cookie = 0;
+      for (const uint16_t command : {0, 1, 4, 5, 6, 7, 9}) {
+        conversation->request(static_cast<NbdCommand>(command), 0, ++cookie, 512, 1024);
+        if (command == 1) conversation->insert(conversation->end(), 1024, 7);
+      }
+      conversation->request(NbdCommand::flush, kNbdFua, ++cookie, 0, 0);
+      conversation->request(NbdCommand::disc, 0, ++cookie, 0, 0);
+    }
+    for (uint8_t flags = 0; flags < 8; ++flags) {
+      const std::string name = std::to_string(structured) + "-" + std::to_string(flags);
+      write_seed(directory, "go-" + name, flags, bytes);
+      write_seed(directory, "export-name-" + name, flags, by_name);
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -81,7 +111,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::filesystem::path root(argv[1]);
-  for (const char* name : {"batch", "pack"}) std::filesystem::create_directories(root / name);
+  for (const char* name : {"batch", "pack", "nbd"}) std::filesystem::create_directories(root / name);
   write_batches(root / "batch");
   write_packs(root / "pack");
+  write_conversations(root / "nbd");
 }

@@ -1,11 +1,18 @@
 /**
- * The two ports of capture (design.md section 4): where the static view comes from, and where changes are known from. `offline` is
- * the first provider; tap, live, lvm and reflink fit beside it. A session works on these ports alone.
+ * The port of capture (design.md section 4): where the static view of an instant comes from, and which blocks differ in it. `offline`
+ * and `tap` are providers; live, lvm and reflink fit beside them. A session works on this port alone.
  */
+import type { StillpointError } from "../domain/errors.js";
 import type { ConsistencyKind, DeviceIdentity } from '../domain/point.js';
 import type { Device } from '../native/index.js';
 
 export interface HoldOptions {
+  /** 32 hex digits: the session, and the id of the point that it may become. */
+  readonly sessionId: string;
+  /** The last point, where changes since then would do: of the same block size. Null: the session reads everything. */
+  readonly basePointId: string | null;
+  /** Of the session, in bytes. */
+  readonly blockSize: number;
   /** Asked for by name: go on without a single instant, and label the point `fuzzy`. */
   readonly fuzzy: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -20,11 +27,19 @@ export interface Snapshot {
   /** The best that the point can become. */
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
+  /** Null: what differs from the base point is not known, and the session reads everything. */
+  readonly changes: TrackedChanges | null;
+  /** A clause, where the provider could have known the changes: why it does, or does not. */
+  readonly changesReason: string | null;
+  /** After a read has failed: why the view is gone, if it is; else null, and the device itself is at fault. */
+  lost(): StillpointError | null;
   /**
    * After the last read, before the commit: what the view was really worth.
    * @throws StillpointError `device-changed` where it was no single instant, unless fuzzy was asked for.
    */
   conclude(): Promise<{ readonly kind: ConsistencyKind; readonly warnings: readonly string[] }>;
+  /** The session was committed: changes count from its instant on. */
+  committed(): Promise<void>;
   /** Frees all that was acquired, in reverse order. Harmless a second time. */
   release(): Promise<void>;
 }
@@ -34,20 +49,20 @@ export interface SnapshotProvider {
   readonly name: string;
   /**
    * Quiesces the device and holds an instant of it.
-   * @throws StillpointError `device-not-found`, `device-in-use`, `device-io`
+   * @throws StillpointError `device-not-found`, `device-in-use`, `device-io`, `device-changed`
    */
   hold(path: string, options: HoldOptions): Promise<Snapshot>;
 }
 
-/** Blocks [start, end), ascending. */
+/** Blocks [start, end). */
 export type BlockRange = readonly [number, number];
 
-export interface ChangeTracker {
-  /**
-   * Every block that may differ between the point and the held snapshot: too many, never too few. Null where that is not
-   * certain (a crash, another generation): the session then compares digests of everything.
-   */
-  changedSince(pointId: string, blockSize: number): Promise<readonly BlockRange[] | null>;
-  /** The snapshot was committed as this point: later questions start there. */
-  committed(pointId: string): Promise<void>;
+/** What a tracker knows of the difference between the base point and the snapshot. Only these blocks and the sample can be read. */
+export interface TrackedChanges {
+  /** Every block that may differ: too many, never too few. Ascending, apart. */
+  readonly ranges: readonly BlockRange[];
+  /** Blocks that should not differ, outside of the ranges: read to check the tracker. */
+  readonly sample: readonly number[];
+  /** One did: the tracker is not believed before its next commit. */
+  distrust(reason: string): Promise<void>;
 }
