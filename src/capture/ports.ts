@@ -2,7 +2,9 @@
  * The port of capture (design.md section 4): where the static view of an instant comes from, and which blocks differ in it. `offline`
  * and `tap` are providers; live, lvm and reflink fit beside them. A session works on this port alone.
  */
-import type { StillpointError } from "../domain/errors.js";
+
+import type { BlockRange } from '../domain/block-ranges.js';
+import type { StillpointError } from '../domain/errors.js';
 import type { ConsistencyKind, DeviceIdentity } from '../domain/point.js';
 import type { Device } from '../native/index.js';
 
@@ -11,6 +13,8 @@ export interface HoldOptions {
   readonly sessionId: string;
   /** The last point, where changes since then would do: of the same block size. Null: the session reads everything. */
   readonly basePointId: string | null;
+  /** Read everything, whatever is known of changes. */
+  readonly full: boolean;
   /** Of the session, in bytes. */
   readonly blockSize: number;
   /** Asked for by name: go on without a single instant, and label the point `fuzzy`. */
@@ -27,19 +31,15 @@ export interface Snapshot {
   /** The best that the point can become. */
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
-  /** Null: what differs from the base point is not known, and the session reads everything. */
-  readonly changes: TrackedChanges | null;
-  /** A clause, where the provider could have known the changes: why it does, or does not. */
-  readonly changesReason: string | null;
+  /** Of a provider that knows what changes. */
+  readonly tracking?: Tracking | undefined;
   /** After a read has failed: why the view is gone, if it is; else null, and the device itself is at fault. */
-  lost(): StillpointError | null;
+  lost?(): Promise<StillpointError | null>;
   /**
    * After the last read, before the commit: what the view was really worth.
    * @throws StillpointError `device-changed` where it was no single instant, unless fuzzy was asked for.
    */
   conclude(): Promise<{ readonly kind: ConsistencyKind; readonly warnings: readonly string[] }>;
-  /** The session was committed: changes count from its instant on. */
-  committed(): Promise<void>;
   /** Frees all that was acquired, in reverse order. Harmless a second time. */
   release(): Promise<void>;
 }
@@ -54,8 +54,14 @@ export interface SnapshotProvider {
   hold(path: string, options: HoldOptions): Promise<Snapshot>;
 }
 
-/** Blocks [start, end). */
-export type BlockRange = readonly [number, number];
+export interface Tracking {
+  /** Null: what differs from the base point is not known, and the session reads everything. */
+  readonly changes: TrackedChanges | null;
+  /** A clause: why it is known, or not. */
+  readonly reason: string;
+  /** The session was committed: changes count from its instant on. The view is gone then. */
+  committed(): Promise<void>;
+}
 
 /** What a tracker knows of the difference between the base point and the snapshot. Only these blocks and the sample can be read. */
 export interface TrackedChanges {

@@ -93,7 +93,16 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
       new Option('--log-level <level>', "of a receiver's or a tap's log").choices(LOG_LEVELS).default('info'),
     )
     .addHelpText('after', EXIT_CODE_HELP);
-  for (const add of [addBackup, addPoints, addRestore, addVerify, addInspect, addTapCommands, addEnroll, addReceiver])
+  for (const add of [
+    addBackup,
+    addPoints,
+    addRestore,
+    addVerify,
+    addInspect,
+    addTapCommands,
+    addEnroll,
+    addReceiver,
+  ])
     add(program, run);
   const quietly = (command: Command): void => {
     // Errors are told by Output, in the one form that all errors have.

@@ -21,6 +21,7 @@ export const ERROR_CODES = [
   'device-sector-size',
   'hook',
   'frozen',
+  'snapshot-lost',
   // protocol and session
   'bad-message',
   'bad-batch',

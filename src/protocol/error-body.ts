@@ -18,6 +18,7 @@ const STATUS: Record<ErrorCode, number> = {
   'device-sector-size': 409,
   hook: 500,
   frozen: 500,
+  'snapshot-lost': 500,
   'bad-message': 400,
   'bad-batch': 422,
   'bad-digest': 422,

@@ -11,6 +11,7 @@ import { makeStampedImage, stampedBlock } from '../helpers/stamped-blocks.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
+const SESSION = { sessionId: '0'.repeat(32), basePointId: null, full: false, blockSize: 64 * KIB };
 
 async function image(t: ExecutionContext, sizeBytes = 4 * MIB): Promise<string> {
   const path = join(await temporaryDirectory(t, 'offline'), 'disk.img');
@@ -19,7 +20,7 @@ async function image(t: ExecutionContext, sizeBytes = 4 * MIB): Promise<string> 
 }
 
 async function hold(t: ExecutionContext, path: string, fuzzy = false): Promise<Snapshot> {
-  const snapshot = await offlineProvider.hold(path, { fuzzy });
+  const snapshot = await offlineProvider.hold(path, { ...SESSION, fuzzy });
   t.teardown(() => snapshot.release());
   return snapshot;
 }
@@ -92,7 +93,7 @@ test('an image open for writing is refused before and after', async (t) => {
   const writer = await open(path, 'r+');
   await refused(
     t,
-    offlineProvider.hold(path, { fuzzy: false }),
+    offlineProvider.hold(path, { ...SESSION, fuzzy: false }),
     'device-in-use',
     /open for writing by .*could change/,
   );
@@ -109,7 +110,7 @@ test('an image open for writing is refused before and after', async (t) => {
 
 test('what is no device is refused by name', async (t) => {
   const directory = await temporaryDirectory(t, 'offline');
-  const options = { fuzzy: false };
+  const options = { ...SESSION, fuzzy: false };
   await refused(
     t,
     offlineProvider.hold(join(directory, 'none'), options),
@@ -163,7 +164,7 @@ testWith(
     await mount(t, loop, mountPoint);
     await refused(
       t,
-      offlineProvider.hold(loop, { fuzzy: false }),
+      offlineProvider.hold(loop, { ...SESSION, fuzzy: false }),
       'device-in-use',
       /mounted at .*Unmount it first: umount /,
     );
@@ -180,9 +181,14 @@ testWith(
 testWith(['root', 'loop'], 'while it is held nobody can mount the device or hold it twice', async (t) => {
   const loop = attachLoop(t, await image(t));
   const snapshot = await hold(t, loop);
-  await refused(t, offlineProvider.hold(loop, { fuzzy: false }), 'device-in-use', /holds it exclusively/);
+  await refused(
+    t,
+    offlineProvider.hold(loop, { ...SESSION, fuzzy: false }),
+    'device-in-use',
+    /holds it exclusively/,
+  );
   await snapshot.release();
-  await (await offlineProvider.hold(loop, { fuzzy: false })).release();
+  await (await offlineProvider.hold(loop, { ...SESSION, fuzzy: false })).release();
   t.pass();
 });
 

@@ -6,8 +6,8 @@ import { mkdir, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import { mountShownAt, parseMountinfo } from '../../src/devices/mount-table.js';
 import type { FreezeTarget } from '../../src/capture/quiesce/freeze.js';
+import { mountShownAt, parseMountinfo } from '../../src/devices/mount-table.js';
 import { attachLoop, mount, run, temporaryDirectory } from './loop-device.js';
 
 const MAKE = {

@@ -3,8 +3,14 @@
  * write, and the proof that none came until it was taken.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  readBlockFamily,
+  readFact,
+  sampleWrites,
+  type WriteSample,
+  wroteBetween,
+} from '../../devices/block-sysfs.js';
 import { StillpointError } from '../../domain/errors.js';
-import { readBlockFamily, readFact, sampleWrites, type WriteSample, wroteBetween } from '../../devices/block-sysfs.js';
 
 export interface QuietOptions {
   /** No write for so long ... */

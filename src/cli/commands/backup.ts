@@ -1,8 +1,10 @@
-/** `stillpoint backup DEVICE`: one new restore point of a device that nobody writes to. */
+/** `stillpoint backup DEVICE`: one new restore point of a device that has a tap, or that nobody writes to. */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type BackupResult, runBackup } from '../../agent/backup.js';
+import { chooseProvider, PROVIDER_NAMES, type ProviderName } from '../../capture/choose.js';
+import type { TapProviderOptions } from '../../capture/tap.js';
 import { onDevice } from '../../devices/device-error.js';
 import { StillpointError } from '../../domain/errors.js';
 import { checkName, deviceNameFromPath } from '../../domain/names.js';
@@ -19,6 +21,14 @@ interface BackupOptions {
   readonly compressionLevel: number;
   readonly fuzzy?: boolean;
   readonly acceptIdentity?: boolean;
+  readonly full?: boolean;
+  readonly provider?: ProviderName;
+  readonly freeze?: readonly string[];
+  readonly hook?: readonly string[];
+  readonly freezeDeadline?: number;
+  readonly hookDeadline?: number;
+  readonly waitQuiet?: number;
+  readonly quietDeadline: number;
 }
 
 const COMPRESSION_LEVEL_MAX = 19;
@@ -27,7 +37,10 @@ export function addBackup(program: Command, run: Run): void {
   program
     .command('backup')
     .description('back up a device: ship what differs from its last point, and commit a new one')
-    .argument('<device>', 'block device, partition, logical volume or disk image that nobody writes to')
+    .argument(
+      '<device>',
+      'block device, partition, logical volume or disk image: one with a tap, or that nobody writes to',
+    )
     .addOption(storeOption())
     .option('--name <name>', 'the name that its points go under (default: made from its path)')
     .addOption(
@@ -43,6 +56,31 @@ export function addBackup(program: Command, run: Run): void {
     )
     .option('--fuzzy', 'go on although the device is being written to; the point is labelled fuzzy')
     .option('--accept-identity', 'go on although this is not the device that the last point is of')
+    .option('--full', 'read everything, although its tap may know what changed')
+    .addOption(
+      new Option(
+        '--provider <name>',
+        'where the static view comes from (default: the best that there is)',
+      ).choices(PROVIDER_NAMES),
+    )
+    .addOption(
+      new Option(
+        '--freeze <mount>',
+        '"auto", "none" or a mount point, may be repeated; needs a tap (default: auto)',
+      ).argParser(collect),
+    )
+    .addOption(
+      new Option(
+        '--hook <program>',
+        'brings an application to rest around the instant, may be repeated; needs a tap',
+      ).argParser(collect),
+    )
+    .addOption(seconds('--freeze-deadline <seconds>', 'a freeze never lasts longer (default: 10)'))
+    .addOption(seconds('--hook-deadline <seconds>', 'for a hook to be ready, and to end (default: 60)'))
+    .addOption(
+      seconds('--wait-quiet <seconds>', 'take the instant after so long without a write; needs a tap'),
+    )
+    .addOption(seconds('--quiet-deadline <seconds>', 'give up waiting for it').default(60))
     .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
 }
 
@@ -50,17 +88,25 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const { output, stateDirectory, signal } = context;
   const name = options.name ?? deviceNameFromPath(resolve(path));
   const device = checkName('device name', name);
-  const { blockSize, compressionLevel, fuzzy, acceptIdentity } = options;
+  const { blockSize, compressionLevel, fuzzy, acceptIdentity, full } = options;
   // Before a store is made: a mistyped path is no first use of it.
   await onDevice(path, () => stat(path));
+  const quiesce = quiesceOptions(device, options);
+  const { provider, note } = await chooseProvider({
+    stateDirectory,
+    path,
+    wanted: options.provider,
+    quiesce,
+  });
   const progress = agentProgress(output);
+  if (note !== null) progress.onEvent({ type: 'notice', text: note });
   const result = await withReceiver(
     context,
     options,
     (receiver) =>
       runBackup({
         ...{ receiver, path, device, stateDirectory, signal, onEvent: progress.onEvent },
-        ...{ blockSize, compressionLevel, fuzzy, acceptIdentity },
+        ...{ blockSize, compressionLevel, fuzzy, acceptIdentity, full, provider },
       }).finally(progress.end),
     { mayCreate: true },
   );
@@ -68,11 +114,40 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
-function toJson({ point, warnings, wireBytes, base }: BackupResult): object {
-  return { point, warnings, wireBytes, base: { start: base.start, reason: base.reason } };
+const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
+
+function seconds(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((text) => {
+    const value = /^\d{1,6}(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
+    if (value > 0) return value;
+    throw new StillpointError('usage', {
+      thing: `${flags.split(' ')[0]} ${JSON.stringify(text)}`,
+      reason: 'it is not a number of seconds above 0',
+    });
+  });
 }
 
-function describe({ point, wireBytes, base }: BackupResult): string[] {
+function quiesceOptions(name: string, options: BackupOptions): TapProviderOptions['quiesce'] {
+  const { freeze = ['auto'], hook = [], freezeDeadline, hookDeadline, waitQuiet, quietDeadline } = options;
+  const [first = 'auto'] = freeze;
+  const inMs = (value: number | undefined): number | undefined =>
+    value === undefined ? undefined : value * 1000;
+  return {
+    name,
+    hooks: hook.map((path) => resolve(path)),
+    freeze: freeze.length === 1 && (first === 'auto' || first === 'none') ? first : freeze,
+    freezeDeadlineMs: inMs(freezeDeadline),
+    hookDeadlineMs: inMs(hookDeadline),
+    quiet:
+      waitQuiet === undefined ? undefined : { quietMs: waitQuiet * 1000, deadlineMs: quietDeadline * 1000 },
+  };
+}
+
+function toJson({ point, warnings, wireBytes, base, tracking }: BackupResult): object {
+  return { point, warnings, wireBytes, base: { start: base.start, reason: base.reason }, tracking };
+}
+
+function describe({ point, wireBytes, base, tracking }: BackupResult): string[] {
   const { changedBytes, durationMs } = point.statistics;
   const rate = durationMs === 0 ? '' : ` (${formatBytes((point.geometry.sizeBytes * 1000) / durationMs)}/s)`;
   const basis =
@@ -82,6 +157,9 @@ function describe({ point, wireBytes, base }: BackupResult): string[] {
   return [
     `${point.device}@${point.sequence}: committed, ${point.kind}, ${formatInstant(point.instant)}`,
     `  shipped  ${basis}`,
+    ...(tracking === null
+      ? []
+      : [`  read     ${tracking.used ? 'what its map names' : 'everything'}: ${tracking.reason}`]),
     `  size     ${formatBytes(point.geometry.sizeBytes)} in ${formatDuration(durationMs)}${rate}`,
     `  changed  ${formatBytes(changedBytes)}, on the wire ${formatBytes(wireBytes)}, stored ${formatBytes(point.storedBytes)}`,
   ];

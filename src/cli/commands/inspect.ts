@@ -1,13 +1,12 @@
 /** `stillpoint inspect DEVICE`: what it is, who uses it, what lies on it, and how it would be backed up. */
 import type { Command } from 'commander';
-import { type Inspection, inspectDevice, type KnownTap } from '../../capture/inspect.js';
+import { type Inspection, inspectDevice } from '../../capture/inspect.js';
 import type { Filesystem } from '../../capture/quiesce/mounts.js';
+import { onDevice } from '../../devices/device-error.js';
+import { findTap } from '../../tap/find.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { formatBytes } from '../format.js';
-
-/** Here the registry of taps belongs. */
-const KNOWN_TAPS: readonly KnownTap[] = [];
 
 export function addInspect(program: Command, run: Run): void {
   program
@@ -17,8 +16,8 @@ export function addInspect(program: Command, run: Run): void {
     .action((device: string) => run((context) => inspect(context, device)));
 }
 
-async function inspect({ output }: CommandContext, path: string): Promise<number> {
-  const inspection = await inspectDevice(path, KNOWN_TAPS);
+async function inspect({ output, stateDirectory }: CommandContext, path: string): Promise<number> {
+  const inspection = await inspectDevice(path, await onDevice(path, () => findTap(stateDirectory, path)));
   output.result({ device: path, ...inspection }, describe(path, inspection), true);
   return EXIT_OK;
 }

@@ -2,13 +2,13 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { deviceNumber } from '../../../src/devices/in-use.js';
 import {
   type Clock,
   counterWatch,
   type WriteWatch,
   waitUntilQuiet,
 } from '../../../src/capture/quiesce/quiet.js';
+import { deviceNumber } from '../../../src/devices/in-use.js';
 import { isStillpointError } from '../../../src/domain/errors.js';
 import { attachLoop, run, temporaryDirectory } from '../../helpers/loop-device.js';
 import { testWith } from '../../helpers/requirements.js';

@@ -1,0 +1,300 @@
+/**
+ * One backup as a transaction: snapshot -> base tree -> begin -> scan and send -> proof that the snapshot stood -> seal -> commit ->
+ * local tree. What dies in between leaves the last point and its tree; see state.ts for what a restart finds.
+ *
+ * Order of the end: all batches durable; the provider confirms the instant; the overlay is sealed on disk; the receiver commits;
+ * the local tree follows. Nothing that fails before the commit leaves a trace that a later session would believe.
+ */
+import type { Snapshot } from '../capture/ports.js';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
+import { blockCount, blockLength, type Geometry, geometry } from '../domain/geometry.js';
+import { BATCH_RAW_BYTES_TARGET, WARNING_CHARS_MAX, WARNINGS_MAX } from '../domain/limits.js';
+import type { CommitRequest } from '../domain/messages.js';
+import { type BasePlan, planBase } from '../domain/plan.js';
+import type { BadRange, Point } from '../domain/point.js';
+import { type LeafOverlay, native, type Scan, type TreeFile } from '../native/index.js';
+import type { BackupOptions, BackupResult } from './backup.js';
+import { BadBlockRepair } from './bad-block-repair.js';
+import { prepareBase } from './base.js';
+import { retrying, throwIfCancelled } from './cancel.js';
+import { everyInterval, type OnAgentEvent } from './events.js';
+import { sendChanges } from './sender.js';
+import { PATIENCE_MS, SessionLink } from './session-link.js';
+import type { DeviceState } from './state.js';
+import { ChangesDoubted, checkSample, rangesToScan } from './tracked-scan.js';
+import { WireCounter } from './wire-counter.js';
+
+export interface SessionFacts {
+  /** Its name. */
+  readonly provider: string;
+  readonly sessionId: string;
+  readonly blockSize: number;
+  /** The last point before the session. */
+  readonly last: Point | null;
+}
+
+export class BackupSession {
+  readonly #options: BackupOptions;
+  readonly #state: DeviceState;
+  readonly #snapshot: Snapshot;
+  readonly #facts: SessionFacts;
+  readonly #wire: WireCounter;
+  readonly #onEvent: OnAgentEvent;
+  readonly #signal: AbortSignal;
+  readonly #startMs = performance.now();
+  readonly #warnings: string[] = [];
+  #scannedBytes = 0;
+
+  constructor(options: BackupOptions, state: DeviceState, snapshot: Snapshot, facts: SessionFacts) {
+    this.#options = options;
+    this.#state = state;
+    this.#snapshot = snapshot;
+    this.#facts = facts;
+    this.#wire = new WireCounter(options.receiver);
+    this.#onEvent = options.onEvent ?? (() => undefined);
+    this.#signal = options.signal ?? new AbortController().signal;
+  }
+
+  async run(doubt: string | null): Promise<BackupResult> {
+    const { tracking, warnings } = this.#snapshot;
+    if (doubt !== null) this.#warn(`the map of changes was voided, and everything is read: ${doubt}`);
+    for (const warning of warnings) this.#warn(warning);
+    const { last } = this.#facts;
+    const size = geometry(this.#snapshot.device.sizeBytes, this.#facts.blockSize);
+    const expected = planBase(this.#state.local, last, size);
+    const link = this.#newLink(expected, last, size);
+    try {
+      const { base: basePoint } = await link.begin();
+      const plan = this.#planWith(basePoint, expected, last, size);
+      this.#checkChangesFit(plan, basePoint);
+      const point = await this.#transfer(link, plan, basePoint, size);
+      return {
+        ...{ point, warnings: this.#warnings, wireBytes: this.#wire.bytes, base: plan },
+        tracking:
+          tracking === undefined ? null : { used: tracking.changes !== null, reason: tracking.reason },
+      };
+    } catch (error) {
+      link.stop();
+      // After a passing failure the receiver keeps what arrived: the next session need not send it again.
+      if (!isStillpointError(error) || error.permanent) await link.abort();
+      throw error;
+    }
+  }
+
+  /** Changes since one point are nothing to another. */
+  #checkChangesFit(plan: BasePlan, basePoint: Point | null): void {
+    const { changes = null } = this.#snapshot.tracking ?? {};
+    if (changes === null) return;
+    if (basePoint === null || basePoint.id !== this.#facts.last?.id || plan.resizeFrom !== null) {
+      throw new ChangesDoubted('it does not belong to the point that the receiver goes on from');
+    }
+  }
+
+  /** The receiver has the last word on the base. */
+  #planWith(basePoint: Point | null, expected: BasePlan, last: Point | null, size: Geometry): BasePlan {
+    const isNewChain = expected.start === 'new-chain';
+    if (isNewChain || basePoint?.id === last?.id) return expected;
+    const plan = planBase(this.#state.local, basePoint, size);
+    if (plan.start === 'new-chain') throw this.#overtaken();
+    if (plan.start !== 'empty') return plan;
+    const reason =
+      'the receiver has lost parts of the last point, and everything is shipped that it does not hold';
+    this.#warn(reason);
+    return { ...plan, reason };
+  }
+
+  #newLink(plan: BasePlan, basePoint: Point | null, size: Geometry): SessionLink {
+    const { device, acceptIdentity = false, patienceMs = PATIENCE_MS } = this.#options;
+    const knowsBase = plan.start === 'use-local' || plan.start === 'apply-pending';
+    const request = {
+      device,
+      identity: this.#snapshot.identity,
+      geometry: size,
+      base: knowsBase && basePoint !== null ? { id: basePoint.id, root: basePoint.root } : null,
+      instant: this.#snapshot.instant.toISOString(),
+      kind: this.#snapshot.kind,
+      provider: this.#facts.provider,
+      sessionId: this.#facts.sessionId,
+      acceptIdentity,
+      newChain: plan.start === 'new-chain',
+    };
+    return new SessionLink(this.#wire, request, {
+      signal: this.#signal,
+      patienceMs,
+      onInterruption: (error) => {
+        this.#onEvent({ type: 'notice', text: `${error.message} Trying again.` });
+      },
+    });
+  }
+
+  async #transfer(
+    link: SessionLink,
+    plan: BasePlan,
+    basePoint: Point | null,
+    size: Geometry,
+  ): Promise<Point> {
+    this.#onEvent({ type: 'phase', phase: 'base' });
+    const tree = await prepareBase({
+      plan,
+      state: this.#state,
+      receiver: retrying(this.#wire, link.signal),
+      basePoint,
+      geometry: size,
+      onEvent: this.#onEvent,
+      signal: link.signal,
+    });
+    const overlay = await this.#state.newOverlay(tree);
+    try {
+      const repair = new BadBlockRepair({
+        receiver: retrying(this.#wire, link.signal),
+        path: this.#options.path,
+        basePoint,
+        baseTree: tree,
+        onWarning: (text) => this.#warn(text),
+      });
+      const batchCount = await this.#scanAndSend(link, tree, overlay, repair);
+      const root = (await tree.rootWith(overlay)).toString('hex');
+      const request = await this.#commitRequest(root, batchCount, overlay, repair.badRanges, size);
+      this.#onEvent({ type: 'phase', phase: 'commit' });
+      throwIfCancelled(this.#signal);
+      await this.#state.seal(link.sessionId, root);
+      return await this.#commit(link, request);
+    } catch (error) {
+      if (!isUndecided(this.#state)) await this.#state.discardOverlay();
+      throw error;
+    }
+  }
+
+  async #scanAndSend(
+    link: SessionLink,
+    baseTree: TreeFile,
+    overlay: LeafOverlay,
+    repair: BadBlockRepair,
+  ): Promise<number> {
+    this.#onEvent({ type: 'phase', phase: 'scan' });
+    const { device, tracking } = this.#snapshot;
+    const changes = tracking?.changes ?? null;
+    const ranges = rangesToScan(changes);
+    const scan = native.createScan(device, {
+      ...{ base: baseTree, overlay, chunkBytes: BATCH_RAW_BYTES_TARGET },
+      ...(ranges === undefined ? {} : { ranges }),
+    });
+    const cancelScan = () => scan.cancel();
+    link.signal.addEventListener('abort', cancelScan, { once: true });
+    const stopReports = everyInterval(() => this.#reportProgress(scan, baseTree));
+    try {
+      throwIfCancelled(this.#signal);
+      const { compressionLevel = 1 } = this.#options;
+      const batchCount = await sendChanges({ scan, link, baseTree, overlay, repair, compressionLevel });
+      this.#scannedBytes = scan.progress().scannedBytes;
+      if (changes !== null) await checkSample(changes, overlay);
+      return batchCount;
+    } finally {
+      stopReports();
+      link.signal.removeEventListener('abort', cancelScan);
+      scan.cancel();
+      await scan.close();
+    }
+  }
+
+  #reportProgress(scan: Scan, tree: TreeFile): void {
+    const { scannedBytes, changedBlocks } = scan.progress();
+    this.#onEvent({
+      type: 'progress',
+      doneBytes: scannedBytes,
+      totalBytes: tree.sizeBytes,
+      changedBytes: changedBlocks * tree.blockSize,
+      wireBytes: this.#wire.bytes,
+    });
+  }
+
+  async #commitRequest(
+    root: string,
+    batchCount: number,
+    overlay: LeafOverlay,
+    badRanges: readonly BadRange[],
+    size: Geometry,
+  ): Promise<CommitRequest> {
+    const conclusion = await this.#snapshot.conclude();
+    for (const warning of conclusion.warnings) this.#warn(warning);
+    if (badRanges.length > 0) this.#warn(describeBadRanges(badRanges));
+    return {
+      root,
+      batchCount,
+      statistics: {
+        scannedBytes: this.#scannedBytes,
+        changedBytes: presentBytes(overlay, size),
+        wireBytes: this.#wire.bytes,
+        durationMs: Math.round(performance.now() - this.#startMs),
+      },
+      badRanges,
+      warnings: this.#warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
+      kind: conclusion.kind,
+    };
+  }
+
+  async #commit(link: SessionLink, request: CommitRequest): Promise<Point> {
+    let point: Point;
+    try {
+      point = await link.commit(request);
+    } catch (error) {
+      // Refused: there is no such point. Any other failure leaves open whether there is; the sealed overlay is the answer.
+      if (isStillpointError(error) && error.permanent && error.code !== 'cancelled') {
+        await this.#state.discardOverlay();
+        if (error.code === 'root-mismatch') await this.#state.forgetTree();
+      }
+      throw error;
+    }
+    try {
+      await this.#state.commit();
+    } catch (error) {
+      await this.#state.forgetTree().catch(() => undefined);
+      this.#warn(`the local tree could not follow, the next backup fetches it: ${(error as Error).message}`);
+    }
+    try {
+      await this.#snapshot.tracking?.committed();
+    } catch (error) {
+      // It knows of the session, and goes on from it: more is read next time, no more.
+      this.#onEvent({
+        type: 'notice',
+        text: `the tap was not told of the commit: ${(error as Error).message}`,
+      });
+    }
+    return point;
+  }
+
+  #warn(text: string): void {
+    this.#warnings.push(text);
+    this.#onEvent({ type: 'warning', text });
+  }
+
+  #overtaken(): StillpointError {
+    return new StillpointError('base-mismatch', {
+      thing: `device ${this.#options.device}`,
+      reason: 'another backup of it was committed in this moment',
+      remedy: 'Check that no other machine backs up under the same name, and try again.',
+      permanent: false,
+    });
+  }
+}
+
+/** A sealed overlay stays: the receiver may have committed it. */
+function isUndecided(state: DeviceState): boolean {
+  return state.local.pending !== null;
+}
+
+function presentBytes(overlay: LeafOverlay, size: Geometry): number {
+  const lastIndex = blockCount(size) - 1;
+  const missing =
+    lastIndex >= 0 && overlay.get(lastIndex) !== null ? size.blockSize - blockLength(size, lastIndex) : 0;
+  return overlay.presentCount * size.blockSize - missing;
+}
+
+function describeBadRanges(badRanges: readonly BadRange[]): string {
+  const bytesOf = (content: BadRange['content']) =>
+    badRanges.filter((range) => range.content === content).reduce((sum, range) => sum + range.byteLength, 0);
+  return (
+    `${badRanges.length} ranges could not be read: ${bytesOf('previous')} bytes keep the last good content, ` +
+    `${bytesOf('filler')} bytes are marked as unreadable`
+  );
+}

@@ -1,0 +1,179 @@
+/**
+ * The provider `tap`: a process in the path of reads and writes holds the instant, and knows what changed (src/tap, native/core/snapshot.h).
+ *
+ *   hooks -> freeze -> tap cuts its maps (an instant between two writes) -> thaw -> hooks -> snapshot read over a socket of the tap
+ *
+ * The hold belongs to the control connection: if this process dies, the tap releases it and keeps its maps.
+ */
+import { readDeviceIdentity } from '../devices/device-identity.js';
+import { StillpointError } from '../domain/errors.js';
+import type { ConsistencyKind } from '../domain/point.js';
+import { native, type SnapshotDevice } from '../native/index.js';
+import { connectTap, type TapControl } from '../tap/control-client.js';
+import type { ControlHold, TapReport } from '../tap/control-messages.js';
+import type { RegisteredTap } from '../tap/registry.js';
+import type { HoldOptions, Snapshot, SnapshotProvider, TrackedChanges } from './ports.js';
+import { type Quiesced, type QuiesceOptions, quiesce } from './quiesce/index.js';
+
+/** How long new writes may be held back for those in flight. */
+const BARRIER_MS = 3_000;
+const SAMPLE_BLOCKS = 64;
+
+export interface TapProviderOptions {
+  readonly tap: RegisteredTap;
+  readonly quiesce: Pick<
+    QuiesceOptions,
+    'name' | 'hooks' | 'freeze' | 'quiet' | 'freezeDeadlineMs' | 'hookDeadlineMs'
+  >;
+  /** In [0, 1), for the sample. */
+  readonly random?: () => number;
+}
+
+export function tapProvider(options: TapProviderOptions): SnapshotProvider {
+  return {
+    name: 'tap',
+    hold: async (_path, hold) => {
+      const control = await connectTap(options.tap.controlPath);
+      try {
+        return await holdWith(control, options, hold);
+      } catch (error) {
+        control.close();
+        throw error;
+      }
+    },
+  };
+}
+
+async function holdWith(
+  control: TapControl,
+  { tap, quiesce: how, random = Math.random }: TapProviderOptions,
+  options: HoldOptions,
+): Promise<Snapshot> {
+  const { sourcePath } = tap.settings;
+  const identity = await readDeviceIdentity(sourcePath, await sectorSizeOf(sourcePath));
+  const report = await control.status();
+  const sample = randomBlocks(Math.ceil(report.status.sizeBytes / report.status.blockSize), random);
+  // The tap's own counters are the better watch: it knows the writes themselves.
+  const { quiet, ...rest } = how;
+  const attached = report.attachment.device;
+  const held = await quiesce(
+    {
+      ...rest,
+      device: sourcePath,
+      alsoSeenAs: attached === null ? [] : [attached],
+      signal: options.signal,
+    },
+    () =>
+      control.hold(
+        {
+          sessionId: options.sessionId,
+          basePointId: options.basePointId,
+          full: options.full || options.blockSize > report.status.blockSize,
+          sampleBlocks: sample,
+          barrierMs: BARRIER_MS,
+          quietMs: quiet?.quietMs,
+          quietDeadlineMs: quiet?.deadlineMs,
+        },
+        options.signal,
+      ),
+  );
+  const device = await native.openSnapshot(held.result.snapshotAddress, held.result.exportName);
+  try {
+    const ratio = report.status.blockSize / options.blockSize;
+    const changes = held.result.mapUsed ? await changesOf(control, device, options, sample, ratio) : null;
+    const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
+    return { identity, ...snapshotOf(tap, control, device, changes, held, kind) };
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}
+
+async function sectorSizeOf(path: string): Promise<number> {
+  const device = await native.openDevice(path, { direct: false });
+  await device.close();
+  return device.logicalSectorSize;
+}
+
+function randomBlocks(blockCount: number, random: () => number): number[] {
+  const count = Math.min(SAMPLE_BLOCKS, blockCount);
+  const blocks = Array.from({ length: count }, () => Math.floor(random() * blockCount));
+  return [...new Set(blocks)].sort((a, b) => a - b);
+}
+
+/** @param ratio blocks of the session in one of the tap. */
+async function changesOf(
+  control: TapControl,
+  device: SnapshotDevice,
+  { blockSize }: HoldOptions,
+  tapSample: readonly number[],
+  ratio: number,
+): Promise<TrackedChanges> {
+  const ranges = await device.changedRanges(blockSize);
+  let next = 0;
+  const sample = tapSample
+    .map((block) => block * ratio)
+    .filter((block) => {
+      while (next < ranges.length && (ranges[next]?.[1] ?? 0) <= block) next += 1;
+      return block < (ranges[next]?.[0] ?? Number.POSITIVE_INFINITY);
+    });
+  return { ranges, sample, distrust: (reason) => control.voidMap(reason) };
+}
+
+function snapshotOf(
+  tap: RegisteredTap,
+  control: TapControl,
+  device: SnapshotDevice,
+  changes: TrackedChanges | null,
+  { result, warnings }: Quiesced<ControlHold>,
+  kind: ConsistencyKind,
+): Omit<Snapshot, 'identity'> {
+  let ended = false;
+  return {
+    device,
+    instant: new Date(result.instantMs),
+    kind,
+    warnings,
+    lost: () => whyLost(tap, control),
+    // What could be read is of the instant: the tap checks each read after it.
+    conclude: async () => ({ kind, warnings: [] }),
+    tracking: {
+      changes,
+      reason: result.reason,
+      committed: async () => {
+        await device.close();
+        await control.commit();
+        ended = true;
+      },
+    },
+    release: async () => {
+      await device.close();
+      if (!ended) await control.abort().catch(() => undefined);
+      control.close();
+    },
+  };
+}
+
+async function whyLost(tap: RegisteredTap, control: TapControl): Promise<StillpointError | null> {
+  const about = { thing: `snapshot of tap ${tap.settings.name}`, permanent: false };
+  let report: TapReport;
+  try {
+    report = await control.status();
+  } catch (cause) {
+    return new StillpointError('snapshot-lost', {
+      ...about,
+      reason: 'the tap has stopped',
+      remedy: `See its log ("stillpoint tap status ${tap.settings.name}"), and back up again when it runs.`,
+      cause,
+    });
+  }
+  const { hold, blockSize } = report.status;
+  if (hold === null || hold.state === 'held') return null;
+  return new StillpointError('snapshot-lost', {
+    ...about,
+    reason: `it was given up, so that nobody's writes had to wait: ${hold.reason}`,
+    remedy:
+      `The backup would have needed at most ${hold.neededBlocks * blockSize} bytes. Give the tap a larger area ` +
+      '(tap add --preserve-max), let writes wait instead (--throttle), or back up when less is written.',
+  });
+}
