@@ -29,6 +29,14 @@ class NbdConnection::Job final : public NbdWorkers::Work {
       : connection_(connection), request_(request), buffer_(std::move(buffer)), lease_(std::move(lease)) {}
 
   void run() noexcept override {
+    finish();
+    // The last that is touched of the connection: after this it may be gone.
+    const std::lock_guard lock(connection_.mutex_);
+    if (--connection_.jobs_ == 0) connection_.jobs_ended_.notify_all();
+  }
+
+ private:
+  void finish() noexcept {
     NbdReply reply;
     int error;
     try {
@@ -45,11 +53,8 @@ class NbdConnection::Job final : public NbdWorkers::Work {
     }
     reply.lease = std::move(lease_);
     connection_.outbox_.post(std::move(reply));
-    const std::lock_guard lock(connection_.mutex_);
-    if (--connection_.jobs_ == 0) connection_.jobs_ended_.notify_all();
   }
 
- private:
   int execute(NbdReply& reply) {
     NbdExport& served = *connection_.export_;
     const uint64_t byte_offset = request_.byte_offset;

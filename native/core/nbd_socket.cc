@@ -85,13 +85,12 @@ void NbdListener::listen_unix(const std::string& path) {
   const auto bind = [&] {
     return ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   };
-  if (!bind()) {
-    struct stat there;
-    const bool is_stale = errno == EADDRINUSE && ::lstat(path.c_str(), &there) == 0 &&
-                          S_ISSOCK(there.st_mode) && !is_served(address);
-    if (!is_stale) throw_errno(EADDRINUSE, "listen", path);
-    if (::unlink(path.c_str()) != 0 || !bind()) throw_errno(errno, "listen", path);
-  }
+  int error = bind() ? 0 : errno;
+  struct stat there;
+  const bool may_be_stale =
+      error == EADDRINUSE && ::lstat(path.c_str(), &there) == 0 && S_ISSOCK(there.st_mode);
+  if (may_be_stale && !is_served(address)) error = ::unlink(path.c_str()) == 0 && bind() ? 0 : errno;
+  if (error != 0) throw_errno(error, "listen", path);
   if (::lstat(path.c_str(), &unix_status_) != 0) throw_errno(errno, "listen", path);
   unix_path_ = path;
   if (::listen(socket_.get(), kBacklog) != 0) throw_errno(errno, "listen", path);

@@ -217,9 +217,9 @@ TEST_CASE("nbd codec: extents are clipped to the request and the wire") {
     REQUIRE(chunk.size() >= kNbdChunkHeaderBytes + 12);
     CHECK(load_be<uint32_t>(chunk.data() + 16) == chunk.size() - kNbdChunkHeaderBytes);
     CHECK(load_be<uint32_t>(chunk.data() + 20) == 3);
-    std::vector<uint32_t> lengths;
-    for (size_t at = 24; at < chunk.size(); at += 8) lengths.push_back(load_be<uint32_t>(chunk.data() + at));
-    return lengths;
+    std::vector<uint32_t> found;
+    for (size_t at = 24; at < chunk.size(); at += 8) found.push_back(load_be<uint32_t>(chunk.data() + at));
+    return found;
   };
   using Lengths = std::vector<uint32_t>;
   const NbdRequest all{0, NbdCommand::block_status, 1, 0, UINT32_MAX};

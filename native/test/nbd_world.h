@@ -24,16 +24,16 @@ class NbdBytes : public std::vector<uint8_t> {
   NbdBytes& be(T value) {
     uint8_t bytes[sizeof(T)];
     store_be(bytes, value);
-    insert(end(), bytes, bytes + sizeof(T));
+    for (const uint8_t byte : bytes) push_back(byte);
     return *this;
   }
   NbdBytes& text(const std::string& text) {
     insert(end(), text.begin(), text.end());
     return *this;
   }
-  NbdBytes& option(uint32_t number, const std::vector<uint8_t>& data = {}) {
-    be(kNbdOptionMagic).be(number).be(static_cast<uint32_t>(data.size()));
-    insert(end(), data.begin(), data.end());
+  NbdBytes& option(uint32_t number, const std::vector<uint8_t>& content = {}) {
+    be(kNbdOptionMagic).be(number).be(static_cast<uint32_t>(content.size()));
+    insert(end(), content.begin(), content.end());
     return *this;
   }
   // Data of INFO and GO.
