@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'device-too-small'
   | 'device-sector-size'
   | 'hook'
+  | 'frozen'
   // protocol and session
   | 'bad-message'
   | 'bad-batch'

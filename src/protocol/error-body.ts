@@ -17,6 +17,7 @@ const STATUS: Record<ErrorCode, number> = {
   'device-too-small': 409,
   'device-sector-size': 409,
   hook: 500,
+  frozen: 500,
   'bad-message': 400,
   'bad-batch': 422,
   'bad-digest': 422,

@@ -1,6 +1,7 @@
 /** Mounted file systems on loop devices that tests may freeze: whatever happens, they are thawed and unmounted when a test ends. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -64,6 +65,20 @@ export function unfreeze(mountPoint: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** Process ids of the freezers that a process has started. */
+export function freezersOf(parentPid: number): number[] {
+  return readdirSync('/proc')
+    .filter((pid) => {
+      try {
+        const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+        return /^Name:\tstillpoint-free/.test(status) && status.includes(`\nPPid:\t${parentPid}\n`);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
 }
 
 /** Tries by freezing: the kernel tells in no other way. */

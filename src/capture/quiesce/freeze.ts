@@ -59,7 +59,7 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /**
  * Flushes the file systems, then freezes them in this order. Where one can't be frozen, those before it are thawed again.
- * @throws StillpointError `device-io`, `cancelled`
+ * @throws StillpointError `device-io`, `cancelled`; `frozen`: one could not be thawed again
  */
 export async function freeze(targets: readonly FreezeTarget[], options: FreezeOptions): Promise<Freeze> {
   const { signal, deadlineMs } = options;
@@ -117,6 +117,7 @@ class Freezer {
   #end: (result: ThawResult) => void = () => undefined;
   #frozen: () => void = () => undefined;
   #thawed = false;
+  #dead = false;
   #rescued = false;
   #overdue: NodeJS.Timeout | undefined;
 
@@ -147,7 +148,10 @@ class Freezer {
       text = (lines.pop() ?? '').slice(0, OUTPUT_CHARS_MAX);
       for (const line of lines) this.#hear(line);
     });
-    this.#exited.then(() => (this.#thawed ? undefined : this.#rescue('the freezer died')));
+    void this.#exited.then(() => {
+      this.#dead = true;
+      if (!this.#thawed) void this.#rescue('the freezer died');
+    });
   }
 
   thaw(): Promise<ThawResult> {
@@ -181,16 +185,14 @@ class Freezer {
 
   failure(end: ThawResult, names: readonly string[]): StillpointError {
     const thing = names[this.#failed?.index ?? this.#freezing] ?? names[0] ?? 'file systems';
-    const stuck = end.intact ? [] : end.stuck;
-    const remedy = stuck.length === 0 ? undefined : thawByHand(stuck);
-    const about = { ...(remedy === undefined ? {} : { remedy }), permanent: false };
+    if (!end.intact && end.stuck.length > 0) return stillFrozen(end.stuck, this.#startError);
+    const about = { thing, permanent: false };
     if (this.#gaveUp === 'cancelled')
-      return new StillpointError('cancelled', { thing, reason: 'it was cancelled', ...about });
+      return new StillpointError('cancelled', { ...about, reason: 'it was cancelled' });
     if (this.#gaveUp === 'timeout') {
       return new StillpointError('device-io', {
-        thing,
-        reason: 'flushing it before the freeze took too long',
         ...about,
+        reason: 'flushing it before the freeze took too long',
       });
     }
     if (this.#startError !== null) {
@@ -201,7 +203,7 @@ class Freezer {
       });
     }
     const reason = this.#failed === null ? whyEnded(end) : whyFailed(this.#failed.errno);
-    return new StillpointError('device-io', { thing, reason: `it can't be frozen: ${reason}`, ...about });
+    return new StillpointError('device-io', { ...about, reason: `it can't be frozen: ${reason}` });
   }
 
   #hear(line: string): void {
@@ -251,30 +253,45 @@ class Freezer {
     clearTimeout(this.#overdue);
     const left = this.#targets
       .slice(0, this.#freezing + 1)
-      .filter((_, index) => !this.unsupported.has(index))
-      .reverse();
-    const stuck = left.length === 0 ? [] : await thawAll(left);
+      .filter((_, index) => !this.unsupported.has(index));
+    let stuck = await thawAll(left);
+    if (!this.#dead) {
+      // Its FIFREEZE may have been waiting for what is thawed now, and freeze in dying.
+      await Promise.race([this.#exited, sleep(GRACE_MS)]);
+      stuck = await thawAll(left);
+    }
     this.#end({ intact: false, reason, stuck });
   }
 }
 
-/** @returns mount points that could not be thawed. */
+/** Each by a process of its own: one may wait for another. @returns mount points that could not be thawed. */
 async function thawAll(targets: readonly FreezeTarget[]): Promise<string[]> {
-  const child = spawn(PROGRAM, ['--thaw', ...targets.map(argument)], { stdio: ['ignore', 'pipe', 'ignore'] });
-  let text = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    text = (text + chunk).slice(0, OUTPUT_CHARS_MAX);
-  });
-  const names = targets.map(({ path }) => path);
+  const stuck = await Promise.all(
+    targets.map(async (target) => ((await thawOne(target)) ? [] : [target.path])),
+  );
+  return stuck.flat();
+}
+
+async function thawOne(target: FreezeTarget): Promise<boolean> {
+  const child = spawn(PROGRAM, ['--thaw', argument(target)], { stdio: 'ignore' });
   try {
-    await once(child, 'close', { signal: AbortSignal.timeout(RESCUE_MS) });
+    await once(child, 'exit', { signal: AbortSignal.timeout(RESCUE_MS) });
+    return child.exitCode === 0;
   } catch {
     child.unref();
-    return names;
+    return false;
   }
-  if (child.exitCode === 0) return [];
-  const named = [...text.matchAll(/^stuck (\d+) /gm)].map(([, index]) => Number(index));
-  return named.length === 0 ? names : pick(names, named);
+}
+
+/** What outranks every other trouble. */
+export function stillFrozen(stuck: readonly string[], cause: unknown): StillpointError {
+  const because = cause instanceof Error ? ` (after: ${cause.message})` : '';
+  return new StillpointError('frozen', {
+    thing: stuck.join(', '),
+    reason: `it could not be thawed${because}`,
+    remedy: thawByHand(stuck),
+    cause,
+  });
 }
 
 export function thawByHand(mountPoints: readonly string[]): string {

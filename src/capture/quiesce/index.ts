@@ -16,7 +16,7 @@ import { stat } from 'node:fs/promises';
 import { isStillpointError, StillpointError } from '../../domain/errors.js';
 import type { ConsistencyKind } from '../../domain/point.js';
 import { deviceNumber } from '../in-use.js';
-import { freeze, type ThawResult, thawByHand } from './freeze.js';
+import { freeze, stillFrozen, type ThawResult, thawByHand } from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
 import { type Filesystem, filesystemsAt, findFilesystems } from './mounts.js';
 import { counterWatch, waitUntilQuiet } from './quiet.js';
@@ -59,9 +59,10 @@ export async function quiesce<Result>(
   options: QuiesceOptions,
   takeInstant: () => Promise<Result>,
 ): Promise<Quiesced<Result>> {
-  const plan = await planOf(options);
+  // Now for what is wrong with the options; what lies on the device is looked up when hooks have changed what they change.
+  let plan = await planOf(options);
   const hooks: RunningHook[] = [];
-  const warnings = [...plan.warnings];
+  const warnings: string[] = [];
   let frozen = NOTHING_FROZEN;
   let result: Result;
   try {
@@ -69,6 +70,7 @@ export async function quiesce<Result>(
       const deadlineMs = options.hookDeadlineMs ?? HOOK_DEADLINE_MS;
       hooks.push(await startHook(path, { ...options, deadlineMs }));
     }
+    plan = await planOf(options);
     frozen = await tryFreeze(plan.targets, options);
     const quiet = await waitForQuiet(options);
     throwIfCancelled(options);
@@ -83,7 +85,7 @@ export async function quiesce<Result>(
   }
   const end = await frozen.thaw();
   const troubles = await releaseHooks(hooks, true);
-  warnings.push(...frozen.exceptions, ...whyBroken(end), ...troubles);
+  warnings.push(...plan.warnings, ...frozen.exceptions, ...whyBroken(end), ...troubles);
   const all = plan.warnings.length === 0 && frozen.exceptions.length === 0;
   const isApplication = end.intact && hooks.length > 0 && troubles.length === 0;
   const isFilesystem = end.intact && frozen.count > 0 && all;
@@ -139,7 +141,7 @@ interface FrozenSet {
 
 const NOTHING_FROZEN: FrozenSet = { count: 0, exceptions: [], thaw: async () => ({ intact: true }) };
 
-/** A failure is no end: it costs the kind. */
+/** A failure costs the kind, no more, unless it leaves something frozen. */
 async function tryFreeze(targets: readonly Filesystem[], options: QuiesceOptions): Promise<FrozenSet> {
   const mounts = targets.flatMap(({ mount }) => mount ?? []);
   if (mounts.length === 0) return NOTHING_FROZEN;
@@ -152,7 +154,7 @@ async function tryFreeze(targets: readonly Filesystem[], options: QuiesceOptions
     });
     return { count: mounts.length - unsupported.length, exceptions, thaw };
   } catch (error) {
-    if (!isStillpointError(error) || error.code === 'cancelled') throw error;
+    if (!isStillpointError(error) || error.code === 'cancelled' || error.code === 'frozen') throw error;
     return {
       ...NOTHING_FROZEN,
       thaw: async () => ({ intact: false, reason: error.message, stuck: [] }),
@@ -163,16 +165,6 @@ async function tryFreeze(targets: readonly Filesystem[], options: QuiesceOptions
 function whyBroken(end: ThawResult): string[] {
   if (end.intact) return [];
   return [end.reason, ...(end.stuck.length === 0 ? [] : [thawByHand(end.stuck)])];
-}
-
-function stillFrozen(stuck: readonly string[], cause: unknown): StillpointError {
-  const because = cause instanceof Error ? ` (after: ${cause.message})` : '';
-  return new StillpointError('device-io', {
-    thing: stuck.join(', '),
-    reason: `it could not be thawed${because}`,
-    remedy: thawByHand(stuck),
-    cause,
-  });
 }
 
 /** @returns what went wrong, as sentences. */

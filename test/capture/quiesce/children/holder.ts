@@ -2,9 +2,9 @@
  * Holds a freeze for a test that kills, stops or blocks it: holder.js DEADLINE_MS ID:PATH... Prints `frozen FREEZER_PID`; then each
  * line on its stdin is a command: `thaw` prints the result as JSON; `spin MS` stops the event loop.
  */
-import { readdirSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { freeze } from '../../../../src/capture/quiesce/freeze.js';
+import { freezersOf } from '../../../helpers/freezable.js';
 
 const [deadlineMs, ...mounts] = process.argv.slice(2);
 const targets = mounts.map((text) => {
@@ -13,14 +13,7 @@ const targets = mounts.map((text) => {
 });
 const held = await freeze(targets, { deadlineMs: Number(deadlineMs) });
 
-const freezer = readdirSync('/proc').find((pid) => {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    return /^Name:\tstillpoint-free/m.test(status) && status.includes(`\nPPid:\t${process.pid}\n`);
-  } catch {
-    return false;
-  }
-});
+const [freezer] = freezersOf(process.pid);
 process.stdout.write(`frozen ${freezer}\n`);
 
 for await (const line of createInterface(process.stdin)) {
