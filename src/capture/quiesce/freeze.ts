@@ -84,7 +84,7 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
     clearTimeout(flushing);
     signal?.removeEventListener('abort', abort);
   }
-  if (freezer.isFrozen) {
+  if (freezer.isHeld) {
     return { unsupported: pick(names, freezer.unsupported), thaw: () => freezer.thaw() };
   }
   const end = await freezer.ended;
@@ -100,7 +100,7 @@ function pick<T>(all: readonly T[], indexes: Iterable<number>): T[] {
 /** What the child says, one line at a time, and what becomes of it. */
 class Freezer {
   readonly unsupported = new Set<number>();
-  isFrozen = false;
+  isHeld = false;
   onFreezing: () => void = () => undefined;
   /** Resolves once all are frozen, or the end has come. */
   readonly frozenOrEnded: Promise<void>;
@@ -162,6 +162,7 @@ class Freezer {
   /** Before all are frozen: those that are, are thawed. */
   giveUp(why: 'timeout' | 'cancelled'): void {
     this.#gaveUp ??= why;
+    this.isHeld = false;
     this.#child.stdin?.end();
     this.watch(GRACE_MS);
   }
@@ -227,7 +228,8 @@ class Freezer {
         this.#stuck.add(index);
         break;
       case 'frozen':
-        this.isFrozen = true;
+        // Given up, it is thawed at once.
+        this.isHeld = this.#gaveUp === null;
         this.#frozen();
         break;
       case 'thawed':
