@@ -84,7 +84,7 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
     clearTimeout(flushing);
     signal?.removeEventListener('abort', abort);
   }
-  if (freezer.isFrozen) {
+  if (freezer.isHeld) {
     return { unsupported: pick(names, freezer.unsupported), thaw: () => freezer.thaw() };
   }
   const end = await freezer.ended;
@@ -100,7 +100,7 @@ function pick<T>(all: readonly T[], indexes: Iterable<number>): T[] {
 /** What the child says, one line at a time, and what becomes of it. */
 class Freezer {
   readonly unsupported = new Set<number>();
-  isFrozen = false;
+  isHeld = false;
   onFreezing: () => void = () => undefined;
   /** Resolves once all are frozen, or the end has come. */
   readonly frozenOrEnded: Promise<void>;
@@ -117,6 +117,7 @@ class Freezer {
   #end: (result: ThawResult) => void = () => undefined;
   #frozen: () => void = () => undefined;
   #thawed = false;
+  #dead = false;
   #rescued = false;
   #overdue: NodeJS.Timeout | undefined;
 
@@ -147,7 +148,10 @@ class Freezer {
       text = (lines.pop() ?? '').slice(0, OUTPUT_CHARS_MAX);
       for (const line of lines) this.#hear(line);
     });
-    this.#exited.then(() => (this.#thawed ? undefined : this.#rescue('the freezer died')));
+    void this.#exited.then(() => {
+      this.#dead = true;
+      if (!this.#thawed) void this.#rescue('the freezer died');
+    });
   }
 
   thaw(): Promise<ThawResult> {
@@ -158,6 +162,7 @@ class Freezer {
   /** Before all are frozen: those that are, are thawed. */
   giveUp(why: 'timeout' | 'cancelled'): void {
     this.#gaveUp ??= why;
+    this.isHeld = false;
     this.#child.stdin?.end();
     this.watch(GRACE_MS);
   }
@@ -223,7 +228,8 @@ class Freezer {
         this.#stuck.add(index);
         break;
       case 'frozen':
-        this.isFrozen = true;
+        // Given up, it is thawed at once.
+        this.isHeld = this.#gaveUp === null;
         this.#frozen();
         break;
       case 'thawed':
@@ -249,30 +255,45 @@ class Freezer {
     clearTimeout(this.#overdue);
     const left = this.#targets
       .slice(0, this.#freezing + 1)
-      .filter((_, index) => !this.unsupported.has(index))
-      .reverse();
-    const stuck = left.length === 0 ? [] : await thawAll(left);
+      .filter((_, index) => !this.unsupported.has(index));
+    let stuck = await thawAll(left);
+    if (!this.#dead) {
+      // Its FIFREEZE may have been waiting for what is thawed now, and freeze in dying.
+      await Promise.race([this.#exited, sleep(GRACE_MS)]);
+      stuck = await thawAll(left);
+    }
     this.#end({ intact: false, reason, stuck });
   }
 }
 
-/** @returns mount points that could not be thawed. */
+/** Each by a process of its own: one may wait for another. @returns mount points that could not be thawed. */
 async function thawAll(targets: readonly FreezeTarget[]): Promise<string[]> {
-  const child = spawn(PROGRAM, ['--thaw', ...targets.map(argument)], { stdio: ['ignore', 'pipe', 'ignore'] });
-  let text = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    text = (text + chunk).slice(0, OUTPUT_CHARS_MAX);
-  });
-  const names = targets.map(({ path }) => path);
+  const stuck = await Promise.all(
+    targets.map(async (target) => ((await thawOne(target)) ? [] : [target.path])),
+  );
+  return stuck.flat();
+}
+
+async function thawOne(target: FreezeTarget): Promise<boolean> {
+  const child = spawn(PROGRAM, ['--thaw', argument(target)], { stdio: 'ignore' });
   try {
-    await once(child, 'close', { signal: AbortSignal.timeout(RESCUE_MS) });
+    await once(child, 'exit', { signal: AbortSignal.timeout(RESCUE_MS) });
+    return child.exitCode === 0;
   } catch {
     child.unref();
-    return names;
+    return false;
   }
-  if (child.exitCode === 0) return [];
-  const named = [...text.matchAll(/^stuck (\d+) /gm)].map(([, index]) => Number(index));
-  return named.length === 0 ? names : pick(names, named);
+}
+
+/** What outranks every other trouble. */
+export function stillFrozen(stuck: readonly string[], cause: unknown): StillpointError {
+  const because = cause instanceof Error ? ` (after: ${cause.message})` : '';
+  return new StillpointError('frozen', {
+    thing: stuck.join(', '),
+    reason: `it could not be thawed${because}`,
+    remedy: thawByHand(stuck),
+    cause,
+  });
 }
 
 /** What outranks every other trouble. */

@@ -83,7 +83,7 @@ test('one that fails on release, and one that ended before it', async (t) => {
   const scene = await hookScene(t);
   const failing = await startHook(await scene.script('a', 'echo ready; read -r word; exit 3'), OPTIONS);
   t.regex((await failing.release(true)) ?? '', /a ended with status 3$/);
-  const early = await startHook(await scene.script('b', 'echo ready'), OPTIONS);
+  const early = await startHook(await scene.script('b', 'echo ready; sleep 0.1'), OPTIONS);
   await sleep(300);
   t.regex((await early.release(true)) ?? '', /b ended before it was released, with status 0$/);
 });
