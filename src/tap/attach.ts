@@ -1,6 +1,10 @@
-/** A tap as a block device of its own machine: /dev/nbdN, through the kernel's NBD client and the package nbd-client. */
+/**
+ * A tap as a block device of its own machine: /dev/nbdN, through the kernel's NBD client and the package nbd-client. It also
+ * gets a name that stays, `device` beside the sockets, for /etc/fstab. It lives as long as its one connection: where the tap dies,
+ * I/O fails, and the device has to be detached before the tap can be attached again (nbd-client can't reconnect one in use).
+ */
 import { execFile } from 'node:child_process';
-import { rm } from 'node:fs/promises';
+import { rm, symlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
@@ -48,19 +52,19 @@ export async function attachedDevice(tap: RegisteredTap): Promise<string | null>
 }
 
 /**
- * Attaches the tap, which must be serving the socket; one that is attached already, as after a restart, stays so.
+ * Attaches the tap, which must be serving the socket. An attachment from before is dead, and taken away.
  * @returns `/dev/nbdN`
- * @throws StillpointError `device-not-found` where the kernel has no nbd or nbd-client is missing, `device-io`
+ * @throws StillpointError `device-not-found` where the kernel has no nbd or nbd-client is missing, `device-in-use` where a dead one
+ * is still used, `device-io`
  */
 export async function attach(tap: RegisteredTap, socketPath: string): Promise<string> {
-  const present = await attachedDevice(tap);
-  if (present !== null) return present;
+  await detach(tap, false);
   await requireKernel();
   let lastError: unknown = null;
   for (const name of await freeDevices()) {
     const device = `/dev/${name}`;
     try {
-      await nbdClient('-unix', socketPath, device, '-N', tap.settings.exportName, '-persist', '-nonetlink');
+      await nbdClient('-unix', socketPath, device, '-N', tap.settings.exportName);
     } catch (error) {
       // Somebody else may have taken it meanwhile.
       lastError = error;
@@ -69,6 +73,8 @@ export async function attach(tap: RegisteredTap, socketPath: string): Promise<st
     }
     const processId = (await processOf(name)) ?? '';
     await writeStateFile(tap.attachedPath, ATTACHED_FORMAT, { name, bootId: await readBootId(), processId });
+    await rm(tap.deviceLinkPath, { force: true });
+    await symlink(device, tap.deviceLinkPath);
     return device;
   }
   throw (
@@ -101,6 +107,7 @@ export async function detach(tap: RegisteredTap, force: boolean): Promise<void> 
   const [use] = force ? [] : await attachmentUses(tap);
   if (use !== undefined) throw attachedInUse(device, use);
   await nbdClient('-d', device);
+  await rm(tap.deviceLinkPath, { force: true });
   await rm(tap.attachedPath, { force: true });
 }
 

@@ -1,13 +1,15 @@
 /**
  * The process of a tap: `stillpoint tap serve NAME`. In this order, and undone in the reverse one:
  *
- *   lock → is the map believed? → createTap (which makes that decision durable) → started.json → listen: snapshot, users, control → attach
+ *   lock → is the map believed? → createTap (which makes that decision durable) → started.json → listen: snapshot, users → attach → control
  *
  * A stop: control socket (a hold is aborted) → detach, unless in use → the tap ends listening and flushes → the mark of the device
  * → the map is closed clean with it. A process that dies anywhere leaves a map that is open: a superset.
  */
+import { execFile } from 'node:child_process';
 import { lstat, mkdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
+import { promisify } from 'node:util';
 import type { Logger } from 'pino';
 import { onDevice } from '../devices/device-error.js';
 import { findUses } from '../devices/in-use.js';
@@ -30,6 +32,8 @@ export interface ServeOptions {
   /** Aborted: stop cleanly. */
   readonly signal: AbortSignal;
 }
+
+const execute = promisify(execFile);
 
 /** Users' I/O waits for this process: it is the last that the kernel may kill for want of memory, after its own protection. */
 const OOM_SCORE = '-900';
@@ -140,12 +144,13 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
     });
     const { map } = native.status();
     log.info({ source: source.path, listen, device: attachment.device, map: map.reason }, 'serving');
+    await tellSystemd(log);
     await anyAborted(signal, asked.signal);
     log.info('stopping');
     await control.close();
   } finally {
     await detach(tap, false).catch((error: Error) =>
-      log.warn({ reason: error.message }, 'the device stays attached, and waits for the next start'),
+      log.warn({ reason: error.message }, 'the device stays attached, and its I/O fails'),
     );
     await rm(tap.controlPath, { force: true });
   }
@@ -174,6 +179,14 @@ async function attachIfWished({ tap, log }: ServeOptions): Promise<TapReport['at
     log.warn({ reason: (error as Error).message }, 'not attached');
     return { device: null, problem: (error as Error).message };
   }
+}
+
+/** Units that wait for the tap start now: its device is there (sd_notify(3), whose datagrams Node can't send itself). */
+async function tellSystemd(log: Logger): Promise<void> {
+  if (process.env.NOTIFY_SOCKET === undefined) return;
+  await execute('systemd-notify', ['--ready']).catch((error: Error) =>
+    log.error({ reason: error.message }, 'systemd could not be told that the tap serves'),
+  );
 }
 
 function anyAborted(...signals: AbortSignal[]): Promise<void> {

@@ -35,25 +35,25 @@ export function hasUnit(): boolean {
   );
 }
 
-/** Also at each start of the machine. @throws StillpointError */
+/** Also at each start of the machine; returns when systemd says that it serves. @throws StillpointError */
 export async function startUnit(tap: RegisteredTap): Promise<TapReport> {
-  await systemctl('enable', '--now', unitOf(tap));
-  return waitUntilServing(tap, async () => {
-    const failed = await systemctl('is-failed', '--quiet', unitOf(tap)).then(
-      () => true,
-      () => false,
-    );
-    if (!failed) return null;
-    return new StillpointError('device-io', {
-      thing: unitOf(tap),
-      reason: 'the tap did not start',
-      remedy: `See: journalctl -u ${unitOf(tap)}`,
+  const unit = unitOf(tap);
+  const failed = (cause: unknown) =>
+    new StillpointError('device-io', {
+      thing: unit,
+      reason: 'systemd could not start it',
+      remedy: `See: journalctl -u ${unit}`,
+      cause,
     });
+  await execute('systemctl', ['enable', '--now', unit]).catch((cause: unknown) => {
+    throw failed(cause);
   });
+  return waitUntilServing(tap, async () => null);
 }
 
+/** Ends also what systemd still tries. */
 export async function disableUnit(tap: RegisteredTap): Promise<void> {
-  await systemctl('disable', unitOf(tap));
+  await execute('systemctl', ['disable', '--now', unitOf(tap)]);
 }
 
 /**
@@ -188,17 +188,4 @@ export async function stopTap(tap: RegisteredTap): Promise<void> {
     remedy: 'The device below may hang; see the log of the tap.',
     permanent: false,
   });
-}
-
-async function systemctl(...args: string[]): Promise<void> {
-  try {
-    await execute('systemctl', args);
-  } catch (cause) {
-    const { stderr } = cause as Error & { readonly stderr?: string };
-    throw new StillpointError('device-io', {
-      thing: `systemctl ${args.join(' ')}`,
-      reason: `it failed (${stderr?.trim() ?? (cause as Error).message})`,
-      cause,
-    });
-  }
 }

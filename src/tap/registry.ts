@@ -10,7 +10,7 @@
  * | `log`          | of a daemon that systemd did not start            | the daemon                      |
  * | `preserve/`    | original blocks while a snapshot is held          | the native tap, unless elsewhere |
  *
- * The sockets are in `runDirectory`, with `attached.json`. Adding and removing are one at a time, by flock on `<state>/taps/lock`.
+ * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Adding and removing are one at a time, by flock on `<state>/taps/lock`.
  */
 import type { FileHandle } from 'node:fs/promises';
 import { readdir, rm } from 'node:fs/promises';
@@ -34,6 +34,8 @@ export interface RegisteredTap {
   /** Of the socket on which holds are readable. */
   readonly snapshotPath: string;
   readonly attachedPath: string;
+  /** Leads to the attached /dev/nbdN. */
+  readonly deviceLinkPath: string;
 }
 
 const tapsDirectory = (stateDirectory: string): string => join(stateDirectory, 'taps');
@@ -58,6 +60,7 @@ function registered(stateDirectory: string, settings: TapSettings): RegisteredTa
     controlPath: join(runDirectory, 'control.sock'),
     snapshotPath: join(runDirectory, 'snapshot.sock'),
     attachedPath: join(runDirectory, 'attached.json'),
+    deviceLinkPath: join(runDirectory, 'device'),
   };
 }
 

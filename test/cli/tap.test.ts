@@ -197,6 +197,6 @@ test('a running tap is described for people', async (t) => {
   t.snapshot(text(), 'given up');
   t.regex(
     listLines([{ settings, report: report() }])[1] ?? '',
-    /serving, snapshot held .*\/dev\/nbd0 +0 +not known/,
+    /serving, snapshot given up .*\/dev\/nbd0 +0 +not known/,
   );
 });
