@@ -1,17 +1,18 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { inspectDevice, type KnownTap } from '../../src/capture/inspect.js';
+import { inspectDevice } from '../../src/capture/inspect.js';
 import { isStillpointError } from '../../src/domain/errors.js';
 import { freezable } from '../helpers/freezable.js';
 import { temporaryDirectory } from '../helpers/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
 import { makeMachine, runHere } from '../helpers/stillpoint.js';
+import { makeTap } from '../helpers/taps.js';
 
 test('an image that nobody uses: offline, unless a running tap serves it', async (t) => {
   const path = join(await temporaryDirectory(t, 'inspect'), 'disk.img');
   await writeFile(path, Buffer.alloc(100_000, 1));
-  const inspection = await inspectDevice(path, []);
+  const inspection = await inspectDevice(path, null);
   t.like(inspection, {
     sizeBytes: 100_000,
     identity: { type: 'image', path, logicalSectorSize: 512 },
@@ -20,12 +21,11 @@ test('an image that nobody uses: offline, unless a running tap serves it', async
     notes: [],
     chosen: 'offline',
   });
-  const tap: KnownTap = { name: 'vm1', path, running: true };
-  t.like(await inspectDevice(path, [{ ...tap, path: '/elsewhere' }]), { chosen: 'offline' });
-  const stopped = await inspectDevice(path, [{ ...tap, running: false }]);
+  const { tap } = await makeTap(t, { name: 'vm1', sourcePath: path });
+  const stopped = await inspectDevice(path, { tap, running: false });
   t.is(stopped.chosen, 'offline');
   t.deepEqual(stopped.providers[0], { provider: 'tap', usable: false, reason: 'its tap vm1 does not run' });
-  t.is((await inspectDevice(path, [tap])).chosen, 'tap');
+  t.is((await inspectDevice(path, { tap, running: true })).chosen, 'tap');
 });
 
 testWith(
@@ -33,7 +33,7 @@ testWith(
   'a mounted device: who uses it, what would be frozen, and that only a tap could take it',
   async (t) => {
     const { device, image, mountPoint } = await freezable(t, 'ext4');
-    const inspection = await inspectDevice(device, []);
+    const inspection = await inspectDevice(device, null);
     t.is(inspection.chosen, null);
     t.deepEqual(
       inspection.uses.map(({ how }) => how),
@@ -44,25 +44,13 @@ testWith(
       [[mountPoint, 'ext4']],
     );
     t.is(inspection.providers[1]?.reason, `it could be written to: it is mounted at ${mountPoint}`);
-    // Attached elsewhere, as a tap's device is: found from what it serves, and from what it is attached as.
-    const other = join(await temporaryDirectory(t, 'inspect'), 'other.img');
-    await writeFile(other, Buffer.alloc(4096));
-    const taps: KnownTap[] = [{ name: 'vm1', path: other, running: true, attachedDevice: device }];
-    for (const path of [other, device]) {
-      const tapped = await inspectDevice(path, taps);
-      t.is(tapped.chosen, 'tap', path);
-      t.deepEqual(
-        tapped.filesystems.map((one) => one.path),
-        [mountPoint],
-      );
-    }
-    t.is((await inspectDevice(image, [])).chosen, null);
+    t.is((await inspectDevice(image, null)).chosen, null);
   },
 );
 
 test('what is no device', async (t) => {
   for (const path of ['/nonexistent', '/tmp', '/dev/null']) {
-    const error = await t.throwsAsync(inspectDevice(path, []));
+    const error = await t.throwsAsync(inspectDevice(path, null));
     t.true(isStillpointError(error, 'device-not-found'), path);
   }
 });

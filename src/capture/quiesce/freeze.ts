@@ -296,17 +296,6 @@ export function stillFrozen(stuck: readonly string[], cause: unknown): Stillpoin
   });
 }
 
-/** What outranks every other trouble. */
-export function stillFrozen(stuck: readonly string[], cause: unknown): StillpointError {
-  const because = cause instanceof Error ? ` (after: ${cause.message})` : '';
-  return new StillpointError('frozen', {
-    thing: stuck.join(', '),
-    reason: `it could not be thawed${because}`,
-    remedy: thawByHand(stuck),
-    cause,
-  });
-}
-
 export function thawByHand(mountPoints: readonly string[]): string {
   return `It is still frozen. Thaw it: ${mountPoints.map((path) => `fsfreeze --unfreeze ${path}`).join('; ')}`;
 }
