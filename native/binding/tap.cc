@@ -5,7 +5,7 @@
 
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/map_file.h"
+#include "core/map_format.h"
 #include "core/nbd_source.h"
 
 namespace stillpoint::binding {
@@ -256,7 +256,7 @@ Napi::Value read_tap_map(const Napi::CallbackInfo& info) {
           const auto file = TapFile::open_existing(path);
           if (!file) return std::nullopt;
           try {
-            return MapFile::read_header(*file);
+            return read_map_header(*file);
           } catch (const NativeError& error) {
             if (error.code() == "truncated") return std::nullopt;
             throw;

@@ -38,7 +38,7 @@ void ChangeMap::begin(const Id& session) {
   // Without a point the map is void, and nothing has been written down that this session could rely on.
   if (points.empty()) return;
   // The oldest session gives way; the committed point, in front, stays.
-  if (points.size() == MapFile::kPointsMax) points.erase(points.begin() + 1);
+  if (points.size() == MapHeader::kPointsMax) points.erase(points.begin() + 1);
   points.push_back(session);
   if (file_) file_->set_points(points);
   std::lock_guard lock(mutex_);

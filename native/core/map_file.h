@@ -29,31 +29,14 @@
 
 #include "core/block_map.h"
 #include "core/id.h"
+#include "core/map_format.h"
 #include "core/tap_file.h"
 #include "core/tree_geometry.h"
 
 namespace stillpoint {
 
-struct MapHeader {
-  std::string identity;    // at most kIdentityBytesMax
-  std::string continuity;  // of a clean map; at most kContinuityBytesMax
-  TreeGeometry geometry;
-  bool clean = false;
-  std::vector<Id> points;  // the map holds all changes since each of these; none: it is void
-};
-
 class MapFile {
  public:
-  static constexpr size_t kIdentityBytesMax = 1024;
-  static constexpr size_t kContinuityBytesMax = 512;
-  static constexpr size_t kPointsMax = 8;
-
-  // What is in the file, checked but for the areas. `truncated` (nothing but zeros: there is no map),
-  // `bad-magic`, `bad-version`, `bad-checksum`, `bad-length`, errno names.
-  static MapHeader read_header(TapFile& file);
-  // The blocks that a map names. The same errors.
-  static void read_blocks(TapFile& file, BlockMap& into);
-
   // Makes the file a map of these points, open: the blocks of `changed` are what it names. Whatever was
   // there is replaced, at one moment. errno names.
   MapFile(std::unique_ptr<TapFile> file, std::string identity, const TreeGeometry& geometry,
@@ -78,9 +61,6 @@ class MapFile {
   bool persistent() const;
 
  private:
-  struct Layout;
-  struct Slot;
-
   uint64_t region_of(uint64_t block_index) const { return block_index / region_blocks_; }
   int write_header(bool clean, const std::string& continuity, const std::vector<Id>& points);
   int write_area(unsigned area, uint64_t epoch, const BlockMap& regions);

@@ -10,11 +10,11 @@ namespace {
 ChangeMap::Start find_start(TapFile& file, const std::string& identity, const TreeGeometry& geometry,
                             BlockMap& changed) {
   try {
-    const MapHeader header = MapFile::read_header(file);
+    const MapHeader header = read_map_header(file);
     if (header.identity != identity) return {{}, "the map is of another device"};
     if (!(header.geometry == geometry)) return {{}, "the map is of another size or block size"};
     if (header.points.empty()) return {{}, "the map was void when the tap ended"};
-    MapFile::read_blocks(file, changed);
+    read_map_blocks(file, changed);
     return {header.points, header.clean ? "the map was written at a clean end"
                                         : "the tap did not end cleanly: the map names whole regions"};
   } catch (const NativeError& error) {

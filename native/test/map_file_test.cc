@@ -42,9 +42,9 @@ void check_cuts(const Recording& recording, size_t from, size_t to, const Belief
   for (size_t cut = from; cut <= to; cut++) {
     for (int variant = 0; variant < 4; variant++) {
       const auto file = file_of(recording.after_power_cut(cut, random));
-      const MapHeader header = MapFile::read_header(*file);
+      const MapHeader header = read_map_header(*file);
       BlockMap found(kGeometry.block_count());
-      MapFile::read_blocks(*file, found);
+      read_map_blocks(*file, found);
       const bool is_old = header.points == before.points && has_all(blocks_of(found), before.changed);
       const bool is_new = header.points == after.points && has_all(blocks_of(found), after.changed);
       const bool is_exact = !header.clean || blocks_of(found) == after.changed;
@@ -84,7 +84,7 @@ TEST_CASE("map file: a power cut at any write leaves no change out") {
         }
         case 1:
           next.points.push_back(id_of(step));
-          if (next.points.size() > MapFile::kPointsMax) next.points.erase(next.points.begin());
+          if (next.points.size() > MapHeader::kPointsMax) next.points.erase(next.points.begin());
           REQUIRE(map->set_points(next.points) == 0);
           break;
         case 2: {  // a clean end, and a start
@@ -137,7 +137,7 @@ TEST_CASE("map file: void maps mark nothing") {
   REQUIRE(map.set_points({}) == 0);
   CHECK(map.ready(0, 1));
   RecordingFile again(recording);
-  CHECK(MapFile::read_header(again).points.empty());
+  CHECK(read_map_header(again).points.empty());
 }
 
 TEST_CASE("map file: any flipped bit is found, or changes nothing that counts") {
@@ -156,8 +156,8 @@ TEST_CASE("map file: any flipped bit is found, or changes nothing that counts") 
       const auto file = file_of(bytes);
       BlockMap found(kGeometry.block_count());
       try {
-        const MapHeader header = MapFile::read_header(*file);
-        MapFile::read_blocks(*file, found);
+        const MapHeader header = read_map_header(*file);
+        read_map_blocks(*file, found);
         REQUIRE(header.points == std::vector{id_of(1)});
         REQUIRE(has_all(blocks_of(found), blocks_of(changed)));
       } catch (const NativeError&) {
@@ -228,7 +228,7 @@ TEST_CASE("map file: many writers, marks and rebases at once") {
   for (std::thread& writer : writers) writer.join();
   RecordingFile again(recording);
   BlockMap found(kGeometry.block_count());
-  MapFile::read_blocks(again, found);
+  read_map_blocks(again, found);
   CHECK(has_all(blocks_of(found), blocks_of(changed)));
 }
 

@@ -8,7 +8,8 @@
 import { readDeviceIdentity } from '../devices/device-identity.js';
 import { StillpointError } from '../domain/errors.js';
 import type { ConsistencyKind } from '../domain/point.js';
-import { native, type SnapshotDevice } from '../native/index.js';
+import { native } from '../native/index.js';
+import type { SnapshotDevice } from '../native/tap.js';
 import { connectTap, type TapControl } from '../tap/control-client.js';
 import type { ControlHold, TapReport } from '../tap/control-messages.js';
 import type { RegisteredTap } from '../tap/registry.js';

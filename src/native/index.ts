@@ -10,8 +10,6 @@
 import { createRequire } from 'node:module';
 import type { TapAddon } from './tap.js';
 
-export type { SnapshotDevice } from './tap.js';
-
 export type NativeErrorCode =
   | 'closed'
   | 'cancelled'
