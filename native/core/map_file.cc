@@ -110,14 +110,14 @@ int MapFile::switch_area(const std::vector<Id>& points, const BlockMap& changed)
   if (const int error = file_->sync(); error != 0) return error;
   area_ = area;
   epoch_++;
-  if (const int error = write_header(false, {}, points); error != 0) return error;
+  if (const int error = write_header(false, {}, points, Older::is_wrong); error != 0) return error;
   tracking_ = !points.empty();
   return 0;
 }
 
 int MapFile::set_points(const std::vector<Id>& points) {
   return exclusively([&] {
-    const int error = write_header(false, {}, points);
+    const int error = write_header(false, {}, points, points.empty() ? Older::is_wrong : Older::is_superset);
     if (error == 0 && points.empty()) tracking_ = false;
     return error;
   });
@@ -140,7 +140,7 @@ int MapFile::close_clean(const std::vector<const BlockMap*>& changed, const std:
     }
     precise_checksum_ = sum.finish();
     if (const int error = file_->sync(); error != 0) return error;
-    return write_header(true, continuity, points_);
+    return write_header(true, continuity, points_, Older::is_superset);
   });
 }
 
@@ -149,7 +149,8 @@ bool MapFile::persistent() const {
   return !failed_;
 }
 
-int MapFile::write_header(bool clean, const std::string& continuity, const std::vector<Id>& points) {
+int MapFile::write_header(bool clean, const std::string& continuity, const std::vector<Id>& points,
+                          Older older) {
   const uint64_t sequence = sequence_ + 1;
   const MapSlot slot{{identity_, continuity, geometry_, clean, points},
                      sequence,
@@ -159,9 +160,11 @@ int MapFile::write_header(bool clean, const std::string& continuity, const std::
                      precise_checksum_};
   if (const int error = file_->write(sequence % 2 * kMapSlotBytes, slot.encode()); error != 0) return error;
   if (const int error = file_->sync(); error != 0) return error;
-  const std::vector<uint8_t> zeros(kMapSlotBytes);
-  if (const int error = file_->write((sequence + 1) % 2 * kMapSlotBytes, zeros); error != 0) return error;
-  if (const int error = file_->sync(); error != 0) return error;
+  if (older == Older::is_wrong) {
+    const std::vector<uint8_t> zeros(kMapSlotBytes);
+    if (const int error = file_->write((sequence + 1) % 2 * kMapSlotBytes, zeros); error != 0) return error;
+    if (const int error = file_->sync(); error != 0) return error;
+  }
   sequence_ = sequence;
   points_ = points;
   return 0;

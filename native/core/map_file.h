@@ -10,9 +10,9 @@
 // open, void   open, none      nothing to be believed              no map: the next backup reads everything
 // failed       -               file removed                        no map
 //
-// A header is one slot write: the other slot is erased only once it is durable, so there is always one whole
-// header, and never an older one to fall back to when the newest goes bad. rebase() writes the area that the
-// header does not point to, then the header.
+// A header is one slot write. The other slot is erased once it is durable, where what it says would be wrong:
+// there is always one whole header, and never a wrong one to fall back to when the newest goes bad. rebase()
+// writes the area that the header does not point to, then the header.
 //
 // Locking: mutex_ guards all but durable_ and tracking_, which a write looks at without it; busy_ is the
 // right to do I/O, held while mutex_ is not. Marks that come while somebody is busy go out together in one
@@ -62,7 +62,9 @@ class MapFile {
 
  private:
   uint64_t region_of(uint64_t block_index) const { return block_index / region_blocks_; }
-  int write_header(bool clean, const std::string& continuity, const std::vector<Id>& points);
+  // What the header before would say now: less than is known, or wrong.
+  enum class Older { is_superset, is_wrong };
+  int write_header(bool clean, const std::string& continuity, const std::vector<Id>& points, Older older);
   int write_area(unsigned area, uint64_t epoch, const BlockMap& regions);
   int write_regions(const std::vector<uint64_t>& regions);
   int switch_area(const std::vector<Id>& points, const BlockMap& changed);

@@ -70,8 +70,8 @@ void Tap::unexport_snapshot() {
 }
 
 void Tap::abort() {
+  export_->abort();  // before the lock: a hold that waits has it
   std::lock_guard control(control_);
-  export_->abort();
   unexport_snapshot();
 }
 
@@ -89,9 +89,10 @@ void Tap::make_void(const std::string& reason) {
 }
 
 void Tap::stop() {
-  std::lock_guard control(control_);
   stopped_ = true;
-  // Writes that wait for room in the preserve area are let go.
+  export_->abort();
+  std::lock_guard control(control_);
+  // Also of a hold that came just now. Writes that wait for room in the preserve area are let go.
   export_->abort();
   session_.stop();
   snapshot_name_.clear();

@@ -14,6 +14,9 @@ namespace {
 // Long trims and zeroings pass the gate in pieces, so that an instant never waits for a whole one.
 constexpr uint64_t kPieceBytes = 16u << 20;
 
+// Of somebody who waits for quiet, for being told to give up.
+constexpr std::chrono::milliseconds kPollInterval{50};
+
 // Calls work(offset, length) for each piece; ends at the first error.
 template <class Work>
 int in_pieces(uint64_t byte_offset, uint64_t byte_length, Work work) {
@@ -45,7 +48,8 @@ bool TapExport::wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_poin
     const auto now = Clock::now();
     if (now - last >= quiet) return true;
     if (now >= deadline) return false;
-    std::this_thread::sleep_until(std::min(last + quiet, deadline));
+    if (give_up_waiting_) throw NativeError("cancelled", "the wait for a quiet instant was ended");
+    std::this_thread::sleep_until(std::min({last + quiet, deadline, now + kPollInterval}));
   }
 }
 
@@ -73,6 +77,7 @@ std::chrono::system_clock::time_point TapExport::cut(const std::shared_ptr<Snaps
 
 TapExport::Hold TapExport::hold(HoldOptions options) {
   std::lock_guard control(control_);
+  give_up_waiting_ = false;
   if (current_snapshot()) throw NativeError("EBUSY", "another session holds a snapshot");
   for (const uint64_t block : options.snapshot.sample) {
     if (block >= geometry_.block_count())
@@ -120,6 +125,7 @@ void TapExport::commit() {
 }
 
 void TapExport::abort() {
+  give_up_waiting_ = true;
   std::lock_guard control(control_);
   release_snapshot();
 }

@@ -64,6 +64,7 @@ class TapExport final : public NbdExport {
   Hold hold(HoldOptions options);
   // What is held was committed, whether or not it still stands.
   void commit();
+  // Ends a hold() that waits for quiet too (`cancelled`).
   void abort();
   void make_void(const std::string& reason);
   // No write is in flight or comes. An errno: the map file stays a superset.
@@ -104,6 +105,7 @@ class TapExport final : public NbdExport {
 
   WriteGate gate_;
   mutable std::mutex control_;
+  std::atomic<bool> give_up_waiting_{false};
   std::atomic<bool> holding_{false};
   mutable std::mutex snapshot_mutex_;
   std::shared_ptr<Snapshot> snapshot_;

@@ -276,6 +276,26 @@ TEST_CASE("tap: a quiet instant") {
   CHECK(*world.tap->status().quiet >= 30ms);
 }
 
+TEST_CASE("tap: who waits for quiet can be told to give up") {
+  World world;
+  REQUIRE(world.write(1, 'a') == 0);
+  std::atomic<bool> waiting{true};
+  std::thread holder([&] {
+    auto options = world.options();
+    options.quiet = 3600s;
+    options.quiet_deadline = 3600s;
+    CHECK(code_of([&] { world.tap->hold(std::move(options)); }) == "cancelled");
+    waiting = false;
+  });
+  // Told before it waits, it would not hear: told until it does.
+  while (waiting) {
+    std::this_thread::sleep_for(10ms);
+    world.tap->abort();
+  }
+  holder.join();
+  world.tap->hold(world.options());
+}
+
 TEST_CASE("tap: one snapshot at a time") {
   World world;
   const auto hold = world.tap->hold(world.options());

@@ -86,6 +86,10 @@ export class ControlServer {
   /** Never rejects. */
   async #serve(socket: Socket): Promise<void> {
     socket.on('error', () => socket.destroy());
+    // A hold may be waiting for quiet, for whoever asked for it and is gone.
+    socket.once('close', () => {
+      if (this.#owner === socket) this.#options.tap.abort().catch(() => undefined);
+    });
     const refuse = (reason: string): never => {
       throw new StillpointError('bad-message', { thing: 'message to the tap', reason });
     };

@@ -156,6 +156,30 @@ test('one that goes while its hold is being made does not keep it', async (t) =>
   await refused(t, control.status(), 'cancelled');
 });
 
+test('one that goes while its hold waits for quiet ends the wait', async (t) => {
+  const { tap, connect: join_ } = await scene(t);
+  let abort = (): void => undefined;
+  tap.beforeHold = () =>
+    new Promise((_, reject) => {
+      abort = () => reject(Object.assign(new Error('the wait was ended'), { code: 'cancelled' }));
+    });
+  let aborts = 0;
+  tap.abort = async () => {
+    aborts += 1;
+    abort();
+  };
+  const control = await join_();
+  control.hold(HOLD).catch(() => undefined);
+  await sleep(100);
+  t.is(aborts, 0);
+  control.close();
+  await until(t, 'the wait is ended', () => aborts > 0);
+  tap.beforeHold = async () => undefined;
+  const next = await join_();
+  t.is((await next.hold(HOLD)).exportName, SESSION);
+  next.close();
+});
+
 test('a hold that is cancelled before it is asked for never is', async (t) => {
   const { tap, connect } = await scene(t);
   const control = await connect();
