@@ -1,11 +1,14 @@
 // A device in memory behind the tap, for tests: faults, and writes that wait until they are let go.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "core/nbd_export.h"
@@ -25,6 +28,7 @@ class MemoryExport final : public NbdExport {
   int read(uint64_t byte_offset, std::span<uint8_t> into, Patience) noexcept override {
     if (const int error = read_error; error != 0) return error;
     for (size_t at = 0; at < into.size(); at += kStripe) {
+      dawdle();
       std::lock_guard lock(mutex_of(byte_offset + at));
       std::memcpy(into.data() + at, bytes_.data() + byte_offset + at, std::min(kStripe, into.size() - at));
     }
@@ -40,6 +44,7 @@ class MemoryExport final : public NbdExport {
       writes_waiting--;
     }
     for (size_t at = 0; at < bytes.size(); at += kStripe) {
+      dawdle();
       std::lock_guard lock(mutex_of(byte_offset + at));
       std::memcpy(bytes_.data() + byte_offset + at, bytes.data() + at, std::min(kStripe, bytes.size() - at));
     }
@@ -76,12 +81,19 @@ class MemoryExport final : public NbdExport {
   std::atomic<bool> refuse_immediate{false};
   std::atomic<bool> hole_everywhere{false};
   std::atomic<int> writes_waiting{0};
+  // One in so many sectors takes long: others come in between. 0: none.
+  std::atomic<uint32_t> slow_one_in{0};
 
  private:
   static constexpr size_t kStripe = 512;
+  void dawdle() {
+    const uint32_t one_in = slow_one_in;
+    if (one_in != 0 && transfers_++ % one_in == 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
   std::mutex& mutex_of(uint64_t byte_offset) { return mutexes_[byte_offset / kStripe % 64]; }
 
   Properties properties_;
+  std::atomic<uint32_t> transfers_{0};
   std::vector<uint8_t> bytes_;
   std::mutex mutexes_[64];
   std::mutex hold_mutex_;
