@@ -115,7 +115,7 @@ void NbdServer::end_clients(std::unique_lock<std::mutex>& lock, Matches matches)
 
 std::string NbdServer::listen(const std::string& address) {
   auto listener = std::make_unique<NbdListener>(address);
-  const std::string used = listener->address();
+  std::string used = listener->address();
   const std::lock_guard lock(mutex_);
   if (stopping_) throw_errno(ESHUTDOWN, "listen", address);
   listeners_.push_back(std::move(listener));

@@ -23,22 +23,22 @@ NbdWorkers::~NbdWorkers() {
 }
 
 void NbdWorkers::submit(std::unique_ptr<Work> work) {
-  {
-    const std::lock_guard lock(mutex_);
-    // The queue may hold what idle threads have been woken for and not yet taken.
-    if (idle_ <= queue_.size() && threads_.size() < threads_max_) {
-      try {
-        threads_.emplace_back([this] { run(); });
-      } catch (const std::system_error&) {
-      }
+  std::unique_lock lock(mutex_);
+  // The queue may hold what idle threads have been woken for and not yet taken.
+  if (idle_ <= queue_.size() && threads_.size() < threads_max_) {
+    try {
+      threads_.emplace_back([this] { run(); });
+    } catch (const std::system_error&) {
     }
-    if (!threads_.empty()) queue_.push_back(std::move(work));
   }
-  if (work) {
+  if (threads_.empty()) {
+    lock.unlock();
     work->run();
-  } else {
-    wake_.notify_one();
+    return;
   }
+  queue_.push_back(std::move(work));
+  lock.unlock();
+  wake_.notify_one();
 }
 
 void NbdWorkers::run() {
