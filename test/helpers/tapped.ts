@@ -1,0 +1,123 @@
+/** Images and devices with a tap, by the command line alone, as their users have them: for tests with other people's programs as clients. */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import { EXIT_OK } from '../../src/cli/exit-codes.js';
+import type { Point } from '../../src/domain/point.js';
+import type { TapReport } from '../../src/tap/control-messages.js';
+import { nbdUri } from '../../src/tap/listen-address.js';
+import type { TapSettings } from '../../src/tap/settings.js';
+import { difference } from './images.js';
+import { run } from './loop-device.js';
+import {
+  backup,
+  lastResult,
+  type Machine,
+  makeMachine,
+  type Outcome,
+  outcome,
+  restore,
+  runExpecting,
+  run as stillpoint,
+} from './stillpoint.js';
+
+const NAME = 'disk';
+
+/** Runs somebody else's program; its failure is an outcome. */
+export async function client(program: string, ...args: string[]): Promise<Outcome> {
+  // The distribution's own interpreter: another one that comes first in PATH lacks its packages.
+  const env = { ...process.env, LC_ALL: 'C', PATH: `/usr/bin:${process.env.PATH ?? ''}` };
+  return outcome(spawn(program, args, { env, cwd: '/tmp', stdio: ['ignore', 'pipe', 'pipe'] }));
+}
+
+/** @returns what it printed; a failure fails the test. */
+export async function succeeds(t: ExecutionContext, program: string, ...args: string[]): Promise<string> {
+  const { code, signal, stdout, stderr } = await client(program, ...args);
+  if (code !== 0) {
+    t.fail(`${program} ${args.join(' ')}: exit code ${code ?? signal}\n${stdout}\n${stderr}`);
+  }
+  return stdout;
+}
+
+export interface Tapped {
+  readonly machine: Machine;
+  /** A path in the machine's directory. */
+  at(name: string): string;
+  /** What is tapped. */
+  readonly source: string;
+  readonly name: string;
+  readonly settings: TapSettings;
+  /** Of the address that the tap listens on; of the only one. */
+  readonly uri: string;
+  report(): Promise<TapReport>;
+  stop(): Promise<void>;
+  start(): Promise<void>;
+  /** SIGKILL; returns when it is gone. */
+  kill(): Promise<void>;
+  /** Into the machine's own store. */
+  backup(...args: string[]): Promise<Point>;
+  /** Backs up, restores elsewhere, and compares all three: what the clients wrote is what a restore gives. */
+  checkPoint(): Promise<Point>;
+}
+
+export interface TappedOptions {
+  readonly machine?: Machine;
+  /** Default: an image without data, of `sizeBytes`. */
+  readonly source?: string;
+  readonly sizeBytes?: number;
+  /** More of `tap add`. */
+  readonly args?: readonly string[];
+}
+
+/** The tap is removed when the test ends, whatever became of it. */
+export async function tapped(t: ExecutionContext, options: TappedOptions = {}): Promise<Tapped> {
+  const machine = options.machine ?? (await makeMachine(t, 'tapped'));
+  const at = (name: string) => join(machine.directory, name);
+  const source = options.source ?? at('disk.img');
+  if (options.source === undefined) run('truncate', '--size', String(options.sizeBytes ?? 0), source);
+  const json = async (...args: string[]) =>
+    lastResult<TapSettings & { readonly report: TapReport | null }>(
+      (await runExpecting(t, machine, EXIT_OK, 'tap', ...args, '--json')).stdout,
+    );
+  const report = async (): Promise<TapReport> => {
+    const { report } = await json('status', NAME);
+    if (report === null) throw new Error('the tap does not run');
+    return report;
+  };
+  const added = await json('add', source, '--name', NAME, ...(options.args ?? []));
+  t.teardown(async () => {
+    const { code, stderr } = await stillpoint(machine, 'tap', 'remove', NAME, '--force');
+    if (code !== EXIT_OK) throw new Error(stderr);
+  });
+  const store = at('store');
+  const self: Tapped = {
+    ...{ machine, at, source, name: NAME, settings: added, report },
+    uri: nbdUri(added.report?.listen[0] ?? '', added.exportName),
+    stop: async () => void (await json('stop', NAME)),
+    start: async () => void (await json('start', NAME)),
+    kill: async () => {
+      const { processId } = await report();
+      process.kill(processId, 'SIGKILL');
+      while (isAlive(processId)) await sleep(5);
+    },
+    backup: (...args) => backup(t, machine, store, source, '--name', NAME, ...args),
+    checkPoint: async () => {
+      const point = await self.backup();
+      const target = at(`restored-${point.sequence}`);
+      await restore(t, machine, store, `${NAME}@${point.sequence}`, target);
+      t.is(difference(target, source), null, `point ${point.sequence}`);
+      return point;
+    },
+  };
+  return self;
+}
+
+/** Not a zombie either. */
+function isAlive(processId: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(run('cat', `/proc/${processId}/status`));
+  } catch {
+    return false;
+  }
+}
