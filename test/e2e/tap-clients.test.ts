@@ -5,28 +5,16 @@ import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ExecutionContext } from 'ava';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import { allocatedBytes, difference, readRange } from '../helpers/images.js';
 import { attachLoop, detachLoop, mount, run } from '../helpers/loop-device.js';
 import { NBD_FUSE_REQUIREMENTS, nbdFile } from '../helpers/nbd-fuse.js';
-import { type Requirement, testWith } from '../helpers/requirements.js';
+import { programs, testWith } from '../helpers/requirements.js';
 import { makeStampedImage } from '../helpers/stamped-blocks.js';
-import { makeMachine } from '../helpers/stillpoint.js';
-import { client, succeeds, type Tapped, tapped } from '../helpers/tapped.js';
+import { client, DATA_BYTES, succeeds, tapped, tappedData } from '../helpers/tapped.js';
 
 const SIZE = 16 * MiB;
 const BLOCK = 64 * KiB;
-const programs = (...names: string[]): Requirement[] => names.map((program) => ({ program }));
-
-/** A tapped image with data in some blocks, holes between them, and an odd size in sectors. */
-async function tappedData(t: ExecutionContext, ...args: string[]): Promise<Tapped> {
-  const machine = await makeMachine(t, 'clients');
-  const source = join(machine.directory, 'disk.img');
-  const blockIndexes = [1, 2, 3, 100, 255];
-  await makeStampedImage(source, { sizeBytes: SIZE + 512, blockSize: BLOCK, seed: 3, blockIndexes });
-  return tapped(t, { machine, source, args });
-}
 
 testWith(programs('nbdinfo'), 'nbdinfo sees the export as it is', async (t) => {
   const tap = await tappedData(t, '--export', 'a disk/1');
@@ -34,7 +22,7 @@ testWith(programs('nbdinfo'), 'nbdinfo sees the export as it is', async (t) => {
   t.is(about.protocol, 'newstyle-fixed');
   t.true(about.structured);
   t.like(about.exports[0], {
-    ...{ 'export-name': 'a disk/1', 'export-size': SIZE + 512, is_read_only: false, is_rotational: false },
+    ...{ 'export-name': 'a disk/1', 'export-size': DATA_BYTES, is_read_only: false, is_rotational: false },
     ...{ can_cache: true, can_df: true, can_fast_zero: true, can_flush: true, can_fua: true },
     ...{ can_multi_conn: true, can_trim: true, can_zero: true },
     ...{ block_size_minimum: 512, block_size_preferred: 4096, block_size_maximum: 32 * MiB },
@@ -63,7 +51,7 @@ testWith(programs('nbdinfo'), 'nbdinfo sees the export as it is', async (t) => {
   t.true(map.every(({ type }) => type === 0 || type === 3));
   t.is(
     map.reduce((sum, { length }) => sum + length, 0),
-    SIZE + 512,
+    DATA_BYTES,
   );
 });
 
@@ -74,7 +62,7 @@ testWith(programs('nbdcopy', 'nbdinfo'), 'nbdcopy copies out and in, over TCP to
   t.is(difference(tap.at('out'), tap.source), null);
   await tap.checkPoint();
   const blockIndexes = Array.from({ length: 256 }, (_, index) => index).filter((index) => index % 5 !== 1);
-  await makeStampedImage(tap.at('in'), { sizeBytes: SIZE + 512, blockSize: BLOCK, seed: 4, blockIndexes });
+  await makeStampedImage(tap.at('in'), { sizeBytes: DATA_BYTES, blockSize: BLOCK, seed: 4, blockIndexes });
   await succeeds(t, 'nbdcopy', '--connections=4', '--flush', tap.at('in'), tap.uri);
   t.is(difference(tap.at('in'), tap.source), null);
   const point = await tap.checkPoint();
@@ -85,13 +73,13 @@ testWith(programs('nbdcopy', 'nbdinfo'), 'nbdcopy copies out and in, over TCP to
 testWith(programs('qemu-img'), 'qemu-img reads, compares and converts', async (t) => {
   const tap = await tappedData(t);
   const about = JSON.parse(await succeeds(t, 'qemu-img', 'info', '--output=json', '-f', 'raw', tap.uri));
-  t.is(about['virtual-size'], SIZE + 512);
+  t.is(about['virtual-size'], DATA_BYTES);
   const compare = (path: string) => client('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', tap.uri, path);
   await succeeds(t, 'qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', tap.uri, tap.at('out.qcow2'));
   await succeeds(t, 'qemu-img', 'convert', '-O', 'raw', tap.at('out.qcow2'), tap.at('out'));
   t.is(difference(tap.at('out'), tap.source), null);
   await makeStampedImage(tap.at('in'), {
-    ...{ sizeBytes: SIZE + 512, blockSize: BLOCK, seed: 4, blockIndexes: [0, 2, 100, 256] },
+    ...{ sizeBytes: DATA_BYTES, blockSize: BLOCK, seed: 4, blockIndexes: [0, 2, 100, 256] },
   });
   t.is((await compare(tap.at('in'))).code, 1);
   await succeeds(t, 'qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'raw', tap.at('in'), tap.uri);
@@ -158,7 +146,7 @@ testWith(programs('qemu-nbd', 'nbdcopy'), 'qemu-nbd serves a tap on to others', 
   await succeeds(t, 'nbdcopy', through, tap.at('out'));
   t.is(difference(tap.at('out'), tap.source), null);
   const blockIndexes = Array.from({ length: 200 }, (_, index) => index + 7);
-  await makeStampedImage(tap.at('in'), { sizeBytes: SIZE + 512, blockSize: BLOCK, seed: 8, blockIndexes });
+  await makeStampedImage(tap.at('in'), { sizeBytes: DATA_BYTES, blockSize: BLOCK, seed: 8, blockIndexes });
   await succeeds(t, 'nbdcopy', '--flush', tap.at('in'), through);
   server.kill('SIGTERM');
   await ended;

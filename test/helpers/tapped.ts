@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { EXIT_OK } from '../../src/cli/exit-codes.js';
+import { KiB, MiB } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
 import type { TapReport } from '../../src/tap/control-messages.js';
 import { nbdUri } from '../../src/tap/listen-address.js';
 import type { TapSettings } from '../../src/tap/settings.js';
 import { difference } from './images.js';
 import { run } from './loop-device.js';
+import { makeStampedImage } from './stamped-blocks.js';
 import {
   backup,
   lastResult,
@@ -120,4 +122,15 @@ function isAlive(processId: number): boolean {
   } catch {
     return false;
   }
+}
+
+export const DATA_BYTES = 16 * MiB + 512;
+
+/** A tapped image of DATA_BYTES with data in its 64 KiB blocks 1, 2, 3, 100 and 255; holes elsewhere. */
+export async function tappedData(t: ExecutionContext, ...args: string[]): Promise<Tapped> {
+  const machine = await makeMachine(t, 'tapped');
+  const source = join(machine.directory, 'disk.img');
+  const blockIndexes = [1, 2, 3, 100, 255];
+  await makeStampedImage(source, { sizeBytes: DATA_BYTES, blockSize: 64 * KiB, seed: 3, blockIndexes });
+  return tapped(t, { machine, source, args });
 }
