@@ -167,7 +167,14 @@ testWith(
         ...['--name=verified', '--ioengine=nbd', `--uri=${tap.uri}`, '--output-format=json'],
         ...['--rw=randwrite', '--bsrange=512-200k', '--blockalign=512', `--randseed=${seed}`],
         ...[`--size=${SIZE}`, `--offset_increment=${SIZE}`, `--numjobs=${jobs}`, '--iodepth=16'],
-        ...['--fsync=64', '--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--verify_backlog=32'],
+        ...[
+          '--fsync=64',
+          '--verify=crc32c',
+          '--do_verify=1',
+          '--verify_fatal=1',
+          '--verify_backlog=32',
+          '--verify_state_save=0',
+        ],
       );
       const { jobs: reports } = JSON.parse(printed.slice(printed.indexOf('{'))) as {
         jobs: { error: number; write: { io_bytes: number }; read: { io_bytes: number } }[];

@@ -1,35 +1,13 @@
 /** What NBD clients may send but hardly one does, by scripts for nbdsh: the answers that the NBD specification names. */
-import type { ExecutionContext } from 'ava';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import { readRange } from '../helpers/images.js';
 import { run } from '../helpers/loop-device.js';
+import { nbdsh } from '../helpers/nbdsh.js';
 import { programs, testWith } from '../helpers/requirements.js';
 import { DATA_BYTES, succeeds, tapped, tappedData } from '../helpers/tapped.js';
 
 const BLOCK = 64 * KiB;
 const NBDSH = programs('nbdsh', 'nbdinfo');
-
-/** Runs Python with libnbd; `error(call)` is the name of the error that the call ended with, else None. @returns the `result` it leaves. */
-async function nbdsh(t: ExecutionContext, uri: string, ...lines: string[]): Promise<unknown> {
-  const script = [
-    'import json, nbd',
-    'def error(call):',
-    '  try: call()',
-    '  except nbd.Error as failed: return failed.errno or "no errno"',
-    `uri = ${JSON.stringify(uri)}`,
-    // What it sends is the server's to refuse.
-    'def connected(*contexts, structured=True):',
-    '  h = nbd.NBD()',
-    '  h.set_strict_mode(0)',
-    '  h.set_request_structured_replies(structured)',
-    '  for context in contexts: h.add_meta_context(context)',
-    '  h.connect_uri(uri)',
-    '  return h',
-    ...lines,
-    'print(json.dumps(result))',
-  ].join('\n');
-  return JSON.parse(await succeeds(t, 'nbdsh', '-c', script));
-}
 
 testWith(NBDSH, 'requests that the specification refuses, each with its error', async (t) => {
   const tap = await tapped(t, { sizeBytes: 128 * MiB + 512 });

@@ -1,5 +1,7 @@
 /** Images and devices with a tap, by the command line alone, as their users have them: for tests with other people's programs as clients. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
@@ -22,6 +24,7 @@ import {
   restore,
   runExpecting,
   run as stillpoint,
+  start as stillpointProcess,
 } from './stillpoint.js';
 
 const NAME = 'disk';
@@ -59,8 +62,16 @@ export interface Tapped {
   kill(): Promise<void>;
   /** Into the machine's own store. */
   backup(...args: string[]): Promise<Point>;
+  /** Starts a backup, and returns when the instant is taken and nothing has been read of it yet. */
+  pausedBackup(...args: string[]): Promise<PausedBackup>;
   /** Backs up, restores elsewhere, and compares all three: what the clients wrote is what a restore gives. */
   checkPoint(): Promise<Point>;
+}
+
+export interface PausedBackup {
+  readonly child: ChildProcess;
+  /** Lets it go on. @returns how it ended. */
+  go(): Promise<Outcome>;
 }
 
 export interface TappedOptions {
@@ -104,6 +115,29 @@ export async function tapped(t: ExecutionContext, options: TappedOptions = {}): 
       while (isAlive(processId)) await sleep(5);
     },
     backup: (...args) => backup(t, machine, store, source, '--name', NAME, ...args),
+    pausedBackup: async (...args) => {
+      const [hook, taken, go] = [at('hook'), at('taken'), at('go')];
+      // After the instant hooks are let go, and the backup waits for them.
+      const wait = `while ! [ -e ${go} ]; do sleep 0.02; done`;
+      await writeFile(hook, `#!/bin/sh\necho ready\nread -r word\n: > ${taken}\n${wait}\n`, { mode: 0o755 });
+      await Promise.all([taken, go].map((path) => rm(path, { force: true })));
+      const child = stillpointProcess(machine, [
+        ...['backup', source, '--name', NAME, '--store', store, '--hook', hook, '--json', ...args],
+      ]);
+      const ended = outcome(child);
+      t.teardown(() => child.kill('SIGKILL'));
+      while (!existsSync(taken)) {
+        if (child.exitCode !== null) throw new Error((await ended).stderr);
+        await sleep(10);
+      }
+      return {
+        child,
+        go: async () => {
+          await writeFile(go, '');
+          return ended;
+        },
+      };
+    },
     checkPoint: async () => {
       const point = await self.backup();
       const target = at(`restored-${point.sequence}`);
