@@ -221,14 +221,12 @@ testWith(
     const point = await backupExpecting(t, machine, EXIT_WARNINGS, at('store'), device.path, ...args);
     t.deepEqual(point.badRanges, [{ ...bad, content: 'filler' }]);
     await restoreExpecting(t, machine, EXIT_WARNINGS, at('store'), 'disk@latest', at('restored'));
-    for (const [from, to] of [
-      [0, bad.byteOffset],
-      [bad.byteOffset + bad.byteLength, SIZE],
-    ] as const) {
-      t.deepEqual(
-        await readRange(at('restored'), from, to - from),
-        await readRange(at('disk.img'), from, to - from),
-      );
-    }
+    const [restored, original] = [
+      await readRange(at('restored'), 0, SIZE),
+      await readRange(at('disk.img'), 0, SIZE),
+    ];
+    const end = bad.byteOffset + bad.byteLength;
+    t.true(restored.subarray(0, bad.byteOffset).equals(original.subarray(0, bad.byteOffset)));
+    t.true(restored.subarray(end).equals(original.subarray(end)));
   },
 );
