@@ -65,7 +65,7 @@ testWith(programs('nbdcopy', 'nbdinfo'), 'nbdcopy copies out and in, over TCP to
   await makeStampedImage(tap.at('in'), { sizeBytes: DATA_BYTES, blockSize: BLOCK, seed: 4, blockIndexes });
   await succeeds(t, 'nbdcopy', '--connections=4', '--flush', tap.at('in'), tap.uri);
   t.is(difference(tap.at('in'), tap.source), null);
-  const point = await tap.checkPoint();
+  const { point } = await tap.checkPoint();
   t.true(point.statistics.changedBytes <= (blockIndexes.length + 5) * BLOCK);
   t.true((await allocatedBytes(tap.source)) < SIZE - 40 * BLOCK, 'its holes are holes there');
 });
@@ -215,7 +215,7 @@ testWith(
     unmount();
     detachLoop(loop);
     await disk.unmount();
-    const { sequence } = await tap.checkPoint();
+    const { sequence } = (await tap.checkPoint()).point;
     await succeeds(t, 'e2fsck', '-fn', tap.source);
     const restored = attachLoop(t, tap.at(`restored-${sequence}`), { readOnly: true });
     await mount(t, restored, tap.at('restored-mnt'), 'ro');

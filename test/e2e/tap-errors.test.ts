@@ -20,7 +20,7 @@ import {
 import { client, succeeds, type Tapped, tapped } from '../helpers/tapped.js';
 
 const BLOCK = 64 * KiB;
-const SIZE = 8 * MiB;
+const SIZE = 4 * MiB;
 const ALL = Array.from({ length: SIZE / BLOCK }, (_, index) => index);
 
 function image(path: string, seed: number): Promise<void> {
@@ -43,7 +43,7 @@ async function nextIsRight(t: ExecutionContext, tap: Tapped): Promise<void> {
   const { map, hold } = (await tap.report()).status;
   t.is(hold, null);
   t.is(map.pointIds?.length === 0, false, map.reason);
-  const point = await tap.checkPoint();
+  const { point } = await tap.checkPoint();
   t.is(point.statistics.changedBytes, SIZE);
   t.is(difference(tap.source, tap.at('third')), null);
 }
@@ -190,7 +190,7 @@ testWith(
     t.is(later, 'EIO');
     await tap.kill();
     await tap.start();
-    const point = await tap.backup();
+    const { point } = await tap.backup();
     t.true(point.statistics.scannedBytes >= BLOCK);
     await restore(t, machine, at('store'), 'disk@latest', at('restored'));
     t.is(difference(at('restored'), loop), null);

@@ -15,7 +15,6 @@ import { difference } from './images.js';
 import { run } from './loop-device.js';
 import { makeStampedImage } from './stamped-blocks.js';
 import {
-  backup,
   lastResult,
   type Machine,
   makeMachine,
@@ -61,11 +60,17 @@ export interface Tapped {
   /** SIGKILL; returns when it is gone. */
   kill(): Promise<void>;
   /** Into the machine's own store. */
-  backup(...args: string[]): Promise<Point>;
+  backup(...args: string[]): Promise<BackupResult>;
   /** Starts a backup, and returns when the instant is taken and nothing has been read of it yet. */
   pausedBackup(...args: string[]): Promise<PausedBackup>;
   /** Backs up, restores elsewhere, and compares all three: what the clients wrote is what a restore gives. */
-  checkPoint(): Promise<Point>;
+  checkPoint(...args: string[]): Promise<BackupResult>;
+}
+
+export interface BackupResult {
+  readonly point: Point;
+  /** Whether it read only what the map names, and why. */
+  readonly tracking: { readonly used: boolean; readonly reason: string };
 }
 
 export interface PausedBackup {
@@ -114,7 +119,10 @@ export async function tapped(t: ExecutionContext, options: TappedOptions = {}): 
       process.kill(processId, 'SIGKILL');
       while (isAlive(processId)) await sleep(5);
     },
-    backup: (...args) => backup(t, machine, store, source, '--name', NAME, ...args),
+    backup: async (...args) => {
+      const command = ['backup', source, '--name', NAME, '--store', store, '--json'];
+      return lastResult<BackupResult>((await runExpecting(t, machine, EXIT_OK, ...command, ...args)).stdout);
+    },
     pausedBackup: async (...args) => {
       const [hook, taken, go] = [at('hook'), at('taken'), at('go')];
       // After the instant hooks are let go, and the backup waits for them.
@@ -138,12 +146,13 @@ export async function tapped(t: ExecutionContext, options: TappedOptions = {}): 
         },
       };
     },
-    checkPoint: async () => {
-      const point = await self.backup();
+    checkPoint: async (...args) => {
+      const result = await self.backup(...args);
+      const { point } = result;
       const target = at(`restored-${point.sequence}`);
       await restore(t, machine, store, `${NAME}@${point.sequence}`, target);
       t.is(difference(target, source), null, `point ${point.sequence}`);
-      return point;
+      return result;
     },
   };
   return self;
