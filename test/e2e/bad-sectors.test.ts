@@ -157,5 +157,5 @@ testWith(BAD_SECTOR_REQUIREMENTS, 'sectors that go bad later keep their last goo
   const healed = await backup(t, machine, at('store'), device.path, '--name', 'failing', '--accept-identity');
   t.deepEqual(healed.badRanges, []);
   await restore(t, machine, at('store'), 'failing@latest', at('healed'));
-  t.deepEqual(await readRange(at('healed'), 0, SIZE), after);
+  t.true(after.equals(await readRange(at('healed'), 0, SIZE)));
 });

@@ -1,21 +1,17 @@
 /** A block device whose bad ranges fail with a real EIO: nbdkit serves an image, nbdfuse shows it as a file, losetup as a device. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
-import { attachLoop, detachLoop, run } from './loop-device.js';
+import { attachLoop, detachLoop } from './loop-device.js';
+import { NBD_FUSE_REQUIREMENTS, nbdFile } from './nbd-fuse.js';
 import type { Requirement } from './requirements.js';
 
 const PLUGIN = fileURLToPath(new URL('../../../../test/helpers/bad-sector-device.sh', import.meta.url));
 
 export const BAD_SECTOR_REQUIREMENTS: readonly Requirement[] = [
-  'root',
-  'loop',
+  ...NBD_FUSE_REQUIREMENTS,
   { program: 'nbdkit' },
-  { program: 'nbdfuse' },
 ];
 
 export interface Range {
@@ -35,28 +31,11 @@ export async function badSectorDevice(
   directory: string,
   image: string,
 ): Promise<BadSectorDevice> {
-  const mountPoint = join(directory, 'nbd');
   const badList = join(directory, 'bad-ranges');
-  await mkdir(mountPoint);
-  const server = spawn(
-    'nbdfuse',
-    ['--readonly', join(mountPoint, 'disk'), '--command', 'nbdkit', '-s', '--exit-with-parent', 'sh', PLUGIN],
-    { env: { ...process.env, IMAGE: image, BAD: badList }, stdio: 'ignore' },
-  );
-  const ended = once(server, 'exit');
-  t.teardown(async () => {
-    try {
-      run('umount', '--lazy', mountPoint);
-    } catch {
-      server.kill('SIGKILL');
-    }
-    await ended;
-  });
-  while (!existsSync(join(mountPoint, 'disk'))) {
-    if (server.exitCode !== null) throw new Error('nbdfuse does not start');
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  let path = attachLoop(t, join(mountPoint, 'disk'), { readOnly: true });
+  const server = ['--command', 'nbdkit', '-s', '--exit-with-parent', 'sh', PLUGIN];
+  const env = { IMAGE: image, BAD: badList };
+  const file = await nbdFile(t, join(directory, 'nbd'), server, { readOnly: true, env });
+  let path = attachLoop(t, file.path, { readOnly: true });
   return {
     get path() {
       return path;
@@ -67,7 +46,7 @@ export async function badSectorDevice(
         await writeFile(badList, ranges.map((range) => `${range.byteOffset} ${range.byteLength}\n`).join(''));
       }
       detachLoop(path);
-      path = attachLoop(t, join(mountPoint, 'disk'), { readOnly: true });
+      path = attachLoop(t, file.path, { readOnly: true });
     },
   };
 }

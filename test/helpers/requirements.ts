@@ -6,6 +6,8 @@ import { whyNoLoopDevices } from './loop-device.js';
 
 export type Requirement = 'root' | 'loop' | 'device-mapper' | { readonly program: string };
 
+export const programs = (...names: string[]): Requirement[] => names.map((program) => ({ program }));
+
 function isInstalled(program: string): boolean {
   return `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`
     .split(delimiter)
