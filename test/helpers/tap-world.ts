@@ -1,7 +1,7 @@
 /** A tapped image with its real process, a load through it, a store, and points whose instants are known to lie between two times. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, open, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -57,15 +57,15 @@ export class TapWorld {
   readonly directory: string;
   readonly image: string;
   readonly stateDirectory: string;
-  readonly receiver: ReceiverPort;
   readonly tap: RegisteredTap;
   readonly #log: string;
+  #receiver: ReceiverPort;
 
   private constructor(directory: string, receiver: ReceiverPort, tap: RegisteredTap) {
     this.directory = directory;
     this.image = tap.settings.sourcePath;
     this.stateDirectory = join(directory, 'agent');
-    this.receiver = receiver;
+    this.#receiver = receiver;
     this.tap = tap;
     this.#log = join(directory, 'load.log');
   }
@@ -89,9 +89,22 @@ export class TapWorld {
     const world = new TapWorld(directory, receiver, tap);
     t.teardown(async () => {
       await stopTap(tap).catch(() => undefined);
-      await receiver.close();
+      await world.receiver.close();
     });
     return world;
+  }
+
+  get receiver(): ReceiverPort {
+    return this.#receiver;
+  }
+
+  /** By another directory, as if that had been restored. */
+  async replaceStore(directory: string): Promise<void> {
+    await this.#receiver.close();
+    const store = join(this.directory, 'store');
+    await rm(store, { recursive: true });
+    await rename(directory, store);
+    this.#receiver = await openEmbeddedReceiver(store, { openStore });
   }
 
   get uri(): string {
