@@ -57,10 +57,10 @@ class Writer {
       }
       alive = busy_ == 0 || nbd_poll(nbd_.get(), 1000) >= 0;
       for (Slot& slot : slots_) finish(slot);
-      if (full_ || nbd_aio_is_dead(nbd_.get()) == 1) alive = false;
+      if (full_ || is_gone()) alive = false;
     }
     unanswered = busy_;
-    died = nbd_aio_is_dead(nbd_.get()) == 1;
+    died = is_gone();
     if (!died) nbd_shutdown(nbd_.get(), 0);
   }
 
@@ -83,6 +83,8 @@ class Writer {
     random_ = mix(random_);
     return random_ % bound;
   }
+
+  bool is_gone() const { return nbd_aio_is_dead(nbd_.get()) == 1 || nbd_aio_is_closed(nbd_.get()) == 1; }
 
   uint64_t choose_sector() {
     if (below(2000) == 0) return below(sectors_);
@@ -126,7 +128,7 @@ class Writer {
   void finish(Slot& slot) {
     if (slot.number == 0 || slot.cookie < 0) return;
     const int done = nbd_aio_command_completed(nbd_.get(), static_cast<uint64_t>(slot.cookie));
-    if (done == 0 || (done < 0 && nbd_aio_is_dead(nbd_.get()) == 1)) return;
+    if (done == 0 || (done < 0 && is_gone())) return;
     if (done == 1) {
       log_.end(slot.number);
       answered++;

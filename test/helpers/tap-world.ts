@@ -32,10 +32,6 @@ export interface Interval {
   readonly to: bigint;
 }
 
-export interface Made extends BackupResult {
-  readonly interval: Interval;
-}
-
 export interface LoadResult {
   readonly answered: number;
   readonly failed: number;
@@ -59,6 +55,8 @@ export class TapWorld {
   readonly stateDirectory: string;
   readonly tap: RegisteredTap;
   readonly #log: string;
+  /** By session, which is the id of the point that it becomes. */
+  readonly #instants = new Map<string, Interval>();
   #receiver: ReceiverPort;
 
   private constructor(directory: string, receiver: ReceiverPort, tap: RegisteredTap) {
@@ -140,9 +138,8 @@ export class TapWorld {
     return Load.start(t, ['run', this.uri, this.#log, String(seed), String(connections), String(depth)]);
   }
 
-  async backup(options: TapBackupOptions = {}): Promise<Made> {
+  async backup(options: TapBackupOptions = {}): Promise<BackupResult> {
     const { quiesce = NO_QUIESCE, sampleRandom, loseCommit = false, ...rest } = options;
-    const interval = { from: 0n, to: 0n };
     const provider = tapProvider({
       tap: this.tap,
       quiesce,
@@ -151,18 +148,22 @@ export class TapWorld {
     const noting: SnapshotProvider = {
       name: provider.name,
       hold: async (path, hold) => {
-        interval.from = process.hrtime.bigint();
+        const from = process.hrtime.bigint();
         const snapshot = await provider.hold(path, hold);
-        interval.to = process.hrtime.bigint();
+        this.#instants.set(hold.sessionId, { from, to: process.hrtime.bigint() });
         return loseCommit ? withoutCommit(snapshot) : snapshot;
       },
     };
     const { receiver, image: path, stateDirectory } = this;
-    const result = await runBackup({
+    return runBackup({
       ...{ receiver, path, device: 'disk', stateDirectory, provider: noting },
       ...rest,
     });
-    return { ...result, interval };
+  }
+
+  /** Also of backups that failed, but whose point had been committed. */
+  points(): Promise<Point[]> {
+    return this.receiver.points('disk');
   }
 
   /** @returns the path of an image of the point; of the last one that was restored, there is none any more. */
@@ -174,9 +175,17 @@ export class TapWorld {
     return target;
   }
 
-  /** @throws if the image is not the instant that it should be; `nbd_load` says the rule. */
-  async judge(image: string, { from, to }: Interval): Promise<{ readonly dataSectors: number }> {
-    const { stdout } = await execute(LOAD, ['check', image, this.#log, String(from), String(to)]);
+  /** @throws if the image is not the point's instant; `nbd_load` says the rule. */
+  async judge(point: Point, image: string): Promise<{ readonly dataSectors: number }> {
+    const instant = this.#instants.get(point.id);
+    if (instant === undefined) throw new Error(`${point.id} is no point of this world`);
+    const { stdout } = await execute(LOAD, [
+      'check',
+      image,
+      this.#log,
+      String(instant.from),
+      String(instant.to),
+    ]);
     return JSON.parse(stdout) as { dataSectors: number };
   }
 }
