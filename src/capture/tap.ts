@@ -13,7 +13,7 @@ import type { SnapshotDevice } from '../native/tap.js';
 import { connectTap, type TapControl } from '../tap/control-client.js';
 import type { ControlHold, TapReport } from '../tap/control-messages.js';
 import type { RegisteredTap } from '../tap/registry.js';
-import type { HoldOptions, Snapshot, SnapshotProvider, TrackedChanges } from './ports.js';
+import type { HoldOptions, Snapshot, SnapshotProvider, TrackedChanges, Tracking } from './ports.js';
 import { type Quiesced, type QuiesceOptions, quiesce } from './quiesce/index.js';
 
 /** How long new writes may be held back for those in flight. */
@@ -54,6 +54,7 @@ async function holdWith(
   const identity = await readDeviceIdentity(sourcePath, await sectorSizeOf(sourcePath));
   const report = await control.status();
   const sample = randomBlocks(Math.ceil(report.status.sizeBytes / report.status.blockSize), random);
+  const isTooFine = options.blockSize > report.status.blockSize;
   // The tap's own counters are the better watch: it knows the writes themselves.
   const { quiet, ...rest } = how;
   const attached = report.attachment.device;
@@ -69,7 +70,7 @@ async function holdWith(
         {
           sessionId: options.sessionId,
           basePointId: options.basePointId,
-          full: options.full || options.blockSize > report.status.blockSize,
+          full: options.full || isTooFine,
           sampleBlocks: sample,
           barrierMs: BARRIER_MS,
           quietMs: quiet?.quietMs,
@@ -82,8 +83,9 @@ async function holdWith(
   try {
     const ratio = report.status.blockSize / options.blockSize;
     const changes = held.result.mapUsed ? await changesOf(control, device, options, sample, ratio) : null;
+    const reason = isTooFine ? "the tap's blocks are smaller than the points'" : held.result.reason;
     const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
-    return { identity, ...snapshotOf(tap, control, device, changes, held, kind) };
+    return { identity, ...snapshotOf(tap, control, device, { changes, reason }, held, kind) };
   } catch (error) {
     await device.close();
     throw error;
@@ -125,7 +127,7 @@ function snapshotOf(
   tap: RegisteredTap,
   control: TapControl,
   device: SnapshotDevice,
-  changes: TrackedChanges | null,
+  tracked: Pick<Tracking, 'changes' | 'reason'>,
   { result, warnings }: Quiesced<ControlHold>,
   kind: ConsistencyKind,
 ): Omit<Snapshot, 'identity'> {
@@ -139,8 +141,7 @@ function snapshotOf(
     // What could be read is of the instant: the tap checks each read after it.
     conclude: async () => ({ kind, warnings: [] }),
     tracking: {
-      changes,
-      reason: result.reason,
+      ...tracked,
       committed: async () => {
         await device.close();
         await control.commit();
