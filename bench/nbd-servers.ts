@@ -81,10 +81,14 @@ export class TapServer implements NbdServer {
     method: Name,
     ...args: Parameters<Tap[Name]>
   ): Promise<Awaited<ReturnType<Tap[Name]>>> {
-    const replied = once(this.#child, 'message');
-    const ended = once(this.#child, 'exit').then(() => [{ error: 'it has ended' }]);
+    const over = new AbortController();
+    const { signal } = over;
+    const replied = once(this.#child, 'message', { signal });
+    const ended = once(this.#child, 'exit', { signal }).then(() => [{ error: 'it has ended' }]);
     this.#child.send({ method, args });
     const [reply] = (await Promise.race([replied, ended])) as [TapReply];
+    over.abort();
+    await Promise.allSettled([replied, ended]);
     if ('error' in reply) throw new Error(`tap: ${method}: ${reply.error}`);
     return reply.result as Awaited<ReturnType<Tap[Name]>>;
   }
