@@ -10,6 +10,10 @@ const TOOLS = [
   ['b3sum', 'b3sum'],
   ['zstd', 'zstd'],
   ['mkfs.ext4', 'e2fsprogs'],
+  ['fio', 'fio'],
+  ['nbdkit', 'nbdkit'],
+  ['qemu-nbd', 'qemu-utils'],
+  ['nbdcopy', 'libnbd-bin'],
 ] as const;
 
 /** A bench that is stopped ends its receiver too. */

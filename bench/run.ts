@@ -9,16 +9,17 @@ import { memoryFigures } from './memory-figures.js';
 import { shell } from './process.js';
 import { machineLine, markdownTable, mebibytes, type Row, textTable, writeBetweenMarkers } from './report.js';
 import { scanFigures } from './scan-figures.js';
+import { tapFigures } from './tap-figures.js';
 import { wireFigures } from './wire-figures.js';
 
 const PAGE = fileURLToPath(new URL('../../../docs/figures.md', import.meta.url));
-const SECTIONS = ['scan', 'backup', 'wire', 'memory'] as const;
+const SECTIONS = ['scan', 'backup', 'wire', 'memory', 'tap'] as const;
 type Section = (typeof SECTIONS)[number];
 const ROUNDS = 3;
 
 const USAGE = `usage: bench/run [--quick] [--ours] [SECTION...]
 Measures ${SECTIONS.join(', ')} (default: all), interleaved with what they are compared with, and prints the table.
-Of everything the best of ${ROUNDS} rounds counts. Only a run of all of it writes docs/figures.md.
+Of everything the best of ${ROUNDS} rounds counts, of the tap the median. Only a run of all of it writes docs/figures.md.
   --quick  one round
   --ours   without borg and restic
 Inputs are made once (about 12 GiB in $TMPDIR/stillpoint-bench) and kept.`;
@@ -41,7 +42,7 @@ const sections = new Set(positionals.length === 0 ? SECTIONS : positionals);
 exitOnSignals();
 requireEnvironment(say);
 const directory = benchDirectory();
-const inputs = prepareInputs(join(directory, 'inputs'), say);
+let inputs: Inputs | null = null;
 const rows: Row[] = [];
 const versions = [shell('b3sum', '--version').trim()];
 for (const section of SECTIONS.filter((name) => sections.has(name))) {
@@ -51,7 +52,7 @@ for (const section of SECTIONS.filter((name) => sections.has(name))) {
   console.error(`${textTable(found)}\n`);
 }
 
-const lines = [`Machine: ${machineLine(versions)}.`, inputLine(inputs)];
+const lines = [`Machine: ${machineLine(versions)}.`, ...(inputs === null ? [] : [inputLine(inputs)])];
 console.log(`${lines.join('\n')}\n\n${textTable(rows)}`);
 if (sections.size === SECTIONS.length && rounds === ROUNDS && withPeers) {
   writeBetweenMarkers(PAGE, `${lines.join('\n\n')}\n\n${markdownTable(rows)}`);
@@ -59,12 +60,19 @@ if (sections.size === SECTIONS.length && rounds === ROUNDS && withPeers) {
 }
 
 async function measureSection(section: Section): Promise<readonly Row[]> {
-  if (section === 'scan') return scanFigures(inputs, directory, rounds);
-  if (section === 'wire') return wireFigures(inputs, directory);
+  if (section === 'scan') return scanFigures(prepared(), directory, rounds);
+  if (section === 'wire') return wireFigures(prepared(), directory);
   if (section === 'memory') return memoryFigures(directory);
-  const figures = await backupFigures(inputs, directory, rounds, withPeers);
+  if (section === 'tap') return tapFigures(directory, values.quick === true);
+  const figures = await backupFigures(prepared(), directory, rounds, withPeers);
   versions.push(...figures.versions);
   return figures.rows;
+}
+
+/** Made when the first section asks for them: not each does. */
+function prepared(): Inputs {
+  inputs ??= prepareInputs(join(directory, 'inputs'), say);
+  return inputs;
 }
 
 function inputLine({ states }: Inputs): string {

@@ -62,28 +62,32 @@ void BlockMap::clear() {
 
 uint64_t BlockMap::count() const {
   uint64_t count = 0;
-  for (uint64_t i = 0; i < word_count_; i++) count += static_cast<uint64_t>(std::popcount(word(i)));
+  for (uint64_t i = 0; i < word_count_; i++) {
+    if (const uint64_t bits = word(i); bits != 0) count += static_cast<uint64_t>(std::popcount(bits));
+  }
   return count;
 }
 
 template <class Word>
-uint64_t BlockMap::find(uint64_t from, Word word_at) const {
-  if (from >= block_count_) return block_count_;
+uint64_t BlockMap::find(uint64_t from, uint64_t end, Word word_at) const {
+  end = std::min(end, block_count_);
+  if (from >= end) return end;
   uint64_t index = from / kWordBits;
+  const uint64_t last = (end - 1) / kWordBits;
   uint64_t bits = word_at(index) & bits_between(from % kWordBits, kWordBits);
   while (bits == 0) {
-    if (++index == word_count_) return block_count_;
+    if (index++ == last) return end;
     bits = word_at(index);
   }
-  return std::min(block_count_, index * kWordBits + static_cast<uint64_t>(std::countr_zero(bits)));
+  return std::min(end, index * kWordBits + static_cast<uint64_t>(std::countr_zero(bits)));
 }
 
-uint64_t BlockMap::next_set(uint64_t from) const {
-  return find(from, [this](uint64_t index) { return word(index); });
+uint64_t BlockMap::next_set(uint64_t from, uint64_t end) const {
+  return find(from, end, [this](uint64_t index) { return word(index); });
 }
 
-uint64_t BlockMap::next_clear(uint64_t from) const {
-  return find(from, [this](uint64_t index) { return ~word(index); });
+uint64_t BlockMap::next_clear(uint64_t from, uint64_t end) const {
+  return find(from, end, [this](uint64_t index) { return ~word(index); });
 }
 
 }  // namespace stillpoint

@@ -30,10 +30,11 @@ class BlockMap {
   void clear();
 
   uint64_t count() const;
-  // First block >= from whose bit is set (is clear), or block_count().
-  uint64_t next_set(uint64_t from) const;
-  uint64_t next_clear(uint64_t from) const;
-  bool any(uint64_t begin, uint64_t end) const { return next_set(begin) < end; }
+  // First block in [from, end) whose bit is set (is clear); else `end`, or block_count() if that is less.
+  // Looks no further: the rest of a map may be long.
+  uint64_t next_set(uint64_t from, uint64_t end = UINT64_MAX) const;
+  uint64_t next_clear(uint64_t from, uint64_t end = UINT64_MAX) const;
+  bool any(uint64_t begin, uint64_t end) const { return next_set(begin, end) < end; }
 
   // The bits as bytes, least significant first: of a map file.
   uint64_t word_count() const { return word_count_; }
@@ -44,7 +45,7 @@ class BlockMap {
 
  private:
   template <class Word>
-  uint64_t find(uint64_t from, Word word_at) const;
+  uint64_t find(uint64_t from, uint64_t end, Word word_at) const;
 
   const uint64_t block_count_;
   const uint64_t word_count_;

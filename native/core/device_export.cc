@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "core/error.h"
 
@@ -23,6 +24,12 @@ constexpr uint32_t kImageSectorSize = 512;
 // Freeing less than a page frees nothing.
 constexpr uint64_t kTrimAlignment = 4096;
 constexpr size_t kZerosBytes = 1 << 20;
+// Where a file system can't say whether a write would wait (ext4), a write of whole pages into the page cache
+// is expected not to. One that took so long was held back: for a while others are not tried.
+constexpr uint64_t kPageBytes = 4096;
+constexpr size_t kQuickBytesMax = 64 << 10;
+constexpr auto kQuickTime = std::chrono::milliseconds(10);
+constexpr auto kSlowTime = std::chrono::milliseconds(250);
 constexpr uint32_t kHole = 1 << 0, kZero = 1 << 1;  // NBD_STATE_HOLE, NBD_STATE_ZERO
 
 // Calls until it isn't interrupted. The result, or a negative errno value.
@@ -155,7 +162,7 @@ int DeviceExport::write(uint64_t byte_offset, Bytes bytes, bool fua, Patience pa
 }
 
 int DeviceExport::write_now(uint64_t byte_offset, Bytes bytes) noexcept {
-  if (!writes_at_once_.load(std::memory_order_relaxed)) return kWouldWait;
+  if (!writes_at_once_.load(std::memory_order_relaxed)) return write_if_quick(byte_offset, bytes);
   while (!bytes.empty()) {
     const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
     const ssize_t count =
@@ -167,6 +174,19 @@ int DeviceExport::write_now(uint64_t byte_offset, Bytes bytes) noexcept {
     bytes = bytes.subspan(static_cast<size_t>(count));
   }
   return 0;
+}
+
+int DeviceExport::write_if_quick(uint64_t byte_offset, Bytes bytes) noexcept {
+  using Clock = std::chrono::steady_clock;
+  // A part of a page may have to be read first.
+  if (bytes.size() > kQuickBytesMax || (byte_offset | bytes.size()) % kPageBytes != 0) return kWouldWait;
+  const auto began = Clock::now();
+  if (began.time_since_epoch().count() < writes_quick_from_.load(std::memory_order_relaxed))
+    return kWouldWait;
+  const int error = write(byte_offset, bytes, false, Patience::may_wait);
+  const auto ended = Clock::now();
+  if (ended - began > kQuickTime) writes_quick_from_ = (ended + kSlowTime).time_since_epoch().count();
+  return error;
 }
 
 int DeviceExport::flush() noexcept {

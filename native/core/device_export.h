@@ -41,6 +41,7 @@ class DeviceExport final : public NbdExport {
   void find_geometry(const std::string& path);
   int read_now(uint64_t byte_offset, std::span<uint8_t> into) noexcept;
   int write_now(uint64_t byte_offset, Bytes bytes) noexcept;
+  int write_if_quick(uint64_t byte_offset, Bytes bytes) noexcept;
   int zero_whole_sectors(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions& options) noexcept;
   int write_zeros(uint64_t byte_offset, uint64_t byte_length) noexcept;
   int sync_failed(int error) noexcept;
@@ -54,6 +55,8 @@ class DeviceExport final : public NbdExport {
   // The file system or device knows RWF_NOWAIT; true until it says otherwise.
   std::atomic<bool> reads_at_once_{true};
   std::atomic<bool> writes_at_once_{true};
+  // Where it knows it not: when writes may be tried again, steady clock, nanoseconds.
+  std::atomic<int64_t> writes_quick_from_{0};
   std::atomic<int> sync_error_{0};
 };
 

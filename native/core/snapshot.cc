@@ -1,6 +1,7 @@
 #include "core/snapshot.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <utility>
 
@@ -172,13 +173,15 @@ int Snapshot::allocation(uint64_t byte_offset, uint64_t byte_length, size_t exte
   };
   uint64_t at = byte_offset;
   for (const NbdExtent& extent : now) {
-    for (const uint64_t end = at + extent.byte_length; at < end;) {
+    const uint64_t end = at + extent.byte_length;
+    const uint64_t end_block = (end - 1) / geometry_.block_size + 1;
+    while (at < end) {
       const uint64_t block = at / geometry_.block_size;
       const bool preserved = extent.flags != 0 && done_.test(block);
-      const uint64_t next = extent.flags == 0 ? geometry_.block_count()
-                            : preserved       ? done_.next_clear(block)
-                                              : done_.next_set(block);
-      const uint64_t to = next >= geometry_.block_count() ? end : std::min(end, next * geometry_.block_size);
+      const uint64_t next = extent.flags == 0 ? end_block
+                            : preserved       ? done_.next_clear(block, end_block)
+                                              : done_.next_set(block, end_block);
+      const uint64_t to = std::min(end, next * geometry_.block_size);
       append(to - at, preserved ? 0 : extent.flags);
       at = to;
       if (extents.size() >= extents_max) return 0;
@@ -190,15 +193,17 @@ int Snapshot::allocation(uint64_t byte_offset, uint64_t byte_length, size_t exte
 int Snapshot::changed(uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
                       std::vector<NbdExtent>& extents) {
   const uint64_t end = byte_offset + byte_length;
+  const uint64_t end_block = (end - 1) / geometry_.block_size + 1;
   for (uint64_t at = byte_offset; at < end && extents.size() < extents_max;) {
     const uint64_t block = at / geometry_.block_size;
     const bool is_named = names(block);
-    uint64_t next = geometry_.block_count();
-    if (!full_) {
-      next = is_named ? std::max(cut_.next_clear(block), backup_.next_clear(block))
-                      : std::min(cut_.next_set(block), backup_.next_set(block));
+    uint64_t next = end_block;
+    if (!full_ && is_named) {
+      next = std::max(cut_.next_clear(block, end_block), backup_.next_clear(block, end_block));
+    } else if (!full_) {
+      next = cut_.next_set(block, backup_.next_set(block, end_block));
     }
-    const uint64_t to = next >= geometry_.block_count() ? end : std::min(end, next * geometry_.block_size);
+    const uint64_t to = std::min(end, next * geometry_.block_size);
     if (!extents.empty() && extents.back().flags == (is_named ? 1u : 0u)) {
       extents.back().byte_length += to - at;
     } else {
@@ -233,9 +238,10 @@ Snapshot::Status Snapshot::status() const {
   uint64_t needed_blocks = geometry_.block_count();
   if (!full_) {
     needed_blocks = 0;
-    for (uint64_t i = 0; i < backup_.word_count(); i++)
-      needed_blocks +=
-          static_cast<uint64_t>(__builtin_popcountll(backup_.word(i) | cut_.word(i) | sample_.word(i)));
+    for (uint64_t i = 0; i < backup_.word_count(); i++) {
+      const uint64_t bits = backup_.word(i) | cut_.word(i) | sample_.word(i);
+      if (bits != 0) needed_blocks += static_cast<uint64_t>(std::popcount(bits));
+    }
   }
   const uint64_t preserved_bytes = area_->used_bytes();
   std::lock_guard lock(mutex_);

@@ -99,8 +99,8 @@ TapExport::Hold TapExport::hold(HoldOptions options) {
                                              options.preserve_bytes_max);
   const auto snapshot = std::make_shared<Snapshot>(geometry_, device_, map_->backup(), map_->next_cut(),
                                                    std::move(area), options.snapshot);
-  const auto instant = cut(snapshot, options);
   longest_stall_ = 0;
+  const auto instant = cut(snapshot, options);
   map_->merge();
   return {snapshot, instant, map_used, reason, map_used ? map_->backup().count() : geometry_.block_count()};
 }

@@ -1,0 +1,179 @@
+/** Backups through a tap, as a user runs them, of sparse images of several sizes; and the memory of the tap's process for the largest. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { connectTap } from '../src/tap/control-client.js';
+import { CountingProxy } from './counting-proxy.js';
+import { type LoadResult, runFio } from './fio.js';
+import { shell, UsageSampler } from './process.js';
+import { mebibytes, type Row, seconds, times } from './report.js';
+import { freePort, Installation } from './stillpoint.js';
+
+const BLOCK_BYTES = 65_536;
+/** The last: one block less, ext4 keeps no larger file. */
+const SIZES = [
+  ['64 GiB', 64 * 2 ** 30],
+  ['1 TiB', 2 ** 40],
+  ['16 TiB', 16 * 2 ** 40 - BLOCK_BYTES],
+] as const;
+const FIRST_COUNT = 4000;
+const CHANGED_COUNT = 1000;
+const MARKED_COUNT = 1_000_000;
+const TIME_LIMIT_MS = 1000;
+const AGENT_LIMIT_BYTES = 150 * 2 ** 20;
+const TAP_LIMIT_BYTES = 256 * 2 ** 20;
+const WIRE_RATIO = 1.05;
+const WIRE_SURPLUS = 64 * 1024;
+const NAME = 'bench';
+
+interface Tapped {
+  readonly installation: Installation;
+  readonly directory: string;
+  readonly bytes: number;
+  readonly uri: string;
+  readonly processId: number;
+  readonly controlPath: string;
+  readonly proxy: CountingProxy;
+}
+
+export async function tapBackupFigures(directory: string, quick: boolean): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const [name, bytes] of SIZES) {
+    await withTap(directory, bytes, async (tapped) => {
+      const idleBytes = privateBytes(tapped.processId);
+      rows.push(...(await backups(tapped, name)));
+      if (bytes === SIZES.at(-1)?.[1]) rows.push(...(await memory(tapped, idleBytes, quick)));
+    });
+  }
+  return rows;
+}
+
+async function withTap(
+  directory: string,
+  bytes: number,
+  work: (tapped: Tapped) => Promise<void>,
+): Promise<void> {
+  const image = join(directory, 'sparse.raw');
+  const port = await freePort();
+  const proxy = await CountingProxy.listen(port);
+  const url = (receiverPort: number) => {
+    proxy.targetPort = receiverPort;
+    return `https://127.0.0.1:${port}`;
+  };
+  const installation = await Installation.make(join(directory, 'tapped'), { url });
+  try {
+    shell('truncate', `--size=${bytes}`, image);
+    const { stdout } = await installation.agent('tap', 'add', image, '--name', NAME, '--json');
+    const { runDirectory, report } = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as {
+      readonly runDirectory: string;
+      readonly report: { readonly processId: number };
+    };
+    const { processId } = report;
+    const kill = () => process.kill(processId);
+    process.once('exit', kill);
+    try {
+      const uri = `nbd+unix:///${NAME}?socket=${join(runDirectory, 'nbd.sock')}`;
+      const controlPath = join(runDirectory, 'control.sock');
+      await work({ installation, directory, bytes, uri, processId, controlPath, proxy });
+    } finally {
+      process.off('exit', kill);
+      await installation.agent('tap', 'remove', NAME, '--force');
+    }
+  } finally {
+    await installation.remove();
+    await proxy.close();
+    rmSync(image, { force: true });
+  }
+}
+
+/** Blocks at random places, with bytes that can't be compressed. */
+function writeBlocks({ uri, bytes, directory }: Tapped, count: number): Promise<LoadResult> {
+  const options = [`--number_ios=${count}`, '--refill_buffers'];
+  const shape = { name: 'blocks', pattern: 'randwrite', blockBytes: BLOCK_BYTES, depth: 8 };
+  return runFio(uri, { ...shape, seconds: 0, rangeBytes: bytes, options }, directory);
+}
+
+async function backups(tapped: Tapped, name: string): Promise<Row[]> {
+  const { installation, directory, proxy } = tapped;
+  const image = join(directory, 'sparse.raw');
+  await writeBlocks(tapped, FIRST_COUNT);
+  await installation.backup(image);
+  await writeBlocks(tapped, CHANGED_COUNT);
+  proxy.take();
+  const next = await installation.backup(image);
+  const wireBytes = proxy.take();
+  const { changedBytes } = next.point.statistics;
+  const wireLimit = WIRE_RATIO * changedBytes + WIRE_SURPLUS;
+  const figure = `tap, ${name} sparse image, next backup of ${CHANGED_COUNT} changed blocks`;
+  return [
+    {
+      figure: `${figure}: time of the command`,
+      ours: seconds(next.wallMs),
+      yardstick: '',
+      ratio: null,
+      target: `< ${seconds(TIME_LIMIT_MS)}`,
+      met: next.wallMs < TIME_LIMIT_MS,
+    },
+    {
+      figure: `${figure}: agent, peak of resident memory (of private)`,
+      ours: `${mebibytes(next.peakResidentBytes)} (${mebibytes(next.peakPrivateBytes)})`,
+      yardstick: '',
+      ratio: null,
+      target: `< ${mebibytes(AGENT_LIMIT_BYTES)}`,
+      met: next.peakResidentBytes < AGENT_LIMIT_BYTES,
+    },
+    {
+      figure: `${figure}: wire bytes`,
+      ours: mebibytes(wireBytes),
+      yardstick: `changed blocks, incompressible: ${mebibytes(changedBytes)}`,
+      ratio: times(wireBytes / changedBytes),
+      target: `≤ ${times(WIRE_RATIO)} + 64 KiB`,
+      met: wireBytes <= wireLimit,
+    },
+  ];
+}
+
+/** After the backups: the tap has seen its first full snapshot, and given it up again. */
+async function memory(tapped: Tapped, idleBytes: number, quick: boolean): Promise<Row[]> {
+  const { uri, bytes, directory, processId, controlPath } = tapped;
+  const count = quick ? MARKED_COUNT / 10 : MARKED_COUNT;
+  // Trims mark as writes do, and leave the sparse image as it is.
+  const trims = { name: 'trims', pattern: 'randtrim', blockBytes: BLOCK_BYTES, depth: 32 };
+  await runFio(
+    uri,
+    { ...trims, seconds: 0, rangeBytes: bytes, options: [`--number_ios=${count}`] },
+    directory,
+  );
+  const markedBytes = privateBytes(processId);
+  const control = await connectTap(controlPath);
+  let heldBytes: number;
+  try {
+    const options = {
+      sessionId: 'f'.repeat(32),
+      basePointId: null,
+      full: true,
+      sampleBlocks: [],
+      barrierMs: 1000,
+    };
+    await control.hold(options);
+    await writeBlocks(tapped, CHANGED_COUNT);
+    heldBytes = privateBytes(processId);
+    await control.abort();
+  } finally {
+    control.close();
+  }
+  const row = (what: string, held: number): Row => ({
+    figure: `16 TiB sparse image: process of the tap, private memory, ${what}`,
+    ours: mebibytes(held),
+    yardstick: mebibytes(TAP_LIMIT_BYTES),
+    ratio: times(held / TAP_LIMIT_BYTES),
+    target: `≤ ${mebibytes(TAP_LIMIT_BYTES)}`,
+    met: held <= TAP_LIMIT_BYTES,
+  });
+  return [
+    row('idle', idleBytes),
+    row(`${count.toLocaleString('en')} random blocks marked`, markedBytes),
+    row(`and a full snapshot held, ${CHANGED_COUNT} blocks preserved`, heldBytes),
+  ];
+}
+
+const privateBytes = (processId: number) => new UsageSampler(processId).stop().peakPrivateBytes;
