@@ -52,6 +52,7 @@ async function holdWith(
   const { sourcePath } = tap.settings;
   const identity = await readDeviceIdentity(sourcePath, await sectorSizeOf(sourcePath));
   const report = await control.status();
+  const isTooFine = options.blockSize > report.status.blockSize;
   const sample = randomBlocks(Math.ceil(report.status.sizeBytes / report.status.blockSize), random);
   // The tap's own counters are the better watch: it knows the writes themselves.
   const { quiet, ...rest } = how;
@@ -68,7 +69,7 @@ async function holdWith(
         {
           sessionId: options.sessionId,
           basePointId: options.basePointId,
-          full: options.full || options.blockSize > report.status.blockSize,
+          full: options.full || isTooFine,
           sampleBlocks: sample,
           barrierMs: BARRIER_MS,
           quietMs: quiet?.quietMs,
@@ -82,11 +83,18 @@ async function holdWith(
     const ratio = report.status.blockSize / options.blockSize;
     const changes = held.result.mapUsed ? await changesOf(control, device, options, sample, ratio) : null;
     const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
-    return { identity, ...snapshotOf(tap, control, device, changes, held, kind) };
+    const reason = isTooFine && !options.full ? tooFine(report, options) : held.result.reason;
+    const because = { ...held, result: { ...held.result, reason } };
+    return { identity, ...snapshotOf(tap, control, device, changes, because, kind) };
   } catch (error) {
     await device.close();
     throw error;
   }
+}
+
+/** Of a larger block that changed the tap preserves only parts: such a session reads all. */
+function tooFine({ status }: TapReport, { blockSize }: HoldOptions): string {
+  return `the tap's blocks are of ${status.blockSize} bytes, smaller than the point's of ${blockSize}`;
 }
 
 async function sectorSizeOf(path: string): Promise<number> {
