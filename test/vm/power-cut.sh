@@ -7,11 +7,11 @@ source test/vm/common.sh
 # Writes until the power is gone.
 cut_under_load() {
   fio --name=load --filename=/run/stillpoint/taps/cut/device --rw=randwrite --bs=4k-64k --direct=1 --ioengine=libaio \
-    --iodepth=8 --fsync=32 --randseed="$RANDOM" --time_based --runtime=300 --output=/dev/null &
+    --iodepth=8 --fsync=32 --randseed="$RANDOM" --time_based --runtime=3000 --output=/dev/null &
   sleep 5
   kill -0 $! || fail 'the load has ended'
   echo 'CUT THE POWER'
-  sleep 60
+  sleep 300
 }
 
 # The next backup, and what it restores to, are exactly the device.

@@ -26,7 +26,7 @@ in_use() {
   (
     cd /srv
     exec fio --name=load --size=24m --rw=randwrite --bs=4k-64k --numjobs=2 --fsync=16 --rate=2m \
-      --time_based --runtime=300 --output=/dev/null
+      --time_based --runtime=3000 --output=/dev/null
   ) &
   load=$!
   sleep 2
