@@ -32,7 +32,7 @@ install_unit
 case $1 in
   first)
     "$stillpoint" --quiet tap add /dev/vdb --name cut --attach || fail 'tap add'
-    dd if=/dev/urandom of=/run/stillpoint/taps/cut/device bs=1M count=64 oflag=direct status=none
+    dd if=/dev/urandom of=/run/stillpoint/taps/cut/device bs=1M count=24 oflag=direct status=none
     prove False
     ;;
   used)
