@@ -163,13 +163,15 @@ int DeviceExport::write(uint64_t byte_offset, Bytes bytes, bool fua, Patience pa
 
 int DeviceExport::write_now(uint64_t byte_offset, Bytes bytes) noexcept {
   if (!writes_at_once_.load(std::memory_order_relaxed)) return write_if_quick(byte_offset, bytes);
+  bool begun = false;
   while (!bytes.empty()) {
     const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
     const ssize_t count =
         retry([&] { return ::pwritev2(fd_, &part, 1, static_cast<off_t>(byte_offset), RWF_NOWAIT); });
     if (count == -EOPNOTSUPP) writes_at_once_ = false;
-    // What was written of it is written again: to the client, the whole request is still under way.
-    if (count <= 0) return kWouldWait;
+    // What is begun is finished: an instant between its parts would hold a torn write.
+    if (count <= 0) return begun ? write(byte_offset, bytes, false, Patience::may_wait) : kWouldWait;
+    begun = true;
     byte_offset += static_cast<uint64_t>(count);
     bytes = bytes.subspan(static_cast<size_t>(count));
   }

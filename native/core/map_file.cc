@@ -1,6 +1,8 @@
 #include "core/map_file.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <new>
 #include <utility>
 
 #include "core/error.h"
@@ -78,7 +80,11 @@ int MapFile::exclusively(Work work) {
   if (failed_) return 0;
   busy_ = true;
   lock.unlock();
-  const int error = work();
+  int error = ENOMEM;
+  try {
+    error = work();
+  } catch (const std::bad_alloc&) {
+  }
   lock.lock();
   busy_ = false;
   if (error != 0) give_up();
@@ -199,12 +205,13 @@ int MapFile::write_regions(const std::vector<uint64_t>& regions) {
 
 void MapFile::give_up() {
   failed_ = true;
-  tracking_ = false;
-  // Whichever of these still works: a map that misses marks must not be found.
+  // Whichever of these still works: a map that misses marks must not be found. Only then do writes go on
+  // without them.
   const std::vector<uint8_t> zeros(2 * kMapSlotBytes);
   file_->write(0, zeros);
   file_->sync();
   file_->remove();
+  tracking_ = false;
 }
 
 }  // namespace stillpoint

@@ -55,13 +55,8 @@ void PreserveArea::release(uint64_t block_index) {
 }
 
 void PreserveArea::abandon() {
-  {
-    std::lock_guard lock(mutex_);
-    if (abandoned_) return;
-    abandoned_ = true;
-    slots_.clear();
-  }
-  file_->remove();
+  std::lock_guard lock(mutex_);
+  abandoned_ = true;
 }
 
 bool PreserveArea::has_room() const {

@@ -31,8 +31,10 @@ class PreserveArea {
   // Bytes [offset, offset + into.size()) of a held block.
   int load(uint64_t block_index, uint32_t byte_offset, std::span<uint8_t> into);
   void release(uint64_t block_index);
-  // All of it, and the space: nothing is stored or loaded afterwards.
+  // Nothing is stored or loaded afterwards. Takes no time: a user's write may be waiting.
   void abandon();
+  // The space of an abandoned area.
+  void give_back() { file_->remove(); }
 
   bool has_room() const;
   uint64_t used_bytes() const;

@@ -20,6 +20,7 @@ Snapshot::Snapshot(const TreeGeometry& geometry, std::shared_ptr<NbdExport> devi
       session_id_(options.session_id),
       full_(options.full),
       throttle_(options.throttle),
+      throttle_patience_(options.throttle_patience),
       sample_(geometry.block_count()),
       done_(geometry.block_count()),
       released_(geometry.block_count()) {
@@ -96,10 +97,25 @@ void Snapshot::store_original(uint64_t block_index) {
 
 void Snapshot::wait_for_room() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return state_ != State::held || area_->has_room(); });
+  for (;;) {
+    const uint64_t releases = release_count_;
+    const auto changed = [&] {
+      return state_ != State::held || area_->has_room() || release_count_ != releases;
+    };
+    if (!changed_.wait_for(lock, throttle_patience_, changed)) {
+      lock.unlock();
+      invalidate("writes waited for room in the preserve area, and the session did not go on");
+      return;
+    }
+    if (state_ != State::held || area_->has_room()) return;
+  }
 }
 
 // ---- the session ----
+
+// After the device was looked at: whoever has changed it without preserving has found the state changed
+// before.
+int Snapshot::still_held() const { return state_ == State::held ? 0 : ESHUTDOWN; }
 
 int Snapshot::load(uint64_t block_index, uint64_t byte_offset, std::span<uint8_t> into) {
   const int error =
@@ -115,7 +131,7 @@ int Snapshot::read(uint64_t byte_offset, std::span<uint8_t> into) {
     if (!needed(block) || released_.test(block)) return ESHUTDOWN;
   }
   const int error = read_original(byte_offset, into);
-  return error == 0 && state_ != State::held ? ESHUTDOWN : error;
+  return error != 0 ? error : still_held();
 }
 
 int Snapshot::read_original(uint64_t byte_offset, std::span<uint8_t> into) {
@@ -154,7 +170,10 @@ void Snapshot::release(uint64_t byte_offset, uint64_t byte_length) {
     done_.mark(block, block + 1);
     area_->release(block);
   }
-  { std::lock_guard lock(mutex_); }
+  {
+    std::lock_guard lock(mutex_);
+    release_count_++;
+  }
   changed_.notify_all();
 }
 
@@ -184,10 +203,10 @@ int Snapshot::allocation(uint64_t byte_offset, uint64_t byte_length, size_t exte
       const uint64_t to = std::min(end, next * geometry_.block_size);
       append(to - at, preserved ? 0 : extent.flags);
       at = to;
-      if (extents.size() >= extents_max) return 0;
+      if (extents.size() >= extents_max) return still_held();
     }
   }
-  return 0;
+  return still_held();
 }
 
 int Snapshot::changed(uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
@@ -211,7 +230,7 @@ int Snapshot::changed(uint64_t byte_offset, uint64_t byte_length, size_t extents
     }
     at = to;
   }
-  return 0;
+  return still_held();
 }
 
 void Snapshot::invalidate(const std::string& reason) {
@@ -231,6 +250,7 @@ void Snapshot::end() {
     state_ = State::ended;
   }
   area_->abandon();
+  area_->give_back();
   changed_.notify_all();
 }
 

@@ -25,6 +25,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -50,7 +51,9 @@ class Snapshot {
     Id session_id{};
     bool full = false;
     std::vector<uint64_t> sample;  // block indexes
-    bool throttle = false;         // writes wait for room; else a full area makes the snapshot invalid
+    // Writes wait for room, for so long as the session goes on; else a full area makes the snapshot invalid.
+    bool throttle = false;
+    std::chrono::milliseconds throttle_patience{30'000};
   };
 
   struct Status {
@@ -96,6 +99,7 @@ class Snapshot {
   bool names(uint64_t block_index) const;
   bool preserve_one(uint64_t block_index);
   void store_original(uint64_t block_index);
+  int still_held() const;
   int load(uint64_t block_index, uint64_t byte_offset, std::span<uint8_t> into);
   int read_original(uint64_t byte_offset, std::span<uint8_t> into);
   void invalidate(const std::string& reason);
@@ -108,6 +112,7 @@ class Snapshot {
   const Id session_id_;
   const bool full_;
   const bool throttle_;
+  const std::chrono::milliseconds throttle_patience_;
   BlockMap sample_;
   BlockMap done_;
   BlockMap released_;
@@ -117,6 +122,7 @@ class Snapshot {
   std::condition_variable changed_;
   std::unordered_set<uint64_t> busy_;
   std::string reason_;
+  uint64_t release_count_ = 0;
 };
 
 }  // namespace stillpoint

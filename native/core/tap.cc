@@ -50,6 +50,8 @@ std::string Tap::listen_snapshot(const std::string& address) {
 }
 
 TapExport::Hold Tap::hold(TapExport::HoldOptions options, const std::string& preserve_directory) {
+  // Before the look at whether it serves: a stop that comes later is noticed.
+  options.abort_count = export_->abort_count();
   std::lock_guard control(control_);
   check_serving();
   options.preserve_file = TapFile::open_unnamed(preserve_directory);

@@ -42,13 +42,19 @@ TapExport::~TapExport() = default;
 
 // ---- control ----
 
-bool TapExport::wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_point deadline) const {
+// Before the start somebody else may have written.
+TapExport::Clock::time_point TapExport::last_write_or_start() const {
+  return std::max(started_, Clock::time_point{Clock::duration(last_write_end_.load())});
+}
+
+bool TapExport::wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_point deadline,
+                               uint64_t aborts) const {
   for (;;) {
-    const Clock::time_point last{Clock::duration(last_write_end_.load())};
+    const Clock::time_point last = last_write_or_start();
     const auto now = Clock::now();
     if (now - last >= quiet) return true;
     if (now >= deadline) return false;
-    if (give_up_waiting_) throw NativeError("cancelled", "the wait for a quiet instant was ended");
+    if (abort_count_ != aborts) throw NativeError("cancelled", "the wait for a quiet instant was ended");
     std::this_thread::sleep_until(std::min({last + quiet, deadline, now + kPollInterval}));
   }
 }
@@ -57,11 +63,11 @@ bool TapExport::wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_poin
 std::chrono::system_clock::time_point TapExport::cut(const std::shared_ptr<Snapshot>& snapshot,
                                                      const HoldOptions& options) {
   const auto deadline = Clock::now() + options.quiet_deadline;
-  while (wait_for_quiet(options.quiet, deadline)) {
+  while (wait_for_quiet(options.quiet, deadline, options.abort_count)) {
     bool quiet = true;
     std::chrono::system_clock::time_point instant;
     const bool alone = gate_.with_nobody_inside(options.barrier, [&] {
-      quiet = Clock::now() - Clock::time_point{Clock::duration(last_write_end_.load())} >= options.quiet;
+      quiet = Clock::now() - last_write_or_start() >= options.quiet;
       if (!quiet) return;
       instant = std::chrono::system_clock::now();
       map_->cut();
@@ -77,7 +83,6 @@ std::chrono::system_clock::time_point TapExport::cut(const std::shared_ptr<Snaps
 
 TapExport::Hold TapExport::hold(HoldOptions options) {
   std::lock_guard control(control_);
-  give_up_waiting_ = false;
   if (current_snapshot()) throw NativeError("EBUSY", "another session holds a snapshot");
   for (const uint64_t block : options.snapshot.sample) {
     if (block >= geometry_.block_count())
@@ -121,11 +126,18 @@ void TapExport::commit() {
   if (!snapshot) throw NativeError("argument", "nothing is held that could be committed");
   const Id session = snapshot->status().session_id;
   release_snapshot();
+  // What was shipped may be in the page cache only: a power cut would take it back, and no mark would tell.
+  if (!properties_.read_only) {
+    if (const int error = device_->flush(); error != 0) {
+      map_->make_void("what was written may be lost: " + describe_errno(error));
+      throw_errno(error, "flushing the device");
+    }
+  }
   map_->commit(session);
 }
 
 void TapExport::abort() {
-  give_up_waiting_ = true;
+  abort_count_++;
   std::lock_guard control(control_);
   release_snapshot();
 }

@@ -36,6 +36,7 @@ class TapExport final : public NbdExport {
     std::chrono::milliseconds barrier{1000};
     std::chrono::milliseconds quiet{0};
     std::chrono::milliseconds quiet_deadline{0};
+    uint64_t abort_count = 0;  // as it was when the hold was asked for: an abort since then ends its waiting
   };
 
   struct Hold {
@@ -62,10 +63,12 @@ class TapExport final : public NbdExport {
 
   // NativeError `EBUSY` (one is held), `barrier-timeout`, `not-quiet`; nothing is held then.
   Hold hold(HoldOptions options);
-  // What is held was committed, whether or not it still stands.
+  // What is held was committed, whether or not it still stands. An errno name: the device can't be flushed,
+  // and the map is void.
   void commit();
   // Ends a hold() that waits for quiet too (`cancelled`).
   void abort();
+  uint64_t abort_count() const { return abort_count_; }
   void make_void(const std::string& reason);
   // No write is in flight or comes. An errno: the map file stays a superset.
   int close_clean(const std::string& continuity);
@@ -93,7 +96,8 @@ class TapExport final : public NbdExport {
   int trim_piece(uint64_t byte_offset, uint64_t byte_length, bool fua, const Snapshot* snapshot) noexcept;
   void note_write_end();
   void note_stall(Clock::duration stall);
-  bool wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_point deadline) const;
+  Clock::time_point last_write_or_start() const;
+  bool wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_point deadline, uint64_t aborts) const;
   std::chrono::system_clock::time_point cut(const std::shared_ptr<Snapshot>& snapshot,
                                             const HoldOptions& options);
   void release_snapshot();
@@ -105,11 +109,12 @@ class TapExport final : public NbdExport {
 
   WriteGate gate_;
   mutable std::mutex control_;
-  std::atomic<bool> give_up_waiting_{false};
+  std::atomic<uint64_t> abort_count_{0};
   std::atomic<bool> holding_{false};
   mutable std::mutex snapshot_mutex_;
   std::shared_ptr<Snapshot> snapshot_;
 
+  const Clock::time_point started_ = Clock::now();
   std::atomic<int64_t> last_write_end_{0};  // steady clock, nanoseconds; 0: none yet
   std::atomic<int64_t> longest_stall_{0};   // nanoseconds
 };

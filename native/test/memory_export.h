@@ -50,7 +50,10 @@ class MemoryExport final : public NbdExport {
     }
     return 0;
   }
-  int flush() noexcept override { return 0; }
+  int flush() noexcept override {
+    flushes++;
+    return flush_error;
+  }
   int trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noexcept override {
     return zero(byte_offset, byte_length, {}, fua);
   }
@@ -78,6 +81,8 @@ class MemoryExport final : public NbdExport {
 
   std::atomic<int> read_error{0};
   std::atomic<int> write_error{0};
+  std::atomic<int> flush_error{0};
+  std::atomic<int> flushes{0};
   std::atomic<bool> refuse_immediate{false};
   std::atomic<bool> hole_everywhere{false};
   std::atomic<int> writes_waiting{0};

@@ -145,8 +145,9 @@ TEST_CASE("tap: a full preserve area gives the snapshot up, not the write") {
   CHECK(status.needed_blocks == 8);
   std::vector<uint8_t> bytes;
   for (uint64_t i = 0; i < 8; i++) CHECK(World::read(hold, i, bytes) == ESHUTDOWN);
-  CHECK(world.preserve->removed);
+  CHECK_FALSE(world.preserve->removed);  // not while a write waits for it
   world.tap->abort();
+  CHECK(world.preserve->removed);
   CHECK(world.tap->status().changed_blocks == 8);
 }
 
@@ -193,6 +194,53 @@ TEST_CASE("tap: with throttle, writes wait until the session has read more") {
   }
   writer.join();
   CHECK(hold.snapshot->status().state == Snapshot::State::held);
+}
+
+TEST_CASE("tap: writes don't wait for a session that does not go on") {
+  World world;
+  REQUIRE(world.write(0, 'a') == 0);
+  auto options = world.options(0);
+  options.snapshot.throttle = true;
+  options.snapshot.throttle_patience = 20ms;
+  const auto hold = world.tap->hold(std::move(options));
+  REQUIRE(world.write(0, 'b') == 0);
+  CHECK(hold.snapshot->status().state == Snapshot::State::invalid);
+  CHECK(hold.snapshot->status().reason.find("did not go on") != std::string::npos);
+}
+
+TEST_CASE("tap: what was shipped is on the device before its mark goes") {
+  World world;
+  REQUIRE(world.write(1, 'a') == 0);
+  world.tap->hold(world.options());
+  CHECK(world.device->flushes == 0);
+  world.tap->commit();
+  CHECK(world.device->flushes == 1);
+  CHECK(world.tap->status().changed_blocks == 0);
+
+  REQUIRE(world.write(2, 'a') == 0);
+  auto options = world.options();
+  options.base_point = world.tap->status().points.at(0);
+  options.snapshot.session_id.fill(10);
+  world.tap->hold(std::move(options));
+  world.device->flush_error = EIO;
+  CHECK(code_of([&] { world.tap->commit(); }) == "EIO");
+  CHECK(world.tap->status().points.empty());
+  CHECK_FALSE(world.tap->status().snapshot.has_value());
+}
+
+TEST_CASE("tap: a snapshot that was given up tells of no holes") {
+  World world;
+  REQUIRE(world.write(1, 'a') == 0);
+  REQUIRE(world.write(2, 'a') == 0);
+  const auto hold = world.tap->hold(world.options(1));
+  SnapshotExport view(hold.snapshot);
+  REQUIRE(world.write(1, 'b') == 0);
+  REQUIRE(world.write(2, 'b') == 0);
+  REQUIRE(hold.snapshot->status().state == Snapshot::State::invalid);
+  REQUIRE(world.tap->trim(2 * kBlock, kBlock, false) == 0);
+  std::vector<NbdExtent> extents;
+  CHECK(view.block_status(0, 0, kGeometry.size_bytes, 10, extents) == ESHUTDOWN);
+  CHECK(view.block_status(1, 0, kGeometry.size_bytes, 10, extents) == ESHUTDOWN);
 }
 
 TEST_CASE("tap: writes that wait for room go on when the snapshot ends") {
@@ -270,6 +318,13 @@ TEST_CASE("tap: a quiet instant") {
   stop = true;
   writer.join();
   auto again = world.options();
+  {
+    // Nothing was written yet, but who knows what was before.
+    World fresh;
+    auto early = fresh.options();
+    early.quiet = 500ms;
+    CHECK(code_of([&] { fresh.tap->hold(std::move(early)); }) == "not-quiet");
+  }
   again.quiet = 30ms;
   again.quiet_deadline = 10s;
   world.tap->hold(std::move(again));
@@ -279,19 +334,15 @@ TEST_CASE("tap: a quiet instant") {
 TEST_CASE("tap: who waits for quiet can be told to give up") {
   World world;
   REQUIRE(world.write(1, 'a') == 0);
-  std::atomic<bool> waiting{true};
-  std::thread holder([&] {
-    auto options = world.options();
+  auto waiting = world.options();
+  waiting.abort_count = world.tap->abort_count();
+  std::thread holder([&world, options = std::move(waiting)]() mutable {
     options.quiet = 3600s;
     options.quiet_deadline = 3600s;
     CHECK(code_of([&] { world.tap->hold(std::move(options)); }) == "cancelled");
-    waiting = false;
   });
-  // Told before it waits, it would not hear: told until it does.
-  while (waiting) {
-    std::this_thread::sleep_for(10ms);
-    world.tap->abort();
-  }
+  // It is ended by an abort since it was asked for, whenever it begins to wait.
+  world.tap->abort();
   holder.join();
   world.tap->hold(world.options());
 }

@@ -187,7 +187,7 @@ export class BackupSession {
       const { compressionLevel = 1 } = this.#options;
       const batchCount = await sendChanges({ scan, link, baseTree, overlay, repair, compressionLevel });
       this.#scannedBytes = scan.progress().scannedBytes;
-      if (changes !== null) await checkSample(changes, overlay);
+      if (changes !== null) checkSample(changes, overlay);
       return batchCount;
     } finally {
       stopReports();

@@ -97,6 +97,7 @@ async function attempt(
     blockSize,
     basePointId: last?.geometry.blockSize === blockSize ? last.id : null,
     // What could not be read last time is tried again.
+    doubt,
     full: options.full === true || doubt !== null || (last?.badRanges.length ?? 0) > 0,
     fuzzy: options.fuzzy ?? false,
     signal,

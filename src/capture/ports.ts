@@ -15,6 +15,8 @@ export interface HoldOptions {
   readonly basePointId: string | null;
   /** Read everything, whatever is known of changes. */
   readonly full: boolean;
+  /** Why what is known of changes is not to be believed before the next commit, a clause; null: nothing speaks against it. */
+  readonly doubt: string | null;
   /** Of the session, in bytes. */
   readonly blockSize: number;
   /** Asked for by name: go on without a single instant, and label the point `fuzzy`. */
@@ -69,6 +71,4 @@ export interface TrackedChanges {
   readonly ranges: readonly BlockRange[];
   /** Blocks that should not differ, outside of the ranges: read to check the tracker. */
   readonly sample: readonly number[];
-  /** One did: the tracker is not believed before its next commit. */
-  distrust(reason: string): Promise<void>;
 }

@@ -53,6 +53,7 @@ async function holdWith(
   const { sourcePath } = tap.settings;
   const identity = await readDeviceIdentity(sourcePath, await sectorSizeOf(sourcePath));
   const report = await control.status();
+  if (options.doubt !== null) await control.voidMap(options.doubt);
   const sample = randomBlocks(Math.ceil(report.status.sizeBytes / report.status.blockSize), random);
   const isTooFine = options.blockSize > report.status.blockSize;
   // The tap's own counters are the better watch: it knows the writes themselves.
@@ -82,7 +83,7 @@ async function holdWith(
   const device = await native.openSnapshot(held.result.snapshotAddress, held.result.exportName);
   try {
     const ratio = report.status.blockSize / options.blockSize;
-    const changes = held.result.mapUsed ? await changesOf(control, device, options, sample, ratio) : null;
+    const changes = held.result.mapUsed ? await changesOf(device, options, sample, ratio) : null;
     const reason = isTooFine ? "the tap's blocks are smaller than the points'" : held.result.reason;
     const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
     return { identity, ...snapshotOf(tap, control, device, { changes, reason }, held, kind) };
@@ -91,6 +92,8 @@ async function holdWith(
     throw error;
   }
 }
+
+/** Of a larger block that changed the tap preserves only parts: such a session reads all. */
 
 async function sectorSizeOf(path: string): Promise<number> {
   const device = await native.openDevice(path, { direct: false });
@@ -106,7 +109,6 @@ function randomBlocks(blockCount: number, random: () => number): number[] {
 
 /** @param ratio blocks of the session in one of the tap. */
 async function changesOf(
-  control: TapControl,
   device: SnapshotDevice,
   { blockSize }: HoldOptions,
   tapSample: readonly number[],
@@ -120,7 +122,7 @@ async function changesOf(
       while (next < ranges.length && (ranges[next]?.[1] ?? 0) <= block) next += 1;
       return block < (ranges[next]?.[0] ?? Number.POSITIVE_INFINITY);
     });
-  return { ranges, sample, distrust: (reason) => control.voidMap(reason) };
+  return { ranges, sample };
 }
 
 function snapshotOf(
@@ -138,8 +140,12 @@ function snapshotOf(
     kind,
     warnings,
     lost: () => whyLost(tap, control),
-    // What could be read is of the instant: the tap checks each read after it.
-    conclude: async () => ({ kind, warnings: [] }),
+    // The tap checks each read after it. This is the check of all that was not read: holes, and what the map left out.
+    conclude: async () => {
+      const lost = await whyLost(tap, control);
+      if (lost !== null) throw lost;
+      return { kind, warnings: [] };
+    },
     tracking: {
       ...tracked,
       committed: async () => {
@@ -170,7 +176,9 @@ async function whyLost(tap: RegisteredTap, control: TapControl): Promise<Stillpo
     });
   }
   const { hold, blockSize } = report.status;
-  if (hold === null || hold.state === 'held') return null;
+  if (hold?.state === 'held') return null;
+  if (hold === null)
+    return new StillpointError('snapshot-lost', { ...about, reason: 'it is not held any more' });
   return new StillpointError('snapshot-lost', {
     ...about,
     reason: `it was given up, so that nobody's writes had to wait: ${hold.reason}`,

@@ -22,6 +22,9 @@ export async function lockFile(path: string): Promise<FileHandle | null> {
   }
 }
 
+/** Makes durable what is in the page cache of a file or a block device. */
+export const syncFile = syncDirectory;
+
 /** Makes the directory's entries durable: created, renamed and removed names. */
 export async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, 'r');

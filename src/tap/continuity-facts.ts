@@ -1,9 +1,10 @@
 /** Reads what continuity.ts decides on: from the device, the kernel and the files of the tap. */
+import { execFile } from 'node:child_process';
 import { readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
-import { readBlockFamily, readFact, sampleWrites } from '../devices/block-sysfs.js';
+import { listDirectory, readBlockFamily, readFact, sampleWrites } from '../devices/block-sysfs.js';
 import type { TapAddon } from '../native/tap.js';
 import { type DeviceFacts, type MapFacts, placeOf, type StartRecord } from './continuity.js';
 import type { SourceIdentity, TapSource } from './source.js';
@@ -19,6 +20,7 @@ const TIMESTAMP_TICK_MS = 20;
 /** A partition's counters and its disk's can't be read at one moment: how often it is tried until nobody writes meanwhile. */
 const SAMPLE_TRIES = 20;
 const SAMPLE_PAUSE_MS = 10;
+const SYSTEMCTL_TIMEOUT_MS = 5_000;
 
 export async function readBootId(): Promise<string> {
   return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
@@ -37,24 +39,39 @@ export async function readDeviceFacts(source: TapSource, identity: SourceIdentit
   }
   const ageMs = Date.now() - Number((await stat(source.path, { bigint: true })).ctimeMs);
   if (ageMs < TIMESTAMP_TICK_MS) await sleep(TIMESTAMP_TICK_MS);
-  const { ino: inode, size: sizeBytes, mtimeNs, ctimeNs } = await stat(source.path, { bigint: true });
-  return { kind: 'image', bootId, bootTimeNs: await readBootTime(), inode, sizeBytes, mtimeNs, ctimeNs };
+  const status = await stat(source.path, { bigint: true });
+  const { ino: inode, birthtimeNs: bornNs, size: sizeBytes, mtimeNs, ctimeNs } = status;
+  const bootTimeNs = await readBootTime();
+  return { kind: 'image', bootId, bootTimeNs, inode, bornNs, sizeBytes, mtimeNs, ctimeNs };
 }
 
 async function readBlockFacts(number: string) {
   const family = await readBlockFamily(number);
-  if (family === null) return { diskSequence: null, sectorsWritten: null };
+  if (family === null) return { diskSequence: null, sectorsWritten: null, isStacked: true };
+  const { directory } = family.disk ?? family.self;
+  const isStacked =
+    (await listDirectory(directory, 'slaves')).length > 0 ||
+    (await readFact(directory, 'loop', 'backing_file')) !== null;
   const diskSequence = await readFact((family.disk ?? family.self).directory, 'diskseq');
   for (let tries = 0; tries < SAMPLE_TRIES; tries += 1) {
     const sample = await sampleWrites(family);
     if (sample === null) break;
     const { own, throughDiskMin, throughDiskMax } = sample;
     if (throughDiskMin === throughDiskMax) {
-      return { diskSequence, sectorsWritten: { own, throughDisk: throughDiskMin } };
+      return { diskSequence, isStacked, sectorsWritten: { own, throughDisk: throughDiskMin } };
     }
     await sleep(SAMPLE_PAUSE_MS);
   }
-  return { diskSequence, sectorsWritten: null };
+  return { diskSequence, isStacked, sectorsWritten: null };
+}
+
+/** Systemd is stopping all that runs. False where it is not what runs this machine. */
+export async function machineStops(): Promise<boolean> {
+  return new Promise((resolve) => {
+    execFile('systemctl', ['is-system-running'], { timeout: SYSTEMCTL_TIMEOUT_MS }, (_, stdout) => {
+      resolve(stdout.trim() === 'stopping');
+    });
+  });
 }
 
 /** In ns since 1970, to the second. */

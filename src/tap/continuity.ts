@@ -6,10 +6,10 @@
  * |------------------|--------|-----------------|---------------------------------------------------------------------|
  * | closed cleanly   | image  | (either)        | inode, size, mtime and ctime are those of the close                 |
  * | closed cleanly   | block  | run on          | attached as it was (diskseq), write counters are those of the close |
- * | closed cleanly   | block  | restarted       | write counters show none since the start; hardware identifies it    |
+ * | closed cleanly   | block  | restarted       | closed as the machine went down, and as below                        |
  * | open (killed)    | both   | run on          | it is the same inode or attachment: nobody else writes to a tapped device |
- * | open (power cut) | image  | restarted       | mtime and ctime are before the start                                |
- * | open (power cut) | block  | restarted       | as above: no write since the start; hardware identifies it          |
+ * | open (power cut) | image  | restarted       | it is the same file; mtime and ctime are before the start            |
+ * | open (power cut) | block  | restarted       | counters show no write since the start; hardware identifies it; it is not stacked on others, below which nothing is counted |
  *
  * What can't be seen: writes while another system ran, from a rescue disk or on another machine. docs/tap.md says so.
  */
@@ -21,6 +21,8 @@ export type DeviceFacts =
       /** When the machine started, in ns since 1970. */
       readonly bootTimeNs: bigint;
       readonly inode: bigint;
+      /** When the file was made, in ns since 1970: an inode number goes to another file when the first is gone. 0: unknown. */
+      readonly bornNs: bigint;
       readonly sizeBytes: bigint;
       readonly mtimeNs: bigint;
       readonly ctimeNs: bigint;
@@ -34,6 +36,8 @@ export type DeviceFacts =
       readonly sectorsWritten: { readonly own: number; readonly throughDisk: number } | null;
       /** Something tells it from other devices also after a restart. */
       readonly isIdentified: boolean;
+      /** It consists of other devices or of a file: what is written to those it does not count. */
+      readonly isStacked: boolean;
     };
 
 export interface StartRecord {
@@ -45,19 +49,23 @@ export interface StartRecord {
 /** What is known of the map file: nothing there, unreadable (a clause), or its header. */
 export type MapFacts = null | string | { readonly clean: boolean; readonly continuity: string };
 
-/** The mark that a clean stop leaves in the map. Empty: the device gives nothing to recognize it by. */
-export function continuityMark(device: DeviceFacts): string {
+/**
+ * The mark that a clean stop leaves in the map. Empty: the device gives nothing to recognize it by.
+ * @param machineStops the machine is going down: nobody comes after the tap.
+ */
+export function continuityMark(device: DeviceFacts, machineStops: boolean): string {
   if (device.kind === 'image') {
-    return `image ${device.inode} ${device.sizeBytes} ${device.mtimeNs} ${device.ctimeNs}`;
+    return `image ${placeOf(device)} ${device.sizeBytes} ${device.mtimeNs} ${device.ctimeNs}`;
   }
   const { bootId, sectorsWritten } = device;
   if (sectorsWritten === null) return '';
-  return `block ${bootId} ${placeOf(device)} ${sectorsWritten.own} ${sectorsWritten.throughDisk}`;
+  const counters = `${sectorsWritten.own} ${sectorsWritten.throughDisk}`;
+  return `block ${bootId} ${machineStops ? 'last' : '-'} ${placeOf(device)} ${counters}`;
 }
 
 /** The file, or the attachment of the device: for as long as the machine runs on. */
 export function placeOf(device: DeviceFacts): string {
-  return device.kind === 'image' ? String(device.inode) : (device.diskSequence ?? '-');
+  return device.kind === 'image' ? `${device.inode}/${device.bornNs}` : (device.diskSequence ?? '-');
 }
 
 /** @returns a clause: why the map is not to be believed; undefined if it is, or if there is none. */
@@ -74,23 +82,34 @@ export function whyDistrusted(
 function afterClose(mark: string, device: DeviceFacts): string | undefined {
   if (mark === '') return 'the tap could not leave a mark of the device when it was stopped';
   if (device.kind === 'image') {
-    return mark === continuityMark(device)
+    return mark === continuityMark(device, false)
       ? undefined
       : 'the file was changed or replaced while the tap did not run';
   }
-  const [, bootId] = mark.split(' ');
-  if (bootId !== device.bootId) return sinceBoot(device);
-  return mark === continuityMark(device)
+  const [, bootId, last] = mark.split(' ');
+  if (bootId !== device.bootId) {
+    return last === 'last'
+      ? sinceBoot(device)
+      : 'the machine ran on without the tap before it was restarted, and nobody knows what was written then';
+  }
+  return mark === continuityMark(device, last === 'last')
     ? undefined
     : 'the device was written to or attached anew while the tap did not run';
 }
 
+const unborn =
+  'the tap did not stop cleanly, and the file system does not tell when the file was made: it may be another one';
+
 function afterKill(started: StartRecord | null, device: DeviceFacts): string | undefined {
   if (started === null) return 'the tap did not stop cleanly, and it is not known when it was started';
+  if (device.kind === 'image' && device.bornNs === 0n) return unborn;
   if (started.bootId === device.bootId) {
     return started.place === placeOf(device)
       ? undefined
       : 'the tap did not stop cleanly, and another file or device is in the place of its own';
+  }
+  if (device.kind === 'image' && started.place !== placeOf(device)) {
+    return 'the tap did not stop cleanly, and another file is in the place of its own';
   }
   return sinceBoot(device);
 }
@@ -102,6 +121,9 @@ function sinceBoot(device: DeviceFacts): string | undefined {
       : 'the file was changed after this machine was started, before the tap was';
   }
   if (!device.isIdentified) return 'the machine was restarted, and nothing tells the device from others';
+  if (device.isStacked) {
+    return 'the machine was restarted, and what was written to the devices below is not counted';
+  }
   if (device.sectorsWritten === null) {
     return 'the machine was restarted, and the kernel counts no writes to the device';
   }

@@ -87,8 +87,9 @@ export class ControlServer {
   async #serve(socket: Socket): Promise<void> {
     socket.on('error', () => socket.destroy());
     // A hold may be waiting for quiet, for whoever asked for it and is gone.
+    let waitEnds = Promise.resolve();
     socket.once('close', () => {
-      if (this.#owner === socket) this.#options.tap.abort().catch(() => undefined);
+      if (this.#owner === socket) waitEnds = this.#options.tap.abort().catch(() => undefined);
     });
     const refuse = (reason: string): never => {
       throw new StillpointError('bad-message', { thing: 'message to the tap', reason });
@@ -104,6 +105,8 @@ export class ControlServer {
       if (socket.writable) socket.write(encodeFailure(null, error));
     } finally {
       socket.destroySoon();
+      // Not later: it would end the hold of the next one.
+      await waitEnds;
       if (this.#owner === socket) await this.#abandon();
     }
   }

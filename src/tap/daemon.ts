@@ -14,10 +14,11 @@ import type { Logger } from 'pino';
 import { onDevice } from '../devices/device-error.js';
 import { findUses } from '../devices/in-use.js';
 import { StillpointError } from '../domain/errors.js';
+import { syncFile } from '../native/files.js';
 import type { Tap, TapAddon } from '../native/tap.js';
 import { attach, attachedDevice, detach } from './attach.js';
 import { continuityMark, whyDistrusted } from './continuity.js';
-import { readDeviceFacts, readMapFacts, readStart, writeStart } from './continuity-facts.js';
+import { machineStops, readDeviceFacts, readMapFacts, readStart, writeStart } from './continuity-facts.js';
 import type { TapReport } from './control-messages.js';
 import { ControlServer, type HoldSettings } from './control-server.js';
 import { parseListenAddress } from './listen-address.js';
@@ -67,7 +68,7 @@ async function serveSource(
     await serveOpened(options, source, native);
   } finally {
     await native.stop();
-    await native.close(continuityMark(await readDeviceFacts(source, identity)));
+    await native.close(continuityMark(await readDeviceFacts(source, identity), await machineStops()));
     options.log.info('stopped, the map is closed');
   }
 }
@@ -79,6 +80,8 @@ async function openTap(
 ): Promise<Tap> {
   const { settings } = tap;
   await checkUnused(source);
+  // What somebody has left in the page cache shows in the counters only when it is written back.
+  await onDevice(source.path, () => syncFile(source.path));
   const facts = await readDeviceFacts(source, identity);
   const map = await readMapFacts(addon.readTapMap, tap.mapPath);
   const distrust = whyDistrusted(map, await readStart(tap.startedPath), facts);

@@ -53,7 +53,9 @@ export function isLocal(address: ListenAddress): boolean {
 export function nbdUri(text: string, exportName: string): string {
   const address = parseListenAddress(text);
   const name = encodeURIComponent(exportName);
-  if (address.kind === 'unix') return `nbd+unix:///${name}?socket=${encodeURI(address.path)}`;
+  if (address.kind === 'unix') {
+    return `nbd+unix:///${name}?socket=${address.path.split('/').map(encodeURIComponent).join('/')}`;
+  }
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
   return `nbd://${host}:${address.port}/${name}`;
 }

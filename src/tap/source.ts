@@ -38,8 +38,8 @@ export interface SourceIdentity {
 /** Facts of the hardware, as far as there are any: a file system or a path may become another one while the device stays. */
 export async function readSourceIdentity(source: TapSource): Promise<SourceIdentity> {
   if (source.kind === 'image') {
-    const { ino } = await stat(source.path, { bigint: true });
-    return { text: `image inode=${ino}`, isLasting: true };
+    const { ino, birthtimeNs } = await stat(source.path, { bigint: true });
+    return { text: `image inode=${ino} born=${birthtimeNs}`, isLasting: true };
   }
   const { wwn, serial, partitionUuid, byId } = await readDeviceIdentity(source.path, 512);
   const strong = Object.entries({ wwn, serial, partitionUuid }).filter(([, value]) => value !== undefined);

@@ -11,7 +11,9 @@ import { makeStampedImage, stampedBlock } from '../helpers/stamped-blocks.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-const SESSION = { sessionId: '0'.repeat(32), basePointId: null, full: false, blockSize: 64 * KIB };
+const SESSION = {
+  ...{ sessionId: '0'.repeat(32), basePointId: null, full: false, doubt: null, blockSize: 64 * KIB },
+};
 
 async function image(t: ExecutionContext, sizeBytes = 4 * MIB): Promise<string> {
   const path = join(await temporaryDirectory(t, 'offline'), 'disk.img');

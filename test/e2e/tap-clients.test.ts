@@ -72,6 +72,7 @@ testWith(programs('nbdcopy', 'nbdinfo'), 'nbdcopy copies out and in, over TCP to
 
 testWith(programs('qemu-img'), 'qemu-img reads, compares and converts', async (t) => {
   const tap = await tappedData(t);
+  await tap.backup();
   const about = JSON.parse(await succeeds(t, 'qemu-img', 'info', '--output=json', '-f', 'raw', tap.uri));
   t.is(about['virtual-size'], DATA_BYTES);
   const compare = (path: string) => client('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', tap.uri, path);
@@ -85,11 +86,12 @@ testWith(programs('qemu-img'), 'qemu-img reads, compares and converts', async (t
   await succeeds(t, 'qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'raw', tap.at('in'), tap.uri);
   t.is((await compare(tap.at('in'))).code, 0);
   t.is(difference(tap.at('in'), tap.source), null);
-  await tap.checkPoint();
+  t.true((await tap.checkPoint()).tracking.used);
 });
 
 testWith(programs('qemu-io'), 'qemu-io: every command, aligned and not', async (t) => {
   const tap = await tapped(t, { sizeBytes: SIZE });
+  await tap.backup();
   const io = async (...commands: string[]) => {
     const { code, stdout, stderr } = await client(
       'qemu-io',
@@ -125,11 +127,12 @@ testWith(programs('qemu-io'), 'qemu-io: every command, aligned and not', async (
   ]) {
     t.deepEqual(image.subarray(byteOffset, byteOffset + byteLength), Buffer.alloc(byteLength, value));
   }
-  await tap.checkPoint();
+  t.true((await tap.checkPoint()).tracking.used);
 });
 
 testWith(programs('qemu-nbd', 'nbdcopy'), 'qemu-nbd serves a tap on to others', async (t) => {
   const tap = await tappedData(t);
+  await tap.backup();
   const socket = tap.at('qemu.sock');
   const server = spawn(
     'qemu-nbd',
@@ -151,7 +154,7 @@ testWith(programs('qemu-nbd', 'nbdcopy'), 'qemu-nbd serves a tap on to others', 
   server.kill('SIGTERM');
   await ended;
   t.is(difference(tap.at('in'), tap.source), null);
-  await tap.checkPoint();
+  t.true((await tap.checkPoint()).tracking.used);
 });
 
 testWith(
@@ -185,10 +188,14 @@ testWith(
         t.true(write.io_bytes > SIZE / 2 && read.io_bytes >= write.io_bytes, JSON.stringify({ write, read }));
       }
     };
+    await tap.backup();
     await fio(1);
-    await tap.checkPoint();
+    const { tracking } = await tap.checkPoint();
+    t.false(tracking.used);
+    t.regex(tracking.reason, /the tap's blocks are of 16384 bytes, smaller than the point's of 65536/);
+    await tap.backup('--block-size', '16K');
     await fio(2);
-    await tap.checkPoint();
+    t.true((await tap.checkPoint()).tracking.used);
     t.is((await tap.report()).status.counters.errors, 0);
   },
 );
@@ -198,6 +205,7 @@ testWith(
   'ext4 on a tap, by nbdfuse and a loop device',
   async (t) => {
     const tap = await tapped(t, { sizeBytes: 4 * SIZE });
+    await tap.backup();
     const disk = await nbdFile(t, tap.at('nbd'), [tap.uri]);
     const loop = attachLoop(t, disk.path);
     await succeeds(t, 'mkfs.ext4', '-q', loop);
@@ -215,9 +223,10 @@ testWith(
     unmount();
     detachLoop(loop);
     await disk.unmount();
-    const { sequence } = (await tap.checkPoint()).point;
+    const { tracking, point } = await tap.checkPoint();
+    t.true(tracking.used);
     await succeeds(t, 'e2fsck', '-fn', tap.source);
-    const restored = attachLoop(t, tap.at(`restored-${sequence}`), { readOnly: true });
+    const restored = attachLoop(t, tap.at(`restored-${point.sequence}`), { readOnly: true });
     await mount(t, restored, tap.at('restored-mnt'), 'ro');
     await writeFile(tap.at('content'), content);
     t.is(difference(tap.at('restored-mnt/kept'), tap.at('content')), null);

@@ -11,6 +11,7 @@ const NBDSH = programs('nbdsh', 'nbdinfo');
 
 testWith(NBDSH, 'requests that the specification refuses, each with its error', async (t) => {
   const tap = await tapped(t, { sizeBytes: 128 * MiB + 512 });
+  await tap.backup();
   const errors = await nbdsh(
     t,
     tap.uri,
@@ -62,12 +63,14 @@ testWith(NBDSH, 'requests that the specification refuses, each with its error', 
     'afterwards, the other': null,
   });
   t.is(run('stat', '--format', '%s', tap.source).trim(), String(128 * MiB + 512), 'it has not grown');
-  const { point } = await tap.checkPoint();
+  const { tracking, point } = await tap.checkPoint();
+  t.true(tracking.used);
   t.is(point.statistics.changedBytes, BLOCK + 512, 'nothing but the last two');
 });
 
 testWith(NBDSH, 'what other clients do not send', async (t) => {
   const tap = await tappedData(t);
+  await tap.backup();
   const result = (await nbdsh(
     t,
     tap.uri,
@@ -109,7 +112,7 @@ testWith(NBDSH, 'what other clients do not send', async (t) => {
   t.true((await readRange(tap.source, BLOCK, 3 * BLOCK)).equals(zeros), 'both zeroed, and trimmed');
   const map = JSON.parse(await succeeds(t, 'nbdinfo', '--map', '--json', tap.uri)) as { offset: number }[];
   t.deepEqual(map[1], { offset: 2 * BLOCK, length: BLOCK, type: 0, description: 'data' } as never);
-  await tap.checkPoint();
+  t.true((await tap.checkPoint()).tracking.used);
 });
 
 testWith(NBDSH, 'names of exports', async (t) => {

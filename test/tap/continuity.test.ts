@@ -18,13 +18,14 @@ const IMAGE: Image = {
     bootId: 'boot-1',
     bootTimeNs: 1000n,
     inode: 7n,
+    bornNs: 5n,
     sizeBytes: 4096n,
     mtimeNs: 900n,
     ctimeNs: 950n,
   },
 };
 const BLOCK: Block = {
-  ...{ kind: 'block', bootId: 'boot-1', diskSequence: '5', isIdentified: true },
+  ...{ kind: 'block', bootId: 'boot-1', diskSequence: '5', isIdentified: true, isStacked: false },
   sectorsWritten: { own: 80, throughDisk: 3 },
 };
 const RESTARTED: Block = {
@@ -34,7 +35,7 @@ const RESTARTED: Block = {
   sectorsWritten: { own: 0, throughDisk: 0 },
 };
 
-const closed = (device: DeviceFacts) => ({ clean: true, continuity: continuityMark(device) });
+const closed = (device: DeviceFacts) => ({ clean: true, continuity: continuityMark(device, true) });
 const KILLED = { clean: false, continuity: '' };
 const startOf = (device: DeviceFacts) => ({ bootId: device.bootId, place: placeOf(device) });
 
@@ -47,7 +48,13 @@ test('after a clean stop an image must be as it was, whether the machine ran on 
   const now = (changes: Partial<Image>) => whyDistrusted(closed(IMAGE), null, { ...IMAGE, ...changes });
   t.is(now({}), undefined);
   t.is(now({ bootId: 'boot-2', bootTimeNs: 5000n }), undefined);
-  for (const changes of [{ inode: 8n }, { sizeBytes: 8192n }, { mtimeNs: 901n }, { ctimeNs: 951n }]) {
+  for (const changes of [
+    { inode: 8n },
+    { bornNs: 6n },
+    { sizeBytes: 8192n },
+    { mtimeNs: 901n },
+    { ctimeNs: 951n },
+  ]) {
     t.regex(now(changes) ?? '', /changed or replaced/);
   }
 });
@@ -72,11 +79,16 @@ test('after a clean stop and a restart a block device must not have been written
   t.regex(now({ sectorsWritten: { own: 0, throughDisk: 8 } }) ?? '', /written to after/);
   t.regex(now({ sectorsWritten: null }) ?? '', /counts no writes/);
   t.regex(now({ isIdentified: false }) ?? '', /nothing tells/);
+  t.regex(now({ isStacked: true }) ?? '', /devices below/);
+  // Stopped by hand, and used without the tap for a while.
+  const byHand = { clean: true, continuity: continuityMark(BLOCK, false) };
+  t.is(whyDistrusted(byHand, null, BLOCK), undefined);
+  t.regex(whyDistrusted(byHand, null, RESTARTED) ?? '', /ran on without the tap/);
 });
 
 test('a mark that could not be made, or of another kind of device, is not believed', (t) => {
   const uncounted = { ...BLOCK, sectorsWritten: null };
-  t.is(continuityMark(uncounted), '');
+  t.is(continuityMark(uncounted, true), '');
   t.regex(whyDistrusted(closed(uncounted), startOf(BLOCK), BLOCK) ?? '', /mark/);
   t.not(whyDistrusted(closed(BLOCK), startOf(IMAGE), IMAGE), undefined);
   t.not(whyDistrusted(closed(IMAGE), startOf(BLOCK), { ...BLOCK, bootId: '7' }), undefined);
@@ -86,6 +98,9 @@ test('after a kill the map counts while the machine runs on and the device stays
   const written = { ...IMAGE, mtimeNs: 5000n, ctimeNs: 5000n };
   t.is(whyDistrusted(KILLED, startOf(IMAGE), written), undefined);
   t.regex(whyDistrusted(KILLED, startOf(IMAGE), { ...written, inode: 8n }) ?? '', /another file/);
+  t.regex(whyDistrusted(KILLED, startOf(IMAGE), { ...written, bornNs: 6n }) ?? '', /another file/);
+  const unborn = { ...written, bornNs: 0n };
+  t.regex(whyDistrusted(KILLED, startOf(unborn), unborn) ?? '', /may be another one/);
   t.is(whyDistrusted(KILLED, startOf(BLOCK), { ...BLOCK, sectorsWritten: null }), undefined);
   t.regex(
     whyDistrusted(KILLED, startOf(BLOCK), { ...BLOCK, diskSequence: '6' }) ?? '',
@@ -100,6 +115,7 @@ test('after a power cut the device must not have been written to since the start
   t.is(image({}), undefined);
   t.regex(image({ mtimeNs: 1000n }) ?? '', /after this machine was started/);
   t.regex(image({ ctimeNs: 1001n }) ?? '', /after this machine was started/);
+  t.regex(image({ bornNs: 6n }) ?? '', /another file/);
   const block = (changes: Partial<Block>) =>
     whyDistrusted(KILLED, startOf(BLOCK), { ...RESTARTED, ...changes });
   t.is(block({}), undefined);
@@ -111,7 +127,7 @@ test('a change of an image moves its mark, however soon it comes', async (t) => 
   const { directory, image } = await makeTapPlace(t);
   const mark = async (): Promise<string> => {
     const source = await readSource(image);
-    return continuityMark(await readDeviceFacts(source, await readSourceIdentity(source)));
+    return continuityMark(await readDeviceFacts(source, await readSourceIdentity(source)), false);
   };
   for (let round = 0; round < 20; round += 1) {
     const before = await mark();
@@ -151,7 +167,7 @@ testWith(['root', 'loop'], 'a write to a block device, and attaching it anew, mo
   const { image } = await makeTapPlace(t);
   const mark = async (path: string): Promise<string> => {
     const source = await readSource(path);
-    return continuityMark(await readDeviceFacts(source, await readSourceIdentity(source)));
+    return continuityMark(await readDeviceFacts(source, await readSourceIdentity(source)), false);
   };
   const device = attachLoop(t, image);
   const before = await mark(device);

@@ -39,6 +39,7 @@ test('only addresses of this machine are local', (t) => {
 
 test('NBD URIs are those of the specification', (t) => {
   t.is(nbdUri('unix:/run/a b.sock', 'disk'), 'nbd+unix:///disk?socket=/run/a%20b.sock');
+  t.is(nbdUri('unix:/a?b&c#d+%.sock', 'disk'), 'nbd+unix:///disk?socket=/a%3Fb%26c%23d%2B%25.sock');
   t.is(nbdUri('tcp:[::1]:10809', ''), 'nbd://[::1]:10809/');
   t.is(nbdUri('tcp:127.0.0.1:1', 'a/b'), 'nbd://127.0.0.1:1/a%2Fb');
 });

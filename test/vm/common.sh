@@ -1,0 +1,46 @@
+# Sourced by the scripts of this directory, which run as root in a virtual machine, in the checkout.
+# shellcheck shell=bash
+
+stillpoint=$PWD/bin/stillpoint.js
+store=/var/lib/stillpoint/store
+
+say() { printf '== %s\n' "$*"; }
+
+fail() {
+  printf 'FAILED: %s\n' "$*"
+  journalctl --no-pager --lines=30 --unit='stillpoint-tap@*' || true
+  exit 1
+}
+
+# The systemd unit, as docs/tap.md has it installed.
+install_unit() {
+  sed "s#^ExecStart=/opt/stillpoint/#ExecStart=$PWD/#" 'packaging/systemd/stillpoint-tap@.service' \
+    >'/etc/systemd/system/stillpoint-tap@.service'
+  systemctl daemon-reload
+}
+
+# field PYTHON: of the result that a command printed with --json, such as "['point']['kind']".
+field() {
+  python3 -c "import json, sys; print(json.loads(sys.stdin.read().splitlines()[-1])$1)"
+}
+
+# expect WHAT WANTED GOT
+expect() {
+  [ "$2" = "$3" ] || fail "$1 is $3, not $2"
+  printf '   %s: %s\n' "$1" "$3"
+}
+
+# backup DEVICE NAME: into $result, the JSON.
+backup() {
+  result=$("$stillpoint" --json backup "$1" --name "$2" --store "$store") || fail "backup: $result"
+}
+
+# How backups of a device in use end up: the unit restarts a killed tap by itself.
+wait_for_tap() {
+  local tries
+  for tries in $(seq 100); do
+    [ "$("$stillpoint" --json tap status "$1" | field "['running']")" = True ] && return
+    sleep 0.2
+  done
+  fail "tap $1 does not run after $tries tries"
+}

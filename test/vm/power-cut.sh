@@ -1,0 +1,50 @@
+#!/bin/bash
+# Power cuts under write load, of a tapped /dev/vdb and of /dev/vdc, which has the state and the store; both lose what was not
+# flushed. /dev/vdd takes what is restored. One boot for each argument: first, used, written.
+set -euo pipefail
+source test/vm/common.sh
+
+# Writes until the power is gone.
+cut_under_load() {
+  fio --name=load --filename=/run/stillpoint/taps/cut/device --rw=randwrite --bs=4k-64k --direct=1 --ioengine=libaio \
+    --iodepth=8 --fsync=32 --randseed="$RANDOM" --time_based --runtime=3000 --output=/dev/null &
+  sleep 5
+  kill -0 $! || fail 'the load has ended'
+  echo 'CUT THE POWER'
+  sleep 300
+}
+
+# The next backup, and what it restores to, are exactly the device.
+prove() {
+  backup /dev/vdb cut
+  expect 'map used' "$1" "$(field "['tracking']['used']" <<<"$result")"
+  field "['tracking']['reason']" <<<"$result"
+  field "['point']['statistics']" <<<"$result"
+  "$stillpoint" --quiet restore cut@latest /dev/vdd --store "$store" || fail restore
+  cmp /dev/vdb /dev/vdd || fail 'the restored device differs'
+}
+
+say "power cut: $1"
+[ "$1" != first ] || mkfs.ext4 -q /dev/vdc
+mkdir -p /var/lib/stillpoint
+mount /dev/vdc /var/lib/stillpoint
+install_unit
+case $1 in
+  first)
+    "$stillpoint" --quiet tap add /dev/vdb --name cut --attach || fail 'tap add'
+    dd if=/dev/urandom of=/run/stillpoint/taps/cut/device bs=1M count=24 oflag=direct status=none
+    prove False
+    ;;
+  used)
+    "$stillpoint" tap start cut || fail 'tap start'
+    prove True
+    ;;
+  written)
+    dd if=/dev/urandom of=/dev/vdb bs=64k count=1 seek=1000 oflag=direct status=none
+    "$stillpoint" tap start cut || fail 'tap start'
+    prove False
+    say 'passed: power cut'
+    exit
+    ;;
+esac
+cut_under_load
