@@ -3,10 +3,11 @@
 //   nbd_load run URI LOG SEED CONNECTIONS DEPTH   until SIGTERM, or the server is gone; goes on with a log
 //   that is there nbd_load check IMAGE LOG FROM TO              an image of an instant that lay between two
 //   times of CLOCK_MONOTONIC, in ns
+//   nbd_load put URI BYTE LENGTH OFFSET...        that byte, at each offset
 //
-// Both print one line of JSON. The rule, as in tap_stress_test.cc: let T be the later of FROM and the last
-// begin of a write that the image shows. Then every sector shows one whole write that began before TO, and no
-// other write to it came wholly after that one and wholly before T. A trim may do nothing.
+// The first two print one line of JSON. The rule, as in tap_stress_test.cc: let T be the later of FROM and
+// the last begin of a write that the image shows. Then every sector shows one whole write that began before
+// TO, and no other write to it came wholly after that one and wholly before T. A trim may do nothing.
 #include <libnbd.h>
 #include <signal.h>
 
@@ -191,6 +192,18 @@ int run(const std::string& uri, const std::string& log_path, uint64_t seed, unsi
   return 0;
 }
 
+int put(const std::string& uri, uint64_t byte, uint64_t length, char** offsets) {
+  const std::unique_ptr<nbd_handle, decltype(&nbd_close)> nbd(nbd_create(), nbd_close);
+  if (!nbd || nbd_connect_uri(nbd.get(), uri.c_str()) != 0) fail(nbd_get_error());
+  const std::vector<uint8_t> bytes(length, static_cast<uint8_t>(byte));
+  for (; *offsets != nullptr; offsets++) {
+    if (nbd_pwrite(nbd.get(), bytes.data(), length, std::strtoull(*offsets, nullptr, 10), 0) != 0)
+      fail(nbd_get_error());
+  }
+  nbd_shutdown(nbd.get(), 0);
+  return 0;
+}
+
 // ---- judging ----
 
 std::vector<uint8_t> read_file(const std::string& path) {
@@ -289,6 +302,7 @@ int main(int argc, char** argv) {
     if (mode == "run" && argc == 7)
       return run(argv[2], argv[3], number(argv[4]), static_cast<unsigned>(number(argv[5])),
                  static_cast<unsigned>(number(argv[6])));
+    if (mode == "put" && argc > 5) return put(argv[2], number(argv[3]), number(argv[4]), argv + 5);
     if (mode == "check" && argc == 6) {
       const LoadLog log(argv[3]);
       Judge(read_file(argv[2]), log, number(argv[4]), number(argv[5])).judge();
@@ -298,6 +312,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "nbd_load: %s\n", error.what());
     return 1;
   }
-  std::fprintf(stderr, "usage: nbd_load run URI LOG SEED CONNECTIONS DEPTH | check IMAGE LOG FROM TO\n");
+  std::fprintf(stderr,
+               "usage: nbd_load run URI LOG SEED CONNECTIONS DEPTH | put URI BYTE LENGTH OFFSET... | check "
+               "IMAGE LOG FROM TO\n");
   return 2;
 }

@@ -58,6 +58,7 @@ export class TapWorld {
   /** By session, which is the id of the point that it becomes. */
   readonly #instants = new Map<string, Interval>();
   #receiver: ReceiverPort;
+  #patterns = 0;
 
   private constructor(directory: string, receiver: ReceiverPort, tap: RegisteredTap) {
     this.directory = directory;
@@ -138,6 +139,13 @@ export class TapWorld {
     return Load.start(t, ['run', this.uri, this.#log, String(seed), String(connections), String(depth)]);
   }
 
+  /** Through the tap: other bytes each time. */
+  async writeBlocks(blockIndexes: readonly number[], blockSize: number): Promise<void> {
+    const byte = String(1 + (this.#patterns++ % 255));
+    const offsets = blockIndexes.map((index) => String(index * blockSize));
+    await execute(LOAD, ['put', this.uri, byte, String(blockSize), ...offsets]);
+  }
+
   async backup(options: TapBackupOptions = {}): Promise<BackupResult> {
     const { quiesce = NO_QUIESCE, sampleRandom, loseCommit = false, ...rest } = options;
     const provider = tapProvider({
@@ -175,10 +183,15 @@ export class TapWorld {
     return target;
   }
 
-  /** @throws if the image is not the point's instant; `nbd_load` says the rule. */
-  async judge(point: Point, image: string): Promise<{ readonly dataSectors: number }> {
+  instantOf(point: Point): Interval {
     const instant = this.#instants.get(point.id);
     if (instant === undefined) throw new Error(`${point.id} is no point of this world`);
+    return instant;
+  }
+
+  /** @throws if the image is not the point's instant; `nbd_load` says the rule. */
+  async judge(point: Point, image: string): Promise<{ readonly dataSectors: number }> {
+    const instant = this.instantOf(point);
     const { stdout } = await execute(LOAD, [
       'check',
       image,
