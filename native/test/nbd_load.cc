@@ -31,9 +31,13 @@ namespace {
 // ---- writing ----
 
 constexpr uint64_t kSectorsMax = 512;
-// Two connections write to one small part of the device for a while, then to another: what lies elsewhere
-// stays as it was, so that a change that is forgotten is still to be seen in the next point.
-constexpr uint64_t kWindowNsLog2 = 26;
+// For a season, all write to a few windows of the device, then to others: what lies elsewhere stays as it
+// was, so that a change that is forgotten is still to be seen in the next point. Within a season, each window
+// is written to again and again, also while a session reads what was written before; most of all one, which
+// soon is another.
+constexpr uint64_t kSeasonNsLog2 = 28;
+constexpr uint64_t kMomentNsLog2 = 21;
+constexpr uint64_t kWindows = 12;
 constexpr uint64_t kWindowSectors = 1024;
 
 class Writer {
@@ -89,7 +93,10 @@ class Writer {
 
   uint64_t choose_sector() {
     if (below(2000) == 0) return below(sectors_);
-    const uint64_t window = mix(log_.seed() ^ mix(monotonic_ns() >> kWindowNsLog2) ^ mix(index_ / 2));
+    const uint64_t now = monotonic_ns();
+    const uint64_t choice =
+        below(2) == 0 ? below(kWindows) : mix((now >> kMomentNsLog2) ^ mix(index_ / 2)) % kWindows;
+    const uint64_t window = mix(log_.seed() ^ mix((now >> kSeasonNsLog2) * kWindows + choice));
     return (window % sectors_ + below(kWindowSectors)) % sectors_;
   }
 

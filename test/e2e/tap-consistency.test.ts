@@ -18,7 +18,7 @@ for (let index = 1; index <= WORLDS; index += 1) {
     // Where the backup's blocks are larger than the tap's, it reads everything.
     const blockSize = random.pick(BLOCK_SIZES);
     const tapBlock = random.pick(BLOCK_SIZES.filter((size) => size >= blockSize));
-    const world = await TapWorld.make(t, 24 * MiB + 512 * (1 + random.below(200)), {
+    const world = await TapWorld.make(t, 32 * MiB + 512 * (1 + random.below(200)), {
       blockSize: tapBlock,
       ...random.pick([{ whenFull: 'fail' }, { whenFull: 'throttle', preserveMaxBytes: MiB }] as const),
     });
@@ -56,5 +56,20 @@ for (let index = 1; index <= WORLDS; index += 1) {
     t.log(
       `tap blocks ${tapBlock}, backup blocks ${blockSize}, ${answered} writes, ${JSON.stringify(counts)}`,
     );
+  });
+}
+
+for (let index = 1; index <= (LONG ? 20 : 1); index += 1) {
+  test.serial(`held snapshots, read while all of it is overwritten (${index})`, async (t) => {
+    t.timeout(10 * 60_000);
+    const random = seededRandom(t);
+    const world = await TapWorld.make(t, 12 * MiB, { blockSize: random.pick([4 * KiB, 16 * KiB]) });
+    await world.start();
+    const load = await world.startLoad(t, random.seed, 3, 6);
+    for (let round = 0; round < 90; round += 1) {
+      await world.judgeHeld(256 * KiB * (1 + random.below(8)));
+    }
+    const { failed, died } = await load.stop();
+    t.deepEqual({ failed, died }, { failed: 0, died: false });
   });
 }
