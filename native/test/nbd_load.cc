@@ -31,6 +31,7 @@ namespace {
 // ---- writing ----
 
 constexpr uint64_t kSectorsMax = 512;
+constexpr nbd_completion_callback kNoCompletion{};
 // For a season, all write to a few windows of the device, then to others: what lies elsewhere stays as it
 // was, so that a change that is forgotten is still to be seen in the next point. Within a season, each window
 // is written to again and again, also while a session reads what was written before; most of all one, which
@@ -121,16 +122,16 @@ class Writer {
   int64_t send(Slot& slot, WriteKind kind, uint64_t first, uint64_t count, uint32_t fua) {
     const uint64_t offset = first * kSectorBytes;
     const uint64_t length = count * kSectorBytes;
-    if (kind == WriteKind::trim) return nbd_aio_trim(nbd_.get(), length, offset, NBD_NULL_COMPLETION, fua);
+    if (kind == WriteKind::trim) return nbd_aio_trim(nbd_.get(), length, offset, kNoCompletion, fua);
     if (kind == WriteKind::zero) {
       const uint32_t hole = below(2) == 0 ? LIBNBD_CMD_FLAG_NO_HOLE : 0;
-      return nbd_aio_zero(nbd_.get(), length, offset, NBD_NULL_COMPLETION, fua | hole);
+      return nbd_aio_zero(nbd_.get(), length, offset, kNoCompletion, fua | hole);
     }
     for (uint64_t i = 0; i < count; i++) {
       const SectorWords words = sector_words(log_.seed(), slot.number, first + i, index_);
       std::memcpy(slot.bytes.data() + i * kSectorBytes, words.data(), kSectorBytes);
     }
-    return nbd_aio_pwrite(nbd_.get(), slot.bytes.data(), length, offset, NBD_NULL_COMPLETION, fua);
+    return nbd_aio_pwrite(nbd_.get(), slot.bytes.data(), length, offset, kNoCompletion, fua);
   }
 
   void finish(Slot& slot) {

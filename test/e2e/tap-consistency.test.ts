@@ -18,7 +18,7 @@ for (let index = 1; index <= WORLDS; index += 1) {
     // Where the backup's blocks are larger than the tap's, it reads everything.
     const blockSize = random.pick(BLOCK_SIZES);
     const tapBlock = random.pick(BLOCK_SIZES.filter((size) => size >= blockSize));
-    const world = await TapWorld.make(t, 32 * MiB + 512 * (1 + random.below(200)), {
+    const world = await TapWorld.make(t, 24 * MiB + 512 * (1 + random.below(200)), {
       blockSize: tapBlock,
       ...random.pick([{ whenFull: 'fail' }, { whenFull: 'throttle', preserveMaxBytes: MiB }] as const),
     });
