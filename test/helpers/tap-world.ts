@@ -128,7 +128,8 @@ export class TapWorld {
     const report = await reportOf(this.tap);
     if (report === null) throw new Error('the tap does not run');
     process.kill(report.processId, 'SIGKILL');
-    while ((await reportOf(this.tap)) !== null) await sleep(2);
+    // Not before the last of its files is closed, its locks with them.
+    while (isAlive(report.processId)) await sleep(2);
   }
 
   async report(): Promise<TapReport> {
@@ -230,6 +231,14 @@ export class TapWorld {
       String(instant.to),
     ]);
     return JSON.parse(stdout) as { dataSectors: number };
+  }
+}
+
+function isAlive(processId: number): boolean {
+  try {
+    return process.kill(processId, 0);
+  } catch {
+    return false;
   }
 }
 
