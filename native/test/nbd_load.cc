@@ -3,10 +3,11 @@
 //   nbd_load run URI LOG SEED CONNECTIONS DEPTH   until SIGTERM, or the server is gone; goes on with a log
 //   that is there nbd_load check IMAGE LOG FROM TO              an image of an instant that lay between two
 //   times of CLOCK_MONOTONIC, in ns
+//   nbd_load put URI BYTE LENGTH OFFSET...        that byte, at each offset
 //
-// Both print one line of JSON. The rule, as in tap_stress_test.cc: let T be the later of FROM and the last
-// begin of a write that the image shows. Then every sector shows one whole write that began before TO, and no
-// other write to it came wholly after that one and wholly before T. A trim may do nothing.
+// The first two print one line of JSON. The rule, as in tap_stress_test.cc: let T be the later of FROM and
+// the last begin of a write that the image shows. Then every sector shows one whole write that began before
+// TO, and no other write to it came wholly after that one and wholly before T. A trim may do nothing.
 #include <libnbd.h>
 #include <signal.h>
 
@@ -30,9 +31,14 @@ namespace {
 // ---- writing ----
 
 constexpr uint64_t kSectorsMax = 512;
-// Two connections write to one small part of the device for a while, then to another: what lies elsewhere
-// stays as it was, so that a change that is forgotten is still to be seen in the next point.
-constexpr uint64_t kWindowNsLog2 = 26;
+constexpr nbd_completion_callback kNoCompletion{};
+// For a season, all write to a few windows of the device, then to others: what lies elsewhere stays as it
+// was, so that a change that is forgotten is still to be seen in the next point. Within a season, each window
+// is written to again and again, also while a session reads what was written before; most of all one, which
+// soon is another.
+constexpr uint64_t kSeasonNsLog2 = 28;
+constexpr uint64_t kMomentNsLog2 = 21;
+constexpr uint64_t kWindows = 12;
 constexpr uint64_t kWindowSectors = 1024;
 
 class Writer {
@@ -88,7 +94,10 @@ class Writer {
 
   uint64_t choose_sector() {
     if (below(2000) == 0) return below(sectors_);
-    const uint64_t window = mix(log_.seed() ^ mix(monotonic_ns() >> kWindowNsLog2) ^ mix(index_ / 2));
+    const uint64_t now = monotonic_ns();
+    const uint64_t choice =
+        below(2) == 0 ? below(kWindows) : mix((now >> kMomentNsLog2) ^ mix(index_ / 2)) % kWindows;
+    const uint64_t window = mix(log_.seed() ^ mix((now >> kSeasonNsLog2) * kWindows + choice));
     return (window % sectors_ + below(kWindowSectors)) % sectors_;
   }
 
@@ -113,16 +122,16 @@ class Writer {
   int64_t send(Slot& slot, WriteKind kind, uint64_t first, uint64_t count, uint32_t fua) {
     const uint64_t offset = first * kSectorBytes;
     const uint64_t length = count * kSectorBytes;
-    if (kind == WriteKind::trim) return nbd_aio_trim(nbd_.get(), length, offset, NBD_NULL_COMPLETION, fua);
+    if (kind == WriteKind::trim) return nbd_aio_trim(nbd_.get(), length, offset, kNoCompletion, fua);
     if (kind == WriteKind::zero) {
       const uint32_t hole = below(2) == 0 ? LIBNBD_CMD_FLAG_NO_HOLE : 0;
-      return nbd_aio_zero(nbd_.get(), length, offset, NBD_NULL_COMPLETION, fua | hole);
+      return nbd_aio_zero(nbd_.get(), length, offset, kNoCompletion, fua | hole);
     }
     for (uint64_t i = 0; i < count; i++) {
       const SectorWords words = sector_words(log_.seed(), slot.number, first + i, index_);
       std::memcpy(slot.bytes.data() + i * kSectorBytes, words.data(), kSectorBytes);
     }
-    return nbd_aio_pwrite(nbd_.get(), slot.bytes.data(), length, offset, NBD_NULL_COMPLETION, fua);
+    return nbd_aio_pwrite(nbd_.get(), slot.bytes.data(), length, offset, kNoCompletion, fua);
   }
 
   void finish(Slot& slot) {
@@ -188,6 +197,18 @@ int run(const std::string& uri, const std::string& log_path, uint64_t seed, unsi
   std::printf("{\"answered\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"unanswered\":%" PRIu64 ",\"died\":%s}\n",
               answered, failed, unanswered, died ? "true" : "false");
   if (log.count() == LoadLog::kRecordsMax) fail(log_path + ": it is full");
+  return 0;
+}
+
+int put(const std::string& uri, uint64_t byte, uint64_t length, char** offsets) {
+  const std::unique_ptr<nbd_handle, decltype(&nbd_close)> nbd(nbd_create(), nbd_close);
+  if (!nbd || nbd_connect_uri(nbd.get(), uri.c_str()) != 0) fail(nbd_get_error());
+  const std::vector<uint8_t> bytes(length, static_cast<uint8_t>(byte));
+  for (; *offsets != nullptr; offsets++) {
+    if (nbd_pwrite(nbd.get(), bytes.data(), length, std::strtoull(*offsets, nullptr, 10), 0) != 0)
+      fail(nbd_get_error());
+  }
+  nbd_shutdown(nbd.get(), 0);
   return 0;
 }
 
@@ -289,6 +310,7 @@ int main(int argc, char** argv) {
     if (mode == "run" && argc == 7)
       return run(argv[2], argv[3], number(argv[4]), static_cast<unsigned>(number(argv[5])),
                  static_cast<unsigned>(number(argv[6])));
+    if (mode == "put" && argc > 5) return put(argv[2], number(argv[3]), number(argv[4]), argv + 5);
     if (mode == "check" && argc == 6) {
       const LoadLog log(argv[3]);
       Judge(read_file(argv[2]), log, number(argv[4]), number(argv[5])).judge();
@@ -298,6 +320,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "nbd_load: %s\n", error.what());
     return 1;
   }
-  std::fprintf(stderr, "usage: nbd_load run URI LOG SEED CONNECTIONS DEPTH | check IMAGE LOG FROM TO\n");
+  std::fprintf(stderr,
+               "usage: nbd_load run URI LOG SEED CONNECTIONS DEPTH | put URI BYTE LENGTH OFFSET... | check "
+               "IMAGE LOG FROM TO\n");
   return 2;
 }

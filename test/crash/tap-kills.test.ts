@@ -41,7 +41,7 @@ test.serial(
     const world = await TapWorld.make(t, 40 * MiB + 512, { blockSize });
     await world.start();
     await world.backup({ blockSize });
-    for (let round = 1; round <= (LONG ? 200 : 16); round += 1) {
+    for (let round = 1; round <= (LONG ? 250 : 12); round += 1) {
       const load = await world.startLoad(t, random.seed, 1 + random.below(3), 1 + random.below(4));
       const session = random.below(3) === 0 ? world.backup({ loseCommit: random.below(2) === 0 }) : null;
       session?.catch(() => undefined);

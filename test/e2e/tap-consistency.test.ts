@@ -58,3 +58,18 @@ for (let index = 1; index <= WORLDS; index += 1) {
     );
   });
 }
+
+for (let index = 1; index <= (LONG ? 20 : 1); index += 1) {
+  test.serial(`held snapshots, read while all of it is overwritten (${index})`, async (t) => {
+    t.timeout(10 * 60_000);
+    const random = seededRandom(t);
+    const world = await TapWorld.make(t, 12 * MiB, { blockSize: random.pick([4 * KiB, 16 * KiB]) });
+    await world.start();
+    const load = await world.startLoad(t, random.seed, 3, 6);
+    for (let round = 0; round < 60; round += 1) {
+      await world.judgeHeld(256 * KiB * (1 + random.below(8)));
+    }
+    const { failed, died } = await load.stop();
+    t.deepEqual({ failed, died }, { failed: 0, died: false });
+  });
+}

@@ -1,7 +1,8 @@
 /** A tapped image with its real process, a load through it, a store, and points whose instants are known to lie between two times. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -12,9 +13,11 @@ import { runRestore } from '../../src/agent/restore.js';
 import type { Snapshot, SnapshotProvider } from '../../src/capture/ports.js';
 import { type TapProviderOptions, tapProvider } from '../../src/capture/tap.js';
 import type { Point } from '../../src/domain/point.js';
+import { native } from '../../src/native/index.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
 import { createStore, openStore } from '../../src/store/store.js';
+import { connectTap } from '../../src/tap/control-client.js';
 import type { TapReport } from '../../src/tap/control-messages.js';
 import { reportOf, startProcess, stopTap } from '../../src/tap/launch.js';
 import { addTap, type RegisteredTap } from '../../src/tap/registry.js';
@@ -58,6 +61,7 @@ export class TapWorld {
   /** By session, which is the id of the point that it becomes. */
   readonly #instants = new Map<string, Interval>();
   #receiver: ReceiverPort;
+  #patterns = 0;
 
   private constructor(directory: string, receiver: ReceiverPort, tap: RegisteredTap) {
     this.directory = directory;
@@ -124,7 +128,8 @@ export class TapWorld {
     const report = await reportOf(this.tap);
     if (report === null) throw new Error('the tap does not run');
     process.kill(report.processId, 'SIGKILL');
-    while ((await reportOf(this.tap)) !== null) await sleep(2);
+    // Not before the last of its files is closed, its locks with them.
+    while (isAlive(report.processId)) await sleep(2);
   }
 
   async report(): Promise<TapReport> {
@@ -136,6 +141,13 @@ export class TapWorld {
   /** @returns when all connections are made. The log of earlier loads of this world goes on. */
   async startLoad(t: ExecutionContext, seed: number, connections: number, depth: number): Promise<Load> {
     return Load.start(t, ['run', this.uri, this.#log, String(seed), String(connections), String(depth)]);
+  }
+
+  /** Through the tap: other bytes each time. */
+  async writeBlocks(blockIndexes: readonly number[], blockSize: number): Promise<void> {
+    const byte = String(1 + (this.#patterns++ % 255));
+    const offsets = blockIndexes.map((index) => String(index * blockSize));
+    await execute(LOAD, ['put', this.uri, byte, String(blockSize), ...offsets]);
   }
 
   async backup(options: TapBackupOptions = {}): Promise<BackupResult> {
@@ -175,10 +187,42 @@ export class TapWorld {
     return target;
   }
 
-  /** @throws if the image is not the point's instant; `nbd_load` says the rule. */
-  async judge(point: Point, image: string): Promise<{ readonly dataSectors: number }> {
+  instantOf(point: Point): Interval {
     const instant = this.#instants.get(point.id);
     if (instant === undefined) throw new Error(`${point.id} is no point of this world`);
+    return instant;
+  }
+
+  /** Holds an instant of everything, reads it at once, in reads of this length, and judges it. */
+  async judgeHeld(readBytes: number): Promise<void> {
+    const control = await connectTap(this.tap.controlPath);
+    try {
+      const sessionId = randomBytes(16).toString('hex');
+      const from = process.hrtime.bigint();
+      const options = { sessionId, basePointId: null, full: true, sampleBlocks: [], barrierMs: 10_000 };
+      const { snapshotAddress, exportName } = await control.hold(options);
+      const to = process.hrtime.bigint();
+      const device = await native.openSnapshot(snapshotAddress, exportName);
+      const image = join(this.directory, 'held.img');
+      const parts: Buffer[] = [];
+      for (let at = 0; at < device.sizeBytes; at += readBytes) {
+        parts.push(await device.read(at, Math.min(readBytes, device.sizeBytes - at)));
+      }
+      await device.close();
+      await control.abort();
+      await writeFile(image, parts);
+      await this.#judge(image, { from, to });
+    } finally {
+      control.close();
+    }
+  }
+
+  /** @throws if the image is not the point's instant; `nbd_load` says the rule. */
+  async judge(point: Point, image: string): Promise<{ readonly dataSectors: number }> {
+    return this.#judge(image, this.instantOf(point));
+  }
+
+  async #judge(image: string, instant: Interval): Promise<{ readonly dataSectors: number }> {
     const { stdout } = await execute(LOAD, [
       'check',
       image,
@@ -187,6 +231,14 @@ export class TapWorld {
       String(instant.to),
     ]);
     return JSON.parse(stdout) as { dataSectors: number };
+  }
+}
+
+function isAlive(processId: number): boolean {
+  try {
+    return process.kill(processId, 0);
+  } catch {
+    return false;
   }
 }
 
