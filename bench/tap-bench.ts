@@ -2,7 +2,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Load } from './fio.js';
-import { type NbdServer, TapServer } from './nbd-servers.js';
+import { type NbdServer, type StartServer, TapServer } from './nbd-servers.js';
 import { shell } from './process.js';
 import { byteStream } from './random.js';
 import { rate } from './report.js';
@@ -36,7 +36,9 @@ export interface Bench {
   readonly directory: string;
   readonly image: string;
   readonly rounds: number;
+  /** Of one run. */
   readonly seconds: number;
+  readonly peers: readonly StartServer[];
 }
 
 /** Without holes: contestants are to write, not to allocate. */

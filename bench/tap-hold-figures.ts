@@ -28,9 +28,9 @@ export async function whileHeld(bench: Bench): Promise<Row[]> {
     for (let round = 0; round < bench.rounds; round++) await heldRound(bench, shape, samples);
     const free = samples.median('free');
     for (const [kind, what] of [
-      ['full', 'all blocks needed, first second of the hold'],
+      ['full', 'all blocks needed, from its first moment on'],
       ['later', 'all blocks needed, afterwards'],
-      ['map', 'every tenth block needed, first second of the hold'],
+      ['map', 'every tenth block needed, from its first moment on'],
     ] as const) {
       const ratio = samples.median(kind) / free;
       rows.push({

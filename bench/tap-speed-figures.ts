@@ -2,7 +2,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { runFio, runNbdcopy } from './fio.js';
-import { type NbdServer, PEERS, TapServer } from './nbd-servers.js';
+import { type NbdServer, TapServer } from './nbd-servers.js';
 import { shell } from './process.js';
 import { type Row, times } from './report.js';
 import {
@@ -24,10 +24,10 @@ const WIDE_BYTES = 64 * 2 ** 30;
 const RATIO_TARGET = 0.9;
 
 export async function againstPeers(bench: Bench): Promise<Row[]> {
-  const { image, directory, rounds } = bench;
+  const { image, directory, rounds, peers } = bench;
   const servers = [
     (): Promise<NbdServer> => startTap(bench),
-    ...PEERS.map((start) => () => start(image, directory)),
+    ...peers.map((start) => () => start(image, directory)),
   ];
   const measures: readonly [string, (uri: string) => Promise<number>][] = [
     ...SHAPES.map((shape): [string, (uri: string) => Promise<number>] => [
