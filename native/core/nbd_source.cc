@@ -14,7 +14,9 @@ namespace {
 
 constexpr uint64_t kRequestBytesMax = 16u << 20;
 // Lengths are 32 bits on the wire; a whole number of the largest blocks.
-constexpr uint64_t kQueryBytesMax = uint64_t{2} << 30;
+constexpr uint64_t kQueryBytesMax = (uint64_t{4} << 30) - (4u << 20);
+// Questions that are asked before the first of them is answered.
+constexpr size_t kQueriesMax = 64;
 constexpr const char* kAllocation = LIBNBD_CONTEXT_BASE_ALLOCATION;
 
 std::string socket_path_of(const std::string& address) {
@@ -49,7 +51,7 @@ class NbdSource::Borrowed {
   }
   ~Borrowed() {
     if (connection_ == nullptr) return;
-    if (nbd_aio_is_ready(connection_) == 1) {
+    if (!abandoned_ && nbd_aio_is_ready(connection_) == 1) {
       std::lock_guard lock(source_.mutex_);
       source_.idle_.push_back(connection_);
     } else {
@@ -63,6 +65,8 @@ class NbdSource::Borrowed {
   Borrowed& operator=(const Borrowed&) = delete;
 
   nbd_handle* get() const { return connection_; }
+  // It is closed, whatever it may still answer.
+  void abandon() { abandoned_ = true; }
 
  private:
   void gone() {
@@ -75,6 +79,7 @@ class NbdSource::Borrowed {
 
   NbdSource& source_;
   nbd_handle* connection_ = nullptr;
+  bool abandoned_ = false;
 };
 
 NbdSource::NbdSource(const std::string& address, const std::string& export_name)
@@ -143,26 +148,57 @@ void NbdSource::zero(uint64_t byte_offset, uint64_t) {
   throw_errno(EPERM, "zeroing", path_, static_cast<int64_t>(byte_offset));
 }
 
-std::vector<NbdExtent> NbdSource::query(const char* context, uint64_t byte_offset, uint64_t byte_length) {
+std::vector<NbdExtent> NbdSource::query(const char* context, uint64_t byte_offset, uint64_t byte_length,
+                                        size_t queries) {
   struct Answer {
     const char* context;
+    uint64_t byte_length;
     std::vector<NbdExtent> extents;
-  } answer{context, {}};
-  nbd_extent_callback callback{};
-  callback.user_data = &answer;
-  callback.callback = [](void* data, const char* name, uint64_t, uint32_t* entries, size_t count, int*) {
-    auto& into = *static_cast<Answer*>(data);
-    if (std::strcmp(name, into.context) != 0) return 0;
-    for (size_t i = 0; i + 1 < count; i += 2) into.extents.push_back({entries[i], entries[i + 1]});
-    return 0;
+    int error;
   };
-  const Borrowed connection(*this);
-  if (nbd_block_status(connection.get(), std::min(byte_length, kQueryBytesMax), byte_offset, callback, 0) !=
-      0)
-    fail(connection.get(), "asking for extents", byte_offset);
-  if (answer.extents.empty())
-    throw NativeError("ENOTSUP", std::string("the server does not know ") + context, path_);
-  return std::move(answer.extents);
+  // Outlives the connection's use of it, whatever fails.
+  std::vector<Answer> answers;
+  answers.reserve(queries);
+  Borrowed connection(*this);
+  bool alive = true;
+  const uint64_t end = byte_offset + byte_length;
+  for (uint64_t at = byte_offset; at < end && answers.size() < queries && alive; at += kQueryBytesMax) {
+    Answer& answer = answers.emplace_back(Answer{context, std::min(end - at, kQueryBytesMax), {}, 0});
+    nbd_extent_callback extents{};
+    extents.user_data = &answer;
+    extents.callback = [](void* data, const char* name, uint64_t, uint32_t* entries, size_t count, int*) {
+      auto& into = *static_cast<Answer*>(data);
+      if (std::strcmp(name, into.context) != 0) return 0;
+      for (size_t i = 0; i + 1 < count; i += 2) into.extents.push_back({entries[i], entries[i + 1]});
+      return 0;
+    };
+    nbd_completion_callback completed{};
+    completed.user_data = &answer;
+    completed.callback = [](void* data, int* error) {
+      static_cast<Answer*>(data)->error = *error;
+      return 1;  // that is all there is to do about it
+    };
+    alive = nbd_aio_block_status(connection.get(), answer.byte_length, at, extents, completed, 0) >= 0;
+  }
+  while (alive && nbd_aio_in_flight(connection.get()) > 0) alive = nbd_poll(connection.get(), -1) >= 0;
+  if (!alive) {
+    connection.abandon();
+    throw_errno(ENOTCONN, "asking for extents", path_, static_cast<int64_t>(byte_offset));
+  }
+
+  std::vector<NbdExtent> extents;
+  for (const Answer& answer : answers) {
+    if (answer.error != 0)
+      throw_errno(answer.error, "asking for extents", path_, static_cast<int64_t>(byte_offset));
+    if (answer.extents.empty())
+      throw NativeError("ENOTSUP", std::string("the server does not know ") + context, path_);
+    extents.insert(extents.end(), answer.extents.begin(), answer.extents.end());
+    uint64_t told = 0;
+    for (const NbdExtent& extent : answer.extents) told += extent.byte_length;
+    // It may tell less than was asked, or more: what follows does not join.
+    if (told != answer.byte_length) break;
+  }
+  return extents;
 }
 
 uint64_t NbdSource::next(uint64_t from, bool hole) {
@@ -177,7 +213,7 @@ uint64_t NbdSource::next(uint64_t from, bool hole) {
       at = end;
     }
     if (from >= size_bytes_) break;
-    extents_ = query(kAllocation, from, size_bytes_ - from);
+    extents_ = query(kAllocation, from, size_bytes_ - from, 1);
     extents_begin_ = from;
   }
   return size_bytes_;
@@ -188,8 +224,11 @@ uint64_t NbdSource::next_hole(uint64_t from) { return next(from, true); }
 
 std::vector<BlockRange> NbdSource::changed_ranges(uint32_t block_size) {
   std::vector<BlockRange> ranges;
+  // Many at once where there is little to tell, since then a round trip is what each costs.
+  size_t queries = 1;
   for (uint64_t at = 0; at < size_bytes_;) {
-    for (const NbdExtent& extent : query(SnapshotExport::kChangedContext, at, size_bytes_ - at)) {
+    const uint64_t from = at;
+    for (const NbdExtent& extent : query(SnapshotExport::kChangedContext, at, size_bytes_ - at, queries)) {
       const uint64_t end = std::min(size_bytes_, at + extent.byte_length);
       if (extent.flags != 0) {
         const uint64_t first = at / block_size;
@@ -202,6 +241,7 @@ std::vector<BlockRange> NbdSource::changed_ranges(uint32_t block_size) {
       }
       at = end;
     }
+    queries = at - from >= queries * kQueryBytesMax ? std::min(2 * queries, kQueriesMax) : 1;
   }
   return ranges;
 }

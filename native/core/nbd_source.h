@@ -56,8 +56,9 @@ class NbdSource final : public BlockSource {
 
   nbd_handle* connect() const;
   [[noreturn]] void fail(nbd_handle* connection, const char* action, uint64_t byte_offset) const;
-  // Extents from byte_offset on in the context, at least one.
-  std::vector<NbdExtent> query(const char* context, uint64_t byte_offset, uint64_t byte_length);
+  // Extents from byte_offset on in the context, at least one, with so many questions at once.
+  std::vector<NbdExtent> query(const char* context, uint64_t byte_offset, uint64_t byte_length,
+                               size_t queries);
   uint64_t next(uint64_t from, bool hole);
 
   const std::string path_;

@@ -254,18 +254,23 @@ void Snapshot::end() {
   changed_.notify_all();
 }
 
-Snapshot::Status Snapshot::status() const {
-  uint64_t needed_blocks = geometry_.block_count();
-  if (!full_) {
-    needed_blocks = 0;
+// What is needed is settled at the instant: counted once, since on a large device that takes a while.
+uint64_t Snapshot::needed_blocks() const {
+  if (full_) return geometry_.block_count();
+  std::call_once(needed_counted_, [this] {
     for (uint64_t i = 0; i < backup_.word_count(); i++) {
       const uint64_t bits = backup_.word(i) | cut_.word(i) | sample_.word(i);
-      if (bits != 0) needed_blocks += static_cast<uint64_t>(std::popcount(bits));
+      if (bits != 0) needed_blocks_ += static_cast<uint64_t>(std::popcount(bits));
     }
-  }
+  });
+  return needed_blocks_;
+}
+
+Snapshot::Status Snapshot::status() const {
+  const uint64_t needed = needed_blocks();
   const uint64_t preserved_bytes = area_->used_bytes();
   std::lock_guard lock(mutex_);
-  return {session_id_, state_, reason_, needed_blocks, preserved_bytes, area_->bytes_max()};
+  return {session_id_, state_, reason_, needed, preserved_bytes, area_->bytes_max()};
 }
 
 }  // namespace stillpoint

@@ -97,6 +97,7 @@ class Snapshot {
   bool needed(uint64_t block_index) const;
   bool must_preserve(uint64_t block_index) const { return needed(block_index) && !done_.test(block_index); }
   bool names(uint64_t block_index) const;
+  uint64_t needed_blocks() const;
   bool preserve_one(uint64_t block_index);
   void store_original(uint64_t block_index);
   int still_held() const;
@@ -116,6 +117,8 @@ class Snapshot {
   BlockMap sample_;
   BlockMap done_;
   BlockMap released_;
+  mutable std::once_flag needed_counted_;
+  mutable uint64_t needed_blocks_ = 0;
 
   std::atomic<State> state_{State::held};
   mutable std::mutex mutex_;

@@ -41,10 +41,10 @@ TEST_CASE("block map: against a vector of bools") {
       while (clear < count && model[clear]) clear++;
       REQUIRE(map.next_set(from) == set);
       REQUIRE(map.next_clear(from) == clear);
-      const uint64_t end = random.below(count + 1);
-      REQUIRE(map.next_set(from, end) == std::min(set, end));
-      REQUIRE(map.next_clear(from, end) == std::min(clear, end));
-      REQUIRE(map.any(from, end) == (set < end));
+      const uint64_t limit = random.below(count + 1);
+      REQUIRE(map.next_set(from, limit) == std::min(set, limit));
+      REQUIRE(map.next_clear(from, limit) == std::min(clear, limit));
+      REQUIRE(map.any(from, limit) == (set < limit));
       REQUIRE(map.test(from) == model[from]);
       REQUIRE(map.count() == static_cast<uint64_t>(std::count(model.begin(), model.end(), true)));
     }
