@@ -100,6 +100,7 @@ export class TapServer implements NbdServer {
       sessionId,
       basePointId,
       full: basePointId === null,
+      readBlockSize: 65_536,
       sampleBlocks: [],
       preserveDirectory,
       preserveMaxBytes: 64 * 2 ** 30,

@@ -151,6 +151,7 @@ async function memory(tapped: Tapped, idleBytes: number, quick: boolean): Promis
       sessionId: 'f'.repeat(32),
       basePointId: null,
       full: true,
+      readBlockSize: 65_536,
       sampleBlocks: [],
       barrierMs: 1000,
     };

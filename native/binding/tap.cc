@@ -1,6 +1,7 @@
 // Tap, createTap, readTapMap, openSnapshot. All but status() runs on the pool.
 #include "core/tap.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "binding/module.h"
@@ -45,13 +46,15 @@ std::vector<uint64_t> arg_sample(const Napi::Value& value) {
   return sample;
 }
 
-TapExport::HoldOptions arg_hold_options(const Napi::Object& given) {
+TapExport::HoldOptions arg_hold_options(const Napi::Object& given, uint32_t block_size) {
   TapExport::HoldOptions options;
   options.snapshot.session_id = arg_id(given.Get("sessionId"), "sessionId");
   if (!given.Get("basePointId").IsNull())
     options.base_point = arg_id(given.Get("basePointId"), "basePointId");
   options.snapshot.full = arg_bool(given.Get("full"), "full");
   options.snapshot.sample = arg_sample(given.Get("sampleBlocks"));
+  const uint64_t read_size = arg_block_size(given.Get("readBlockSize"));
+  options.snapshot.group_blocks = std::max<uint64_t>(1, read_size / block_size);
   const std::string when_full = arg_string(given.Get("whenFull"), "whenFull");
   if (when_full != "fail" && when_full != "throttle") throw_argument("whenFull", "fail or throttle");
   options.snapshot.throttle = when_full == "throttle";
@@ -117,7 +120,8 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
     return guarded_promise(info.Env(), [&] {
       gate_->check();
       const Napi::Object given = arg_object(info[0], "options");
-      const auto options = std::make_shared<TapExport::HoldOptions>(arg_hold_options(given));
+      const auto options =
+          std::make_shared<TapExport::HoldOptions>(arg_hold_options(given, core_->geometry().block_size));
       return run_promise(
           info.Env(), {{gate_}, {}},
           [core = core_, options,

@@ -18,6 +18,7 @@ Snapshot::Snapshot(const TreeGeometry& geometry, std::shared_ptr<NbdExport> devi
       cut_(cut),
       area_(std::move(area)),
       session_id_(options.session_id),
+      group_blocks_(options.group_blocks),
       full_(options.full),
       throttle_(options.throttle),
       throttle_patience_(options.throttle_patience),
@@ -32,7 +33,12 @@ bool Snapshot::names(uint64_t block_index) const {
 }
 
 bool Snapshot::needed(uint64_t block_index) const {
-  return state_ == State::held && (names(block_index) || sample_.test(block_index));
+  if (state_ != State::held) return false;
+  if (names(block_index) || sample_.test(block_index)) return true;
+  if (group_blocks_ == 1) return false;
+  const uint64_t begin = block_index / group_blocks_ * group_blocks_;
+  const uint64_t end = std::min(geometry_.block_count(), begin + group_blocks_);
+  return cut_.any(begin, end) || backup_.any(begin, end) || sample_.any(begin, end);
 }
 
 // ---- writers ----
@@ -262,6 +268,8 @@ uint64_t Snapshot::needed_blocks() const {
       const uint64_t bits = backup_.word(i) | cut_.word(i) | sample_.word(i);
       if (bits != 0) needed_blocks_ += static_cast<uint64_t>(std::popcount(bits));
     }
+    // At most: each may be in a group of its own.
+    needed_blocks_ = std::min(geometry_.block_count(), needed_blocks_ * group_blocks_);
   });
   return needed_blocks_;
 }

@@ -50,6 +50,7 @@ class Snapshot {
   struct Options {
     Id session_id{};
     bool full = false;
+    uint64_t group_blocks = 1;     // the session reads whole groups of so many blocks: a power of two
     std::vector<uint64_t> sample;  // block indexes
     // Writes wait for room, for so long as the session goes on; else a full area makes the snapshot invalid.
     bool throttle = false;
@@ -111,6 +112,7 @@ class Snapshot {
   const BlockMap& cut_;
   const std::unique_ptr<PreserveArea> area_;
   const Id session_id_;
+  const uint64_t group_blocks_;
   const bool full_;
   const bool throttle_;
   const std::chrono::milliseconds throttle_patience_;

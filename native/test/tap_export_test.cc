@@ -134,6 +134,23 @@ TEST_CASE("tap: a sample is preserved, although the map calls it unchanged") {
   CHECK(code_of([&] { world.tap->hold(std::move(wrong)); }) == "argument");
 }
 
+TEST_CASE("tap: a session of larger blocks gets whole ones") {
+  World world;
+  REQUIRE(world.write(5, 'a') == 0);
+  auto options = world.options();
+  options.snapshot.group_blocks = 4;
+  options.snapshot.sample = {13};
+  const auto hold = world.tap->hold(std::move(options));
+  for (uint64_t i = 0; i < 16; i++) REQUIRE(world.write(i, 'z') == 0);
+  for (uint64_t i = 0; i < 16; i++) {
+    CAPTURE(i);
+    std::vector<uint8_t> bytes;
+    const bool needed = i / 4 == 1 || i / 4 == 3;
+    CHECK(World::read(hold, i, bytes) == (needed ? 0 : ESHUTDOWN));
+    if (needed) CHECK(bytes[0] == (i == 5 ? 'a' : 0));
+  }
+}
+
 TEST_CASE("tap: a full preserve area gives the snapshot up, not the write") {
   World world;
   for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'a') == 0);

@@ -54,8 +54,8 @@ async function holdWith(
   const identity = await readDeviceIdentity(sourcePath, await sectorSizeOf(sourcePath));
   const report = await control.status();
   if (options.doubt !== null) await control.voidMap(options.doubt);
-  const sample = randomBlocks(Math.ceil(report.status.sizeBytes / report.status.blockSize), random);
-  const isTooFine = options.blockSize > report.status.blockSize;
+  const { sizeBytes, blockSize: tapBlockSize } = report.status;
+  const sample = randomBlocks(Math.ceil(sizeBytes / options.blockSize), random);
   // The tap's own counters are the better watch: it knows the writes themselves.
   const { quiet, ...rest } = how;
   const attached = report.attachment.device;
@@ -71,8 +71,9 @@ async function holdWith(
         {
           sessionId: options.sessionId,
           basePointId: options.basePointId,
-          full: options.full || isTooFine,
-          sampleBlocks: sample,
+          full: options.full,
+          readBlockSize: options.blockSize,
+          sampleBlocks: sample.map((block) => Math.floor((block * options.blockSize) / tapBlockSize)),
           barrierMs: BARRIER_MS,
           quietMs: quiet?.quietMs,
           quietDeadlineMs: quiet?.deadlineMs,
@@ -82,18 +83,17 @@ async function holdWith(
   );
   const device = await native.openSnapshot(held.result.snapshotAddress, held.result.exportName);
   try {
-    const ratio = report.status.blockSize / options.blockSize;
-    const changes = held.result.mapUsed ? await changesOf(device, options, sample, ratio) : null;
-    const reason = isTooFine ? "the tap's blocks are smaller than the points'" : held.result.reason;
+    const changes = held.result.mapUsed ? await changesOf(device, options, sample) : null;
     const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
-    return { identity, ...snapshotOf(tap, control, device, { changes, reason }, held, kind) };
+    return {
+      identity,
+      ...snapshotOf(tap, control, device, { changes, reason: held.result.reason }, held, kind),
+    };
   } catch (error) {
     await device.close();
     throw error;
   }
 }
-
-/** Of a larger block that changed the tap preserves only parts: such a session reads all. */
 
 async function sectorSizeOf(path: string): Promise<number> {
   const device = await native.openDevice(path, { direct: false });
@@ -107,21 +107,17 @@ function randomBlocks(blockCount: number, random: () => number): number[] {
   return [...new Set(blocks)].sort((a, b) => a - b);
 }
 
-/** @param ratio blocks of the session in one of the tap. */
 async function changesOf(
   device: SnapshotDevice,
   { blockSize }: HoldOptions,
-  tapSample: readonly number[],
-  ratio: number,
+  candidates: readonly number[],
 ): Promise<TrackedChanges> {
   const ranges = await device.changedRanges(blockSize);
   let next = 0;
-  const sample = tapSample
-    .map((block) => block * ratio)
-    .filter((block) => {
-      while (next < ranges.length && (ranges[next]?.[1] ?? 0) <= block) next += 1;
-      return block < (ranges[next]?.[0] ?? Number.POSITIVE_INFINITY);
-    });
+  const sample = candidates.filter((block) => {
+    while (next < ranges.length && (ranges[next]?.[1] ?? 0) <= block) next += 1;
+    return block < (ranges[next]?.[0] ?? Number.POSITIVE_INFINITY);
+  });
   return { ranges, sample };
 }
 

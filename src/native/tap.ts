@@ -36,6 +36,8 @@ export interface TapHoldOptions {
   readonly basePointId: string | null;
   /** Preserve every block, whatever the map says: the session reads all. */
   readonly full: boolean;
+  /** The session's blocks, in bytes: where they are larger than the tap's, whole ones are preserved. */
+  readonly readBlockSize: number;
   /** Blocks that are preserved too, although the map calls them unchanged: they will be read as a sample. */
   readonly sampleBlocks: readonly number[];
   readonly preserveDirectory: string;

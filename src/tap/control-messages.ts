@@ -53,6 +53,7 @@ const holdOptions: z.ZodType<ControlHoldOptions> = z.strictObject({
   sessionId: hexId,
   basePointId: hexId.nullable(),
   full: z.boolean(),
+  readBlockSize: z.int().min(BLOCK_SIZE_MIN).max(BLOCK_SIZE_MAX),
   sampleBlocks: z.array(count).max(SAMPLE_BLOCKS_MAX),
   barrierMs: milliseconds,
   quietMs: milliseconds.optional(),

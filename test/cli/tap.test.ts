@@ -187,6 +187,7 @@ test('a running tap is described for people', async (t) => {
       sessionId: '0123456789abcdef'.repeat(2),
       basePointId: null,
       full: true,
+      readBlockSize: 65_536,
       sampleBlocks: [],
       barrierMs: 1,
     },

@@ -199,7 +199,14 @@ export class TapWorld {
     try {
       const sessionId = randomBytes(16).toString('hex');
       const from = process.hrtime.bigint();
-      const options = { sessionId, basePointId: null, full: true, sampleBlocks: [], barrierMs: 10_000 };
+      const options = {
+        sessionId,
+        basePointId: null,
+        full: true,
+        readBlockSize: 65_536,
+        sampleBlocks: [],
+        barrierMs: 10_000,
+      };
       const { snapshotAddress, exportName } = await control.hold(options);
       const to = process.hrtime.bigint();
       const device = await native.openSnapshot(snapshotAddress, exportName);

@@ -11,7 +11,14 @@ import {
 } from '../../src/tap/control-messages.js';
 
 const SESSION = '0123456789abcdef'.repeat(2);
-const HOLD = { sessionId: SESSION, basePointId: null, full: true, sampleBlocks: [1, 2], barrierMs: 1000 };
+const HOLD = {
+  sessionId: SESSION,
+  basePointId: null,
+  full: true,
+  readBlockSize: 65_536,
+  sampleBlocks: [1, 2],
+  barrierMs: 1000,
+};
 const line = (value: unknown): Buffer =>
   Buffer.from(typeof value === 'string' ? value : JSON.stringify(value));
 

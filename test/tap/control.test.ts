@@ -17,7 +17,14 @@ import { SILENT } from '../helpers/taps.js';
 
 const SESSION = '0123456789abcdef'.repeat(2);
 const HOLD: ControlHoldOptions = {
-  ...{ sessionId: SESSION, basePointId: null, full: true, sampleBlocks: [], barrierMs: 1000 },
+  ...{
+    sessionId: SESSION,
+    basePointId: null,
+    full: true,
+    readBlockSize: 65_536,
+    sampleBlocks: [],
+    barrierMs: 1000,
+  },
 };
 const PRESERVE = { preserveDirectory: '/preserve', preserveMaxBytes: 4096, whenFull: 'fail' } as const;
 

@@ -20,6 +20,7 @@ const HOLD = {
     sessionId: '0123456789abcdef'.repeat(2),
     basePointId: null,
     full: true,
+    readBlockSize: 65_536,
     sampleBlocks: [],
     barrierMs: 1000,
   },

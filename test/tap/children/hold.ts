@@ -6,6 +6,7 @@ await control.hold({
   sessionId: '0123456789abcdef'.repeat(2),
   basePointId: null,
   full: true,
+  readBlockSize: 65_536,
   sampleBlocks: [],
   barrierMs: 1000,
 });
