@@ -1,21 +1,16 @@
-// Where originals of blocks go while a snapshot needs them: slots of one block in an unnamed file, up to a
-// bound. What it holds is worth nothing after the snapshot, so nothing is ever synced.
+// Where originals go while a snapshot needs them: an unnamed sparse file, each byte where it lies on the
+// device, up to a bound of what is stored. Which bytes are there is the snapshot's knowledge. They are worth
+// nothing after it, so nothing is ever synced.
 //
-// State of a block   store()            release()        load()
-// ----------------   ----------------   --------------   ------------------------------
-// absent             written -> held    -                false
-// held               (never asked)      -> absent        its bytes
-//
-// Locking: mutex_ guards the table and the free slots; bytes are moved outside of it. Nobody loads and
-// releases the same block at once: both are the session's doing.
+// Locking: counters are atomic. Ranges that are stored and loaded at once are different ones: the snapshot's
+// doing.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
-#include <unordered_map>
-#include <vector>
+#include <utility>
 
 #include "core/tap_file.h"
 
@@ -23,33 +18,29 @@ namespace stillpoint {
 
 class PreserveArea {
  public:
-  PreserveArea(std::unique_ptr<TapFile> file, uint32_t slot_bytes, uint64_t bytes_max);
+  PreserveArea(std::unique_ptr<TapFile> file, uint64_t bytes_max)
+      : file_(std::move(file)), bytes_max_(bytes_max) {}
 
-  // kFull if no slot is free; errno values are the file's.
+  // kFull if that is more than the bound; errno values are the file's. Nothing counts as stored then.
   static constexpr int kFull = -1;
-  int store(uint64_t block_index, Bytes original);
-  // Bytes [offset, offset + into.size()) of a held block.
-  int load(uint64_t block_index, uint32_t byte_offset, std::span<uint8_t> into);
-  void release(uint64_t block_index);
+  int store(uint64_t byte_offset, Bytes original);
+  int load(uint64_t byte_offset, std::span<uint8_t> into);
+  // The range, of which `stored_bytes` were stored, is not needed any more.
+  void release(uint64_t byte_offset, uint64_t byte_length, uint64_t stored_bytes);
   // Nothing is stored or loaded afterwards. Takes no time: a user's write may be waiting.
-  void abandon();
+  void abandon() { abandoned_ = true; }
   // The space of an abandoned area.
   void give_back() { file_->remove(); }
 
-  bool has_room() const;
-  uint64_t used_bytes() const;
-  uint64_t bytes_max() const { return slot_count_max_ * slot_bytes_; }
+  bool has_room(uint64_t bytes) const { return used_bytes_ + bytes <= bytes_max_; }
+  uint64_t used_bytes() const { return used_bytes_; }
+  uint64_t bytes_max() const { return bytes_max_; }
 
  private:
   const std::unique_ptr<TapFile> file_;
-  const uint64_t slot_bytes_;
-  const uint64_t slot_count_max_;
-
-  mutable std::mutex mutex_;
-  std::unordered_map<uint64_t, uint64_t> slots_;  // by block
-  std::vector<uint64_t> free_;
-  uint64_t fresh_ = 0;  // slots from here on were never used
-  bool abandoned_ = false;
+  const uint64_t bytes_max_;
+  std::atomic<uint64_t> used_bytes_{0};
+  std::atomic<bool> abandoned_{false};
 };
 
 }  // namespace stillpoint

@@ -23,7 +23,7 @@ Snapshot::Snapshot(const TreeGeometry& geometry, std::shared_ptr<NbdExport> devi
       throttle_(options.throttle),
       throttle_patience_(options.throttle_patience),
       sample_(geometry.block_count()),
-      done_(geometry.block_count()),
+      done_((geometry.size_bytes + kCellBytes - 1) / kCellBytes),
       released_(geometry.block_count()) {
   for (const uint64_t block : options.sample) sample_.mark(block, block + 1);
 }
@@ -43,78 +43,104 @@ bool Snapshot::needed(uint64_t block_index) const {
 
 // ---- writers ----
 
-bool Snapshot::must_preserve(uint64_t begin, uint64_t end) const {
-  for (uint64_t block = begin; block < end; block++) {
-    if (must_preserve(block)) return true;
+Snapshot::Cells Snapshot::cells_of(uint64_t byte_offset, uint64_t byte_end) const {
+  return {byte_offset / kCellBytes, (byte_end + kCellBytes - 1) / kCellBytes};
+}
+
+uint64_t Snapshot::cell_offset(uint64_t cell) const {
+  return std::min(cell * kCellBytes, geometry_.size_bytes);
+}
+
+bool Snapshot::must_preserve(uint64_t block_index, const Cells& cells) const {
+  return needed(block_index) && !released_.test(block_index) &&
+         done_.next_clear(cells.begin, cells.end) < cells.end;
+}
+
+bool Snapshot::must_preserve(uint64_t byte_offset, uint64_t byte_length) const {
+  const uint64_t end = byte_offset + byte_length;
+  for (uint64_t at = byte_offset; at < end;) {
+    const uint64_t block = block_of(at);
+    const uint64_t to = std::min(end, (block + 1) * geometry_.block_size);
+    if (must_preserve(block, cells_of(at, to))) return true;
+    at = to;
   }
   return false;
 }
 
-Snapshot::Preserved Snapshot::preserve(uint64_t begin, uint64_t end) {
-  for (uint64_t block = begin; block < end; block++) {
-    if (!preserve_one(block)) return Preserved::no_room;
+Snapshot::Preserved Snapshot::preserve(uint64_t byte_offset, uint64_t byte_length) {
+  const uint64_t end = byte_offset + byte_length;
+  for (uint64_t at = byte_offset; at < end;) {
+    const uint64_t block = block_of(at);
+    const uint64_t to = std::min(end, (block + 1) * geometry_.block_size);
+    if (!preserve_in_block(block, cells_of(at, to))) return Preserved::no_room;
+    at = to;
   }
   return Preserved::yes;
 }
 
 // One block at a time: nobody holds one while waiting for another.
-bool Snapshot::preserve_one(uint64_t block_index) {
+bool Snapshot::preserve_in_block(uint64_t block_index, const Cells& cells) {
   {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return busy_.count(block_index) == 0; });
-    if (!must_preserve(block_index)) return true;
-    if (throttle_ && !area_->has_room()) return false;
+    if (!must_preserve(block_index, cells)) return true;
     busy_.insert(block_index);
   }
-  store_original(block_index);
+  const bool had_room = store_originals(block_index, cells);
   {
     std::lock_guard lock(mutex_);
     busy_.erase(block_index);
   }
   changed_.notify_all();
-  // With throttle, another writer may have taken the last slot.
-  return !must_preserve(block_index);
+  return had_room;
 }
 
-void Snapshot::store_original(uint64_t block_index) {
+// False if there is no room, and the write may wait for it.
+bool Snapshot::store_originals(uint64_t block_index, const Cells& cells) {
   try {
-    const AlignedBuffer buffer(geometry_.block_size);
-    const auto original = buffer.first(geometry_.block_length(block_index));
-    const uint64_t byte_offset = block_index * geometry_.block_size;
-    if (const int error = device_->read(byte_offset, original, Patience::may_wait); error != 0) {
-      invalidate("the original of byte " + std::to_string(byte_offset) +
-                 " could not be read: " + describe_errno(error));
-      return;
-    }
-    const int error = area_->store(block_index, original);
-    if (error == PreserveArea::kFull && throttle_) return;
-    if (error == PreserveArea::kFull) {
-      invalidate("the preserve area of " + std::to_string(area_->bytes_max()) + " bytes is full");
-    } else if (error != 0) {
-      invalidate("the preserve area could not be written: " + describe_errno(error));
-    } else {
-      done_.mark(block_index, block_index + 1);
-      if (released_.test(block_index)) area_->release(block_index);
+    for (uint64_t begin = done_.next_clear(cells.begin, cells.end); begin < cells.end;) {
+      const uint64_t end = done_.next_set(begin, cells.end);
+      const uint64_t byte_offset = cell_offset(begin);
+      const AlignedBuffer buffer(cell_offset(end) - byte_offset);
+      const auto original = buffer.first(cell_offset(end) - byte_offset);
+      if (const int error = device_->read(byte_offset, original, Patience::may_wait); error != 0) {
+        invalidate("the original of byte " + std::to_string(byte_offset) +
+                   " could not be read: " + describe_errno(error));
+        return true;
+      }
+      const int error = area_->store(byte_offset, original);
+      if (error == PreserveArea::kFull && throttle_) return false;
+      if (error != 0) {
+        invalidate(error == PreserveArea::kFull
+                       ? "the preserve area of " + std::to_string(area_->bytes_max()) + " bytes is full"
+                       : "the preserve area could not be written: " + describe_errno(error));
+        return true;
+      }
+      std::unique_lock lock(mutex_);
+      if (released_.test(block_index)) {
+        lock.unlock();
+        area_->release(byte_offset, original.size(), original.size());
+        return true;
+      }
+      done_.mark(begin, end);
+      begin = done_.next_clear(end, cells.end);
     }
   } catch (const std::bad_alloc&) {
     invalidate("there is no memory to preserve a block");
   }
+  return true;
 }
 
 void Snapshot::wait_for_room() {
-  std::unique_lock lock(mutex_);
-  for (;;) {
+  {
+    std::unique_lock lock(mutex_);
     const uint64_t releases = release_count_;
     const auto changed = [&] {
-      return state_ != State::held || area_->has_room() || release_count_ != releases;
+      return state_ != State::held || area_->has_room(geometry_.block_size) || release_count_ != releases;
     };
-    if (!changed_.wait_for(lock, throttle_patience_, changed)) {
-      lock.unlock();
-      invalidate("writes waited for room in the preserve area, and the session did not go on");
-      return;
-    }
-    if (state_ != State::held || area_->has_room()) return;
+    if (changed_.wait_for(lock, throttle_patience_, changed)) return;
   }
+  invalidate("writes waited for room in the preserve area, and the session did not go on");
 }
 
 // ---- the session ----
@@ -123,9 +149,8 @@ void Snapshot::wait_for_room() {
 // before.
 int Snapshot::still_held() const { return state_ == State::held ? 0 : ESHUTDOWN; }
 
-int Snapshot::load(uint64_t block_index, uint64_t byte_offset, std::span<uint8_t> into) {
-  const int error =
-      area_->load(block_index, static_cast<uint32_t>(byte_offset - block_index * geometry_.block_size), into);
+int Snapshot::load(uint64_t byte_offset, std::span<uint8_t> into) {
+  const int error = area_->load(byte_offset, into);
   if (error != 0 && error != ESHUTDOWN)
     invalidate("the preserve area could not be read: " + describe_errno(error));
   return error == 0 ? 0 : ESHUTDOWN;
@@ -142,27 +167,34 @@ int Snapshot::read(uint64_t byte_offset, std::span<uint8_t> into) {
 
 int Snapshot::read_original(uint64_t byte_offset, std::span<uint8_t> into) {
   const uint64_t end = byte_offset + into.size();
-  const auto block_of = [&](uint64_t at) { return at / geometry_.block_size; };
-  const auto end_of = [&](uint64_t block) { return std::min(end, (block + 1) * geometry_.block_size); };
-  const auto part = [&](uint64_t from, uint64_t to) { return into.subspan(from - byte_offset, to - from); };
-  for (uint64_t at = byte_offset; at < end;) {
-    if (done_.test(block_of(at))) {
-      const uint64_t to = end_of(block_of(at));
-      if (const int error = load(block_of(at), at, part(at, to)); error != 0) return error;
-      at = to;
-      continue;
+  const Cells all = cells_of(byte_offset, end);
+  const auto part = [&](uint64_t from, uint64_t to) {
+    from = std::max(from, byte_offset);
+    return into.subspan(from - byte_offset, std::min(to, end) - from);
+  };
+  // Loads the preserved cells among these.
+  const auto load_done = [&](uint64_t cell, uint64_t cells_end) {
+    for (uint64_t begin = done_.next_set(cell, cells_end); begin < cells_end;) {
+      const uint64_t run_end = done_.next_clear(begin, cells_end);
+      const uint64_t from = std::max(cell_offset(begin), byte_offset);
+      if (const int error = load(from, part(from, cell_offset(run_end))); error != 0) return error;
+      begin = done_.next_set(run_end, cells_end);
     }
-    uint64_t to = end_of(block_of(at));
-    while (to < end && !done_.test(block_of(to))) to = end_of(block_of(to));
-    if (const int error = device_->read(at, part(at, to), Patience::may_wait); error != 0) return error;
-    // What a writer has preserved meanwhile it may have overwritten before it was read here.
-    while (at < to) {
-      const uint64_t block_end = end_of(block_of(at));
-      if (done_.test(block_of(at))) {
-        if (const int error = load(block_of(at), at, part(at, block_end)); error != 0) return error;
-      }
-      at = block_end;
+    return 0;
+  };
+  for (uint64_t cell = all.begin; cell < all.end;) {
+    const uint64_t run_end = done_.next_set(cell, all.end);
+    if (run_end > cell) {
+      const uint64_t from = std::max(cell_offset(cell), byte_offset);
+      const int error = device_->read(from, part(from, cell_offset(run_end)), Patience::may_wait);
+      if (error != 0) return error;
+      // What a writer has preserved meanwhile it may have overwritten before it was read here.
+      if (const int load_error = load_done(cell, run_end); load_error != 0) return load_error;
+      cell = run_end;
     }
+    const uint64_t done_end = done_.next_clear(cell, all.end);
+    if (const int error = load_done(cell, done_end); error != 0) return error;
+    cell = done_end;
   }
   return 0;
 }
@@ -171,10 +203,20 @@ void Snapshot::release(uint64_t byte_offset, uint64_t byte_length) {
   const uint64_t end = byte_offset + byte_length;
   uint64_t block = (byte_offset + geometry_.block_size - 1) / geometry_.block_size;
   for (; block < geometry_.block_count(); block++) {
-    if (block * geometry_.block_size + geometry_.block_length(block) > end) break;
-    released_.mark(block, block + 1);
-    done_.mark(block, block + 1);
-    area_->release(block);
+    const uint64_t begin = block * geometry_.block_size;
+    const uint32_t length = geometry_.block_length(block);
+    if (begin + length > end) break;
+    const Cells cells = cells_of(begin, begin + length);
+    uint64_t stored = 0;
+    {
+      std::lock_guard lock(mutex_);
+      if (released_.test(block)) continue;
+      released_.mark(block, block + 1);
+      for (uint64_t cell = done_.next_set(cells.begin, cells.end); cell < cells.end;
+           cell = done_.next_set(cell + 1, cells.end))
+        stored += cell_offset(cell + 1) - cell_offset(cell);
+    }
+    area_->release(begin, length, stored);
   }
   {
     std::lock_guard lock(mutex_);
@@ -199,14 +241,14 @@ int Snapshot::allocation(uint64_t byte_offset, uint64_t byte_length, size_t exte
   uint64_t at = byte_offset;
   for (const NbdExtent& extent : now) {
     const uint64_t end = at + extent.byte_length;
-    const uint64_t end_block = (end - 1) / geometry_.block_size + 1;
+    const uint64_t end_cell = cells_of(at, end).end;
     while (at < end) {
-      const uint64_t block = at / geometry_.block_size;
-      const bool preserved = extent.flags != 0 && done_.test(block);
-      const uint64_t next = extent.flags == 0 ? end_block
-                            : preserved       ? done_.next_clear(block, end_block)
-                                              : done_.next_set(block, end_block);
-      const uint64_t to = std::min(end, next * geometry_.block_size);
+      const uint64_t cell = at / kCellBytes;
+      const bool preserved = extent.flags != 0 && done_.test(cell);
+      const uint64_t next = extent.flags == 0 ? end_cell
+                            : preserved       ? done_.next_clear(cell, end_cell)
+                                              : done_.next_set(cell, end_cell);
+      const uint64_t to = std::min(end, next * kCellBytes);
       append(to - at, preserved ? 0 : extent.flags);
       at = to;
       if (extents.size() >= extents_max) return still_held();

@@ -3,16 +3,18 @@
 //
 // Of each block, while the snapshot is held:
 //
-// needed  done  released   meaning                          a write              the session's read
-// ------  ----  --------   ------------------------------   ------------------   ---------------------
-// no      -     -          the session won't read it        goes ahead           ESHUTDOWN
-// yes     no    no         the original is on the device    preserves it first   device, then done again?
-// yes     yes   no         ... in the preserve area         goes ahead           preserve area
-// yes     yes   yes        the session has read it          goes ahead           ESHUTDOWN
+// needed  released   meaning                          a write                    the session's read
+// ------  --------   ------------------------------   ------------------------   --------------------------
+// no      -          the session won't read it        goes ahead                 ESHUTDOWN
+// yes     no         the session has still to         preserves what it is to    each cell: done -> preserve
+//                    read it                          overwrite, in cells        area; else device, then done
+//                                                                                again?
+// yes     yes        the session has read it          goes ahead                 ESHUTDOWN
 //
-// needed = everything, or the backup map, the writes since the instant before, and the sample: all settled
-// before the instant. A writer marks `done` after the original is stored and before it writes, so who finds a
-// block not done after reading it from the device has read the original.
+// needed = everything, or the backup map, the writes since the instant before, and the sample, in whole
+// groups: all settled before the instant. A cell is 4 KiB, whatever the size of a block: a small write costs
+// a small copy. A writer marks `done` after the original is stored and before it writes, so who finds a cell
+// not done after reading it from the device has read the original.
 //
 // State     when                                                     then
 // -------   ------------------------------------------------------
@@ -20,8 +22,9 @@
 // area full or failing, an original unreadable    nothing is needed: writes go ahead, reads ESHUTDOWN ended
 // committed or aborted                                     the same
 //
-// Locking: bits and state are atomic. mutex_ guards busy_ (blocks that a writer is preserving: others wait
-// for that) and reason_; no I/O under it.
+// Locking: bits and state are atomic. mutex_ guards busy_ (blocks in which a writer is preserving: others
+// wait for that), reason_, release_count_, and the moments in which done_ and released_ are marked: what is
+// stored is released once. No I/O under it.
 #pragma once
 
 #include <atomic>
@@ -70,12 +73,12 @@ class Snapshot {
   Snapshot(const TreeGeometry& geometry, std::shared_ptr<NbdExport> device, const BlockMap& backup,
            const BlockMap& cut, std::unique_ptr<PreserveArea> area, const Options& options);
 
-  // ---- writers, inside the gate; blocks [begin, end) ----
+  // ---- writers, inside the gate; ranges are not empty ----
 
-  bool must_preserve(uint64_t begin, uint64_t end) const;
-  // Afterwards the blocks may be overwritten. `no_room` only with throttle: leave the gate, wait_for_room(),
+  bool must_preserve(uint64_t byte_offset, uint64_t byte_length) const;
+  // Afterwards the range may be overwritten. `no_room` only with throttle: leave the gate, wait_for_room(),
   // try again.
-  Preserved preserve(uint64_t begin, uint64_t end);
+  Preserved preserve(uint64_t byte_offset, uint64_t byte_length);
   void wait_for_room();
 
   // ---- the session ----
@@ -95,14 +98,24 @@ class Snapshot {
   Status status() const;
 
  private:
+  static constexpr uint64_t kCellBytes = 4096;
+  // Cells [begin, end) of one block.
+  struct Cells {
+    uint64_t begin;
+    uint64_t end;
+  };
+
+  uint64_t block_of(uint64_t byte_offset) const { return byte_offset / geometry_.block_size; }
+  Cells cells_of(uint64_t byte_offset, uint64_t byte_end) const;
+  uint64_t cell_offset(uint64_t cell) const;
   bool needed(uint64_t block_index) const;
-  bool must_preserve(uint64_t block_index) const { return needed(block_index) && !done_.test(block_index); }
+  bool must_preserve(uint64_t block_index, const Cells& cells) const;
   bool names(uint64_t block_index) const;
   uint64_t needed_blocks() const;
-  bool preserve_one(uint64_t block_index);
-  void store_original(uint64_t block_index);
+  bool preserve_in_block(uint64_t block_index, const Cells& cells);
+  bool store_originals(uint64_t block_index, const Cells& cells);
   int still_held() const;
-  int load(uint64_t block_index, uint64_t byte_offset, std::span<uint8_t> into);
+  int load(uint64_t byte_offset, std::span<uint8_t> into);
   int read_original(uint64_t byte_offset, std::span<uint8_t> into);
   void invalidate(const std::string& reason);
 
@@ -117,7 +130,7 @@ class Snapshot {
   const bool throttle_;
   const std::chrono::milliseconds throttle_patience_;
   BlockMap sample_;
-  BlockMap done_;
+  BlockMap done_;  // cells
   BlockMap released_;
   mutable std::once_flag needed_counted_;
   mutable uint64_t needed_blocks_ = 0;

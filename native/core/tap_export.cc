@@ -100,8 +100,7 @@ TapExport::Hold TapExport::hold(HoldOptions options) {
   options.snapshot.full = !map_used;
 
   map_->begin(options.snapshot.session_id);
-  auto area = std::make_unique<PreserveArea>(std::move(options.preserve_file), geometry_.block_size,
-                                             options.preserve_bytes_max);
+  auto area = std::make_unique<PreserveArea>(std::move(options.preserve_file), options.preserve_bytes_max);
   const auto snapshot = std::make_shared<Snapshot>(geometry_, device_, map_->backup(), map_->next_cut(),
                                                    std::move(area), options.snapshot);
   longest_stall_ = 0;
@@ -203,7 +202,8 @@ int TapExport::modify(uint64_t byte_offset, uint64_t byte_length, bool preserve,
       continue;
     }
     const std::shared_ptr<Snapshot> snapshot = current_snapshot();
-    if (preserve && snapshot && snapshot->preserve(begin, end) == Snapshot::Preserved::no_room) {
+    if (preserve && snapshot &&
+        snapshot->preserve(byte_offset, byte_length) == Snapshot::Preserved::no_room) {
       gate_.leave();
       snapshot->wait_for_room();
       continue;
@@ -225,7 +225,7 @@ int TapExport::write_at_once(uint64_t byte_offset, Bytes bytes, bool fua) noexce
   map_->mark(begin, end);
   if (map_->ready(begin, end)) {
     const std::shared_ptr<Snapshot> snapshot = current_snapshot();
-    if (!snapshot || !snapshot->must_preserve(begin, end))
+    if (!snapshot || !snapshot->must_preserve(byte_offset, bytes.size()))
       result = device_->write(byte_offset, bytes, fua, Patience::immediate);
     if (result != kWouldWait) note_write_end();
   }
@@ -246,17 +246,17 @@ int TapExport::trim_piece(uint64_t byte_offset, uint64_t byte_length, bool fua,
                           const Snapshot* snapshot) noexcept {
   if (snapshot == nullptr) return device_->trim(byte_offset, byte_length, fua);
   const uint64_t end = byte_offset + byte_length;
+  const auto block_end = [&](uint64_t at) {
+    return std::min(end, (at / geometry_.block_size + 1) * geometry_.block_size);
+  };
+  const auto may_go = [&](uint64_t at) { return !snapshot->must_preserve(at, block_end(at) - at); };
   for (uint64_t at = byte_offset; at < end;) {
     const uint64_t from = at;
-    const auto may_go = [&](uint64_t place) {
-      const uint64_t block = place / geometry_.block_size;
-      return !snapshot->must_preserve(block, block + 1);
-    };
-    while (at < end && may_go(at)) at = std::min(end, (at / geometry_.block_size + 1) * geometry_.block_size);
-    if (at > from) {
-      if (const int error = device_->trim(from, at - from, fua); error != 0) return error;
-    } else {
-      at = std::min(end, (at / geometry_.block_size + 1) * geometry_.block_size);
+    while (at < end && may_go(at)) at = block_end(at);
+    if (at == from) {
+      at = block_end(at);
+    } else if (const int error = device_->trim(from, at - from, fua); error != 0) {
+      return error;
     }
   }
   return 0;

@@ -47,6 +47,12 @@ class PosixTapFile final : public TapFile {
     return 0;
   }
 
+  int discard(uint64_t byte_offset, uint64_t byte_length) override {
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    const int result = fallocate(fd_, mode, static_cast<off_t>(byte_offset), static_cast<off_t>(byte_length));
+    return result == 0 ? 0 : errno;
+  }
+
   int sync() override { return fdatasync(fd_) == 0 ? 0 : errno; }
 
   int remove() override {

@@ -22,6 +22,8 @@ class TapFile {
   // Bytes behind the end of the file are zeros.
   virtual int read(uint64_t byte_offset, std::span<uint8_t> into) = 0;
   virtual int write(uint64_t byte_offset, Bytes bytes) = 0;
+  // The range reads as zeros, and takes no space where the file system can do that.
+  virtual int discard(uint64_t byte_offset, uint64_t byte_length) = 0;
   // What was written survives a power cut.
   virtual int sync() = 0;
   // The file is gone, after a power cut too; its space is free.

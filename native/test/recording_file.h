@@ -72,6 +72,13 @@ class RecordingFile final : public TapFile {
     recording_->apply(byte_offset, bytes);
     return 0;
   }
+  int discard(uint64_t byte_offset, uint64_t byte_length) override {
+    std::lock_guard lock(recording_->mutex);
+    auto& bytes = recording_->bytes;
+    const size_t end = std::min<size_t>(bytes.size(), byte_offset + byte_length);
+    if (byte_offset < end) std::memset(bytes.data() + byte_offset, 0, end - byte_offset);
+    return 0;
+  }
   int sync() override {
     std::lock_guard lock(recording_->mutex);
     if (recording_->sync_error != 0) return recording_->sync_error;

@@ -134,6 +134,47 @@ TEST_CASE("tap: a sample is preserved, although the map calls it unchanged") {
   CHECK(code_of([&] { world.tap->hold(std::move(wrong)); }) == "argument");
 }
 
+TEST_CASE("tap: a small write costs a small copy") {
+  constexpr uint32_t kLarge = 65536;
+  const TreeGeometry geometry{2 * kLarge - 512, kLarge};
+  const auto device = std::make_shared<MemoryExport>(geometry.size_bytes);
+  TapExport tap(device, geometry,
+                std::make_unique<ChangeMap>(geometry, std::make_unique<BlockMap>(2), nullptr,
+                                            ChangeMap::Start{{kBase}, ""}));
+  const auto write = [&](uint64_t byte_offset, size_t length, uint8_t content) {
+    const std::vector<uint8_t> bytes(length, content);
+    REQUIRE(tap.write(byte_offset, bytes, false, Patience::may_wait) == 0);
+  };
+  write(0, geometry.size_bytes, 'a');
+  TapExport::HoldOptions options;
+  options.base_point = kBase;
+  options.preserve_file = std::make_unique<RecordingFile>(std::make_shared<Recording>());
+  options.preserve_bytes_max = 2 * kLarge;
+  const auto hold = tap.hold(std::move(options));
+  const auto preserved = [&] { return hold.snapshot->status().preserved_bytes; };
+  write(4096 + 100, 10, 'b');
+  CHECK(preserved() == 4096);
+  write(4096, 8192, 'c');  // one more cell
+  CHECK(preserved() == 8192);
+  write(3 * 4096, 1, 'd');
+  write(kLarge - 1, 2, 'e');  // a cell of each block
+  CHECK(preserved() == 5 * 4096);
+  write(geometry.size_bytes - 1, 1, 'f');  // the last cell is short
+  CHECK(preserved() == 6 * 4096 - 512);
+  std::vector<uint8_t> bytes(geometry.size_bytes);
+  REQUIRE(hold.snapshot->read(0, bytes) == 0);
+  CHECK(bytes == std::vector<uint8_t>(bytes.size(), 'a'));
+  bytes.resize(9000);
+  REQUIRE(hold.snapshot->read(4000, bytes) == 0);
+  CHECK(bytes == std::vector<uint8_t>(bytes.size(), 'a'));
+  hold.snapshot->release(kLarge, kLarge - 512);
+  CHECK(preserved() == 4 * 4096);
+  write(kLarge + 8192, 4096, 'g');
+  CHECK(preserved() == 4 * 4096);
+  hold.snapshot->release(0, geometry.size_bytes);
+  CHECK(preserved() == 0);
+}
+
 TEST_CASE("tap: a session of larger blocks gets whole ones") {
   World world;
   REQUIRE(world.write(5, 'a') == 0);

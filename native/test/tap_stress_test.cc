@@ -21,8 +21,8 @@
 namespace stillpoint::test {
 namespace {
 
-constexpr uint32_t kBlock = 4096;
-constexpr uint64_t kBlocks = 48;
+constexpr uint32_t kBlock = 16384;  // of four cells
+constexpr uint64_t kBlocks = 12;
 constexpr uint64_t kSector = 512;
 constexpr uint64_t kSectors = kBlocks * kBlock / kSector;
 const TreeGeometry kGeometry{kBlocks * kBlock, kBlock};
