@@ -29,7 +29,9 @@ MapFile::MapFile(std::unique_ptr<TapFile> file, std::string identity, const Tree
   } catch (const NativeError&) {
     // Nothing, or nothing to be believed: both slots are written over in turn.
   }
-  const int error = switch_area(points, changed);
+  int error = prepare_area(changed);
+  if (error == 0) error = complete_area(points, changed);
+  if (error == 0) error = erase_older();
   if (error != 0) throw_errno(error, "writing the map", file_->path());
   durable_.merge(marked_);
 }
@@ -94,38 +96,64 @@ int MapFile::exclusively(Work work) {
 
 int MapFile::rebase(const std::vector<Id>& points, const BlockMap& changed) {
   return exclusively([&] {
-    // From here on no write is let through on an old mark. One that was let through just now has marked its
-    // blocks before it looked, so `changed` has them.
+    // Until the new area is on disk, writes go on with the marks of the old one.
+    if (const int error = prepare_area(changed); error != 0) return error;
     tracking_ = true;
     durable_.clear();
-    const int error = switch_area(points, changed);
-    if (error == 0) durable_.merge(marked_);
-    return error;
+    // From here on no write is let through on an old mark. One that was let through before has marked its
+    // blocks before it looked, so `changed` has them.
+    if (const int error = complete_area(points, changed); error != 0) return error;
+    durable_.merge(marked_);
+    wake();
+    return erase_older();
   });
 }
 
-int MapFile::switch_area(const std::vector<Id>& points, const BlockMap& changed) {
-  marked_.clear();
+void MapFile::collect_regions(const BlockMap& changed, BlockMap& regions) const {
   for (uint64_t block = changed.next_set(0); block < changed.block_count();) {
     const uint64_t region = region_of(block);
-    marked_.mark(region, region + 1);
+    regions.mark(region, region + 1);
     block = changed.next_set((region + 1) * region_blocks_);
   }
-  const unsigned area = 1 - area_;
-  if (const int error = write_area(area, epoch_ + 1, marked_); error != 0) return error;
-  if (const int error = file_->sync(); error != 0) return error;
-  area_ = area;
+}
+
+int MapFile::prepare_area(const BlockMap& changed) {
+  marked_.clear();
+  collect_regions(changed, marked_);
+  if (const int error = write_area(1 - area_, epoch_ + 1, marked_); error != 0) return error;
+  return file_->sync();
+}
+
+int MapFile::complete_area(const std::vector<Id>& points, const BlockMap& changed) {
+  area_ = 1 - area_;
   epoch_++;
-  if (const int error = write_header(false, {}, points, Older::is_wrong); error != 0) return error;
+  BlockMap now(region_count_);
+  collect_regions(changed, now);
+  std::vector<uint64_t> added;
+  for (uint64_t region = now.next_set(0); region < region_count_; region = now.next_set(region + 1)) {
+    if (!marked_.test(region)) added.push_back(region);
+  }
+  if (!added.empty()) {
+    if (const int error = write_regions(added); error != 0) return error;
+  }
+  if (const int error = write_header(false, {}, points); error != 0) return error;
   tracking_ = !points.empty();
   return 0;
 }
 
+void MapFile::wake() {
+  { std::lock_guard lock(mutex_); }
+  changed_.notify_all();
+}
+
 int MapFile::set_points(const std::vector<Id>& points) {
   return exclusively([&] {
-    const int error = write_header(false, {}, points, points.empty() ? Older::is_wrong : Older::is_superset);
-    if (error == 0 && points.empty()) tracking_ = false;
-    return error;
+    if (const int error = write_header(false, {}, points); error != 0) return error;
+    // The header before only lacks a session, and may stay to fall back to. Not where it has points that are
+    // void.
+    if (!points.empty()) return 0;
+    tracking_ = false;
+    return erase_older();
   });
 }
 
@@ -146,7 +174,7 @@ int MapFile::close_clean(const std::vector<const BlockMap*>& changed, const std:
     }
     precise_checksum_ = sum.finish();
     if (const int error = file_->sync(); error != 0) return error;
-    return write_header(true, continuity, points_, Older::is_superset);
+    return write_header(true, continuity, points_);
   });
 }
 
@@ -155,8 +183,7 @@ bool MapFile::persistent() const {
   return !failed_;
 }
 
-int MapFile::write_header(bool clean, const std::string& continuity, const std::vector<Id>& points,
-                          Older older) {
+int MapFile::write_header(bool clean, const std::string& continuity, const std::vector<Id>& points) {
   const uint64_t sequence = sequence_ + 1;
   const MapSlot slot{{identity_, continuity, geometry_, clean, points},
                      sequence,
@@ -166,14 +193,15 @@ int MapFile::write_header(bool clean, const std::string& continuity, const std::
                      precise_checksum_};
   if (const int error = file_->write(sequence % 2 * kMapSlotBytes, slot.encode()); error != 0) return error;
   if (const int error = file_->sync(); error != 0) return error;
-  if (older == Older::is_wrong) {
-    const std::vector<uint8_t> zeros(kMapSlotBytes);
-    if (const int error = file_->write((sequence + 1) % 2 * kMapSlotBytes, zeros); error != 0) return error;
-    if (const int error = file_->sync(); error != 0) return error;
-  }
   sequence_ = sequence;
   points_ = points;
   return 0;
+}
+
+int MapFile::erase_older() {
+  const std::vector<uint8_t> zeros(kMapSlotBytes);
+  if (const int error = file_->write((sequence_ + 1) % 2 * kMapSlotBytes, zeros); error != 0) return error;
+  return file_->sync();
 }
 
 int MapFile::write_area(unsigned area, uint64_t epoch, const BlockMap& regions) {

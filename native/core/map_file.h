@@ -62,12 +62,14 @@ class MapFile {
 
  private:
   uint64_t region_of(uint64_t block_index) const { return block_index / region_blocks_; }
-  // What the header before would say now: less than is known, or wrong.
-  enum class Older { is_superset, is_wrong };
-  int write_header(bool clean, const std::string& continuity, const std::vector<Id>& points, Older older);
+  void collect_regions(const BlockMap& changed, BlockMap& regions) const;
+  int prepare_area(const BlockMap& changed);
+  int complete_area(const std::vector<Id>& points, const BlockMap& changed);
+  int write_header(bool clean, const std::string& continuity, const std::vector<Id>& points);
+  int erase_older();
+  void wake();
   int write_area(unsigned area, uint64_t epoch, const BlockMap& regions);
   int write_regions(const std::vector<uint64_t>& regions);
-  int switch_area(const std::vector<Id>& points, const BlockMap& changed);
   void give_up();
   template <class Work>
   int exclusively(Work work);
