@@ -1,59 +1,10 @@
-#include "core/tap_export.h"
-
 #include <thread>
 
-#include "core/snapshot_export.h"
-#include "helpers.h"
-#include "memory_export.h"
-#include "recording_file.h"
+#include "tap_world.h"
 
 namespace stillpoint::test {
-namespace {
 
 using namespace std::chrono_literals;
-
-constexpr uint32_t kBlock = 4096;
-constexpr uint64_t kBlocks = 64;
-const TreeGeometry kGeometry{kBlocks * kBlock - 512, kBlock};  // the last block is short
-const Id kBase{1};
-
-struct World {
-  explicit World(std::vector<Id> points = {kBase}) {
-    auto map = std::make_unique<ChangeMap>(kGeometry, std::make_unique<BlockMap>(kBlocks), nullptr,
-                                           ChangeMap::Start{std::move(points), "as made"});
-    tap = std::make_unique<TapExport>(device, kGeometry, std::move(map));
-  }
-
-  TapExport::HoldOptions options(uint64_t preserve_blocks = kBlocks) {
-    TapExport::HoldOptions options;
-    options.base_point = kBase;
-    options.snapshot.session_id.fill(9);
-    options.preserve_file = std::make_unique<RecordingFile>(preserve);
-    options.preserve_bytes_max = preserve_blocks * kBlock;
-    return options;
-  }
-
-  int write(uint64_t block, uint8_t content, Patience patience = Patience::may_wait) {
-    const std::vector<uint8_t> bytes(kGeometry.block_length(block), content);
-    return tap->write(block * kBlock, bytes, false, patience);
-  }
-
-  static int read(const TapExport::Hold& hold, uint64_t block, std::vector<uint8_t>& into) {
-    into.resize(kGeometry.block_length(block));
-    return hold.snapshot->read(block * kBlock, into);
-  }
-
-  static bool holds(const TapExport::Hold& hold, uint64_t block, uint8_t content) {
-    std::vector<uint8_t> bytes;
-    return read(hold, block, bytes) == 0 && bytes == std::vector<uint8_t>(bytes.size(), content);
-  }
-
-  std::shared_ptr<MemoryExport> device = std::make_shared<MemoryExport>(kGeometry.size_bytes);
-  std::shared_ptr<Recording> preserve = std::make_shared<Recording>();
-  std::unique_ptr<TapExport> tap;
-};
-
-}  // namespace
 
 TEST_CASE("tap: what the session has read costs writes nothing, and is not read again") {
   World world;
@@ -341,78 +292,6 @@ TEST_CASE("tap: trims leave alone what the snapshot needs; zeroing preserves it"
   CHECK(on_device(1) == 0);    // preserved already: trimmed
   CHECK(on_device(2) == 0);
   CHECK(world.tap->status().written_blocks == 4);
-}
-
-TEST_CASE("tap: the instant waits for writes in flight, and not for ever") {
-  World world;
-  world.device->hold_writes(true);
-  std::thread writer([&] { REQUIRE(world.write(1, 'a') == 0); });
-  while (world.device->writes_waiting == 0) std::this_thread::yield();
-  auto options = world.options();
-  options.barrier = 30ms;
-  CHECK(code_of([&] { world.tap->hold(std::move(options)); }) == "barrier-timeout");
-  CHECK_FALSE(world.tap->status().snapshot.has_value());
-  // While somebody waits for the instant, others are not served at once, but they are not refused either.
-  world.device->hold_writes(false);
-  writer.join();
-  CHECK(world.write(2, 'a') == 0);
-  CHECK(world.tap->hold(world.options()).changed_blocks == 2);
-}
-
-TEST_CASE("tap: a quiet instant") {
-  World world;
-  std::atomic<bool> stop{false};
-  std::thread writer([&] {
-    while (!stop) {
-      REQUIRE(world.write(1, 'a') == 0);
-      std::this_thread::sleep_for(2ms);
-    }
-  });
-  while (!world.tap->status().quiet) std::this_thread::yield();
-  auto options = world.options();
-  options.quiet = 500ms;
-  options.quiet_deadline = 50ms;
-  CHECK(code_of([&] { world.tap->hold(std::move(options)); }) == "not-quiet");
-  stop = true;
-  writer.join();
-  auto again = world.options();
-  {
-    // Nothing was written yet, but who knows what was before.
-    World fresh;
-    auto early = fresh.options();
-    early.quiet = 500ms;
-    CHECK(code_of([&] { fresh.tap->hold(std::move(early)); }) == "not-quiet");
-  }
-  again.quiet = 30ms;
-  again.quiet_deadline = 10s;
-  world.tap->hold(std::move(again));
-  CHECK(*world.tap->status().quiet >= 30ms);
-}
-
-TEST_CASE("tap: who waits for quiet can be told to give up") {
-  World world;
-  REQUIRE(world.write(1, 'a') == 0);
-  auto waiting = world.options();
-  waiting.abort_count = world.tap->abort_count();
-  std::thread holder([&world, options = std::move(waiting)]() mutable {
-    options.quiet = 3600s;
-    options.quiet_deadline = 3600s;
-    CHECK(code_of([&] { world.tap->hold(std::move(options)); }) == "cancelled");
-  });
-  // It is ended by an abort since it was asked for, whenever it begins to wait.
-  world.tap->abort();
-  holder.join();
-  world.tap->hold(world.options());
-}
-
-TEST_CASE("tap: one snapshot at a time") {
-  World world;
-  const auto hold = world.tap->hold(world.options());
-  CHECK(code_of([&] { world.tap->hold(world.options()); }) == "EBUSY");
-  world.tap->abort();
-  world.tap->abort();
-  CHECK(code_of([&] { world.tap->commit(); }) == "argument");
-  world.tap->hold(world.options());
 }
 
 TEST_CASE("tap: holes of the device that were preserved are data in the view") {

@@ -91,7 +91,7 @@ async function holdWith(
     };
   } catch (error) {
     await device.close();
-    throw error;
+    throw (await whyLost(tap, control)) ?? error;
   }
 }
 
