@@ -85,6 +85,8 @@ export function openTables(path: string): Tables {
     maxDbs: 8,
     // Its batches have a promise that nobody is given, which fails unseen when the disk is full.
     eventTurnBatching: false,
+    // Else a promise of its own tells of the flush, which is never settled for a transaction that failed: closing would wait for it.
+    overlappingSync: false,
     noSubdir: false,
     encoding: 'binary',
     keyEncoding: 'binary',

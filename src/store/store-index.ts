@@ -268,9 +268,8 @@ export class StoreIndex {
     await written(this.#path, this.#tables.walked.put(Buffer.from(pointId, 'hex'), EMPTY));
   }
 
-  /** Waits until all that was written is on disk. */
+  /** Waits for the writes that were queued. */
   async close(): Promise<void> {
-    await this.#tables.root.flushed;
     await this.#tables.root.close();
     forgetOwner(this.#path);
   }

@@ -139,3 +139,21 @@ testWith(
     await again.close();
   },
 );
+
+testWith(['root'], 'an index whose last write failed can be closed, and opened again', async (t) => {
+  const mount = await tempDir(t);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', mount]);
+  t.teardown(() => execFileSync('umount', ['-l', mount]));
+  const path = join(mount, 'index');
+  const index = await StoreIndex.open(path, STORE, fail);
+  await index.addPack(packIdOf(1), 1, entriesOf(0, 100), { holder: 1 });
+  const fill = async () => {
+    for (let from = 100; ; from += 5000) await index.addPack(packIdOf(from), 1, entriesOf(from, 5000));
+  };
+  await t.throwsAsync(fill());
+  await index.close();
+  execFileSync('mount', ['-o', 'remount,size=40m', mount]);
+  const again = await StoreIndex.open(path, STORE, fail);
+  t.is(again.locate(digestOf(99), RECORD_KIND_BLOCK)?.packId, packIdOf(1));
+  await again.close();
+});
