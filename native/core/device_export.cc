@@ -27,9 +27,6 @@ constexpr size_t kZerosBytes = 1 << 20;
 // Where a file system can't say whether a write would wait (ext4), a write of whole pages into the page cache
 // is expected not to. One that took so long was held back: for a while others are not tried.
 constexpr uint64_t kPageBytes = 4096;
-constexpr size_t kQuickBytesMax = 64 << 10;
-constexpr auto kQuickTime = std::chrono::milliseconds(10);
-constexpr auto kSlowTime = std::chrono::milliseconds(250);
 constexpr uint32_t kHole = 1 << 0, kZero = 1 << 1;  // NBD_STATE_HOLE, NBD_STATE_ZERO
 
 // Calls until it isn't interrupted. The result, or a negative errno value.
@@ -179,16 +176,9 @@ int DeviceExport::write_now(uint64_t byte_offset, Bytes bytes) noexcept {
 }
 
 int DeviceExport::write_if_quick(uint64_t byte_offset, Bytes bytes) noexcept {
-  using Clock = std::chrono::steady_clock;
   // A part of a page may have to be read first.
-  if (bytes.size() > kQuickBytesMax || (byte_offset | bytes.size()) % kPageBytes != 0) return kWouldWait;
-  const auto began = Clock::now();
-  if (began.time_since_epoch().count() < writes_quick_from_.load(std::memory_order_relaxed))
-    return kWouldWait;
-  const int error = write(byte_offset, bytes, false, Patience::may_wait);
-  const auto ended = Clock::now();
-  if (ended - began > kQuickTime) writes_quick_from_ = (ended + kSlowTime).time_since_epoch().count();
-  return error;
+  if (bytes.size() > QuickIo::kBytesMax || (byte_offset | bytes.size()) % kPageBytes != 0) return kWouldWait;
+  return quick_writes_.attempt([&] { return write(byte_offset, bytes, false, Patience::may_wait); });
 }
 
 int DeviceExport::flush() noexcept {

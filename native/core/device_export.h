@@ -12,6 +12,7 @@
 #include <string>
 
 #include "core/nbd_export.h"
+#include "core/quick_io.h"
 
 namespace stillpoint {
 
@@ -55,8 +56,8 @@ class DeviceExport final : public NbdExport {
   // The file system or device knows RWF_NOWAIT; true until it says otherwise.
   std::atomic<bool> reads_at_once_{true};
   std::atomic<bool> writes_at_once_{true};
-  // Where it knows it not: when writes may be tried again, steady clock, nanoseconds.
-  std::atomic<int64_t> writes_quick_from_{0};
+  // Where it knows it not.
+  QuickIo quick_writes_;
   std::atomic<int> sync_error_{0};
 };
 

@@ -4,13 +4,14 @@
 
 namespace stillpoint {
 
-int PreserveArea::store(uint64_t byte_offset, Bytes original) {
+int PreserveArea::store(uint64_t byte_offset, Bytes original, Patience patience) {
   if (abandoned_) return ECANCELED;
   if (used_bytes_.fetch_add(original.size()) + original.size() > bytes_max_) {
     used_bytes_ -= original.size();
     return kFull;
   }
-  const int error = file_->write(byte_offset, original);
+  const auto write = [&] { return file_->write(byte_offset, original); };
+  const int error = patience == Patience::immediate ? quick_writes_.attempt(write) : write();
   if (error != 0) used_bytes_ -= original.size();
   return error;
 }

@@ -12,6 +12,7 @@
 #include <span>
 #include <utility>
 
+#include "core/quick_io.h"
 #include "core/tap_file.h"
 
 namespace stillpoint {
@@ -21,9 +22,10 @@ class PreserveArea {
   PreserveArea(std::unique_ptr<TapFile> file, uint64_t bytes_max)
       : file_(std::move(file)), bytes_max_(bytes_max) {}
 
-  // kFull if that is more than the bound; errno values are the file's. Nothing counts as stored then.
-  static constexpr int kFull = -1;
-  int store(uint64_t byte_offset, Bytes original);
+  // kFull if that is more than the bound, kWouldWait (NbdExport); errno values are the file's. Nothing counts
+  // as stored then.
+  static constexpr int kFull = -2;
+  int store(uint64_t byte_offset, Bytes original, Patience patience);
   int load(uint64_t byte_offset, std::span<uint8_t> into);
   // The range, of which `stored_bytes` were stored, is not needed any more.
   void release(uint64_t byte_offset, uint64_t byte_length, uint64_t stored_bytes);
@@ -39,6 +41,7 @@ class PreserveArea {
  private:
   const std::unique_ptr<TapFile> file_;
   const uint64_t bytes_max_;
+  QuickIo quick_writes_;
   std::atomic<uint64_t> used_bytes_{0};
   std::atomic<bool> abandoned_{false};
 };

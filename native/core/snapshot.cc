@@ -67,60 +67,68 @@ bool Snapshot::must_preserve(uint64_t byte_offset, uint64_t byte_length) const {
   return false;
 }
 
-Snapshot::Preserved Snapshot::preserve(uint64_t byte_offset, uint64_t byte_length) {
+Snapshot::Preserved Snapshot::preserve(uint64_t byte_offset, uint64_t byte_length, Patience patience) {
+  if (patience == Patience::immediate && byte_length > QuickIo::kBytesMax)
+    return must_preserve(byte_offset, byte_length) ? Preserved::would_wait : Preserved::yes;
   const uint64_t end = byte_offset + byte_length;
   for (uint64_t at = byte_offset; at < end;) {
     const uint64_t block = block_of(at);
     const uint64_t to = std::min(end, (block + 1) * geometry_.block_size);
-    if (!preserve_in_block(block, cells_of(at, to))) return Preserved::no_room;
+    const Preserved preserved = preserve_in_block(block, cells_of(at, to), patience);
+    if (preserved != Preserved::yes) return preserved;
     at = to;
   }
   return Preserved::yes;
 }
 
 // One block at a time: nobody holds one while waiting for another.
-bool Snapshot::preserve_in_block(uint64_t block_index, const Cells& cells) {
+Snapshot::Preserved Snapshot::preserve_in_block(uint64_t block_index, const Cells& cells, Patience patience) {
+  if (!must_preserve(block_index, cells)) return Preserved::yes;
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return busy_.count(block_index) == 0; });
-    if (!must_preserve(block_index, cells)) return true;
+    const auto is_free = [&] { return busy_.count(block_index) == 0; };
+    if (patience == Patience::may_wait) changed_.wait(lock, is_free);
+    if (!must_preserve(block_index, cells)) return Preserved::yes;
+    if (!is_free()) return Preserved::would_wait;
     busy_.insert(block_index);
   }
-  const bool had_room = store_originals(block_index, cells);
+  const Preserved preserved = store_originals(block_index, cells, patience);
   {
     std::lock_guard lock(mutex_);
     busy_.erase(block_index);
   }
   changed_.notify_all();
-  return had_room;
+  return preserved;
 }
 
-// False if there is no room, and the write may wait for it.
-bool Snapshot::store_originals(uint64_t block_index, const Cells& cells) {
+Snapshot::Preserved Snapshot::store_originals(uint64_t block_index, const Cells& cells, Patience patience) {
   try {
     for (uint64_t begin = done_.next_clear(cells.begin, cells.end); begin < cells.end;) {
       const uint64_t end = done_.next_set(begin, cells.end);
       const uint64_t byte_offset = cell_offset(begin);
       const AlignedBuffer buffer(cell_offset(end) - byte_offset);
       const auto original = buffer.first(cell_offset(end) - byte_offset);
-      if (const int error = device_->read(byte_offset, original, Patience::may_wait); error != 0) {
+      const int read_error = device_->read(byte_offset, original, patience);
+      if (read_error == kWouldWait) return Preserved::would_wait;
+      if (read_error != 0) {
         invalidate("the original of byte " + std::to_string(byte_offset) +
-                   " could not be read: " + describe_errno(error));
-        return true;
+                   " could not be read: " + describe_errno(read_error));
+        return Preserved::yes;
       }
-      const int error = area_->store(byte_offset, original);
-      if (error == PreserveArea::kFull && throttle_) return false;
+      const int error = area_->store(byte_offset, original, patience);
+      if (error == kWouldWait) return Preserved::would_wait;
+      if (error == PreserveArea::kFull && throttle_) return Preserved::no_room;
       if (error != 0) {
         invalidate(error == PreserveArea::kFull
                        ? "the preserve area of " + std::to_string(area_->bytes_max()) + " bytes is full"
                        : "the preserve area could not be written: " + describe_errno(error));
-        return true;
+        return Preserved::yes;
       }
       std::unique_lock lock(mutex_);
       if (released_.test(block_index)) {
         lock.unlock();
         area_->release(byte_offset, original.size(), original.size());
-        return true;
+        return Preserved::yes;
       }
       done_.mark(begin, end);
       begin = done_.next_clear(end, cells.end);
@@ -128,7 +136,7 @@ bool Snapshot::store_originals(uint64_t block_index, const Cells& cells) {
   } catch (const std::bad_alloc&) {
     invalidate("there is no memory to preserve a block");
   }
-  return true;
+  return Preserved::yes;
 }
 
 void Snapshot::wait_for_room() {

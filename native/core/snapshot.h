@@ -16,11 +16,12 @@
 // a small copy. A writer marks `done` after the original is stored and before it writes, so who finds a cell
 // not done after reading it from the device has read the original.
 //
-// State     when                                                     then
-// -------   ------------------------------------------------------
-// ----------------------------------------------- held      from the instant on as above invalid   preserve
-// area full or failing, an original unreadable    nothing is needed: writes go ahead, reads ESHUTDOWN ended
-// committed or aborted                                     the same
+// State     when                                           then
+// -------   --------------------------------------------   ---------------------------------------------
+// held      from the instant on                            as above
+// invalid   preserve area full or failing,                 nothing is needed: writes go ahead, reads get
+//           an original unreadable                         ESHUTDOWN
+// ended     committed or aborted                           the same
 //
 // Locking: bits and state are atomic. mutex_ guards busy_ (blocks in which a writer is preserving: others
 // wait for that), reason_, release_count_, and the moments in which done_ and released_ are marked: what is
@@ -48,7 +49,7 @@ namespace stillpoint {
 class Snapshot {
  public:
   enum class State { held, invalid, ended };
-  enum class Preserved { yes, no_room };
+  enum class Preserved { yes, no_room, would_wait };
 
   struct Options {
     Id session_id{};
@@ -76,9 +77,9 @@ class Snapshot {
   // ---- writers, inside the gate; ranges are not empty ----
 
   bool must_preserve(uint64_t byte_offset, uint64_t byte_length) const;
-  // Afterwards the range may be overwritten. `no_room` only with throttle: leave the gate, wait_for_room(),
-  // try again.
-  Preserved preserve(uint64_t byte_offset, uint64_t byte_length);
+  // Afterwards (yes) the range may be overwritten. `no_room` only with throttle: leave the gate,
+  // wait_for_room(), try again. `would_wait` only with Patience::immediate; a part may be preserved then.
+  Preserved preserve(uint64_t byte_offset, uint64_t byte_length, Patience patience);
   void wait_for_room();
 
   // ---- the session ----
@@ -112,8 +113,8 @@ class Snapshot {
   bool must_preserve(uint64_t block_index, const Cells& cells) const;
   bool names(uint64_t block_index) const;
   uint64_t needed_blocks() const;
-  bool preserve_in_block(uint64_t block_index, const Cells& cells);
-  bool store_originals(uint64_t block_index, const Cells& cells);
+  Preserved preserve_in_block(uint64_t block_index, const Cells& cells, Patience patience);
+  Preserved store_originals(uint64_t block_index, const Cells& cells, Patience patience);
   int still_held() const;
   int load(uint64_t byte_offset, std::span<uint8_t> into);
   int read_original(uint64_t byte_offset, std::span<uint8_t> into);

@@ -203,7 +203,7 @@ int TapExport::modify(uint64_t byte_offset, uint64_t byte_length, bool preserve,
     }
     const std::shared_ptr<Snapshot> snapshot = current_snapshot();
     if (preserve && snapshot &&
-        snapshot->preserve(byte_offset, byte_length) == Snapshot::Preserved::no_room) {
+        snapshot->preserve(byte_offset, byte_length, Patience::may_wait) == Snapshot::Preserved::no_room) {
       gate_.leave();
       snapshot->wait_for_room();
       continue;
@@ -225,8 +225,14 @@ int TapExport::write_at_once(uint64_t byte_offset, Bytes bytes, bool fua) noexce
   map_->mark(begin, end);
   if (map_->ready(begin, end)) {
     const std::shared_ptr<Snapshot> snapshot = current_snapshot();
-    if (!snapshot || !snapshot->must_preserve(byte_offset, bytes.size()))
-      result = device_->write(byte_offset, bytes, fua, Patience::immediate);
+    bool may_write = true;
+    if (snapshot) {
+      const auto arrived = Clock::now();
+      may_write =
+          snapshot->preserve(byte_offset, bytes.size(), Patience::immediate) == Snapshot::Preserved::yes;
+      note_stall(Clock::now() - arrived);
+    }
+    if (may_write) result = device_->write(byte_offset, bytes, fua, Patience::immediate);
     if (result != kWouldWait) note_write_end();
   }
   gate_.leave();

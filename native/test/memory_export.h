@@ -25,7 +25,8 @@ class MemoryExport final : public NbdExport {
   const Properties& properties() const override { return properties_; }
   // Reads and writes are as atomic as a disk's sectors: bytes of one call may mix with those of another,
   // never data races.
-  int read(uint64_t byte_offset, std::span<uint8_t> into, Patience) noexcept override {
+  int read(uint64_t byte_offset, std::span<uint8_t> into, Patience patience) noexcept override {
+    if (not_cached && patience == Patience::immediate) return kWouldWait;
     if (const int error = read_error; error != 0) return error;
     for (size_t at = 0; at < into.size(); at += kStripe) {
       dawdle();
@@ -35,7 +36,7 @@ class MemoryExport final : public NbdExport {
     return 0;
   }
   int write(uint64_t byte_offset, Bytes bytes, bool, Patience patience) noexcept override {
-    if (refuse_immediate && patience == Patience::immediate) return kWouldWait;
+    if (writes_would_wait && patience == Patience::immediate) return kWouldWait;
     if (const int error = write_error; error != 0) return error;
     {
       std::unique_lock lock(hold_mutex_);
@@ -83,7 +84,8 @@ class MemoryExport final : public NbdExport {
   std::atomic<int> write_error{0};
   std::atomic<int> flush_error{0};
   std::atomic<int> flushes{0};
-  std::atomic<bool> refuse_immediate{false};
+  std::atomic<bool> not_cached{false};
+  std::atomic<bool> writes_would_wait{false};
   std::atomic<bool> hole_everywhere{false};
   std::atomic<int> writes_waiting{0};
   // One in so many sectors takes long: others come in between. 0: none.

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/tap_file.h"
@@ -23,6 +25,7 @@ struct Recording {
   std::vector<Step> steps;
   std::vector<uint8_t> bytes;
   int write_error = 0;
+  std::chrono::milliseconds write_takes{0};
   int sync_error = 0;
   bool removed = false;
   std::mutex mutex;
@@ -68,6 +71,7 @@ class RecordingFile final : public TapFile {
   int write(uint64_t byte_offset, Bytes bytes) override {
     std::lock_guard lock(recording_->mutex);
     if (recording_->write_error != 0) return recording_->write_error;
+    std::this_thread::sleep_for(recording_->write_takes);
     recording_->steps.push_back({false, byte_offset, {bytes.begin(), bytes.end()}});
     recording_->apply(byte_offset, bytes);
     return 0;

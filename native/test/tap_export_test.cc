@@ -181,6 +181,56 @@ TEST_CASE("tap: errors of the preserve area and of originals fail the snapshot, 
   CHECK(bytes[0] == 'b');
 }
 
+TEST_CASE("tap: the thread that serves a connection preserves what it has not to wait for") {
+  World world;
+  for (uint64_t i = 0; i < 32; i++) REQUIRE(world.write(i, 'a') == 0);
+  auto options = world.options(24);
+  options.snapshot.throttle = true;
+  const auto hold = world.tap->hold(std::move(options));
+  const auto would_wait = [&](uint64_t block) {
+    const bool answer = world.write(block, 'b', Patience::immediate) == kWouldWait;
+    CHECK(hold.snapshot->status().state == Snapshot::State::held);
+    return answer;
+  };
+  SUBCASE("the original is cached") {
+    CHECK_FALSE(would_wait(1));
+    CHECK(hold.snapshot->status().preserved_bytes == kBlock);
+  }
+  SUBCASE("the original is not cached") {
+    world.device->not_cached = true;
+    CHECK(would_wait(1));
+    CHECK(hold.snapshot->status().preserved_bytes == 0);
+  }
+  SUBCASE("the write itself would wait: its original is preserved once") {
+    world.device->writes_would_wait = true;
+    CHECK(would_wait(1));
+    CHECK(hold.snapshot->status().preserved_bytes == kBlock);
+  }
+  SUBCASE("many blocks at once") {
+    const std::vector<uint8_t> bytes(17 * kBlock, 'b');
+    CHECK(world.tap->write(0, bytes, false, Patience::immediate) == kWouldWait);
+    CHECK(hold.snapshot->status().preserved_bytes == 0);
+  }
+  SUBCASE("no room") {
+    for (uint64_t i = 2; i < 26; i++) CHECK_FALSE(would_wait(i));
+    CHECK(would_wait(1));
+    hold.snapshot->release(2 * kBlock, kBlock);
+  }
+  SUBCASE("the preserve area is slow") {
+    world.preserve->write_takes = 15ms;
+    CHECK_FALSE(would_wait(2));
+    CHECK(would_wait(1));
+    world.preserve->write_takes = 0ms;
+    std::this_thread::sleep_for(300ms);
+    CHECK_FALSE(would_wait(3));
+  }
+  CHECK(World::holds(hold, 1, 'a'));
+  world.device->not_cached = false;
+  REQUIRE(world.write(1, 'c') == 0);
+  CHECK(hold.snapshot->status().state == Snapshot::State::held);
+  CHECK(World::holds(hold, 1, 'a'));
+}
+
 TEST_CASE("tap: with throttle, writes wait until the session has read more") {
   World world;
   for (uint64_t i = 0; i < 4; i++) REQUIRE(world.write(i, 'a') == 0);

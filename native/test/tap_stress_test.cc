@@ -175,7 +175,8 @@ bool ship(const TapExport::Hold& hold, std::vector<uint8_t>& image, Random& rand
 void run_world(uint64_t seed, unsigned instants) {
   Random random(seed);
   const auto device = std::make_shared<MemoryExport>(kGeometry.size_bytes);
-  device->refuse_immediate = random.one_in(2);
+  device->not_cached = random.one_in(2);
+  device->writes_would_wait = random.one_in(2);
   device->slow_one_in = random.one_in(3) ? 0 : 5;
   History history;
   const auto recording = std::make_shared<Recording>();
