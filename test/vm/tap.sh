@@ -67,7 +67,7 @@ dd if=/dev/urandom of="$device" bs=64k count=1 seek=100 oflag=direct status=none
 say 'killed: systemd starts it again, the map names regions'
 kill -KILL "$(systemctl show --property=MainPID --value stillpoint-tap@srv)"
 sleep 1
-wait_for_tap srv
+wait_until tap_runs srv
 backup /dev/vdb srv
 expect "map used" True "$(field "['tracking']['used']" <<<"$result")"
 expect "changed bytes" 65536 "$(field "['point']['statistics']['changedBytes']" <<<"$result")"
