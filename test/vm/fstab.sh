@@ -30,7 +30,7 @@ WantedBy=multi-user.target
 UNIT
     systemctl daemon-reload
     systemctl enable --now holder
-    expect mounted /dev/nbd0 "$(findmnt --noheadings --output SOURCE /srv)"
+    expect mounted "$(readlink -f /run/stillpoint/taps/srv/device)" "$(findmnt --noheadings --output SOURCE /srv)"
     cp -r src /srv/kept
     backup /dev/vdb srv
 
@@ -38,13 +38,13 @@ UNIT
     holder=$(main_process holder)
     kill -KILL "$(main_process stillpoint-tap@srv)"
     wait_until is_replaced "$holder"
-    expect mounted /dev/nbd0 "$(findmnt --noheadings --output SOURCE /srv)"
+    expect mounted "$(readlink -f /run/stillpoint/taps/srv/device)" "$(findmnt --noheadings --output SOURCE /srv)"
     diff -r src /srv/kept || fail 'files differ'
     cp -r test /srv/later
     ;;
   second)
     wait_until systemctl --quiet is-active holder
-    expect mounted /dev/nbd0 "$(findmnt --noheadings --output SOURCE /srv)"
+    expect mounted "$(readlink -f /run/stillpoint/taps/srv/device)" "$(findmnt --noheadings --output SOURCE /srv)"
     diff -r test /srv/later || fail 'files differ'
     backup /dev/vdb srv
     expect 'map used' True "$(field "['tracking']['used']" <<<"$result")"
