@@ -72,6 +72,7 @@ function running({ attachment, processId, startedAt, status }: TapReport): strin
   const persistent = map.persistent ? '' : '; it can not be written, and is lost at the next stop';
   return [
     ...(attachment.device === null ? [] : [`  device    ${attachment.device}`]),
+    ...(attachment.problem === null ? [] : [`  device    none: ${attachment.problem}`]),
     `  process   ${processId}, since ${formatInstant(startedAt)}`,
     `  size      ${formatBytes(sizeBytes)} in blocks of ${formatBytes(blockSize)}`,
     `  users     ${formatCount(counters.connections, 'connection')}, ${written}, ${formatCount(counters.errors, 'error')}`,

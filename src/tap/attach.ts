@@ -54,11 +54,12 @@ export async function attachedDevice(tap: RegisteredTap): Promise<string | null>
 /**
  * Attaches the tap, which must be serving the socket. An attachment from before is dead, and taken away.
  * @returns `/dev/nbdN`
- * @throws StillpointError `device-not-found` where the kernel has no nbd or nbd-client is missing, `device-in-use` where a dead one
- * is still used, `device-io`
+ * @throws StillpointError `device-not-found` where the kernel has no nbd or nbd-client is missing, `device-io`
  */
 export async function attach(tap: RegisteredTap, socketPath: string): Promise<string> {
-  await detach(tap, false);
+  // Requests that were in flight when the tap died hang until then, and those who wait for them, udev among them, with it. If it
+  // is still held afterwards (mounted), the kernel keeps it from being used anew, and the tap gets another device.
+  await detach(tap, true);
   await requireKernel();
   let lastError: unknown = null;
   for (const name of await freeDevices()) {

@@ -165,6 +165,7 @@ test('a running tap is described for people', async (t) => {
   await succeeds(t, machine, 'add', image, '--name', 'vm1', '--no-start', '--preserve-max', '1G');
   const { settings } = await readTap(machine.stateDirectory, 'vm1');
   const native = new FakeTap({ path: image, blockSize: 65_536, mapPath: null, identity: '' });
+  let attachment: TapReport['attachment'] = { device: '/dev/nbd0', problem: null };
   const report = (): TapReport => ({
     ...{
       name: 'vm1',
@@ -173,7 +174,7 @@ test('a running tap is described for people', async (t) => {
       listen: settings.listen,
       exportName: 'vm1',
     },
-    attachment: { device: '/dev/nbd0', problem: null },
+    attachment,
     status: native.status(),
   });
   const text = (): string =>
@@ -200,4 +201,6 @@ test('a running tap is described for people', async (t) => {
     listLines([{ settings, report: report() }])[1] ?? '',
     /serving, snapshot given up .*\/dev\/nbd0 +0 +not known/,
   );
+  attachment = { device: null, problem: 'nbd-client: it is not installed' };
+  t.regex(text(), /\n {2}device {4}none: nbd-client: it is not installed\n/);
 });

@@ -14,7 +14,7 @@ fail() {
 
 # The systemd unit, as docs/tap.md has it installed.
 install_unit() {
-  sed "s#^ExecStart=/opt/stillpoint/#ExecStart=$PWD/#" 'packaging/systemd/stillpoint-tap@.service' \
+  sed "s#/opt/stillpoint#$PWD#" 'packaging/systemd/stillpoint-tap@.service' \
     >'/etc/systemd/system/stillpoint-tap@.service'
   systemctl daemon-reload
 }
@@ -35,12 +35,15 @@ backup() {
   result=$("$stillpoint" --json backup "$1" --name "$2" --store "$store") || fail "backup: $result"
 }
 
-# How backups of a device in use end up: the unit restarts a killed tap by itself.
-wait_for_tap() {
-  local tries
-  for tries in $(seq 100); do
-    [ "$("$stillpoint" --json tap status "$1" | field "['running']")" = True ] && return
+# wait_until COMMAND...: succeeds, within a minute.
+wait_until() {
+  local deadline=$((SECONDS + 60))
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || fail "not after a minute: $*"
     sleep 0.2
   done
-  fail "tap $1 does not run after $tries tries"
+}
+
+tap_runs() {
+  [ "$("$stillpoint" --json tap status "$1" | field "['running']")" = True ]
 }

@@ -4,10 +4,13 @@
 set -euo pipefail
 source test/vm/common.sh
 
-# Writes until the power is gone.
+# Writes until the power is gone: all over the first third, and onwards through the rest, so that clean regions are entered up to the
+# end and some are never reached.
 cut_under_load() {
-  fio --name=load --filename=/run/stillpoint/taps/cut/device --rw=randwrite --bs=4k-64k --direct=1 --ioengine=libaio \
-    --iodepth=8 --fsync=32 --randseed="$RANDOM" --time_based --runtime=3000 --output=/dev/null &
+  fio --filename=/run/stillpoint/taps/cut/device --direct=1 --ioengine=libaio --iodepth=8 --fsync=32 --randseed="$RANDOM" \
+    --time_based --runtime=3000 --output=/dev/null \
+    --name=all-over --rw=randwrite --bs=4k-64k --size=32m \
+    --name=onwards --rw=write --bs=64k --offset=32m --size=64m --rate=6m &
   sleep 5
   kill -0 $! || fail 'the load has ended'
   echo 'CUT THE POWER'
@@ -36,7 +39,11 @@ case $1 in
     prove False
     ;;
   used)
-    "$stillpoint" tap start cut || fail 'tap start'
+    started=$("$stillpoint" --json tap start cut) || fail "tap start: $started"
+    named=$(field "['report']['status']['map']['changedBlocks']" <<<"$started")
+    # Of 64 KiB: regions of the first third and of some of the rest.
+    { [ "$named" -gt 512 ] && [ "$named" -lt 1536 ]; } || fail "the map names $named of 1536 blocks"
+    printf '   blocks named by the map: %s of 1536\n' "$named"
     prove True
     ;;
   written)

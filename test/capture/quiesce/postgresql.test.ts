@@ -100,5 +100,11 @@ testWith(
     await t.throwsAsync(startHook(HOOK, { device, name: 'db', deadlineMs: 10_000 }), {
       message: /postgresql: full_page_writes is off/,
     });
+
+    process.env.PGHOST = restored;
+    const error = await t.throwsAsync(startHook(HOOK, { device, name: 'db', deadlineMs: 10_000 }), {
+      message: /connection to server/,
+    });
+    t.notRegex(error?.message ?? '', / is off/);
   },
 );
