@@ -245,12 +245,21 @@ export class BackupSession {
       }
       throw error;
     }
+    // Neither needs the other: each waits for a disk of its own.
+    await Promise.all([this.#followPoint(), this.#tellProvider()]);
+    return point;
+  }
+
+  async #followPoint(): Promise<void> {
     try {
       await this.#state.commit();
     } catch (error) {
       await this.#state.forgetTree().catch(() => undefined);
       this.#warn(`the local tree could not follow, the next backup fetches it: ${(error as Error).message}`);
     }
+  }
+
+  async #tellProvider(): Promise<void> {
     try {
       await this.#snapshot.tracking?.committed();
     } catch (error) {
@@ -260,7 +269,6 @@ export class BackupSession {
         text: `the tap was not told of the commit: ${(error as Error).message}`,
       });
     }
-    return point;
   }
 
   #warn(text: string): void {
