@@ -123,4 +123,14 @@ bool HoleCursor::in_hole(uint64_t from, uint64_t to) {
   return to <= data_begin_;
 }
 
+const uint8_t* DataReader::read(uint64_t from, uint64_t to) {
+  if (from < window_begin_ || to > window_begin_ + window_.size()) {
+    if (cursor_.in_hole(from, to)) return nullptr;
+    window_begin_ = from;
+    window_.resize(std::max(to, std::min(cursor_.data_end(), from + kWindowBytes)) - from);
+    file_.read(from, window_);
+  }
+  return window_.data() + (from - window_begin_);
+}
+
 }  // namespace stillpoint

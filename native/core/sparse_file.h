@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace stillpoint {
 
@@ -58,11 +59,30 @@ class HoleCursor {
  public:
   explicit HoleCursor(const SparseFile& file) : file_(file) {}
   bool in_hole(uint64_t from, uint64_t to);
+  // After in_hole: of the data that it found.
+  uint64_t data_end() const { return data_end_; }
 
  private:
   const SparseFile& file_;
   uint64_t data_begin_ = 0;
   uint64_t data_end_ = 0;
+};
+
+// Reads ranges of at most kWindowBytes that ascend, the data among them in larger pieces. Not through the
+// mapping, of which the kernel counts each page as the process's memory, and its neighbours too.
+class DataReader {
+ public:
+  static constexpr uint64_t kWindowBytes = 16384;
+
+  explicit DataReader(const SparseFile& file) : file_(file), cursor_(file) {}
+  // Valid until the next call; null: a hole.
+  const uint8_t* read(uint64_t from, uint64_t to);
+
+ private:
+  const SparseFile& file_;
+  HoleCursor cursor_;
+  std::vector<uint8_t> window_;
+  uint64_t window_begin_ = 0;
 };
 
 }  // namespace stillpoint

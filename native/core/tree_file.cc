@@ -102,21 +102,22 @@ class TreeFile::RunWriter {
 class TreeFile::LevelReader {
  public:
   explicit LevelReader(const TreeFile& tree)
-      : tree_(tree), cursors_(tree.layout_->height + 1, HoleCursor(tree.file_)) {}
+      : tree_(tree), readers_(tree.layout_->height + 1, DataReader(tree.file_)) {}
 
-  // Of one node's children at most: they lie in one page.
+  // Of one node's children at most.
   void read(unsigned level, uint64_t first, uint64_t count, Digest* into) {
     const uint64_t offset = tree_.layout_->begin[level] + first * kDigestBytes;
-    if (cursors_[level].in_hole(offset, offset + count * kDigestBytes)) {
+    const uint8_t* const found = readers_[level].read(offset, offset + count * kDigestBytes);
+    if (found == nullptr) {
       std::fill_n(into, count, kNullDigest);
     } else {
-      std::copy_n(tree_.level(level) + first, count, into);
+      std::memcpy(into, found, count * kDigestBytes);
     }
   }
 
  private:
   const TreeFile& tree_;
-  std::vector<HoleCursor> cursors_;
+  std::vector<DataReader> readers_;
 };
 
 TreeFile::TreeFile(SparseFile file, const TreeGeometry& geometry, const Generation& generation)
@@ -258,16 +259,16 @@ bool TreeFile::verify() const {
     const uint64_t children_end = children_begin + layout_->count[at - 1] * kDigestBytes;
     const uint64_t nodes_begin = layout_->begin[at];
     const uint64_t nodes_end = nodes_begin + layout_->count[at] * kDigestBytes;
-    HoleCursor children_cursor(file_);
-    HoleCursor nodes_cursor(file_);
+    DataReader children(file_);
+    DataReader nodes(file_);
     uint64_t node = 0;
     while (node < layout_->count[at]) {
       const uint64_t child_from = children_begin + node * kNodeBytesMax;
+      const uint64_t child_to = std::min(child_from + kNodeBytesMax, children_end);
       const uint64_t node_from = nodes_begin + node * kDigestBytes;
-      const bool no_children =
-          children_cursor.in_hole(child_from, std::min(child_from + kNodeBytesMax, children_end));
-      const bool no_node = nodes_cursor.in_hole(node_from, node_from + kDigestBytes);
-      if (no_children && no_node) {
+      const uint8_t* const below = children.read(child_from, child_to);
+      const uint8_t* const here = nodes.read(node_from, node_from + kDigestBytes);
+      if (below == nullptr && here == nullptr) {
         const uint64_t next_child = file_.next_data(child_from, children_end);
         const uint64_t next_node = file_.next_data(node_from, nodes_end);
         node =
@@ -275,10 +276,9 @@ bool TreeFile::verify() const {
         if (next_child == children_end && next_node == nodes_end) break;
         continue;
       }
-      const uint64_t first = node * kTreeFanout;
-      const uint64_t count = std::min<uint64_t>(kTreeFanout, layout_->count[at - 1] - first);
-      const Digest expected = no_children ? kNullDigest : node_digest(as_bytes(level(at - 1) + first, count));
-      if ((no_node ? kNullDigest : level(at)[node]) != expected) return false;
+      const Digest expected =
+          below == nullptr ? kNullDigest : node_digest(Bytes(below, child_to - child_from));
+      if ((here == nullptr ? kNullDigest : load_digest(here)) != expected) return false;
       ++node;
     }
   }

@@ -24,6 +24,9 @@ import type { DeviceState } from './state.js';
 import { ChangesDoubted, checkSample, rangesToScan } from './tracked-scan.js';
 import { WireCounter } from './wire-counter.js';
 
+/** Of changed blocks that are read and not encoded yet: some batches ahead of those that are being prepared. */
+const SCAN_MEMORY_BYTES = 8 * BATCH_RAW_BYTES_TARGET;
+
 export interface SessionFacts {
   /** Its name. */
   readonly provider: string;
@@ -176,7 +179,7 @@ export class BackupSession {
     const changes = tracking?.changes ?? null;
     const ranges = rangesToScan(changes);
     const scan = native.createScan(device, {
-      ...{ base: baseTree, overlay, chunkBytes: BATCH_RAW_BYTES_TARGET },
+      ...{ base: baseTree, overlay, chunkBytes: BATCH_RAW_BYTES_TARGET, memoryBytes: SCAN_MEMORY_BYTES },
       ...(ranges === undefined ? {} : { ranges }),
     });
     const cancelScan = () => scan.cancel();
@@ -245,12 +248,21 @@ export class BackupSession {
       }
       throw error;
     }
+    // Neither needs the other: each waits for a disk of its own.
+    await Promise.all([this.#followPoint(), this.#tellProvider()]);
+    return point;
+  }
+
+  async #followPoint(): Promise<void> {
     try {
       await this.#state.commit();
     } catch (error) {
       await this.#state.forgetTree().catch(() => undefined);
       this.#warn(`the local tree could not follow, the next backup fetches it: ${(error as Error).message}`);
     }
+  }
+
+  async #tellProvider(): Promise<void> {
     try {
       await this.#snapshot.tracking?.committed();
     } catch (error) {
@@ -260,7 +272,6 @@ export class BackupSession {
         text: `the tap was not told of the commit: ${(error as Error).message}`,
       });
     }
-    return point;
   }
 
   #warn(text: string): void {

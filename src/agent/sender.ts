@@ -8,7 +8,7 @@ import type { BadBlockRepair } from './bad-block-repair.js';
 import { InFlight } from './in-flight.js';
 import type { SessionLink } from './session-link.js';
 
-const PREPARE_AHEAD = 4;
+const PREPARE_AHEAD = 2;
 
 export interface SendOptions {
   readonly scan: Scan;

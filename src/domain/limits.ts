@@ -21,8 +21,11 @@ export const BATCH_BYTES_MAX = 16 * MiB;
 export const BATCH_ENTRIES_MAX = 65_536;
 /** Blocks that the zero runs of one batch cover together. */
 export const BATCH_ZERO_BLOCKS_MAX = 2 ** 24;
-/** Raw bytes of changed blocks that the agent aims to put into one batch. */
-export const BATCH_RAW_BYTES_TARGET = 4 * MiB;
+/**
+ * Raw bytes of changed blocks that the agent aims to put into one batch. Each is in memory several times on its way, encrypted too: larger
+ * ones cost memory, smaller ones time.
+ */
+export const BATCH_RAW_BYTES_TARGET = 2 * MiB;
 /** Digests in one `have` request. */
 export const HAVE_DIGESTS_MAX = 16_384;
 /** Nodes in one tree request, and blocks in one block request. */

@@ -277,13 +277,21 @@ export function captureDir(context: { readonly dir: string }, sessionId: string)
   return join(context.dir, CAPTURE_DIR, sessionId);
 }
 
-/** Ends a capture's existence, then removes what it had. */
-export async function removeCapture(
+/** Ends a capture's existence; what it had is debris then. */
+export async function endCapture(
   context: { readonly disk: Disk; readonly dir: string },
   sessionId: string,
 ): Promise<void> {
   const dir = captureDir(context, sessionId);
   await context.disk.remove(join(dir, CAPTURE_DESCRIPTION));
   await context.disk.syncDir(dir);
-  await context.disk.removeDir(dir);
+}
+
+/** Ends a capture's existence, then removes what it had. */
+export async function removeCapture(
+  context: { readonly disk: Disk; readonly dir: string },
+  sessionId: string,
+): Promise<void> {
+  await endCapture(context, sessionId);
+  await context.disk.removeDir(captureDir(context, sessionId));
 }

@@ -21,7 +21,7 @@ import type { Point } from '../domain/point.js';
 import type { DecodedBatch } from '../native/index.js';
 import { BatchQueue, type QueuedBatch } from './batch-queue.js';
 import { checkStaging, recoverStaging } from './capture-recovery.js';
-import { type CaptureStaging, removeCapture } from './capture-staging.js';
+import { type CaptureStaging, captureDir, endCapture, removeCapture } from './capture-staging.js';
 import { type CommitContext, commitCapture } from './commit.js';
 import { Mutex } from './mutex.js';
 import { asStoreStep, toStoreError } from './store-error.js';
@@ -33,7 +33,7 @@ const LOOKUPS_PER_TURN = 1024;
 export class StoreCapture implements Capture {
   readonly description: CaptureDescription;
   readonly #context: CommitContext;
-  readonly #onEnd: () => void;
+  readonly #onEnd: (cleaning: Promise<void>) => void;
   readonly #lock = new Mutex();
   readonly #queue: BatchQueue;
   #isPumping = false;
@@ -46,13 +46,13 @@ export class StoreCapture implements Capture {
 
   /**
    * @param staging null: broken, recovered by the next call
-   * @param onEnd called once, when the capture is committed or gone
+   * @param onEnd called once, when the capture is committed or gone, with what is still being removed: never rejects
    */
   constructor(
     context: CommitContext,
     description: CaptureDescription,
     staging: CaptureStaging | null,
-    onEnd: () => void,
+    onEnd: (cleaning: Promise<void>) => void,
   ) {
     this.#context = context;
     this.description = description;
@@ -224,7 +224,12 @@ export class StoreCapture implements Capture {
         await this.#break(storeError);
         throw storeError;
       }
-      await this.#remove();
+      await this.#closeStaging(this.#endedError()).catch((error) => this.#logRemains(error));
+      await endCapture(this.#context, this.description.sessionId).catch((error) => this.#logRemains(error));
+      this.#isRemoved = true;
+      // Freeing a sparse file's blocks may take long: nobody waits for it who waits for the point.
+      const cleaning = this.#context.disk.removeDir(captureDir(this.#context, this.description.sessionId));
+      this.#onEnd(cleaning.catch((error) => this.#logRemains(error)));
       return this.#end;
     });
   }
@@ -239,26 +244,32 @@ export class StoreCapture implements Capture {
     });
   }
 
-  /**
-   * What can't be removed of a committed session is debris that the next opening of the store removes. An aborted one stays known
-   * until it is gone, so that it does not come back then.
-   */
+  /** Stays known until it is gone, so that it does not come back at the next opening of the store. */
   async #remove(): Promise<void> {
     this.#end ??= 'gone';
-    const ended = new StillpointError('session-unknown', {
+    await this.#closeStaging(this.#endedError()).catch((error) =>
+      this.#context.log(`${this.#name}: ${String(error)}`),
+    );
+    try {
+      await removeCapture(this.#context, this.description.sessionId);
+    } catch (error) {
+      throw toStoreError(error, this.#name);
+    }
+    this.#isRemoved = true;
+    this.#onEnd(Promise.resolve());
+  }
+
+  /** What can't be removed of a committed session is debris that the next opening of the store removes. */
+  #logRemains(error: unknown): void {
+    this.#context.log(`${this.#name}: its capture can't be removed: ${String(error)}`);
+  }
+
+  #endedError(): StillpointError {
+    return new StillpointError('session-unknown', {
       thing: this.#name,
       reason: 'it has ended',
       remedy: 'Begin a new session.',
     });
-    await this.#closeStaging(ended).catch((error) => this.#context.log(`${this.#name}: ${String(error)}`));
-    try {
-      await removeCapture(this.#context, this.description.sessionId);
-    } catch (error) {
-      if (this.#end === 'gone') throw toStoreError(error, this.#name);
-      this.#context.log(`${this.#name}: its capture can't be removed: ${String(error)}`);
-    }
-    this.#isRemoved = true;
-    this.#onEnd();
   }
 
   /** What is wrong with its files, `file: reason` each. */

@@ -48,9 +48,11 @@ export class LocalStore implements Store {
   /** @param staging null: it can't be recovered now, and is tried again when it is used */
   addCapture(description: CaptureDescription, staging: CaptureStaging | null): StoreCapture {
     const { sessionId } = description;
-    const capture = new StoreCapture(this.#context, description, staging, () =>
-      this.#captures.delete(sessionId),
-    );
+    const capture = new StoreCapture(this.#context, description, staging, (cleaning) => {
+      this.#captures.delete(sessionId);
+      this.#inFlight.add(cleaning);
+      void cleaning.then(() => this.#inFlight.delete(cleaning));
+    });
     this.#captures.set(sessionId, capture);
     return capture;
   }
