@@ -122,12 +122,15 @@ export class Transport {
         const end = () => clearTimeout(limit);
         socket.once('secureConnect', end).once('close', end);
       });
+      let isAnswered = false;
       request.once('response', (answer) => {
+        isAnswered = true;
         request.setTimeout(BODY_TIMEOUT_MS);
         resolve(answer);
       });
-      // Also while the answer comes: it is then the answer that breaks off, and nobody listens here.
       request.on('error', (error) => {
+        // Then it is the answer that breaks off: its reader is told.
+        if (isAnswered) return;
         // A kept connection that the receiver has closed meanwhile says nothing of the receiver. Messages may be sent twice.
         if (request.reusedSocket && codeOf(error) === 'ECONNRESET') resolve(this.#send(message));
         else reject(error);
