@@ -40,7 +40,7 @@ export async function runFio(uri: string, load: Load, directory: string): Promis
     `--bs=${load.blockBytes}`,
     `--iodepth=${load.depth}`,
     `--size=${load.rangeBytes}`,
-    ...(load.seconds > 0 ? ['--time_based', `--runtime=${load.seconds * 1000}ms`] : []),
+    ...(load.seconds > 0 ? ['--time_based', `--runtime=${Math.round(load.seconds * 1000)}ms`] : []),
     '--randrepeat=0',
     '--norandommap',
     '--output-format=json',

@@ -7,7 +7,7 @@
  */
 import { readDeviceIdentity } from '../devices/device-identity.js';
 import { StillpointError } from '../domain/errors.js';
-import type { ConsistencyKind } from '../domain/point.js';
+import type { ConsistencyKind, DeviceIdentity } from '../domain/point.js';
 import { native } from '../native/index.js';
 import type { SnapshotDevice } from '../native/tap.js';
 import { connectTap, type TapControl } from '../tap/control-client.js';
@@ -51,8 +51,7 @@ async function holdWith(
   options: HoldOptions,
 ): Promise<Snapshot> {
   const { sourcePath } = tap.settings;
-  const identity = await readDeviceIdentity(sourcePath, await sectorSizeOf(sourcePath));
-  const report = await control.status();
+  const [identity, report] = await Promise.all([identityOf(sourcePath), control.status()]);
   if (options.doubt !== null) await control.voidMap(options.doubt);
   const { sizeBytes, blockSize: tapBlockSize } = report.status;
   const sample = randomBlocks(Math.ceil(sizeBytes / options.blockSize), random);
@@ -95,10 +94,10 @@ async function holdWith(
   }
 }
 
-async function sectorSizeOf(path: string): Promise<number> {
+async function identityOf(path: string): Promise<DeviceIdentity> {
   const device = await native.openDevice(path, { direct: false });
   await device.close();
-  return device.logicalSectorSize;
+  return readDeviceIdentity(path, device.logicalSectorSize);
 }
 
 function randomBlocks(blockCount: number, random: () => number): number[] {
