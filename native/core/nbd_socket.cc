@@ -4,12 +4,14 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include "core/error.h"
@@ -18,6 +20,11 @@ namespace stillpoint {
 namespace {
 
 constexpr int kBacklog = 64;
+
+// To be woken takes longer than a small write. Where the last request was not waited for longer than
+// kSoonTime, the next is waited for awake, so long, while the processor is left to whoever wants it.
+constexpr auto kAwakeTime = std::chrono::microseconds(50);
+constexpr auto kSoonTime = std::chrono::microseconds(100);
 
 [[noreturn]] void throw_bad_address(const std::string& address) {
   throw NativeError("argument", "'" + address + "' is not unix:PATH, tcp:HOST:PORT or tcp:[HOST]:PORT");
@@ -146,10 +153,20 @@ FileDescriptor NbdListener::accept() const {
 // ---- NbdSocket ----
 
 size_t NbdSocket::receive(std::span<uint8_t> into) {
+  using Clock = std::chrono::steady_clock;
+  const auto began = Clock::now();
   for (;;) {
-    const ssize_t count = ::recv(socket_.get(), into.data(), into.size(), 0);
-    if (count >= 0) return static_cast<size_t>(count);
-    if (errno != EINTR) return 0;
+    const bool awake = follows_soon_ && Clock::now() - began < kAwakeTime;
+    const ssize_t count = ::recv(socket_.get(), into.data(), into.size(), awake ? MSG_DONTWAIT : 0);
+    if (count >= 0) {
+      follows_soon_ = Clock::now() - began < kSoonTime;
+      return static_cast<size_t>(count);
+    }
+    if (awake && errno == EAGAIN) {
+      ::sched_yield();
+    } else if (errno != EINTR) {
+      return 0;
+    }
   }
 }
 

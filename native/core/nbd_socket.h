@@ -75,6 +75,7 @@ class NbdSocket final : public NbdTransport {
 
  private:
   FileDescriptor socket_;
+  bool follows_soon_ = false;
 };
 
 }  // namespace stillpoint
