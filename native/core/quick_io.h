@@ -1,5 +1,6 @@
 // I/O of which the kernel can't be asked whether it would wait, on a thread that serves others meanwhile: it
-// is tried, and not again for a while once it has taken long, as when the kernel holds writers back.
+// is tried. Once it has taken long, as when the kernel holds writers back, it is not tried again for some
+// times as long: others wait for a part of the time at most.
 //
 // Locking: none; one atomic.
 #pragma once
@@ -24,14 +25,15 @@ class QuickIo {
     if (began.time_since_epoch().count() < not_before_.load(std::memory_order_relaxed)) return kWouldWait;
     const int result = io();
     const auto ended = Clock::now();
-    if (ended - began > kQuickTime) not_before_ = (ended + kSlowTime).time_since_epoch().count();
+    if (const auto took = ended - began; took > kQuickTime)
+      not_before_ = (ended + kTimesAsLong * took).time_since_epoch().count();
     return result;
   }
 
  private:
   using Clock = std::chrono::steady_clock;
   static constexpr auto kQuickTime = std::chrono::milliseconds(10);
-  static constexpr auto kSlowTime = std::chrono::milliseconds(250);
+  static constexpr int kTimesAsLong = 4;
 
   std::atomic<int64_t> not_before_{0};  // steady clock, nanoseconds
 };

@@ -217,11 +217,11 @@ TEST_CASE("tap: the thread that serves a connection preserves what it has not to
     hold.snapshot->release(2 * kBlock, kBlock);
   }
   SUBCASE("the preserve area is slow") {
-    world.preserve->write_takes = 15ms;
+    world.preserve->write_takes = 30ms;
     CHECK_FALSE(would_wait(2));
     CHECK(would_wait(1));
     world.preserve->write_takes = 0ms;
-    std::this_thread::sleep_for(300ms);
+    std::this_thread::sleep_for(150ms);
     CHECK_FALSE(would_wait(3));
   }
   CHECK(World::holds(hold, 1, 'a'));
