@@ -1,5 +1,5 @@
 /** What the figures of the tap have in common: the image, the loads, who is started how. */
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Load } from './fio.js';
 import { type NbdServer, type StartServer, TapServer } from './nbd-servers.js';
@@ -47,20 +47,6 @@ export function makeImage(path: string): void {
   const descriptor = openSync(path, 'w');
   for (let offset = 0; offset < IMAGE_BYTES; offset += MIB) writeSync(descriptor, bytes(MIB));
   closeSync(descriptor);
-}
-
-const FREE_MEMORY = '3GiB';
-const MEMORY_FILE = '/dev/shm/stillpoint-bench-memory';
-
-/**
- * Before a run: nothing is left to be written, enough memory is free that the host has given already, and the image is in the page
- * cache.
- */
-export function settle({ directory, image }: Bench): void {
-  shell('sync', '--file-system', directory);
-  shell('fallocate', '--length', FREE_MEMORY, MEMORY_FILE);
-  rmSync(MEMORY_FILE);
-  shell('b3sum', image);
 }
 
 /** Results by name, of which the median counts. */

@@ -49,8 +49,8 @@ function mountMemory(directory: string): string {
   const mountPoint = join(directory, 'memory');
   mkdirSync(mountPoint);
   rmSync(MEMORY_DEVICE, { force: true });
-  shell('fallocate', `--length=${MEMORY_BYTES}`, MEMORY_DEVICE);
-  shell('mkfs.ext4', '-q', '-E', 'nodiscard,lazy_itable_init=0,lazy_journal_init=0', MEMORY_DEVICE);
+  shell('truncate', `--size=${MEMORY_BYTES}`, MEMORY_DEVICE);
+  shell('mkfs.ext4', '-q', '-E', 'lazy_itable_init=0,lazy_journal_init=0', MEMORY_DEVICE);
   shell('mount', '-o', 'loop', MEMORY_DEVICE, mountPoint);
   return mountPoint;
 }

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LoadResult, runFio } from './fio.js';
 import type { TapServer } from './nbd-servers.js';
+import { shell } from './process.js';
 import { type Row, times } from './report.js';
 import {
   type Bench,
@@ -12,7 +13,6 @@ import {
   Samples,
   SEQUENTIAL_WRITE,
   type Shape,
-  settle,
   startTap,
   withServer,
 } from './tap-bench.js';
@@ -50,7 +50,7 @@ async function heldRound(bench: Bench, shape: Shape, samples: Samples): Promise<
   const { directory } = bench;
   const tap = await startTap(bench);
   const run = async (name: string) => {
-    settle(bench);
+    shell('sync', '--file-system', directory);
     samples.add(name, (await runFio(tap.uri, load(bench, shape), directory)).bytesPerSecond);
   };
   await withServer(tap, async () => {

@@ -15,7 +15,6 @@ import {
   RANDOM_WRITE,
   Samples,
   SHAPES,
-  settle,
   startTap,
   withServer,
 } from './tap-bench.js';
@@ -44,7 +43,7 @@ export async function againstPeers(bench: Bench): Promise<Row[]> {
     const samples = new Samples();
     for (let round = 0; round < rounds; round++) {
       for (const start of servers) {
-        settle(bench);
+        shell('sync', '--file-system', directory);
         const server = await start();
         samples.add(server.name, await withServer(server, () => run(server.uri)));
       }
@@ -80,7 +79,7 @@ export async function mapCost(bench: Bench): Promise<Row[]> {
       const kind = mapPath === null ? 'without' : 'with';
       rmSync(wide, { force: true });
       shell('truncate', `--size=${WIDE_BYTES}`, wide);
-      settle(bench);
+      shell('sync', '--file-system', directory);
       const tap = await TapServer.start(wide, directory, mapPath);
       const run = async (name: string, rangeBytes: number) =>
         samples.add(
