@@ -19,7 +19,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Modules that speak the protocols of a network. */
-const NETWORK = /^(fastify|undici|node:(http|https|http2|tls|dgram))(\/|$)/;
+const NETWORK = /^(fastify|node:(http|https|http2|tls|dgram))(\/|$)/;
 
 const sources = projectFiles().filter((file) => file.startsWith('src/') && file.endsWith('.ts'));
 const roomOf = (file: string): string => file.split('/')[1] ?? '';

@@ -24,8 +24,8 @@
 // ended     committed or aborted                           the same
 //
 // Locking: bits and state are atomic. mutex_ guards busy_ (blocks in which a writer is preserving: others
-// wait for that), reason_, release_count_, and the moments in which done_ and released_ are marked: what is
-// stored is released once. No I/O under it.
+// wait for that, or leave it to a thread that may), reason_, release_count_, and the moments in which done_
+// and released_ are marked: what is stored is released once. No I/O under it.
 #pragma once
 
 #include <atomic>

@@ -7,8 +7,9 @@
 // applying       generation G       G's and overlay's mix   redo apply() with the sealed overlay: overlay's
 // header synced  overlay's          overlay's               overlay's; redo changes nothing
 //
-// Read through a shared mapping, written through pwrite (the kernel keeps the two coherent), so that a full
-// disk is ENOSPC from a call and not SIGBUS from a store. No heap per block.
+// Looked up through a shared mapping; passes over the whole read pieces of it, so that the mapping does not
+// count as the process's memory. Written through pwrite (the kernel keeps all of these coherent), so that a
+// full disk is ENOSPC from a call and not SIGBUS from a store. No heap per block.
 //
 // Locking: none; one owner per file. Any number of threads may read while nobody applies.
 #pragma once
