@@ -214,6 +214,9 @@ Napi::Value create_scan(const Napi::CallbackInfo& info) {
       gates.push_back(overlay.gate);
     }
     options.ranges = arg_ranges(given.Get("ranges"), base.core->block_count());
+    if (const Napi::Value value = given.Get("digestOnly"); !value.IsUndefined()) {
+      options.digest_only = arg_bool(value, "digestOnly");
+    }
     const auto set = [&](const char* name, auto& field, uint64_t max) {
       const Napi::Value value = given.Get(name);
       if (!value.IsUndefined())

@@ -51,7 +51,7 @@ class TreeWrap : public Napi::ObjectWrap<TreeWrap> {
         DefineClass(
             env, kTreeClass,
             {InstanceAccessor<&TreeWrap::generation>("generation"), InstanceAccessor<&TreeWrap::top>("top"),
-             InstanceMethod<&TreeWrap::leaves>("leaves"),
+             InstanceMethod<&TreeWrap::leaves>("leaves"), InstanceMethod<&TreeWrap::digests>("digests"),
              InstanceMethod<&TreeWrap::next_non_null>("nextNonNull"),
              InstanceMethod<&TreeWrap::next_null>("nextNull"), InstanceMethod<&TreeWrap::verify>("verify"),
              InstanceMethod<&TreeWrap::root_with>("rootWith"), InstanceMethod<&TreeWrap::apply>("apply"),
@@ -84,17 +84,28 @@ class TreeWrap : public Napi::ObjectWrap<TreeWrap> {
   }
 
   Napi::Value leaves(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return copy_digests(info.Env(), 0, info[0], info[1]); });
+  }
+
+  Napi::Value digests(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const TreeFile& tree = *handle().core;
-      const uint64_t first = arg_uint(info[0], "blockIndex");
-      const uint64_t count = arg_uint(info[1], "count", kLeavesMax);
-      if (first > tree.block_count() || count > tree.block_count() - first) {
-        throw NativeError("bad-index", tree.path() + ": block index beyond the device", tree.path());
-      }
-      std::vector<uint8_t> leaves(count * kDigestBytes);
-      tree.read_leaves(first, count, reinterpret_cast<Digest*>(leaves.data()));
-      return take_buffer(info.Env(), std::move(leaves));
+      const auto level =
+          static_cast<unsigned>(arg_uint(info[0], "level", handle().core->geometry().height()));
+      return copy_digests(info.Env(), level, info[1], info[2]);
     });
+  }
+
+  Napi::Value copy_digests(Napi::Env env, unsigned level, const Napi::Value& index, const Napi::Value& size) {
+    const TreeFile& tree = *handle().core;
+    const uint64_t first = arg_uint(index, level == 0 ? "blockIndex" : "index");
+    const uint64_t count = arg_uint(size, "count", kLeavesMax);
+    const uint64_t level_count = tree.geometry().level_count(level);
+    if (first > level_count || count > level_count - first) {
+      throw NativeError("bad-index", tree.path() + ": block or node index beyond the device", tree.path());
+    }
+    std::vector<uint8_t> digests(count * kDigestBytes);
+    tree.read_digests(level, first, count, reinterpret_cast<Digest*>(digests.data()));
+    return take_buffer(env, std::move(digests));
   }
 
   Napi::Value next_non_null(const Napi::CallbackInfo& info) {

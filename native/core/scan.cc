@@ -89,7 +89,8 @@ void Scan::run_reader() {
           segment->hole ? process_hole(*segment) : process(*segment, buffer, expects_no_change);
       const uint64_t begin = segment->begin * geometry_.block_size;
       const uint64_t end = std::min(segment->end * geometry_.block_size, geometry_.size_bytes);
-      options_.device->done_with(begin, end - begin);
+      // A scan for digests is followed by one that ships what differs.
+      if (!options_.digest_only) options_.device->done_with(begin, end - begin);
       deliver(*segment, std::move(result));
     }
   } catch (...) {
@@ -140,6 +141,7 @@ ScannedSegment Scan::process_hole(const Segment& segment) {
   scanned_bytes_ += std::min(segment.end * geometry_.block_size, geometry_.size_bytes) -
                     segment.begin * geometry_.block_size;
   put_overlay(result.entries);
+  if (options_.digest_only) result.entries.clear();
   return result;
 }
 
@@ -215,6 +217,7 @@ ScannedSegment Scan::process(const Segment& segment, AlignedBuffer& buffer, bool
   scanned_bytes_ += bytes.size();
   expects_no_change = result.entries.empty() && result.bad_blocks.empty();
   put_overlay(result.entries);
+  if (options_.digest_only) result.entries.clear();
   hold_changed(result, buffer);
   return result;
 }

@@ -48,6 +48,7 @@ struct ScanOptions {
   std::shared_ptr<const TreeFile> base;  // geometry of the device
   std::shared_ptr<LeafOverlay> overlay;  // null, or gets the leaf of every block that differs from the base
   std::vector<BlockRange> ranges;        // ascending, apart; empty: nothing
+  bool digest_only = false;              // bytes are not kept: chunks have bad blocks alone
   unsigned readers = 4;
   uint64_t memory_bytes = uint64_t{32} << 20;
   uint64_t chunk_bytes = uint64_t{4} << 20;

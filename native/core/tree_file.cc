@@ -216,7 +216,11 @@ const Digest* TreeFile::level(unsigned level) const {
 Digest TreeFile::top() const { return block_count_ == 0 ? kNullDigest : *level(layout_->height); }
 
 void TreeFile::read_leaves(uint64_t first, uint64_t count, Digest* into) const {
-  file_.read(layout_->begin[0] + first * kDigestBytes,
+  read_digests(0, first, count, into);
+}
+
+void TreeFile::read_digests(unsigned level, uint64_t first, uint64_t count, Digest* into) const {
+  file_.read(layout_->begin[level] + first * kDigestBytes,
              {reinterpret_cast<uint8_t*>(into), count * kDigestBytes});
 }
 

@@ -53,6 +53,8 @@ class TreeFile {
 
   // Leaves [first, first + count), which lie within block_count().
   void read_leaves(uint64_t first, uint64_t count, Digest* into) const;
+  // The same of a level: nodes, or leaves for level 0. [first, first + count) lies within level_count(level).
+  void read_digests(unsigned level, uint64_t first, uint64_t count, Digest* into) const;
   Digest leaf(uint64_t block_index) const;
   // First block index >= from whose leaf is not NULL, or block_count(). Skips by nodes: O(height * 64) over a
   // hole.

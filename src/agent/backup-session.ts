@@ -6,6 +6,7 @@
  * the local tree follows. Nothing that fails before the commit leaves a trace that a later session would believe.
  */
 import type { Snapshot } from '../capture/ports.js';
+import type { BlockRange } from '../domain/block-ranges.js';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { blockCount, blockLength, type Geometry, geometry } from '../domain/geometry.js';
 import { BATCH_RAW_BYTES_TARGET, WARNING_CHARS_MAX, WARNINGS_MAX } from '../domain/limits.js';
@@ -20,7 +21,7 @@ import { retrying, throwIfCancelled } from './cancel.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
 import { sendChanges } from './sender.js';
 import { PATIENCE_MS, SessionLink } from './session-link.js';
-import type { DeviceState } from './state.js';
+import { type DeviceState, geometryOf } from './state.js';
 import { ChangesDoubted, checkSample, rangesToScan } from './tracked-scan.js';
 import { WireCounter } from './wire-counter.js';
 
@@ -137,14 +138,16 @@ export class BackupSession {
     size: Geometry,
   ): Promise<Point> {
     this.#onEvent({ type: 'phase', phase: 'base' });
-    const tree = await prepareBase({
+    const { tree, differing } = await prepareBase({
       plan,
       state: this.#state,
       receiver: retrying(this.#wire, link.signal),
+      device: this.#snapshot.device,
       basePoint,
       geometry: size,
       onEvent: this.#onEvent,
       signal: link.signal,
+      watch: (scan) => this.#watch(scan, size),
     });
     const overlay = await this.#state.newOverlay(tree);
     try {
@@ -155,7 +158,7 @@ export class BackupSession {
         baseTree: tree,
         onWarning: (text) => this.#warn(text),
       });
-      const batchCount = await this.#scanAndSend(link, tree, overlay, repair);
+      const batchCount = await this.#scanAndSend(link, tree, overlay, repair, differing);
       const root = (await tree.rootWith(overlay)).toString('hex');
       const request = await this.#commitRequest(root, batchCount, overlay, repair.badRanges, size);
       this.#onEvent({ type: 'phase', phase: 'commit' });
@@ -173,42 +176,49 @@ export class BackupSession {
     baseTree: TreeFile,
     overlay: LeafOverlay,
     repair: BadBlockRepair,
+    differing: readonly BlockRange[] | undefined,
   ): Promise<number> {
     this.#onEvent({ type: 'phase', phase: 'scan' });
     const { device, tracking } = this.#snapshot;
     const changes = tracking?.changes ?? null;
-    const ranges = rangesToScan(changes);
+    const ranges = differing ?? rangesToScan(changes);
     const scan = native.createScan(device, {
       ...{ base: baseTree, overlay, chunkBytes: BATCH_RAW_BYTES_TARGET, memoryBytes: SCAN_MEMORY_BYTES },
       ...(ranges === undefined ? {} : { ranges }),
     });
     const cancelScan = () => scan.cancel();
     link.signal.addEventListener('abort', cancelScan, { once: true });
-    const stopReports = everyInterval(() => this.#reportProgress(scan, baseTree));
+    const stopWatching = this.#watch(scan, geometryOf(baseTree));
     try {
       throwIfCancelled(this.#signal);
       const { compressionLevel = 1 } = this.#options;
       const batchCount = await sendChanges({ scan, link, baseTree, overlay, repair, compressionLevel });
-      this.#scannedBytes = scan.progress().scannedBytes;
       if (changes !== null) checkSample(changes, overlay);
       return batchCount;
     } finally {
-      stopReports();
+      stopWatching();
       link.signal.removeEventListener('abort', cancelScan);
       scan.cancel();
       await scan.close();
     }
   }
 
-  #reportProgress(scan: Scan, tree: TreeFile): void {
-    const { scannedBytes, changedBlocks } = scan.progress();
-    this.#onEvent({
-      type: 'progress',
-      doneBytes: scannedBytes,
-      totalBytes: tree.sizeBytes,
-      changedBytes: changedBlocks * tree.blockSize,
-      wireBytes: this.#wire.bytes,
+  /** Reports a scan's progress until it ends, and counts what it has scanned. */
+  #watch(scan: Scan, { sizeBytes, blockSize }: Geometry): () => void {
+    const stopReports = everyInterval(() => {
+      const { scannedBytes, changedBlocks } = scan.progress();
+      this.#onEvent({
+        type: 'progress',
+        doneBytes: scannedBytes,
+        totalBytes: sizeBytes,
+        changedBytes: changedBlocks * blockSize,
+        wireBytes: this.#wire.bytes,
+      });
     });
+    return () => {
+      stopReports();
+      this.#scannedBytes += scan.progress().scannedBytes;
+    };
   }
 
   async #commitRequest(

@@ -7,7 +7,7 @@ import { offlineProvider } from '../capture/offline.js';
 import type { SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
-import type { BasePlan } from '../domain/plan.js';
+import { type BasePlan, planBase } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { BackupSession } from './backup-session.js';
@@ -92,13 +92,15 @@ async function attempt(
   const blockSize = options.blockSize ?? last?.geometry.blockSize ?? BLOCK_SIZE_DEFAULT;
   const sessionId = randomBytes(16).toString('hex');
   onEvent({ type: 'phase', phase: 'snapshot' });
+  const sizeBytes = last?.geometry.sizeBytes ?? 0;
+  const willCompare = planBase(state.local, last, { sizeBytes, blockSize }).start === 'compare';
   const snapshot = await provider.hold(path, {
     sessionId,
     blockSize,
     basePointId: last?.geometry.blockSize === blockSize ? last.id : null,
-    // What could not be read last time is tried again.
     doubt,
-    full: options.full === true || doubt !== null || (last?.badRanges.length ?? 0) > 0,
+    // What could not be read last time is tried again.
+    full: options.full === true || willCompare || doubt !== null || (last?.badRanges.length ?? 0) > 0,
     fuzzy: options.fuzzy ?? false,
     signal,
   });

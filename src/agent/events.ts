@@ -2,7 +2,17 @@
 export type AgentEvent =
   | {
       readonly type: 'phase';
-      readonly phase: 'snapshot' | 'base' | 'fetch-tree' | 'scan' | 'commit' | 'restore' | 'flush' | 'verify';
+      readonly phase:
+        | 'snapshot'
+        | 'base'
+        | 'compare'
+        | 'check'
+        | 'fetch-tree'
+        | 'scan'
+        | 'commit'
+        | 'restore'
+        | 'flush'
+        | 'verify';
     }
   | {
       readonly type: 'progress';

@@ -53,6 +53,10 @@ export class WireCounter implements ReceiverPort {
     return this.#bodies(jsonBytes(requests), await this.#receiver.nodes(pointId, requests));
   }
 
+  async compareNodes(question: Uint8Array) {
+    return this.#bodies(question.length, await this.#receiver.compareNodes(question));
+  }
+
   async blocks(pointId: string, blockIndexes: readonly number[]) {
     return this.#bodies(jsonBytes(blockIndexes), await this.#receiver.blocks(pointId, blockIndexes));
   }

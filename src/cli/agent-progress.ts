@@ -8,6 +8,8 @@ type Phase = Extract<AgentEvent, { type: 'phase' }>['phase'];
 /** Phases without one are over in a moment. */
 const LABELS: Partial<Record<Phase, string>> = {
   'fetch-tree': 'fetching digests',
+  compare: 'digesting the device',
+  check: 'checking what the receiver stores',
   scan: 'backing up',
   restore: 'restoring',
   verify: 'reading back',

@@ -1,7 +1,7 @@
 /**
  * Which digest tree a session compares with: decided here from plain facts, carried out in src/agent/base.ts.
  * The tree must be that of the receiver's last point, since what the session sends is a difference to exactly that point. A local
- * tree is a cache: where it is not certainly the right one, it is fetched.
+ * tree is a cache: where it is not certainly the right one, the device is digested and compared with the point, which makes it anew.
  */
 import { type Geometry, sameGeometry } from './geometry.js';
 import type { Point } from './point.js';
@@ -17,10 +17,10 @@ export interface LocalBase {
 
 export interface BasePlan {
   /**
-   * `use-local`: the local tree is the last point's. `apply-pending`: it is, once the pending overlay is applied. `fetch`: from the
-   * receiver. `empty`: there is no point yet. `new-chain`: there is one, of another block size.
+   * `use-local`: the local tree is the last point's. `apply-pending`: it is, once the pending overlay is applied. `compare`: the
+   * device's digests with the receiver's. `empty`: there is no point yet. `new-chain`: there is one, of another block size.
    */
-  readonly start: 'use-local' | 'apply-pending' | 'fetch' | 'empty' | 'new-chain';
+  readonly start: 'use-local' | 'apply-pending' | 'compare' | 'empty' | 'new-chain';
   /** Size in bytes of the last point, where the device has another one now: the tree is resized from it. Else null. */
   readonly resizeFrom: number | null;
   /** A clause for the user. */
@@ -54,7 +54,7 @@ export function planBase(local: LocalBase, last: Point | null, device: Geometry)
       reason: 'the last session was committed, but the local tree had not followed yet',
     };
   }
-  return { start: 'fetch', resizeFrom, reason: whyNot(local, last) };
+  return { start: 'compare', resizeFrom, reason: whyNot(local, last) };
 }
 
 function isOf(tree: NonNullable<LocalBase['tree']>, point: Point): boolean {

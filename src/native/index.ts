@@ -111,6 +111,8 @@ export interface TreeFile {
   readonly generation: TreeGeneration;
   /** Leaves [blockIndex, blockIndex + count). */
   leaves(blockIndex: number, count: number): Buffer;
+  /** Digests [index, index + count) of a level: nodes, or leaves for level 0. */
+  digests(level: number, index: number, count: number): Buffer;
   /** Recomputes every node from the leaves and compares with the nodes and the header's root. Sparse parts cost nothing. */
   verify(): Promise<boolean>;
   /** Root of this tree with the overlay's leaves put over it; changes nothing. */
@@ -161,6 +163,8 @@ export interface ScanOptions {
   readonly overlay?: LeafOverlay;
   /** Only these blocks, ascending ranges [start, end). Default: all. */
   readonly ranges?: readonly (readonly [number, number])[];
+  /** Keep no bytes: the overlay is all that comes of it, and chunks have bad blocks alone. Default false. */
+  readonly digestOnly?: boolean;
   /** Reader threads: reads in flight. Default 4. */
   readonly readers?: number;
   /** Raw bytes of changed blocks held until they are encoded or released. Default 32 MiB; readers wait when it is reached. */

@@ -11,6 +11,7 @@ import type {
   VerifyEvent,
 } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
+import { COMPARE_ANSWER_BYTES_MAX } from './compare-codec.js';
 import {
   BINARY_TYPE,
   batchAnswerSchema,
@@ -103,6 +104,11 @@ export class ReceiverClient implements ReceiverPort {
   nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
     const request = this.#request('/point/nodes', { json: { pointId, requests } });
     return this.#transport.bytes(request, NODES_ANSWER_BYTES_MAX);
+  }
+
+  compareNodes(question: Uint8Array): Promise<Uint8Array> {
+    const request = this.#request('/point/compare', { bytes: question });
+    return this.#transport.bytes(request, COMPARE_ANSWER_BYTES_MAX);
   }
 
   blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {

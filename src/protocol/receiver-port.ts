@@ -35,6 +35,11 @@ export interface ReceiverPort {
    * (0 for a null node), then the trimmed content.
    */
   nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array>;
+  /**
+   * The other direction: the caller's own contents of nodes of a point's tree, and the answer says which of their children differ
+   * (src/protocol/compare-codec.ts).
+   */
+  compareNodes(question: Uint8Array): Promise<Uint8Array>;
   /** Blocks of a point as one batch (docs/format.md section 4); may answer with a prefix of the request, at least one block. */
   blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array>;
   /** Re-reads and re-digests what the store holds: one point, or all points of this agent. */

@@ -98,6 +98,10 @@ export class RetryingReceiver implements ReceiverPort {
     return this.#retry(() => this.#port.nodes(pointId, requests));
   }
 
+  compareNodes(question: Uint8Array): Promise<Uint8Array> {
+    return this.#retry(() => this.#port.compareNodes(question));
+  }
+
   blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
     return this.#retry(() => this.#port.blocks(pointId, blockIndexes));
   }

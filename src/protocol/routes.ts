@@ -19,6 +19,7 @@ import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/message
 import { native } from '../native/index.js';
 import type { BodyMemory } from './body-memory.js';
 import type { ByteBudget, Release } from './byte-budget.js';
+import { COMPARE_QUESTION_BYTES_MAX } from './compare-codec.js';
 import { encodeError, toStillpointError } from './error-body.js';
 import {
   BINARY_TYPE,
@@ -123,6 +124,11 @@ const ROUTES: readonly Route[] = [
       const { pointId, requests } = json(body) as { pointId: string; requests: NodeRequest[] };
       return toBuffer(await port.nodes(pointId, requests));
     },
+  },
+  {
+    path: '/point/compare',
+    bytesMax: COMPARE_QUESTION_BYTES_MAX,
+    handle: async (port, _request, body) => toBuffer(await port.compareNodes(body)),
   },
   {
     path: '/point/blocks',

@@ -16,6 +16,7 @@ import type {
 } from '../domain/messages.js';
 import { checkName } from '../domain/names.js';
 import type { Point } from '../domain/point.js';
+import { compareChildren, decodeQuestion, encodeAnswer } from '../protocol/compare-codec.js';
 import {
   beginRequestSchema,
   blockIndexesSchema,
@@ -26,6 +27,7 @@ import {
   parseMessage,
   sequenceSchema,
 } from '../protocol/messages.js';
+import { decodeNodes } from '../protocol/node-answer.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { ReceiverService } from './service.js';
 
@@ -98,7 +100,22 @@ export class AgentReceiver implements ReceiverPort {
 
   async nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
     const nodes = parseMessage('nodes request', nodeRequestsSchema, requests);
-    const point = await this.#point(pointId);
+    return this.#nodes(await this.#point(pointId), nodes);
+  }
+
+  async compareNodes(question: Uint8Array): Promise<Uint8Array> {
+    const { pointId, nodes } = decodeQuestion(question);
+    const requests = parseMessage(
+      'compare question',
+      nodeRequestsSchema,
+      nodes.map(({ level, index }) => ({ level, index })),
+    );
+    const contents = decodeNodes(await this.#nodes(await this.#point(pointId), requests), nodes.length);
+    if (typeof contents === 'string') throw new Error(contents);
+    return encodeAnswer(nodes.map(({ content }, n) => compareChildren(content, contents[n] as Buffer)));
+  }
+
+  #nodes(point: Point, nodes: readonly NodeRequest[]): Promise<Uint8Array> {
     const height = treeHeight(point.geometry);
     for (const { level, index } of nodes) {
       if (level > height || index >= Math.max(1, levelCount(point.geometry, level))) {

@@ -122,7 +122,7 @@ for (const [name, [lose, reason]] of Object.entries(losses)) {
     await lose(made);
     await made.change(6, [20, 280]);
     const { base, point, wireBytes } = await made.backup();
-    t.is(base.start, 'fetch');
+    t.is(base.start, 'compare');
     t.regex(base.reason, reason);
     t.true(made.notices().some((text) => reason.test(text)));
     t.is(point.statistics.changedBytes, 2 * BLOCK);
@@ -194,7 +194,7 @@ test('a root that the receiver does not find voids the local tree', async (t) =>
     method === 'commit' ? { before: mismatch } : null,
   );
   await refused(t, made.backup({ receiver }), 'root-mismatch', /another root/);
-  t.is((await made.backup()).base.start, 'fetch');
+  t.is((await made.backup()).base.start, 'compare');
 });
 
 test('grown, shrunk and grown again: the chain goes on', async (t) => {
@@ -211,7 +211,7 @@ test('grown, shrunk and grown again: the chain goes on', async (t) => {
   t.true(made.notices().some((text) => /the device shrank from /.test(text)));
   await made.forgetState();
   await truncate(made.image, SIZE + MiB);
-  t.is((await made.backup()).base.start, 'fetch');
+  t.is((await made.backup()).base.start, 'compare');
   await lastIsImage(t, made);
 });
 

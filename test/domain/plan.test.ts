@@ -31,9 +31,9 @@ test('a pending overlay is applied where it leads from the tree to the last poin
     { ...pending, root: older.root },
     { ...pending, baseRoot: last.root },
   ]) {
-    t.is(planBase({ tree, pending: wrong, problem: null }, last, same).start, 'fetch');
+    t.is(planBase({ tree, pending: wrong, problem: null }, last, same).start, 'compare');
   }
-  t.is(planBase({ tree: null, pending, problem: null }, last, same).start, 'fetch');
+  t.is(planBase({ tree: null, pending, problem: null }, last, same).start, 'compare');
 });
 
 test('a session that was never committed does not spoil the tree', (t) => {
@@ -75,7 +75,7 @@ test('a local tree is believed only if it is exactly the last point’s', (t) =>
       const tree = { pointId, root: treeRoot, geometry: { ...same, sizeBytes: treeSize } };
       const plan = planBase({ tree, pending: null, problem: null }, last, same);
       const isExact = pointId === last.id && treeRoot === last.root && treeSize === same.sizeBytes;
-      t.is(plan.start, isExact ? 'use-local' : 'fetch');
+      t.is(plan.start, isExact ? 'use-local' : 'compare');
     }),
   );
 });

@@ -1,0 +1,78 @@
+/** The digest tree of what a device holds now: everything is read and digested natively, nothing is kept but digests. */
+import { rm } from 'node:fs/promises';
+import type { BlockRange } from '../domain/block-ranges.js';
+import { type Device, type LeafOverlay, native, type Scan, type TreeFile } from '../native/index.js';
+import { throwIfCancelled } from './cancel.js';
+
+/** Of a tree that is no point's. */
+const NO_POINT = '0'.repeat(32);
+
+export interface DigestDeviceOptions {
+  readonly device: Device;
+  readonly blockSize: number;
+  /** Where the tree file is made; it must not exist. Nothing stays behind on failure. */
+  readonly path: string;
+  /** Only these blocks, the others' leaves are NULL. Default: all. */
+  readonly ranges?: readonly BlockRange[] | undefined;
+  readonly signal: AbortSignal;
+  /** Is given the scan, to ask it for its progress; ended by what it returns. */
+  readonly watch?: (scan: Scan) => () => void;
+}
+
+export interface DeviceTree {
+  readonly tree: TreeFile;
+  /** Blocks that can't be read, ascending: their leaves are NULL, and say nothing. */
+  readonly badBlocks: readonly number[];
+}
+
+export async function digestDevice(options: DigestDeviceOptions): Promise<DeviceTree> {
+  const { device, blockSize, path, signal } = options;
+  const overlayPath = `${path}.overlay`;
+  const tree = await native.createTree(path, device.sizeBytes, blockSize);
+  try {
+    const { root } = tree.generation;
+    const overlay = await native.createOverlay(overlayPath, device.sizeBytes, blockSize, root);
+    try {
+      const badBlocks = await scan(options, tree, overlay);
+      await overlay.seal({ pointId: NO_POINT, root: (await tree.rootWith(overlay)).toString('hex') });
+      await tree.apply(overlay);
+      return { tree, badBlocks };
+    } finally {
+      await overlay.close();
+      await rm(overlayPath, { force: true });
+    }
+  } catch (error) {
+    await tree.close();
+    await rm(path, { force: true });
+    throwIfCancelled(signal);
+    throw error;
+  }
+}
+
+async function scan(
+  { device, ranges, signal, watch }: DigestDeviceOptions,
+  base: TreeFile,
+  overlay: LeafOverlay,
+): Promise<number[]> {
+  const running = native.createScan(device, {
+    ...{ base, overlay, digestOnly: true },
+    ...(ranges === undefined ? {} : { ranges }),
+  });
+  const cancel = () => running.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  const stopWatching = watch?.(running);
+  const badBlocks: number[] = [];
+  try {
+    throwIfCancelled(signal);
+    for (let chunk = await running.next(); chunk !== null; chunk = await running.next()) {
+      badBlocks.push(...chunk.badBlocks.map(({ blockIndex }) => blockIndex));
+      chunk.release();
+    }
+    return badBlocks;
+  } finally {
+    stopWatching?.();
+    signal.removeEventListener('abort', cancel);
+    running.cancel();
+    await running.close();
+  }
+}
