@@ -181,19 +181,8 @@ class ScanWrap : public Napi::ObjectWrap<ScanWrap> {
 };
 
 std::vector<BlockRange> arg_ranges(const Napi::Value& value, uint64_t block_count) {
-  if (value.IsUndefined())
-    return block_count == 0 ? std::vector<BlockRange>{} : std::vector<BlockRange>{{0, block_count}};
-  if (!value.IsArray()) throw_argument("ranges", "an array of [start, end) pairs");
-  const Napi::Array array = value.As<Napi::Array>();
-  std::vector<BlockRange> ranges;
-  for (uint32_t i = 0; i < array.Length(); i++) {
-    const Napi::HandleScope scope(array.Env());
-    const Napi::Value pair = array.Get(i);
-    if (!pair.IsArray()) throw_argument("ranges", "an array of [start, end) pairs");
-    ranges.push_back({arg_uint(pair.As<Napi::Array>().Get(0u), "range start"),
-                      arg_uint(pair.As<Napi::Array>().Get(1u), "range end")});
-  }
-  return ranges;
+  if (!value.IsUndefined()) return arg_block_ranges(value, "ranges");
+  return block_count == 0 ? std::vector<BlockRange>{} : std::vector<BlockRange>{{0, block_count}};
 }
 
 // Device, base and overlay count the scan among their work in flight until its readers have ended; closing

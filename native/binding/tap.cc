@@ -75,6 +75,7 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
                      InstanceMethod<&TapWrap::listen_snapshot>("listenSnapshot"),
                      InstanceMethod<&TapWrap::status>("status"), InstanceMethod<&TapWrap::hold>("hold"),
                      InstanceMethod<&TapWrap::abort>("abort"), InstanceMethod<&TapWrap::commit>("commit"),
+                     InstanceMethod<&TapWrap::mark>("mark"), InstanceMethod<&TapWrap::adopt>("adopt"),
                      InstanceMethod<&TapWrap::void_map>("voidMap"), InstanceMethod<&TapWrap::stop>("stop"),
                      InstanceMethod<&TapWrap::close>("close")}));
   }
@@ -147,6 +148,18 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
   }
   Napi::Value commit(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] { return run(info, [](Tap& tap) { tap.commit(); }); });
+  }
+  Napi::Value mark(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      return run(info, [ranges = arg_block_ranges(info[0], "ranges")](Tap& tap) { tap.mark(ranges); });
+    });
+  }
+  Napi::Value adopt(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      const Id point = arg_id(info[0], "pointId");
+      const bool complete = arg_bool(info[1], "complete");
+      return run(info, [point, complete](Tap& tap) { tap.adopt(point, complete); });
+    });
   }
   Napi::Value void_map(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] {

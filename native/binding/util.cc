@@ -51,6 +51,20 @@ bool arg_bool(const Napi::Value& value, const char* name) {
   return value.As<Napi::Boolean>().Value();
 }
 
+std::vector<BlockRange> arg_block_ranges(const Napi::Value& value, const char* name) {
+  if (!value.IsArray()) throw_argument(name, "an array of [start, end) pairs");
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<BlockRange> ranges;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const Napi::HandleScope scope(array.Env());
+    const Napi::Value pair = array.Get(i);
+    if (!pair.IsArray()) throw_argument(name, "an array of [start, end) pairs");
+    ranges.push_back({arg_uint(pair.As<Napi::Array>().Get(0u), "range start"),
+                      arg_uint(pair.As<Napi::Array>().Get(1u), "range end")});
+  }
+  return ranges;
+}
+
 uint64_t arg_uint(const Napi::Value& value, const char* name, uint64_t max) {
   const std::string expectation = "a whole number from 0 to " + std::to_string(max);
   if (!value.IsNumber()) throw_argument(name, expectation);

@@ -27,6 +27,7 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/id.h"
+#include "core/scan_cursor.h"
 
 namespace stillpoint::binding {
 
@@ -72,6 +73,7 @@ Napi::Value guarded_promise(Napi::Env env, Body&& body) {
 
 std::string arg_string(const Napi::Value& value, const char* name);
 bool arg_bool(const Napi::Value& value, const char* name);
+std::vector<BlockRange> arg_block_ranges(const Napi::Value& value, const char* name);
 // A whole number from 0 to `max` (at most 2^53 - 1).
 uint64_t arg_uint(const Napi::Value& value, const char* name, uint64_t max = (uint64_t{1} << 53) - 1);
 int64_t arg_int(const Napi::Value& value, const char* name, int64_t min, int64_t max);

@@ -57,6 +57,16 @@ void ChangeMap::commit(const Id& session) {
   reason_ = "it holds all changes since the last committed point";
 }
 
+void ChangeMap::adopt(const Id& point, bool complete) {
+  if (!complete) current_.load()->merge(*backup_);
+  const std::vector<Id> points = complete ? std::vector<Id>{point} : this->points();
+  if (file_) file_->rebase(points, *current_.load());
+  backup_->clear();
+  std::lock_guard lock(mutex_);
+  points_ = points;
+  reason_ = "it holds all changes since the point that the device was compared with";
+}
+
 void ChangeMap::make_void(const std::string& reason) {
   if (file_) file_->set_points({});
   std::lock_guard lock(mutex_);

@@ -14,6 +14,7 @@
 // cut               -> cut, a new one -                     -                      -
 // merge             -                 |= cut                -                      -
 // commit            -                 cleared               session alone          regions of the snapshot
+// adopt             |= backup, or -   cleared               the point compared     regions of the snapshot
 // map void              -                 -                     none                   points end - - -
 // clean, precise
 //
@@ -61,6 +62,10 @@ class ChangeMap {
   void cut();
   void merge();
   void commit(const Id& session);
+  // The device was compared with a committed point at the last instant, and what differed is marked in the
+  // current map. `complete`: all of it was compared, so that this is all that the map need know. Else the map
+  // must know the point, and what it names already stays.
+  void adopt(const Id& point, bool complete);
   void make_void(const std::string& reason);
   // No write is in flight or comes. An errno: the file stays a superset.
   int close_clean(const std::string& continuity);

@@ -84,6 +84,23 @@ void Tap::commit() {
   unexport_snapshot();
 }
 
+void Tap::mark(const std::vector<BlockRange>& ranges) {
+  std::lock_guard control(control_);
+  check_serving();
+  for (const BlockRange& range : ranges) {
+    if (range.begin >= range.end || range.end > geometry_.block_count())
+      throw NativeError("argument", "a range lies beyond the device");
+    export_->mark(range.begin, range.end);
+  }
+}
+
+void Tap::adopt(const Id& point, bool complete) {
+  std::lock_guard control(control_);
+  check_serving();
+  export_->adopt(point, complete);
+  unexport_snapshot();
+}
+
 void Tap::make_void(const std::string& reason) {
   std::lock_guard control(control_);
   check_serving();

@@ -17,6 +17,7 @@
 
 #include "core/device_export.h"
 #include "core/nbd_server.h"
+#include "core/scan_cursor.h"
 #include "core/tap_export.h"
 
 namespace stillpoint {
@@ -41,6 +42,8 @@ class Tap {
   TapExport::Hold hold(TapExport::HoldOptions options, const std::string& preserve_directory);
   void abort();
   void commit();
+  void mark(const std::vector<BlockRange>& ranges);
+  void adopt(const Id& point, bool complete);
   void make_void(const std::string& reason);
   // Nothing reaches the device afterwards, and all that was answered is on it. Errno names of the sync.
   void stop();

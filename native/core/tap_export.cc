@@ -125,14 +125,28 @@ void TapExport::commit() {
   if (!snapshot) throw NativeError("argument", "nothing is held that could be committed");
   const Id session = snapshot->status().session_id;
   release_snapshot();
-  // What was shipped may be in the page cache only: a power cut would take it back, and no mark would tell.
-  if (!properties_.read_only) {
-    if (const int error = device_->flush(); error != 0) {
-      map_->make_void("what was written may be lost: " + describe_errno(error));
-      throw_errno(error, "flushing the device");
-    }
-  }
+  flush_before_unmarking();
   map_->commit(session);
+}
+
+void TapExport::adopt(const Id& point, bool complete) {
+  std::lock_guard control(control_);
+  const auto snapshot = current_snapshot();
+  if (!snapshot || snapshot->status().state != Snapshot::State::held)
+    throw NativeError("argument", "no snapshot is held that was compared");
+  if (!complete && !map_->knows(point)) throw NativeError("argument", "the map does not know the point");
+  release_snapshot();
+  flush_before_unmarking();
+  map_->adopt(point, complete);
+}
+
+// What was read may be in the page cache only: a power cut would take it back, and no mark would tell.
+void TapExport::flush_before_unmarking() {
+  if (properties_.read_only) return;
+  if (const int error = device_->flush(); error != 0) {
+    map_->make_void("what was written may be lost: " + describe_errno(error));
+    throw_errno(error, "flushing the device");
+  }
 }
 
 void TapExport::abort() {

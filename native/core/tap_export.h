@@ -66,6 +66,11 @@ class TapExport final : public NbdExport {
   // What is held was committed, whether or not it still stands. An errno name: the device can't be flushed,
   // and the map is void.
   void commit();
+  // Blocks [begin, end) count as written.
+  void mark(uint64_t begin, uint64_t end) { map_->mark(begin, end); }
+  // What is held was compared with a committed point, and what differed has been marked; it is released.
+  // `argument`: nothing is held, or it was given up, or (not complete) the map does not know the point.
+  void adopt(const Id& point, bool complete);
   // Ends a hold() that waits for quiet too (`cancelled`).
   void abort();
   uint64_t abort_count() const { return abort_count_; }
@@ -101,6 +106,7 @@ class TapExport final : public NbdExport {
   std::chrono::system_clock::time_point cut(const std::shared_ptr<Snapshot>& snapshot,
                                             const HoldOptions& options);
   void release_snapshot();
+  void flush_before_unmarking();
 
   const std::shared_ptr<NbdExport> device_;
   const TreeGeometry geometry_;

@@ -1,16 +1,15 @@
 /** Carries out what src/domain/plan.ts decided: afterwards the local tree is the session's base, in the device's geometry. */
-import { rename, rm } from 'node:fs/promises';
 import { type BlockRange, mergeRanges } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
-import { blockCount, type Geometry, sameGeometry } from '../domain/geometry.js';
+import { blockCount, type Geometry } from '../domain/geometry.js';
 import type { BasePlan } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import { type Device, native, type Scan, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
-import { digestDevice } from './digest-device.js';
+import { digestDevice, treeInGeometry } from './digest-device.js';
 import type { OnAgentEvent } from './events.js';
 import { completeTree } from './fetch-tree.js';
-import { type DeviceState, geometryOf } from './state.js';
+import type { DeviceState } from './state.js';
 
 export interface BaseOptions {
   readonly plan: BasePlan;
@@ -81,7 +80,7 @@ async function compared(options: BaseOptions): Promise<PreparedBase> {
   const tree = await state.replaceTree(async (path) => {
     const { blockSize } = basePoint.geometry;
     const digested = await digestDevice({ device, blockSize, path: `${path}.device`, signal, watch });
-    const made = await inGeometry(digested.tree, path, basePoint.geometry);
+    const made = await treeInGeometry(digested.tree, path, basePoint.geometry);
     try {
       const blocks = await completeTree(receiver, basePoint, made, signal);
       onEvent({ type: 'notice', text: `${blocks.count} blocks differ from ${label}` });
@@ -94,19 +93,6 @@ async function compared(options: BaseOptions): Promise<PreparedBase> {
     }
   });
   return { tree, differing };
-}
-
-/** The tree under another path, for a device of another size if need be; under the given one it is gone. */
-async function inGeometry(tree: TreeFile, path: string, geometry: Geometry): Promise<TreeFile> {
-  try {
-    if (!sameGeometry(geometryOf(tree), geometry))
-      return await native.resizeTree(tree, path, geometry.sizeBytes);
-    await rename(tree.path, path);
-  } finally {
-    await tree.close();
-    await rm(tree.path, { force: true });
-  }
-  return native.openTree(path);
 }
 
 /** What the comparison in the former size says of the present one: from where one of them ends, anything may differ. */

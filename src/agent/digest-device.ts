@@ -1,8 +1,10 @@
 /** The digest tree of what a device holds now: everything is read and digested natively, nothing is kept but digests. */
-import { rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import type { BlockRange } from '../domain/block-ranges.js';
+import { type Geometry, sameGeometry } from '../domain/geometry.js';
 import { type Device, type LeafOverlay, native, type Scan, type TreeFile } from '../native/index.js';
 import { throwIfCancelled } from './cancel.js';
+import { geometryOf } from './state.js';
 
 /** Of a tree that is no point's. */
 const NO_POINT = '0'.repeat(32);
@@ -75,4 +77,18 @@ async function scan(
     running.cancel();
     await running.close();
   }
+}
+
+/** The tree under another path, for a device of another size if need be: leaves of blocks that are whole in both.
+ * Under the given path it is gone. */
+export async function treeInGeometry(tree: TreeFile, path: string, geometry: Geometry): Promise<TreeFile> {
+  try {
+    if (!sameGeometry(geometryOf(tree), geometry))
+      return await native.resizeTree(tree, path, geometry.sizeBytes);
+    await rename(tree.path, path);
+  } finally {
+    await tree.close();
+    await rm(tree.path, { force: true });
+  }
+  return native.openTree(path);
 }

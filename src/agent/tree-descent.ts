@@ -9,6 +9,7 @@
  * Deepest nodes first, so that what waits is bounded by requests in flight times height, not by the size of the device.
  */
 import { compareDirection, type Direction } from '../domain/compare-direction.js';
+import type { Coverage } from '../domain/coverage.js';
 import { isNull, trimNode } from '../domain/digest-tree.js';
 import { StillpointError } from '../domain/errors.js';
 import { type Geometry, levelCount, treeHeight } from '../domain/geometry.js';
@@ -25,9 +26,6 @@ const REQUESTS_IN_FLIGHT = 4;
 const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);
 const NULLS_AT_ONCE = 65_536;
 const NULL_LEAVES = Buffer.alloc(NULLS_AT_ONCE * DIGEST_BYTES);
-
-/** How much of what lies under a node is compared. */
-export type Coverage = 'all' | 'part' | 'none';
 
 export interface DescentOptions {
   readonly receiver: ReceiverPort;

@@ -63,6 +63,11 @@ export interface Tracking {
   readonly reason: string;
   /** The session was committed: changes count from its instant on. The view is gone then. */
   committed(): Promise<void>;
+  /**
+   * The view was compared with a committed point, and these blocks differ: changes count from that point on. The view is gone then.
+   * @param complete all of the device was compared; else the tracker must know the point already
+   */
+  adopt(pointId: string, ranges: readonly BlockRange[], complete: boolean): Promise<void>;
 }
 
 /** What a tracker knows of the difference between the base point and the snapshot. Only these blocks and the sample can be read. */

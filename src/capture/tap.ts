@@ -6,6 +6,7 @@
  * The hold belongs to the control connection: if this process dies, the tap releases it and keeps its maps.
  */
 import { readDeviceIdentity } from '../devices/device-identity.js';
+import { type BlockRange, mergeRanges } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import type { ConsistencyKind, DeviceIdentity } from '../domain/point.js';
 import { native } from '../native/index.js';
@@ -86,7 +87,10 @@ async function holdWith(
     const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
     return {
       identity,
-      ...snapshotOf(tap, control, device, { changes, reason: held.result.reason }, held, kind),
+      ...snapshotOf(tap, control, device, { changes, reason: held.result.reason }, held, kind, {
+        blockSize: options.blockSize,
+        tapBlockSize,
+      }),
     };
   } catch (error) {
     await device.close();
@@ -127,6 +131,7 @@ function snapshotOf(
   tracked: Pick<Tracking, 'changes' | 'reason'>,
   { result, warnings }: Quiesced<ControlHold>,
   kind: ConsistencyKind,
+  { blockSize, tapBlockSize }: { readonly blockSize: number; readonly tapBlockSize: number },
 ): Omit<Snapshot, 'identity'> {
   let ended = false;
   return {
@@ -148,6 +153,12 @@ function snapshotOf(
         await control.commit();
         ended = true;
       },
+      adopt: async (pointId, ranges, complete) => {
+        await control.mark(inBlocksOf(tapBlockSize, ranges, blockSize, device.sizeBytes));
+        await device.close();
+        await control.adopt(pointId, complete);
+        ended = true;
+      },
     },
     release: async () => {
       await device.close();
@@ -155,6 +166,26 @@ function snapshotOf(
       control.close();
     },
   };
+}
+
+/** The same bytes in blocks of the tap's size, which may be more. */
+function inBlocksOf(
+  tapBlockSize: number,
+  ranges: readonly BlockRange[],
+  blockSize: number,
+  sizeBytes: number,
+): BlockRange[] {
+  const tapBlocks = Math.ceil(sizeBytes / tapBlockSize);
+  const scaled = ranges.map(
+    ([start, end]): BlockRange => [
+      Math.floor((start * blockSize) / tapBlockSize),
+      Math.min(Math.ceil((end * blockSize) / tapBlockSize), tapBlocks),
+    ],
+  );
+  return mergeRanges(
+    scaled.filter(([start, end]) => start < end),
+    [],
+  );
 }
 
 async function whyLost(tap: RegisteredTap, control: TapControl): Promise<StillpointError | null> {

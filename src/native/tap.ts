@@ -115,6 +115,14 @@ export interface Tap {
   abort(): Promise<void>;
   /** The held session was committed: its blocks leave the backup map, the snapshot is released. */
   commit(): Promise<void>;
+  /** These blocks [start, end) of the tap's size count as written. */
+  mark(ranges: readonly (readonly [number, number])[]): Promise<void>;
+  /**
+   * The held snapshot was compared with a committed point, and all that differs was marked since: the map counts for that point from
+   * now on, and the snapshot is released. `complete`: the whole device was compared, whatever the map knew before. Else the map must
+   * know the point already. `argument`: it does not, or nothing is held any more.
+   */
+  adopt(pointId: string, complete: boolean): Promise<void>;
   /** The map is not to be used before the next commit. */
   voidMap(reason: string): Promise<void>;
   /** Ends listening and connections, flushes the device. Nothing is written to it afterwards. */

@@ -1,5 +1,6 @@
 /** The other end of a tap's control socket: for the agent, and for the commands. */
 import { connect, type Socket } from 'node:net';
+import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import { splitLines } from '../domain/lines.js';
 import {
@@ -12,6 +13,7 @@ import {
   encodeRequest,
   holdSchema,
   parseReply,
+  RANGES_MAX,
   reportSchema,
   type TapReport,
 } from './control-messages.js';
@@ -27,6 +29,13 @@ export interface TapControl {
   abort(): Promise<void>;
   /** @throws StillpointError `session-closed` if the snapshot was given up meanwhile */
   commit(): Promise<void>;
+  /** Blocks of the tap's size count as written. */
+  mark(ranges: readonly BlockRange[]): Promise<void>;
+  /**
+   * What is held was compared with the point and what differs is marked: the map counts for the point, the hold ends.
+   * @throws StillpointError `session-closed` if the snapshot was given up meanwhile
+   */
+  adopt(pointId: string, complete: boolean): Promise<void>;
   voidMap(reason: string): Promise<void>;
   /** Answered before the tap has stopped. */
   stop(): Promise<void>;
@@ -107,6 +116,18 @@ class Connection implements TapControl {
 
   async commit(): Promise<void> {
     await this.#call({ op: 'commit' });
+    this.#isHeld = false;
+  }
+
+  async mark(ranges: readonly BlockRange[]): Promise<void> {
+    for (let at = 0; at < ranges.length; at += RANGES_MAX) {
+      const part = ranges.slice(at, at + RANGES_MAX).map(([start, end]): [number, number] => [start, end]);
+      await this.#call({ op: 'mark', ranges: part });
+    }
+  }
+
+  async adopt(pointId: string, complete: boolean): Promise<void> {
+    await this.#call({ op: 'adopt', pointId, complete });
     this.#isHeld = false;
   }
 

@@ -15,6 +15,8 @@ export const CONTROL_VERSION = 1;
 export const CONTROL_LINE_BYTES_MAX = 1024 * KiB;
 
 const SAMPLE_BLOCKS_MAX = 65_536;
+/** Ranges of one mark, so that it fits in a line. */
+export const RANGES_MAX = 16_384;
 const WAIT_MS_MAX = 600_000;
 const TEXT_CHARS_MAX = 8192;
 
@@ -66,6 +68,12 @@ const request = z.discriminatedUnion('op', [
   z.strictObject({ ...header, op: z.literal('hold'), options: holdOptions }),
   z.strictObject({ ...header, op: z.literal('abort') }),
   z.strictObject({ ...header, op: z.literal('commit') }),
+  z.strictObject({
+    ...header,
+    op: z.literal('mark'),
+    ranges: z.array(z.tuple([count, count])).max(RANGES_MAX),
+  }),
+  z.strictObject({ ...header, op: z.literal('adopt'), pointId: hexId, complete: z.boolean() }),
   z.strictObject({ ...header, op: z.literal('void-map'), reason: text }),
   z.strictObject({ ...header, op: z.literal('stop') }),
 ]);

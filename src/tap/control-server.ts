@@ -153,6 +153,15 @@ export class ControlServer {
         this.#setOwner(null);
         log.info('snapshot committed');
         return null;
+      case 'mark':
+        await tap.mark(request.ranges);
+        return null;
+      case 'adopt':
+        this.#checkMayCommit(socket);
+        await tap.adopt(request.pointId, request.complete);
+        this.#setOwner(null);
+        log.info({ point: request.pointId, complete: request.complete }, 'map adopted after a comparison');
+        return null;
       case 'void-map':
         await tap.voidMap(request.reason);
         log.warn({ reason: request.reason }, 'map voided');

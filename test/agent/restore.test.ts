@@ -189,16 +189,16 @@ test('a partial image of a killed restore is replaced, that of a running one is 
 test('the tree that a killed restore was fetching is removed by the next one, that of a running one is not', async (t) => {
   const { directory, restore } = await world(t);
   const old = new Date(Date.now() - 120_000);
-  for (const name of ['restore-killed', 'restore-running', 'restore-fresh']) {
+  for (const name of ['scratch-killed', 'scratch-running', 'scratch-fresh']) {
     await mkdir(join(directory, 'state', name), { recursive: true });
     await writeFile(join(directory, 'state', name, 'tree'), 'x');
-    if (name === 'restore-fresh') continue;
+    if (name === 'scratch-fresh') continue;
     await writeFile(join(directory, 'state', name, 'lock'), '');
     await utimes(join(directory, 'state', name), old, old);
   }
-  const running = await lockFile(join(directory, 'state', 'restore-running', 'lock'));
+  const running = await lockFile(join(directory, 'state', 'scratch-running', 'lock'));
   await restore();
-  t.deepEqual((await readdir(join(directory, 'state'))).sort(), ['restore-fresh', 'restore-running']);
+  t.deepEqual((await readdir(join(directory, 'state'))).sort(), ['scratch-fresh', 'scratch-running']);
   await running?.close();
 });
 

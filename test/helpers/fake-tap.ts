@@ -78,6 +78,15 @@ export class FakeTap implements Tap {
     this.#hold = null;
   }
 
+  async mark(ranges: readonly (readonly [number, number])[]): Promise<void> {
+    this.calls.push(`mark ${JSON.stringify(ranges)}`);
+  }
+
+  async adopt(pointId: string, complete: boolean): Promise<void> {
+    this.calls.push(`adopt ${pointId} ${complete}`);
+    this.#hold = null;
+  }
+
   async voidMap(reason: string): Promise<void> {
     this.calls.push('voidMap');
     this.#mapReason = reason;
