@@ -14,14 +14,17 @@ import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, parseSize } from '../format.js';
 import { storeOption, withReceiver } from '../open-receiver.js';
 
-interface BackupOptions {
+interface BackupOptions extends CaptureOptions {
   readonly store?: string;
+  readonly acceptIdentity?: boolean;
+  readonly full?: boolean;
+}
+
+export interface CaptureOptions {
   readonly name?: string;
   readonly blockSize?: number;
   readonly compressionLevel: number;
   readonly fuzzy?: boolean;
-  readonly acceptIdentity?: boolean;
-  readonly full?: boolean;
   readonly provider?: ProviderName;
   readonly freeze?: readonly string[];
   readonly hook?: readonly string[];
@@ -34,14 +37,23 @@ interface BackupOptions {
 const COMPRESSION_LEVEL_MAX = 19;
 
 export function addBackup(program: Command, run: Run): void {
-  program
+  const command = program
     .command('backup')
     .description('back up a device: ship what differs from its last point, and commit a new one')
     .argument(
       '<device>',
       'block device, partition, logical volume or disk image: one with a tap, or that nobody writes to',
     )
-    .addOption(storeOption())
+    .addOption(storeOption());
+  addCaptureOptions(command)
+    .option('--accept-identity', 'go on although this is not the device that the last point is of')
+    .option('--full', 'read everything, although its tap may know what changed')
+    .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
+}
+
+/** How a device is read: for a backup now, or for those that a receiver orders. */
+export function addCaptureOptions(command: Command): Command {
+  return command
     .option('--name <name>', 'the name that its points go under (default: made from its path)')
     .addOption(
       new Option(
@@ -55,8 +67,6 @@ export function addBackup(program: Command, run: Run): void {
         .argParser(parseCompressionLevel),
     )
     .option('--fuzzy', 'go on although the device is being written to; the point is labelled fuzzy')
-    .option('--accept-identity', 'go on although this is not the device that the last point is of')
-    .option('--full', 'read everything, although its tap may know what changed')
     .addOption(
       new Option(
         '--provider <name>',
@@ -80,8 +90,7 @@ export function addBackup(program: Command, run: Run): void {
     .addOption(
       seconds('--wait-quiet <seconds>', 'take the instant after so long without a write; needs a tap'),
     )
-    .addOption(seconds('--quiet-deadline <seconds>', 'give up waiting for it').default(60))
-    .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
+    .addOption(seconds('--quiet-deadline <seconds>', 'give up waiting for it').default(60));
 }
 
 async function backup(context: CommandContext, path: string, options: BackupOptions): Promise<number> {
@@ -116,7 +125,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
 
 const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
-function seconds(flags: string, description: string): Option {
+export function seconds(flags: string, description: string): Option {
   return new Option(flags, description).argParser((text) => {
     const value = /^\d{1,6}(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
     if (value > 0) return value;
@@ -127,7 +136,7 @@ function seconds(flags: string, description: string): Option {
   });
 }
 
-function quiesceOptions(name: string, options: BackupOptions): TapProviderOptions['quiesce'] {
+export function quiesceOptions(name: string, options: CaptureOptions): TapProviderOptions['quiesce'] {
   const { freeze = ['auto'], hook = [], freezeDeadline, hookDeadline, waitQuiet, quietDeadline } = options;
   const [first = 'auto'] = freeze;
   const inMs = (value: number | undefined): number | undefined =>
