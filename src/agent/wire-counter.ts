@@ -65,12 +65,24 @@ export class WireCounter implements ReceiverPort {
     return this.#receiver.verify(pointId);
   }
 
+  diff(fromId: string, toId: string) {
+    return this.#lines({ from: fromId, to: toId }, this.#receiver.diff(fromId, toId));
+  }
+
   /** The port belongs to who made it. */
   async close() {}
 
   #bodies(requestBytes: number, answer: Uint8Array): Uint8Array {
     this.#bytes += requestBytes + answer.length;
     return answer;
+  }
+
+  async *#lines<T>(request: unknown, events: AsyncIterable<T>): AsyncGenerator<T> {
+    this.#bytes += jsonBytes(request);
+    for await (const event of events) {
+      this.#bytes += jsonBytes(event) + 1;
+      yield event;
+    }
   }
 
   async #json<T>(request: unknown, answering: Promise<T>): Promise<T> {

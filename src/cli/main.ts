@@ -4,6 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/errors.js';
 import { addBackup } from './commands/backup.js';
+import { addDiff } from './commands/diff.js';
 import { addEnroll } from './commands/enroll.js';
 import { addInspect } from './commands/inspect.js';
 import { addPoints } from './commands/points.js';
@@ -98,6 +99,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addPoints,
     addRestore,
     addVerify,
+    addDiff,
     addInspect,
     addTapCommands,
     addEnroll,

@@ -4,6 +4,7 @@
  * |          | people                                               | programs (--json)                      |
  * |----------|------------------------------------------------------|----------------------------------------|
  * | result   | lines on stdout                                      | {"event":"result", ...}, the last line |
+ * | part     | lines on stdout, before those of the result          | {"event":NAME, ...}                    |
  * | progress | stderr: a bar that is redrawn, or lines in a log     | {"event":"progress", ...}              |
  * | note     | a line on stderr                                     | {"event":"note", ...}                  |
  * | warning  | a line on stderr                                     | {"event":"warning", ...}               |
@@ -70,6 +71,13 @@ export class Output {
     if (this.json || (this.#options.quiet && !essential)) return;
     const sink = this.#stdoutIsData ? this.#options.stderr : this.#options.stdout;
     for (const line of lines) sink.write(`${printable(line)}\n`);
+  }
+
+  /** A part of a result that may be long: told as it comes, never gathered. @param lines empty: nothing to show for people. */
+  part(event: string, value: object, lines: readonly string[]): void {
+    this.#clearBar();
+    if (this.json) this.#event(event, value);
+    else for (const line of lines) this.#options.stdout.write(`${printable(line)}\n`);
   }
 
   note(text: string): void {

@@ -1,5 +1,12 @@
 /** Ranges of blocks [start, end). */
+import type { Geometry } from './geometry.js';
+
 export type BlockRange = readonly [number, number];
+
+/** Bytes of blocks [start, end), of which the last may be short. */
+export function rangeBytes({ sizeBytes, blockSize }: Geometry, start: number, end: number): number {
+  return Math.min(end * blockSize, sizeBytes) - start * blockSize;
+}
 
 /**
  * @param ranges ascending, apart.

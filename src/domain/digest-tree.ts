@@ -233,11 +233,11 @@ async function readContents(readNodes: ReadNodes, digests: readonly Uint8Array[]
   });
 }
 
-function child(content: Uint8Array, i: number): Uint8Array {
+export function child(content: Uint8Array, i: number): Uint8Array {
   return content.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
 }
 
-function equals(a: Uint8Array, b: Uint8Array): boolean {
+export function equals(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i += 1) if (a[i] !== b[i]) return false;
   return true;

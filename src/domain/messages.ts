@@ -1,6 +1,7 @@
 /** What the messages of a session and the answers of a receiver carry, whatever transports them. Shapes on the wire: src/protocol/messages.ts. */
 import type { Geometry } from './geometry.js';
 import type { BadRange, ConsistencyKind, DeviceIdentity, Point, SessionStatistics } from './point.js';
+import type { DiffRange } from './tree-diff.js';
 
 export interface ReceiverInfo {
   readonly storeId: string;
@@ -87,3 +88,25 @@ export interface VerifySummary {
 }
 
 export type VerifyEvent = VerifyFinding | VerifyProgress | VerifySummary;
+
+/**
+ * What differs between two points: ranges of blocks, and their sum. Ascending over all events, never touching. A block that one of the
+ * points does not have counts as zero there.
+ */
+export interface DiffRanges {
+  readonly type: 'ranges';
+  /** 1 to DIFF_RANGES_MAX. */
+  readonly ranges: readonly DiffRange[];
+}
+
+export interface DiffSummary {
+  readonly type: 'summary';
+  readonly rangeCount: number;
+  readonly blockCount: number;
+  /** Of the blocks, a short last one as it is in the point that has more of it. */
+  readonly changedBytes: number;
+  /** Blocks that had content and are zero in the second point; not those that it does not have. */
+  readonly zeroBlockCount: number;
+}
+
+export type DiffEvent = DiffRanges | VerifyProgress | DiffSummary;

@@ -5,6 +5,7 @@ import type {
   BeginAnswer,
   BeginRequest,
   CommitRequest,
+  DiffEvent,
   NodeRequest,
   ReceiverInfo,
   SessionStatus,
@@ -16,6 +17,7 @@ import {
   BINARY_TYPE,
   batchAnswerSchema,
   beginAnswerSchema,
+  diffEventSchema,
   HEADER_AGENT_TIME,
   HEADER_SEQUENCE,
   HEADER_SESSION,
@@ -119,6 +121,11 @@ export class ReceiverClient implements ReceiverPort {
   verify(pointId?: string): AsyncIterable<VerifyEvent> {
     const request = this.#request('/point/verify', { json: pointId === undefined ? {} : { pointId } });
     return decodeLines(this.#transport.stream(request), 'verification', verifyEventSchema);
+  }
+
+  diff(fromId: string, toId: string): AsyncIterable<DiffEvent> {
+    const request = this.#request('/point/diff', { json: { from: fromId, to: toId } });
+    return decodeLines(this.#transport.stream(request), 'diff of two points', diffEventSchema);
   }
 
   close(): Promise<void> {

@@ -8,6 +8,7 @@ import {
   BAD_RANGES_MAX,
   BLOCKS_REQUEST_MAX,
   DEVICE_SIZE_MAX,
+  DIFF_RANGES_MAX,
   NODES_REQUEST_MAX,
   WARNING_CHARS_MAX,
   WARNINGS_MAX,
@@ -16,6 +17,7 @@ import type {
   BeginAnswer,
   BeginRequest,
   CommitRequest,
+  DiffEvent,
   NodeRequest,
   ReceiverInfo,
   SessionStatus,
@@ -173,6 +175,24 @@ export const verifyEventSchema: z.ZodType<VerifyEvent> = z.discriminatedUnion('t
     blockCount: count,
     checkedBytes: count,
     findingCount: count,
+  }),
+]);
+
+export const diffEventSchema: z.ZodType<DiffEvent> = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('ranges'),
+    ranges: z
+      .array(z.tuple([count, count, count]))
+      .min(1)
+      .max(DIFF_RANGES_MAX),
+  }),
+  z.strictObject({ type: z.literal('progress'), doneBytes: count, totalBytes: count }),
+  z.strictObject({
+    type: z.literal('summary'),
+    rangeCount: count,
+    blockCount: count,
+    changedBytes: count,
+    zeroBlockCount: count,
   }),
 ]);
 

@@ -9,6 +9,7 @@ import type {
   BeginAnswer,
   BeginRequest,
   CommitRequest,
+  DiffEvent,
   NodeRequest,
   ReceiverInfo,
   SessionStatus,
@@ -44,5 +45,7 @@ export interface ReceiverPort {
   blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array>;
   /** Re-reads and re-digests what the store holds: one point, or all points of this agent. */
   verify(pointId?: string): AsyncIterable<VerifyEvent>;
+  /** What differs between two points of one block size, found by their trees at the receiver; a summary is the last event. */
+  diff(fromId: string, toId: string): AsyncIterable<DiffEvent>;
   close(): Promise<void>;
 }

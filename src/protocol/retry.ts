@@ -1,6 +1,6 @@
 /**
  * Repeats messages whose errors are not permanent, with growing pauses, until a deadline: all messages are idempotent. A
- * decorator over any ReceiverPort. `verify` is passed through, since events that were handed on can't be taken back.
+ * decorator over any ReceiverPort. `verify` and `diff` are passed through, since events that were handed on can't be taken back.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { isStillpointError } from '../domain/errors.js';
@@ -8,6 +8,7 @@ import type {
   BeginAnswer,
   BeginRequest,
   CommitRequest,
+  DiffEvent,
   NodeRequest,
   ReceiverInfo,
   SessionStatus,
@@ -108,6 +109,10 @@ export class RetryingReceiver implements ReceiverPort {
 
   verify(pointId?: string): AsyncIterable<VerifyEvent> {
     return this.#port.verify(pointId);
+  }
+
+  diff(fromId: string, toId: string): AsyncIterable<DiffEvent> {
+    return this.#port.diff(fromId, toId);
   }
 
   close(): Promise<void> {

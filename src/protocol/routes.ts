@@ -193,6 +193,13 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
     });
     return reply.type(NDJSON_TYPE).send(answer);
   });
+  app.post(`${ROUTE_PREFIX}/point/diff`, async (request, reply) => {
+    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
+      const { from, to } = json(body) as { from: string; to: string };
+      return lines(request, port.diff(from, to));
+    });
+    return reply.type(NDJSON_TYPE).send(answer);
+  });
 
   app.post(`${ROUTE_PREFIX}/enroll`, async (request) => {
     options.admitEnrolment(addressOf(request));

@@ -9,6 +9,7 @@ import type {
   BeginAnswer,
   BeginRequest,
   CommitRequest,
+  DiffEvent,
   NodeRequest,
   ReceiverInfo,
   SessionStatus,
@@ -149,6 +150,12 @@ export class AgentReceiver implements ReceiverPort {
         ? { agent: this.#agent }
         : { agent: this.#agent, pointId: (await this.#point(pointId)).id };
     yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
+  }
+
+  async *diff(fromId: string, toId: string): AsyncGenerator<DiffEvent> {
+    const from = await this.#point(fromId);
+    const to = await this.#point(toId);
+    yield* this.#service.whileDiffing(this.#agent, this.#service.store.diff(from, to));
   }
 
   async close(): Promise<void> {}

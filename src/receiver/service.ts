@@ -6,7 +6,7 @@
  * its commit or abort has ended; a committed one is known by its point.
  */
 import { StillpointError } from '../domain/errors.js';
-import { SESSIONS_PER_AGENT_MAX } from '../domain/limits.js';
+import { DIFFS_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from '../domain/limits.js';
 import type { BeginAnswer, BeginRequest, CommitRequest, SessionStatus } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
 import { guardMessage } from '../domain/session.js';
@@ -24,6 +24,8 @@ export class ReceiverService {
   /** By device: the last begin, which the next one waits for. */
   readonly #begins = new Map<string, Promise<unknown>>();
   readonly #verifying = new Set<string>();
+  /** By agent: how many diffs run. */
+  readonly #diffing = new Map<string, number>();
 
   private constructor(store: Store) {
     this.store = store;
@@ -188,6 +190,26 @@ export class ReceiverService {
       yield* events;
     } finally {
       this.#verifying.delete(agent);
+    }
+  }
+
+  async *whileDiffing<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
+    const count = this.#diffing.get(agent) ?? 0;
+    if (count >= DIFFS_PER_AGENT_MAX) {
+      throw new StillpointError('busy', {
+        thing: `agent ${agent}`,
+        reason: `${count} diffs of its points are running, which is the limit`,
+        remedy: 'Wait for the end of one.',
+        permanent: false,
+      });
+    }
+    this.#diffing.set(agent, count + 1);
+    try {
+      yield* events;
+    } finally {
+      const left = (this.#diffing.get(agent) ?? 1) - 1;
+      if (left > 0) this.#diffing.set(agent, left);
+      else this.#diffing.delete(agent);
     }
   }
 

@@ -3,7 +3,7 @@
  *
  * Who blocks whom:
  *
- * |                     | append          | have     | commit            | abort           | nodes, blocks | verify | close |
+ * |                     | append          | have     | commit            | abort           | nodes, blocks, diff | verify | close |
  * |---------------------|-----------------|----------|-------------------|-----------------|---------------|--------|-------|
  * | of the same capture | decodes beside, written in order | beside | after each other | after each other | -  | its log check waits | waits |
  * | of other captures   | beside          | beside   | beside            | beside          | -             | beside | waits |
@@ -15,14 +15,15 @@
 import { join } from 'node:path';
 import { StillpointError } from '../domain/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/limits.js';
-import type { NodeRequest, VerifyEvent } from '../domain/messages.js';
+import type { DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
 import { checkName, isHexId } from '../domain/names.js';
 import type { Point } from '../domain/point.js';
 import { StoreCapture } from './capture.js';
 import { CaptureStaging } from './capture-staging.js';
 import { type CommitContext, firstLostPart } from './commit.js';
 import { treeOf } from './index-heal.js';
-import { STORE_FILE } from './layout.js';
+import { pointLabel, STORE_FILE } from './layout.js';
+import { pointDiff } from './point-diff.js';
 import { asStoreStep } from './store-error.js';
 import { readStoreFile } from './store-file.js';
 import type { StoreLock } from './store-lock.js';
@@ -147,12 +148,20 @@ export class LocalStore implements Store {
   }
 
   async *verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncGenerator<VerifyEvent> {
-    const events = this.#verification(scope);
-    // Step by step, so that close waits for the step that runs, and not for who takes the events.
+    yield* this.#stepwise(`store ${this.#context.dir}`, this.#verification(scope));
+  }
+
+  diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
+    const events = pointDiff(this.#context.reader, from, to);
+    return this.#stepwise(`points ${pointLabel(from)} and ${pointLabel(to)}`, events);
+  }
+
+  /** Step by step, so that close waits for the step that runs, and not for who takes the events. */
+  async *#stepwise<T>(thing: string, events: AsyncGenerator<T, void>): AsyncGenerator<T, void> {
     for (;;) {
-      const { done, value } = await this.#run(`store ${this.#context.dir}`, () => events.next());
-      if (done) return;
-      yield value;
+      const step = await this.#run(thing, () => events.next());
+      if (step.done === true) return;
+      yield step.value;
     }
   }
 

@@ -1,6 +1,6 @@
 /** What the receiver needs of the store. One implementation, src/store/store.ts; all fault injection lies below it, in Disk. */
 import type { Geometry } from '../domain/geometry.js';
-import type { CommitRequest, NodeRequest, VerifyEvent } from '../domain/messages.js';
+import type { CommitRequest, DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
 import type { ConsistencyKind, DeviceIdentity, Point } from '../domain/point.js';
 
 export interface DeviceKey {
@@ -53,6 +53,8 @@ export interface Store {
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array>;
   blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array>;
   verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncIterable<VerifyEvent>;
+  /** What differs between two points of one block size. */
+  diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
   /** Waits for work in flight, closes the index, releases the lock. */
   close(): Promise<void>;
 }

@@ -59,7 +59,7 @@ test('help is no error, no command is one', async (t) => {
   const help = await runHere(machine, '--help');
   t.is(help.code, EXIT_OK);
   t.regex(help.stdout, /Exit codes:/);
-  for (const command of ['backup', 'points', 'restore', 'verify', 'enroll', 'receiver']) {
+  for (const command of ['backup', 'points', 'restore', 'verify', 'diff', 'enroll', 'receiver']) {
     const { code, stdout } = await runHere(machine, command, '--help');
     t.is(code, EXIT_OK);
     t.regex(stdout, /--json/);
@@ -178,6 +178,19 @@ test('points and targets', async (t) => {
   await fails(t, machine, EXIT_USAGE, 'points', '--agent', 'web1');
   await truncate(image, 0);
   t.deepEqual((await readdir(machine.directory)).sort(), ['disk.img', 'state', 'store']);
+});
+
+test('a diff of points that have nothing to compare', async (t) => {
+  const { machine, store, image } = await withOnePoint(t);
+  const from = ['--store', store];
+  const smaller = ['--name', 'disk', '--block-size', '4K', ...from];
+  t.is((await runHere(machine, 'backup', image, ...smaller)).code, EXIT_OK);
+  await fails(t, machine, EXIT_USAGE, 'diff', 'disk@1', 'disk@2', ...from);
+  await fails(t, machine, EXIT_USAGE, 'diff', 'disk@1', ...from);
+  await fails(t, machine, EXIT_USAGE, 'diff', 'disk', 'disk@1', ...from);
+  await fails(t, machine, EXIT_FAILED, 'diff', 'disk@1', 'disk@3', ...from);
+  await fails(t, machine, EXIT_FAILED, 'diff', 'tape@1', 'disk@1', ...from);
+  await fails(t, machine, EXIT_USAGE, 'diff', 'disk@1', 'disk@2', '--agent', 'web1');
 });
 
 test('errors for programs', async (t) => {

@@ -169,5 +169,21 @@ export const BAD_MESSAGES: readonly BadCase[] = [
   ['half a block', 'bad-message', ({ port, point }) => port.blocks(point.id, [0.5])],
   ['no blocks', 'bad-message', ({ port, point }) => port.blocks(point.id, [])],
   ['a path as a point id', 'bad-message', ({ port }) => port.blocks('../../store.json', [0])],
+  [
+    'a diff from an unknown point',
+    'point-unknown',
+    ({ port, point }) => eventsOf(port.diff(newSessionId(), point.id)),
+  ],
+  [
+    'a diff to an unknown point',
+    'point-unknown',
+    ({ port, point }) => eventsOf(port.diff(point.id, newSessionId())),
+  ],
+  [
+    'a diff from a path',
+    'bad-message',
+    ({ port, point }) => eventsOf(port.diff('../../store.json', point.id)),
+  ],
+  ['a diff to nothing', 'bad-message', ({ port, point }) => eventsOf(port.diff(point.id, wrong(undefined)))],
   ['verification of an unknown point', 'point-unknown', ({ port }) => eventsOf(port.verify(newSessionId()))],
 ];

@@ -4,7 +4,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { ExecutionContext, TestFn } from 'ava';
-import type { VerifyEvent } from '../../src/domain/messages.js';
 import type { Point } from '../../src/domain/point.js';
 import { native } from '../../src/native/index.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
@@ -18,6 +17,8 @@ export interface ReceiverWorld {
   portFor(agent: string): Promise<ReceiverPort>;
   /** Ports from before are dead. */
   restart(): Promise<void>;
+  /** The store's directory. */
+  readonly dir: string;
 }
 
 export type MakeWorld = (t: ExecutionContext) => Promise<ReceiverWorld>;
@@ -68,8 +69,8 @@ export async function checkContent(
   }
 }
 
-export async function eventsOf(events: AsyncIterable<VerifyEvent>): Promise<VerifyEvent[]> {
-  const all: VerifyEvent[] = [];
+export async function eventsOf<T>(events: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
   for await (const event of events) all.push(event);
   return all;
 }

@@ -1,19 +1,10 @@
-import { createHash } from 'node:crypto';
 import test from 'ava';
 import fc from 'fast-check';
-import {
-  isNull,
-  leafNodes,
-  type ReadNodes,
-  type Tree,
-  trimNode,
-  updateTree,
-} from '../../src/domain/digest-tree.js';
+import { isNull, leafNodes, type ReadNodes, type Tree, updateTree } from '../../src/domain/digest-tree.js';
 import { blockCount, blockLength, type Geometry, treeHeight } from '../../src/domain/geometry.js';
 import { DIGEST_BYTES, KiB, TREE_FANOUT } from '../../src/domain/limits.js';
+import { hash, hex, type Leaves, leafOf, naiveTree } from '../helpers/naive-tree.js';
 
-/** A device's contents as the model sees them: leaf digests by block, NULL ones left out. */
-type Leaves = Map<number, Uint8Array>;
 interface Step {
   readonly geometry: Geometry;
   /** Present in the overlay; null is a block that became zero. */
@@ -21,32 +12,6 @@ interface Step {
 }
 
 const BLOCK = 4 * KiB;
-const hash = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
-const leafOf = (n: number) => hash(Buffer.from(`leaf ${n}`));
-
-/** Every level from the leaves up, knowing nothing of bases: the tree as docs/format.md defines it. */
-function naiveTree(geometry: Geometry, leaves: Leaves): { top: Uint8Array; nodes: Map<string, Uint8Array> } {
-  const nodes = new Map<string, Uint8Array>();
-  let level: Leaves = leaves;
-  for (let height = treeHeight(geometry); height > 0; height -= 1) {
-    const contents = new Map<number, Uint8Array>();
-    for (const [index, digest] of level) {
-      const parent = Math.floor(index / TREE_FANOUT);
-      const content = contents.get(parent) ?? new Uint8Array(TREE_FANOUT * DIGEST_BYTES);
-      content.set(digest, (index % TREE_FANOUT) * DIGEST_BYTES);
-      contents.set(parent, content);
-    }
-    level = new Map();
-    for (const [index, content] of contents) {
-      const trimmed = trimNode(content);
-      const digest = hash(trimmed);
-      nodes.set(hex(digest), trimmed);
-      level.set(index, digest);
-    }
-  }
-  return { top: level.get(0) ?? new Uint8Array(DIGEST_BYTES), nodes };
-}
 
 function overlayOf(changes: Step['changes']) {
   const nodes = [...new Set([...changes.keys()].map((block) => Math.floor(block / TREE_FANOUT)))].sort(

@@ -22,6 +22,7 @@ export const embeddedWorld: MakeWorld = async (t) => {
     await rm(dir, { recursive: true });
   });
   return {
+    dir,
     portFor: async (agent) => service.bind(agent),
     restart: async () => {
       await service.close();
@@ -46,6 +47,7 @@ export const httpWorld: MakeWorld = async (t) => {
   const enrolments = new Map<string, Enrolment>();
   const ports = new Map<string, ReceiverPort>();
   return {
+    dir,
     portFor: async (agent) => {
       const enrolment = enrolments.get(agent) ?? (await receiver.enroll(agent));
       enrolments.set(agent, enrolment);

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { StillpointError } from '../../src/domain/errors.js';
-import { SESSIONS_PER_AGENT_MAX } from '../../src/domain/limits.js';
+import { DIFFS_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from '../../src/domain/limits.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
 import { ReceiverService } from '../../src/receiver/service.js';
 import { MemoryStore, type StoreCall } from '../helpers/memory-store.js';
@@ -197,6 +197,21 @@ test('one verification at a time per agent', async (t) => {
   await t.notThrowsAsync(service.bind('other').verify()[Symbol.asyncIterator]().next());
   await first.return?.();
   await t.notThrowsAsync(port.verify()[Symbol.asyncIterator]().next());
+});
+
+test('a few diffs at a time per agent', async (t) => {
+  const { service, port } = await make();
+  await port.begin(beginRequest());
+  const { id } = await port.commit(A, commitRequest());
+  const diff = () => port.diff(id, id)[Symbol.asyncIterator]();
+  const running = Array.from({ length: DIFFS_PER_AGENT_MAX }, diff);
+  for (const events of running) await events.next();
+  await t.throwsAsync(diff().next(), { code: 'busy' });
+  await t.throwsAsync(service.bind('other').diff(id, id)[Symbol.asyncIterator]().next(), {
+    code: 'point-unknown',
+  });
+  await running[0]?.return?.();
+  await t.notThrowsAsync(diff().next());
 });
 
 test('a block size that changed needs a chain of its own', async (t) => {
