@@ -16,7 +16,7 @@ import type { BadRange, Point } from '../domain/point.js';
 import { type LeafOverlay, native, type Scan, type TreeFile } from '../native/index.js';
 import type { BackupOptions, BackupResult } from './backup.js';
 import { BadBlockRepair } from './bad-block-repair.js';
-import { prepareBase } from './base.js';
+import { localBase, prepareBase } from './base.js';
 import { retrying, throwIfCancelled } from './cancel.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
 import { sendChanges } from './sender.js';
@@ -65,7 +65,7 @@ export class BackupSession {
     for (const warning of warnings) this.#warn(warning);
     const { last } = this.#facts;
     const size = geometry(this.#snapshot.device.sizeBytes, this.#facts.blockSize);
-    const expected = planBase(this.#state.local, last, size);
+    const expected = planBase(localBase(this.#state, this.#options.compare), last, size);
     const link = this.#newLink(expected, last, size);
     try {
       const { base: basePoint } = await link.begin();
@@ -98,7 +98,7 @@ export class BackupSession {
   #planWith(basePoint: Point | null, expected: BasePlan, last: Point | null, size: Geometry): BasePlan {
     const isNewChain = expected.start === 'new-chain';
     if (isNewChain || basePoint?.id === last?.id) return expected;
-    const plan = planBase(this.#state.local, basePoint, size);
+    const plan = planBase(localBase(this.#state, this.#options.compare), basePoint, size);
     if (plan.start === 'new-chain') throw this.#overtaken();
     if (plan.start !== 'empty') return plan;
     const reason =
@@ -148,6 +148,7 @@ export class BackupSession {
       onEvent: this.#onEvent,
       signal: link.signal,
       watch: (scan) => this.#watch(scan, size),
+      onCompared: this.#options.onCompared,
     });
     const overlay = await this.#state.newOverlay(tree);
     try {

@@ -6,11 +6,13 @@ import { randomBytes } from 'node:crypto';
 import { offlineProvider } from '../capture/offline.js';
 import type { SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
+import type { BlockSet } from '../domain/block-set.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
 import { type BasePlan, planBase } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { BackupSession } from './backup-session.js';
+import { localBase } from './base.js';
 import { retrying, throwIfCancelled } from './cancel.js';
 import type { OnAgentEvent } from './events.js';
 import { DeviceState } from './state.js';
@@ -34,6 +36,10 @@ export interface BackupOptions {
   readonly provider?: SnapshotProvider | undefined;
   /** Read everything, although the provider may know what changed. */
   readonly full?: boolean | undefined;
+  /** Believe neither map nor local tree: compare digests with the last point. */
+  readonly compare?: boolean | undefined;
+  /** What a comparison found, of the last point's block size. */
+  readonly onCompared?: ((differing: BlockSet) => void) | undefined;
   /** How long a session waits for a receiver that does not answer. Default 10 minutes. */
   readonly patienceMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -93,7 +99,7 @@ async function attempt(
   const sessionId = randomBytes(16).toString('hex');
   onEvent({ type: 'phase', phase: 'snapshot' });
   const sizeBytes = last?.geometry.sizeBytes ?? 0;
-  const willCompare = planBase(state.local, last, { sizeBytes, blockSize }).start === 'compare';
+  const willCompare = planBase(localBase(state, options.compare), last, { sizeBytes, blockSize }).start === 'compare';
   const snapshot = await provider.hold(path, {
     sessionId,
     blockSize,

@@ -1,8 +1,9 @@
 /** Carries out what src/domain/plan.ts decided: afterwards the local tree is the session's base, in the device's geometry. */
 import { type BlockRange, mergeRanges } from '../domain/block-ranges.js';
+import type { BlockSet } from '../domain/block-set.js';
 import { StillpointError } from '../domain/errors.js';
 import { blockCount, type Geometry } from '../domain/geometry.js';
-import type { BasePlan } from '../domain/plan.js';
+import type { BasePlan, LocalBase } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import { type Device, native, type Scan, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
@@ -24,12 +25,18 @@ export interface BaseOptions {
   readonly signal: AbortSignal;
   /** Is given a scan that digests the device; ended by what it returns. */
   readonly watch: (scan: Scan) => () => void;
+  readonly onCompared?: ((differing: BlockSet) => void) | undefined;
 }
 
 export interface PreparedBase {
   readonly tree: TreeFile;
   /** After a comparison, what of the device may differ from the tree. Undefined: nothing is known of that. */
   readonly differing: readonly BlockRange[] | undefined;
+}
+
+/** The facts that the plan goes by. @param compare the local tree is not to be believed */
+export function localBase(state: DeviceState, compare = false): LocalBase {
+  return compare ? { tree: null, pending: null, problem: 'it was asked for' } : state.local;
 }
 
 export async function prepareBase(options: BaseOptions): Promise<PreparedBase> {
@@ -84,6 +91,7 @@ async function compared(options: BaseOptions): Promise<PreparedBase> {
     try {
       const blocks = await completeTree(receiver, basePoint, made, signal);
       onEvent({ type: 'notice', text: `${blocks.count} blocks differ from ${label}` });
+      options.onCompared?.(blocks);
       // What can't be read has no digest, and may seem to be zero.
       differing = mergeRanges([...blocks.ranges()], digested.badBlocks);
       return made;

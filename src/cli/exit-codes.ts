@@ -10,6 +10,8 @@ export const EXIT_WARNINGS = 3;
 export const EXIT_DAMAGED = 4;
 /** The receiver can't be reached, or refuses this machine. */
 export const EXIT_NO_ACCESS = 5;
+/** `compare`: done, and the device differs from the point. */
+export const EXIT_DIFFERS = 6;
 /** 128 + signal number, as shells do. */
 export const EXIT_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const;
 
@@ -50,4 +52,5 @@ Exit codes:
   3    done, with warnings
   4    damage was found in what the store holds
   5    the receiver can't be reached or refuses access
+  6    compare: the device differs from the point
   130  interrupted (SIGINT); 143: terminated (SIGTERM)`;

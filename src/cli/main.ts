@@ -4,6 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/errors.js';
 import { addBackup } from './commands/backup.js';
+import { addCompare } from './commands/compare.js';
 import { addDiff } from './commands/diff.js';
 import { addEnroll } from './commands/enroll.js';
 import { addInspect } from './commands/inspect.js';
@@ -100,6 +101,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addRestore,
     addVerify,
     addDiff,
+    addCompare,
     addInspect,
     addTapCommands,
     addEnroll,

@@ -1,0 +1,242 @@
+/**
+ * Which blocks of a device differ from a point? The device is digested here, the point's tree lies at the receiver, and the descent
+ * of both (tree-descent.ts) exchanges digests only. `deep` does not trust the receiver's tree: it reads its stored bytes and digests them
+ * again, and what is rotten there is named as its fault, not as a change of the device.
+ *
+ * Nothing is changed, but for `mark`: the map of the device's tap then counts for the point, and names what differs.
+ */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { offlineProvider } from '../capture/offline.js';
+import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
+import { deviceError } from '../devices/device-error.js';
+import { type BlockRange, mergeRanges } from '../domain/block-ranges.js';
+import { BlockSet } from '../domain/block-set.js';
+import type { Direction } from '../domain/compare-direction.js';
+import { coverageOf } from '../domain/coverage.js';
+import { StillpointError } from '../domain/errors.js';
+import { blockCount, sameGeometry } from '../domain/geometry.js';
+import { TREE_FANOUT } from '../domain/limits.js';
+import type { ConsistencyKind, Point } from '../domain/point.js';
+import type { TreeFile } from '../native/index.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+import { retrying, throwIfCancelled } from './cancel.js';
+import { digestDevice, treeInGeometry } from './digest-device.js';
+import { everyInterval, type OnAgentEvent } from './events.js';
+import { withScratch } from './scratch.js';
+import { geometryOf } from './state.js';
+import { descend } from './tree-descent.js';
+import { WireCounter } from './wire-counter.js';
+
+export interface CompareOptions {
+  readonly receiver: ReceiverPort;
+  readonly point: Point;
+  /** Block device or image file. */
+  readonly path: string;
+  readonly stateDirectory: string;
+  readonly provider?: SnapshotProvider | undefined;
+  /** The receiver digests its stored bytes again. */
+  readonly deep?: boolean | undefined;
+  /** Bytes [start, end), widened to whole blocks; ascending, apart. Default: all. */
+  readonly byteRanges?: readonly (readonly [number, number])[] | undefined;
+  /** Whose digests cross the wire. Default: for each node what costs less. */
+  readonly direction?: Direction | undefined;
+  /** Have the device's tap remember what differs. */
+  readonly mark?: boolean | undefined;
+  readonly fuzzy?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onEvent?: OnAgentEvent | undefined;
+}
+
+export interface DamagedRange {
+  readonly blocks: BlockRange;
+  readonly reason: string;
+}
+
+export interface CompareResult {
+  /** Blocks of the point's size, in the device's or the point's extent, whichever is longer. Unreadable ones are among them. */
+  readonly differing: BlockSet;
+  /** At the receiver; only looked for with `deep`. */
+  readonly damaged: readonly DamagedRange[];
+  /** Of the device. */
+  readonly unreadableBlocks: readonly number[];
+  readonly deviceSizeBytes: number;
+  readonly scannedBytes: number;
+  /** Bodies of all messages, both ways together. */
+  readonly wireBytes: number;
+  readonly kind: ConsistencyKind;
+  readonly warnings: readonly string[];
+}
+
+/** @throws StillpointError; `bad-digest` where the receiver's digests do not prove the point */
+export async function runCompare(options: CompareOptions): Promise<CompareResult> {
+  const { path, point, provider = offlineProvider } = options;
+  const signal = options.signal ?? new AbortController().signal;
+  try {
+    const snapshot = await provider.hold(path, {
+      ...{ sessionId: randomBytes(16).toString('hex'), blockSize: point.geometry.blockSize },
+      ...{ basePointId: null, full: true, doubt: null, fuzzy: options.fuzzy ?? false, signal },
+    });
+    try {
+      if (options.mark === true && snapshot.tracking === undefined) throw nothingToMark(path);
+      return await new Comparison(options, snapshot, signal).run();
+    } catch (error) {
+      throw (await snapshot.lost?.()) ?? error;
+    } finally {
+      await snapshot.release();
+    }
+  } catch (error) {
+    throw deviceError(path, error);
+  }
+}
+
+class Comparison {
+  readonly #options: CompareOptions;
+  readonly #snapshot: Snapshot;
+  readonly #signal: AbortSignal;
+  readonly #wire: WireCounter;
+  readonly #receiver: ReceiverPort;
+  readonly #onEvent: OnAgentEvent;
+  /** Of the point's block size; undefined: all. */
+  readonly #ranges: readonly BlockRange[] | undefined;
+  readonly #differing = new BlockSet();
+  #scannedBytes = 0;
+
+  constructor(options: CompareOptions, snapshot: Snapshot, signal: AbortSignal) {
+    this.#options = options;
+    this.#snapshot = snapshot;
+    this.#signal = signal;
+    this.#wire = new WireCounter(options.receiver);
+    this.#receiver = retrying(this.#wire, signal);
+    this.#onEvent = options.onEvent ?? (() => undefined);
+    this.#ranges = options.byteRanges && this.#toBlocks(options.byteRanges);
+  }
+
+  async run(): Promise<CompareResult> {
+    const { deep = false, mark = false } = this.#options;
+    const damaged = deep ? await this.#checkStored() : [];
+    const unreadableBlocks = await withScratch(this.#options.stateDirectory, (directory) =>
+      this.#compare(directory),
+    );
+    const { kind, warnings } = await this.#snapshot.conclude();
+    if (mark) await this.#mark();
+    return {
+      ...{ differing: this.#differing, damaged, unreadableBlocks, kind },
+      deviceSizeBytes: this.#snapshot.device.sizeBytes,
+      scannedBytes: this.#scannedBytes,
+      wireBytes: this.#wire.bytes,
+      warnings: [...this.#snapshot.warnings, ...warnings],
+    };
+  }
+
+  async #compare(directory: string): Promise<readonly number[]> {
+    const { point } = this.#options;
+    const { device } = this.#snapshot;
+    this.#onEvent({ type: 'phase', phase: 'compare' });
+    const { tree, badBlocks } = await digestDevice({
+      ...{ device, blockSize: point.geometry.blockSize, path: join(directory, 'device') },
+      ranges: this.#ranges && within(this.#ranges, device.sizeBytes / point.geometry.blockSize),
+      signal: this.#signal,
+      watch: (scan) => {
+        const stop = everyInterval(() => this.#reportProgress(scan.progress().scannedBytes));
+        return () => {
+          stop();
+          this.#scannedBytes = scan.progress().scannedBytes;
+        };
+      },
+    });
+    this.#addTail(tree);
+    const own = await treeInGeometry(tree, join(directory, 'tree'), point.geometry);
+    try {
+      await this.#descend(own);
+    } finally {
+      await own.close();
+    }
+    for (const blockIndex of badBlocks) this.#differing.add(blockIndex);
+    return badBlocks;
+  }
+
+  #descend(own: TreeFile): Promise<void> {
+    const { point, direction = 'cheaper' } = this.#options;
+    const ranges = this.#ranges;
+    return descend({
+      ...{ receiver: this.#receiver, point, own, direction, signal: this.#signal },
+      covers:
+        ranges &&
+        ((level, index) => {
+          const width = TREE_FANOUT ** level;
+          return coverageOf(ranges, [index * width, Math.min((index + 1) * width, own.blockCount)]);
+        }),
+      onLeaves: (blockIndex, count) => this.#differing.addRange([blockIndex, blockIndex + count]),
+    });
+  }
+
+  /** What the device has beyond the point's last whole block: where that has nothing, or another length, only zeros are the same. */
+  #addTail(tree: TreeFile): void {
+    const { geometry } = this.#options.point;
+    if (sameGeometry(geometryOf(tree), geometry)) return;
+    const sizeBytes = Math.min(tree.sizeBytes, geometry.sizeBytes);
+    const firstBlock = Math.floor(sizeBytes / geometry.blockSize);
+    for (let start = tree.nextNonNull(firstBlock); start < tree.blockCount; ) {
+      const end = tree.nextNull(start);
+      this.#differing.addRange([start, end]);
+      start = tree.nextNonNull(end);
+    }
+  }
+
+  #checkStored(): Promise<DamagedRange[]> {
+    const { point } = this.#options;
+    const ranges = this.#ranges && within(this.#ranges, blockCount(point.geometry));
+    return checkStored(this.#receiver, point, ranges, this.#signal, this.#onEvent);
+  }
+
+  async #mark(): Promise<void> {
+    const { tracking } = this.#snapshot;
+    await tracking?.adopt(this.#options.point.id, [...this.#differing.ranges()], this.#ranges === undefined);
+  }
+
+  #reportProgress(doneBytes: number): void {
+    const totalBytes = this.#snapshot.device.sizeBytes;
+    this.#onEvent({ type: 'progress', doneBytes, totalBytes, wireBytes: this.#wire.bytes });
+  }
+
+  #toBlocks(byteRanges: readonly (readonly [number, number])[]): BlockRange[] {
+    const { blockSize } = this.#options.point.geometry;
+    return mergeRanges(
+      byteRanges.map(([start, end]) => [Math.floor(start / blockSize), Math.ceil(end / blockSize)]),
+      [],
+    );
+  }
+}
+
+/** What of the point can't be had from the receiver's stored bytes, by its own word; it remembers that, and heals it. */
+export async function checkStored(
+  receiver: ReceiverPort,
+  point: Point,
+  ranges: readonly BlockRange[] | undefined,
+  signal: AbortSignal,
+  onEvent: OnAgentEvent,
+): Promise<DamagedRange[]> {
+  onEvent({ type: 'phase', phase: 'check' });
+  const damaged: DamagedRange[] = [];
+  for await (const event of receiver.check(point.id, ranges)) {
+    throwIfCancelled(signal);
+    if (event.type === 'damaged') damaged.push({ blocks: [event.start, event.end], reason: event.reason });
+    if (event.type === 'progress') onEvent({ ...event, wireBytes: 0 });
+  }
+  return damaged;
+}
+
+function within(ranges: readonly BlockRange[], count: number): BlockRange[] {
+  return ranges
+    .filter(([start]) => start < count)
+    .map(([start, end]): BlockRange => [start, Math.min(end, Math.ceil(count))]);
+}
+
+function nothingToMark(path: string): StillpointError {
+  return new StillpointError('usage', {
+    thing: path,
+    reason: 'no tap serves it, so that there is no map to write the differences into',
+    remedy: 'Put one on it with "stillpoint tap add", or leave --mark away.',
+  });
+}

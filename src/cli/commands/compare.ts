@@ -1,0 +1,252 @@
+/** `stillpoint compare DEVICE [POINT]`: which blocks of a device differ from a point, found by digests alone; told, remembered, or shipped. */
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { type BackupResult, runBackup } from '../../agent/backup.js';
+import { unlessAborted } from '../../agent/cancel.js';
+import { type CompareResult, checkStored, type DamagedRange, runCompare } from '../../agent/compare.js';
+import { chooseProvider } from '../../capture/choose.js';
+import type { SnapshotProvider } from '../../capture/ports.js';
+import { onDevice } from '../../devices/device-error.js';
+import { type BlockRange, rangeBytes } from '../../domain/block-ranges.js';
+import { BlockSet } from '../../domain/block-set.js';
+import type { Direction } from '../../domain/compare-direction.js';
+import { StillpointError } from '../../domain/errors.js';
+import { checkName, deviceNameFromPath } from '../../domain/names.js';
+import type { Point } from '../../domain/point.js';
+import type { ReceiverPort } from '../../protocol/receiver-port.js';
+import { type AgentProgress, agentProgress } from '../agent-progress.js';
+import { parseByteRanges } from '../byte-ranges.js';
+import type { CommandContext, Run } from '../context.js';
+import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
+import { formatBytes, formatCount, formatInstant, formatTable } from '../format.js';
+import { storeOption, withReceiver } from '../open-receiver.js';
+import { findPoint } from '../point-argument.js';
+import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
+
+/** Ranges that people are shown, unless they ask for all. */
+const SHOWN_MAX = 50;
+
+const DIRECTION_OF: Readonly<Record<string, Direction>> = {
+  cheaper: 'cheaper',
+  'from-receiver': 'fetch',
+  'from-agent': 'send',
+};
+
+interface CompareOptions extends CaptureOptions {
+  readonly store?: string;
+  readonly deep?: boolean;
+  readonly ranges?: readonly (readonly [number, number])[];
+  readonly digests: string;
+  readonly mark?: boolean;
+  readonly ship?: boolean;
+  readonly all?: boolean;
+}
+
+export function addCompare(program: Command, run: Run): void {
+  const command = program
+    .command('compare')
+    .description('tell which blocks of a device differ from a point: only digests cross the network')
+    .argument('<device>', 'block device, partition, logical volume or disk image')
+    .argument('[point]', "DEVICE@latest, DEVICE@SEQUENCE, ... (default: the device's last point)")
+    .addOption(storeOption())
+    .option('--deep', 'the receiver digests its stored bytes again, in place of trusting its tree')
+    .addOption(
+      new Option('--ranges <ranges>', 'only these bytes, in whole blocks: 0-1G,10G-').argParser(
+        parseByteRanges,
+      ),
+    )
+    .addOption(
+      new Option('--digests <direction>', 'whose digests cross: for each node what costs less, or always one')
+        .choices(Object.keys(DIRECTION_OF))
+        .default('cheaper'),
+    )
+    .option('--mark', "write the differences into the map of the device's tap, which then counts for the point")
+    .option('--ship', 'ship the differences: a new point, made without believing map or local tree')
+    .option('--all', `show all ranges, not only the first ${SHOWN_MAX}; with --json all are told anyway`);
+  addCaptureOptions(command).action((device: string, point: string | undefined, options: CompareOptions) =>
+    run((context) => compare(context, device, point, options)),
+  );
+}
+
+/** What both ways of going on have. */
+interface Setting {
+  readonly context: CommandContext;
+  readonly options: CompareOptions;
+  readonly path: string;
+  readonly device: string;
+  readonly provider: SnapshotProvider;
+  readonly progress: AgentProgress;
+}
+
+async function compare(
+  context: CommandContext,
+  path: string,
+  pointText: string | undefined,
+  options: CompareOptions,
+): Promise<number> {
+  const { output, stateDirectory, signal } = context;
+  checkOptions(options);
+  await onDevice(path, () => stat(path));
+  const device = checkName('device name', options.name ?? deviceNameFromPath(resolve(path)));
+  const { provider, note } = await chooseProvider({
+    ...{ stateDirectory, path, wanted: options.provider, quiesce: quiesceOptions(device, options) },
+  });
+  const progress = agentProgress(output);
+  if (note !== null) progress.onEvent({ type: 'notice', text: note });
+  const setting: Setting = { context, options, path, device, provider, progress };
+  return withReceiver(context, options, async (receiver) => {
+    const point = await unlessAborted(signal, findPoint(receiver, pointText ?? `${device}@latest`));
+    return options.ship === true ? ship(setting, receiver, point) : look(setting, receiver, point);
+  });
+}
+
+function checkOptions({ ship = false, mark = false, ranges, blockSize }: CompareOptions): void {
+  const refuse = (thing: string, reason: string, remedy: string): never => {
+    throw new StillpointError('usage', { thing, reason, remedy });
+  };
+  if (blockSize !== undefined)
+    refuse('--block-size', "a comparison has the point's block size", 'Leave it away.');
+  if (ship && mark) refuse('--mark', 'what is shipped need not be remembered', 'Leave it away.');
+  if (ship && ranges !== undefined)
+    refuse('--ranges', 'a point is of the whole device', 'Leave them away, or compare without --ship.');
+}
+
+async function look(setting: Setting, receiver: ReceiverPort, point: Point): Promise<number> {
+  const { context, options, path, provider, progress } = setting;
+  const { stateDirectory, signal, output } = context;
+  const { deep, ranges: byteRanges, mark, fuzzy } = options;
+  const result = await runCompare({
+    ...{ receiver, point, path, stateDirectory, provider, signal, onEvent: progress.onEvent },
+    ...{ deep, byteRanges, mark, fuzzy, direction: DIRECTION_OF[options.digests] },
+  }).finally(progress.end);
+  for (const text of result.warnings) output.warn(text);
+  tell(setting, point, result, []);
+  if (result.damaged.length > 0) return EXIT_DAMAGED;
+  if (result.unreadableBlocks.length > 0) return EXIT_WARNINGS;
+  return result.differing.count === 0 ? EXIT_OK : EXIT_DIFFERS;
+}
+
+async function ship(setting: Setting, receiver: ReceiverPort, point: Point): Promise<number> {
+  const { context, options, path, device, provider, progress } = setting;
+  const { stateDirectory, signal } = context;
+  const { compressionLevel, fuzzy, deep = false } = options;
+  const last = (await unlessAborted(signal, receiver.points(device))).at(-1);
+  if (last?.id !== point.id) {
+    throw new StillpointError('usage', {
+      thing: `point ${point.device}@${point.sequence}`,
+      reason: `it is not the last point of device ${device}, and a new point is a difference to that`,
+      remedy: 'Leave the point away, or compare without --ship.',
+    });
+  }
+  let differing = new BlockSet();
+  let backup: BackupResult;
+  let damaged: DamagedRange[];
+  try {
+    damaged = deep ? await checkStored(receiver, point, undefined, signal, progress.onEvent) : [];
+    backup = await runBackup({
+      ...{ receiver, path, device, stateDirectory, signal, provider, onEvent: progress.onEvent },
+      ...{ compressionLevel, fuzzy, compare: true },
+      onCompared: (blocks) => {
+        differing = blocks;
+      },
+    });
+  } finally {
+    progress.end();
+  }
+  const made = backup.point;
+  tell(
+    setting,
+    point,
+    {
+      ...{ differing, damaged, unreadableBlocks: [], wireBytes: backup.wireBytes, kind: made.kind },
+      ...{ deviceSizeBytes: made.geometry.sizeBytes, scannedBytes: made.statistics.scannedBytes },
+      warnings: backup.warnings,
+    },
+    [
+      `${made.device}@${made.sequence}: committed, ${made.kind}, ${formatInstant(made.instant)}; ` +
+        `${formatBytes(made.statistics.changedBytes)} changed, ${formatBytes(backup.wireBytes)} on the wire`,
+    ],
+    made,
+  );
+  return backup.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
+}
+
+interface ToldRange {
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  readonly what: 'differs' | 'unreadable' | 'damaged';
+  readonly reason?: string;
+}
+
+function tell(
+  { context: { output }, options }: Setting,
+  point: Point,
+  result: CompareResult,
+  more: readonly string[],
+  shipped: Point | null = null,
+): void {
+  const ranges = [...rangesOf(point, result)];
+  const shown = options.all === true ? ranges : ranges.slice(0, SHOWN_MAX);
+  const rows = shown.map(({ byteOffset, byteLength, what, reason }) => [
+    ...[String(byteOffset), String(byteLength)],
+    what === 'differs' ? what : what === 'unreadable' ? 'unreadable here' : `damaged at the receiver: ${reason}`,
+  ]);
+  const { differing, damaged, unreadableBlocks, wireBytes, scannedBytes, kind, deviceSizeBytes } = result;
+  output.result(
+    {
+      ...{ point, blockSize: point.geometry.blockSize, deviceSizeBytes, kind, ranges },
+      ...{ differingBlocks: differing.count, unreadableBlocks: unreadableBlocks.length },
+      ...{ damagedBlocks: countBlocks(damaged), scannedBytes, wireBytes, shipped },
+    },
+    [
+      ...(rows.length === 0
+        ? []
+        : formatTable(
+            [{ title: 'OFFSET', align: 'right' }, { title: 'LENGTH', align: 'right' }, { title: 'WHAT' }],
+            rows,
+          )),
+      ...(ranges.length > shown.length
+        ? [`and ${formatCount(ranges.length - shown.length, 'more range')}; --all shows them`]
+        : []),
+      summaryOf(point, result, options.deep === true),
+      ...more,
+    ],
+    true,
+  );
+}
+
+function* rangesOf(point: Point, { differing, damaged, unreadableBlocks, deviceSizeBytes }: CompareResult) {
+  const { blockSize } = point.geometry;
+  const geometry = { sizeBytes: Math.max(point.geometry.sizeBytes, deviceSizeBytes), blockSize };
+  const unreadable = new Set(unreadableBlocks);
+  const told = ([start, end]: BlockRange, what: ToldRange['what'], reason?: string): ToldRange => ({
+    ...{ byteOffset: start * blockSize, byteLength: rangeBytes(geometry, start, end), what },
+    ...(reason === undefined ? {} : { reason }),
+  });
+  for (const [start, end] of differing.ranges()) {
+    if (unreadable.size === 0) yield told([start, end], 'differs');
+    else
+      for (let block = start; block < end; block += 1)
+        yield told([block, block + 1], unreadable.has(block) ? 'unreadable' : 'differs');
+  }
+  for (const { blocks, reason } of damaged) yield told(blocks, 'damaged', reason);
+}
+
+function countBlocks(damaged: readonly DamagedRange[]): number {
+  return damaged.reduce((sum, { blocks: [start, end] }) => sum + end - start, 0);
+}
+
+function summaryOf(point: Point, result: CompareResult, deep: boolean): string {
+  const { differing, damaged, unreadableBlocks, wireBytes, scannedBytes } = result;
+  const bytes = differing.count * point.geometry.blockSize;
+  const parts = [
+    differing.count === 0
+      ? 'no block differs'
+      : `${formatCount(differing.count, 'block')} ${differing.count === 1 ? 'differs' : 'differ'}, ${formatBytes(bytes)}`,
+    ...(unreadableBlocks.length === 0 ? [] : [`${formatCount(unreadableBlocks.length, 'block')} can't be read here`]),
+    ...(deep ? [`${formatCount(countBlocks(damaged), 'block')} damaged at the receiver`] : []),
+    `${formatBytes(scannedBytes)} digested, ${formatBytes(wireBytes)} on the wire`,
+  ];
+  return `${point.device}@${point.sequence}: ${parts.join('; ')}`;
+}
