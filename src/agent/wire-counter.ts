@@ -1,4 +1,5 @@
 /** A decorator of the receiver that counts the bodies of a session's messages, both directions. */
+import type { BlockRange } from '../domain/block-ranges.js';
 import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 
@@ -63,6 +64,10 @@ export class WireCounter implements ReceiverPort {
 
   verify(pointId?: string) {
     return this.#receiver.verify(pointId);
+  }
+
+  check(pointId: string, ranges?: readonly BlockRange[]) {
+    return this.#lines({ pointId, ranges }, this.#receiver.check(pointId, ranges));
   }
 
   diff(fromId: string, toId: string) {

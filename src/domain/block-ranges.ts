@@ -30,3 +30,21 @@ export function mergeRanges(ranges: readonly BlockRange[], blocks: readonly numb
   for (; next < blocks.length; next += 1) add(blocks[next] ?? 0, (blocks[next] ?? 0) + 1);
   return merged;
 }
+
+/** @param ranges ascending, apart. @returns what of [start, end) lies in them, ascending. */
+export function intersectRanges(ranges: readonly BlockRange[], start: number, end: number): BlockRange[] {
+  let [low, high] = [0, ranges.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((ranges[middle]?.[1] ?? 0) > start) high = middle;
+    else low = middle + 1;
+  }
+  const parts: BlockRange[] = [];
+  for (; low < ranges.length; low += 1) {
+    const [from, to] = ranges[low] ?? [end, end];
+    const part: BlockRange = [Math.max(start, from), Math.min(end, to)];
+    if (part[0] >= part[1]) break;
+    parts.push(part);
+  }
+  return parts;
+}

@@ -140,6 +140,14 @@ export interface LeafNode {
   readonly unlike: Uint8Array;
 }
 
+/** Blocks [start, end) under a node that can't be had. */
+export interface LostLeaves {
+  readonly start: number;
+  readonly end: number;
+  /** Of the node. */
+  readonly digest: Uint8Array;
+}
+
 /**
  * Contents of the level-1 nodes of a tree, ascending, without NULL nodes and those that `unlike` has at the same place. Subtrees
  * whose nodes can't be had are left out: `readNodes` knows which.
@@ -149,16 +157,39 @@ export async function* leafNodes(
   unlike: Tree | null,
   readNodes: ReadNodes,
 ): AsyncGenerator<LeafNode> {
+  for await (const part of leafParts(tree, unlike, readNodes)) if ('content' in part) yield part;
+}
+
+/**
+ * As leafNodes, but subtrees whose nodes can't be had are told, each in its place.
+ * @param isWanted false for blocks [start, end) that are left out: their nodes are not read.
+ */
+export async function* leafParts(
+  tree: Tree,
+  unlike: Tree | null,
+  readNodes: ReadNodes,
+  isWanted: (start: number, end: number) => boolean = () => true,
+): AsyncGenerator<LeafNode | LostLeaves> {
+  const count = blockCount(tree.geometry);
   const height = treeHeight(tree.geometry);
   const lowerHeight = unlike === null ? height : Math.min(height, treeHeight(unlike.geometry));
   const lowerTop = unlike === null ? NULL_DIGEST : await leftmost(unlike, height, readNodes);
+
+  const blocksUnder = (level: number, index: number): [start: number, end: number] => {
+    const blocks = TREE_FANOUT ** level;
+    return [index * blocks, Math.min((index + 1) * blocks, count)];
+  };
+  const lost = (digest: Uint8Array, level: number, index: number): LostLeaves => {
+    const [start, end] = blocksUnder(level, index);
+    return { start, end, digest };
+  };
 
   async function* visit(
     level: number,
     index: number,
     content: Uint8Array,
     other: Uint8Array,
-  ): AsyncGenerator<LeafNode> {
+  ): AsyncGenerator<LeafNode | LostLeaves> {
     if (level === 1) {
       yield { blockIndex: index * TREE_FANOUT, content, unlike: other };
       return;
@@ -175,6 +206,7 @@ export async function* leafNodes(
           ? child(other, i)
           : NULL_DIGEST;
       if (isNull(digest) || equals(digest, otherDigest)) continue;
+      if (!isWanted(...blocksUnder(level - 1, index * TREE_FANOUT + i))) continue;
       differing.push(i);
       digests.push(digest);
       others.push(otherDigest);
@@ -184,7 +216,9 @@ export async function* leafNodes(
     for (const [n, i] of differing.entries()) {
       const otherContent = isNull(others[n] ?? NULL_DIGEST) ? EMPTY : contents[nextOther++];
       const childContent = contents[n];
-      if (childContent) yield* visit(level - 1, index * TREE_FANOUT + i, childContent, otherContent ?? EMPTY);
+      const childIndex = index * TREE_FANOUT + i;
+      if (childContent) yield* visit(level - 1, childIndex, childContent, otherContent ?? EMPTY);
+      else yield lost(digests[n] ?? NULL_DIGEST, level - 1, childIndex);
     }
   }
 
@@ -194,6 +228,7 @@ export async function* leafNodes(
   const [content] = await readNodes([tree.top]);
   const [other] = atUnlike && !isNull(lowerTop) ? await readNodes([lowerTop]) : [EMPTY];
   if (content) yield* visit(height, 0, content, other ?? EMPTY);
+  else yield lost(tree.top, height, 0);
 }
 
 export function isNull(digest: Uint8Array): boolean {

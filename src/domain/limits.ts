@@ -31,6 +31,8 @@ export const HAVE_DIGESTS_MAX = 16_384;
 /** Nodes in one tree request, and blocks in one block request. */
 export const NODES_REQUEST_MAX = 1024;
 export const BLOCKS_REQUEST_MAX = 4096;
+/** Ranges of blocks in one check request. */
+export const CHECK_RANGES_MAX = 4096;
 /** Ranges in one event of a diff of two points, and diffs of one agent that run at once: each has a path of both trees in memory. */
 export const DIFF_RANGES_MAX = 1024;
 export const DIFFS_PER_AGENT_MAX = 4;

@@ -89,6 +89,24 @@ export interface VerifySummary {
 
 export type VerifyEvent = VerifyFinding | VerifyProgress | VerifySummary;
 
+/** Blocks [start, end) of a point that the store can't give. Ascending over all events; of a damaged tree node all blocks under it. */
+export interface CheckDamage {
+  readonly type: 'damaged';
+  readonly start: number;
+  readonly end: number;
+  /** Of the first of them. */
+  readonly reason: string;
+}
+
+export interface CheckSummary {
+  readonly type: 'summary';
+  /** Blocks that were read and digested; those that are zero are known without. */
+  readonly blockCount: number;
+  readonly damagedBlocks: number;
+}
+
+export type CheckEvent = CheckDamage | VerifyProgress | CheckSummary;
+
 /**
  * What differs between two points: ranges of blocks, and their sum. Ascending over all events, never touching. A block that one of the
  * points does not have counts as zero there.

@@ -1,9 +1,11 @@
 /** The receiver over HTTP. Retries are a decorator of their own (retry.ts); answers are checked here, where they enter. */
 import type { z } from 'zod';
+import type { BlockRange } from '../domain/block-ranges.js';
 import { BATCH_BYTES_MAX, JSON_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../domain/limits.js';
 import type {
   BeginAnswer,
   BeginRequest,
+  CheckEvent,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -17,6 +19,7 @@ import {
   BINARY_TYPE,
   batchAnswerSchema,
   beginAnswerSchema,
+  checkEventSchema,
   diffEventSchema,
   HEADER_AGENT_TIME,
   HEADER_SEQUENCE,
@@ -121,6 +124,12 @@ export class ReceiverClient implements ReceiverPort {
   verify(pointId?: string): AsyncIterable<VerifyEvent> {
     const request = this.#request('/point/verify', { json: pointId === undefined ? {} : { pointId } });
     return decodeLines(this.#transport.stream(request), 'verification', verifyEventSchema);
+  }
+
+  check(pointId: string, ranges?: readonly BlockRange[]): AsyncIterable<CheckEvent> {
+    const json = ranges === undefined ? { pointId } : { pointId, ranges };
+    const request = this.#request('/point/check', { json });
+    return decodeLines(this.#transport.stream(request), 'check of a point', checkEventSchema);
   }
 
   diff(fromId: string, toId: string): AsyncIterable<DiffEvent> {

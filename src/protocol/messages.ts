@@ -3,10 +3,12 @@
  * once, where it enters: requests by AgentReceiver, answers by ReceiverClient. Behind that the types of src/domain/messages.ts hold.
  */
 import { z } from 'zod';
+import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import {
   BAD_RANGES_MAX,
   BLOCKS_REQUEST_MAX,
+  CHECK_RANGES_MAX,
   DEVICE_SIZE_MAX,
   DIFF_RANGES_MAX,
   NODES_REQUEST_MAX,
@@ -16,6 +18,7 @@ import {
 import type {
   BeginAnswer,
   BeginRequest,
+  CheckEvent,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -159,6 +162,10 @@ export const nodeRequestsSchema: z.ZodType<NodeRequest[]> = z
   .array(z.strictObject({ level: z.int().min(1).max(16), index: count }))
   .min(1)
   .max(NODES_REQUEST_MAX);
+export const blockRangesSchema: z.ZodType<BlockRange[]> = z
+  .array(z.tuple([count, count]))
+  .min(1)
+  .max(CHECK_RANGES_MAX);
 export const blockIndexesSchema: z.ZodType<number[]> = z.array(count).min(1).max(BLOCKS_REQUEST_MAX);
 
 export const verifyEventSchema: z.ZodType<VerifyEvent> = z.discriminatedUnion('type', [
@@ -176,6 +183,17 @@ export const verifyEventSchema: z.ZodType<VerifyEvent> = z.discriminatedUnion('t
     checkedBytes: count,
     findingCount: count,
   }),
+]);
+
+export const checkEventSchema: z.ZodType<CheckEvent> = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('damaged'),
+    start: count,
+    end: count,
+    reason: z.string().max(PATH_CHARS_MAX),
+  }),
+  z.strictObject({ type: z.literal('progress'), doneBytes: count, totalBytes: count }),
+  z.strictObject({ type: z.literal('summary'), blockCount: count, damagedBlocks: count }),
 ]);
 
 export const diffEventSchema: z.ZodType<DiffEvent> = z.discriminatedUnion('type', [

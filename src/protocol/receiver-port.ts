@@ -5,9 +5,11 @@
  * Every method may throw StillpointError; `connection-lost`, `unreachable`, `timeout` and `busy` are not permanent and the
  * call may be repeated as it is, since every message is idempotent.
  */
+import type { BlockRange } from '../domain/block-ranges.js';
 import type {
   BeginAnswer,
   BeginRequest,
+  CheckEvent,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -45,6 +47,12 @@ export interface ReceiverPort {
   blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array>;
   /** Re-reads and re-digests what the store holds: one point, or all points of this agent. */
   verify(pointId?: string): AsyncIterable<VerifyEvent>;
+  /**
+   * Recomputes the digests of a point's blocks from the stored bytes, without believing the tree or the index: which blocks of the
+   * point the receiver can't give. In device order; a summary is the last event.
+   * @param ranges at most CHECK_RANGES_MAX, ascending, apart; default: all blocks
+   */
+  check(pointId: string, ranges?: readonly BlockRange[]): AsyncIterable<CheckEvent>;
   /** What differs between two points of one block size, found by their trees at the receiver; a summary is the last event. */
   diff(fromId: string, toId: string): AsyncIterable<DiffEvent>;
   close(): Promise<void>;

@@ -1,12 +1,14 @@
 /**
  * Repeats messages whose errors are not permanent, with growing pauses, until a deadline: all messages are idempotent. A
- * decorator over any ReceiverPort. `verify` and `diff` are passed through, since events that were handed on can't be taken back.
+ * decorator over any ReceiverPort. `verify`, `check` and `diff` are passed through, since events that were handed on can't be taken back.
  */
 import { setTimeout as pause } from 'node:timers/promises';
+import type { BlockRange } from '../domain/block-ranges.js';
 import { isStillpointError } from '../domain/errors.js';
 import type {
   BeginAnswer,
   BeginRequest,
+  CheckEvent,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -109,6 +111,10 @@ export class RetryingReceiver implements ReceiverPort {
 
   verify(pointId?: string): AsyncIterable<VerifyEvent> {
     return this.#port.verify(pointId);
+  }
+
+  check(pointId: string, ranges?: readonly BlockRange[]): AsyncIterable<CheckEvent> {
+    return this.#port.check(pointId, ranges);
   }
 
   diff(fromId: string, toId: string): AsyncIterable<DiffEvent> {

@@ -5,6 +5,7 @@
 import { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import {
   BATCH_BYTES_MAX,
@@ -190,6 +191,13 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
     const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
       const { pointId } = json(body) as { pointId?: string };
       return lines(request, port.verify(pointId));
+    });
+    return reply.type(NDJSON_TYPE).send(answer);
+  });
+  app.post(`${ROUTE_PREFIX}/point/check`, async (request, reply) => {
+    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
+      const { pointId, ranges } = json(body) as { pointId: string; ranges?: BlockRange[] };
+      return lines(request, port.check(pointId, ranges));
     });
     return reply.type(NDJSON_TYPE).send(answer);
   });

@@ -2,12 +2,14 @@
  * The receiver as one agent may use it, and the edge where everything that an agent sends is checked, whether it came over
  * HTTP or from the same process. What is another agent's is answered exactly like what does not exist.
  */
+import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import { blockCount, levelCount, treeHeight } from '../domain/geometry.js';
 import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
 import type {
   BeginAnswer,
   BeginRequest,
+  CheckEvent,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -21,6 +23,7 @@ import { compareChildren, decodeQuestion, encodeAnswer } from '../protocol/compa
 import {
   beginRequestSchema,
   blockIndexesSchema,
+  blockRangesSchema,
   commitRequestSchema,
   hexIdSchema,
   nodeRequestsSchema,
@@ -150,6 +153,25 @@ export class AgentReceiver implements ReceiverPort {
         ? { agent: this.#agent }
         : { agent: this.#agent, pointId: (await this.#point(pointId)).id };
     yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
+  }
+
+  async *check(pointId: string, ranges?: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+    const asked = ranges === undefined ? null : parseMessage('check request', blockRangesSchema, ranges);
+    const point = await this.#point(pointId);
+    const count = blockCount(point.geometry);
+    let previousEnd = 0;
+    for (const [start, end] of asked ?? []) {
+      if (start < previousEnd || end <= start) {
+        throw new StillpointError('bad-message', {
+          thing: 'check request',
+          reason: 'its ranges of blocks do not ascend, or one of them is empty',
+        });
+      }
+      if (end > count) throw outside(point, `block ${end - 1}`);
+      previousEnd = end;
+    }
+    const events = this.#service.store.check(point, asked ?? [[0, count]]);
+    yield* this.#service.whileVerifying(this.#agent, events);
   }
 
   async *diff(fromId: string, toId: string): AsyncGenerator<DiffEvent> {

@@ -3,7 +3,7 @@
  *
  * Who blocks whom:
  *
- * |                     | append          | have     | commit            | abort           | nodes, blocks, diff | verify | close |
+ * |                     | append          | have     | commit            | abort           | nodes, blocks, diff | verify, check | close |
  * |---------------------|-----------------|----------|-------------------|-----------------|---------------|--------|-------|
  * | of the same capture | decodes beside, written in order | beside | after each other | after each other | -  | its log check waits | waits |
  * | of other captures   | beside          | beside   | beside            | beside          | -             | beside | waits |
@@ -13,13 +13,15 @@
  * one capture, so commits of one device can't meet. A process has the store to itself (flock).
  */
 import { join } from 'node:path';
+import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/limits.js';
-import type { DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
+import type { CheckEvent, DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
 import { checkName, isHexId } from '../domain/names.js';
 import type { Point } from '../domain/point.js';
 import { StoreCapture } from './capture.js';
 import { CaptureStaging } from './capture-staging.js';
+import { checkPoint } from './check.js';
 import { type CommitContext, firstLostPart } from './commit.js';
 import { treeOf } from './index-heal.js';
 import { pointLabel, STORE_FILE } from './layout.js';
@@ -149,6 +151,13 @@ export class LocalStore implements Store {
 
   async *verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncGenerator<VerifyEvent> {
     yield* this.#stepwise(`store ${this.#context.dir}`, this.#verification(scope));
+  }
+
+  async *check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+    const { records } = this.#context;
+    records.forgetLost();
+    const events = checkPoint({ records, point, ranges, nowMs: () => performance.now() });
+    yield* this.#stepwise(`point ${pointLabel(point)}`, events);
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {

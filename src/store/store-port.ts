@@ -1,6 +1,7 @@
 /** What the receiver needs of the store. One implementation, src/store/store.ts; all fault injection lies below it, in Disk. */
+import type { BlockRange } from '../domain/block-ranges.js';
 import type { Geometry } from '../domain/geometry.js';
-import type { CommitRequest, DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
+import type { CheckEvent, CommitRequest, DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
 import type { ConsistencyKind, DeviceIdentity, Point } from '../domain/point.js';
 
 export interface DeviceKey {
@@ -53,6 +54,11 @@ export interface Store {
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array>;
   blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array>;
   verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncIterable<VerifyEvent>;
+  /**
+   * Re-reads and re-digests the point's tree and blocks in these ranges: which of them the store can't give.
+   * @param ranges ascending, apart, inside the point
+   */
+  check(point: Point, ranges: readonly BlockRange[]): AsyncIterable<CheckEvent>;
   /** What differs between two points of one block size. */
   diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
   /** Waits for work in flight, closes the index, releases the lock. */

@@ -5,11 +5,19 @@
  * Damage is also remembered in the index, so that it is not built upon and is healed when its content comes back. Findings come
  * after the walk, each with all points it concerns. Memory: one pack's index, one path of a tree, and the findings, bounded.
  */
-import { isNull, leafNodes, type ReadNodes } from '../domain/digest-tree.js';
-import { DIGEST_BYTES, MiB, TREE_FANOUT } from '../domain/limits.js';
+import { leafNodes, type ReadNodes } from '../domain/digest-tree.js';
+import { TREE_FANOUT } from '../domain/limits.js';
 import type { VerifyEvent, VerifyFinding } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
 import { native, PACK_KIND_TREE, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../native/index.js';
+import {
+  CHECKED_BYTES,
+  type Leaf,
+  newLeaves,
+  partsOf,
+  readCheckedBlocks,
+  readCheckedNodes,
+} from './checked-records.js';
 import { treeOf } from './index-heal.js';
 import {
   PACKS_PREFIX,
@@ -28,8 +36,6 @@ import type { RecordReader } from './record-reader.js';
 import type { StoreIndex } from './store-index.js';
 
 const FINDINGS_MAX = 10_000;
-/** Bytes of blocks that are read and digested at once, about. */
-const CHECKED_BYTES = 8 * MiB;
 
 export interface VerifyContext {
   readonly objects: ObjectStore;
@@ -240,9 +246,7 @@ export class Verification {
     const { records } = this.#context;
     return async (digests) => {
       const wanted = digests.map((digest) => Buffer.from(digest));
-      const results = await records.read(RECORD_KIND_NODE, wanted, (record, digest) =>
-        native.decodeRecord(record, digest),
-      );
+      const results = await readCheckedNodes(records, wanted);
       return results.map((result, i) => {
         if ('record' in result) {
           this.#checkedBytes += result.record.length;
@@ -280,14 +284,13 @@ export class Verification {
   }
 
   async #readLeaves(leaves: readonly Leaf[]): Promise<(string | null)[]> {
-    const digests = leaves.map(({ digest }) => digest);
-    const results = await this.#context.records.read(RECORD_KIND_BLOCK, digests, async (record, digest) => {
-      await native.decodeRecord(record, digest);
-      this.#checkedBytes += record.length;
-      return record;
-    });
+    const results = await readCheckedBlocks(this.#context.records, leaves);
     this.#blockCount += leaves.length;
-    return results.map((result) => ('damage' in result ? result.damage.reason : null));
+    return results.map((result) => {
+      if ('damage' in result) return result.damage.reason;
+      this.#checkedBytes += result.record.length;
+      return null;
+    });
   }
 
   async #locateLeaves(leaves: readonly Leaf[]): Promise<(string | null)[]> {
@@ -303,27 +306,6 @@ export class Verification {
     const located = await records.locate(RECORD_KIND_BLOCK, digests);
     return located.map((at) => (at === null ? 'no pack has it' : null));
   }
-}
-
-interface Leaf {
-  readonly blockIndex: number;
-  readonly digest: Buffer;
-}
-
-/** Leaves of a node that are not NULL and not the same in `unlike`. */
-function newLeaves(blockIndex: number, content: Uint8Array, unlike: Uint8Array): Leaf[] {
-  const leaves: Leaf[] = [];
-  for (let at = 0; at < content.length; at += DIGEST_BYTES) {
-    const digest = Buffer.from(content.subarray(at, at + DIGEST_BYTES));
-    if (isNull(digest) || digest.equals(unlike.subarray(at, at + DIGEST_BYTES))) continue;
-    leaves.push({ blockIndex: blockIndex + at / DIGEST_BYTES, digest });
-  }
-  return leaves;
-}
-
-function* partsOf<T>(items: readonly T[], size: number): Generator<readonly T[]> {
-  const step = Math.max(1, Math.floor(size));
-  for (let at = 0; at < items.length; at += step) yield items.slice(at, at + step);
 }
 
 function recordKey(kind: number, digest: Buffer): string {

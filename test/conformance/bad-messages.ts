@@ -1,5 +1,11 @@
 /** All other messages that are wrong in one thing each. */
-import { BAD_RANGES_MAX, MiB, NODES_REQUEST_MAX, WARNINGS_MAX } from '../../src/domain/limits.js';
+import {
+  BAD_RANGES_MAX,
+  CHECK_RANGES_MAX,
+  MiB,
+  NODES_REQUEST_MAX,
+  WARNINGS_MAX,
+} from '../../src/domain/limits.js';
 import type { BeginRequest, CommitRequest } from '../../src/domain/messages.js';
 import { commitRequest, GEOMETRY } from '../helpers/requests.js';
 import { eventsOf, newSessionId } from './receiver.js';
@@ -13,6 +19,10 @@ const commit = (change: Partial<CommitRequest>): BadCall => {
 };
 /** Wrongly typed on purpose: what JSON can carry and the types can't. */
 const wrong = <T>(value: unknown): T => value as T;
+
+const check = (ranges: [number, number][]): BadCall => {
+  return ({ port, point }) => eventsOf(port.check(point.id, ranges));
+};
 
 export const BAD_MESSAGES: readonly BadCase[] = [
   ['a path as a device name', 'bad-name', begin(() => ({ device: '../../etc/passwd' }))],
@@ -169,6 +179,33 @@ export const BAD_MESSAGES: readonly BadCase[] = [
   ['half a block', 'bad-message', ({ port, point }) => port.blocks(point.id, [0.5])],
   ['no blocks', 'bad-message', ({ port, point }) => port.blocks(point.id, [])],
   ['a path as a point id', 'bad-message', ({ port }) => port.blocks('../../store.json', [0])],
+  ['a check of no ranges', 'bad-message', check([])],
+  ['a check beyond the end', 'bad-message', check([[15, 17]])],
+  [
+    'a check of ranges that don’t ascend',
+    'bad-message',
+    check([
+      [2, 3],
+      [0, 1],
+    ]),
+  ],
+  [
+    'a check of ranges that overlap',
+    'bad-message',
+    check([
+      [0, 2],
+      [1, 3],
+    ]),
+  ],
+  ['a check of an empty range', 'bad-message', check([[1, 1]])],
+  ['a check from before the start', 'bad-message', check([[-1, 1]])],
+  ['a check of half a range', 'bad-message', check(wrong([[0]]))],
+  [
+    'a check of too many ranges',
+    'bad-message',
+    check(Array.from({ length: CHECK_RANGES_MAX + 1 }, (_, i) => [2 * i, 2 * i + 1])),
+  ],
+  ['a check of an unknown point', 'point-unknown', ({ port }) => eventsOf(port.check(newSessionId()))],
   [
     'a diff from an unknown point',
     'point-unknown',

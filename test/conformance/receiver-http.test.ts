@@ -1,9 +1,11 @@
 import test from 'ava';
 import { httpWorld } from '../helpers/receiver-worlds.js';
 import { receiverConformance } from './receiver.js';
+import { receiverCheck } from './receiver-check.js';
 import { receiverDiff } from './receiver-diff.js';
 import { receiverRefusals } from './receiver-refusals.js';
 
 receiverConformance(test, httpWorld);
 receiverRefusals(test, httpWorld);
 receiverDiff(test, httpWorld);
+receiverCheck(test, httpWorld);

@@ -23,6 +23,7 @@ const STRANGERS: readonly [what: string, call: (stranger: ReceiverPort, id: stri
   ['nodes', (stranger, id) => stranger.nodes(id, [{ level: 1, index: 0 }])],
   ['blocks', (stranger, id) => stranger.blocks(id, [0])],
   ['verify', (stranger, id) => eventsOf(stranger.verify(id))],
+  ['check', (stranger, id) => eventsOf(stranger.check(id, [[0, 1]]))],
   ['diff from', async (stranger, id) => eventsOf(stranger.diff(id, (await stranger.points())[0]?.id ?? ''))],
   ['diff to', async (stranger, id) => eventsOf(stranger.diff((await stranger.points())[0]?.id ?? '', id))],
 ];

@@ -1,6 +1,13 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { isNull, leafNodes, type ReadNodes, type Tree, updateTree } from '../../src/domain/digest-tree.js';
+import {
+  isNull,
+  leafNodes,
+  leafParts,
+  type ReadNodes,
+  type Tree,
+  updateTree,
+} from '../../src/domain/digest-tree.js';
 import { blockCount, blockLength, type Geometry, treeHeight } from '../../src/domain/geometry.js';
 import { DIGEST_BYTES, KiB, TREE_FANOUT } from '../../src/domain/limits.js';
 import { hash, hex, type Leaves, leafOf, naiveTree } from '../helpers/naive-tree.js';
@@ -145,6 +152,59 @@ test('leafNodes walks exactly the leaves that are there, and against another tre
         walked,
         differing.sort((x, y) => x - y),
       );
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('leafParts tells lost subtrees in their place, and reads no node outside of what is wanted', async (t) => {
+  const windows = fc.tuple(
+    fc.double({ min: 0, max: 1, noNaN: true }),
+    fc.double({ min: 0, max: 1, noNaN: true }),
+  );
+  await fc.assert(
+    fc.asyncProperty(steps, fc.nat({ max: 7 }), windows, async ({ geometry, changes }, losing, window) => {
+      const leaves = nextLeaves(new Map(), null, { geometry, changes });
+      const { top, nodes } = naiveTree(geometry, leaves);
+      const count = blockCount(geometry);
+      const [from = 0, to = 0] = window.map((share) => Math.floor(share * count)).sort((a, b) => a - b);
+      const isWanted = (start: number, end: number) => start < to && end > from;
+      const isLost = (digest: Uint8Array) => losing > 0 && (digest[0] ?? 0) % 8 < losing;
+      const asked: string[] = [];
+      const read: ReadNodes = async (digests) => {
+        asked.push(...digests.map(hex));
+        return digests.map((digest) => (isLost(digest) ? null : (nodes.get(hex(digest)) ?? null)));
+      };
+      const expected: string[] = [];
+      const reads: string[] = [];
+      const visit = (digest: Uint8Array, level: number, index: number): void => {
+        const [start, end] = [index * 64 ** level, Math.min((index + 1) * 64 ** level, count)];
+        if (isNull(digest) || (level < treeHeight(geometry) && !isWanted(start, end))) return;
+        reads.push(hex(digest));
+        const content = nodes.get(hex(digest)) ?? new Uint8Array(0);
+        if (isLost(digest)) expected.push(`lost ${start} ${end} ${hex(digest)}`);
+        else if (level === 1) expected.push(`leaves ${start} ${hex(content)}`);
+        else {
+          for (let i = 0; i * DIGEST_BYTES < content.length; i += 1) {
+            visit(
+              content.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES),
+              level - 1,
+              index * TREE_FANOUT + i,
+            );
+          }
+        }
+      };
+      visit(top, treeHeight(geometry), 0);
+      const told: string[] = [];
+      for await (const part of leafParts({ geometry, top }, null, read, isWanted)) {
+        told.push(
+          'content' in part
+            ? `leaves ${part.blockIndex} ${hex(part.content)}`
+            : `lost ${part.start} ${part.end} ${hex(part.digest)}`,
+        );
+      }
+      t.deepEqual(told, expected);
+      t.deepEqual(asked.sort(), reads.sort());
     }),
     { numRuns: 300 },
   );

@@ -2,7 +2,14 @@
  * A store in memory for tests of what stands above it. Batches are not looked into, and nothing outlives it but what
  * `reopen` hands on; every call can be held up or made to fail.
  */
-import type { CommitRequest, DiffEvent, NodeRequest, VerifyEvent } from '../../src/domain/messages.js';
+import type { BlockRange } from '../../src/domain/block-ranges.js';
+import type {
+  CheckEvent,
+  CommitRequest,
+  DiffEvent,
+  NodeRequest,
+  VerifyEvent,
+} from '../../src/domain/messages.js';
 import type { Point } from '../../src/domain/point.js';
 import type { Capture, CaptureDescription, Store } from '../../src/store/store-port.js';
 
@@ -69,6 +76,11 @@ export class MemoryStore implements Store {
     ).length;
     yield { type: 'progress', doneBytes: 0, totalBytes: 1 };
     yield { type: 'summary', pointCount, blockCount: 0, checkedBytes: 0, findingCount: 0 };
+  }
+
+  async *check(_point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+    yield { type: 'progress', doneBytes: 0, totalBytes: 1 };
+    yield { type: 'summary', blockCount: ranges.length, damagedBlocks: 0 };
   }
 
   async *diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {

@@ -199,6 +199,19 @@ test('one verification at a time per agent', async (t) => {
   await t.notThrowsAsync(port.verify()[Symbol.asyncIterator]().next());
 });
 
+test('a check of a point counts as a verification', async (t) => {
+  const { port } = await make();
+  await port.begin(beginRequest());
+  const { id } = await port.commit(A, commitRequest());
+  const check = () => port.check(id)[Symbol.asyncIterator]();
+  const first = check();
+  await first.next();
+  await t.throwsAsync(check().next(), { code: 'busy' });
+  await t.throwsAsync(port.verify()[Symbol.asyncIterator]().next(), { code: 'busy' });
+  await first.return?.();
+  await t.notThrowsAsync(check().next());
+});
+
 test('a few diffs at a time per agent', async (t) => {
   const { service, port } = await make();
   await port.begin(beginRequest());
