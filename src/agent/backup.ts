@@ -99,7 +99,8 @@ async function attempt(
   const sessionId = randomBytes(16).toString('hex');
   onEvent({ type: 'phase', phase: 'snapshot' });
   const sizeBytes = last?.geometry.sizeBytes ?? 0;
-  const willCompare = planBase(localBase(state, options.compare), last, { sizeBytes, blockSize }).start === 'compare';
+  const willCompare =
+    planBase(localBase(state, options.compare), last, { sizeBytes, blockSize }).start === 'compare';
   const snapshot = await provider.hold(path, {
     sessionId,
     blockSize,

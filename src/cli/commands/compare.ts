@@ -61,7 +61,10 @@ export function addCompare(program: Command, run: Run): void {
         .choices(Object.keys(DIRECTION_OF))
         .default('cheaper'),
     )
-    .option('--mark', "write the differences into the map of the device's tap, which then counts for the point")
+    .option(
+      '--mark',
+      "write the differences into the map of the device's tap, which then counts for the point",
+    )
     .option('--ship', 'ship the differences: a new point, made without believing map or local tree')
     .option('--all', `show all ranges, not only the first ${SHOWN_MAX}; with --json all are told anyway`);
   addCaptureOptions(command).action((device: string, point: string | undefined, options: CompareOptions) =>
@@ -190,7 +193,11 @@ function tell(
   const shown = options.all === true ? ranges : ranges.slice(0, SHOWN_MAX);
   const rows = shown.map(({ byteOffset, byteLength, what, reason }) => [
     ...[String(byteOffset), String(byteLength)],
-    what === 'differs' ? what : what === 'unreadable' ? 'unreadable here' : `damaged at the receiver: ${reason}`,
+    what === 'differs'
+      ? what
+      : what === 'unreadable'
+        ? 'unreadable here'
+        : `damaged at the receiver: ${reason}`,
   ]);
   const { differing, damaged, unreadableBlocks, wireBytes, scannedBytes, kind, deviceSizeBytes } = result;
   output.result(
@@ -244,7 +251,9 @@ function summaryOf(point: Point, result: CompareResult, deep: boolean): string {
     differing.count === 0
       ? 'no block differs'
       : `${formatCount(differing.count, 'block')} ${differing.count === 1 ? 'differs' : 'differ'}, ${formatBytes(bytes)}`,
-    ...(unreadableBlocks.length === 0 ? [] : [`${formatCount(unreadableBlocks.length, 'block')} can't be read here`]),
+    ...(unreadableBlocks.length === 0
+      ? []
+      : [`${formatCount(unreadableBlocks.length, 'block')} can't be read here`]),
     ...(deep ? [`${formatCount(countBlocks(damaged), 'block')} damaged at the receiver`] : []),
     `${formatBytes(scannedBytes)} digested, ${formatBytes(wireBytes)} on the wire`,
   ];
