@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { backupFigures } from './backup-figures.js';
+import { compareFigures } from './compare-figures.js';
 import { benchDirectory, exitOnSignals, requireEnvironment } from './environment.js';
 import { type Inputs, prepareInputs } from './inputs.js';
 import { memoryFigures } from './memory-figures.js';
@@ -13,7 +14,7 @@ import { tapFigures } from './tap-figures.js';
 import { wireFigures } from './wire-figures.js';
 
 const PAGE = fileURLToPath(new URL('../../../docs/figures.md', import.meta.url));
-const SECTIONS = ['scan', 'backup', 'wire', 'memory', 'tap'] as const;
+const SECTIONS = ['scan', 'backup', 'wire', 'compare', 'memory', 'tap'] as const;
 type Section = (typeof SECTIONS)[number];
 const ROUNDS = 3;
 
@@ -62,6 +63,7 @@ if (sections.size === SECTIONS.length && rounds === ROUNDS && withPeers) {
 async function measureSection(section: Section): Promise<readonly Row[]> {
   if (section === 'scan') return scanFigures(prepared(), directory, rounds);
   if (section === 'wire') return wireFigures(prepared(), directory);
+  if (section === 'compare') return compareFigures(directory);
   if (section === 'memory') return memoryFigures(directory);
   if (section === 'tap') return tapFigures(directory, values.quick === true);
   const figures = await backupFigures(prepared(), directory, rounds, withPeers);

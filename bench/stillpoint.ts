@@ -9,6 +9,7 @@ import type { Point } from '../src/domain/point.js';
 import { end, type Measured, measure, occupiedBytes, type Usage, UsageSampler } from './process.js';
 
 const COMMAND = fileURLToPath(new URL('../../../bin/stillpoint.js', import.meta.url));
+const EXIT_DIFFERS = 6;
 const START_DEADLINE_MS = 30_000;
 
 export interface BackupOutcome extends Measured {
@@ -105,6 +106,14 @@ export class Installation {
 
   agent(...args: string[]): Promise<Measured> {
     return this.#agent(args, PLAIN);
+  }
+
+  /** That the device differs is an exit code of its own. */
+  compare(device: string, ...args: string[]): Promise<Measured> {
+    return measure(process.execPath, [COMMAND, 'compare', device, ...args, '--json'], {
+      env: this.#agentEnv,
+      alsoDone: EXIT_DIFFERS,
+    });
   }
 
   storeBytes(): number {
