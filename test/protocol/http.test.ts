@@ -343,3 +343,34 @@ test('an agent that asks for blocks and takes none holds its share of memory for
   const together = askedAtMs.filter((atMs) => atMs < first + 250).length;
   t.true(together <= 5, `${together} at once`);
 });
+
+test('a stream that its agent leaves in the middle is over at the receiver, and does not keep others out', async (t) => {
+  const s = await setup(t);
+  const point = makePoint({ id: sessionId(2) });
+  let running = 0;
+  async function* endless() {
+    running += 1;
+    try {
+      for (let doneBytes = 0; ; doneBytes += 1) {
+        yield { type: 'progress', doneBytes, totalBytes: 1 };
+        await sleep(1);
+      }
+    } finally {
+      running -= 1;
+    }
+  }
+  Object.assign(s.store, { point: async () => point, check: endless, diff: endless });
+  const client = s.receiver.client(s.enrolment);
+  for (const start of [() => client.check(point.id), () => client.diff(point.id, point.id)]) {
+    for (let round = 0; round < 6; round += 1) {
+      let seen = 0;
+      for await (const _ of start()) {
+        seen += 1;
+        if (seen === 3) break;
+      }
+      t.is(seen, 3);
+      await until(() => running === 0);
+      t.is(running, 0);
+    }
+  }
+});
