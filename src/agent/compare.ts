@@ -217,14 +217,21 @@ export async function checkStored(
   signal: AbortSignal,
   onEvent: OnAgentEvent,
 ): Promise<DamagedRange[]> {
-  onEvent({ type: 'phase', phase: 'check' });
   const damaged: DamagedRange[] = [];
+  if (ranges?.length === 0) return damaged;
+  onEvent({ type: 'phase', phase: 'check' });
   for await (const event of receiver.check(point.id, ranges)) {
     throwIfCancelled(signal);
+    if (event.type === 'summary') return damaged;
     if (event.type === 'damaged') damaged.push({ blocks: [event.start, event.end], reason: event.reason });
-    if (event.type === 'progress') onEvent({ ...event, wireBytes: 0 });
+    else onEvent({ ...event, wireBytes: 0 });
   }
-  return damaged;
+  throw new StillpointError('connection-lost', {
+    thing: `check of point ${point.device}@${point.sequence}`,
+    reason: 'the receiver ended it without a summary',
+    remedy: 'Try again.',
+    permanent: false,
+  });
 }
 
 function within(ranges: readonly BlockRange[], count: number): BlockRange[] {
