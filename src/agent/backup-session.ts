@@ -8,9 +8,9 @@
 import type { Snapshot } from '../capture/ports.js';
 import type { BlockRange } from '../domain/block-ranges.js';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
-import { blockCount, blockLength, type Geometry, geometry } from '../domain/geometry.js';
+import { type Geometry, geometry } from '../domain/geometry.js';
 import { BATCH_RAW_BYTES_TARGET, WARNING_CHARS_MAX, WARNINGS_MAX } from '../domain/limits.js';
-import type { CommitRequest } from '../domain/messages.js';
+import type { BeginAnswer, CommitRequest } from '../domain/messages.js';
 import { type BasePlan, planBase } from '../domain/plan.js';
 import type { BadRange, Point } from '../domain/point.js';
 import { type LeafOverlay, native, type Scan, type TreeFile } from '../native/index.js';
@@ -18,7 +18,10 @@ import type { BackupOptions, BackupResult } from './backup.js';
 import { BadBlockRepair } from './bad-block-repair.js';
 import { localBase, prepareBase } from './base.js';
 import { retrying, throwIfCancelled } from './cancel.js';
+import { describeBadRanges, presentBytes } from './commit-facts.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
+import { describeSession } from './kept-session.js';
+import { partsToScan, ResumeDoubted, shedsDoubt } from './resume.js';
 import { sendChanges } from './sender.js';
 import { PATIENCE_MS, SessionLink } from './session-link.js';
 import { type DeviceState, geometryOf } from './state.js';
@@ -32,6 +35,9 @@ export interface SessionFacts {
   /** Its name. */
   readonly provider: string;
   readonly sessionId: string;
+  readonly instant: string;
+  /** An earlier process began it, over the same view. */
+  readonly isResumed: boolean;
   readonly blockSize: number;
   /** The last point before the session. */
   readonly last: Point | null;
@@ -68,10 +74,11 @@ export class BackupSession {
     const expected = planBase(localBase(this.#state, this.#options.compare), last, size);
     const link = this.#newLink(expected, last, size);
     try {
-      const { base: basePoint } = await link.begin();
+      const answer = await this.#begin(link);
+      const { base: basePoint } = answer;
       const plan = this.#planWith(basePoint, expected, last, size);
       this.#checkChangesFit(plan, basePoint);
-      const point = await this.#transfer(link, plan, basePoint, size);
+      const point = await this.#transfer(link, plan, answer, size);
       return {
         ...{ point, warnings: this.#warnings, wireBytes: this.#wire.bytes, base: plan },
         tracking:
@@ -79,10 +86,34 @@ export class BackupSession {
       };
     } catch (error) {
       link.stop();
+      const isDoubted = this.#facts.isResumed && shedsDoubt(error);
       // After a passing failure the receiver keeps what arrived: the next session need not send it again.
-      if (!isStillpointError(error) || error.permanent) await link.abort();
-      throw error;
+      const isOver = !isStillpointError(error) || error.permanent || isDoubted;
+      if (isOver) await link.abort();
+      if (isOver || error.code === 'device-changed')
+        await this.#state.keepSession(null).catch(() => undefined);
+      throw isDoubted ? new ResumeDoubted(error.message) : error;
     }
+  }
+
+  async #begin(link: SessionLink): Promise<BeginAnswer> {
+    const keeping = this.#keep();
+    // It is waited for in any case; nothing is to be written when the backup has failed.
+    keeping.catch(() => undefined);
+    try {
+      return await link.begin();
+    } finally {
+      await keeping;
+    }
+  }
+
+  /** Before a batch can be durable, so that a killed agent's next process finds the session that it belongs to. */
+  async #keep(): Promise<void> {
+    const { isResumed, sessionId, instant, provider, blockSize, last } = this.#facts;
+    if (isResumed) return;
+    const lastPointId = last?.id ?? null;
+    const facts = { sessionId, instant, provider, blockSize, lastPointId };
+    await this.#state.keepSession(describeSession(this.#snapshot, facts));
   }
 
   /** Changes since one point are nothing to another. */
@@ -115,7 +146,7 @@ export class BackupSession {
       identity: this.#snapshot.identity,
       geometry: size,
       base: knowsBase && basePoint !== null ? { id: basePoint.id, root: basePoint.root } : null,
-      instant: this.#snapshot.instant.toISOString(),
+      instant: this.#facts.instant,
       kind: this.#snapshot.kind,
       provider: this.#facts.provider,
       sessionId: this.#facts.sessionId,
@@ -131,12 +162,8 @@ export class BackupSession {
     });
   }
 
-  async #transfer(
-    link: SessionLink,
-    plan: BasePlan,
-    basePoint: Point | null,
-    size: Geometry,
-  ): Promise<Point> {
+  async #transfer(link: SessionLink, plan: BasePlan, answer: BeginAnswer, size: Geometry): Promise<Point> {
+    const { base: basePoint } = answer;
     this.#onEvent({ type: 'phase', phase: 'base' });
     const { tree, differing } = await prepareBase({
       plan,
@@ -159,7 +186,7 @@ export class BackupSession {
         baseTree: tree,
         onWarning: (text) => this.#warn(text),
       });
-      const batchCount = await this.#scanAndSend(link, tree, overlay, repair, differing);
+      const batchCount = await this.#scanAndSend(link, answer, tree, overlay, repair, differing);
       const root = (await tree.rootWith(overlay)).toString('hex');
       const request = await this.#commitRequest(root, batchCount, overlay, repair.badRanges, size);
       this.#onEvent({ type: 'phase', phase: 'commit' });
@@ -174,28 +201,47 @@ export class BackupSession {
 
   async #scanAndSend(
     link: SessionLink,
+    answer: BeginAnswer,
     baseTree: TreeFile,
     overlay: LeafOverlay,
     repair: BadBlockRepair,
     differing: readonly BlockRange[] | undefined,
   ): Promise<number> {
     this.#onEvent({ type: 'phase', phase: 'scan' });
-    const { device, tracking } = this.#snapshot;
-    const changes = tracking?.changes ?? null;
-    const ranges = differing ?? rangesToScan(changes);
-    const scan = native.createScan(device, {
+    const changes = this.#snapshot.tracking?.changes ?? null;
+    const { compressionLevel = 1 } = this.#options;
+    let lastSequence = answer.durableSequence;
+    const wanted = differing ?? rangesToScan(changes);
+    for (const { ranges, isDurable } of partsToScan(wanted, answer, baseTree.blockCount)) {
+      lastSequence = await this.#withScan(link, baseTree, overlay, ranges, (scan) =>
+        sendChanges({
+          ...{ scan, link, baseTree, overlay, repair, compressionLevel },
+          ...{ lastSequence, isDurable },
+        }),
+      );
+    }
+    if (changes !== null) checkSample(changes, overlay);
+    return lastSequence;
+  }
+
+  async #withScan<T>(
+    link: SessionLink,
+    baseTree: TreeFile,
+    overlay: LeafOverlay,
+    ranges: readonly BlockRange[] | undefined,
+    use: (scan: Scan) => Promise<T>,
+  ): Promise<T> {
+    const scan = native.createScan(this.#snapshot.device, {
       ...{ base: baseTree, overlay, chunkBytes: BATCH_RAW_BYTES_TARGET, memoryBytes: SCAN_MEMORY_BYTES },
       ...(ranges === undefined ? {} : { ranges }),
     });
     const cancelScan = () => scan.cancel();
     link.signal.addEventListener('abort', cancelScan, { once: true });
-    const stopWatching = this.#watch(scan, geometryOf(baseTree));
+    // What lies before the part was scanned, or need not be.
+    const stopWatching = this.#watch(scan, geometryOf(baseTree), (ranges?.[0]?.[0] ?? 0) * baseTree.blockSize);
     try {
       throwIfCancelled(this.#signal);
-      const { compressionLevel = 1 } = this.#options;
-      const batchCount = await sendChanges({ scan, link, baseTree, overlay, repair, compressionLevel });
-      if (changes !== null) checkSample(changes, overlay);
-      return batchCount;
+      return await use(scan);
     } finally {
       stopWatching();
       link.signal.removeEventListener('abort', cancelScan);
@@ -205,12 +251,12 @@ export class BackupSession {
   }
 
   /** Reports a scan's progress until it ends, and counts what it has scanned. */
-  #watch(scan: Scan, { sizeBytes, blockSize }: Geometry): () => void {
+  #watch(scan: Scan, { sizeBytes, blockSize }: Geometry, beforeBytes = 0): () => void {
     const stopReports = everyInterval(() => {
       const { scannedBytes, changedBlocks } = scan.progress();
       this.#onEvent({
         type: 'progress',
-        doneBytes: scannedBytes,
+        doneBytes: beforeBytes + scannedBytes,
         totalBytes: sizeBytes,
         changedBytes: changedBlocks * blockSize,
         wireBytes: this.#wire.bytes,
@@ -255,7 +301,8 @@ export class BackupSession {
       // Refused: there is no such point. Any other failure leaves open whether there is; the sealed overlay is the answer.
       if (isStillpointError(error) && error.permanent && error.code !== 'cancelled') {
         await this.#state.discardOverlay();
-        if (error.code === 'root-mismatch') await this.#state.forgetTree();
+        // Of a session that two processes sent, first their batches are doubted.
+        if (error.code === 'root-mismatch' && !this.#facts.isResumed) await this.#state.forgetTree();
       }
       throw error;
     }
@@ -267,6 +314,7 @@ export class BackupSession {
   async #followPoint(): Promise<void> {
     try {
       await this.#state.commit();
+      await this.#state.keepSession(null);
     } catch (error) {
       await this.#state.forgetTree().catch(() => undefined);
       this.#warn(`the local tree could not follow, the next backup fetches it: ${(error as Error).message}`);
@@ -303,20 +351,4 @@ export class BackupSession {
 /** A sealed overlay stays: the receiver may have committed it. */
 function isUndecided(state: DeviceState): boolean {
   return state.local.pending !== null;
-}
-
-function presentBytes(overlay: LeafOverlay, size: Geometry): number {
-  const lastIndex = blockCount(size) - 1;
-  const missing =
-    lastIndex >= 0 && overlay.get(lastIndex) !== null ? size.blockSize - blockLength(size, lastIndex) : 0;
-  return overlay.presentCount * size.blockSize - missing;
-}
-
-function describeBadRanges(badRanges: readonly BadRange[]): string {
-  const bytesOf = (content: BadRange['content']) =>
-    badRanges.filter((range) => range.content === content).reduce((sum, range) => sum + range.byteLength, 0);
-  return (
-    `${badRanges.length} ranges could not be read: ${bytesOf('previous')} bytes keep the last good content, ` +
-    `${bytesOf('filler')} bytes are marked as unreadable`
-  );
 }

@@ -15,6 +15,7 @@ import { BackupSession } from './backup-session.js';
 import { localBase } from './base.js';
 import { retrying, throwIfCancelled } from './cancel.js';
 import type { OnAgentEvent } from './events.js';
+import { findResumable, ResumeDoubted, resumedText } from './resume.js';
 import { DeviceState } from './state.js';
 import { ChangesDoubted } from './tracked-scan.js';
 
@@ -73,10 +74,15 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
       throwIfCancelled(signal);
       const last = (await receiver.points(device)).at(-1) ?? null;
       try {
-        return await attempt(options, state, last, null);
+        return await attempt(options, state, receiver, last, null);
       } catch (error) {
-        if (!(error instanceof ChangesDoubted)) throw error;
-        return await attempt(options, state, last, error.message);
+        if (error instanceof ChangesDoubted)
+          return await attempt(options, state, receiver, last, error.message);
+        if (!(error instanceof ResumeDoubted)) throw error;
+        // It may have been committed meanwhile.
+        const lastNow = (await receiver.points(device)).at(-1) ?? null;
+        options.onEvent?.({ type: 'notice', text: `a new session begins: ${error.message}` });
+        return await attempt(options, state, receiver, lastNow, null);
       }
     } finally {
       await state.close();
@@ -86,10 +92,11 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   }
 }
 
-/** One instant, one session. @param doubt why an earlier one of this backup did not believe the tracker; null: this is the first. */
+/** One instant, one session; or that of a process that was killed, where the view still stands. @param doubt why an earlier one of this backup did not believe the tracker; null: this is the first. */
 async function attempt(
   options: BackupOptions,
   state: DeviceState,
+  receiver: ReceiverPort,
   last: Point | null,
   doubt: string | null,
 ): Promise<BackupResult> {
@@ -111,14 +118,16 @@ async function attempt(
     fuzzy: options.fuzzy ?? false,
     signal,
   });
-  const backup = new BackupSession(options, state, snapshot, {
-    provider: provider.name,
-    sessionId,
-    blockSize,
-    last,
-  });
+  const facts = { sessionId, instant: snapshot.instant.toISOString(), provider: provider.name, blockSize };
   try {
-    return await backup.run(doubt);
+    const resumed = await findResumable(state, receiver, snapshot, {
+      ...facts,
+      lastPointId: last?.id ?? null,
+    });
+    if (resumed !== null) onEvent({ type: 'notice', text: resumedText(resumed) });
+    const isResumed = resumed !== null;
+    const session = { ...facts, ...(resumed ?? {}), isResumed, last };
+    return await new BackupSession(options, state, snapshot, session).run(doubt);
   } catch (error) {
     throw (await snapshot.lost?.()) ?? error;
   } finally {

@@ -17,6 +17,10 @@ export interface SendOptions {
   readonly overlay: LeafOverlay;
   readonly repair: BadBlockRepair;
   readonly compressionLevel: number;
+  /** Number of the last batch before these. */
+  readonly lastSequence: number;
+  /** The scan's good blocks are in batches that are durable already: read for the tree alone. */
+  readonly isDurable: boolean;
 }
 
 interface Prepared {
@@ -24,12 +28,12 @@ interface Prepared {
   readonly body: Promise<Uint8Array>;
 }
 
-/** @returns the number of batches, all durable. */
+/** @returns the number of the last batch; all are durable. */
 export async function sendChanges(options: SendOptions): Promise<number> {
   const { scan, link } = options;
   const batches = new InFlight(BATCH_WINDOW);
   const prepared: Prepared[] = [];
-  let sequence = 0;
+  let sequence = options.lastSequence;
   const prepare = (encode: (sequence: number) => Promise<Uint8Array>) => {
     sequence += 1;
     const body = encode(sequence);
@@ -48,7 +52,8 @@ export async function sendChanges(options: SendOptions): Promise<number> {
   try {
     for (let chunk = await scan.next(); chunk !== null; chunk = await scan.next()) {
       const { badBlocks } = chunk;
-      prepareChunk(chunk, options, prepare);
+      if (options.isDurable) chunk.release();
+      else prepareChunk(chunk, options, prepare);
       for (const block of badBlocks) {
         const bytes = await options.repair.repair(block);
         prepareBadBlock(block.blockIndex, bytes, options, prepare);
@@ -85,7 +90,10 @@ function prepareChunk(chunk: ScanChunk, options: SendOptions, prepare: Prepare):
   });
 }
 
-/** A block that came out as it is in the base point differs in nothing, and is not sent. */
+/**
+ * A block that came out as it is in the base point differs in nothing, and is not sent; unless the session may have other bytes of it,
+ * from before, when it could be read.
+ */
 function prepareBadBlock(
   blockIndex: number,
   bytes: Uint8Array,
@@ -93,7 +101,7 @@ function prepareBadBlock(
   prepare: Prepare,
 ): void {
   const leaf = native.leafDigest(bytes);
-  if (leaf.equals(options.baseTree.leaves(blockIndex, 1))) return;
+  if (!options.isDurable && leaf.equals(options.baseTree.leaves(blockIndex, 1))) return;
   options.overlay.put(blockIndex, leaf);
   prepare((sequence) => native.encodeBlock({ ...headerOf(options, sequence), blockIndex, bytes }));
 }

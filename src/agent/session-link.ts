@@ -48,9 +48,13 @@ export class SessionLink {
     return this.#request.sessionId;
   }
 
-  /** A begin that is repeated resumes the session that the first one opened. */
+  /** A begin that is repeated resumes the session that the first one opened, or that an earlier process did. */
   begin(): Promise<BeginAnswer> {
-    return this.#persist(() => this.#receiver.begin(this.#request), false);
+    return this.#persist(async () => {
+      const answer = await this.#receiver.begin(this.#request);
+      this.#durableSequence = answer.durableSequence;
+      return answer;
+    }, false);
   }
 
   have(digests: Uint8Array): Promise<Uint8Array> {

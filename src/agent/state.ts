@@ -10,6 +10,8 @@
  * | `tree`, `overlay` sealed| a session ended around the receiver's commit     | kept as `pending`: the receiver's last point decides |
  * | `tree`, `committed`     | the receiver has committed, the tree is changing | applied again, removed                |
  * | `tree.new*`             | a tree that was being made                       | removed                               |
+ * | `session`               | a session ended before its commit                | kept: see kept-session.ts             |
+ * | `.*.tmp`                | a `session` that was being written               | removed                               |
  *
  * All of it is a cache: what is damaged is dropped and fetched again. One process at a time, by flock on `lock`.
  */
@@ -23,6 +25,7 @@ import { checkName } from '../domain/names.js';
 import type { LocalBase } from '../domain/plan.js';
 import { lockFile, syncDirectory } from '../native/files.js';
 import { type LeafOverlay, native, type TreeFile } from '../native/index.js';
+import { type KeptSession, readKeptSession, removeKeptSession, writeKeptSession } from './kept-session.js';
 
 export interface StateKey {
   readonly storeId: string;
@@ -142,6 +145,16 @@ export class DeviceState {
     await this.#remove('overlay');
   }
 
+  /** The session that was not committed when the last process ended. */
+  keptSession(): Promise<KeptSession | null> {
+    return readKeptSession(this.#directory);
+  }
+
+  /** Durable when it resolves. Null: the next process has nothing to go on with. */
+  keepSession(session: KeptSession | null): Promise<void> {
+    return session === null ? removeKeptSession(this.#directory) : writeKeptSession(this.#directory, session);
+  }
+
   /** The tree can't be believed: it is removed, and fetched at the next session. */
   async forgetTree(): Promise<void> {
     await this.discardOverlay();
@@ -161,7 +174,7 @@ export class DeviceState {
   async #recover(): Promise<void> {
     const names = new Set(await readdir(this.#directory));
     for (const name of names) {
-      if (name.startsWith('tree.new')) await this.#remove(name);
+      if (name.startsWith('tree.new') || /^\..*\.tmp$/.test(name)) await this.#remove(name);
     }
     if (names.has('tree')) await this.#openTree(names.has('committed'));
     await this.#remove('committed');

@@ -5,16 +5,19 @@
  * |              | before                                        | while                | after                                 |
  * |--------------|-----------------------------------------------|----------------------|---------------------------------------|
  * | block device | no mount, swap, holder, writer; dirty pages   | opened exclusively   | flushed, write counters as before     |
- * |              | flushed; write counters noted                 | (or mounted read-only) |                                     |
+ * |              | flushed; write counters noted, a loop         | (or mounted read-only) | a loop device's file has the times    |
+ * |              | device's file too                             |                      | that it had                           |
  * | image        | no writer, no writable loop device on it      |                      | same inode, size, mtime, ctime; still |
  * |              |                                               |                      | no writer                             |
  *
- * A write between the checks moves the counters or the times: the session then gives no point.
+ * A write between the checks moves the counters or the times: the session then gives no point. The mark of continuity is made of the
+ * same facts, so that a later command can tell whether they are still the same; it is taken after what `conclude` compares with, so
+ * that no moment lies between.
  */
 import type { BigIntStats } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { readBlockFamily, sampleWrites, type WriteSample, wroteBetween } from '../devices/block-sysfs.js';
+import { blockContinuity, imageContinuity, loopBacking, waitForTick } from '../devices/continuity.js';
 import { deviceError, notADevice, onDevice } from '../devices/device-error.js';
 import { readDeviceIdentity } from '../devices/device-identity.js';
 import { type DeviceUse, deviceNumber, findUses, isOpenForWriting } from '../devices/in-use.js';
@@ -22,9 +25,6 @@ import { StillpointError } from '../domain/errors.js';
 import type { ConsistencyKind } from '../domain/point.js';
 import { type Device, native } from '../native/index.js';
 import type { HoldOptions, Snapshot, SnapshotProvider } from './ports.js';
-
-/** Kernel time stamps move in ticks: a file changed within the last one could change again without a trace. */
-const TIMESTAMP_TICK_MS = 20;
 
 export const offlineProvider: SnapshotProvider = {
   name: 'offline',
@@ -36,8 +36,14 @@ export const offlineProvider: SnapshotProvider = {
   },
 };
 
-/** Notes the state of the device. The function that it returns says later what has changed, or null. */
-type Watch = (path: string, device: Device) => Promise<() => Promise<string | null>>;
+interface Watched {
+  /** What has changed since, or null. */
+  changedSince(): Promise<string | null>;
+  readonly continuity: string | null;
+}
+
+/** Notes the state of the device. */
+type Watch = (path: string, device: Device) => Promise<Watched>;
 
 async function holdWith(path: string, options: HoldOptions, watch: Watch): Promise<Snapshot> {
   const uses = await onDevice(path, () => findUses(path, 'writers'));
@@ -47,7 +53,7 @@ async function holdWith(path: string, options: HoldOptions, watch: Watch): Promi
   const exclusive = !uses.some((use) => use.exclusive);
   const device = await onDevice(path, () => native.openDevice(path, { exclusive }));
   try {
-    const changedSince = await watch(path, device);
+    const { changedSince, continuity } = await watch(path, device);
     const identity = await readDeviceIdentity(path, device.logicalSectorSize);
     const kind: ConsistencyKind = writer === undefined ? 'idle' : 'fuzzy';
     return {
@@ -56,6 +62,8 @@ async function holdWith(path: string, options: HoldOptions, watch: Watch): Promi
       instant: new Date(),
       kind,
       warnings: writer === undefined ? [] : [`${path} was in use: ${writer.how}; the point is fuzzy`],
+      // Who writes may do so unseen until it is flushed.
+      ...(continuity === null || writer !== undefined ? {} : { continuity }),
       conclude: async () => {
         const change = await changedSince();
         if (change === null) return { kind, warnings: [] };
@@ -82,13 +90,24 @@ const blockDeviceWatch: Watch = async (path, device) => {
       remedy: 'Switch the counters on: echo 1 > /sys/block/NAME/queue/iostats',
     });
   }
-  return async () => {
-    await device.flush();
-    const after = await sampleOf(number);
-    if (after === null) return 'lost its write counters while it was read';
-    return wroteBetween(before, after) ? 'was written to while it was read' : null;
+  const backingBefore = await backingOf(number);
+  return {
+    changedSince: async () => {
+      await device.flush();
+      const after = await sampleOf(number);
+      if (after === null) return 'lost its write counters while it was read';
+      if (wroteBetween(before, after)) return 'was written to while it was read';
+      return (await backingOf(number)) === backingBefore ? null : 'had its file written to while it was read';
+    },
+    continuity: await blockContinuity(number),
   };
 };
+
+/** Of a partition the file says nothing: it is written to for the other ones too. */
+async function backingOf(number: string): Promise<string | null> {
+  const family = await readBlockFamily(number);
+  return family === null || family.disk !== null ? null : loopBacking(family);
+}
 
 async function sampleOf(number: string): Promise<WriteSample | null> {
   const family = await readBlockFamily(number);
@@ -96,14 +115,16 @@ async function sampleOf(number: string): Promise<WriteSample | null> {
 }
 
 const imageWatch: Watch = async (path) => {
-  const ageMs = Date.now() - Number((await stat(path, { bigint: true })).ctimeMs);
-  if (ageMs < TIMESTAMP_TICK_MS) await sleep(TIMESTAMP_TICK_MS);
+  await waitForTick(path);
   const before = await stat(path, { bigint: true });
-  return async () => {
-    const after = await stat(path, { bigint: true });
-    if (after.ino !== before.ino || after.dev !== before.dev) return 'was replaced while it was read';
-    if (!sameTimes(before, after)) return 'was written to while it was read';
-    return isOpenForWriting(path) === true ? 'was opened for writing while it was read' : null;
+  return {
+    changedSince: async () => {
+      const after = await stat(path, { bigint: true });
+      if (after.ino !== before.ino || after.dev !== before.dev) return 'was replaced while it was read';
+      if (!sameTimes(before, after)) return 'was written to while it was read';
+      return isOpenForWriting(path) === true ? 'was opened for writing while it was read' : null;
+    },
+    continuity: await imageContinuity(before),
   };
 };
 

@@ -33,6 +33,12 @@ export interface Snapshot {
   /** The best that the point can become. */
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
+  /**
+   * Of a view that outlives its process: facts of the instant, taken before the first read. A later view with the same text is the same
+   * one, without a change at any time between, and what was read of either belongs to both. Such a provider ties nothing to the
+   * session id. Undefined: nobody can tell.
+   */
+  readonly continuity?: string | undefined;
   /** Of a provider that knows what changes. */
   readonly tracking?: Tracking | undefined;
   /** After a read has failed: why the view is gone, if it is; else null, and the device itself is at fault. */

@@ -40,6 +40,11 @@ export interface BeginAnswer {
   readonly resumed: boolean;
   /** All batches up to this number are durable; 0 is none. */
   readonly durableSequence: number;
+  /**
+   * One more than the highest block index that a durable batch names; 0: none does. An agent that sends blocks in the order of
+   * the device need not send those below it again.
+   */
+  readonly durableBlockEnd: number;
 }
 
 export interface CommitRequest {

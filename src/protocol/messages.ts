@@ -133,6 +133,7 @@ export const beginAnswerSchema: z.ZodType<BeginAnswer> = z.strictObject({
   base: pointSchema.nullable(),
   resumed: z.boolean(),
   durableSequence: count.max(SEQUENCE_MAX),
+  durableBlockEnd: count,
 });
 
 export const batchAnswerSchema: z.ZodType<{ durableSequence: number }> = z.strictObject({

@@ -41,6 +41,11 @@ export class OpenSession {
     guardMessage(this.#state, message, this.id);
   }
 
+  async resume(): Promise<{ durableSequence: number; durableBlockEnd: number }> {
+    this.guard('begin');
+    return this.capture.resume();
+  }
+
   async have(digests: Uint8Array): Promise<Uint8Array> {
     this.guard('have');
     return this.capture.have(digests);

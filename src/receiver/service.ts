@@ -80,7 +80,7 @@ export class ReceiverService {
         base,
         open: open === null ? null : { description: open.capture.description, base: open.base },
       });
-      if (open !== null && plan.action === 'resume') return beginAnswer(open, true);
+      if (open !== null && plan.action === 'resume') return beginAnswer(open, true, await open.resume());
       return this.#replace(agent, request, plan.base, open);
     }
   }
@@ -108,7 +108,7 @@ export class ReceiverService {
         kind,
         provider,
       });
-      return beginAnswer(this.#add(capture, base), false);
+      return beginAnswer(this.#add(capture, base), false, { durableSequence: 0, durableBlockEnd: 0 });
     } finally {
       this.#reserved.delete(sessionId);
     }
@@ -235,9 +235,12 @@ export class ReceiverService {
   }
 }
 
-function beginAnswer(session: OpenSession, resumed: boolean): BeginAnswer {
-  const { durableSequence } = session.capture;
-  return { sessionId: session.id, base: session.base, resumed, durableSequence };
+function beginAnswer(
+  session: OpenSession,
+  resumed: boolean,
+  durable: Pick<BeginAnswer, 'durableSequence' | 'durableBlockEnd'>,
+): BeginAnswer {
+  return { sessionId: session.id, base: session.base, resumed, ...durable };
 }
 
 /** Names hold no slash. */

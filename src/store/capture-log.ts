@@ -25,6 +25,12 @@ export function batchHead(body: Buffer, entryCount: number): Buffer {
   return body.subarray(0, batchHeaderBytes + entryCount * batchEntryBytes);
 }
 
+/** One more than the highest block index that a batch names: entries ascend, so the last one tells. 0 for a batch without any. */
+export function blockEndOf(head: Buffer): number {
+  const last = head.length - batchEntryBytes;
+  return last < batchHeaderBytes ? 0 : readUint64LE(head, last) + head.readUInt32LE(last + 8);
+}
+
 export function encodeLogRecord(record: LogRecord): Buffer[] {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { StillpointError } from '../domain/errors.js';
 import { DIGEST_BYTES } from '../domain/limits.js';
 import { ENTRY_PAYLOAD, ENTRY_ZERO, type LeafOverlay, native, type PackIndex } from '../native/index.js';
-import { LogReader, NO_PACK } from './capture-log.js';
+import { blockEndOf, LogReader, NO_PACK } from './capture-log.js';
 import {
   CaptureStaging,
   captureDir,
@@ -54,20 +54,21 @@ export async function recoverStaging(
   let overlay: LeafOverlay | null = null;
   try {
     overlay = await createOverlay(dir, description);
-    const { durableSequence, packEnds } = await replay(context, description, deviceNumber, log, overlay);
+    const { packEnds, ...durable } = await replay(context, description, deviceNumber, log, overlay);
     const { pack, storedBytes } = await recoverPacks(context, description, packEnds);
-    return new CaptureStaging(context, description, deviceNumber, {
-      log,
-      overlay,
-      pack,
-      durableSequence,
-      storedBytes,
-    });
+    const parts = { log, overlay, pack, ...durable, storedBytes };
+    return new CaptureStaging(context, description, deviceNumber, parts);
   } catch (error) {
     await log.close();
     await overlay?.close();
     throw error;
   }
+}
+
+interface Durable {
+  readonly durableSequence: number;
+  readonly durableBlockEnd: number;
+  readonly packEnds: ReadonlyMap<string, number>;
 }
 
 /** Reads the log, cuts what is not valid, and does what its batches did to overlay and index. */
@@ -77,12 +78,14 @@ async function replay(
   deviceNumber: number,
   log: DiskFile,
   overlay: LeafOverlay,
-): Promise<{ durableSequence: number; packEnds: Map<string, number> }> {
+): Promise<Durable> {
   const reader = new LogReader(log, description.sessionId);
   const packEnds = new Map<string, number>();
   let durableSequence = 0;
+  let durableBlockEnd = 0;
   for await (const { sequence, packId, packEnd, head } of reader.records()) {
     durableSequence = sequence;
+    durableBlockEnd = Math.max(durableBlockEnd, blockEndOf(head));
     if (packId !== NO_PACK) packEnds.set(packId, packEnd);
     const payloads = replayEntries(head, overlay);
     await context.index.hold(deviceNumber, payloads);
@@ -92,7 +95,7 @@ async function replay(
     await log.truncate(reader.end);
     await log.sync();
   }
-  return { durableSequence, packEnds };
+  return { durableSequence, durableBlockEnd, packEnds };
 }
 
 /** @returns digests of the payload entries */

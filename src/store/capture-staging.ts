@@ -17,7 +17,7 @@ import {
   PACK_KIND_DATA,
   RECORD_KIND_BLOCK,
 } from '../native/index.js';
-import { batchHead, encodeLogRecord, type LogRecord, NO_PACK } from './capture-log.js';
+import { batchHead, blockEndOf, encodeLogRecord, type LogRecord, NO_PACK } from './capture-log.js';
 import { type Disk, type DiskFile, makeDirs, writeDurably } from './disk.js';
 import { CAPTURE_DESCRIPTION, CAPTURE_DIR, CAPTURE_LOG, CAPTURE_OVERLAY, packKey } from './layout.js';
 import { encodeDescription } from './manifest.js';
@@ -55,6 +55,7 @@ export interface StagingParts {
   readonly overlay: LeafOverlay;
   readonly pack: PackWriter | null;
   readonly durableSequence: number;
+  readonly durableBlockEnd: number;
   readonly storedBytes: number;
 }
 
@@ -71,6 +72,7 @@ export class CaptureStaging {
   readonly #adopted = new Map<string, Buffer>();
   #prepared: (Batch & LogRecord)[] = [];
   #durableSequence: number;
+  #durableBlockEnd: number;
   #storedBytes: number;
 
   constructor(
@@ -87,6 +89,7 @@ export class CaptureStaging {
     this.#log = parts.log;
     this.#pack = parts.pack;
     this.#durableSequence = parts.durableSequence;
+    this.#durableBlockEnd = parts.durableBlockEnd;
     this.#storedBytes = parts.storedBytes;
   }
 
@@ -114,12 +117,17 @@ export class CaptureStaging {
       overlay,
       pack: null,
       durableSequence: 0,
+      durableBlockEnd: 0,
       storedBytes: 0,
     });
   }
 
   get durableSequence(): number {
     return this.#durableSequence;
+  }
+  /** One more than the highest block index of a durable batch. */
+  get durableBlockEnd(): number {
+    return this.#durableBlockEnd;
   }
   /**
    * Of the session's records that the device did not hold, whether another device's are used in their place or not: its agent
@@ -211,9 +219,10 @@ export class CaptureStaging {
     }
     await this.#log.append(batches.flatMap(encodeLogRecord));
     await this.#log.sync();
-    for (const { sequence, body } of batches) {
+    for (const { sequence, body, head } of batches) {
       this.overlay.putBatch(body);
       this.#durableSequence = sequence;
+      this.#durableBlockEnd = Math.max(this.#durableBlockEnd, blockEndOf(head));
     }
     if (this.#adopted.size > ADOPTED_MAX) await this.#holdAdopted();
   }

@@ -1,7 +1,7 @@
 /**
  * One open session's capture: decodes batches side by side, makes them durable in order and in groups, commits or ends.
  *
- * | state     | append, have             | commit             | abort             |
+ * | state     | append, have, resume     | commit             | abort             |
  * |-----------|--------------------------|--------------------|-------------------|
  * | open      | yes                      | -> committed       | -> gone           |
  * | broken    | recovers from disk first (-> open, or gone if that shows lost bytes), then as open      |
@@ -179,6 +179,22 @@ export class StoreCapture implements Capture {
       thing: this.#name,
       reason: 'it was aborted',
       remedy: 'Begin a new session.',
+    });
+  }
+
+  resume(): Promise<{ durableSequence: number; durableBlockEnd: number }> {
+    // Waits for the pump, which takes all that there is.
+    return this.#lock.run(async () => {
+      const staging = await this.#recover();
+      this.#queue.refuseAll(
+        new StillpointError('out-of-order', {
+          thing: this.#name,
+          reason: 'another process of its agent goes on with it',
+          permanent: false,
+        }),
+      );
+      const { durableSequence, durableBlockEnd } = staging;
+      return { durableSequence, durableBlockEnd };
     });
   }
 

@@ -28,6 +28,11 @@ export interface Capture {
   readonly description: CaptureDescription;
   /** All batches up to this number are durable. */
   readonly durableSequence: number;
+  /**
+   * Another process of the agent takes over: batches of the former one that are whole become durable, what waits for one that did not
+   * come is refused. `durableBlockEnd` is one more than the highest block index of a durable batch.
+   */
+  resume(): Promise<{ readonly durableSequence: number; readonly durableBlockEnd: number }>;
   /** Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered, not stored twice. */
   append(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }>;
   /** Bit per digest: in this session, or held for the device. */

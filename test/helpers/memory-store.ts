@@ -103,6 +103,10 @@ class MemoryCapture implements Capture {
     this.durableSequence = durableSequence;
   }
 
+  async resume(): Promise<{ durableSequence: number; durableBlockEnd: number }> {
+    return { durableSequence: this.durableSequence, durableBlockEnd: 0 };
+  }
+
   async append(sequence: number, _body: Uint8Array): Promise<{ durableSequence: number }> {
     await this.#store.before('append', sequence);
     this.durableSequence = Math.max(this.durableSequence, sequence);

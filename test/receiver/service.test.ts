@@ -169,6 +169,7 @@ test('a restarted receiver takes up its sessions', async (t) => {
     base: null,
     resumed: true,
     durableSequence: 2,
+    durableBlockEnd: 0,
   });
   t.is((await again.batch(A, 2, BODY)).durableSequence, 2);
   t.is((await again.batch(A, 3, BODY)).durableSequence, 3);
