@@ -52,6 +52,13 @@ export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
 /** Large answers (nodes, blocks) that it holds until they are taken. */
 export const RECEIVER_ANSWER_BYTES_MAX = 128 * MiB;
 
+/** What a session delivered and no point was made of is kept so long after its last message. */
+export const PARTIAL_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
+/** The least: an agent that only reads for a while sends nothing meanwhile. */
+export const PARTIAL_KEEP_MS_MIN = 60 * 60 * 1000;
+/** Of one agent, ended. Where there are more, the oldest are not kept any longer. */
+export const PARTIAL_SETS_PER_AGENT_MAX = 256;
+
 export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
 /**
  * Manifests of one agent's points together: a receiver keeps all points in memory. Room for 200,000 usual ones, of about

@@ -64,6 +64,19 @@ export interface SessionStatus {
   readonly point: Point | null;
 }
 
+/** Blocks that a session delivered and that no point was made of. */
+export interface PartialSet {
+  readonly device: string;
+  readonly sessionId: string;
+  readonly instant: string;
+  /** `open`: it may go on. `ended`: aborted, or superseded; its blocks are held for the device, so that they need not be sent again. */
+  readonly state: 'open' | 'ended';
+  readonly durableBytes: number;
+  /** These are of the receiver's clock. */
+  readonly lastActivityAt: string;
+  readonly expiresAt: string;
+}
+
 export interface NodeRequest {
   readonly level: number;
   readonly index: number;

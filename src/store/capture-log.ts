@@ -12,6 +12,8 @@ export const NO_PACK = '0'.repeat(32);
 
 export interface LogRecord {
   readonly sequence: number;
+  /** When it was written, by the receiver's clock. */
+  readonly writtenAtS: number;
   /** NO_PACK if the session has no pack yet. */
   readonly packId: string;
   /** End of the batch's records in the pack, bytes from its start. */
@@ -34,6 +36,7 @@ export function blockEndOf(head: Buffer): number {
 export function encodeLogRecord(record: LogRecord): Buffer[] {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);
+  header.writeUInt32LE(record.writtenAtS, 4);
   writeUint64LE(header, record.sequence, 8);
   header.write(record.packId, 16, 'hex');
   writeUint64LE(header, record.packEnd, 32);
@@ -71,7 +74,7 @@ export class LogReader {
   async #next(size: number): Promise<LogRecord | string> {
     if (this.end + HEADER_BYTES > size) return 'it ends within a record header';
     const header = await this.#file.read(this.end, HEADER_BYTES);
-    if (!header.subarray(0, 4).equals(MAGIC) || header.readUInt32LE(4) !== 0) return 'no record begins there';
+    if (!header.subarray(0, 4).equals(MAGIC)) return 'no record begins there';
     const headBytes = readUint64LE(header, 40);
     if (headBytes < batchHeaderBytes || headBytes > HEAD_BYTES_MAX)
       return 'a record has an impossible length';
@@ -87,6 +90,7 @@ export class LogReader {
     }
     return {
       sequence,
+      writtenAtS: header.readUInt32LE(4),
       packId: header.toString('hex', 16, 32),
       packEnd: readUint64LE(header, 32),
       head,

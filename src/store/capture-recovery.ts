@@ -56,7 +56,7 @@ export async function recoverStaging(
     overlay = await createOverlay(dir, description);
     const { packEnds, ...durable } = await replay(context, description, deviceNumber, log, overlay);
     const { pack, storedBytes } = await recoverPacks(context, description, packEnds);
-    const parts = { log, overlay, pack, ...durable, storedBytes };
+    const parts = { log, overlay, pack, ...durable, storedBytes, packIds: packEnds.keys() };
     return new CaptureStaging(context, description, deviceNumber, parts);
   } catch (error) {
     await log.close();
@@ -68,6 +68,7 @@ export async function recoverStaging(
 interface Durable {
   readonly durableSequence: number;
   readonly durableBlockEnd: number;
+  readonly lastBatchMs: number;
   readonly packEnds: ReadonlyMap<string, number>;
 }
 
@@ -83,9 +84,11 @@ async function replay(
   const packEnds = new Map<string, number>();
   let durableSequence = 0;
   let durableBlockEnd = 0;
-  for await (const { sequence, packId, packEnd, head } of reader.records()) {
+  let lastBatchMs = 0;
+  for await (const { sequence, writtenAtS, packId, packEnd, head } of reader.records()) {
     durableSequence = sequence;
     durableBlockEnd = Math.max(durableBlockEnd, blockEndOf(head));
+    lastBatchMs = writtenAtS * 1000;
     if (packId !== NO_PACK) packEnds.set(packId, packEnd);
     const payloads = replayEntries(head, overlay);
     await context.index.hold(deviceNumber, payloads);
@@ -95,7 +98,7 @@ async function replay(
     await log.truncate(reader.end);
     await log.sync();
   }
-  return { durableSequence, durableBlockEnd, packEnds };
+  return { durableSequence, durableBlockEnd, lastBatchMs, packEnds };
 }
 
 /** @returns digests of the payload entries */
@@ -194,6 +197,25 @@ async function reopenPack(
     throw lostBytes(description, `a record of pack ${packId} is damaged`);
   }
   return PackWriter.reopen(disk, dir, found, end);
+}
+
+/** The packs that the log of a capture names, of one that can't be recovered too. */
+export async function loggedPackIds(
+  context: StagingContext,
+  sessionId: string,
+): Promise<ReadonlySet<string>> {
+  const packIds = new Set<string>();
+  const path = join(captureDir(context, sessionId), CAPTURE_LOG);
+  if ((await context.disk.size(path)) === null) return packIds;
+  const log = await context.disk.open(path, 'read');
+  try {
+    for await (const { packId } of new LogReader(log, sessionId).records()) {
+      if (packId !== NO_PACK) packIds.add(packId);
+    }
+  } finally {
+    await log.close();
+  }
+  return packIds;
 }
 
 /** For verify: what is wrong with the files of an open capture, without changing them. Nothing may be written meanwhile. */

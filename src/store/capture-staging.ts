@@ -37,6 +37,7 @@ export interface StagingContext {
   readonly objects: ObjectStore;
   readonly index: StoreIndex;
   readonly log: (message: string) => void;
+  readonly now: () => Date;
   /** 32 hex digits. */
   readonly randomId: () => string;
   /** A pack is ended when it has as many bytes. */
@@ -56,12 +57,20 @@ export interface StagingParts {
   readonly pack: PackWriter | null;
   readonly durableSequence: number;
   readonly durableBlockEnd: number;
+  /** In ms since 1970, to the second; 0: none came. */
+  readonly lastBatchMs: number;
   readonly storedBytes: number;
+  /** Of its own packs, published or not. */
+  readonly packIds: Iterable<string>;
 }
 
 export class CaptureStaging {
   readonly dir: string;
   readonly overlay: LeafOverlay;
+  /** Of the packs that it made. */
+  readonly packIds: Set<string>;
+  /** Packs of others that it relies on since it is in memory: it was said to hold their blocks, or did not store them again. */
+  readonly pinnedPackIds = new Set<string>();
   readonly #context: StagingContext;
   readonly #description: CaptureDescription;
   readonly #deviceNumber: number;
@@ -73,6 +82,7 @@ export class CaptureStaging {
   #prepared: (Batch & LogRecord)[] = [];
   #durableSequence: number;
   #durableBlockEnd: number;
+  #lastBatchMs: number;
   #storedBytes: number;
 
   constructor(
@@ -90,6 +100,8 @@ export class CaptureStaging {
     this.#pack = parts.pack;
     this.#durableSequence = parts.durableSequence;
     this.#durableBlockEnd = parts.durableBlockEnd;
+    this.#lastBatchMs = parts.lastBatchMs;
+    this.packIds = new Set(parts.packIds);
     this.#storedBytes = parts.storedBytes;
   }
 
@@ -118,7 +130,9 @@ export class CaptureStaging {
       pack: null,
       durableSequence: 0,
       durableBlockEnd: 0,
+      lastBatchMs: 0,
       storedBytes: 0,
+      packIds: [],
     });
   }
 
@@ -128,6 +142,9 @@ export class CaptureStaging {
   /** One more than the highest block index of a durable batch. */
   get durableBlockEnd(): number {
     return this.#durableBlockEnd;
+  }
+  get lastBatchMs(): number {
+    return this.#lastBatchMs;
   }
   /**
    * Of the session's records that the device did not hold, whether another device's are used in their place or not: its agent
@@ -145,9 +162,10 @@ export class CaptureStaging {
     const { index } = this.#context;
     const staged = this.#stagedLength(digestKey(digest));
     if (staged !== undefined) return staged;
-    return this.#adopted.has(digestKey(digest)) || index.isHeld(this.#deviceNumber, digest)
-      ? index.locate(digest, RECORD_KIND_BLOCK)?.rawLength
-      : undefined;
+    if (!this.#adopted.has(digestKey(digest)) && !index.isHeld(this.#deviceNumber, digest)) return undefined;
+    const located = index.locate(digest, RECORD_KIND_BLOCK);
+    if (located !== null) this.pinnedPackIds.add(located.packId);
+    return located?.rawLength;
   }
 
   #stagedLength(key: string): number | undefined {
@@ -170,7 +188,9 @@ export class CaptureStaging {
       if (!this.#adopted.has(key) && !this.#context.index.isHeld(this.#deviceNumber, digest)) {
         this.#storedBytes += recordBytes + PACK_ENTRY_BYTES;
       }
-      if (this.#context.index.locate(digest, RECORD_KIND_BLOCK) !== null) {
+      const located = this.#context.index.locate(digest, RECORD_KIND_BLOCK);
+      if (located !== null) {
+        this.pinnedPackIds.add(located.packId);
         this.#adopted.set(key, digest);
         continue;
       }
@@ -182,6 +202,7 @@ export class CaptureStaging {
     }
     this.#prepared.push({
       ...batch,
+      writtenAtS: Math.floor(this.#context.now().getTime() / 1000),
       packId: this.#pack?.packId ?? NO_PACK,
       packEnd: this.#pack?.end ?? 0,
       head: batchHead(body, decoded.entryCount),
@@ -206,7 +227,9 @@ export class CaptureStaging {
   }
 
   #createPack(): Promise<PackWriter> {
-    return PackWriter.create(this.#context.disk, this.dir, this.#context.randomId(), PACK_KIND_DATA);
+    const packId = this.#context.randomId();
+    this.packIds.add(packId);
+    return PackWriter.create(this.#context.disk, this.dir, packId, PACK_KIND_DATA);
   }
 
   /** Makes all prepared batches durable: their records first, then the log. */
@@ -219,10 +242,11 @@ export class CaptureStaging {
     }
     await this.#log.append(batches.flatMap(encodeLogRecord));
     await this.#log.sync();
-    for (const { sequence, body, head } of batches) {
+    for (const { sequence, writtenAtS, body, head } of batches) {
       this.overlay.putBatch(body);
       this.#durableSequence = sequence;
       this.#durableBlockEnd = Math.max(this.#durableBlockEnd, blockEndOf(head));
+      this.#lastBatchMs = writtenAtS * 1000;
     }
     if (this.#adopted.size > ADOPTED_MAX) await this.#holdAdopted();
   }

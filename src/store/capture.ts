@@ -21,6 +21,7 @@ import type { Point } from '../domain/point.js';
 import type { DecodedBatch } from '../native/index.js';
 import { BatchQueue, type QueuedBatch } from './batch-queue.js';
 import { checkStaging, recoverStaging } from './capture-recovery.js';
+import { packIdsOf, recordRemains, sliceOfLeaves } from './capture-remains.js';
 import { type CaptureStaging, captureDir, endCapture, removeCapture } from './capture-staging.js';
 import { type CommitContext, commitCapture } from './commit.js';
 import { Mutex } from './mutex.js';
@@ -40,6 +41,10 @@ export class StoreCapture implements Capture {
   /** Null: broken. */
   #staging: CaptureStaging | null;
   #durableSequence: number;
+  /** Of the session's last message. */
+  #lastActivityMs: number;
+  /** Packs of stagings that broke. */
+  readonly #formerPackIds = new Set<string>();
   #end: Point | 'gone' | null = null;
   #isRemoved = false;
   #isClosed = false;
@@ -58,6 +63,9 @@ export class StoreCapture implements Capture {
     this.description = description;
     this.#staging = staging;
     this.#durableSequence = staging?.durableSequence ?? 0;
+    const begunMs = Date.parse(description.begunAt ?? '');
+    const knownMs = Math.max(Number.isNaN(begunMs) ? 0 : begunMs, staging?.lastBatchMs ?? 0);
+    this.#lastActivityMs = knownMs === 0 ? context.now().getTime() : knownMs;
     this.#onEnd = onEnd;
     this.#queue = new BatchQueue(description, this.#name, () => this.#durableSequence);
   }
@@ -66,7 +74,20 @@ export class StoreCapture implements Capture {
     return this.#durableSequence;
   }
 
+  get lastActivityAt(): Date {
+    return new Date(this.#lastActivityMs);
+  }
+
+  get durableBytes(): number {
+    return this.#staging?.storedBytes ?? 0;
+  }
+
+  #noteActivity(): void {
+    this.#lastActivityMs = this.#context.now().getTime();
+  }
+
   async append(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
+    this.#noteActivity();
     if (body.length > BATCH_BYTES_MAX) {
       throw new StillpointError('too-large', {
         thing: `batch ${sequence} of ${this.#name}`,
@@ -140,6 +161,7 @@ export class StoreCapture implements Capture {
 
   async #closeStaging(error: StillpointError): Promise<void> {
     const staging = this.#staging;
+    for (const packId of packIdsOf(staging)) this.#formerPackIds.add(packId);
     this.#staging = null;
     this.#queue.refuseAll(error);
     await staging?.close();
@@ -182,7 +204,30 @@ export class StoreCapture implements Capture {
     });
   }
 
+  // ---- what a collection asks -------------------------------------------------------------------------------------------
+
+  *pinnedPackIds(): Generator<string> {
+    yield* this.#formerPackIds;
+    yield* packIdsOf(this.#staging);
+  }
+
+  async *durableLeaves(): AsyncGenerator<Buffer> {
+    for (let node = 0; node !== -1; ) {
+      const { leaves, next } = await this.#lock.run(async () =>
+        // Committed meanwhile, they are a point's.
+        this.#end !== null || this.#isClosed
+          ? { leaves: null, next: -1 }
+          : sliceOfLeaves((await this.#recover()).overlay, node),
+      );
+      if (leaves !== null) yield leaves;
+      node = next;
+    }
+  }
+
+  // ---- have, commit, abort ----------------------------------------------------------------------------------------------
+
   resume(): Promise<{ durableSequence: number; durableBlockEnd: number }> {
+    this.#noteActivity();
     // Waits for the pump, which takes all that there is.
     return this.#lock.run(async () => {
       const staging = await this.#recover();
@@ -198,8 +243,6 @@ export class StoreCapture implements Capture {
     });
   }
 
-  // ---- have, commit, abort ----------------------------------------------------------------------------------------------
-
   async have(digests: Uint8Array): Promise<Uint8Array> {
     const count = digests.length / DIGEST_BYTES;
     if (!Number.isInteger(count) || count > HAVE_DIGESTS_MAX) {
@@ -208,6 +251,7 @@ export class StoreCapture implements Capture {
         reason: `it has not 0 to ${HAVE_DIGESTS_MAX} digests of ${DIGEST_BYTES} bytes`,
       });
     }
+    this.#noteActivity();
     await this.#ready();
     const bytes = Buffer.from(digests.buffer, digests.byteOffset, digests.length);
     const held = new Uint8Array(Math.ceil(count / 8));
@@ -263,6 +307,7 @@ export class StoreCapture implements Capture {
   /** Stays known until it is gone, so that it does not come back at the next opening of the store. */
   async #remove(): Promise<void> {
     this.#end ??= 'gone';
+    await recordRemains(this.#context, this.description, this.#staging, this.lastActivityAt);
     await this.#closeStaging(this.#endedError()).catch((error) =>
       this.#context.log(`${this.#name}: ${String(error)}`),
     );

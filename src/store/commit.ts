@@ -13,6 +13,7 @@ import { pointKey, pointLabel } from './layout.js';
 import { encodeManifest } from './manifest.js';
 import { digestKey, PACK_ENTRY_BYTES, RECORD_HEADER_BYTES } from './pack-entries.js';
 import { PackWriter } from './pack-writer.js';
+import type { PartialSets } from './partial-sets.js';
 import { type PointCatalog, readManifest } from './point-catalog.js';
 import type { PointReader } from './point-reader.js';
 import type { RecordReader } from './record-reader.js';
@@ -22,13 +23,20 @@ export interface CommitContext extends StagingContext {
   readonly catalog: PointCatalog;
   readonly records: RecordReader;
   readonly reader: PointReader;
-  readonly now: () => Date;
+  readonly partials: PartialSets;
 }
 
 const FLUSH_BYTES = MiB;
 const NODES_PER_TURN = 64;
 /** Missing blocks that an error names. */
 const NAMED_BLOCKS_MAX = 5;
+/** Missing blocks that are looked for in all packs; where more are missing, they are not there. */
+const MISSING_LOOKED_FOR_MAX = 4096;
+
+interface MissingLeaf {
+  readonly blockIndex: number;
+  readonly digest: Buffer;
+}
 
 /**
  * @throws StillpointError `base-mismatch`, `bad-batch` (a block is missing), `root-mismatch`: no point was made, the capture is as it
@@ -126,7 +134,7 @@ async function buildTree(
   base: Point | null,
 ): Promise<{ top: Uint8Array; treeBytes: number }> {
   const { disk, index, reader, randomId } = context;
-  const missing: number[] = [];
+  const missing: MissingLeaf[] = [];
   let missingCount = 0;
   let nodeCount = 0;
   let treeBytes = 0;
@@ -160,7 +168,7 @@ async function buildTree(
     const located = index.locate(digest, RECORD_KIND_BLOCK);
     if (located?.rawLength === blockLength(description.geometry, blockIndex)) return;
     missingCount += 1;
-    if (missing.length < NAMED_BLOCKS_MAX) missing.push(blockIndex);
+    if (missing.length < MISSING_LOOKED_FOR_MAX) missing.push({ blockIndex, digest: Buffer.from(digest) });
   }
 
   const changes: ChangedLeaves = staging.overlay;
@@ -174,10 +182,12 @@ async function buildTree(
       putNode,
       onNewLeaf,
     });
-    if (missingCount > 0) {
+    const lost = missingCount > missing.length ? missing : await reallyMissing(context, description, missing);
+    if (lost.length > 0) {
+      const named = lost.slice(0, NAMED_BLOCKS_MAX).map(({ blockIndex }) => blockIndex);
       throw new StillpointError('bad-batch', {
         thing: `session ${description.sessionId} of ${description.device}`,
-        reason: `${missingCount} blocks are missing in the store: ${missing.join(', ')}${missingCount > missing.length ? ', …' : ''}`,
+        reason: `${Math.max(missingCount - missing.length, 0) + lost.length} blocks are missing in the store: ${named.join(', ')}${lost.length > named.length ? ', …' : ''}`,
         remedy: 'Send them again.',
       });
     }
@@ -191,6 +201,20 @@ async function buildTree(
     if (unfinished !== null) await disk.remove(unfinished.path).catch(() => undefined);
     throw error;
   }
+}
+
+/** The index names one place of a block; where that place was collected, or is damaged, another pack may have the block still. */
+async function reallyMissing(
+  { records }: CommitContext,
+  { geometry }: CaptureDescription,
+  leaves: readonly MissingLeaf[],
+): Promise<MissingLeaf[]> {
+  if (leaves.length === 0) return [];
+  const located = await records.locate(
+    RECORD_KIND_BLOCK,
+    leaves.map(({ digest }) => digest),
+  );
+  return leaves.filter(({ blockIndex }, i) => located[i]?.rawLength !== blockLength(geometry, blockIndex));
 }
 
 /** Damage is known in the store: none of it may be in the new point. */

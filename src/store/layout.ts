@@ -7,6 +7,7 @@ export const INDEX_DIR = 'index';
 export const CAPTURE_DIR = 'capture';
 export const PACKS_PREFIX = 'packs';
 export const POINTS_PREFIX = 'points';
+export const PARTIAL_DIR = 'partial';
 
 /** In a capture's directory. */
 export const CAPTURE_DESCRIPTION = 'description';

@@ -9,6 +9,9 @@
  * | of other captures   | beside          | beside   | beside            | beside          | -             | beside | waits |
  * | readers of points   | beside          | beside   | beside            | beside          | beside        | beside | waits |
  *
+ * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a verification waits for
+ * one that removes.
+ *
  * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A device has at most
  * one capture, so commits of one device can't meet. A process has the store to itself (flock).
  */
@@ -16,15 +19,17 @@ import { join } from 'node:path';
 import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/limits.js';
-import type { CheckEvent, DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
+import type { CheckEvent, DiffEvent, NodeRequest, PartialSet, VerifyEvent } from '../domain/messages.js';
 import { checkName, isHexId } from '../domain/names.js';
 import type { Point } from '../domain/point.js';
 import { StoreCapture } from './capture.js';
 import { CaptureStaging } from './capture-staging.js';
 import { checkPoint } from './check.js';
+import { Collector } from './collector.js';
 import { type CommitContext, firstLostPart } from './commit.js';
 import { treeOf } from './index-heal.js';
 import { pointLabel, STORE_FILE } from './layout.js';
+import { expiryOf } from './partial-sets.js';
 import { pointDiff } from './point-diff.js';
 import { asStoreStep } from './store-error.js';
 import { readStoreFile } from './store-file.js';
@@ -40,12 +45,20 @@ export class LocalStore implements Store {
   /** Devices whose capture is being made. */
   readonly #creating = new Set<string>();
   readonly #inFlight = new Set<Promise<unknown>>();
+  readonly #collector: Collector;
+  #verifyCount = 0;
   #closing: Promise<void> | null = null;
 
   constructor(storeId: string, context: CommitContext, lock: StoreLock) {
     this.storeId = storeId;
     this.#context = context;
     this.#lock = lock;
+    this.#collector = new Collector({
+      context,
+      captures: () => [...this.#captures.values()],
+      isHindered: () => this.#verifyCount > 0,
+      isStopped: () => this.#closing !== null,
+    });
   }
 
   /** @param staging null: it can't be recovered now, and is tried again when it is used */
@@ -83,12 +96,42 @@ export class LocalStore implements Store {
     return [...this.#captures.values()];
   }
 
+  async partialSets({ agent, device }: { agent: string; device?: string }): Promise<PartialSet[]> {
+    const { partials } = this.#context;
+    const open = [...this.#captures.values()].filter((capture) => capture.description.agent === agent);
+    const ended = partials.ofAgent(agent).filter(({ sessionId }) => !this.#captures.has(sessionId));
+    return [...open.map((capture) => this.#openSet(capture)), ...ended]
+      .filter((set) => device === undefined || set.device === device)
+      .sort((a, b) => compareText(a.device, b.device) || compareText(a.lastActivityAt, b.lastActivityAt));
+  }
+
+  #openSet({ description, durableBytes, lastActivityAt }: StoreCapture): PartialSet {
+    const { device, sessionId, instant } = description;
+    const lastActivity = lastActivityAt.toISOString();
+    return {
+      ...{ device, sessionId, instant, state: 'open', durableBytes },
+      lastActivityAt: lastActivity,
+      expiresAt: expiryOf(lastActivity, this.#context.partials.keepMs),
+    };
+  }
+
+  expiredCaptures(): readonly Capture[] {
+    const { partials, now } = this.#context;
+    const before = now().getTime() - partials.keepMs;
+    return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
+  }
+
+  collect(): Promise<void> {
+    return this.#run(`store ${this.#context.dir}`, () => this.#collector.collect());
+  }
+
   createCapture(description: CaptureDescription): Promise<Capture> {
     return this.#run(`session ${description.sessionId} of ${description.device}`, async () => {
       const device = this.#checkNewCapture(description);
       this.#creating.add(device);
       try {
-        return this.addCapture(description, await CaptureStaging.create(this.#context, description));
+        const begun = { ...description, begunAt: this.#context.now().toISOString() };
+        return this.addCapture(begun, await CaptureStaging.create(this.#context, begun));
       } finally {
         this.#creating.delete(device);
       }
@@ -150,7 +193,13 @@ export class LocalStore implements Store {
   }
 
   async *verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncGenerator<VerifyEvent> {
-    yield* this.#stepwise(`store ${this.#context.dir}`, this.#verification(scope));
+    await this.#collector.settled();
+    this.#verifyCount += 1;
+    try {
+      yield* this.#stepwise(`store ${this.#context.dir}`, this.#verification(scope));
+    } finally {
+      this.#verifyCount -= 1;
+    }
   }
 
   async *check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
@@ -214,6 +263,7 @@ export class LocalStore implements Store {
       const what = join('capture', capture.description.sessionId);
       for (const reason of await capture.check()) findings.push({ what, reason });
     }
+    findings.push(...(await this.#context.partials.check()));
     return findings;
   }
 
@@ -253,4 +303,8 @@ export class LocalStore implements Store {
       permanent: false,
     });
   }
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -52,6 +52,7 @@ export class RecordReader {
   readonly #nodes = new Map<string, Buffer>();
   readonly #lost = new Map<string, Damage>();
   #lostAtPackCount = 0;
+  #searchCount = 0;
 
   constructor(objects: ObjectStore, index: StoreIndex, log: (message: string) => void) {
     this.#objects = objects;
@@ -107,6 +108,11 @@ export class RecordReader {
   /** What was looked for in vain is looked for again: the fault may have passed. */
   forgetLost(): void {
     this.#lost.clear();
+  }
+
+  /** Other copies of damaged records are being looked for, in any pack. */
+  get isSearching(): boolean {
+    return this.#searchCount > 0;
   }
 
   /** Where records are; those that the index does not know are looked for in all packs. */
@@ -231,7 +237,12 @@ export class RecordReader {
       if (!this.#lost.has(lostKey(kind, item.digest))) wanted.set(digestKey(item.digest), item);
     }
     const askedCount = wanted.size;
-    if (askedCount > 0) await this.#searchPacks(kind, wanted);
+    this.#searchCount += 1;
+    try {
+      if (askedCount > 0) await this.#searchPacks(kind, wanted);
+    } finally {
+      this.#searchCount -= 1;
+    }
     for (const { digest, damage } of wanted.values()) this.#lost.set(lostKey(kind, digest), damage);
     return wanted.size < askedCount;
   }

@@ -2,7 +2,11 @@
 import { StillpointError } from '../domain/errors.js';
 import { native } from '../native/index.js';
 
-export type SealedMagic = 'stillpoint-store' | 'stillpoint-point' | 'stillpoint-capture';
+export type SealedMagic =
+  | 'stillpoint-store'
+  | 'stillpoint-point'
+  | 'stillpoint-capture'
+  | 'stillpoint-partial';
 
 const VERSION = 1;
 const HEAD = /^(stillpoint-[a-z]+) (\d{1,9}) ([0-9a-f]{64})$/;

@@ -48,6 +48,7 @@ export class StoreIndex {
   #nextDevice = 1;
   #nextPack = 1;
   #badCount = 0;
+  #moveCount = 0;
   readonly #recordKey = Buffer.alloc(33);
   readonly #heldKey = Buffer.alloc(36);
 
@@ -171,6 +172,51 @@ export class StoreIndex {
     };
   }
 
+  /** How often a record's entry was moved to another copy, or taken away, since the index was opened. */
+  get moveCount(): number {
+    return this.#moveCount;
+  }
+
+  /** From now on nothing is found in these packs. They are on disk and in the tables until `removePack`. */
+  condemn(packIds: Iterable<string>): void {
+    for (const packId of packIds) {
+      const number = this.#packs.get(packId)?.number;
+      this.#packs.delete(packId);
+      if (number !== undefined) this.#packIds.delete(number);
+    }
+  }
+
+  /**
+   * Forgets a condemned pack: first that it is indexed, so that it is indexed again if it is found at the next opening; then
+   * its records, that devices hold them, and what was known of damage to them.
+   */
+  async removePack(packId: string, number: number, entries: Buffer): Promise<void> {
+    const { packs, records, held, devices, bad } = this.#tables;
+    await written(this.#path, packs.remove(Buffer.from(packId, 'hex')));
+    const deviceNumbers = [...devices.getRange()].map(({ value }) => value.readUInt32BE(0));
+    const gone = new Set<string>();
+    const writes = new IndexWrites(this.#path);
+    for (let i = 0; i < packEntryCount(entries); i += 1) {
+      const { digest, kind } = decodePackEntry(entries, i);
+      const value = records.getBinaryFast(this.#keyOf(digest, kind));
+      if (!Buffer.isBuffer(value) || value.length !== LOCATION_BYTES || value.readUInt32BE(0) !== number)
+        continue;
+      gone.add(badKey(digest, kind));
+      writes.add(records.remove(this.#keyOf(digest, kind)));
+      for (const deviceNumber of deviceNumbers) {
+        if (this.isHeld(deviceNumber, digest)) writes.add(held.remove(this.#heldKeyOf(deviceNumber, digest)));
+      }
+      if (i % WRITES_PER_TURN === WRITES_PER_TURN - 1) await setImmediate();
+    }
+    if (this.#badCount > 0) {
+      for (const { key, value } of bad.getRange()) {
+        if (gone.has(badKey(value.subarray(0, 32), value[32] ?? 0))) writes.add(bad.remove(Buffer.from(key)));
+      }
+    }
+    await writes.done();
+    if (this.#badCount > 0) this.#badCount = bad.getCount();
+  }
+
   /** Points a record's entry to a copy elsewhere. */
   async relocate(
     digest: Uint8Array,
@@ -178,6 +224,7 @@ export class StoreIndex {
     packNumber: number,
     at: Omit<Location, 'packId' | 'packNumber'>,
   ) {
+    this.#moveCount += 1;
     const value = Buffer.alloc(LOCATION_BYTES);
     encodeLocation(value, packNumber, at);
     await written(this.#path, this.#tables.records.put(this.#keyOf(digest, kind), value));
@@ -187,6 +234,7 @@ export class StoreIndex {
 
   /** A place whose record is damaged. If the record's entry names it, the entry goes: the record is not had until it comes back. */
   async markBad(packNumber: number, offset: number, digest: Uint8Array, kind: number): Promise<void> {
+    this.#moveCount += 1;
     const located = this.locate(digest, kind);
     const writes = new IndexWrites(this.#path);
     if (located?.packNumber === packNumber && located.offset === offset) {
@@ -287,6 +335,10 @@ export class StoreIndex {
 }
 
 const NULL_KEY = '\0'.repeat(32);
+
+function badKey(digest: Uint8Array, kind: number): string {
+  return `${kind}${Buffer.from(digest).toString('hex')}`;
+}
 
 function uint32(value: number): Buffer {
   const bytes = Buffer.alloc(4);

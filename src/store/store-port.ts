@@ -1,7 +1,14 @@
 /** What the receiver needs of the store. One implementation, src/store/store.ts; all fault injection lies below it, in Disk. */
 import type { BlockRange } from '../domain/block-ranges.js';
 import type { Geometry } from '../domain/geometry.js';
-import type { CheckEvent, CommitRequest, DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
+import type {
+  CheckEvent,
+  CommitRequest,
+  DiffEvent,
+  NodeRequest,
+  PartialSet,
+  VerifyEvent,
+} from '../domain/messages.js';
 import type { ConsistencyKind, DeviceIdentity, Point } from '../domain/point.js';
 
 export interface DeviceKey {
@@ -19,6 +26,8 @@ export interface CaptureDescription extends DeviceKey {
   readonly instant: string;
   readonly kind: ConsistencyKind;
   readonly provider: string;
+  /** By the receiver's clock; the store enters it. */
+  readonly begunAt?: string;
 }
 
 /**
@@ -54,6 +63,12 @@ export interface Store {
   baseFor(key: DeviceKey): Promise<Point | null>;
   /** Open sessions, found again after a restart. */
   captures(): readonly Capture[];
+  /** Sessions without a point, open and ended, whose blocks are kept: by device, then by their last activity. */
+  partialSets(key: { readonly agent: string; readonly device?: string }): Promise<PartialSet[]>;
+  /** Of open sessions, those that nobody went on with for as long as partial sets are kept. */
+  expiredCaptures(): readonly Capture[];
+  /** Removes what ended sessions left, where its time is over and nobody needs it. Does not reject: what fails is done later. */
+  collect(): Promise<void>;
   /** `session-busy` while the device has an open capture; `session-closed` if the id is a point's; `base-mismatch`. */
   createCapture(description: CaptureDescription): Promise<Capture>;
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array>;

@@ -2,8 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
-import { PACK_BYTES_TARGET } from '../domain/limits.js';
+import { PACK_BYTES_TARGET, PARTIAL_KEEP_MS } from '../domain/limits.js';
 import { recoverStaging } from './capture-recovery.js';
+import { recordRemains } from './capture-remains.js';
 import { type CaptureStaging, captureDir, removeCapture } from './capture-staging.js';
 import type { CommitContext } from './commit.js';
 import { type Disk, makeDirs, nodeDisk, readSmallFile } from './disk.js';
@@ -21,6 +22,7 @@ import { LocalObjectStore } from './local-object-store.js';
 import { LocalStore } from './local-store.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './manifest.js';
 import type { ObjectStore } from './object-store.js';
+import { PartialSets } from './partial-sets.js';
 import { PointCatalog } from './point-catalog.js';
 import { PointReader } from './point-reader.js';
 import { RecordReader } from './record-reader.js';
@@ -28,7 +30,7 @@ import { asStoreStep } from './store-error.js';
 import { readStoreFile, writeStoreFile } from './store-file.js';
 import { StoreIndex } from './store-index.js';
 import { lockStore } from './store-lock.js';
-import type { Store } from './store-port.js';
+import type { CaptureDescription, Store } from './store-port.js';
 
 export type { OpenProgress } from './index-heal.js';
 
@@ -46,6 +48,8 @@ export interface StoreOptions {
   readonly randomId?: () => string;
   /** Default PACK_BYTES_TARGET. */
   readonly packBytesTarget?: number;
+  /** How long partial sets are kept. Default PARTIAL_KEEP_MS. */
+  readonly keepPartialMs?: number;
 }
 
 const newId = () => randomBytes(16).toString('hex');
@@ -104,6 +108,13 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
       for (const { key, reason } of await catalog.load(objects))
         log(`manifest ${key} is no point: ${reason}`);
       const records = new RecordReader(objects, index, log);
+      const partials = new PartialSets({
+        disk,
+        dir: path,
+        log,
+        keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
+      });
+      await partials.load();
       const context: CommitContext = {
         disk,
         dir: path,
@@ -112,6 +123,7 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
         catalog,
         records,
         reader: new PointReader(records),
+        partials,
         log,
         now: options.now ?? (() => new Date()),
         randomId: options.randomId ?? newId,
@@ -139,13 +151,14 @@ async function findCaptures(context: CommitContext, store: LocalStore): Promise<
   for (const { name: sessionId, isDirectory } of await disk.list(join(dir, CAPTURE_DIR))) {
     if (!isDirectory) continue;
     const place = captureDir(context, sessionId);
+    let description: CaptureDescription | null = null;
     try {
       const bytes = await readSmallFile(disk, join(place, CAPTURE_DESCRIPTION), MANIFEST_BYTES_MAX);
       if (bytes === null || catalog.byId(sessionId) !== undefined) {
         await removeCapture(context, sessionId);
         continue;
       }
-      const description = decodeDescription(bytes, sessionId, join(place, CAPTURE_DESCRIPTION));
+      description = decodeDescription(bytes, sessionId, join(place, CAPTURE_DESCRIPTION));
       let staging: CaptureStaging | null = null;
       try {
         staging = await recoverStaging(context, description);
@@ -160,7 +173,9 @@ async function findCaptures(context: CommitContext, store: LocalStore): Promise<
       const isDamaged = isStillpointError(error, 'store-damaged');
       // What can't be read or removed now is left for the next opening; the store is not to stay closed for it.
       log(`capture of session ${sessionId} is ${isDamaged ? 'discarded' : 'left alone'}: ${String(error)}`);
-      if (isDamaged) await removeCapture(context, sessionId).catch((reason) => log(String(reason)));
+      if (!isDamaged) continue;
+      if (description !== null) await recordRemains(context, description, null, context.now());
+      await removeCapture(context, sessionId).catch((reason) => log(String(reason)));
     }
   }
 }

@@ -8,6 +8,7 @@ import type {
   CommitRequest,
   DiffEvent,
   NodeRequest,
+  PartialSet,
   VerifyEvent,
 } from '../../src/domain/messages.js';
 import type { Point } from '../../src/domain/point.js';
@@ -53,6 +54,27 @@ export class MemoryStore implements Store {
   captures(): readonly Capture[] {
     return [...this.open.values()];
   }
+
+  /** Of open sessions only. */
+  async partialSets(key: { agent: string; device?: string }): Promise<PartialSet[]> {
+    return [...this.open.values()]
+      .map(({ description }) => description)
+      .filter(({ agent, device }) => agent === key.agent && (key.device ?? device) === device)
+      .map(({ device, sessionId, instant }) => ({
+        ...{ device, sessionId, instant, state: 'open', durableBytes: 0 },
+        lastActivityAt: '2026-01-01T00:00:00.000Z',
+        expiresAt: '2026-01-08T00:00:00.000Z',
+      }));
+  }
+
+  /** Sessions that a test says are. */
+  readonly expired = new Set<string>();
+
+  expiredCaptures(): readonly Capture[] {
+    return this.captures().filter(({ description }) => this.expired.has(description.sessionId));
+  }
+
+  async collect(): Promise<void> {}
 
   async createCapture(description: CaptureDescription): Promise<Capture> {
     await this.before('createCapture', description.sessionId);

@@ -1,0 +1,164 @@
+/**
+ * What ended sessions left in packs/ without a point: one record for each in partial/ (docs/format.md sections 5 and 6), all of them in
+ * memory. A record is written before its capture ends, and goes when its packs are gone or needed.
+ */
+import { join } from 'node:path';
+import { StillpointError } from '../domain/errors.js';
+import { MiB, PARTIAL_SETS_PER_AGENT_MAX } from '../domain/limits.js';
+import type { PartialSet } from '../domain/messages.js';
+import { isHexId } from '../domain/names.js';
+import { type Disk, makeDirs, readSmallFile, writeDurably } from './disk.js';
+import { PARTIAL_DIR } from './layout.js';
+import { decodeSealed, encodeSealed } from './sealed-text.js';
+import type { DeviceKey } from './store-port.js';
+
+/** A pack takes some 40 bytes: enough for what a session of more than 50 TiB delivers. */
+const RECORD_BYTES_MAX = 64 * MiB;
+
+export interface PartialRecord extends DeviceKey {
+  readonly sessionId: string;
+  readonly instant: string;
+  /** Of the session, by the receiver's clock, as `endedAt`. */
+  readonly lastActivityAt: string;
+  readonly endedAt: string;
+  readonly durableBytes: number;
+  readonly packIds: readonly string[];
+}
+
+export interface PartialSetsOptions {
+  readonly disk: Disk;
+  /** Root of the store. */
+  readonly dir: string;
+  readonly keepMs: number;
+  readonly log: (message: string) => void;
+}
+
+export class PartialSets {
+  readonly #options: PartialSetsOptions;
+  readonly #records = new Map<string, PartialRecord>();
+
+  constructor(options: PartialSetsOptions) {
+    this.#options = options;
+  }
+
+  get keepMs(): number {
+    return this.#options.keepMs;
+  }
+
+  /** Reads all records, and removes what an interrupted write left. */
+  async load(): Promise<void> {
+    const { disk, dir, log } = this.#options;
+    for (const { name } of await disk.list(join(dir, PARTIAL_DIR))) {
+      if (name.startsWith('.')) {
+        await disk.remove(join(dir, PARTIAL_DIR, name));
+        continue;
+      }
+      const record = await this.#read(name);
+      if ('reason' in record) log(`${PARTIAL_DIR}/${name}: ${record.reason}; its packs stay`);
+      else this.#records.set(name, record);
+    }
+  }
+
+  async #read(name: string): Promise<PartialRecord | { readonly reason: string }> {
+    const { disk, dir } = this.#options;
+    const path = join(dir, PARTIAL_DIR, name);
+    try {
+      const bytes = await readSmallFile(disk, path, RECORD_BYTES_MAX);
+      return decodeRecord(bytes ?? Buffer.alloc(0), name, path);
+    } catch (error) {
+      return { reason: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Durable when it resolves. What an earlier session of the same id left is in it too. */
+  async add(record: PartialRecord): Promise<void> {
+    const earlier = this.#records.get(record.sessionId);
+    const packIds = [...new Set([...(earlier?.packIds ?? []), ...record.packIds])];
+    const whole = { ...record, packIds };
+    const { disk, dir } = this.#options;
+    await makeDirs(disk, dir, PARTIAL_DIR);
+    await writeDurably(
+      disk,
+      join(dir, PARTIAL_DIR, record.sessionId),
+      encodeSealed('stillpoint-partial', whole),
+    );
+    this.#records.set(record.sessionId, whole);
+  }
+
+  /** Durable when it resolves; no error if there is none. */
+  async remove(sessionId: string): Promise<void> {
+    const { disk, dir } = this.#options;
+    await disk.remove(join(dir, PARTIAL_DIR, sessionId));
+    await disk.syncDir(join(dir, PARTIAL_DIR));
+    this.#records.delete(sessionId);
+  }
+
+  has(sessionId: string): boolean {
+    return this.#records.has(sessionId);
+  }
+
+  /** As they are told to their agent. */
+  ofAgent(agent: string): PartialSet[] {
+    return [...this.#records.values()]
+      .filter((record) => record.agent === agent)
+      .map((record) => ({
+        device: record.device,
+        sessionId: record.sessionId,
+        instant: record.instant,
+        state: 'ended',
+        durableBytes: record.durableBytes,
+        lastActivityAt: record.lastActivityAt,
+        expiresAt: expiryOf(record.lastActivityAt, this.keepMs),
+      }));
+  }
+
+  /** Those that are kept no longer: their time is over, or their agent has too many. */
+  due(now: Date): PartialRecord[] {
+    const due: PartialRecord[] = [];
+    const kept = new Map<string, number>();
+    const newestFirst = [...this.#records.values()].sort((a, b) =>
+      a.lastActivityAt < b.lastActivityAt ? 1 : -1,
+    );
+    for (const record of newestFirst) {
+      const count = kept.get(record.agent) ?? 0;
+      const isOver = Date.parse(record.lastActivityAt) + this.keepMs <= now.getTime();
+      if (isOver || count >= PARTIAL_SETS_PER_AGENT_MAX) due.push(record);
+      else kept.set(record.agent, count + 1);
+    }
+    return due;
+  }
+
+  /** For verify: what is wrong with the files. */
+  async check(): Promise<{ what: string; reason: string }[]> {
+    const { disk, dir } = this.#options;
+    const findings: { what: string; reason: string }[] = [];
+    for (const { name } of await disk.list(join(dir, PARTIAL_DIR))) {
+      if (name.startsWith('.')) continue;
+      const record = await this.#read(name);
+      // One that went meanwhile was collected.
+      if ('reason' in record && this.#records.has(name))
+        findings.push({ what: `${PARTIAL_DIR}/${name}`, reason: record.reason });
+    }
+    return findings;
+  }
+}
+
+export function expiryOf(lastActivityAt: string, keepMs: number): string {
+  return new Date(Date.parse(lastActivityAt) + keepMs).toISOString();
+}
+
+/** @throws StillpointError `store-damaged`, `version` */
+function decodeRecord(bytes: Buffer, sessionId: string, thing: string): PartialRecord {
+  const record = decodeSealed('stillpoint-partial', bytes, thing) as unknown as PartialRecord;
+  const isWhole =
+    record.sessionId === sessionId &&
+    typeof record.agent === 'string' &&
+    typeof record.device === 'string' &&
+    typeof record.instant === 'string' &&
+    !Number.isNaN(Date.parse(record.lastActivityAt)) &&
+    Number.isSafeInteger(record.durableBytes) &&
+    Array.isArray(record.packIds) &&
+    record.packIds.every((packId) => typeof packId === 'string' && isHexId(packId));
+  if (isWhole) return record;
+  throw new StillpointError('store-damaged', { thing, reason: 'it is not the record of this session' });
+}
