@@ -25,6 +25,10 @@ export class WireCounter implements ReceiverPort {
     return this.#receiver.points(device);
   }
 
+  partialSets(device?: string) {
+    return this.#receiver.partialSets(device);
+  }
+
   begin(request: BeginRequest) {
     return this.#json(request, this.#receiver.begin(request));
   }

@@ -75,6 +75,27 @@ export function printable(text: string): string {
   });
 }
 
+const PERIOD = /^(\d{1,5})\s*([mhdw])$/i;
+const PERIOD_MS: Readonly<Record<string, number>> = {
+  m: 60_000,
+  h: 3_600_000,
+  d: 24 * 3_600_000,
+  w: 7 * 24 * 3_600_000,
+};
+
+/** 90m, 12h, 7d, 4w; in ms. @throws StillpointError `usage` */
+export function parsePeriod(what: string, text: string, leastMs: number): number {
+  const match = PERIOD.exec(text.trim());
+  const periodMs =
+    match === null ? Number.NaN : Number(match[1]) * (PERIOD_MS[(match[2] ?? '').toLowerCase()] ?? 0);
+  if (periodMs >= leastMs) return periodMs;
+  throw new StillpointError('usage', {
+    thing: `${what} ${JSON.stringify(text)}`,
+    reason: Number.isNaN(periodMs) ? 'it is not a period' : `it is less than ${formatDuration(leastMs)}`,
+    remedy: 'Write for example 90m, 12h, 7d or 4w.',
+  });
+}
+
 const SIZE = /^(\d{1,15})\s*(?:([KMGT])(?:i?B)?|B)?$/i;
 const SIZE_FACTOR: Readonly<Record<string, number>> = { K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };
 

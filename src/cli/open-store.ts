@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import type { StoreSettings } from '../receiver/server.js';
 import { STORE_FILE } from '../store/layout.js';
 import { createStore, type OpenProgress, openStore } from '../store/store.js';
 import type { Store } from '../store/store-port.js';
@@ -14,15 +15,25 @@ export async function makeStoreIfMissing(directory: string): Promise<void> {
   if (!existsSync(join(directory, STORE_FILE))) await createStore(directory);
 }
 
-export function openStoreWithProgress(output: Output, directory: string): Promise<Store> {
+export async function openStoreWithProgress(output: Output, directory: string): Promise<Store> {
   return openStore(directory, {
+    ...(await keptFor(directory)),
     log: (message) => output.note(`${directory}: ${message}`),
     onProgress: atTimes(({ step, done, total }) => output.note(`${directory}: ${step}, ${done} of ${total}`)),
   });
 }
 
-export function openStoreWithLog(directory: string, log: Logger): Promise<Store> {
+/** Where a receiver was made of the store, its setting holds for every command. */
+async function keptFor(directory: string): Promise<{ keepPartialMs?: number }> {
+  if (!existsSync(join(directory, 'receiver', 'receiver.json'))) return {};
+  const { findSettings } = await import('../receiver/identity.js');
+  const keepPartialMs = (await findSettings(directory))?.keepPartialMs;
+  return keepPartialMs === undefined ? {} : { keepPartialMs };
+}
+
+export function openStoreWithLog(directory: string, log: Logger, settings: StoreSettings): Promise<Store> {
   return openStore(directory, {
+    ...settings,
     log: (message) => log.warn({ store: directory }, message),
     onProgress: atTimes(({ step, done, total }) => log.info({ done, total }, step)),
   });

@@ -9,6 +9,7 @@ import type {
   CommitRequest,
   DiffEvent,
   NodeRequest,
+  PartialSet,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -26,6 +27,7 @@ import {
   HEADER_SESSION,
   infoSchema,
   parseMessage,
+  partialSetSchema,
   pointSchema,
   ROUTE_PREFIX,
   statusSchema,
@@ -70,6 +72,19 @@ export class ReceiverClient implements ReceiverPort {
       points.push(point);
     }
     return points;
+  }
+
+  async partialSets(device?: string): Promise<PartialSet[]> {
+    const sets: PartialSet[] = [];
+    const request = this.#request('/partial', { json: device === undefined ? {} : { device } });
+    for await (const set of decodeLines(
+      this.#transport.stream(request),
+      'list of partial sets',
+      partialSetSchema,
+    )) {
+      sets.push(set);
+    }
+    return sets;
   }
 
   begin(request: BeginRequest): Promise<BeginAnswer> {

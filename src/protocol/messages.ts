@@ -22,6 +22,7 @@ import type {
   CommitRequest,
   DiffEvent,
   NodeRequest,
+  PartialSet,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -154,6 +155,16 @@ export const statusSchema: z.ZodType<SessionStatus> = z.strictObject({
   state: z.enum(['open', 'committed', 'unknown']),
   durableSequence: count.max(SEQUENCE_MAX),
   point: pointSchema.nullable(),
+});
+
+export const partialSetSchema: z.ZodType<PartialSet> = z.strictObject({
+  device: name,
+  sessionId: hexId,
+  instant: time,
+  state: z.enum(['open', 'ended']),
+  durableBytes: count,
+  lastActivityAt: time,
+  expiresAt: time,
 });
 
 export const hexIdSchema: z.ZodType<string> = hexId;

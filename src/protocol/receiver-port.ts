@@ -13,6 +13,7 @@ import type {
   CommitRequest,
   DiffEvent,
   NodeRequest,
+  PartialSet,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -23,6 +24,8 @@ export interface ReceiverPort {
   info(): Promise<ReceiverInfo>;
   /** Committed points of one device, or of all of the agent's devices; by device, then sequence. */
   points(device?: string): Promise<Point[]>;
+  /** Sessions of the agent that are open, or ended without a point, whose blocks are kept; by device, then by last activity. */
+  partialSets(device?: string): Promise<PartialSet[]>;
 
   begin(request: BeginRequest): Promise<BeginAnswer>;
   /** @param digests n * 32 bytes. @returns ceil(n / 8) bytes, bit i (LSB first) set: held for this device, need not be sent. */

@@ -12,6 +12,7 @@ import type {
   CommitRequest,
   DiffEvent,
   NodeRequest,
+  PartialSet,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -71,6 +72,10 @@ export class RetryingReceiver implements ReceiverPort {
 
   points(device?: string): Promise<Point[]> {
     return this.#retry(() => this.#port.points(device));
+  }
+
+  partialSets(device?: string): Promise<PartialSet[]> {
+    return this.#retry(() => this.#port.partialSets(device));
   }
 
   begin(request: BeginRequest): Promise<BeginAnswer> {

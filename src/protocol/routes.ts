@@ -187,6 +187,13 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
     });
     return reply.type(NDJSON_TYPE).send(answer);
   });
+  app.post(`${ROUTE_PREFIX}/partial`, async (request, reply) => {
+    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
+      const { device } = json(body) as { device?: string };
+      return lines(request, await port.partialSets(device));
+    });
+    return reply.type(NDJSON_TYPE).send(answer);
+  });
   app.post(`${ROUTE_PREFIX}/point/verify`, async (request, reply) => {
     const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
       const { pointId } = json(body) as { pointId?: string };

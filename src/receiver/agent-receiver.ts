@@ -13,6 +13,7 @@ import type {
   CommitRequest,
   DiffEvent,
   NodeRequest,
+  PartialSet,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -55,6 +56,13 @@ export class AgentReceiver implements ReceiverPort {
   async points(device?: string): Promise<Point[]> {
     if (device === undefined) return this.#service.store.points({ agent: this.#agent });
     return this.#service.store.points({ agent: this.#agent, device: checkDevice(device) });
+  }
+
+  async partialSets(device?: string): Promise<PartialSet[]> {
+    const agent = this.#agent;
+    return this.#service.store.partialSets(
+      device === undefined ? { agent } : { agent, device: checkDevice(device) },
+    );
   }
 
   async begin(request: BeginRequest): Promise<BeginAnswer> {

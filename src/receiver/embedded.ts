@@ -13,7 +13,7 @@ export interface EmbeddedOptions {
   readonly openStore: (dir: string) => Promise<Store>;
 }
 
-/** `close()` waits for what runs, then closes the store. */
+/** `close()` waits for what runs, collects partial sets whose time is over, then closes the store. */
 export async function openEmbeddedReceiver(dir: string, options: EmbeddedOptions): Promise<ReceiverPort> {
   const store = await options.openStore(dir);
   try {
@@ -43,6 +43,7 @@ class EmbeddedReceiver extends AgentReceiver {
 
   override async close(): Promise<void> {
     await this.#service.close();
+    await this.#service.collect();
     await this.#service.store.close();
   }
 }

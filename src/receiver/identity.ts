@@ -1,7 +1,8 @@
 /**
  * Who a receiver is: what `receiver init DIR` makes under DIR/receiver/, beside the store.
  *
- *   receiver.json    id, where it listens, the URL that agents are told; written last: the commit point of init
+ *   receiver.json    id, where it listens, the URL that agents are told, how long partial sets are kept; written last: the commit
+ *                    point of init
  *   authority.json   CA key and certificate; agents pin its fingerprint
  *   server.json      key and certificate that TLS shows; made anew when near its end
  *   invites/  agents/  see tenants.ts
@@ -12,6 +13,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
 import { StillpointError } from '../domain/errors.js';
+import { PARTIAL_KEEP_MS_MIN } from '../domain/limits.js';
 import { checkCertificate } from '../protocol/certificate-identity.js';
 import {
   createAuthority,
@@ -36,6 +38,8 @@ export interface ReceiverSettings {
   readonly listen: string;
   /** What `receiver invite` tells agents to connect to. */
   readonly url: string;
+  /** How long partial sets are kept. Default: PARTIAL_KEEP_MS. */
+  readonly keepPartialMs?: number;
 }
 
 export interface ReceiverIdentity {
@@ -47,7 +51,12 @@ export interface ReceiverIdentity {
 const settingsFormat: StateFormat<ReceiverSettings> = {
   format: 'stillpoint-receiver',
   version: 1,
-  schema: z.strictObject({ id: hexIdSchema, listen: z.string().max(300), url: z.string().max(2000) }),
+  schema: z.strictObject({
+    id: hexIdSchema,
+    listen: z.string().max(300),
+    url: z.string().max(2000),
+    keepPartialMs: z.int().min(PARTIAL_KEEP_MS_MIN).exactOptional(),
+  }),
 };
 
 const keyFormat: StateFormat<KeyAndCertificate> = {
@@ -64,11 +73,15 @@ const settingsPath = (dir: string) => join(receiverDirectory(dir), 'receiver.jso
 const authorityPath = (dir: string) => join(receiverDirectory(dir), 'authority.json');
 const serverPath = (dir: string) => join(receiverDirectory(dir), 'server.json');
 
-/** Makes the identity, or changes listen address and URL of the one that is there. */
-export async function initReceiver(
-  dir: string,
-  options: { readonly listen?: string; readonly url?: string; readonly now?: Date } = {},
-): Promise<ReceiverSettings> {
+export interface InitOptions {
+  readonly listen?: string;
+  readonly url?: string;
+  readonly keepPartialMs?: number;
+  readonly now?: Date;
+}
+
+/** Makes the identity, or changes the other settings of the one that is there. */
+export async function initReceiver(dir: string, options: InitOptions = {}): Promise<ReceiverSettings> {
   const now = options.now ?? new Date();
   const existing = await readStateFile(settingsPath(dir), settingsFormat);
   const listen = options.listen ?? existing?.listen ?? LISTEN_DEFAULT;
@@ -81,14 +94,20 @@ export async function initReceiver(
     await writeStateFile(authorityPath(dir), keyFormat, authority);
     await writeStateFile(serverPath(dir), keyFormat, await createServerCertificate(authority, id, now));
   }
-  const settings = { id, listen, url };
+  const keepPartialMs = options.keepPartialMs ?? existing?.keepPartialMs;
+  const settings = { id, listen, url, ...(keepPartialMs === undefined ? {} : { keepPartialMs }) };
   await writeStateFile(settingsPath(dir), settingsFormat, settings);
   return settings;
 }
 
+/** Null if DIR is a store without a receiver's identity. */
+export async function findSettings(dir: string): Promise<ReceiverSettings | null> {
+  return readStateFile(settingsPath(dir), settingsFormat);
+}
+
 /** @throws StillpointError `store-missing` if DIR was not initialized */
 export async function readSettings(dir: string): Promise<ReceiverSettings> {
-  return present(await readStateFile(settingsPath(dir), settingsFormat), dir);
+  return present(await findSettings(dir), dir);
 }
 
 export async function readAuthority(dir: string): Promise<KeyAndCertificate> {

@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
 import {
   KiB,
+  PARTIAL_KEEP_MS,
   RECEIVER_ANSWER_BYTES_MAX,
   RECEIVER_BODY_BYTES_MAX,
   RECEIVER_CONNECTIONS_MAX,
@@ -34,9 +35,17 @@ export interface ServerOptions {
   /** `HOST:PORT`, port 0 for any; default: as initialized. */
   readonly listen?: string;
   readonly log: Logger;
-  readonly openStore: (dir: string, log: Logger) => Promise<Store>;
+  readonly openStore: (dir: string, log: Logger, settings: StoreSettings) => Promise<Store>;
+  /** How long partial sets are kept this time; default: as initialized. */
+  readonly keepPartialMs?: number;
+  /** Default: every 10 minutes. Not at the start: agents that waited for the receiver go on first. */
+  readonly collectIntervalMs?: number;
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly now?: () => Date;
+}
+
+export interface StoreSettings {
+  readonly keepPartialMs: number;
 }
 
 export interface RunningServer {
@@ -54,21 +63,28 @@ const HEADER_BYTES_MAX = 8 * KiB;
 /** For requests in flight when the receiver closes; then their connections are cut. */
 const CLOSE_GRACE_MS = 30_000;
 const SWEEP_INTERVAL_MS = 100;
+const COLLECT_INTERVAL_MS = 10 * 60_000;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { dir, log } = options;
   const now = options.now ?? (() => new Date());
   const identity = await loadIdentity(dir, now());
   const listen = parseListen(options.listen ?? identity.settings.listen);
-  const store = await options.openStore(dir, log);
+  const keepPartialMs = options.keepPartialMs ?? identity.settings.keepPartialMs ?? PARTIAL_KEEP_MS;
+  const store = await options.openStore(dir, log, { keepPartialMs });
   try {
     const tenants = await Tenants.open(dir, identity.authority);
     const service = await ReceiverService.open(store);
     const face = await listenOn(listen, identity, tenants, service, options, now);
     log.info({ url: face.url, receiver: identity.settings.id }, 'serving');
+    const collecting = setInterval(
+      () => void service.collect(),
+      options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
+    ).unref();
     return {
       url: face.url,
       close: async () => {
+        clearInterval(collecting);
         await face.close();
         await service.close();
         await store.close();

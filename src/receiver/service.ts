@@ -175,6 +175,20 @@ export class ReceiverService {
     throw new Error(`${message} is refused in every closed state`);
   }
 
+  /**
+   * Ends the sessions that nobody went on with for as long as partial sets are kept, then removes what such left and nobody needs.
+   * Does not reject: what can't be done now is done at the next call.
+   */
+  async collect(): Promise<void> {
+    for (const { description } of this.store.expiredCaptures()) {
+      // One that is being committed, or gone on with at this moment, stays.
+      await this.find(description.agent, description.sessionId)
+        ?.abort()
+        .catch(() => undefined);
+    }
+    await this.store.collect().catch(() => undefined);
+  }
+
   /** Reading all of the store is for one at a time per agent. */
   async *whileVerifying<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
     if (this.#verifying.has(agent)) {

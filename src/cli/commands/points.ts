@@ -1,6 +1,7 @@
-/** `stillpoint points [DEVICE]`: the committed restore points. */
+/** `stillpoint points [DEVICE] [--partial]`: the committed restore points; or what was delivered without one. */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/cancel.js';
+import type { PartialSet } from '../../domain/messages.js';
 import type { Point } from '../../domain/point.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
@@ -20,16 +21,63 @@ const COLUMNS: readonly Column[] = [
   { title: 'ID' },
 ];
 
+const PARTIAL_COLUMNS: readonly Column[] = [
+  { title: 'DEVICE' },
+  { title: 'INSTANT' },
+  { title: 'STATE' },
+  { title: 'DURABLE', align: 'right' },
+  { title: 'LAST ACTIVITY' },
+  { title: 'KEPT UNTIL' },
+  { title: 'SESSION' },
+];
+
 export function addPoints(program: Command, run: Run): void {
   program
     .command('points')
     .description('list restore points')
     .argument('[device]', 'only those of the device that was backed up under this name')
+    .option('--partial', 'backups that did not come to an end, whose blocks the receiver keeps for a time')
     .addOption(storeOption())
     .addOption(agentOption())
-    .action((device: string | undefined, options: ReceiverChoice) =>
-      run((context) => points(context, device, options)),
+    .action((device: string | undefined, { partial = false, ...choice }: Choice) =>
+      run((context) => (partial ? partialSets(context, device, choice) : points(context, device, choice))),
     );
+}
+
+interface Choice extends ReceiverChoice {
+  readonly partial?: boolean;
+}
+
+async function partialSets(
+  context: CommandContext,
+  device: string | undefined,
+  choice: ReceiverChoice,
+): Promise<number> {
+  const found = await withReceiver(context, choice, (receiver) =>
+    unlessAborted(context.signal, receiver.partialSets(device)),
+  );
+  const lines =
+    found.length === 0
+      ? [
+          device === undefined
+            ? 'There are no partial sets.'
+            : `There are no partial sets of a device ${device}.`,
+        ]
+      : formatTable(PARTIAL_COLUMNS, found.map(partialRow));
+  context.output.result({ partialSets: found }, lines, true);
+  return EXIT_OK;
+}
+
+function partialRow(set: PartialSet): string[] {
+  return [
+    set.device,
+    formatInstant(set.instant),
+    set.state,
+    formatBytes(set.durableBytes),
+    formatInstant(set.lastActivityAt),
+    formatInstant(set.expiresAt),
+    set.sessionId.slice(0, 12),
+  ];
 }
 
 async function points(

@@ -1,9 +1,10 @@
 /** `stillpoint receiver init | serve | invite`: the backup system's side. Its modules are loaded when they are needed. */
 import { join, resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../domain/limits.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
-import { formatInstant } from '../format.js';
+import { formatDuration, formatInstant, parsePeriod } from '../format.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
@@ -15,16 +16,18 @@ export function addReceiver(program: Command, run: Run): void {
     .argument('[dir]', DIRECTORY_HELP)
     .option('--listen <host:port>', 'where it listens (default: 0.0.0.0:8440)')
     .option('--url <url>', "what agents are told to connect to (default: this machine's name)")
-    .action((dir: string | undefined, options: { listen?: string; url?: string }) =>
-      run((context) => init(context, dir, options)),
-    );
+    .addOption(
+      keepPartialOption('how long unfinished backups are kept after their last message (default: 7d)'),
+    )
+    .action((dir: string | undefined, options: InitChoice) => run((context) => init(context, dir, options)));
   receiver
     .command('serve')
     .description('serve agents until stopped')
     .argument('[dir]', DIRECTORY_HELP)
     .option('--listen <host:port>', 'where to listen this time')
-    .action((dir: string | undefined, options: { listen?: string }) =>
-      run((context) => serve(context, dir, options.listen)),
+    .addOption(keepPartialOption('how long unfinished backups are kept, this time'))
+    .action((dir: string | undefined, options: ServeChoice) =>
+      run((context) => serve(context, dir, options)),
     );
   receiver
     .command('invite')
@@ -36,6 +39,22 @@ export function addReceiver(program: Command, run: Run): void {
     );
 }
 
+interface ServeChoice {
+  readonly listen?: string;
+  /** In ms. */
+  readonly keepPartial?: number;
+}
+
+interface InitChoice extends ServeChoice {
+  readonly url?: string;
+}
+
+function keepPartialOption(description: string): Option {
+  return new Option('--keep-partial <period>', description).argParser((text) =>
+    parsePeriod('period', text, PARTIAL_KEEP_MS_MIN),
+  );
+}
+
 function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined): string {
   return dir === undefined ? join(stateDirectory, 'receiver') : resolve(dir);
 }
@@ -43,7 +62,7 @@ function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined
 async function init(
   context: CommandContext,
   dir: string | undefined,
-  options: { readonly listen?: string; readonly url?: string },
+  { keepPartial, ...options }: InitChoice,
 ): Promise<number> {
   const directory = directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../receiver/identity.js');
@@ -52,10 +71,14 @@ async function init(
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
   await makeStoreIfMissing(directory);
-  const settings = await initReceiver(directory, options);
+  const settings = await initReceiver(directory, {
+    ...options,
+    ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
+  });
   context.output.result({ directory, ...settings }, [
     `Receiver in ${directory}`,
     `  listens on ${settings.listen}, agents connect to ${settings.url}`,
+    `  keeps unfinished backups for ${formatDuration(settings.keepPartialMs ?? PARTIAL_KEEP_MS)}`,
     `  start it:         stillpoint receiver serve ${directory}`,
     `  invite an agent:  stillpoint receiver invite NAME --store ${directory}`,
   ]);
@@ -65,7 +88,7 @@ async function init(
 async function serve(
   context: CommandContext,
   dir: string | undefined,
-  listen: string | undefined,
+  { listen, keepPartial }: ServeChoice,
 ): Promise<number> {
   const directory = directoryOf(context, dir);
   const { startServer } = await import('../../receiver/server.js');
@@ -75,6 +98,7 @@ async function serve(
   const server = await startServer({
     dir: directory,
     ...(listen === undefined ? {} : { listen }),
+    ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
     log,
     openStore: openStoreWithLog,
   });
