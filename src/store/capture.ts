@@ -38,6 +38,8 @@ export class StoreCapture implements Capture {
   readonly #lock = new Mutex();
   readonly #queue: BatchQueue;
   #isPumping = false;
+  /** A batch came since the pump last looked. */
+  #isAsked = false;
   /** Null: broken. */
   #staging: CaptureStaging | null;
   #durableSequence: number;
@@ -104,11 +106,16 @@ export class StoreCapture implements Capture {
   // ---- the pump ---------------------------------------------------------------------------------------------------------
 
   #pump(): void {
+    this.#isAsked = true;
     if (this.#isPumping) return;
     this.#isPumping = true;
     void this.#lock.run(async () => {
       try {
-        while (!this.#isClosed && this.#staging !== null && (await this.#writeGroup(this.#staging)));
+        // A batch may come just when the last look found none: then it is looked once more.
+        while (this.#isAsked) {
+          this.#isAsked = false;
+          while (!this.#isClosed && this.#staging !== null && (await this.#writeGroup(this.#staging)));
+        }
       } catch (error) {
         await this.#break(toStoreError(error, this.#name));
       } finally {

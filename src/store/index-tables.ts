@@ -3,6 +3,7 @@ import {
   closeSync,
   existsSync,
   fstatSync,
+  ftruncateSync,
   openSync,
   readFileSync,
   readSync,
@@ -73,6 +74,23 @@ function checkDataFile(path: string): void {
       const lastPage = page.readBigUInt64LE(144);
       if (lastPage >= BigInt(sizeBytes / PAGE_BYTES)) throw new Error('data.mdb is cut short');
     }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * LMDB counts pages at the end that a transaction took and gave back, and does not write them. So that a file that is cut short can be told
+ * from one that it left so, the file is made as long as LMDB says. Nobody may write to it meanwhile.
+ */
+export function coverLastPage(path: string): void {
+  const fd = openSync(join(path, 'data.mdb'), 'r+');
+  try {
+    const metas = Buffer.alloc(2 * PAGE_BYTES);
+    if (readSync(fd, metas, 0, metas.length, 0) < metas.length) return;
+    const lastPages = [metas.readBigUInt64LE(144), metas.readBigUInt64LE(PAGE_BYTES + 144)];
+    const sizeBytes = Math.max(...lastPages.map((page) => (Number(page) + 1) * PAGE_BYTES));
+    if (fstatSync(fd).size < sizeBytes) ftruncateSync(fd, sizeBytes);
   } finally {
     closeSync(fd);
   }

@@ -135,9 +135,10 @@ export class PartialSets {
     for (const { name } of await disk.list(join(dir, PARTIAL_DIR))) {
       if (name.startsWith('.')) continue;
       const record = await this.#read(name);
+      if (!('reason' in record)) continue;
       // One that went meanwhile was collected.
-      if ('reason' in record && this.#records.has(name))
-        findings.push({ what: `${PARTIAL_DIR}/${name}`, reason: record.reason });
+      if ((await disk.size(join(dir, PARTIAL_DIR, name))) === null) continue;
+      findings.push({ what: `${PARTIAL_DIR}/${name}`, reason: record.reason });
     }
     return findings;
   }

@@ -7,7 +7,7 @@
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { checkIndexFiles, forgetOwner, openTables, type Tables } from './index-tables.js';
+import { checkIndexFiles, coverLastPage, forgetOwner, openTables, type Tables } from './index-tables.js';
 import { IndexWrites, written } from './index-writes.js';
 import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
 import type { DeviceKey } from './store-port.js';
@@ -215,6 +215,8 @@ export class StoreIndex {
     }
     await writes.done();
     if (this.#badCount > 0) this.#badCount = bad.getCount();
+    // Within a transaction nobody else writes.
+    this.#tables.root.transactionSync(() => coverLastPage(this.#path));
   }
 
   /** Points a record's entry to a copy elsewhere. */
@@ -319,6 +321,11 @@ export class StoreIndex {
   /** Waits for the writes that were queued. */
   async close(): Promise<void> {
     await this.#tables.root.close();
+    try {
+      coverLastPage(this.#path);
+    } catch {
+      // It is taken for cut short at the next opening, and made anew.
+    }
     forgetOwner(this.#path);
   }
 

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { BATCH_BYTES_MAX, KiB } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
@@ -65,6 +66,22 @@ test('batches that come out of order and at once are durable in order', async (t
   );
   t.deepEqual(answers, [1, 2, 3, 4]);
   t.is(capture.durableSequence, 4);
+});
+
+test('a batch that comes at any moment after the answer to another is taken', async (t) => {
+  // Each batch fills a pack, which is ended while the next one comes.
+  const { store } = await newStore(t, { packBytesTarget: 1 });
+  const capture = await begin(store);
+  const body = (sequence: number) => makeBatch(SESSION, sequence, [block(sequence % 39, sequence)]);
+  for (let ticks = 0; ticks < 30; ticks += 1) {
+    const next = capture.durableSequence + 1;
+    await capture.append(next, body(next));
+    for (let tick = 0; tick < ticks; tick += 1) await Promise.resolve();
+    await capture.append(next + 1, body(next + 1));
+    // Until that pack is published too.
+    await sleep(20);
+  }
+  t.is(capture.durableSequence, 60);
 });
 
 test('a batch sent again is answered and not stored again, also while the first is on its way', async (t) => {
