@@ -1,5 +1,6 @@
 import test from 'ava';
 import { embeddedWorld } from '../helpers/receiver-worlds.js';
+import { partialSetsConformance } from './partial-sets.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
 import { receiverDiff } from './receiver-diff.js';
@@ -9,3 +10,4 @@ receiverConformance(test, embeddedWorld);
 receiverRefusals(test, embeddedWorld);
 receiverDiff(test, embeddedWorld);
 receiverCheck(test, embeddedWorld);
+partialSetsConformance(test, embeddedWorld);

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { httpWorld } from '../helpers/receiver-worlds.js';
+import { partialSetsConformance } from './partial-sets.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
 import { receiverDiff } from './receiver-diff.js';
@@ -9,3 +10,4 @@ receiverConformance(test, httpWorld);
 receiverRefusals(test, httpWorld);
 receiverDiff(test, httpWorld);
 receiverCheck(test, httpWorld);
+partialSetsConformance(test, httpWorld);
