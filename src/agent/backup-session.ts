@@ -212,12 +212,18 @@ export class BackupSession {
     const { compressionLevel = 1 } = this.#options;
     let lastSequence = answer.durableSequence;
     const wanted = differing ?? rangesToScan(changes);
+    const durableBytes = answer.durableBlockEnd * baseTree.blockSize;
     for (const { ranges, isDurable } of partsToScan(wanted, answer, baseTree.blockCount)) {
-      lastSequence = await this.#withScan(link, baseTree, overlay, ranges, (scan) =>
-        sendChanges({
-          ...{ scan, link, baseTree, overlay, repair, compressionLevel },
-          ...{ lastSequence, isDurable },
-        }),
+      lastSequence = await this.#withScan(
+        link,
+        baseTree,
+        overlay,
+        { ranges, beforeBytes: isDurable ? 0 : durableBytes },
+        (scan) =>
+          sendChanges({
+            ...{ scan, link, baseTree, overlay, repair, compressionLevel },
+            ...{ lastSequence, isDurable },
+          }),
       );
     }
     if (changes !== null) checkSample(changes, overlay);
@@ -228,7 +234,7 @@ export class BackupSession {
     link: SessionLink,
     baseTree: TreeFile,
     overlay: LeafOverlay,
-    ranges: readonly BlockRange[] | undefined,
+    { ranges, beforeBytes }: { ranges: readonly BlockRange[] | undefined; beforeBytes: number },
     use: (scan: Scan) => Promise<T>,
   ): Promise<T> {
     const scan = native.createScan(this.#snapshot.device, {
@@ -237,8 +243,7 @@ export class BackupSession {
     });
     const cancelScan = () => scan.cancel();
     link.signal.addEventListener('abort', cancelScan, { once: true });
-    // What lies before the part was scanned, or need not be.
-    const stopWatching = this.#watch(scan, geometryOf(baseTree), (ranges?.[0]?.[0] ?? 0) * baseTree.blockSize);
+    const stopWatching = this.#watch(scan, geometryOf(baseTree), beforeBytes);
     try {
       throwIfCancelled(this.#signal);
       return await use(scan);

@@ -193,9 +193,9 @@ export class LocalStore implements Store {
   }
 
   async *verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncGenerator<VerifyEvent> {
-    await this.#collector.settled();
     this.#verifyCount += 1;
     try {
+      await this.#collector.settled();
       yield* this.#stepwise(`store ${this.#context.dir}`, this.#verification(scope));
     } finally {
       this.#verifyCount -= 1;

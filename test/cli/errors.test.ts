@@ -109,6 +109,9 @@ test('a directory that is no store', async (t) => {
   await fails(t, machine, EXIT_FAILED, 'receiver', 'invite', 'a', '--store', join(directory, 'nothing'));
   await fails(t, machine, EXIT_USAGE, 'receiver', 'init', join(directory, 'r'), '--listen', 'everywhere');
   await fails(t, machine, EXIT_USAGE, 'receiver', 'init', join(directory, 'r'), '--url', 'http://x');
+  for (const period of ['soon', '5m', '-1d'])
+    await fails(t, machine, EXIT_USAGE, 'receiver', 'init', join(directory, 'r'), '--keep-partial', period);
+  await fails(t, machine, EXIT_FAILED, 'points', '--partial', '--store', join(directory, 'nowhere'));
   t.deepEqual(await readdir(home), ['letter']);
 });
 

@@ -107,7 +107,7 @@ for (const victim of victims) {
       t.is(difference(join(machine.directory, 'restored'), source), null);
     }
     t.log(
-      `${(most / MiB).toFixed(2)} MiB twice at most for one death; the window is ${WINDOW_BYTES / MiB} MiB`,
+      `${(most / MiB).toFixed(2)} MiB twice for a death, in the worst round; the window is ${WINDOW_BYTES / MiB} MiB`,
     );
   });
 }

@@ -21,14 +21,16 @@ export interface LogLine {
   readonly message?: string;
 }
 
+type Options = Pick<ServerOptions, 'openStore' | 'timeouts' | 'now' | 'keepPartialMs' | 'collectIntervalMs'>;
+
 export class TlsReceiver {
   readonly dir: string;
   readonly log: LogLine[] = [];
-  readonly #options: Pick<ServerOptions, 'openStore' | 'timeouts' | 'now'>;
+  readonly #options: Options;
   #server: RunningServer | null = null;
   readonly #clients: ReceiverClient[] = [];
 
-  constructor(dir: string, options: Pick<ServerOptions, 'openStore' | 'timeouts' | 'now'>) {
+  constructor(dir: string, options: Options) {
     this.dir = dir;
     this.#options = options;
   }
