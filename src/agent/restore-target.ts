@@ -40,6 +40,9 @@ export interface TargetOptions {
   readonly onNotice: (text: string) => void;
 }
 
+const BRIEF_USERS_PAUSE_MS = 200;
+const BRIEF_USERS_TRIES = 5;
+
 /** @throws StillpointError `device-in-use`, `device-too-small`, `device-sector-size`, `device-not-found`, `usage`, `device-io` */
 export async function openTarget(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {
   const status = await stat(path).catch((error: NodeJS.ErrnoException) => {
@@ -55,7 +58,7 @@ export async function openTarget(path: string, point: Point, options: TargetOpti
 
 async function blockDevice(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {
   await refuseUsed(path, options);
-  const device = await native.openDevice(path, { write: true, exclusive: !options.allowInUse });
+  const device = await openExclusively(path, options);
   try {
     checkSize(path, device, point, options);
     checkSectorSize(path, device, point, options);
@@ -68,6 +71,18 @@ async function blockDevice(path: string, point: Point, options: TargetOptions): 
     ...{ device, isReused: true, isInPlace: true, resize: nothing, complete: nothing },
     close: () => device.close(),
   };
+}
+
+/** Who looks for file systems on new devices holds them too, for a moment. */
+async function openExclusively(path: string, { allowInUse }: TargetOptions): Promise<Device> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await native.openDevice(path, { write: true, exclusive: !allowInUse });
+    } catch (error) {
+      if ((error as NativeError).code !== 'EBUSY' || tries === BRIEF_USERS_TRIES) throw error;
+    }
+    await sleep(BRIEF_USERS_PAUSE_MS);
+  }
 }
 
 function checkSize(path: string, device: Device, point: Point, options: TargetOptions): void {
@@ -150,9 +165,6 @@ class ExistingImage implements RestoreTarget {
   }
 }
 
-const BRIEF_READERS_PAUSE_MS = 200;
-const BRIEF_READERS_TRIES = 5;
-
 /** Who only reads may be udev, looking at a new device for a moment: that is waited for. */
 async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<void> {
   if (allowInUse) return;
@@ -160,7 +172,7 @@ async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<
     const uses = await findUses(path, 'all');
     const [use] = uses;
     if (use === undefined) return;
-    if (use.writable || use.exclusive || tries === BRIEF_READERS_TRIES) {
+    if (use.writable || use.exclusive || tries === BRIEF_USERS_TRIES) {
       throw new StillpointError('device-in-use', {
         thing: path,
         reason: `it is ${use.how}`,
@@ -168,7 +180,7 @@ async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<
         permanent: false,
       });
     }
-    await sleep(BRIEF_READERS_PAUSE_MS);
+    await sleep(BRIEF_USERS_PAUSE_MS);
   }
 }
 
