@@ -1,6 +1,7 @@
 /** What a restore has not ended on is not backed up, unless that is asked for; and the next restore ends it, or another one replaces it. */
 import { readFile, writeFile } from 'node:fs/promises';
 import test, { type ExecutionContext } from 'ava';
+import { runCompare } from '../../src/agent/compare.js';
 import { runRestore } from '../../src/agent/restore.js';
 import { inspectDevice } from '../../src/capture/inspect.js';
 import { offlineProvider } from '../../src/capture/offline.js';
@@ -76,6 +77,15 @@ test('another point may be restored instead, also after another failure', async 
   t.is((await made.backup()).point.root, second.point.root);
 });
 
+test('a comparison says so, and compares', async (t) => {
+  const { made, first } = await halfRestored(t);
+  const { receiver, image: path, stateDirectory } = made;
+  const result = await runCompare({ receiver, point: first.point, path, stateDirectory });
+  t.is(result.warnings.length, 1);
+  t.regex(result.warnings[0] ?? '', /disk\.img: it is half restored: to point disk1@1/);
+  t.true(result.differing.has(0));
+});
+
 test('accepted, it is backed up as it is', async (t) => {
   const { made } = await halfRestored(t);
   const content = await readFile(made.image);
@@ -118,7 +128,7 @@ function tracked(ranges: [number, number][], sample: number[]): SnapshotProvider
       };
       Object.defineProperty(device, 'read', { value: read });
       const tracking: Snapshot['tracking'] = {
-        ...({ adopt: async () => undefined } as object),
+        adopt: async () => undefined,
         changes: { ranges, sample },
         reason: 'the map belongs to the last point',
         committed: async () => undefined,
