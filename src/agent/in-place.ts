@@ -2,17 +2,18 @@
  * Makes of a target that holds something else a point, in an order in which nothing half-done passes for a whole: nobody mounts it,
  * boots from it or backs it up, on whichever machine, whenever the restore dies.
  *
- * | step                                                                    | who dies now leaves               |
- * |-------------------------------------------------------------------------|-----------------------------------|
- * | 1 the head (the first 128 KiB at least) is made in memory, proven        | the target as it was              |
- * | 2 the mark is written in the place of the first sector; flush            | as it was, or marked              |
- * | 3 the rest of the head is zeroed (superblocks lie there); flush          | marked                            |
- * | 4 all that differs is written, but for the head; flush                   | marked                            |
- * | 5 the head but for its first sector; flush                               | marked                            |
- * | 6 the first sector; flush                                                | marked, or the point              |
+ * | step                                                                      | who dies now leaves  |
+ * |---------------------------------------------------------------------------|----------------------|
+ * | 1 the head (the first 128 KiB, in whole blocks) is made in memory, proven | the target as it was |
+ * | 2 the mark is written in the place of the first sector; flush             | as it was, or marked |
+ * | 3 the rest of the 128 KiB is zeroed (superblocks lie there); flush        | marked               |
+ * | 4 all that differs is written, but for the 128 KiB; flush                 | marked               |
+ * | 5 the 128 KiB, but for the first sector; flush                            | marked               |
+ * | 6 the first sector; flush                                                 | marked, or the point |
  *
- * A disk writes a sector as a whole, so steps 2 and 6 happen or don't. Where nothing differs, nothing is written. A target that
- * somebody else has open (`--allow-in-use`) is written in the same order; but who writes to it too may write over the mark.
+ * A disk writes a sector as a whole, so steps 2 and 6 happen or don't. Step 3 and the flush of 4 are for who looks at superblocks and not
+ * at the mark: where one is, all behind it is of one time. Where nothing differs, nothing is written. A target that somebody else has open
+ * (`--allow-in-use`) is written in the same order; but who writes to it too may write over the mark.
  */
 
 import { encodeMark, MARK_BYTES } from '../devices/half-restored.js';
@@ -68,8 +69,10 @@ export class InPlaceRestore {
         await writer.flush();
       }
       await writer.write(behind(differing, end), false);
+      // Of large blocks the head has more than was zeroed.
+      if (head.length > HEAD_BYTES) await device.write(HEAD_BYTES, head.subarray(HEAD_BYTES));
       await writer.flush();
-      await this.#writeHead(device, head);
+      await this.#writeHead(device, head.subarray(0, HEAD_BYTES));
     } finally {
       await writer.close();
     }
