@@ -9,12 +9,13 @@ import { type Inputs, prepareInputs } from './inputs.js';
 import { memoryFigures } from './memory-figures.js';
 import { shell } from './process.js';
 import { machineLine, markdownTable, mebibytes, type Row, textTable, writeBetweenMarkers } from './report.js';
+import { restoreFigures } from './restore-figures.js';
 import { scanFigures } from './scan-figures.js';
 import { tapFigures } from './tap-figures.js';
 import { wireFigures } from './wire-figures.js';
 
 const PAGE = fileURLToPath(new URL('../../../docs/figures.md', import.meta.url));
-const SECTIONS = ['scan', 'backup', 'wire', 'compare', 'memory', 'tap'] as const;
+const SECTIONS = ['scan', 'backup', 'restore', 'wire', 'compare', 'memory', 'tap'] as const;
 type Section = (typeof SECTIONS)[number];
 const ROUNDS = 3;
 
@@ -62,6 +63,7 @@ if (sections.size === SECTIONS.length && rounds === ROUNDS && withPeers) {
 
 async function measureSection(section: Section): Promise<readonly Row[]> {
   if (section === 'scan') return scanFigures(prepared(), directory, rounds);
+  if (section === 'restore') return restoreFigures(directory, rounds);
   if (section === 'wire') return wireFigures(prepared(), directory);
   if (section === 'compare') return compareFigures(directory);
   if (section === 'memory') return memoryFigures(directory);

@@ -4,8 +4,9 @@
  */
 import { randomBytes } from 'node:crypto';
 import { offlineProvider } from '../capture/offline.js';
-import type { SnapshotProvider } from '../capture/ports.js';
+import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
+import { halfRestoredError, readMark } from '../devices/half-restored.js';
 import type { BlockSet } from '../domain/block-set.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
 import { type BasePlan, planBase } from '../domain/plan.js';
@@ -32,6 +33,8 @@ export interface BackupOptions {
   readonly fuzzy?: boolean | undefined;
   /** Go on although the device is not the one that the last point is of. */
   readonly acceptIdentity?: boolean | undefined;
+  /** Go on although the device carries the mark of a restore that did not end. */
+  readonly acceptHalfRestored?: boolean | undefined;
   /** zstd level, 0 for none. Default 1. */
   readonly compressionLevel?: number | undefined;
   readonly provider?: SnapshotProvider | undefined;
@@ -120,6 +123,7 @@ async function attempt(
   });
   const facts = { sessionId, instant: snapshot.instant.toISOString(), provider: provider.name, blockSize };
   try {
+    if (options.acceptHalfRestored !== true) await refuseHalfRestored(path, snapshot);
     const resumed = await findResumable(state, receiver, snapshot, {
       ...facts,
       lastPointId: last?.id ?? null,
@@ -133,4 +137,12 @@ async function attempt(
   } finally {
     await snapshot.release();
   }
+}
+
+/** Of what a tracker calls unchanged nothing can be read; but then the first block is that of the last point, which had no mark. */
+async function refuseHalfRestored(path: string, { device, tracking }: Snapshot): Promise<void> {
+  const changes = tracking?.changes ?? null;
+  if (changes !== null && !changes.sample.includes(0) && changes.ranges[0]?.[0] !== 0) return;
+  const mark = await readMark(device);
+  if (mark !== null) throw halfRestoredError(path, mark);
 }

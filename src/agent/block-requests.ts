@@ -1,4 +1,5 @@
 /** Which blocks of a point are asked for together, and the check that just those came back. */
+import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import { BLOCKS_REQUEST_MAX, MiB } from '../domain/limits.js';
 import type { Point } from '../domain/point.js';
@@ -8,34 +9,48 @@ import type { ReceiverPort } from '../protocol/receiver-port.js';
 /** Raw bytes of one request: large enough to be worth its round trip, small enough to have several. */
 const REQUEST_RAW_BYTES = 4 * MiB;
 
-/** All blocks that are not zero, in device order, in groups for one request each. */
-export function* blockGroups(tree: TreeFile): Generator<readonly number[]> {
+/** All blocks of the ranges (default: of the device) that are not zero, in device order, in groups for one request each. */
+export function* blockGroups(
+  tree: TreeFile,
+  ranges: Iterable<BlockRange> = everything(tree),
+): Generator<readonly number[]> {
   const groupBlocks = Math.max(
     1,
     Math.min(BLOCKS_REQUEST_MAX, Math.floor(REQUEST_RAW_BYTES / tree.blockSize)),
   );
   let group: number[] = [];
-  for (let start = tree.nextNonNull(0); start < tree.blockCount; ) {
-    const end = tree.nextNull(start);
-    for (let blockIndex = start; blockIndex < end; blockIndex += 1) {
-      group.push(blockIndex);
-      if (group.length < groupBlocks) continue;
-      yield group;
-      group = [];
+  for (const [from, to] of ranges) {
+    for (let start = tree.nextNonNull(from); start < to; ) {
+      const end = Math.min(tree.nextNull(start), to);
+      for (let blockIndex = start; blockIndex < end; blockIndex += 1) {
+        group.push(blockIndex);
+        if (group.length < groupBlocks) continue;
+        yield group;
+        group = [];
+      }
+      start = end < to ? tree.nextNonNull(end) : to;
     }
-    start = end < tree.blockCount ? tree.nextNonNull(end) : end;
   }
   if (group.length > 0) yield group;
 }
 
-/** All runs of zero blocks, in device order. */
-export function* zeroRuns(tree: TreeFile): Generator<{ byteOffset: number; byteLength: number }> {
-  for (let start = tree.nextNull(0); start < tree.blockCount; ) {
-    const end = tree.nextNonNull(start);
-    const byteOffset = start * tree.blockSize;
-    yield { byteOffset, byteLength: Math.min(end * tree.blockSize, tree.sizeBytes) - byteOffset };
-    start = end < tree.blockCount ? tree.nextNull(end) : end;
+/** All runs of zero blocks in the ranges (default: in the device), in device order. */
+export function* zeroRuns(
+  tree: TreeFile,
+  ranges: Iterable<BlockRange> = everything(tree),
+): Generator<{ byteOffset: number; byteLength: number }> {
+  for (const [from, to] of ranges) {
+    for (let start = tree.nextNull(from); start < to; ) {
+      const end = Math.min(tree.nextNonNull(start), to);
+      const byteOffset = start * tree.blockSize;
+      yield { byteOffset, byteLength: Math.min(end * tree.blockSize, tree.sizeBytes) - byteOffset };
+      start = end < to ? tree.nextNull(end) : to;
+    }
   }
+}
+
+export function everything(tree: TreeFile): readonly BlockRange[] {
+  return [[0, tree.blockCount]];
 }
 
 /** Fetches a group; the receiver may answer it in parts. Each part is a batch whose contents are still to be proven. */

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { offlineProvider } from '../capture/offline.js';
 import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
+import { describeHalfRestored, readMark } from '../devices/half-restored.js';
 import { type BlockRange, mergeRanges } from '../domain/block-ranges.js';
 import { BlockSet } from '../domain/block-set.js';
 import type { Direction } from '../domain/compare-direction.js';
@@ -113,8 +114,9 @@ class Comparison {
   }
 
   async run(): Promise<CompareResult> {
-    const { deep = false, mark = false } = this.#options;
+    const { path, deep = false, mark = false } = this.#options;
     const damaged = deep ? await this.#checkStored() : [];
+    const halfRestored = await readMark(this.#snapshot.device);
     const unreadableBlocks = await withScratch(this.#options.stateDirectory, (directory) =>
       this.#compare(directory),
     );
@@ -125,7 +127,10 @@ class Comparison {
       deviceSizeBytes: this.#snapshot.device.sizeBytes,
       scannedBytes: this.#scannedBytes,
       wireBytes: this.#wire.bytes,
-      warnings: [...this.#snapshot.warnings, ...warnings],
+      warnings: [
+        ...(halfRestored === null ? [] : [`${path}: ${describeHalfRestored(halfRestored)}`]),
+        ...[...this.#snapshot.warnings, ...warnings],
+      ],
     };
   }
 

@@ -8,7 +8,7 @@ import { BlockSet } from '../domain/block-set.js';
 import type { Point } from '../domain/point.js';
 import { native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
-import { descend } from './tree-descent.js';
+import { descend, type NodeSource } from './tree-descent.js';
 
 /**
  * @param path where the tree file is made; it must not exist. Nothing stays behind on failure.
@@ -38,7 +38,7 @@ export async function fetchTree(
  * @throws StillpointError `bad-digest`; then the tree is as it was, or of no use
  */
 export async function completeTree(
-  receiver: ReceiverPort,
+  receiver: NodeSource,
   point: Point,
   tree: TreeFile,
   signal?: AbortSignal,

@@ -21,12 +21,20 @@ export async function openPointTree(
   stateDirectory: string,
   signal: AbortSignal | undefined,
 ): Promise<PointTree> {
-  const { storeId } = await receiver.info();
-  const local = await openLocal(stateDirectory, { storeId, agent: point.agent, device: point.device }, point);
+  const local = await openLocalTree(receiver, point, stateDirectory);
   return local ?? fetchUnnamed(receiver, point, stateDirectory, signal);
 }
 
 /** Null where there is none of this point, or a backup of the device is using it. */
+export async function openLocalTree(
+  receiver: ReceiverPort,
+  point: Point,
+  stateDirectory: string,
+): Promise<PointTree | null> {
+  const { storeId } = await receiver.info();
+  return openLocal(stateDirectory, { storeId, agent: point.agent, device: point.device }, point);
+}
+
 async function openLocal(stateDirectory: string, key: StateKey, point: Point): Promise<PointTree | null> {
   try {
     await access(deviceStateDirectory(stateDirectory, key));

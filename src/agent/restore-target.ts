@@ -1,6 +1,6 @@
 /**
  * What a point is restored to. A new image is made under a temporary name and gets its own when it is whole, so that nothing
- * half-done looks like an image; block devices and images that shall be overwritten are written in place.
+ * half-done looks like an image; block devices and images that shall be overwritten are written in place (in-place.ts).
  */
 import type { Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
@@ -8,6 +8,7 @@ import { rename, rm, stat, truncate } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { notADevice, onDevice } from '../devices/device-error.js';
+import { MARK_BYTES } from '../devices/half-restored.js';
 import { findUses } from '../devices/in-use.js';
 import { StillpointError } from '../domain/errors.js';
 import type { Point } from '../domain/point.js';
@@ -15,9 +16,14 @@ import { lockFile, syncDirectory } from '../native/files.js';
 import { type Device, type NativeError, native } from '../native/index.js';
 
 export interface RestoreTarget {
+  /** Of its present size; an image of another size than the point's is another object after `resize`. */
   readonly device: Device;
-  /** It may hold other bytes: zeros must be written too. */
+  /** It may hold other bytes: zeros must be written too, and what it holds already need not be. */
   readonly isReused: boolean;
+  /** Under its own name, where everybody sees it. */
+  readonly isInPlace: boolean;
+  /** Gives an image the point's size. */
+  resize(): Promise<void>;
   /** All is written and flushed: gives a new image its name. */
   complete(): Promise<void>;
   /** Harmless after `complete`; before it, nothing of a new image remains. */
@@ -34,6 +40,9 @@ export interface TargetOptions {
   readonly onNotice: (text: string) => void;
 }
 
+const BRIEF_USERS_PAUSE_MS = 200;
+const BRIEF_USERS_TRIES = 5;
+
 /** @throws StillpointError `device-in-use`, `device-too-small`, `device-sector-size`, `device-not-found`, `usage`, `device-io` */
 export async function openTarget(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {
   const status = await stat(path).catch((error: NodeJS.ErrnoException) => {
@@ -43,12 +52,13 @@ export async function openTarget(path: string, point: Point, options: TargetOpti
   if (status === null) return newImage(path, point);
   if (status.isBlockDevice()) return blockDevice(path, point, options);
   if (!status.isFile()) throw notADevice(path, status);
-  return status.size === 0 ? newImage(path, point) : existingImage(path, status, point, options);
+  if (status.size === 0) return newImage(path, point);
+  return existingImage(path, status, point, options);
 }
 
 async function blockDevice(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {
   await refuseUsed(path, options);
-  const device = await native.openDevice(path, { write: true, exclusive: !options.allowInUse });
+  const device = await openExclusively(path, options);
   try {
     checkSize(path, device, point, options);
     checkSectorSize(path, device, point, options);
@@ -56,7 +66,23 @@ async function blockDevice(path: string, point: Point, options: TargetOptions): 
     await device.close();
     throw error;
   }
-  return { device, isReused: true, complete: async () => undefined, close: () => device.close() };
+  const nothing = async () => undefined;
+  return {
+    ...{ device, isReused: true, isInPlace: true, resize: nothing, complete: nothing },
+    close: () => device.close(),
+  };
+}
+
+/** Who looks for file systems on new devices holds them too, for a moment. */
+async function openExclusively(path: string, { allowInUse }: TargetOptions): Promise<Device> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await native.openDevice(path, { write: true, exclusive: !allowInUse });
+    } catch (error) {
+      if ((error as NativeError).code !== 'EBUSY' || tries === BRIEF_USERS_TRIES) throw error;
+    }
+    await sleep(BRIEF_USERS_PAUSE_MS);
+  }
 }
 
 function checkSize(path: string, device: Device, point: Point, options: TargetOptions): void {
@@ -101,13 +127,43 @@ async function existingImage(
   }
   await refuseUsed(path, options);
   const { sizeBytes } = point.geometry;
-  if (status.size !== sizeBytes) await truncate(path, sizeBytes);
-  const device = await openImage(path);
-  return { device, isReused: true, complete: async () => undefined, close: () => device.close() };
+  // There would be no room for the mark of a target that is half restored.
+  if (Math.min(status.size, sizeBytes) < MARK_BYTES) return newImage(path, point);
+  return new ExistingImage(path, await openImage(path), sizeBytes);
 }
 
-const BRIEF_READERS_PAUSE_MS = 200;
-const BRIEF_READERS_TRIES = 5;
+class ExistingImage implements RestoreTarget {
+  readonly isReused = true;
+  readonly isInPlace = true;
+  readonly #path: string;
+  readonly #sizeBytes: number;
+  #device: Device;
+
+  constructor(path: string, device: Device, sizeBytes: number) {
+    this.#path = path;
+    this.#device = device;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  get device(): Device {
+    return this.#device;
+  }
+
+  async resize(): Promise<void> {
+    if (this.#device.sizeBytes === this.#sizeBytes) return;
+    await truncate(this.#path, this.#sizeBytes);
+    const resized = await openImage(this.#path);
+    await this.#device.close();
+    this.#device = resized;
+    await resized.flush();
+  }
+
+  async complete(): Promise<void> {}
+
+  close(): Promise<void> {
+    return this.#device.close();
+  }
+}
 
 /** Who only reads may be udev, looking at a new device for a moment: that is waited for. */
 async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<void> {
@@ -116,7 +172,7 @@ async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<
     const uses = await findUses(path, 'all');
     const [use] = uses;
     if (use === undefined) return;
-    if (use.writable || use.exclusive || tries === BRIEF_READERS_TRIES) {
+    if (use.writable || use.exclusive || tries === BRIEF_USERS_TRIES) {
       throw new StillpointError('device-in-use', {
         thing: path,
         reason: `it is ${use.how}`,
@@ -124,7 +180,7 @@ async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<
         permanent: false,
       });
     }
-    await sleep(BRIEF_READERS_PAUSE_MS);
+    await sleep(BRIEF_USERS_PAUSE_MS);
   }
 }
 
@@ -135,6 +191,8 @@ async function newImage(path: string, point: Point): Promise<RestoreTarget> {
   const partialPath = `${path}${PARTIAL_SUFFIX}`;
   const lock = await lockPartial(partialPath);
   let device: Device | null = null;
+  // An earlier restore, killed, has left it: what it got so far need not be fetched again.
+  let isReused = false;
   let isComplete = false;
   const close = async () => {
     await device?.close();
@@ -142,8 +200,7 @@ async function newImage(path: string, point: Point): Promise<RestoreTarget> {
     await lock.close();
   };
   try {
-    // What an earlier restore, killed, has left there.
-    await lock.truncate(0);
+    isReused = (await lock.stat()).size > 0;
     await lock.truncate(point.geometry.sizeBytes);
     device = await openImage(partialPath);
   } catch (error) {
@@ -151,8 +208,8 @@ async function newImage(path: string, point: Point): Promise<RestoreTarget> {
     throw error;
   }
   return {
-    device,
-    isReused: false,
+    ...{ device, isReused, isInPlace: false },
+    resize: async () => undefined,
     complete: async () => {
       await rename(partialPath, path);
       isComplete = true;

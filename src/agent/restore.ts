@@ -1,23 +1,29 @@
 /**
  * Restores a point to a block device, an image file or standard output. Every block is proven against the point's digest tree before
  * it is written; zeros are written as zeros wherever other bytes may have been. The tree itself is proven by the point's root.
+ *
+ * A target that holds something is read first, where it is, and only what differs is fetched and written (target-tree.ts): a disk is
+ * rolled back for the price of its changes, and an interrupted restore goes on. What is written in place is marked as half restored
+ * meanwhile (in-place.ts).
  */
 import type { Writable } from 'node:stream';
 import { deviceError } from '../devices/device-error.js';
+import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
+import type { Geometry } from '../domain/geometry.js';
 import type { Point } from '../domain/point.js';
-import { native, type RestoreWriter, type TreeFile } from '../native/index.js';
+import type { Scan, TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
-import { blockGroups, fetchGroup, zeroRuns } from './block-requests.js';
-import { retrying, throwIfCancelled, unlessAborted } from './cancel.js';
+import { everything } from './block-requests.js';
+import { retrying, throwIfCancelled } from './cancel.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
-import { InFlight } from './in-flight.js';
+import { InPlaceRestore } from './in-place.js';
 import { openPointTree } from './point-tree.js';
+import { type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './restore-stream.js';
 import { openTarget, type RestoreTarget } from './restore-target.js';
+import { looksBlank, openTargetTree } from './target-tree.js';
 import { WireCounter } from './wire-counter.js';
-
-const GROUPS_IN_FLIGHT = 4;
 
 export interface RestoreOptions {
   readonly receiver: ReceiverPort;
@@ -33,6 +39,8 @@ export interface RestoreOptions {
   readonly allowInUse?: boolean | undefined;
   /** Write to a block device of another logical sector size than the point's. */
   readonly allowSectorSize?: boolean | undefined;
+  /** Write everything, without looking at what the target holds. */
+  readonly rewrite?: boolean | undefined;
   /** Read the target back and compare it with the point. */
   readonly verify?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -42,6 +50,10 @@ export interface RestoreOptions {
 export interface RestoreResult {
   /** Raw bytes fetched and written, zeros not counted. */
   readonly writtenBytes: number;
+  /** Of the target, to find what differs. */
+  readonly readBytes: number;
+  /** Bytes of blocks that the target did not hold; null: everything was written, without looking. */
+  readonly differingBytes: number | null;
   readonly wireBytes: number;
   readonly isVerified: boolean;
   readonly warnings: readonly string[];
@@ -71,6 +83,8 @@ class Restore {
   readonly #receiver: ReceiverPort;
   readonly #signal: AbortSignal;
   #writtenBytes = 0;
+  #readBytes = 0;
+  #differingBytes: number | null = null;
   #doneBytes = 0;
 
   constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
@@ -88,20 +102,15 @@ class Restore {
     // Before anything is fetched: a target that must not be written to.
     const opened = target === '-' ? null : await this.#openTarget(target);
     try {
-      this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
-      const { stateDirectory } = this.#options;
-      const pointTree = await openPointTree(this.#receiver, point, stateDirectory, this.#signal);
-      try {
-        if (opened === null) await this.#toStream(pointTree.tree);
-        else await this.#toDevice(opened, pointTree.tree);
-      } finally {
-        await pointTree.close();
-      }
+      if (opened === null) await this.#toStream();
+      else await this.#toDevice(opened);
     } finally {
       await opened?.close();
     }
     return {
       writtenBytes: this.#writtenBytes,
+      readBytes: this.#readBytes,
+      differingBytes: this.#differingBytes,
       wireBytes: this.#wire.bytes,
       isVerified: verify,
       warnings,
@@ -118,96 +127,101 @@ class Restore {
     });
   }
 
-  async #toStream(tree: TreeFile): Promise<void> {
-    const stopReports = this.#startPhase('restore', tree);
+  async #toStream(): Promise<void> {
+    const { point, stateDirectory, output = process.stdout } = this.#options;
+    this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
+    const { tree, close } = await openPointTree(this.#receiver, point, stateDirectory, this.#signal);
+    const stopReports = this.#startPhase('restore', tree.sizeBytes);
     try {
-      await streamPoint({
-        receiver: this.#receiver,
-        point: this.#options.point,
-        tree,
-        output: this.#options.output ?? process.stdout,
-        signal: this.#signal,
-        onProgress: (doneBytes) => {
-          this.#doneBytes = doneBytes;
-          this.#writtenBytes = doneBytes;
-        },
-      });
+      const onProgress = (doneBytes: number) => {
+        this.#doneBytes = doneBytes;
+        this.#writtenBytes = doneBytes;
+      };
+      await streamPoint({ ...this.#source(tree), output, onProgress });
     } finally {
       stopReports();
+      await close();
     }
   }
 
-  async #toDevice(target: RestoreTarget, tree: TreeFile): Promise<void> {
+  async #toDevice(target: RestoreTarget): Promise<void> {
+    const { tree, differing, close } = await this.#look(target);
     try {
-      await this.#writeAll(target, tree);
-    } catch (error) {
-      if (target.isReused) {
-        const text = `${this.#options.target} is half written: it holds neither what it held before nor the point; restore it again`;
-        this.#onEvent({ type: 'warning', text });
+      const source = { ...this.#source(tree), onDone: this.#count };
+      const inPlace = target.isInPlace ? new InPlaceRestore(source, target) : null;
+      try {
+        await this.#write(target, source, inPlace, differing);
+        if (this.#options.verify === true) await this.#verify(target, source, inPlace);
+      } catch (error) {
+        if (inPlace?.isMarked === true) {
+          const text = `${this.#options.target} is half restored, and marked so: no backup takes it for good. The same restore, run again, goes on from there`;
+          this.#onEvent({ type: 'warning', text });
+        }
+        throw error;
       }
-      throw error;
+    } finally {
+      await close();
     }
     throwIfCancelled(this.#signal);
     await target.complete();
   }
 
-  async #writeAll(target: RestoreTarget, tree: TreeFile): Promise<void> {
-    const writer = native.createRestoreWriter(target.device, tree);
+  /** The point's tree, and what of the target is to be written. */
+  async #look(target: RestoreTarget): Promise<Plan> {
+    const { point, stateDirectory, rewrite = false } = this.#options;
+    const isBlank =
+      target.isReused && !rewrite && (await looksBlank(target.device, point.geometry.sizeBytes));
+    if (isBlank) {
+      const text = `${this.#options.target} looks blank, and is written without being read first`;
+      this.#onEvent({ type: 'notice', text });
+    }
+    if (!target.isReused || rewrite || isBlank) {
+      this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
+      const pointTree = await openPointTree(this.#receiver, point, stateDirectory, this.#signal);
+      const { tree } = pointTree;
+      return { tree, differing: everything(tree), close: () => pointTree.close() };
+    }
+    const { tree, differing } = await openTargetTree({
+      ...{ receiver: this.#receiver, point, device: target.device, stateDirectory },
+      ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
+    });
+    this.#differingBytes = byteLength(differing, point.geometry);
+    return { tree, differing, close: () => tree.close() };
+  }
+
+  async #write(
+    target: RestoreTarget,
+    source: PointSource,
+    inPlace: InPlaceRestore | null,
+    differing: readonly BlockRange[],
+  ): Promise<void> {
+    const { geometry } = this.#options.point;
+    const stopReports = this.#startPhase('restore', byteLength(differing, geometry));
     try {
-      const stopReports = this.#startPhase('restore', tree);
+      if (inPlace !== null) return await inPlace.run(differing);
+      const writer = new PointWriter(source, target.device);
       try {
-        await this.#writeZeros(writer, tree, target.isReused);
-        await this.#writeBlocks(writer, tree);
+        await writer.write(differing, !target.isReused);
+        this.#onEvent({ type: 'phase', phase: 'flush' });
+        await writer.flush();
       } finally {
-        stopReports();
+        await writer.close();
       }
-      this.#onEvent({ type: 'phase', phase: 'flush' });
-      await writer.flush();
-      if (this.#options.verify === true) await this.#verify(writer, tree);
     } finally {
-      await writer.close();
+      stopReports();
     }
   }
 
-  /** A new image has holes there already. */
-  async #writeZeros(writer: RestoreWriter, tree: TreeFile, isReused: boolean): Promise<void> {
-    for (const { byteOffset, byteLength } of zeroRuns(tree)) {
-      throwIfCancelled(this.#signal);
-      if (isReused) await writer.zero(byteOffset, byteLength);
-      this.#doneBytes += byteLength;
-    }
-  }
-
-  async #writeBlocks(writer: RestoreWriter, tree: TreeFile): Promise<void> {
-    const groups = new InFlight(GROUPS_IN_FLIGHT);
-    const { point } = this.#options;
+  async #verify(target: RestoreTarget, source: PointSource, inPlace: InPlaceRestore | null): Promise<void> {
+    const { tree } = source;
+    const writer = new PointWriter(source, target.device);
+    const stopReports = this.#startPhase('verify', tree.sizeBytes);
     try {
-      for (const group of blockGroups(tree)) {
-        throwIfCancelled(this.#signal);
-        const work = () =>
-          fetchGroup(this.#receiver, point, group, async (body) => {
-            const { writtenBytes } = await writer.write(body, point.id);
-            this.#writtenBytes += writtenBytes;
-            this.#doneBytes += writtenBytes;
-          });
-        await unlessAborted(this.#signal, groups.start(work));
-      }
-      await unlessAborted(this.#signal, groups.drain());
-    } finally {
-      await groups.settle();
-    }
-  }
-
-  async #verify(writer: RestoreWriter, tree: TreeFile): Promise<void> {
-    const stopReports = this.#startPhase('verify', tree);
-    try {
-      const differing = await unlessAborted(
-        this.#signal,
-        writer.verify((doneBytes) => {
-          this.#doneBytes = doneBytes;
-        }),
-      );
+      const differing = await writer.verify((doneBytes) => {
+        this.#doneBytes = doneBytes;
+      });
       if (differing === null) return;
+      await inPlace?.mark();
       throw new StillpointError('bad-digest', {
         thing: this.#options.target,
         reason: `block ${differing} (byte ${differing * tree.blockSize}) reads back with other bytes than were written`,
@@ -215,21 +229,50 @@ class Restore {
       });
     } finally {
       stopReports();
+      await writer.close();
     }
   }
 
-  #startPhase(phase: 'restore' | 'verify', tree: TreeFile): () => void {
+  #source(tree: TreeFile): Omit<PointSource, 'onDone'> {
+    return { receiver: this.#receiver, point: this.#options.point, tree, signal: this.#signal };
+  }
+
+  readonly #count = (bytes: number, isFetched: boolean): void => {
+    this.#doneBytes += bytes;
+    if (isFetched) this.#writtenBytes += bytes;
+  };
+
+  /** Of a scan that digests the target. */
+  #watch(scan: Scan, { device }: RestoreTarget): () => void {
+    const totalBytes = Math.min(device.sizeBytes, this.#options.point.geometry.sizeBytes);
+    const stopReports = everyInterval(() => {
+      this.#readBytes = scan.progress().readBytes;
+      this.#doneBytes = scan.progress().scannedBytes;
+      this.#report(totalBytes);
+    });
+    return stopReports;
+  }
+
+  #startPhase(phase: 'restore' | 'verify', totalBytes: number): () => void {
     this.#doneBytes = 0;
     this.#onEvent({ type: 'phase', phase });
-    return everyInterval(() => {
-      this.#onEvent({
-        type: 'progress',
-        doneBytes: this.#doneBytes,
-        totalBytes: tree.sizeBytes,
-        wireBytes: this.#wire.bytes,
-      });
-    });
+    return everyInterval(() => this.#report(totalBytes));
   }
+
+  #report(totalBytes: number): void {
+    const { bytes: wireBytes } = this.#wire;
+    this.#onEvent({ type: 'progress', doneBytes: this.#doneBytes, totalBytes, wireBytes });
+  }
+}
+
+interface Plan {
+  readonly tree: TreeFile;
+  readonly differing: readonly BlockRange[];
+  close(): Promise<void>;
+}
+
+function byteLength(ranges: readonly BlockRange[], { sizeBytes, blockSize }: Geometry): number {
+  return ranges.reduce((sum, [from, to]) => sum + Math.min(to * blockSize, sizeBytes) - from * blockSize, 0);
 }
 
 const RANGES_NAMED_MAX = 10;

@@ -27,8 +27,11 @@ const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);
 const NULLS_AT_ONCE = 65_536;
 const NULL_LEAVES = Buffer.alloc(NULLS_AT_ONCE * DIGEST_BYTES);
 
+/** Who answers for the point's tree: the receiver, or a tree file at hand. */
+export type NodeSource = Pick<ReceiverPort, 'nodes' | 'compareNodes'>;
+
 export interface DescentOptions {
-  readonly receiver: ReceiverPort;
+  readonly receiver: NodeSource;
   readonly point: Point;
   /** Of the point's geometry. */
   readonly own: TreeFile;

@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { notADevice, onDevice } from '../devices/device-error.js';
 import { readDeviceIdentity } from '../devices/device-identity.js';
+import { type HalfRestored, readMark } from '../devices/half-restored.js';
 import { type DeviceUse, findUses } from '../devices/in-use.js';
 import type { DeviceIdentity } from '../domain/point.js';
 import { native } from '../native/index.js';
@@ -20,6 +21,8 @@ export interface ProviderChoice {
 export interface Inspection extends DeviceFilesystems {
   readonly sizeBytes: number;
   readonly identity: DeviceIdentity;
+  /** A restore to it was interrupted. */
+  readonly halfRestored: HalfRestored | null;
   readonly uses: readonly DeviceUse[];
   /** Best first. */
   readonly providers: readonly ProviderChoice[];
@@ -35,7 +38,7 @@ export function inspectDevice(path: string, found: FoundTap | null): Promise<Ins
   return onDevice(path, async () => {
     const status = await stat(path);
     if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, status);
-    const { sizeBytes, logicalSectorSize } = await measure(path);
+    const { sizeBytes, logicalSectorSize, halfRestored } = await measure(path);
     const seenAs =
       found === null
         ? [path]
@@ -45,6 +48,7 @@ export function inspectDevice(path: string, found: FoundTap | null): Promise<Ins
     return {
       sizeBytes,
       identity: await readDeviceIdentity(path, logicalSectorSize),
+      halfRestored,
       uses,
       ...(await findFilesystems(seenAs)),
       providers,
@@ -53,12 +57,15 @@ export function inspectDevice(path: string, found: FoundTap | null): Promise<Ins
   });
 }
 
-async function measure(path: string): Promise<{ sizeBytes: number; logicalSectorSize: number }> {
+async function measure(path: string) {
   const device = await native.openDevice(path, { direct: false });
-  const { sizeBytes, logicalSectorSize } = device;
-  // Open, it would be a use of its own.
-  await device.close();
-  return { sizeBytes, logicalSectorSize };
+  try {
+    const { sizeBytes, logicalSectorSize } = device;
+    return { sizeBytes, logicalSectorSize, halfRestored: await readMark(device) };
+  } finally {
+    // Open, it would be a use of its own.
+    await device.close();
+  }
 }
 
 function considerTap(found: FoundTap | null): ProviderChoice {

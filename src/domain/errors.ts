@@ -19,6 +19,7 @@ export const ERROR_CODES = [
   'device-io',
   'device-too-small',
   'device-sector-size',
+  'half-restored',
   'hook',
   'frozen',
   'snapshot-lost',

@@ -16,6 +16,7 @@ const STATUS: Record<ErrorCode, number> = {
   'device-io': 500,
   'device-too-small': 409,
   'device-sector-size': 409,
+  'half-restored': 409,
   hook: 500,
   frozen: 500,
   'snapshot-lost': 500,

@@ -5,6 +5,7 @@ import { PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import type { OnAgentEvent } from '../../src/agent/events.js';
 import { type RestoreOptions, runRestore } from '../../src/agent/restore.js';
+import { decodeMark } from '../../src/devices/half-restored.js';
 import { type ErrorCode, StillpointError } from '../../src/domain/errors.js';
 import { MiB } from '../../src/domain/limits.js';
 import type { DeviceIdentity } from '../../src/domain/point.js';
@@ -157,15 +158,23 @@ test('a passing failure of the link is waited for', async (t) => {
   t.true(bytes.equals(await readFile(target)));
 });
 
-test('a target that is overwritten and not finished is said to be half written', async (t) => {
-  const abort = new AbortController();
-  const { target, restore } = await world(t, { onBlocks: () => abort.abort() });
-  await writeFile(target, Buffer.alloc(MiB, 1));
+test('a target that is overwritten and not finished is said to be half restored; before the first write it is as it was', async (t) => {
+  let abort = new AbortController();
+  // The first request is the head's, the second one's answer would be written.
+  const { target, restore } = await world(t, { onBlocks: (number) => number !== 2 && abort.abort() });
+  const before = Buffer.alloc(MiB, 1);
+  await writeFile(target, before);
   const warnings: string[] = [];
   const onEvent: OnAgentEvent = (event) => event.type === 'warning' && warnings.push(event.text);
   await refused(t, restore({ overwrite: true, signal: abort.signal, onEvent }), 'cancelled', /./);
+  t.deepEqual(warnings, []);
+  t.true(before.equals(await readFile(target)));
+
+  abort = new AbortController();
+  await refused(t, restore({ overwrite: true, signal: abort.signal, onEvent }), 'cancelled', /./);
   t.is(warnings.length, 1);
-  t.regex(warnings[0] ?? '', new RegExp(`${target} is half written`));
+  t.regex(warnings[0] ?? '', new RegExp(`${target} is half restored, and marked so`));
+  t.is(decodeMark(await readFile(target))?.point?.device, 'disk1');
 });
 
 test('cancelled, no image is left', async (t) => {
@@ -175,7 +184,7 @@ test('cancelled, no image is left', async (t) => {
   t.deepEqual(await leftIn(directory), ['state']);
 });
 
-test('a partial image of a killed restore is replaced, that of a running one is not', async (t) => {
+test('a partial image of a killed restore is made whole, that of a running one is not', async (t) => {
   const { bytes, target, directory, restore } = await world(t);
   await writeFile(`${target}.stillpoint-partial`, Buffer.alloc(60 * MiB, 1));
   await restore();

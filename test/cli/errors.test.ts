@@ -1,10 +1,12 @@
 /** What people read when they got something wrong, and the exit code that scripts see: held as snapshots. */
 import { once } from 'node:events';
-import { mkdir, open, readdir, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EXIT_FAILED, EXIT_NO_ACCESS, EXIT_OK, EXIT_USAGE } from '../../src/cli/exit-codes.js';
+import { encodeMark } from '../../src/devices/half-restored.js';
+import type { Point } from '../../src/domain/point.js';
 import { type Machine, makeMachine, runHere } from '../helpers/stillpoint.js';
 
 /** Runs the command, which must fail so; its message, without what differs from run to run, is the snapshot. */
@@ -177,6 +179,13 @@ test('points and targets', async (t) => {
   await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', image, ...from);
   await fails(t, machine, EXIT_FAILED, 'restore', 'disk@1', machine.directory, ...from);
   await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', '', ...from);
+  const half = join(machine.directory, 'half.img');
+  const { stdout } = await runHere(machine, 'points', '--json', ...from);
+  const [point] = (JSON.parse(stdout) as { points: [Point] }).points;
+  const mark = encodeMark({ ...point, id: '0f'.repeat(16) }, new Date());
+  await writeFile(half, Buffer.concat([mark, Buffer.alloc(69_488)]));
+  await fails(t, machine, EXIT_FAILED, 'backup', half, '--name', 'disk', '--accept-identity', ...from);
+  await rm(half);
   await fails(t, machine, EXIT_USAGE, 'backup', image, '--store', '');
   await fails(t, machine, EXIT_USAGE, 'points', '--agent', 'web1');
   await truncate(image, 0);

@@ -58,6 +58,10 @@ test('backup, points, restore and verify end with one result each', async (t) =>
   const target = join(machine.directory, 'restored.img');
   const restore = await result('restore', 'disk@1', target, '--verify');
   t.like(restore, { target, isVerified: true, warnings: [], point: { sequence: 1 } });
+  t.like(restore, { writtenBytes: 131_072, readBytes: 0, differingBytes: null });
+  await writeFile(target, Buffer.alloc(300_000, 'some'));
+  const again = await result('restore', 'disk@1', target, '--overwrite');
+  t.like(again, { writtenBytes: 65_536, readBytes: 300_000, differingBytes: 300_000 - 65_536 });
 
   t.like(await result('verify'), { pointCount: 1, findingCount: 0, findings: [] });
 });

@@ -2,9 +2,12 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { encodeMark, MARK_BYTES } from '../../src/devices/half-restored.js';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
 import { difference } from '../helpers/images.js';
+import { makePoint } from '../helpers/points.js';
+import { refused } from '../helpers/refused.js';
 import { EXIT_WARNINGS, lastResult, makeMachine, restore, runExpecting } from '../helpers/stillpoint.js';
 import { TapWorld } from '../helpers/tap-world.js';
 
@@ -53,6 +56,27 @@ test('a block written past the tap, in the sample: the map is voided, all is rea
   const next = await world.backup({ sampleRandom: () => (missed + 0.5) / 4096 });
   t.true(next.tracking?.used);
   t.deepEqual(next.warnings, []);
+});
+
+test('what is half restored is seen through a tap, whether all is read or what changed', async (t) => {
+  const world = await TapWorld.make(t, 64 * MiB);
+  await world.start();
+  const mark = async () => {
+    const file = await open(world.image, 'r+');
+    await file.write(encodeMark(makePoint(), new Date()), 0, MARK_BYTES, 0);
+    await file.close();
+  };
+  await mark();
+  await refused(t, world.backup(), 'half-restored', /to point disk1@1/);
+  await world.writeBlocks([0], BLOCK);
+  t.false((await world.backup()).tracking?.used);
+  await world.writeBlocks([0, 9], BLOCK);
+  await mark();
+  await refused(t, world.backup(), 'half-restored', /to point disk1@1/);
+  await world.writeBlocks([0], BLOCK);
+  const made = await world.backup();
+  t.true(made.tracking?.used);
+  t.is(difference(await world.restore(made.point), world.image), null);
 });
 
 test('the command says so, with its exit code', async (t) => {

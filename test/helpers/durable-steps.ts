@@ -125,3 +125,13 @@ wrapMade('openTree', ['apply']);
 wrapMade('resizeTree', ['apply']);
 wrapMade('createOverlay', ['seal']);
 wrapMade('openOverlay', ['seal']);
+/** What a restore writes. Making a writer, or opening a device, changes nothing. */
+const { openDevice, createRestoreWriter } = native;
+const countAll = <Made extends object>(made: Made, methods: readonly string[]): Made => {
+  for (const method of methods) wrap(made, method, true, always);
+  return made;
+};
+native.openDevice = async (...args) =>
+  countAll(await Reflect.apply(openDevice, native, args), ['write', 'flush']);
+native.createRestoreWriter = (...args) =>
+  countAll(Reflect.apply(createRestoreWriter, native, args), ['write', 'zero', 'flush']);

@@ -17,6 +17,7 @@ import { storeOption, withReceiver } from '../open-receiver.js';
 interface BackupOptions extends CaptureOptions {
   readonly store?: string;
   readonly acceptIdentity?: boolean;
+  readonly acceptHalfRestored?: boolean;
   readonly full?: boolean;
 }
 
@@ -47,6 +48,7 @@ export function addBackup(program: Command, run: Run): void {
     .addOption(storeOption());
   addCaptureOptions(command)
     .option('--accept-identity', 'go on although this is not the device that the last point is of')
+    .option('--accept-half-restored', 'go on although a restore to the device has not ended')
     .option('--full', 'read everything, although its tap may know what changed')
     .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
 }
@@ -97,7 +99,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const { output, stateDirectory, signal } = context;
   const name = options.name ?? deviceNameFromPath(resolve(path));
   const device = checkName('device name', name);
-  const { blockSize, compressionLevel, fuzzy, acceptIdentity, full } = options;
+  const { blockSize, compressionLevel, fuzzy, acceptIdentity, acceptHalfRestored, full } = options;
   // Before a store is made: a mistyped path is no first use of it.
   await onDevice(path, () => stat(path));
   const quiesce = quiesceOptions(device, options);
@@ -115,7 +117,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
     (receiver) =>
       runBackup({
         ...{ receiver, path, device, stateDirectory, signal, onEvent: progress.onEvent },
-        ...{ blockSize, compressionLevel, fuzzy, acceptIdentity, full, provider },
+        ...{ blockSize, compressionLevel, fuzzy, acceptIdentity, acceptHalfRestored, full, provider },
       }).finally(progress.end),
     { mayCreate: true },
   );

@@ -15,6 +15,7 @@ interface RestoreOptions extends ReceiverChoice {
   readonly overwrite?: boolean;
   readonly allowInUse?: boolean;
   readonly allowSectorSize?: boolean;
+  readonly rewrite?: boolean;
   readonly verify?: boolean;
 }
 
@@ -32,6 +33,7 @@ export function addRestore(program: Command, run: Run): void {
     .option('--overwrite', 'replace an image file that is not empty')
     .option('--allow-in-use', 'write although the target is mounted or open')
     .option('--allow-sector-size', "write to a device of another sector size than the point's")
+    .option('--rewrite', 'write everything, without reading first what the target holds')
     .option('--verify', 'read the target back and compare')
     .action((point: string, target: string, options: RestoreOptions) =>
       run((context) => restore(context, point, target, options)),
@@ -55,13 +57,13 @@ async function restore(
     }
     output.reserveStdout();
   }
-  const { overwrite, allowInUse, allowSectorSize, verify } = options;
+  const { overwrite, allowInUse, allowSectorSize, rewrite, verify } = options;
   const progress = agentProgress(output);
   const { point, result } = await withReceiver(context, options, async (receiver) => {
     const found = await unlessAborted(signal, findPoint(receiver, pointText));
     const restored = await runRestore({
       ...{ receiver, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
-      ...{ overwrite, allowInUse, allowSectorSize, verify },
+      ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify },
     }).finally(progress.end);
     return { point: found, result: restored };
   });
@@ -69,14 +71,15 @@ async function restore(
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
-function describe(
-  point: Point,
-  target: string,
-  { writtenBytes, wireBytes, isVerified }: RestoreResult,
-): string {
+function describe(point: Point, target: string, result: RestoreResult): string {
+  const { writtenBytes, differingBytes, wireBytes, isVerified } = result;
+  const size = formatBytes(point.geometry.sizeBytes);
+  const amount =
+    differingBytes === null
+      ? `${size}, of which ${formatBytes(writtenBytes)} not zero`
+      : `of ${size} ${formatBytes(differingBytes)} differed, ${formatBytes(writtenBytes)} fetched`;
   return (
     `${point.device}@${point.sequence} of ${formatInstant(point.instant)} restored to ${target === '-' ? 'standard output' : target}: ` +
-    `${formatBytes(point.geometry.sizeBytes)}, of which ${formatBytes(writtenBytes)} not zero, ` +
-    `${formatBytes(wireBytes)} on the wire${isVerified ? ', read back and compared' : ''}`
+    `${amount}, ${formatBytes(wireBytes)} on the wire${isVerified ? ', read back and compared' : ''}`
   );
 }

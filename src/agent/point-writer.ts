@@ -1,0 +1,96 @@
+/** Gets ranges of a point onto a device: what is zero is zeroed, all else fetched, proven, written. In no order; nothing is flushed unasked. */
+import type { BlockRange } from '../domain/block-ranges.js';
+import type { Point } from '../domain/point.js';
+import { type Device, native, type RestoreWriter, type TreeFile } from '../native/index.js';
+import type { ReceiverPort } from '../protocol/receiver-port.js';
+import { blockGroups, fetchGroup, zeroRuns } from './block-requests.js';
+import { throwIfCancelled, unlessAborted } from './cancel.js';
+import { InFlight } from './in-flight.js';
+
+const GROUPS_IN_FLIGHT = 4;
+
+export interface PointSource {
+  readonly receiver: ReceiverPort;
+  readonly point: Point;
+  /** The point's, proven. */
+  readonly tree: TreeFile;
+  readonly signal: AbortSignal;
+  /** So many bytes more are done; fetched ones were not zero. */
+  readonly onDone: (byteLength: number, isFetched: boolean) => void;
+}
+
+export class PointWriter {
+  readonly #source: PointSource;
+  readonly #writer: RestoreWriter;
+
+  constructor(source: PointSource, device: Device) {
+    this.#source = source;
+    this.#writer = native.createRestoreWriter(device, source.tree);
+  }
+
+  /** @param skipZeros what is zero is zero there already */
+  async write(ranges: readonly BlockRange[], skipZeros: boolean): Promise<void> {
+    const { tree, signal, onDone } = this.#source;
+    for (const { byteOffset, byteLength } of zeroRuns(tree, ranges)) {
+      throwIfCancelled(signal);
+      if (!skipZeros) await this.#writer.zero(byteOffset, byteLength);
+      onDone(byteLength, false);
+    }
+    await this.#fetch(ranges);
+  }
+
+  async #fetch(ranges: readonly BlockRange[]): Promise<void> {
+    const { receiver, point, tree, signal, onDone } = this.#source;
+    const groups = new InFlight(GROUPS_IN_FLIGHT);
+    try {
+      for (const group of blockGroups(tree, ranges)) {
+        throwIfCancelled(signal);
+        const work = () =>
+          fetchGroup(receiver, point, group, async (body) => {
+            const { writtenBytes } = await this.#writer.write(body, point.id);
+            onDone(writtenBytes, true);
+          });
+        await unlessAborted(signal, groups.start(work));
+      }
+      await unlessAborted(signal, groups.drain());
+    } finally {
+      await groups.settle();
+    }
+  }
+
+  zero(byteOffset: number, byteLength: number): Promise<void> {
+    return this.#writer.zero(byteOffset, byteLength);
+  }
+
+  flush(): Promise<void> {
+    return this.#writer.flush();
+  }
+
+  /** First differing block, or null. */
+  verify(onProgress: (doneBytes: number) => void): Promise<number | null> {
+    return unlessAborted(this.#source.signal, this.#writer.verify(onProgress));
+  }
+
+  close(): Promise<void> {
+    return this.#writer.close();
+  }
+}
+
+/** Blocks of a point in memory, each proven: few enough for one request. */
+export async function fetchBlocks(
+  { receiver, point, tree, signal, onDone }: PointSource,
+  group: readonly number[],
+): Promise<Buffer[]> {
+  const blocks: Buffer[] = [];
+  await unlessAborted(
+    signal,
+    fetchGroup(receiver, point, group, async (body) => {
+      const bounds = { sessionId: point.id, sequence: 0, ...point.geometry, expected: tree };
+      for (const block of await native.decodeBlocks(body, bounds)) {
+        blocks.push(block);
+        onDone(block.length, true);
+      }
+    }),
+  );
+  return blocks;
+}
