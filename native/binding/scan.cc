@@ -20,11 +20,12 @@ Napi::Value number(Napi::Env env, uint64_t value) {
 class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
  public:
   static void define(Napi::Env env) {
-    register_class(env, kChunkClass,
-                   DefineClass(env, kChunkClass,
-                               {InstanceAccessor<&ChunkWrap::digests>("digests"),
-                                InstanceMethod<&ChunkWrap::encode>("encode"),
-                                InstanceMethod<&ChunkWrap::release>("release")}));
+    register_class(
+        env, kChunkClass,
+        DefineClass(
+            env, kChunkClass,
+            {InstanceAccessor<&ChunkWrap::digests>("digests"), InstanceMethod<&ChunkWrap::encode>("encode"),
+             InstanceMethod<&ChunkWrap::split>("split"), InstanceMethod<&ChunkWrap::release>("release")}));
   }
 
   explicit ChunkWrap(const Napi::CallbackInfo& info)
@@ -85,17 +86,32 @@ class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
       options.agent_time_ms = arg_uint(given.Get("agentTimeMs"), "agentTimeMs");
       options.compression_level =
           static_cast<int>(arg_uint(given.Get("compressionLevel"), "compressionLevel", kCompressionLevelMax));
-      if (const Napi::Value held = given.Get("held"); !held.IsUndefined()) {
-        const Bytes bits = arg_bytes(held, "held");
-        if (bits.size() != (core_->payload_count() + 7) / 8) {
-          throw_argument("held", "a bit for each of " + std::to_string(core_->payload_count()) + " digests");
-        }
-        options.held.assign(bits.begin(), bits.end());
-      }
+      if (const Napi::Value held = given.Get("held"); !held.IsUndefined()) options.held = held_bits(held);
       lose_weight(info.Env());
       return run_promise(
           info.Env(), {}, [core = core_, options] { return core->encode(options); },
           [](Napi::Env env, ByteVector&& body) { return take_buffer(env, std::move(body)); });
+    });
+  }
+
+  std::vector<uint8_t> held_bits(Napi::Value given) const {
+    const Bytes bits = arg_bytes(given, "held");
+    if (bits.size() != (core_->payload_count() + 7) / 8) {
+      throw_argument("held", "a bit for each of " + std::to_string(core_->payload_count()) + " digests");
+    }
+    return {bits.begin(), bits.end()};
+  }
+
+  Napi::Value split(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&]() -> Napi::Value {
+      const uint64_t raw_bytes = arg_uint(info[0], "rawBytes");
+      ScanChunk::Parts parts = core_->split(raw_bytes, held_bits(info[1]));
+      lose_weight(env);
+      Napi::Array pair = Napi::Array::New(env, 2);
+      pair.Set(0u, wrap(env, kChunkClass, std::move(parts.first)));
+      pair.Set(1u, parts.rest ? wrap(env, kChunkClass, std::move(parts.rest)) : env.Null());
+      return pair;
     });
   }
 

@@ -19,6 +19,10 @@ struct DigestHash {
   }
 };
 
+bool has_bit(const std::vector<uint8_t>& bits, size_t i) {
+  return !bits.empty() && (bits[i / 8] >> (i % 8) & 1) != 0;
+}
+
 }  // namespace
 
 HeldBytes::HeldBytes(std::shared_ptr<ScanBudget> budget, AlignedBuffer buffer, size_t reserved_bytes)
@@ -32,11 +36,14 @@ HeldBytes::~HeldBytes() {
   budget_->changed.notify_all();
 }
 
+void ScanChunk::check_held(const std::vector<uint8_t>& held) const {
+  if (held.empty() || held.size() >= (payload_count_ + 7) / 8) return;
+  throw NativeError("argument",
+                    "held: expected a bit for each of " + std::to_string(payload_count_) + " entries");
+}
+
 ByteVector ScanChunk::encode(const EncodeOptions& options) {
-  if (!options.held.empty() && options.held.size() < (payload_count_ + 7) / 8) {
-    throw NativeError("argument",
-                      "held: expected a bit for each of " + std::to_string(payload_count_) + " entries");
-  }
+  check_held(options.held);
   if (taken_.exchange(true)) throw NativeError("closed", "the chunk was already encoded or released");
 
   std::unordered_map<Digest, uint32_t, DigestHash> ordinals;
@@ -46,8 +53,7 @@ ByteVector ScanChunk::encode(const EncodeOptions& options) {
   for (size_t i = 0; i < entries_.size(); i++) {
     const ScanEntry& entry = entries_[i];
     if (is_null(entry.digest)) continue;
-    is_held[i] = !options.held.empty() && (options.held[payload / 8] >> (payload % 8) & 1) != 0;
-    payload++;
+    is_held[i] = has_bit(options.held, payload++);
     if (!is_held[i] && ordinals.emplace(entry.digest, static_cast<uint32_t>(distinct.size())).second) {
       distinct.push_back(&entry);
     }
@@ -78,6 +84,40 @@ ByteVector ScanChunk::encode(const EncodeOptions& options) {
 
 void ScanChunk::release() {
   if (!taken_.exchange(true)) free();
+}
+
+ScanChunk::Parts ScanChunk::split(uint64_t raw_bytes, const std::vector<uint8_t>& held) {
+  check_held(held);
+  if (taken_.exchange(true)) throw NativeError("closed", "the chunk was already encoded or released");
+
+  Parts parts{std::make_shared<ScanChunk>(), nullptr};
+  uint64_t sent_bytes = 0;
+  size_t payload = 0;
+  for (const ScanEntry& entry : entries_) {
+    const bool is_sent = !is_null(entry.digest) && !has_bit(held, payload);
+    if (!is_null(entry.digest)) payload++;
+    // Zeros and what is held weigh nothing, but after the cut they too belong to the rest: the order is the
+    // device's.
+    if (!parts.rest && is_sent && sent_bytes > 0 && sent_bytes + entry.bytes.size() > raw_bytes) {
+      parts.rest = std::make_shared<ScanChunk>();
+    }
+    if (is_sent) sent_bytes += entry.bytes.size();
+    (parts.rest ? parts.rest : parts.first)->add(entry);
+  }
+  parts.first->held_ = held_;
+  if (parts.rest) parts.rest->held_ = held_;
+  free();
+  return parts;
+}
+
+void ScanChunk::add(const ScanEntry& entry) {
+  entries_.push_back(entry);
+  if (is_null(entry.digest)) {
+    zero_blocks_ += entry.block_count;
+  } else {
+    payload_count_++;
+    raw_bytes_ += entry.bytes.size();
+  }
 }
 
 void ScanChunk::free() {

@@ -73,8 +73,9 @@ struct EncodeOptions {
   int compression_level;
 };
 
-// Threads: the scan fills it before anybody else sees it; afterwards everything is constant until encode() or
-// release(), of which the first one takes the bytes and any later one throws `closed` or does nothing.
+// Threads: the scan fills it before anybody else sees it; afterwards everything is constant until encode(),
+// split() or release(), of which the first one takes the bytes and any later one throws `closed` or does
+// nothing.
 class ScanChunk {
  public:
   const std::vector<ScanEntry>& entries() const { return entries_; }
@@ -88,10 +89,19 @@ class ScanChunk {
   ByteVector encode(const EncodeOptions& options);
   void release();
 
+  struct Parts;
+  // Cuts it in two, for a link on which all of it at once were too much: the first entries, at least one, as
+  // long as the bytes of those that are not held are at most `raw_bytes`; and the rest, null if there is
+  // none. Both share the bytes, which go when both are gone. Bad blocks are in neither. `argument` if `held`
+  // is too short.
+  Parts split(uint64_t raw_bytes, const std::vector<uint8_t>& held);
+
  private:
   friend class ChunkAssembler;
 
   void free();
+  void check_held(const std::vector<uint8_t>& held) const;
+  void add(const ScanEntry& entry);
 
   std::vector<ScanEntry> entries_;
   std::vector<BadBlock> bad_blocks_;
@@ -101,6 +111,11 @@ class ScanChunk {
   uint64_t raw_bytes_ = 0;
   uint64_t bad_bytes_ = 0;
   std::atomic<bool> taken_{false};
+};
+
+struct ScanChunk::Parts {
+  std::shared_ptr<ScanChunk> first;
+  std::shared_ptr<ScanChunk> rest;
 };
 
 // What a reader found in one segment.

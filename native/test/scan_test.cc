@@ -270,6 +270,48 @@ TEST_CASE("a chunk becomes a batch that decodes to the device's content") {
   CHECK(code_of([&] { chunk->encode(short_held); }) == "closed");
 }
 
+TEST_CASE("a chunk is cut where the bytes that are sent reach the limit; both parts keep what they need") {
+  Random random(random_seed());
+  const auto device = std::make_shared<MemoryDevice>(20 << 12);
+  ScanWorld world(device, 4096);
+  world.set_base({{3, checksum(Bytes{})}, {12, checksum(Bytes{})}});
+  for (const uint64_t i : {1, 7, 8, 9, 15}) device->write(i * 4096, random.bytes(4096));
+  Scan scan(world.options());
+  const auto chunk = scan.next();
+  const auto indexes = [](const ScanChunk& part) {
+    std::vector<uint64_t> list;
+    for (const ScanEntry& entry : part.entries()) list.push_back(entry.block_index);
+    return list;
+  };
+  REQUIRE(indexes(*chunk) == std::vector<uint64_t>{1, 3, 7, 8, 9, 12, 15});
+  CHECK(code_of([&] { chunk->split(1, {}); }) == "");
+  CHECK(code_of([&] { chunk->split(1, {}); }) == "closed");
+
+  Scan again(world.options());
+  const auto whole = again.next();
+  // Payload entries in order: blocks 1, 7, 8, 9, 15; held: 7.
+  const auto [first, rest] = whole->split(2 * 4096, {0b00010});
+  CHECK(indexes(*first) == std::vector<uint64_t>{1, 3, 7, 8});
+  REQUIRE(rest != nullptr);
+  CHECK(indexes(*rest) == std::vector<uint64_t>{9, 12, 15});
+  CHECK(first->payload_count() == 3);
+  CHECK(first->raw_bytes() == 3 * 4096);
+  CHECK(rest->payload_count() == 2);
+  CHECK(whole->entries()[0].bytes.empty());
+  const auto [second, third] = rest->split(0, {0});
+  CHECK(indexes(*second) == std::vector<uint64_t>{9, 12});
+  CHECK(indexes(*third) == std::vector<uint64_t>{15});
+  std::map<uint64_t, Digest> found;
+  world.collect(*first, found);
+  world.collect(*second, found);
+  const auto [last, nothing] = third->split(UINT64_MAX, {});
+  CHECK(nothing == nullptr);
+  world.collect(*last, found);
+  CHECK(found.size() == 7);
+  const ByteVector body = second->encode({Id{9}, 1, 77, {}, 1});
+  CHECK(decode_batch(body, {Id{9}, 1, world.geometry}, ThreadPool::shared()).entries.size() == 2);
+}
+
 TEST_CASE("a scan refuses what does not fit together") {
   const auto device = std::make_shared<MemoryDevice>(100'000);
   const ScanWorld world(device, 4096);

@@ -21,6 +21,7 @@ import { retrying, throwIfCancelled } from './cancel.js';
 import { describeBadRanges, presentBytes } from './commit-facts.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
 import { describeSession } from './kept-session.js';
+import { Pace } from './pace.js';
 import { partsToScan, ResumeDoubted, shedsDoubt } from './resume.js';
 import { sendChanges } from './sender.js';
 import { PATIENCE_MS, SessionLink } from './session-link.js';
@@ -209,7 +210,8 @@ export class BackupSession {
   ): Promise<number> {
     this.#onEvent({ type: 'phase', phase: 'scan' });
     const changes = this.#snapshot.tracking?.changes ?? null;
-    const { compressionLevel = 1 } = this.#options;
+    const { meter = null, compressionLevel = 'auto' } = this.#options;
+    const pace = new Pace(meter, compressionLevel);
     let lastSequence = answer.durableSequence;
     const wanted = differing ?? rangesToScan(changes);
     const durableBytes = answer.durableBlockEnd * baseTree.blockSize;
@@ -221,7 +223,7 @@ export class BackupSession {
         { ranges, beforeBytes: isDurable ? 0 : durableBytes },
         (scan) =>
           sendChanges({
-            ...{ scan, link, baseTree, overlay, repair, compressionLevel },
+            ...{ scan, link, baseTree, overlay, repair, pace },
             ...{ lastSequence, isDurable },
           }),
       );

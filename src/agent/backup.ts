@@ -9,6 +9,7 @@ import { deviceError } from '../devices/device-error.js';
 import { halfRestoredError, readMark } from '../devices/half-restored.js';
 import type { BlockSet } from '../domain/block-set.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
+import type { LinkMeter } from '../domain/link-meter.js';
 import { type BasePlan, planBase } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
@@ -16,12 +17,15 @@ import { BackupSession } from './backup-session.js';
 import { localBase } from './base.js';
 import { retrying, throwIfCancelled } from './cancel.js';
 import type { OnAgentEvent } from './events.js';
+import { keepLinkHint, readLinkHint } from './link-hint.js';
 import { findResumable, ResumeDoubted, resumedText } from './resume.js';
 import { DeviceState } from './state.js';
 import { ChangesDoubted } from './tracked-scan.js';
 
 export interface BackupOptions {
   readonly receiver: ReceiverPort;
+  /** Of the link to it; undefined: there is none, it is in this process. */
+  readonly meter?: LinkMeter | undefined;
   /** Block device or image file. */
   readonly path: string;
   /** The name that its points go under. */
@@ -35,8 +39,8 @@ export interface BackupOptions {
   readonly acceptIdentity?: boolean | undefined;
   /** Go on although the device carries the mark of a restore that did not end. */
   readonly acceptHalfRestored?: boolean | undefined;
-  /** zstd level, 0 for none. Default 1. */
-  readonly compressionLevel?: number | undefined;
+  /** zstd level, 0 for none. Default: as the link asks for; 1 where it is fast, or there is none. */
+  readonly compressionLevel?: number | 'auto' | undefined;
   readonly provider?: SnapshotProvider | undefined;
   /** Read everything, although the provider may know what changed. */
   readonly full?: boolean | undefined;
@@ -73,9 +77,11 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   try {
     const { storeId, agent } = await receiver.info();
     const state = await DeviceState.open(stateDirectory, { storeId, agent, device });
+    const hint = options.meter && (await readLinkHint(stateDirectory, storeId));
     try {
       throwIfCancelled(signal);
-      const last = (await receiver.points(device)).at(-1) ?? null;
+      if (hint) options.meter?.suppose(hint);
+      const last = (await receiver.points(device, { last: true })).at(-1) ?? null;
       try {
         return await attempt(options, state, receiver, last, null);
       } catch (error) {
@@ -83,12 +89,13 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
           return await attempt(options, state, receiver, last, error.message);
         if (!(error instanceof ResumeDoubted)) throw error;
         // It may have been committed meanwhile.
-        const lastNow = (await receiver.points(device)).at(-1) ?? null;
+        const lastNow = (await receiver.points(device, { last: true })).at(-1) ?? null;
         options.onEvent?.({ type: 'notice', text: `a new session begins: ${error.message}` });
         return await attempt(options, state, receiver, lastNow, null);
       }
     } finally {
       await state.close();
+      await keepLinkHint(stateDirectory, storeId, options.meter?.result ?? null, hint ?? null);
     }
   } catch (error) {
     throw deviceError(path, error);

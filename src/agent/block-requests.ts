@@ -1,23 +1,22 @@
 /** Which blocks of a point are asked for together, and the check that just those came back. */
 import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
-import { BLOCKS_REQUEST_MAX, MiB } from '../domain/limits.js';
+import { BLOCKS_REQUEST_MAX, BLOCKS_REQUEST_RAW_BYTES } from '../domain/limits.js';
 import type { Point } from '../domain/point.js';
 import { type NativeError, native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 
-/** Raw bytes of one request: large enough to be worth its round trip, small enough to have several. */
-const REQUEST_RAW_BYTES = 4 * MiB;
-
-/** All blocks of the ranges (default: of the device) that are not zero, in device order, in groups for one request each. */
+/**
+ * All blocks of the ranges (default: of the device) that are not zero, in device order, in groups for one request each.
+ * @param rawBytes of a group, asked for each: what the link carries may change.
+ */
 export function* blockGroups(
   tree: TreeFile,
   ranges: Iterable<BlockRange> = everything(tree),
+  rawBytes: () => number = () => BLOCKS_REQUEST_RAW_BYTES,
 ): Generator<readonly number[]> {
-  const groupBlocks = Math.max(
-    1,
-    Math.min(BLOCKS_REQUEST_MAX, Math.floor(REQUEST_RAW_BYTES / tree.blockSize)),
-  );
+  const blocksNow = () => Math.max(1, Math.min(BLOCKS_REQUEST_MAX, Math.floor(rawBytes() / tree.blockSize)));
+  let groupBlocks = blocksNow();
   let group: number[] = [];
   for (const [from, to] of ranges) {
     for (let start = tree.nextNonNull(from); start < to; ) {
@@ -27,6 +26,7 @@ export function* blockGroups(
         if (group.length < groupBlocks) continue;
         yield group;
         group = [];
+        groupBlocks = blocksNow();
       }
       start = end < to ? tree.nextNonNull(end) : to;
     }

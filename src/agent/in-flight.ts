@@ -1,21 +1,26 @@
 /** A bounded number of promises under way. After a failure nothing more starts, and the first failure is what callers get. */
 export class InFlight {
-  readonly #max: number;
+  readonly #max: () => number;
   readonly #running = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
 
-  constructor(max: number) {
-    this.#max = max;
+  /** @param max may change from call to call; what is under way stays. */
+  constructor(max: number | (() => number)) {
+    this.#max = typeof max === 'number' ? () => max : max;
   }
 
   get count(): number {
     return this.#running.size;
   }
 
+  async room(): Promise<void> {
+    while (this.#running.size >= this.#max()) await this.settleOne();
+    this.#throwFailure();
+  }
+
   /** Waits for room, then starts the work. */
   async start(work: () => Promise<void>): Promise<void> {
-    while (this.#running.size >= this.#max) await this.settleOne();
-    this.#throwFailure();
+    await this.room();
     const task: Promise<void> = work()
       .catch((error: unknown) => {
         this.#failure ??= { error };

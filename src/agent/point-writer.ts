@@ -1,19 +1,24 @@
 /** Gets ranges of a point onto a device: what is zero is zeroed, all else fetched, proven, written. In no order; nothing is flushed unasked. */
 import type { BlockRange } from '../domain/block-ranges.js';
+import { BLOCKS_REQUEST_RAW_BYTES } from '../domain/limits.js';
 import type { Point } from '../domain/point.js';
+import type { Fetching } from '../domain/sending.js';
 import { type Device, native, type RestoreWriter, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { blockGroups, fetchGroup, zeroRuns } from './block-requests.js';
 import { throwIfCancelled, unlessAborted } from './cancel.js';
 import { InFlight } from './in-flight.js';
 
-const GROUPS_IN_FLIGHT = 4;
+/** Without a link, in one process with the receiver. */
+export const FETCHING_UNMETERED: Fetching = { rawBytes: BLOCKS_REQUEST_RAW_BYTES, window: 4 };
 
 export interface PointSource {
   readonly receiver: ReceiverPort;
   readonly point: Point;
   /** The point's, proven. */
   readonly tree: TreeFile;
+  /** What is asked for at once, and how often at a time: as the link carries it now. */
+  readonly fetching: () => Fetching;
   readonly signal: AbortSignal;
   /** So many bytes more are done; fetched ones were not zero. */
   readonly onDone: (byteLength: number, isFetched: boolean) => void;
@@ -40,10 +45,10 @@ export class PointWriter {
   }
 
   async #fetch(ranges: readonly BlockRange[]): Promise<void> {
-    const { receiver, point, tree, signal, onDone } = this.#source;
-    const groups = new InFlight(GROUPS_IN_FLIGHT);
+    const { receiver, point, tree, fetching, signal, onDone } = this.#source;
+    const groups = new InFlight(() => fetching().window);
     try {
-      for (const group of blockGroups(tree, ranges)) {
+      for (const group of blockGroups(tree, ranges, () => fetching().rawBytes)) {
         throwIfCancelled(signal);
         const work = () =>
           fetchGroup(receiver, point, group, async (body) => {

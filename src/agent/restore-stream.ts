@@ -4,6 +4,7 @@ import type { Writable } from 'node:stream';
 import { StillpointError } from '../domain/errors.js';
 import { MiB } from '../domain/limits.js';
 import type { Point } from '../domain/point.js';
+import type { Fetching } from '../domain/sending.js';
 import { native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { blockGroups, fetchGroup } from './block-requests.js';
@@ -17,6 +18,7 @@ export interface StreamOptions {
   readonly point: Point;
   readonly tree: TreeFile;
   readonly output: Writable;
+  readonly fetching: () => Fetching;
   readonly signal: AbortSignal;
   readonly onProgress: (doneBytes: number) => void;
 }
@@ -40,7 +42,7 @@ export async function streamPoint(options: StreamOptions): Promise<void> {
     }
   };
   try {
-    for (const group of blockGroups(tree)) {
+    for (const group of blockGroups(tree, undefined, () => options.fetching().rawBytes)) {
       const blocks = fetchBlocks(receiver, point, tree, group);
       blocks.catch(() => undefined); // It is awaited in its turn; until then nobody listens.
       ahead.push({ group, blocks });

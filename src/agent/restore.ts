@@ -11,7 +11,9 @@ import { deviceError } from '../devices/device-error.js';
 import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import type { Geometry } from '../domain/geometry.js';
+import type { LinkMeter } from '../domain/link-meter.js';
 import type { Point } from '../domain/point.js';
+import { fetchingAt } from '../domain/sending.js';
 import type { Scan, TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { everything } from './block-requests.js';
@@ -19,7 +21,7 @@ import { retrying, throwIfCancelled } from './cancel.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
 import { InPlaceRestore } from './in-place.js';
 import { openPointTree } from './point-tree.js';
-import { type PointSource, PointWriter } from './point-writer.js';
+import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './restore-stream.js';
 import { openTarget, type RestoreTarget } from './restore-target.js';
 import { looksBlank, openTargetTree } from './target-tree.js';
@@ -27,6 +29,8 @@ import { WireCounter } from './wire-counter.js';
 
 export interface RestoreOptions {
   readonly receiver: ReceiverPort;
+  /** Of the link to it; undefined: there is none, it is in this process. */
+  readonly meter?: LinkMeter | undefined;
   readonly point: Point;
   /** Block device, image file, or `-` for `output`. */
   readonly target: string;
@@ -234,7 +238,9 @@ class Restore {
   }
 
   #source(tree: TreeFile): Omit<PointSource, 'onDone'> {
-    return { receiver: this.#receiver, point: this.#options.point, tree, signal: this.#signal };
+    const { point, meter } = this.#options;
+    const fetching = () => (meter === undefined ? FETCHING_UNMETERED : fetchingAt(meter.speed));
+    return { receiver: this.#receiver, point, tree, fetching, signal: this.#signal };
   }
 
   readonly #count = (bytes: number, isFetched: boolean): void => {

@@ -1,13 +1,17 @@
 /**
- * scan -> have -> encode -> batch: several chunks being asked about and encoded ahead, several batches on their way, all in
- * the order of the device. Bounded: PREPARE_AHEAD chunks of raw bytes, as many bodies, and BATCH_WINDOW bodies not yet durable.
+ * scan -> have -> cut -> encode -> batch: a chunk being asked about and some batches encoded ahead, several on their way, all in the
+ * order of the device. Chunks are cut to what the link carries now (src/domain/sending.ts) only after they were asked about: one question
+ * serves many batches. Bounded: ASK_AHEAD chunks of raw bytes and what is left of one, PREPARE_AHEAD bodies, and at most BATCH_WINDOW
+ * bodies not yet durable.
  */
-import { BATCH_WINDOW, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
+import { DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
 import { type LeafOverlay, native, type Scan, type ScanChunk, type TreeFile } from '../native/index.js';
 import type { BadBlockRepair } from './bad-block-repair.js';
 import { InFlight } from './in-flight.js';
+import type { Pace } from './pace.js';
 import type { SessionLink } from './session-link.js';
 
+const ASK_AHEAD = 1;
 const PREPARE_AHEAD = 2;
 
 export interface SendOptions {
@@ -16,11 +20,17 @@ export interface SendOptions {
   readonly baseTree: TreeFile;
   readonly overlay: LeafOverlay;
   readonly repair: BadBlockRepair;
-  readonly compressionLevel: number;
+  readonly pace: Pace;
   /** Number of the last batch before these. */
   readonly lastSequence: number;
   /** The scan's good blocks are in batches that are durable already: read for the tree alone. */
   readonly isDurable: boolean;
+}
+
+interface Asked {
+  readonly chunk: ScanChunk;
+  /** Resolves to an empty one where there is nothing to ask about. */
+  readonly held: Promise<Uint8Array>;
 }
 
 interface Prepared {
@@ -30,36 +40,49 @@ interface Prepared {
 
 /** @returns the number of the last batch; all are durable. */
 export async function sendChanges(options: SendOptions): Promise<number> {
-  const { scan, link } = options;
-  const batches = new InFlight(BATCH_WINDOW);
+  const { scan, link, pace } = options;
+  const batches = new InFlight(() => pace.inFlightMax);
+  const asked: Asked[] = [];
   const prepared: Prepared[] = [];
   let sequence = options.lastSequence;
-  const prepare = (encode: (sequence: number) => Promise<Uint8Array>) => {
-    sequence += 1;
-    const body = encode(sequence);
-    body.catch(() => undefined); // It is awaited in its turn; until then nobody listens.
-    prepared.push({ sequence, body });
-  };
   const sendFirst = async () => {
     const first = prepared.shift();
     if (first === undefined) return;
     const body = await first.body;
+    await batches.room();
+    await pace.turn(body.length, link.signal);
     await batches.start(async () => {
-      await link.batch(first.sequence, body);
+      await link.batch(first.sequence, body).finally(() => pace.ended());
       native.freeBuffer(body);
     });
+    if (first.sequence === options.lastSequence + 1 && pace.now.msPerByte > 0) link.prepare();
+  };
+  const prepare = async (encode: (sequence: number) => Promise<Uint8Array>) => {
+    sequence += 1;
+    const body = encode(sequence);
+    body.catch(() => undefined); // It is awaited in its turn; until then nobody listens.
+    prepared.push({ sequence, body });
+    while (prepared.length > PREPARE_AHEAD) await sendFirst();
+  };
+  const prepareFirst = async () => {
+    const first = asked.shift();
+    if (first === undefined) return;
+    const { badBlocks } = first.chunk;
+    if (options.isDurable) first.chunk.release();
+    else await prepareChunk(first, options, prepare);
+    for (const block of badBlocks) {
+      const bytes = await options.repair.repair(block);
+      await prepareBadBlock(block.blockIndex, bytes, options, prepare);
+    }
   };
   try {
     for (let chunk = await scan.next(); chunk !== null; chunk = await scan.next()) {
-      const { badBlocks } = chunk;
-      if (options.isDurable) chunk.release();
-      else prepareChunk(chunk, options, prepare);
-      for (const block of badBlocks) {
-        const bytes = await options.repair.repair(block);
-        prepareBadBlock(block.blockIndex, bytes, options, prepare);
-      }
-      while (prepared.length > PREPARE_AHEAD) await sendFirst();
+      const held = options.isDurable ? Promise.resolve(new Uint8Array()) : askHeld(link, chunk.digests);
+      held.catch(() => undefined);
+      asked.push({ chunk, held });
+      while (asked.length > ASK_AHEAD) await prepareFirst();
     }
+    while (asked.length > 0) await prepareFirst();
     while (prepared.length > 0) await sendFirst();
     await batches.drain();
     return sequence;
@@ -68,45 +91,90 @@ export async function sendChanges(options: SendOptions): Promise<number> {
     throw error;
   } finally {
     await batches.settle();
-    await Promise.allSettled(prepared.map(({ body }) => body));
+    await Promise.allSettled([...prepared.map(({ body }) => body), ...asked.map(({ held }) => held)]);
+    for (const { chunk } of asked) chunk.release();
   }
 }
 
-type Prepare = (encode: (sequence: number) => Promise<Uint8Array>) => void;
+type Prepare = (encode: (sequence: number) => Promise<Uint8Array>) => Promise<void>;
 
-function prepareChunk(chunk: ScanChunk, options: SendOptions, prepare: Prepare): void {
-  if (chunk.entryCount === 0) {
-    chunk.release();
-    return;
-  }
-  prepare(async (sequence) => {
-    try {
-      const held = await askHeld(options.link, chunk.digests);
-      return await chunk.encode({ ...headerOf(options, sequence), held });
-    } catch (error) {
-      chunk.release();
-      throw error;
+/** Cuts as it goes: what the link carries may have changed by the time that the next piece has its turn. */
+async function prepareChunk(asked: Asked, options: SendOptions, prepare: Prepare): Promise<void> {
+  const { pace } = options;
+  let rest: ScanChunk | null = asked.chunk;
+  try {
+    let held = await asked.held;
+    while (rest !== null && rest.entryCount > 0) {
+      const whole: ScanChunk = rest;
+      const [piece, after] =
+        whole.rawBytes <= pace.now.rawBytes ? [whole, null] : whole.split(pace.now.rawBytes, held);
+      rest = after;
+      const count = payloadCount(piece);
+      const ofPiece = bits(held, 0, count);
+      held = bits(held, count, rest === null ? 0 : payloadCount(rest));
+      await prepare((sequence) => encodePiece(piece, ofPiece, options, sequence));
     }
-  });
+  } finally {
+    rest?.release();
+  }
+}
+
+async function encodePiece(
+  piece: ScanChunk,
+  held: Uint8Array,
+  options: SendOptions,
+  sequence: number,
+): Promise<Uint8Array> {
+  const count = payloadCount(piece);
+  const sentShare = count === 0 ? 0 : 1 - bitCount(held) / count;
+  try {
+    const body = await piece.encode({ ...headerOf(options, sequence), held });
+    if (sentShare > 0) options.pace.encoded(piece.rawBytes * sentShare, body.length);
+    return body;
+  } catch (error) {
+    piece.release();
+    throw error;
+  }
+}
+
+function payloadCount(chunk: ScanChunk): number {
+  return chunk.digests.length / DIGEST_BYTES;
+}
+
+/** `count` bits from `from` on, LSB first; what fills the last byte is 0. */
+function bits(from: Uint8Array, start: number, count: number): Uint8Array {
+  const cut = new Uint8Array(Math.ceil(count / 8));
+  for (let bit = 0; bit < count; bit += 1) {
+    const at = start + bit;
+    if (((from[at >> 3] ?? 0) >> (at & 7)) & 1) cut[bit >> 3] = (cut[bit >> 3] ?? 0) | (1 << (bit & 7));
+  }
+  return cut;
+}
+
+function bitCount(bytes: Uint8Array): number {
+  let count = 0;
+  for (const byte of bytes) for (let rest = byte; rest !== 0; rest &= rest - 1) count += 1;
+  return count;
 }
 
 /**
  * A block that came out as it is in the base point differs in nothing, and is not sent; unless the session may have other bytes of it,
  * from before, when it could be read.
  */
-function prepareBadBlock(
+async function prepareBadBlock(
   blockIndex: number,
   bytes: Uint8Array,
   options: SendOptions,
   prepare: Prepare,
-): void {
+): Promise<void> {
   const leaf = native.leafDigest(bytes);
   if (!options.isDurable && leaf.equals(options.baseTree.leaves(blockIndex, 1))) return;
   options.overlay.put(blockIndex, leaf);
-  prepare((sequence) => native.encodeBlock({ ...headerOf(options, sequence), blockIndex, bytes }));
+  await prepare((sequence) => native.encodeBlock({ ...headerOf(options, sequence), blockIndex, bytes }));
 }
 
-function headerOf({ link, compressionLevel }: SendOptions, sequence: number) {
+function headerOf({ link, pace }: SendOptions, sequence: number) {
+  const { compressionLevel } = pace.now;
   return { sessionId: link.sessionId, sequence, agentTimeMs: Date.now(), compressionLevel };
 }
 

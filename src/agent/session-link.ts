@@ -32,6 +32,10 @@ export class SessionLink {
   readonly #options: SessionLinkOptions;
   readonly #stop = new AbortController();
   #durableSequence = 0;
+  /** When the durable sequence last grew: patience begins anew, for a link that breaks often and yet carries something. */
+  #progressMs = Number.NEGATIVE_INFINITY;
+  /** Batches that are not answered yet, by number. */
+  readonly #underWay = new Map<number, Promise<void>>();
   #point: Point | null = null;
 
   constructor(receiver: ReceiverPort, request: BeginRequest, options: SessionLinkOptions) {
@@ -63,11 +67,36 @@ export class SessionLink {
 
   /** Resolves when the batch is durable at the receiver. */
   async batch(sequence: number, body: Uint8Array): Promise<void> {
-    await this.#persist(async () => {
+    const sending = this.#send(sequence, body).finally(() => this.#underWay.delete(sequence));
+    this.#underWay.set(sequence, sending);
+    await sending;
+  }
+
+  #send(sequence: number, body: Uint8Array): Promise<void> {
+    let isFirst = true;
+    return this.#persist(async () => {
+      // Over a link that broke they go one after the other: side by side, none might come through before it breaks again.
+      if (!isFirst) await this.#earlierBatches(sequence);
+      isFirst = false;
       if (sequence <= this.#durableSequence) return;
       const answer = await this.#receiver.batch(this.sessionId, sequence, body);
-      this.#durableSequence = Math.max(this.#durableSequence, answer.durableSequence);
+      this.#durableUpTo(answer.durableSequence);
     });
+  }
+
+  /** Makes a second connection while the first one is busy: what its certificates take is then not lost on the batch that needs it. */
+  prepare(): void {
+    this.#receiver.status(this.sessionId).catch(() => undefined);
+  }
+
+  async #earlierBatches(sequence: number): Promise<void> {
+    const earlier = [...this.#underWay].flatMap(([number, sending]) => (number < sequence ? [sending] : []));
+    await Promise.allSettled(earlier);
+  }
+
+  #durableUpTo(sequence: number): void {
+    if (sequence > this.#durableSequence) this.#progressMs = performance.now();
+    this.#durableSequence = Math.max(this.#durableSequence, sequence);
   }
 
   commit(request: CommitRequest): Promise<Point> {
@@ -89,14 +118,15 @@ export class SessionLink {
     const { patienceMs, onInterruption } = this.#options;
     const { signal } = this;
     // Patience is for a receiver that does not answer: a commit may work for longer, and then break off for the first time.
-    let giveUpAt: number | null = null;
+    let failedMs: number | null = null;
     for (let attempt = 0; ; attempt += 1) {
       try {
         if (attempt > 0 && mayAskStatus) await this.#askStatus();
         return await unlessAborted(signal, call());
       } catch (error) {
-        giveUpAt ??= performance.now() + patienceMs;
-        if (!isPassing(error) || performance.now() >= giveUpAt) throw error;
+        failedMs ??= performance.now();
+        const giveUpMs = Math.max(failedMs, this.#progressMs) + patienceMs;
+        if (!isPassing(error) || performance.now() >= giveUpMs) throw error;
         onInterruption(error);
         await unlessAborted(signal, sleep(pauseMs(attempt)));
       }
@@ -112,7 +142,7 @@ export class SessionLink {
         remedy: 'Back up again: what had arrived is not sent a second time.',
       });
     }
-    this.#durableSequence = Math.max(this.#durableSequence, status.durableSequence);
+    this.#durableUpTo(status.durableSequence);
     this.#point = status.point;
   }
 }

@@ -1,6 +1,6 @@
 /** A decorator of the receiver that counts the bodies of a session's messages, both directions. */
 import type { BlockRange } from '../domain/block-ranges.js';
-import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
+import type { BeginRequest, CommitRequest, NodeRequest, PointsOptions } from '../domain/messages.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 
 const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value));
@@ -21,8 +21,8 @@ export class WireCounter implements ReceiverPort {
     return this.#receiver.info();
   }
 
-  points(device?: string) {
-    return this.#receiver.points(device);
+  points(device?: string, options?: PointsOptions) {
+    return this.#receiver.points(device, options);
   }
 
   partialSets(device?: string) {

@@ -6,7 +6,9 @@ import { resolve } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
 import { unlessAborted } from '../agent/cancel.js';
 import { StillpointError } from '../domain/errors.js';
+import { LinkMeter } from '../domain/link-meter.js';
 import { checkName } from '../domain/names.js';
+import { parseRateLimit, type RateSchedule, rateAt } from '../domain/rate-limit.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { CommandContext } from './context.js';
 
@@ -14,6 +16,7 @@ import type { CommandContext } from './context.js';
 export interface ReceiverChoice {
   readonly store?: string;
   readonly agent?: string;
+  readonly limitRate?: RateSchedule;
 }
 
 export function storeOption(): Option {
@@ -31,16 +34,26 @@ export function agentOption(): Option {
   ).argParser(notEmpty);
 }
 
+export function limitRateOption(): Option {
+  return new Option(
+    '--limit-rate <rate>',
+    'bytes a second at most, both ways: 500K, 10Mbit; by local time: 08:00-18:00=56kbit,10M (default: no limit)',
+  ).argParser(parseRateLimit);
+}
+
 export function notEmpty(text: string): string {
   if (text !== '') return text;
   throw new InvalidArgumentError('It is empty.');
 }
 
-/** Connects, works, closes. @param mayCreate make the store where --store names a directory that has none. */
+/**
+ * Connects, works, closes. The work is told how fast the link is, if there is one.
+ * @param mayCreate make the store where --store names a directory that has none.
+ */
 export async function withReceiver<T>(
   context: CommandContext,
-  { store, agent }: ReceiverChoice,
-  work: (receiver: ReceiverPort) => Promise<T>,
+  { store, agent, limitRate }: ReceiverChoice,
+  work: (receiver: ReceiverPort, meter?: LinkMeter) => Promise<T>,
   { mayCreate = false }: { readonly mayCreate?: boolean } = {},
 ): Promise<T> {
   const isDirectory = store !== undefined && !/^[a-z][a-z0-9+.-]*:\/\//i.test(store);
@@ -51,11 +64,22 @@ export async function withReceiver<T>(
       remedy: "Use it with --store DIR, on the receiver's machine.",
     });
   }
+  if (limitRate !== undefined && isDirectory) {
+    throw new StillpointError('usage', {
+      thing: '--limit-rate',
+      reason: 'with a directory there is no link to limit',
+      remedy: 'Leave it away, or name an enrolled receiver with --store URL.',
+    });
+  }
+  const limit = limitRate === undefined ? undefined : () => rateAt(limitRate, Date.now());
+  const meter = isDirectory
+    ? undefined
+    : new LinkMeter({ now: () => performance.now(), ...(limit && { limit }) });
   const receiver = isDirectory
     ? await openDirectory(context, resolve(store), agent, mayCreate)
-    : await connect(context, store);
+    : await connect(context, store, { meter, limit });
   try {
-    return await work(receiver);
+    return await work(receiver, meter);
   } finally {
     await receiver.close();
   }
@@ -64,17 +88,19 @@ export async function withReceiver<T>(
 async function connect(
   { stateDirectory, signal }: CommandContext,
   url: string | undefined,
+  { meter, limit }: { meter: LinkMeter | undefined; limit: (() => number | null) | undefined },
 ): Promise<ReceiverPort> {
   const { findEnrolment } = await import('../agent/enrolment.js');
   const { ReceiverClient } = await import('../protocol/client.js');
+  const { Pacer } = await import('../protocol/pacer.js');
   const { receiverId, authority, key, certificate, ...enrolment } = await findEnrolment(stateDirectory, url);
-  const client = new ReceiverClient({
-    ...{ url: enrolment.url, receiverId, authority },
-    credentials: { key, certificate },
-  });
+  const client = new ReceiverClient(
+    { url: enrolment.url, receiverId, authority, credentials: { key, certificate } },
+    { meter, pacer: limit && new Pacer({ limit }) },
+  );
   try {
     // A receiver that is not there at the start is said at once; the agent waits for one that goes away later.
-    await unlessAborted(signal, client.info());
+    await unlessAborted(signal, client.greet());
     return client;
   } catch (error) {
     await client.close();

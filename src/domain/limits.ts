@@ -36,6 +36,8 @@ export const CHECK_RANGES_MAX = 4096;
 /** Ranges in one event of a diff of two points, and diffs of one agent that run at once: each has a path of both trees in memory. */
 export const DIFF_RANGES_MAX = 1024;
 export const DIFFS_PER_AGENT_MAX = 4;
+/** Raw bytes of the blocks of one request on a fast link: large enough to be worth a round trip, small enough to have several. */
+export const BLOCKS_REQUEST_RAW_BYTES = 4 * MiB;
 /** Encoded bytes of a JSON message (begin, commit, ...). */
 export const JSON_BYTES_MAX = 4 * MiB;
 /** Bad ranges that a point's manifest may carry; a device with more is failing, not backed up. */
@@ -47,6 +49,15 @@ export const BAD_BYTES_MAX = 16 * MiB;
 export const PACK_BYTES_TARGET = 64 * MiB;
 /** Batches that an agent keeps in flight, not yet durable at the receiver: what a lost connection costs. */
 export const BATCH_WINDOW = 4;
+/**
+ * What must have come within the time for a whole body, ten minutes: at 1 KiB/s a receiver gives up. That is half of what each of two
+ * bodies gets that share the slowest link.
+ */
+export const BODY_BYTES_IN_TOTAL_TIME = 600 * KiB;
+/** The least rate that a link may be limited to: 32 kbit/s. */
+export const RATE_BYTES_PER_SECOND_MIN = 4000;
+/** Windows of a day in one rate limit. */
+export const RATE_WINDOWS_MAX = 48;
 /** Request bodies that a receiver holds in memory at once, over all agents. */
 export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
 /** Large answers (nodes, blocks) that it holds until they are taken. */

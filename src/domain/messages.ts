@@ -10,6 +10,11 @@ export interface ReceiverInfo {
   readonly protocolVersion: number;
 }
 
+export interface PointsOptions {
+  /** Only the last point of each device. */
+  readonly last?: boolean;
+}
+
 export interface BeginRequest {
   readonly device: string;
   readonly identity: DeviceIdentity;

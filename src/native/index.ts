@@ -213,7 +213,8 @@ export interface ScanChunk {
   readonly badBlocks: readonly BadBlock[];
   /** Builds the batch body (docs/format.md section 4) on the native pool and frees the raw bytes. Once only. */
   encode(options: EncodeOptions): Promise<Buffer>;
-  /** Frees the raw bytes without encoding. */
+  /** First entries, one or more, of at most `rawBytes` that are not held; the rest or null. Bad blocks are in neither. */
+  split(rawBytes: number, held: Uint8Array): [first: ScanChunk, rest: ScanChunk | null];
   release(): void;
 }
 
@@ -230,7 +231,6 @@ export interface Scan {
 
 export interface BatchBounds {
   readonly sessionId: string;
-  /** Expected sequence. */
   readonly sequence: number;
   readonly sizeBytes: number;
   readonly blockSize: number;

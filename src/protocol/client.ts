@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import type { BlockRange } from '../domain/block-ranges.js';
 import { BATCH_BYTES_MAX, JSON_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../domain/limits.js';
+import type { LinkMeter } from '../domain/link-meter.js';
 import type {
   BeginAnswer,
   BeginRequest,
@@ -10,6 +11,7 @@ import type {
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointsOptions,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -34,6 +36,7 @@ import {
   verifyEventSchema,
 } from './messages.js';
 import { decodeLines } from './ndjson.js';
+import type { Pacer } from './pacer.js';
 import type { ReceiverPort } from './receiver-port.js';
 import { type ReceiverAddress, Transport, type TransportRequest } from './transport.js';
 
@@ -50,24 +53,41 @@ export interface ClientOptions {
   readonly connections?: number;
   /** The agent's clock, ms since 1970. */
   readonly now?: () => number;
+  /** Is told what bulky messages and connections take. */
+  readonly meter?: LinkMeter | undefined;
+  readonly pacer?: Pacer | undefined;
 }
 
 export class ReceiverClient implements ReceiverPort {
   readonly #transport: Transport;
   readonly #now: () => number;
+  readonly #meter: LinkMeter | undefined;
+  #greeted: ReceiverInfo | null = null;
 
   constructor(address: ReceiverAddress, options: ClientOptions = {}) {
-    this.#transport = new Transport(address, options.connections ?? CONNECTIONS_DEFAULT);
-    this.#now = options.now ?? Date.now;
+    const { connections = CONNECTIONS_DEFAULT, now = Date.now, meter, pacer } = options;
+    this.#transport = new Transport(address, {
+      ...{ connections, pacer },
+      onConnected: (connectMs, handshakeMs) => meter?.connected(connectMs, handshakeMs),
+    });
+    this.#now = now;
+    this.#meter = meter;
   }
 
-  info(): Promise<ReceiverInfo> {
-    return this.#json('/info', infoSchema, {});
+  async info(): Promise<ReceiverInfo> {
+    return this.#greeted ?? (await this.#json('/info', infoSchema, {}));
   }
 
-  async points(device?: string): Promise<Point[]> {
+  /** As `info`, which from then on answers the same: it does not change while a client lives, and a slow round trip is saved. */
+  async greet(): Promise<ReceiverInfo> {
+    this.#greeted = await this.info();
+    return this.#greeted;
+  }
+
+  async points(device?: string, { last = false }: PointsOptions = {}): Promise<Point[]> {
     const points: Point[] = [];
-    const request = this.#request('/points', { json: device === undefined ? {} : { device } });
+    const json = { ...(device === undefined ? {} : { device }), ...(last ? { last } : {}) };
+    const request = this.#request('/points', { json });
     for await (const point of decodeLines(this.#transport.stream(request), 'list of points', pointSchema)) {
       points.push(point);
     }
@@ -101,7 +121,10 @@ export class ReceiverClient implements ReceiverPort {
   }
 
   batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
-    return this.#json('/session/batch', batchAnswerSchema, { bytes: body, sessionId, sequence });
+    return this.#metered(
+      () => this.#json('/session/batch', batchAnswerSchema, { bytes: body, sessionId, sequence }),
+      () => body.length,
+    );
   }
 
   status(sessionId: string): Promise<SessionStatus> {
@@ -123,7 +146,10 @@ export class ReceiverClient implements ReceiverPort {
 
   nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
     const request = this.#request('/point/nodes', { json: { pointId, requests } });
-    return this.#transport.bytes(request, NODES_ANSWER_BYTES_MAX);
+    return this.#metered(
+      () => this.#transport.bytes(request, NODES_ANSWER_BYTES_MAX),
+      (answer) => answer.length,
+    );
   }
 
   compareNodes(question: Uint8Array): Promise<Uint8Array> {
@@ -133,7 +159,10 @@ export class ReceiverClient implements ReceiverPort {
 
   blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
     const request = this.#request('/point/blocks', { json: { pointId, blockIndexes } });
-    return this.#transport.bytes(request, BATCH_BYTES_MAX);
+    return this.#metered(
+      () => this.#transport.bytes(request, BATCH_BYTES_MAX),
+      (answer) => answer.length,
+    );
   }
 
   verify(pointId?: string): AsyncIterable<VerifyEvent> {
@@ -154,6 +183,18 @@ export class ReceiverClient implements ReceiverPort {
 
   close(): Promise<void> {
     return this.#transport.close();
+  }
+
+  async #metered<T>(call: () => Promise<T>, bytesOf: (answer: T) => number): Promise<T> {
+    const end = this.#meter?.start();
+    try {
+      const answer = await call();
+      end?.(bytesOf(answer));
+      return answer;
+    } catch (error) {
+      end?.(null);
+      throw error;
+    }
   }
 
   async #json<T>(path: string, schema: z.ZodType<T>, content: RequestContent): Promise<T> {

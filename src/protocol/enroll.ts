@@ -36,7 +36,7 @@ export async function enroll(
   const { authority, receiverId } = await lookAt(origin, pin);
   const { key, csr } = await createRequest();
   const request: EnrolRequest = { secret: secret.toString('hex'), csr, name: options.name ?? null };
-  const transport = new Transport({ url: origin, receiverId, authority }, 1);
+  const transport = new Transport({ url: origin, receiverId, authority }, { connections: 1 });
   try {
     // The same secret with the same key again is the same enrolment: an answer that was lost is asked for once more.
     const answer = await retry(options.retry ?? ENROL_RETRY, async () => {

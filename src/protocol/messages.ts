@@ -23,6 +23,7 @@ import type {
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointsOptions,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -114,6 +115,10 @@ export const infoSchema: z.ZodType<ReceiverInfo> = z.strictObject({
   storeId: hexId,
   agent: name,
   protocolVersion: z.int(),
+});
+
+export const pointsOptionsSchema: z.ZodType<PointsOptions> = z.strictObject({
+  last: z.boolean().exactOptional(),
 });
 
 export const beginRequestSchema: z.ZodType<BeginRequest> = z.strictObject({

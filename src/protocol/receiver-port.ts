@@ -14,6 +14,7 @@ import type {
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointsOptions,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -22,8 +23,11 @@ import type { Point } from '../domain/point.js';
 
 export interface ReceiverPort {
   info(): Promise<ReceiverInfo>;
-  /** Committed points of one device, or of all of the agent's devices; by device, then sequence. */
-  points(device?: string): Promise<Point[]>;
+  /**
+   * Committed points of one device, or of all of the agent's devices; by device, then sequence. With `last` only the last one of each:
+   * a history of years is not to come over the link before every backup.
+   */
+  points(device?: string, options?: PointsOptions): Promise<Point[]>;
   /** Sessions of the agent that are open, or ended without a point, whose blocks are kept; by device, then by last activity. */
   partialSets(device?: string): Promise<PartialSet[]>;
 

@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { StillpointError } from '../domain/errors.js';
+import { BODY_BYTES_IN_TOTAL_TIME } from '../domain/limits.js';
 import { native } from '../native/index.js';
 import { BodyMemory } from './body-memory.js';
 import type { ByteBudget } from './byte-budget.js';
@@ -13,8 +14,13 @@ export interface BodyTimeouts {
   readonly admissionMs: number;
   /** Without any byte of a body, at most; noticed within twice this time. */
   readonly idleMs: number;
-  /** For the whole body. */
+  /** For a whole body of BODY_BYTES_IN_TOTAL_TIME or less; a larger one has in proportion more. */
   readonly totalMs: number;
+}
+
+/** A block of 4 MiB takes ten minutes at 56 kbit/s alone; and it shares the link with another one. */
+export function bodyTimeoutMs({ totalMs }: BodyTimeouts, bodyBytes: number): number {
+  return Math.ceil(totalMs * Math.max(1, bodyBytes / BODY_BYTES_IN_TOTAL_TIME));
 }
 
 export const BODY_TIMEOUTS: BodyTimeouts = { admissionMs: 30_000, idleMs: 30_000, totalMs: 600_000 };
@@ -78,7 +84,7 @@ function readBody(request: IncomingMessage, body: Buffer, timeouts: BodyTimeouts
       if (filled === filledBefore) fail(slow(filled, length));
       filledBefore = filled;
     }, timeouts.idleMs);
-    const total = setTimeout(() => fail(slow(filled, length)), timeouts.totalMs);
+    const total = setTimeout(() => fail(slow(filled, length)), bodyTimeoutMs(timeouts, length));
     const onData = (chunk: Buffer) => {
       filled += chunk.copy(body, filled);
       native.freeBuffer(chunk);

@@ -13,6 +13,7 @@ import type {
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointsOptions,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -70,8 +71,8 @@ export class RetryingReceiver implements ReceiverPort {
     return this.#retry(() => this.#port.info());
   }
 
-  points(device?: string): Promise<Point[]> {
-    return this.#retry(() => this.#port.points(device));
+  points(device?: string, options?: PointsOptions): Promise<Point[]> {
+    return this.#retry(() => this.#port.points(device, options));
   }
 
   partialSets(device?: string): Promise<PartialSet[]> {

@@ -182,8 +182,8 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
     );
   app.post(`${ROUTE_PREFIX}/points`, async (request, reply) => {
     const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
-      const { device } = json(body) as { device?: string };
-      return lines(request, await port.points(device));
+      const { device, ...options } = json(body) as { device?: string; last?: boolean };
+      return lines(request, await port.points(device, options));
     });
     return reply.type(NDJSON_TYPE).send(answer);
   });

@@ -4,8 +4,9 @@
  *
  * Node's own client: it is there already, where a library takes a tenth of a short backup to load.
  */
-import type { IncomingMessage } from 'node:http';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import { Agent, request as startRequest } from 'node:https';
+import type { Socket } from 'node:net';
 import { createSecureContext, type PeerCertificate } from 'node:tls';
 import { StillpointError } from '../domain/errors.js';
 import { JSON_BYTES_MAX } from '../domain/limits.js';
@@ -13,6 +14,7 @@ import { native } from '../native/index.js';
 import { subjectOf } from './certificate-identity.js';
 import { errorOfAnswer } from './error-body.js';
 import { HEADER_PROTOCOL, PROTOCOL_VERSION } from './messages.js';
+import type { Pacer } from './pacer.js';
 
 /** AES-128 first: it is a third faster than AES-256 and as safe here. */
 export const TLS_CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
@@ -41,17 +43,29 @@ export interface TransportRequest {
   readonly answerTimeoutMs: number;
 }
 
+export interface TransportOptions {
+  readonly connections: number;
+  /** Of bodies and answers; undefined: as fast as the link is. */
+  readonly pacer?: Pacer | undefined;
+  /** A connection was made: ms until TCP had it, and from then on until TLS had it. */
+  readonly onConnected?: (connectMs: number, handshakeMs: number) => void;
+}
+
 export class Transport {
   readonly #url: string;
+  readonly #options: TransportOptions;
   readonly #agent: Agent;
   /** Until their answers are read. */
   readonly #inFlight = new Set<Promise<unknown>>();
 
-  constructor(address: ReceiverAddress, connections: number) {
+  constructor(address: ReceiverAddress, options: TransportOptions) {
     this.#url = address.url;
+    this.#options = options;
     this.#agent = new Agent({
       keepAlive: true,
-      maxSockets: connections,
+      // TCP's own probes of an idle connection: every second, as it is without this, is a load for a modem.
+      keepAliveMsecs: KEEP_ALIVE_MS,
+      maxSockets: options.connections,
       // Of an idle connection. One in use has the limits of its request.
       timeout: KEEP_ALIVE_MS,
       noDelay: true,
@@ -88,6 +102,7 @@ export class Transport {
       for (;;) {
         const { done, value } = await this.#counted(() => chunks.next());
         if (done === true) return;
+        await this.#options.pacer?.take(value.length);
         yield value;
       }
     } finally {
@@ -121,6 +136,7 @@ export class Transport {
         const limit = setTimeout(() => giveUp('ETIMEDOUT'), CONNECT_TIMEOUT_MS);
         const end = () => clearTimeout(limit);
         socket.once('secureConnect', end).once('close', end);
+        this.#time(socket);
       });
       let isAnswered = false;
       request.once('response', (answer) => {
@@ -135,7 +151,20 @@ export class Transport {
         if (request.reusedSocket && codeOf(error) === 'ECONNRESET') resolve(this.#send(message));
         else reject(error);
       });
-      request.end(body ?? undefined);
+      const { pacer } = this.#options;
+      if (body === null || pacer === undefined) request.end(body ?? undefined);
+      else void writePaced(request, body, pacer);
+    });
+  }
+
+  #time(socket: Socket): void {
+    const startMs = performance.now();
+    let connectedMs = startMs;
+    socket.once('connect', () => {
+      connectedMs = performance.now();
+    });
+    socket.once('secureConnect', () => {
+      this.#options.onConnected?.(connectedMs - startMs, performance.now() - connectedMs);
     });
   }
 
@@ -153,8 +182,10 @@ export class Transport {
     const bytes = Buffer.allocUnsafeSlow(length);
     let filled = 0;
     for await (const chunk of answer as AsyncIterable<Buffer>) {
-      filled += chunk.copy(bytes, filled);
+      const copied = chunk.copy(bytes, filled);
+      filled += copied;
       native.freeBuffer(chunk);
+      await this.#options.pacer?.take(copied);
     }
     return bytes;
   }
@@ -178,6 +209,23 @@ export class Transport {
       this.#inFlight.delete(running);
     }
   }
+}
+
+/** A request that ends meanwhile is told to who waits for its answer. */
+async function writePaced(request: ClientRequest, body: Buffer, pacer: Pacer): Promise<void> {
+  for (let at = 0; at < body.length && !request.destroyed; ) {
+    const piece = body.subarray(at, at + pacer.pieceBytes);
+    await pacer.take(piece.length);
+    if (!request.write(piece)) await drained(request);
+    at += piece.length;
+  }
+  if (!request.destroyed) request.end();
+}
+
+function drained(request: ClientRequest): Promise<void> {
+  return new Promise((resolve) => {
+    request.once('drain', resolve).once('close', resolve);
+  });
 }
 
 /** Nobody reads on: closes the connection. That it was closed is then an error that nobody waits for. */

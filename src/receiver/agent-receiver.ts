@@ -14,6 +14,7 @@ import type {
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointsOptions,
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
@@ -30,6 +31,7 @@ import {
   nodeRequestsSchema,
   PROTOCOL_VERSION,
   parseMessage,
+  pointsOptionsSchema,
   sequenceSchema,
 } from '../protocol/messages.js';
 import { decodeNodes } from '../protocol/node-answer.js';
@@ -53,9 +55,13 @@ export class AgentReceiver implements ReceiverPort {
     };
   }
 
-  async points(device?: string): Promise<Point[]> {
-    if (device === undefined) return this.#service.store.points({ agent: this.#agent });
-    return this.#service.store.points({ agent: this.#agent, device: checkDevice(device) });
+  async points(device?: string, options: PointsOptions = {}): Promise<Point[]> {
+    const { last = false } = parseMessage('points request', pointsOptionsSchema, options);
+    const points = await this.#service.store.points({
+      agent: this.#agent,
+      ...(device === undefined ? {} : { device: checkDevice(device) }),
+    });
+    return last ? points.filter((point, at) => points[at + 1]?.device !== point.device) : points;
   }
 
   async partialSets(device?: string): Promise<PartialSet[]> {

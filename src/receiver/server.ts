@@ -9,6 +9,7 @@ import fastify from 'fastify';
 import type { Logger } from 'pino';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
 import {
+  BATCH_BYTES_MAX,
   KiB,
   PARTIAL_KEEP_MS,
   RECEIVER_ANSWER_BYTES_MAX,
@@ -19,7 +20,7 @@ import {
 import { BodyMemory } from '../protocol/body-memory.js';
 import { ByteBudget } from '../protocol/byte-budget.js';
 import { type EnrolAnswer, type EnrolRequest, ROUTE_PREFIX } from '../protocol/messages.js';
-import { BODY_TIMEOUTS, type BodyTimeouts } from '../protocol/request-body.js';
+import { BODY_TIMEOUTS, type BodyTimeouts, bodyTimeoutMs } from '../protocol/request-body.js';
 import { type Refusal, registerRoutes } from '../protocol/routes.js';
 import { TLS_CIPHERS } from '../protocol/transport.js';
 import type { Store } from '../store/store-port.js';
@@ -112,7 +113,7 @@ async function listenOn(
   const app = fastify({
     logger: false,
     forceCloseConnections: 'idle',
-    requestTimeout: timeouts.admissionMs + timeouts.totalMs,
+    requestTimeout: timeouts.admissionMs + bodyTimeoutMs(timeouts, BATCH_BYTES_MAX),
     keepAliveTimeout: KEEP_ALIVE_MS,
     https: {
       key: identity.server.key,

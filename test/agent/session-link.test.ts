@@ -70,6 +70,43 @@ test('a batch whose answer was lost is not sent again', async (t) => {
   t.deepEqual(calls, ['batch 1', 'status']);
 });
 
+test('batches of a link that broke are sent again one after the other', async (t) => {
+  let atOnce = 0;
+  let most = 0;
+  const sent: number[] = [];
+  const receiver = {
+    batch: async (_session: string, sequence: number) => {
+      sent.push(sequence);
+      if (sent.length <= 3) throw lost();
+      atOnce += 1;
+      most = Math.max(most, atOnce);
+      await sleep(20);
+      atOnce -= 1;
+      return { durableSequence: sequence };
+    },
+    status: async () => status({}),
+  } as unknown as ReceiverPort;
+  const { link } = linkTo(receiver);
+  await Promise.all([1, 2, 3].map((sequence) => link.batch(sequence, body)));
+  t.deepEqual(sent, [1, 2, 3, 1, 2, 3]);
+  t.is(most, 1);
+});
+
+test('a link that breaks again and again is not given up while it carries something', async (t) => {
+  let tries = 0;
+  const receiver = {
+    batch: async (_session: string, sequence: number) => {
+      tries += 1;
+      if (tries < 4) throw lost();
+      return { durableSequence: sequence };
+    },
+    // Another batch comes through each time.
+    status: async () => status({ durableSequence: tries }),
+  } as unknown as ReceiverPort;
+  await t.notThrowsAsync(linkTo(receiver, 300).link.batch(9, body));
+  t.is(tries, 4);
+});
+
 test('a link that stays down for a while is waited for', async (t) => {
   const { calls, receiver } = scripted({
     have: [lost(), Uint8Array.of(1)],

@@ -48,6 +48,8 @@ test('the command line itself', async (t) => {
     ['backup', 'a', '--compression-level', '20'],
     ['backup', 'a', '--compression-level', 'fast'],
     ['backup', 'a', '--block-size', '64Q'],
+    ['backup', 'a', '--limit-rate', '9kbit'],
+    ['restore', 'a@1', 'b', '--limit-rate', '08:00-18:00'],
     ['backup', 'a', '--name', '../x'],
     ['points', '--log-level', 'loud'],
     ['receiver', 'begin'],
@@ -78,6 +80,12 @@ test('no receiver', async (t) => {
   await fails(t, machine, EXIT_NO_ACCESS, 'points', '--store', 'https://backup.example.net:8440');
   await fails(t, machine, EXIT_USAGE, 'points', '--store', 'http://backup.example.net');
   await fails(t, machine, EXIT_FAILED, 'points', '--store', join(directory, 'nowhere'));
+  await fails(
+    t,
+    machine,
+    EXIT_USAGE,
+    ...['restore', 'disk@1', join(directory, 'target'), '--store', directory, '--limit-rate', '1M'],
+  );
   t.deepEqual(await readdir(directory), ['state']);
 });
 

@@ -33,6 +33,11 @@ export const BAD_MESSAGES: readonly BadCase[] = [
   ['a device name that is too long', 'bad-name', begin(() => ({ device: 'a'.repeat(65) }))],
   ['a path as a device name in points', 'bad-name', ({ port }) => port.points('../host')],
   [
+    'an option of points that is no truth value',
+    'bad-message',
+    ({ port }) => port.points('disk', { last: wrong(1) }),
+  ],
+  [
     'a path as a session id',
     'bad-message',
     begin(() => ({ sessionId: '../../../../etc/passwd/xxxxxxxxxx' })),

@@ -102,6 +102,18 @@ export function receiverConformance(test: TestFn, make: MakeWorld): void {
     await checkContent(t, port, point, state);
   });
 
+  test('the last point of a device, or of each, is given without those before it', async (t) => {
+    const port = await (await make(t)).portFor('host');
+    const state: Blocks = new Map();
+    t.deepEqual(await port.points('disk', { last: true }), []);
+    await backUp(port, state, blocksOf([0], 1));
+    const last = await backUp(port, state, blocksOf([1], 2));
+    t.is((await port.points('disk')).length, 2);
+    t.deepEqual(await port.points('disk', { last: true }), [last]);
+    t.deepEqual(await port.points(undefined, { last: true }), [last]);
+    t.is((await port.points('disk', { last: false })).length, 2);
+  });
+
   test('the next session sends differences, and both points stay', async (t) => {
     const port = await (await make(t)).portFor('host');
     const state: Blocks = new Map();

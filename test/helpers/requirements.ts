@@ -1,10 +1,16 @@
 /** Tests that need root, loop devices or a program: skipped with the reason in their title where it is missing. */
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { whyNoLoopDevices } from './loop-device.js';
 
-export type Requirement = 'root' | 'loop' | 'device-mapper' | { readonly program: string };
+export type Requirement =
+  | 'root'
+  | 'loop'
+  | 'device-mapper'
+  | 'network-namespaces'
+  | { readonly program: string };
 
 export const programs = (...names: string[]): Requirement[] => names.map((program) => ({ program }));
 
@@ -21,6 +27,17 @@ function isInstalled(program: string): boolean {
     });
 }
 
+/** With TUN devices to join them. */
+function whyNoNetworkNamespaces(): string | null {
+  for (const program of ['ip', 'python3']) if (!isInstalled(program)) return `${program} is not installed`;
+  if (!existsSync('/dev/net/tun')) return 'the kernel has no TUN devices';
+  const name = `stillpoint-${process.pid}`;
+  const { status, stderr } = spawnSync('ip', ['netns', 'add', name], { encoding: 'utf8' });
+  if (status !== 0) return `no network namespaces: ${stderr.trim()}`;
+  spawnSync('ip', ['netns', 'delete', name]);
+  return null;
+}
+
 /** @returns null if all of it is here, else what is missing. */
 export function whatIsMissing(requirements: readonly Requirement[]): string | null {
   for (const requirement of requirements) {
@@ -32,6 +49,9 @@ export function whatIsMissing(requirements: readonly Requirement[]): string | nu
     } else if (requirement === 'device-mapper') {
       if (!existsSync('/sys/class/misc/device-mapper')) return 'the kernel has no device mapper';
       if (!isInstalled('dmsetup')) return 'dmsetup is not installed';
+    } else if (requirement === 'network-namespaces') {
+      const reason = whyNoNetworkNamespaces();
+      if (reason !== null) return reason;
     } else if (!isInstalled(requirement.program)) {
       return `${requirement.program} is not installed`;
     }

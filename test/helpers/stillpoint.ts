@@ -28,6 +28,8 @@ export interface Machine {
   readonly directory: string;
   readonly stateDirectory: string;
   readonly env: NodeJS.ProcessEnv;
+  /** The network namespace that it is in; undefined: that of the test. */
+  readonly namespace?: string;
 }
 
 /** Where a sync costs nothing: for tests that sync thousands of times and pull no plug. */
@@ -51,7 +53,10 @@ export function start(
   args: readonly string[],
   stdout: 'pipe' | number = 'pipe',
 ): ChildProcess {
-  return spawn(process.execPath, [COMMAND, ...args], { env: machine.env, stdio: ['ignore', stdout, 'pipe'] });
+  const command = [process.execPath, COMMAND, ...args];
+  const inside = machine.namespace === undefined ? [] : ['ip', 'netns', 'exec', machine.namespace];
+  const [program = '', ...rest] = [...inside, ...command];
+  return spawn(program, rest, { env: machine.env, stdio: ['ignore', stdout, 'pipe'] });
 }
 
 /** Waits for the end of a child and gathers what it printed. */

@@ -211,3 +211,33 @@ test('geometry must be the same', async (t) => {
   // The refused scan holds nothing.
   await Promise.all([other.close(), world.base.close()]);
 });
+
+test('a chunk is cut in two that are sent each for itself, and is gone then', async (t) => {
+  const world = await makeWorld(t, 8 * BLOCK);
+  for (const i of [0, 1, 3, 6]) await world.write(i);
+  const scan = world.scan();
+  const chunk = await scan.next();
+  if (chunk === null) return t.fail();
+  t.throws(() => chunk.split(BLOCK, new Uint8Array(2)), { code: 'argument' });
+  // Payload entries in order: blocks 0, 1, 3, 6; held: 1.
+  const [first, rest] = chunk.split(2 * BLOCK, Uint8Array.of(0b0010));
+  t.throws(() => chunk.split(BLOCK, new Uint8Array(1)), { code: 'closed' });
+  t.is(first.digests.length, 3 * 32);
+  t.is(first.rawBytes, 3 * BLOCK);
+  t.is(rest?.digests.length, 32);
+  const batch = { sessionId: 'ab'.repeat(16), sequence: 1, agentTimeMs: 0, compressionLevel: 1 };
+  const indexes: number[] = [];
+  for (const [part, held] of [
+    [first, Uint8Array.of(0b010)],
+    [rest, new Uint8Array(1)],
+  ] as const) {
+    const body = await part?.encode({ ...batch, held });
+    const decoded = await native.decodeBatch(body ?? new Uint8Array(), {
+      ...{ sessionId: batch.sessionId, sequence: 1 },
+      ...{ sizeBytes: world.device.sizeBytes, blockSize: BLOCK },
+    });
+    indexes.push(...decoded.blockIndexes);
+  }
+  t.deepEqual(indexes, [0, 1, 3, 6]);
+  await scan.close();
+});

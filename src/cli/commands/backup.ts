@@ -12,10 +12,9 @@ import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, parseSize } from '../format.js';
-import { storeOption, withReceiver } from '../open-receiver.js';
+import { limitRateOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
 
-interface BackupOptions extends CaptureOptions {
-  readonly store?: string;
+interface BackupOptions extends CaptureOptions, Omit<ReceiverChoice, 'agent'> {
   readonly acceptIdentity?: boolean;
   readonly acceptHalfRestored?: boolean;
   readonly full?: boolean;
@@ -24,7 +23,7 @@ interface BackupOptions extends CaptureOptions {
 export interface CaptureOptions {
   readonly name?: string;
   readonly blockSize?: number;
-  readonly compressionLevel: number;
+  readonly compressionLevel: number | 'auto';
   readonly fuzzy?: boolean;
   readonly provider?: ProviderName;
   readonly freeze?: readonly string[];
@@ -64,10 +63,14 @@ export function addCaptureOptions(command: Command): Command {
       ).argParser((text) => parseSize('block size', text)),
     )
     .addOption(
-      new Option('--compression-level <level>', 'of zstd; 0 for none')
-        .default(1)
+      new Option(
+        '--compression-level <level>',
+        'of zstd, 1 to 19; 0 for none; "auto": the slower the link, the higher',
+      )
+        .default('auto')
         .argParser(parseCompressionLevel),
     )
+    .addOption(limitRateOption())
     .option('--fuzzy', 'go on although the device is being written to; the point is labelled fuzzy')
     .addOption(
       new Option(
@@ -114,9 +117,9 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const result = await withReceiver(
     context,
     options,
-    (receiver) =>
+    (receiver, meter) =>
       runBackup({
-        ...{ receiver, path, device, stateDirectory, signal, onEvent: progress.onEvent },
+        ...{ receiver, meter, path, device, stateDirectory, signal, onEvent: progress.onEvent },
         ...{ blockSize, compressionLevel, fuzzy, acceptIdentity, acceptHalfRestored, full, provider },
       }).finally(progress.end),
     { mayCreate: true },
@@ -176,11 +179,12 @@ function describe({ point, wireBytes, base, tracking }: BackupResult): string[] 
   ];
 }
 
-function parseCompressionLevel(text: string): number {
+function parseCompressionLevel(text: string): number | 'auto' {
+  if (text === 'auto') return text;
   const level = /^\d{1,2}$/.test(text) ? Number(text) : Number.NaN;
   if (level <= COMPRESSION_LEVEL_MAX) return level;
   throw new StillpointError('usage', {
     thing: `compression level ${JSON.stringify(text)}`,
-    reason: `it is not a whole number from 0 to ${COMPRESSION_LEVEL_MAX}`,
+    reason: `it is neither "auto" nor a whole number from 0 to ${COMPRESSION_LEVEL_MAX}`,
   });
 }

@@ -12,6 +12,7 @@ import { type BlockRange, rangeBytes } from '../../domain/block-ranges.js';
 import { BlockSet } from '../../domain/block-set.js';
 import type { Direction } from '../../domain/compare-direction.js';
 import { StillpointError } from '../../domain/errors.js';
+import type { LinkMeter } from '../../domain/link-meter.js';
 import { checkName, deviceNameFromPath } from '../../domain/names.js';
 import type { Point } from '../../domain/point.js';
 import type { ReceiverPort } from '../../protocol/receiver-port.js';
@@ -98,9 +99,9 @@ async function compare(
   const progress = agentProgress(output);
   if (note !== null) progress.onEvent({ type: 'notice', text: note });
   const setting: Setting = { context, options, path, device, provider, progress };
-  return withReceiver(context, options, async (receiver) => {
+  return withReceiver(context, options, async (receiver, meter) => {
     const point = await unlessAborted(signal, findPoint(receiver, pointText ?? `${device}@latest`));
-    return options.ship === true ? ship(setting, receiver, point) : look(setting, receiver, point);
+    return options.ship === true ? ship(setting, receiver, meter, point) : look(setting, receiver, point);
   });
 }
 
@@ -130,11 +131,16 @@ async function look(setting: Setting, receiver: ReceiverPort, point: Point): Pro
   return result.differing.count === 0 ? EXIT_OK : EXIT_DIFFERS;
 }
 
-async function ship(setting: Setting, receiver: ReceiverPort, point: Point): Promise<number> {
+async function ship(
+  setting: Setting,
+  receiver: ReceiverPort,
+  meter: LinkMeter | undefined,
+  point: Point,
+): Promise<number> {
   const { context, options, path, device, provider, progress } = setting;
   const { stateDirectory, signal } = context;
   const { compressionLevel, fuzzy, deep = false } = options;
-  const last = (await unlessAborted(signal, receiver.points(device))).at(-1);
+  const last = (await unlessAborted(signal, receiver.points(device, { last: true }))).at(-1);
   if (last?.id !== point.id) {
     throw new StillpointError('usage', {
       thing: `point ${point.device}@${point.sequence}`,
@@ -148,7 +154,7 @@ async function ship(setting: Setting, receiver: ReceiverPort, point: Point): Pro
   try {
     damaged = deep ? await checkStored(receiver, point, undefined, signal, progress.onEvent) : [];
     backup = await runBackup({
-      ...{ receiver, path, device, stateDirectory, signal, provider, onEvent: progress.onEvent },
+      ...{ receiver, meter, path, device, stateDirectory, signal, provider, onEvent: progress.onEvent },
       ...{ compressionLevel, fuzzy, compare: true },
       onCompared: (blocks) => {
         differing = blocks;

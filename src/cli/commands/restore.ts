@@ -8,7 +8,14 @@ import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatInstant } from '../format.js';
-import { agentOption, notEmpty, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
+import {
+  agentOption,
+  limitRateOption,
+  notEmpty,
+  type ReceiverChoice,
+  storeOption,
+  withReceiver,
+} from '../open-receiver.js';
 import { findPoint } from '../point-argument.js';
 
 interface RestoreOptions extends ReceiverChoice {
@@ -35,6 +42,7 @@ export function addRestore(program: Command, run: Run): void {
     .option('--allow-sector-size', "write to a device of another sector size than the point's")
     .option('--rewrite', 'write everything, without reading first what the target holds')
     .option('--verify', 'read the target back and compare')
+    .addOption(limitRateOption())
     .action((point: string, target: string, options: RestoreOptions) =>
       run((context) => restore(context, point, target, options)),
     );
@@ -59,10 +67,10 @@ async function restore(
   }
   const { overwrite, allowInUse, allowSectorSize, rewrite, verify } = options;
   const progress = agentProgress(output);
-  const { point, result } = await withReceiver(context, options, async (receiver) => {
+  const { point, result } = await withReceiver(context, options, async (receiver, meter) => {
     const found = await unlessAborted(signal, findPoint(receiver, pointText));
     const restored = await runRestore({
-      ...{ receiver, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
+      ...{ receiver, meter, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
       ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify },
     }).finally(progress.end);
     return { point: found, result: restored };
