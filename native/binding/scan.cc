@@ -23,6 +23,8 @@ class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
     register_class(env, kChunkClass,
                    DefineClass(env, kChunkClass,
                                {InstanceAccessor<&ChunkWrap::digests>("digests"),
+                                InstanceAccessor<&ChunkWrap::block_indexes>("blockIndexes"),
+                                InstanceAccessor<&ChunkWrap::patch_statistics>("patchStatistics"),
                                 InstanceMethod<&ChunkWrap::encode>("encode"),
                                 InstanceMethod<&ChunkWrap::release>("release")}));
   }
@@ -76,6 +78,23 @@ class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
     return buffer;
   }
 
+  Napi::Value block_indexes(const Napi::CallbackInfo& info) {
+    auto indexes = Napi::Float64Array::New(info.Env(), core_->payload_count());
+    size_t i = 0;
+    for (const ScanEntry& entry : core_->entries()) {
+      if (!is_null(entry.digest)) indexes[i++] = static_cast<double>(entry.block_index);
+    }
+    return indexes;
+  }
+
+  Napi::Value patch_statistics(const Napi::CallbackInfo& info) {
+    const PatchStatistics& statistics = core_->patch_statistics();
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("patchedBlocks", number(info.Env(), statistics.patched_blocks));
+    object.Set("unsentBytes", number(info.Env(), statistics.unsent_bytes));
+    return object;
+  }
+
   Napi::Value encode(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] {
       const Napi::Object given = arg_object(info[0], "options");
@@ -91,6 +110,10 @@ class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
           throw_argument("held", "a bit for each of " + std::to_string(core_->payload_count()) + " digests");
         }
         options.held.assign(bits.begin(), bits.end());
+      }
+      if (const Napi::Value pieces = given.Get("pieces"); !pieces.IsUndefined()) {
+        const Bytes bytes = arg_bytes(pieces, "pieces");
+        options.pieces.assign(bytes.begin(), bytes.end());
       }
       lose_weight(info.Env());
       return run_promise(

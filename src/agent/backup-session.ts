@@ -209,7 +209,7 @@ export class BackupSession {
   ): Promise<number> {
     this.#onEvent({ type: 'phase', phase: 'scan' });
     const changes = this.#snapshot.tracking?.changes ?? null;
-    const { compressionLevel = 1 } = this.#options;
+    const { compressionLevel = 1, patch = 'auto', linkBytesPerSecond } = this.#options;
     let lastSequence = answer.durableSequence;
     const wanted = differing ?? rangesToScan(changes);
     const durableBytes = answer.durableBlockEnd * baseTree.blockSize;
@@ -222,7 +222,7 @@ export class BackupSession {
         (scan) =>
           sendChanges({
             ...{ scan, link, baseTree, overlay, repair, compressionLevel },
-            ...{ lastSequence, isDurable },
+            ...{ patch, linkBytesPerSecond, lastSequence, isDurable },
           }),
       );
     }

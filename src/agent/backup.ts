@@ -8,7 +8,9 @@ import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
 import { halfRestoredError, readMark } from '../devices/half-restored.js';
 import type { BlockSet } from '../domain/block-set.js';
+import { isStillpointError } from '../domain/errors.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
+import type { PatchMode } from '../domain/patching.js';
 import { type BasePlan, planBase } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
@@ -37,6 +39,10 @@ export interface BackupOptions {
   readonly acceptHalfRestored?: boolean | undefined;
   /** zstd level, 0 for none. Default 1. */
   readonly compressionLevel?: number | undefined;
+  /** Send patches of blocks of which little changed. Default auto: where that pays. */
+  readonly patch?: PatchMode | undefined;
+  /** Measured speed of the link, null: not known yet. Absent where nothing lies between agent and receiver. */
+  readonly linkBytesPerSecond?: (() => number | null) | undefined;
   readonly provider?: SnapshotProvider | undefined;
   /** Read everything, although the provider may know what changed. */
   readonly full?: boolean | undefined;
@@ -81,6 +87,11 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
       } catch (error) {
         if (error instanceof ChangesDoubted)
           return await attempt(options, state, receiver, last, error.message);
+        if (isStillpointError(error, 'bad-patch')) {
+          const text = `${error.message} A new session sends whole blocks.`;
+          options.onEvent?.({ type: 'notice', text });
+          return await attempt({ ...options, patch: 'never' }, state, receiver, last, null);
+        }
         if (!(error instanceof ResumeDoubted)) throw error;
         // It may have been committed meanwhile.
         const lastNow = (await receiver.points(device)).at(-1) ?? null;

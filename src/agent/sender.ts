@@ -1,19 +1,18 @@
 /**
- * scan -> have -> encode -> batch: several chunks being asked about and encoded ahead, several batches on their way, all in
+ * scan -> have, pieces -> encode -> batch: several chunks being asked about and encoded ahead, several batches on their way, all in
  * the order of the device. Bounded: PREPARE_AHEAD chunks of raw bytes, as many bodies, and BATCH_WINDOW bodies not yet durable.
  */
 import { BATCH_WINDOW, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
-import { type LeafOverlay, native, type Scan, type ScanChunk, type TreeFile } from '../native/index.js';
+import { type LeafOverlay, native, type Scan, type ScanChunk } from '../native/index.js';
 import type { BadBlockRepair } from './bad-block-repair.js';
 import { InFlight } from './in-flight.js';
+import { Patches, type PatchOptions } from './patches.js';
 import type { SessionLink } from './session-link.js';
 
 const PREPARE_AHEAD = 2;
 
-export interface SendOptions {
+export interface SendOptions extends PatchOptions {
   readonly scan: Scan;
-  readonly link: SessionLink;
-  readonly baseTree: TreeFile;
   readonly overlay: LeafOverlay;
   readonly repair: BadBlockRepair;
   readonly compressionLevel: number;
@@ -33,6 +32,7 @@ export async function sendChanges(options: SendOptions): Promise<number> {
   const { scan, link } = options;
   const batches = new InFlight(BATCH_WINDOW);
   const prepared: Prepared[] = [];
+  const patches = new Patches(options);
   let sequence = options.lastSequence;
   const prepare = (encode: (sequence: number) => Promise<Uint8Array>) => {
     sequence += 1;
@@ -53,7 +53,7 @@ export async function sendChanges(options: SendOptions): Promise<number> {
     for (let chunk = await scan.next(); chunk !== null; chunk = await scan.next()) {
       const { badBlocks } = chunk;
       if (options.isDurable) chunk.release();
-      else prepareChunk(chunk, options, prepare);
+      else prepareChunk(chunk, options, patches, prepare);
       for (const block of badBlocks) {
         const bytes = await options.repair.repair(block);
         prepareBadBlock(block.blockIndex, bytes, options, prepare);
@@ -74,15 +74,18 @@ export async function sendChanges(options: SendOptions): Promise<number> {
 
 type Prepare = (encode: (sequence: number) => Promise<Uint8Array>) => void;
 
-function prepareChunk(chunk: ScanChunk, options: SendOptions, prepare: Prepare): void {
+function prepareChunk(chunk: ScanChunk, options: SendOptions, patches: Patches, prepare: Prepare): void {
   if (chunk.entryCount === 0) {
     chunk.release();
     return;
   }
   prepare(async (sequence) => {
     try {
-      const held = await askHeld(options.link, chunk.digests);
-      return await chunk.encode({ ...headerOf(options, sequence), held });
+      const [held, asked] = await Promise.all([askHeld(options.link, chunk.digests), patches.ask(chunk)]);
+      const pieces = asked === null ? {} : { pieces: asked.of(chunk) };
+      const body = await chunk.encode({ ...headerOf(options, sequence), held, ...pieces });
+      patches.observe(chunk, asked);
+      return body;
     } catch (error) {
       chunk.release();
       throw error;
