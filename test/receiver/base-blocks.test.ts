@@ -31,7 +31,10 @@ async function damage(dir: string, content: Buffer): Promise<void> {
   for (const name of await readdir(join(dir, 'packs'), { recursive: true })) {
     const path = join(dir, 'packs', name);
     const bytes = await readFile(path).catch(() => Buffer.alloc(0));
-    const at = bytes.indexOf(digest);
+    // In a record of its own, not as a leaf in a node.
+    const header = Buffer.from('SPR1\x01', 'latin1');
+    let at = bytes.indexOf(digest);
+    while (at >= 0 && !bytes.subarray(at - 16, at - 11).equals(header)) at = bytes.indexOf(digest, at + 1);
     if (at < 0) continue;
     bytes[at + 100] = (bytes[at + 100] ?? 0) ^ 1;
     await writeFile(path, bytes);
