@@ -260,16 +260,6 @@ export interface DecodedBatch {
   readonly recordDigests: Buffer;
 }
 
-export interface RecordLocation {
-  readonly digest: Buffer;
-  /** Of the record header, in the pack. */
-  readonly offset: number;
-  readonly storedLength: number;
-  readonly rawLength: number;
-  readonly codec: number;
-  readonly kind: number;
-}
-
 export interface PackIndex {
   readonly packId: string;
   readonly kind: number;
