@@ -133,7 +133,7 @@ async function look(setting: Setting, receiver: ReceiverPort, point: Point): Pro
 async function ship(setting: Setting, receiver: ReceiverPort, point: Point): Promise<number> {
   const { context, options, path, device, provider, progress } = setting;
   const { stateDirectory, signal } = context;
-  const { compressionLevel, fuzzy, deep = false } = options;
+  const { compressionLevel, patch, fuzzy, deep = false } = options;
   const last = (await unlessAborted(signal, receiver.points(device))).at(-1);
   if (last?.id !== point.id) {
     throw new StillpointError('usage', {
@@ -149,7 +149,7 @@ async function ship(setting: Setting, receiver: ReceiverPort, point: Point): Pro
     damaged = deep ? await checkStored(receiver, point, undefined, signal, progress.onEvent) : [];
     backup = await runBackup({
       ...{ receiver, path, device, stateDirectory, signal, provider, onEvent: progress.onEvent },
-      ...{ compressionLevel, fuzzy, compare: true },
+      ...{ compressionLevel, patch, fuzzy, compare: true },
       onCompared: (blocks) => {
         differing = blocks;
       },
