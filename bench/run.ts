@@ -7,6 +7,7 @@ import { compareFigures } from './compare-figures.js';
 import { benchDirectory, exitOnSignals, requireEnvironment } from './environment.js';
 import { type Inputs, prepareInputs } from './inputs.js';
 import { memoryFigures } from './memory-figures.js';
+import { patchFigures } from './patch-figures.js';
 import { shell } from './process.js';
 import { machineLine, markdownTable, mebibytes, type Row, textTable, writeBetweenMarkers } from './report.js';
 import { restoreFigures } from './restore-figures.js';
@@ -15,7 +16,7 @@ import { tapFigures } from './tap-figures.js';
 import { wireFigures } from './wire-figures.js';
 
 const PAGE = fileURLToPath(new URL('../../../docs/figures.md', import.meta.url));
-const SECTIONS = ['scan', 'backup', 'restore', 'wire', 'compare', 'memory', 'tap'] as const;
+const SECTIONS = ['scan', 'backup', 'restore', 'wire', 'patch', 'compare', 'memory', 'tap'] as const;
 type Section = (typeof SECTIONS)[number];
 const ROUNDS = 3;
 
@@ -65,6 +66,7 @@ async function measureSection(section: Section): Promise<readonly Row[]> {
   if (section === 'scan') return scanFigures(prepared(), directory, rounds);
   if (section === 'restore') return restoreFigures(directory, rounds);
   if (section === 'wire') return wireFigures(prepared(), directory);
+  if (section === 'patch') return patchFigures(prepared(), directory);
   if (section === 'compare') return compareFigures(directory);
   if (section === 'memory') return memoryFigures(directory);
   if (section === 'tap') return tapFigures(directory, values.quick === true);

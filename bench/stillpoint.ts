@@ -93,8 +93,12 @@ export class Installation {
     return pid;
   }
 
-  async backup(device: string, launcher: AgentLauncher = PLAIN): Promise<BackupOutcome> {
-    const args = ['backup', device, '--name', 'disk', '--json'];
+  async backup(
+    device: string,
+    launcher: AgentLauncher = PLAIN,
+    options: readonly string[] = [],
+  ): Promise<BackupOutcome> {
+    const args = ['backup', device, '--name', 'disk', '--json', ...options];
     const measured = await this.#agent(args, launcher);
     const last = measured.stdout.trimEnd().split('\n').at(-1) ?? '';
     return { ...measured, point: (JSON.parse(last) as { point: Point }).point };

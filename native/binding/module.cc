@@ -13,6 +13,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_scan(env, exports);
   init_tree(env, exports);
   init_codec(env, exports);
+  init_patch(env, exports);
   init_restore(env, exports);
   init_tap(env, exports);
   return exports;

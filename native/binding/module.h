@@ -22,6 +22,7 @@ void init_device(Napi::Env env, Napi::Object exports);
 void init_scan(Napi::Env env, Napi::Object exports);
 void init_tree(Napi::Env env, Napi::Object exports);
 void init_codec(Napi::Env env, Napi::Object exports);
+void init_patch(Napi::Env env, Napi::Object exports);
 void init_restore(Napi::Env env, Napi::Object exports);
 void init_tap(Napi::Env env, Napi::Object exports);
 

@@ -20,12 +20,14 @@ Napi::Value number(Napi::Env env, uint64_t value) {
 class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
  public:
   static void define(Napi::Env env) {
-    register_class(
-        env, kChunkClass,
-        DefineClass(
-            env, kChunkClass,
-            {InstanceAccessor<&ChunkWrap::digests>("digests"), InstanceMethod<&ChunkWrap::encode>("encode"),
-             InstanceMethod<&ChunkWrap::split>("split"), InstanceMethod<&ChunkWrap::release>("release")}));
+    register_class(env, kChunkClass,
+                   DefineClass(env, kChunkClass,
+                               {InstanceAccessor<&ChunkWrap::digests>("digests"),
+                                InstanceAccessor<&ChunkWrap::block_indexes>("blockIndexes"),
+                                InstanceAccessor<&ChunkWrap::patch_statistics>("patchStatistics"),
+                                InstanceMethod<&ChunkWrap::encode>("encode"),
+                                InstanceMethod<&ChunkWrap::split>("split"),
+                                InstanceMethod<&ChunkWrap::release>("release")}));
   }
 
   explicit ChunkWrap(const Napi::CallbackInfo& info)
@@ -77,6 +79,23 @@ class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
     return buffer;
   }
 
+  Napi::Value block_indexes(const Napi::CallbackInfo& info) {
+    auto indexes = Napi::Float64Array::New(info.Env(), core_->payload_count());
+    size_t i = 0;
+    for (const ScanEntry& entry : core_->entries()) {
+      if (!is_null(entry.digest)) indexes[i++] = static_cast<double>(entry.block_index);
+    }
+    return indexes;
+  }
+
+  Napi::Value patch_statistics(const Napi::CallbackInfo& info) {
+    const PatchStatistics& statistics = core_->patch_statistics();
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("patchedBlocks", number(info.Env(), statistics.patched_blocks));
+    object.Set("unsentBytes", number(info.Env(), statistics.unsent_bytes));
+    return object;
+  }
+
   Napi::Value encode(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] {
       const Napi::Object given = arg_object(info[0], "options");
@@ -87,6 +106,10 @@ class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
       options.compression_level =
           static_cast<int>(arg_uint(given.Get("compressionLevel"), "compressionLevel", kCompressionLevelMax));
       if (const Napi::Value held = given.Get("held"); !held.IsUndefined()) options.held = held_bits(held);
+      if (const Napi::Value pieces = given.Get("pieces"); !pieces.IsUndefined()) {
+        const Bytes bytes = arg_bytes(pieces, "pieces");
+        options.pieces.assign(bytes.begin(), bytes.end());
+      }
       lose_weight(info.Env());
       return run_promise(
           info.Env(), {}, [core = core_, options] { return core->encode(options); },

@@ -40,8 +40,9 @@ void store_entry(uint8_t* at, const BatchEntry& entry) {
 
 // Order, bounds, kind and fields of the entry itself.
 void check_entry(const BatchEntry& entry, const uint8_t* at, size_t ordinal, uint64_t free_from,
-                 uint64_t block_count) {
-  if (entry.kind > EntryKind::held) refuse_entry("bad-kind", ordinal, "has an unknown kind");
+                 uint64_t block_count, bool may_patch) {
+  if (entry.kind > (may_patch ? EntryKind::patch : EntryKind::held))
+    refuse_entry("bad-kind", ordinal, "has an unknown kind");
   if ((at[13] | at[14] | at[15]) != 0 || load_le<uint32_t>(at + 52) != 0) {
     refuse_entry("bad-version", ordinal, "has reserved bytes set");
   }
@@ -77,14 +78,14 @@ size_t checked_entry_count(Bytes head) {
 }
 
 // All that can be said of entries without their records.
-std::vector<BatchEntry> parse_entries(Bytes head, uint64_t block_count) {
+std::vector<BatchEntry> parse_entries(Bytes head, uint64_t block_count, bool may_patch = false) {
   std::vector<BatchEntry> entries(checked_entry_count(head));
   uint64_t free_from = 0;
   uint64_t zero_blocks = 0;
   for (size_t i = 0; i < entries.size(); ++i) {
     const uint8_t* const at = head.data() + kBatchHeaderBytes + i * kBatchEntryBytes;
     entries[i] = load_entry(at);
-    check_entry(entries[i], at, i, free_from, block_count);
+    check_entry(entries[i], at, i, free_from, block_count, may_patch);
     free_from = entries[i].block_index + entries[i].block_count;
     if (entries[i].kind == EntryKind::zero) zero_blocks += entries[i].block_count;
   }
@@ -122,6 +123,11 @@ void BatchBuilder::add_payload(uint64_t block_index, const Digest& digest, uint3
   entries_.push_back({block_index, 1, EntryKind::payload, digest, record_ordinal});
 }
 
+void BatchBuilder::add_patch(uint64_t block_index, const Digest& digest, Bytes patch) {
+  entries_.push_back({block_index, 1, EntryKind::patch, digest, 0});
+  patches_.push_back(patch);
+}
+
 uint32_t BatchBuilder::add_record(Bytes record) {
   records_.push_back(record);
   return static_cast<uint32_t>(records_.size() - 1);
@@ -131,8 +137,10 @@ ByteVector BatchBuilder::finish() const {
   if (entries_.size() > kBatchEntriesMax) refuse("bad-length", "too many entries");
   size_t record_bytes = 0;
   for (const Bytes record : records_) record_bytes += record.size();
+  size_t patch_bytes = 0;
+  for (const Bytes patch : patches_) patch_bytes += patch.size();
   const size_t records_offset = kBatchHeaderBytes + entries_.size() * kBatchEntryBytes;
-  ByteVector body(records_offset + record_bytes + kBatchTrailerBytes);
+  ByteVector body(records_offset + record_bytes + patch_bytes + kBatchTrailerBytes);
   uint8_t* at = body.data();
   std::memset(at, 0, records_offset);
   std::memcpy(at, kMagic, sizeof kMagic);
@@ -147,9 +155,11 @@ ByteVector BatchBuilder::finish() const {
     store_entry(at, entry);
     at += kBatchEntryBytes;
   }
-  for (const Bytes record : records_) {
-    std::memcpy(at, record.data(), record.size());
-    at += record.size();
+  for (const std::vector<Bytes>* parts : {&records_, &patches_}) {
+    for (const Bytes part : *parts) {
+      std::memcpy(at, part.data(), part.size());
+      at += part.size();
+    }
   }
   const Digest sum = checksum(Bytes(body.data(), body.size() - kBatchTrailerBytes));
   std::memcpy(at, sum.data(), kDigestBytes);
@@ -187,7 +197,8 @@ BatchView parse_batch(Bytes body, const BatchBounds& bounds) {
   const uint64_t other_bytes = kBatchHeaderBytes + entry_count * kBatchEntryBytes + kBatchTrailerBytes;
   if (body.size() < other_bytes || record_bytes > body.size() - other_bytes)
     refuse("truncated", "not all there");
-  if (record_bytes != body.size() - other_bytes) refuse("bad-length", "longer than its header says");
+  const size_t patch_bytes = body.size() - other_bytes - record_bytes;
+  if (patch_bytes > 0 && !bounds.may_patch) refuse("bad-length", "longer than its header says");
   const Digest sum = checksum(body.first(body.size() - kBatchTrailerBytes));
   if (std::memcmp(sum.data(), body.data() + body.size() - kBatchTrailerBytes, kDigestBytes) != 0) {
     refuse("bad-checksum", "its checksum is wrong");
@@ -213,7 +224,9 @@ BatchView parse_batch(Bytes body, const BatchBounds& bounds) {
   }
   if (!rest.empty()) refuse("bad-length", "has bytes after its last record");
 
-  batch.entries = parse_entries(body, bounds.geometry.block_count());
+  batch.entries = parse_entries(body, bounds.geometry.block_count(), bounds.may_patch);
+  Bytes patches = body.subspan(batch.records_offset + record_bytes, patch_bytes);
+  uint64_t patched_bytes = 0;
   std::vector<bool> named(record_count);
   size_t named_count = 0;
   for (size_t i = 0; i < entry_count; ++i) {
@@ -229,12 +242,20 @@ BatchView parse_batch(Bytes body, const BatchBounds& bounds) {
       if (!named[entry.record_ordinal]) ++named_count;
       named[entry.record_ordinal] = true;
     }
+    if (entry.kind == EntryKind::patch) {
+      const uint64_t block_length = bounds.geometry.block_length(entry.block_index);
+      patched_bytes += block_length;
+      batch.patches.push_back(parse_patch(patches, block_length));
+      patches = patches.subspan(batch.patches.back().bytes.size());
+    }
     if (bounds.expected != nullptr && !is_expected(*bounds.expected, entry)) {
       refuse_entry("bad-digest", i,
                    "is not what the tree says of block " + std::to_string(entry.block_index));
     }
   }
   if (named_count != record_count) refuse("bad-index", "holds a record that no entry names");
+  if (!patches.empty()) refuse("bad-length", "has bytes after its last patch");
+  if (patched_bytes > kPatchedBytesMax) refuse("bad-length", "its patches make too much");
   return batch;
 }
 
@@ -255,6 +276,19 @@ void put_batch_entries(LeafOverlay& overlay, Bytes head) {
     overlay.put(next - run.size(), run.data(), run.size());
     run.clear();
   }
+}
+
+std::vector<uint64_t> patched_blocks(Bytes head, uint64_t block_count) {
+  std::vector<uint64_t> indexes;
+  try {
+    check_magic(head);
+    for (const BatchEntry& entry : parse_entries(head, block_count, true)) {
+      if (entry.kind == EntryKind::patch) indexes.push_back(entry.block_index);
+    }
+  } catch (const NativeError&) {
+    indexes.clear();
+  }
+  return indexes;
 }
 
 BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool) {

@@ -9,6 +9,7 @@
 #include "core/digest.h"
 #include "core/id.h"
 #include "core/leaf_overlay.h"
+#include "core/patch.h"
 #include "core/record.h"
 #include "core/thread_pool.h"
 #include "core/tree_file.h"
@@ -23,7 +24,7 @@ inline constexpr size_t kBatchEntriesMax = 65536;
 // Blocks that the zero runs of one batch may cover: what a small body can make a receiver do stays bounded.
 inline constexpr uint64_t kBatchZeroBlocksMax = uint64_t{1} << 24;
 
-enum class EntryKind : uint8_t { zero = 0, payload = 1, held = 2 };
+enum class EntryKind : uint8_t { zero = 0, payload = 1, held = 2, patch = 3 };
 
 struct BatchEntry {
   uint64_t block_index;
@@ -46,6 +47,8 @@ class BatchBuilder {
   void add_payload(uint64_t block_index, const Digest& digest, uint32_t record_ordinal);
   // `record` must stay valid until finish().
   uint32_t add_record(Bytes record);
+  // `patch` too.
+  void add_patch(uint64_t block_index, const Digest& digest, Bytes patch);
 
   ByteVector finish() const;
 
@@ -55,6 +58,7 @@ class BatchBuilder {
   uint64_t agent_time_ms_;
   std::vector<BatchEntry> entries_;
   std::vector<Bytes> records_;
+  std::vector<Bytes> patches_;
 };
 
 struct BatchSource {
@@ -77,12 +81,14 @@ struct BatchBounds {
   uint64_t sequence;
   TreeGeometry geometry;
   const TreeFile* expected = nullptr;  // if given, every leaf must equal this tree's
+  bool may_patch = false;              // else a patch is a kind that nobody knows
 };
 
 // A batch whose structure, bounds and trailer are right; the records are not yet decoded. Refers to the body.
 struct BatchView {
   std::vector<BatchEntry> entries;
   std::vector<RecordView> records;
+  std::vector<PatchView> patches;  // of the entries that are patches, in their order
   size_t records_offset;
   size_t records_length;
 };
@@ -96,6 +102,10 @@ BatchView parse_batch(Bytes body, const BatchBounds& bounds);
 // batch that decode_batch accepted, and needs no more of it than header and entries, but checks them all the
 // same before it puts any.
 void put_batch_entries(LeafOverlay& overlay, Bytes head);
+
+// Of the entries that are patches, in their order; none if `head` is no head of a batch, which is for
+// parse_batch to say.
+std::vector<uint64_t> patched_blocks(Bytes head, uint64_t block_count);
 
 // parse_batch, and every record proven on the pool. Nothing of a batch that it rejects may be used.
 BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool);

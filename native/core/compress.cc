@@ -39,10 +39,14 @@ struct Compressor {
 
 }  // namespace
 
-size_t compress(Bytes raw, int level, std::span<uint8_t> into) {
+size_t compress(Bytes raw, int level, std::span<uint8_t> into, Bytes prefix) {
   thread_local Compressor compressor;
   if (!compressor.context) throw std::bad_alloc();
   compressor.set(level);
+  // A frame that did not fit is still open. The prefix is for the next frame only.
+  ZSTD_CCtx_reset(compressor.context.get(), ZSTD_reset_session_only);
+  if (ZSTD_isError(ZSTD_CCtx_refPrefix(compressor.context.get(), prefix.data(), prefix.size())))
+    throw std::bad_alloc();
   const size_t size =
       ZSTD_compress2(compressor.context.get(), into.data(), into.size(), raw.data(), raw.size());
   if (!ZSTD_isError(size)) return size;
@@ -50,9 +54,11 @@ size_t compress(Bytes raw, int level, std::span<uint8_t> into) {
   return 0;
 }
 
-bool decompress(Bytes compressed, std::span<uint8_t> into) {
+bool decompress(Bytes compressed, std::span<uint8_t> into, Bytes prefix) {
   thread_local const std::unique_ptr<ZSTD_DCtx, FreeDecompressor> context(ZSTD_createDCtx());
   if (!context) throw std::bad_alloc();
+  ZSTD_DCtx_reset(context.get(), ZSTD_reset_session_only);
+  if (ZSTD_isError(ZSTD_DCtx_refPrefix(context.get(), prefix.data(), prefix.size()))) throw std::bad_alloc();
   const size_t size =
       ZSTD_decompressDCtx(context.get(), into.data(), into.size(), compressed.data(), compressed.size());
   if (!ZSTD_isError(size)) return size == into.size();

@@ -5,7 +5,10 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/little_endian.h"
+#include "core/patch.h"
 #include "core/record.h"
+#include "core/scan.h"
 #include "core/thread_pool.h"
 
 namespace stillpoint {
@@ -21,6 +24,59 @@ struct DigestHash {
 
 bool has_bit(const std::vector<uint8_t>& bits, size_t i) {
   return !bits.empty() && (bits[i / 8] >> (i % 8) & 1) != 0;
+}
+
+// What goes for all blocks of one digest.
+struct Content {
+  const ScanEntry* entry;
+  Bytes base_digests;  // empty: no patch
+  ByteVector encoded;
+  bool is_patch;
+  uint32_t record_ordinal;
+};
+
+[[noreturn]] void refuse_pieces() {
+  throw NativeError("argument",
+                    "pieces: expected for each entry a count, 0 or that of its block, and digests");
+}
+
+// For each payload entry the digests of the base's pieces, if there are any; nothing at all if none were
+// asked for.
+std::vector<Bytes> parse_pieces(Bytes pieces, const std::vector<ScanEntry>& entries) {
+  std::vector<Bytes> digests;
+  if (pieces.empty()) return digests;
+  for (const ScanEntry& entry : entries) {
+    if (is_null(entry.digest)) continue;
+    if (pieces.size() < 2) refuse_pieces();
+    const size_t count = load_le<uint16_t>(pieces.data());
+    const size_t length = count * kPieceDigestBytes;
+    if ((count != 0 && count != piece_count(entry.bytes.size())) || pieces.size() - 2 < length)
+      refuse_pieces();
+    digests.push_back(pieces.subspan(2, length));
+    pieces = pieces.subspan(2 + length);
+  }
+  if (!pieces.empty()) refuse_pieces();
+  return digests;
+}
+
+// Whole blocks of a power of two: a chunk is never larger than the largest that may be asked for.
+static_assert(Scan::kChunkBytesMax <= kPatchedBytesMax);
+
+void encode_contents(std::vector<Content>& contents, const EncodeOptions& options) {
+  const PieceHasher hasher(options.session_id);
+  ThreadPool::shared().parallel_for(contents.size(), [&](size_t i) {
+    Content& content = contents[i];
+    const ScanEntry& entry = *content.entry;
+    if (!content.base_digests.empty()) {
+      content.encoded = encode_patch(entry.bytes, changed_pieces(hasher, entry.bytes, content.base_digests),
+                                     options.compression_level);
+      content.is_patch = !content.encoded.empty();
+    }
+    if (!content.is_patch) {
+      content.encoded =
+          encode_record(RecordKind::block, entry.digest, entry.bytes, options.compression_level);
+    }
+  });
 }
 
 }  // namespace
@@ -44,37 +100,51 @@ void ScanChunk::check_held(const std::vector<uint8_t>& held) const {
 
 ByteVector ScanChunk::encode(const EncodeOptions& options) {
   check_held(options.held);
+  const std::vector<Bytes> pieces = parse_pieces(options.pieces, entries_);
   if (taken_.exchange(true)) throw NativeError("closed", "the chunk was already encoded or released");
 
-  std::unordered_map<Digest, uint32_t, DigestHash> ordinals;
-  std::vector<const ScanEntry*> distinct;
+  std::unordered_map<Digest, size_t, DigestHash> positions;
+  std::vector<Content> contents;
   std::vector<bool> is_held(entries_.size());
   size_t payload = 0;
   for (size_t i = 0; i < entries_.size(); i++) {
     const ScanEntry& entry = entries_[i];
     if (is_null(entry.digest)) continue;
-    is_held[i] = has_bit(options.held, payload++);
-    if (!is_held[i] && ordinals.emplace(entry.digest, static_cast<uint32_t>(distinct.size())).second) {
-      distinct.push_back(&entry);
+    is_held[i] = has_bit(options.held, payload);
+    const Bytes base_digests = pieces.empty() ? Bytes() : pieces[payload];
+    payload++;
+    if (is_held[i]) continue;
+    const auto [at, is_new] = positions.emplace(entry.digest, contents.size());
+    if (is_new) {
+      contents.push_back({&entry, base_digests, {}, false, 0});
+    } else {
+      contents[at->second].base_digests = {};  // one record for all costs less than a patch for each
     }
   }
-
-  std::vector<ByteVector> records(distinct.size());
-  ThreadPool::shared().parallel_for(distinct.size(), [&](size_t i) {
-    records[i] =
-        encode_record(RecordKind::block, distinct[i]->digest, distinct[i]->bytes, options.compression_level);
-  });
+  encode_contents(contents, options);
 
   BatchBuilder builder(options.session_id, options.sequence, options.agent_time_ms);
-  for (const auto& record : records) builder.add_record(record);
+  for (Content& content : contents) {
+    if (!content.is_patch) content.record_ordinal = builder.add_record(content.encoded);
+  }
   for (size_t i = 0; i < entries_.size(); i++) {
     const ScanEntry& entry = entries_[i];
     if (is_null(entry.digest)) {
       builder.add_zeros(entry.block_index, entry.block_count);
-    } else if (is_held[i]) {
+      continue;
+    }
+    if (is_held[i]) {
       builder.add_held(entry.block_index, entry.digest);
+      continue;
+    }
+    const Content& content = contents[positions.at(entry.digest)];
+    if (content.is_patch) {
+      patch_statistics_.patched_blocks++;
+      patch_statistics_.unsent_bytes +=
+          entry.bytes.size() - parse_patch(content.encoded, entry.bytes.size()).raw_length;
+      builder.add_patch(entry.block_index, entry.digest, content.encoded);
     } else {
-      builder.add_payload(entry.block_index, entry.digest, ordinals.at(entry.digest));
+      builder.add_payload(entry.block_index, entry.digest, content.record_ordinal);
     }
   }
   ByteVector body = builder.finish();

@@ -71,6 +71,15 @@ struct EncodeOptions {
   uint64_t agent_time_ms;
   std::vector<uint8_t> held;  // empty, or bit i (LSB first): payload entry i goes without payload
   int compression_level;
+  // Empty, or for each payload entry: u16 count of pieces, 0 or all of its block, and the digests of those of
+  // the base's block.
+  std::vector<uint8_t> pieces{};
+};
+
+// What patches have spared the last batch.
+struct PatchStatistics {
+  uint64_t patched_blocks = 0;
+  uint64_t unsent_bytes = 0;  // of pieces that had not changed
 };
 
 // Threads: the scan fills it before anybody else sees it; afterwards everything is constant until encode(),
@@ -85,9 +94,12 @@ class ScanChunk {
   uint64_t raw_bytes() const { return raw_bytes_; }
 
   // A batch body (docs/format.md section 4), compressed on the pool. Equal blocks share one record.
-  // `argument` if `held` is too short.
+  // A block of which most pieces are known to be the base's goes as a patch. `argument` if `held` is too
+  // short or `pieces` is not as it should be.
   ByteVector encode(const EncodeOptions& options);
   void release();
+  // Of encode(), once that has returned.
+  const PatchStatistics& patch_statistics() const { return patch_statistics_; }
 
   struct Parts;
   // Cuts it in two, for a link on which all of it at once were too much: the first entries, at least one, as
@@ -110,6 +122,7 @@ class ScanChunk {
   uint64_t zero_blocks_ = 0;
   uint64_t raw_bytes_ = 0;
   uint64_t bad_bytes_ = 0;
+  PatchStatistics patch_statistics_;
   std::atomic<bool> taken_{false};
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <span>
+#include <vector>
 
 #include "core/little_endian.h"
 #include "core/record.h"
@@ -19,6 +20,13 @@ inline void reseal_records(std::span<uint8_t> records) {
     std::copy(sum.begin(), sum.end(), records.begin() + 48);
     records = records.subspan(kRecordHeaderBytes + stored);
   }
+}
+
+// What the base has in each block that a batch patches.
+inline std::vector<uint8_t> base_block(size_t length) {
+  std::vector<uint8_t> bytes(length);
+  for (size_t i = 0; i < length; ++i) bytes[i] = static_cast<uint8_t>(i / 64 * 3 + i % 7 + 1);
+  return bytes;
 }
 
 }  // namespace stillpoint::fuzz

@@ -9,6 +9,7 @@
 #include "core/batch.h"
 #include "core/error.h"
 #include "core/little_endian.h"
+#include "core/patched_batch.h"
 #include "fuzz/fuzz.h"
 
 using namespace stillpoint;
@@ -16,6 +17,7 @@ using namespace stillpoint::fuzz;
 
 namespace {
 
+constexpr size_t kBasesMax = 64;
 constexpr TreeGeometry kGeometries[] = {{19 * 4096 + 100, 4096}, {uint64_t{16} << 40, 65536}};
 
 void reseal(std::vector<uint8_t>& body) {
@@ -33,6 +35,7 @@ void check_rebuilt(const BatchView& batch, Bytes body, const BatchBounds& bounds
   BatchBuilder builder(bounds.session_id, bounds.sequence, load_le<uint64_t>(body.data() + 48));
   for (const RecordView& record : batch.records) builder.add_record(record.bytes);
   uint64_t free_from = 0;
+  size_t next_patch = 0;
   bool zero_before = false;
   for (const BatchEntry& entry : batch.entries) {
     if (entry.block_index < free_from) abort();
@@ -44,7 +47,10 @@ void check_rebuilt(const BatchView& batch, Bytes body, const BatchBounds& bounds
     if (entry.kind == EntryKind::held) builder.add_held(entry.block_index, entry.digest);
     if (entry.kind == EntryKind::payload)
       builder.add_payload(entry.block_index, entry.digest, entry.record_ordinal);
+    if (entry.kind == EntryKind::patch)
+      builder.add_patch(entry.block_index, entry.digest, batch.patches[next_patch++].bytes);
   }
+  if (next_patch != batch.patches.size()) abort();
   if (free_from > bounds.geometry.block_count()) abort();
   const ByteVector rebuilt = builder.finish();
   if (!std::equal(rebuilt.begin(), rebuilt.end(), body.begin(), body.end())) abort();
@@ -60,6 +66,36 @@ LeafOverlay& overlay_for(size_t geometry) {
     std::filesystem::remove_all(name);  // the mapping keeps what it needs
   }
   return *overlays[geometry];
+}
+
+// A base that has whatever the batch patches: blocks of rows, as make_corpus has them too.
+ByteVector base_for(Bytes body, const TreeGeometry& geometry) {
+  std::vector<ByteVector> records;
+  BatchBuilder builder({}, 0, 0);
+  for (const uint64_t index : patched_blocks(body, geometry.block_count())) {
+    if (records.size() == kBasesMax) break;
+    const auto raw = base_block(geometry.block_length(index));
+    records.push_back(encode_record(RecordKind::block, leaf_digest(raw), raw, 0));
+    builder.add_payload(index, leaf_digest(raw), static_cast<uint32_t>(records.size() - 1));
+  }
+  for (const ByteVector& record : records) builder.add_record(record);
+  return builder.finish();
+}
+
+// A batch whose patches were put over a base is one that every receiver takes, with the same entries.
+void check_resolved(Bytes body, const BatchBounds& bounds) {
+  const ByteVector base_body = base_for(body, bounds.geometry);
+  const BaseBlocks base{{base_body}, {{}, 0, bounds.geometry}};
+  const ByteVector whole = resolve_patches(body, bounds, base, ThreadPool::shared());
+  BatchBounds may_patch = bounds;
+  may_patch.may_patch = true;
+  const BatchView before = parse_batch(body, may_patch);
+  const BatchView after = parse_batch(whole, bounds);
+  if (after.records.size() != before.records.size() + before.patches.size()) abort();
+  for (size_t i = before.records.size(); i < after.records.size(); i++) {
+    std::vector<uint8_t> scratch(after.records[i].raw_length);
+    decode_record(after.records[i], scratch.data());  // a block that does not prove itself is a finding
+  }
 }
 
 }  // namespace
@@ -82,6 +118,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     decode_blocks(body, bounds, ThreadPool::shared());
   } catch (const NativeError&) {
+  }
+  BatchBounds may_patch = bounds;
+  may_patch.may_patch = true;
+  try {
+    check_rebuilt(parse_batch(body, may_patch), body, may_patch);
+  } catch (const NativeError&) {
+    return 0;
+  }
+  try {
+    check_resolved(body, bounds);
+  } catch (const NativeError& error) {
+    if (error.code() != "bad-patch") abort();  // all else was seen by parse_batch
   }
   return 0;
 }

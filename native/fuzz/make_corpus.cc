@@ -7,6 +7,7 @@
 
 #include "core/batch.h"
 #include "core/pack.h"
+#include "fuzz/fuzz.h"
 #include "test/nbd_world.h"
 
 using namespace stillpoint;
@@ -24,6 +25,14 @@ std::vector<uint8_t> content(size_t length, uint8_t step) {
   std::vector<uint8_t> bytes(length);
   for (size_t i = 0; i < length; ++i) bytes[i] = static_cast<uint8_t>(i / 64 * step + 1);
   return bytes;
+}
+
+// No encoder of ours makes one: it spares nothing.
+ByteVector one_piece_patch(const std::vector<uint8_t>& piece) {
+  const uint8_t head[] = {'S', 'P', 'D', '1', 0, 0, 0, 0, 0, 0x10, 0, 0, 1};
+  ByteVector patch(head, head + sizeof head);
+  patch.insert(patch.end(), piece.begin(), piece.end());
+  return patch;
 }
 
 void write_batches(const std::filesystem::path& directory) {
@@ -47,6 +56,35 @@ void write_batches(const std::filesystem::path& directory) {
     }
   }
   write_seed(directory, "empty", 0, BatchBuilder({}, 1, 0).finish());
+}
+
+// Of both geometries of the target: a piece or two of a block, and a short last one.
+void write_patches(const std::filesystem::path& directory) {
+  for (const int level : {0, 1}) {
+    for (const uint8_t flags : {0, 1, 2, 3}) {
+      const bool large = (flags & 2) != 0;
+      const auto base = fuzz::base_block(large ? 65536 : 4096);
+      const auto whole = content(base.size(), 3);
+      const auto record = encode_record(RecordKind::block, leaf_digest(whole), whole, level);
+      BatchBuilder builder({1, 2, 3}, 1, 1000);
+      builder.add_payload(0, leaf_digest(whole), builder.add_record(record));
+      std::vector<ByteVector> patches;
+      for (const uint64_t index : {1, 2, 3}) {
+        auto now = base;
+        now[100 * index] ^= 1;
+        PieceBits bits(large ? 2 : 1);
+        bits[0] = 1;
+        if (large && index > 1) {
+          now[9 * kPieceBytes] ^= 1;
+          bits[1] = 2;
+        }
+        patches.push_back(large ? encode_patch(now, bits, level) : one_piece_patch(now));
+        builder.add_patch(index, leaf_digest(now), patches.back());
+      }
+      write_seed(directory, "patch-" + std::to_string(level) + "-" + std::to_string(flags), flags,
+                 builder.finish());
+    }
+  }
 }
 
 void write_packs(const std::filesystem::path& directory) {
@@ -113,6 +151,7 @@ int main(int argc, char** argv) {
   const std::filesystem::path root(argv[1]);
   for (const char* name : {"batch", "pack", "nbd"}) std::filesystem::create_directories(root / name);
   write_batches(root / "batch");
+  write_patches(root / "batch");
   write_packs(root / "pack");
   write_conversations(root / "nbd");
 }

@@ -210,8 +210,9 @@ export class BackupSession {
   ): Promise<number> {
     this.#onEvent({ type: 'phase', phase: 'scan' });
     const changes = this.#snapshot.tracking?.changes ?? null;
-    const { meter = null, compressionLevel = 'auto' } = this.#options;
+    const { meter = null, compressionLevel = 'auto', patch = 'auto' } = this.#options;
     const pace = new Pace(meter, compressionLevel);
+    const linkBytesPerSecond = meter === null ? undefined : () => pace.bytesPerSecond;
     let lastSequence = answer.durableSequence;
     const wanted = differing ?? rangesToScan(changes);
     const durableBytes = answer.durableBlockEnd * baseTree.blockSize;
@@ -223,7 +224,7 @@ export class BackupSession {
         { ranges, beforeBytes: isDurable ? 0 : durableBytes },
         (scan) =>
           sendChanges({
-            ...{ scan, link, baseTree, overlay, repair, pace },
+            ...{ scan, link, baseTree, overlay, repair, pace, patch, linkBytesPerSecond },
             ...{ lastSequence, isDurable },
           }),
       );

@@ -8,8 +8,10 @@ import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
 import { halfRestoredError, readMark } from '../devices/half-restored.js';
 import type { BlockSet } from '../domain/block-set.js';
+import { isStillpointError } from '../domain/errors.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
 import type { LinkMeter } from '../domain/link-meter.js';
+import type { PatchMode } from '../domain/patching.js';
 import { type BasePlan, planBase } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
@@ -41,6 +43,8 @@ export interface BackupOptions {
   readonly acceptHalfRestored?: boolean | undefined;
   /** zstd level, 0 for none. Default: as the link asks for; 1 where it is fast, or there is none. */
   readonly compressionLevel?: number | 'auto' | undefined;
+  /** Send patches of blocks of which little changed. Default auto: where that pays. */
+  readonly patch?: PatchMode | undefined;
   readonly provider?: SnapshotProvider | undefined;
   /** Read everything, although the provider may know what changed. */
   readonly full?: boolean | undefined;
@@ -87,6 +91,11 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
       } catch (error) {
         if (error instanceof ChangesDoubted)
           return await attempt(options, state, receiver, last, error.message);
+        if (isStillpointError(error, 'bad-patch')) {
+          const text = `${error.message} A new session sends whole blocks.`;
+          options.onEvent?.({ type: 'notice', text });
+          return await attempt({ ...options, patch: 'never' }, state, receiver, last, null);
+        }
         if (!(error instanceof ResumeDoubted)) throw error;
         // It may have been committed meanwhile.
         const lastNow = (await receiver.points(device, { last: true })).at(-1) ?? null;

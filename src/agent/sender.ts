@@ -1,23 +1,22 @@
 /**
- * scan -> have -> cut -> encode -> batch: a chunk being asked about and some batches encoded ahead, several on their way, all in the
+ * scan -> have, pieces -> cut -> encode -> batch: a chunk being asked about and some batches encoded ahead, several on their way, all in the
  * order of the device. Chunks are cut to what the link carries now (src/domain/sending.ts) only after they were asked about: one question
  * serves many batches. Bounded: ASK_AHEAD chunks of raw bytes and what is left of one, PREPARE_AHEAD bodies, and at most BATCH_WINDOW
  * bodies not yet durable.
  */
 import { DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../domain/limits.js';
-import { type LeafOverlay, native, type Scan, type ScanChunk, type TreeFile } from '../native/index.js';
+import { type LeafOverlay, native, type Scan, type ScanChunk } from '../native/index.js';
 import type { BadBlockRepair } from './bad-block-repair.js';
 import { InFlight } from './in-flight.js';
 import type { Pace } from './pace.js';
+import { type AskedPieces, Patches, type PatchOptions } from './patches.js';
 import type { SessionLink } from './session-link.js';
 
 const ASK_AHEAD = 1;
 const PREPARE_AHEAD = 2;
 
-export interface SendOptions {
+export interface SendOptions extends PatchOptions {
   readonly scan: Scan;
-  readonly link: SessionLink;
-  readonly baseTree: TreeFile;
   readonly overlay: LeafOverlay;
   readonly repair: BadBlockRepair;
   readonly pace: Pace;
@@ -29,9 +28,17 @@ export interface SendOptions {
 
 interface Asked {
   readonly chunk: ScanChunk;
-  /** Resolves to an empty one where there is nothing to ask about. */
-  readonly held: Promise<Uint8Array>;
+  readonly told: Promise<Told>;
 }
+
+/** What the receiver says of a chunk. */
+interface Told {
+  /** Empty where there is nothing to ask about. */
+  readonly held: Uint8Array;
+  readonly pieces: AskedPieces | null;
+}
+
+const NOTHING_TOLD: Told = { held: new Uint8Array(), pieces: null };
 
 interface Prepared {
   readonly sequence: number;
@@ -44,6 +51,7 @@ export async function sendChanges(options: SendOptions): Promise<number> {
   const batches = new InFlight(() => pace.inFlightMax);
   const asked: Asked[] = [];
   const prepared: Prepared[] = [];
+  const patches = new Patches(options);
   let sequence = options.lastSequence;
   const sendFirst = async () => {
     const first = prepared.shift();
@@ -69,7 +77,7 @@ export async function sendChanges(options: SendOptions): Promise<number> {
     if (first === undefined) return;
     const { badBlocks } = first.chunk;
     if (options.isDurable) first.chunk.release();
-    else await prepareChunk(first, options, prepare);
+    else await prepareChunk(first, options, patches, prepare);
     for (const block of badBlocks) {
       const bytes = await options.repair.repair(block);
       await prepareBadBlock(block.blockIndex, bytes, options, prepare);
@@ -77,9 +85,9 @@ export async function sendChanges(options: SendOptions): Promise<number> {
   };
   try {
     for (let chunk = await scan.next(); chunk !== null; chunk = await scan.next()) {
-      const held = options.isDurable ? Promise.resolve(new Uint8Array()) : askHeld(link, chunk.digests);
-      held.catch(() => undefined);
-      asked.push({ chunk, held });
+      const told = options.isDurable ? Promise.resolve(NOTHING_TOLD) : askAbout(chunk, link, patches);
+      told.catch(() => undefined);
+      asked.push({ chunk, told });
       while (asked.length > ASK_AHEAD) await prepareFirst();
     }
     while (asked.length > 0) await prepareFirst();
@@ -91,7 +99,7 @@ export async function sendChanges(options: SendOptions): Promise<number> {
     throw error;
   } finally {
     await batches.settle();
-    await Promise.allSettled([...prepared.map(({ body }) => body), ...asked.map(({ held }) => held)]);
+    await Promise.allSettled([...prepared.map(({ body }) => body), ...asked.map(({ told }) => told)]);
     for (const { chunk } of asked) chunk.release();
   }
 }
@@ -99,11 +107,17 @@ export async function sendChanges(options: SendOptions): Promise<number> {
 type Prepare = (encode: (sequence: number) => Promise<Uint8Array>) => Promise<void>;
 
 /** Cuts as it goes: what the link carries may have changed by the time that the next piece has its turn. */
-async function prepareChunk(asked: Asked, options: SendOptions, prepare: Prepare): Promise<void> {
+async function prepareChunk(
+  asked: Asked,
+  options: SendOptions,
+  patches: Patches,
+  prepare: Prepare,
+): Promise<void> {
   const { pace } = options;
   let rest: ScanChunk | null = asked.chunk;
   try {
-    let held = await asked.held;
+    const { pieces, ...told } = await asked.told;
+    let { held } = told;
     while (rest !== null && rest.entryCount > 0) {
       const whole: ScanChunk = rest;
       const [piece, after] =
@@ -112,23 +126,28 @@ async function prepareChunk(asked: Asked, options: SendOptions, prepare: Prepare
       const count = payloadCount(piece);
       const ofPiece = bits(held, 0, count);
       held = bits(held, count, rest === null ? 0 : payloadCount(rest));
-      await prepare((sequence) => encodePiece(piece, ofPiece, options, sequence));
+      await prepare(async (sequence) => {
+        const body = await encodePart(piece, { held: ofPiece, pieces }, options, sequence);
+        patches.observe(piece, pieces);
+        return body;
+      });
     }
   } finally {
     rest?.release();
   }
 }
 
-async function encodePiece(
+async function encodePart(
   piece: ScanChunk,
-  held: Uint8Array,
+  { held, pieces }: Told,
   options: SendOptions,
   sequence: number,
 ): Promise<Uint8Array> {
   const count = payloadCount(piece);
   const sentShare = count === 0 ? 0 : 1 - bitCount(held) / count;
   try {
-    const body = await piece.encode({ ...headerOf(options, sequence), held });
+    const ofPieces = pieces === null ? {} : { pieces: pieces.of(piece) };
+    const body = await piece.encode({ ...headerOf(options, sequence), held, ...ofPieces });
     if (sentShare > 0) options.pace.encoded(piece.rawBytes * sentShare, body.length);
     return body;
   } catch (error) {
@@ -176,6 +195,11 @@ async function prepareBadBlock(
 function headerOf({ link, pace }: SendOptions, sequence: number) {
   const { compressionLevel } = pace.now;
   return { sessionId: link.sessionId, sequence, agentTimeMs: Date.now(), compressionLevel };
+}
+
+async function askAbout(chunk: ScanChunk, link: SessionLink, patches: Patches): Promise<Told> {
+  const [held, pieces] = await Promise.all([askHeld(link, chunk.digests), patches.ask(chunk)]);
+  return { held, pieces };
 }
 
 async function askHeld(link: SessionLink, digests: Buffer): Promise<Uint8Array> {

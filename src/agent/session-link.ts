@@ -65,6 +65,10 @@ export class SessionLink {
     return this.#persist(() => this.#receiver.have(this.sessionId, digests));
   }
 
+  pieces(blockIndexes: readonly number[]): Promise<Uint8Array> {
+    return this.#persist(() => this.#receiver.pieces(this.sessionId, blockIndexes));
+  }
+
   /** Resolves when the batch is durable at the receiver. */
   async batch(sequence: number, body: Uint8Array): Promise<void> {
     const sending = this.#send(sequence, body).finally(() => this.#underWay.delete(sequence));

@@ -37,6 +37,10 @@ export class WireCounter implements ReceiverPort {
     return this.#bodies(digests.length, await this.#receiver.have(sessionId, digests));
   }
 
+  async pieces(sessionId: string, blockIndexes: readonly number[]) {
+    return this.#bodies(jsonBytes({ blockIndexes }), await this.#receiver.pieces(sessionId, blockIndexes));
+  }
+
   batch(sessionId: string, sequence: number, body: Uint8Array) {
     this.#bytes += body.length;
     return this.#json(undefined, this.#receiver.batch(sessionId, sequence, body));

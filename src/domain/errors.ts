@@ -27,6 +27,7 @@ export const ERROR_CODES = [
   'bad-message',
   'bad-batch',
   'bad-digest',
+  'bad-patch',
   'too-large',
   'out-of-order',
   'session-unknown',

@@ -38,6 +38,14 @@ export const DIFF_RANGES_MAX = 1024;
 export const DIFFS_PER_AGENT_MAX = 4;
 /** Raw bytes of the blocks of one request on a fast link: large enough to be worth a round trip, small enough to have several. */
 export const BLOCKS_REQUEST_RAW_BYTES = 4 * MiB;
+/** What a block is compared by, to send a patch of it, and the bytes of a piece's digest. */
+export const PIECE_BYTES = 4 * KiB;
+export const PIECE_DIGEST_BYTES = 8;
+/** Blocks, and bytes of blocks, whose pieces one question may ask for: the receiver reads and digests them all. */
+export const PIECES_REQUEST_MAX = 1024;
+export const PIECES_RAW_BYTES_MAX = 16 * MiB;
+/** Bytes of the blocks that the patches of one batch make together. */
+export const PATCHED_BYTES_MAX = 8 * MiB;
 /** Encoded bytes of a JSON message (begin, commit, ...). */
 export const JSON_BYTES_MAX = 4 * MiB;
 /** Bad ranges that a point's manifest may carry; a device with more is failing, not backed up. */
@@ -62,6 +70,8 @@ export const RATE_WINDOWS_MAX = 48;
 export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
 /** Large answers (nodes, blocks) that it holds until they are taken. */
 export const RECEIVER_ANSWER_BYTES_MAX = 128 * MiB;
+/** Blocks that it makes of patches, and what it makes them of, over all agents. */
+export const RECEIVER_PATCH_BYTES_MAX = 128 * MiB;
 
 /** What a session delivered and no point was made of is kept so long after its last message. */
 export const PARTIAL_KEEP_MS = 7 * 24 * 60 * 60 * 1000;

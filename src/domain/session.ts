@@ -1,12 +1,12 @@
 /**
  * The states of a session and which message is allowed in which: pure.
  *
- * | state      | begin (same id)  | have, batch      | status | commit           | abort            |
- * |------------|------------------|------------------|--------|------------------|------------------|
- * | open       | resumes          | yes              | yes    | -> committing    | -> aborted       |
- * | committing | `session-busy`   | `session-closed` | yes    | joins            | `session-busy`   |
- * | committed  | `session-closed` | `session-closed` | yes    | the point again  | `session-closed` |
- * | aborted    | starts anew      | `session-unknown`| yes    | `session-unknown`| yes (gone)       |
+ * | state      | begin (same id)  | have, pieces, batch | status | commit           | abort            |
+ * |------------|------------------|---------------------|--------|------------------|------------------|
+ * | open       | resumes          | yes                 | yes    | -> committing    | -> aborted       |
+ * | committing | `session-busy`   | `session-closed`    | yes    | joins            | `session-busy`   |
+ * | committed  | `session-closed` | `session-closed`    | yes    | the point again  | `session-closed` |
+ * | aborted    | starts anew      | `session-unknown`   | yes    | `session-unknown`| yes (gone)       |
  *
  * committing -> committed, or back to open when the commit fails: what is durable stays so, and the agent decides. An id
  * that the receiver does not know, or that is another agent's, is in state `aborted`: nobody can tell the three apart.
@@ -14,7 +14,7 @@
 import { type ErrorCode, StillpointError } from './errors.js';
 
 export type SessionState = 'open' | 'committing' | 'committed' | 'aborted';
-export type SessionMessage = 'begin' | 'have' | 'batch' | 'status' | 'commit' | 'abort';
+export type SessionMessage = 'begin' | 'have' | 'pieces' | 'batch' | 'status' | 'commit' | 'abort';
 
 type Refusal = Extract<ErrorCode, 'session-busy' | 'session-closed' | 'session-unknown'>;
 
@@ -23,16 +23,23 @@ const REFUSALS: Record<SessionState, Partial<Record<SessionMessage, Refusal>>> =
   committing: {
     begin: 'session-busy',
     have: 'session-closed',
+    pieces: 'session-closed',
     batch: 'session-closed',
     abort: 'session-busy',
   },
   committed: {
     begin: 'session-closed',
     have: 'session-closed',
+    pieces: 'session-closed',
     batch: 'session-closed',
     abort: 'session-closed',
   },
-  aborted: { have: 'session-unknown', batch: 'session-unknown', commit: 'session-unknown' },
+  aborted: {
+    have: 'session-unknown',
+    pieces: 'session-unknown',
+    batch: 'session-unknown',
+    commit: 'session-unknown',
+  },
 };
 
 const REASONS: Record<Refusal, { reason: string; remedy: string; permanent: boolean }> = {

@@ -8,6 +8,7 @@
  * Ownership: a Buffer passed to a promise-returning call must not be changed until it settles.
  */
 import { createRequire } from 'node:module';
+import type { PatchAddon, PatchableChunk, PatchEncodeOptions } from './patch.js';
 import type { TapAddon } from './tap.js';
 
 export type NativeErrorCode =
@@ -23,6 +24,7 @@ export type NativeErrorCode =
   | 'bad-kind'
   | 'bad-codec'
   | 'bad-digest'
+  | 'bad-patch'
   | 'bad-session'
   | 'truncated'
   | 'geometry-mismatch'
@@ -193,7 +195,7 @@ export interface BadBlock {
   readonly badRanges: readonly { readonly byteOffset: number; readonly byteLength: number }[];
 }
 
-export interface EncodeOptions {
+export interface EncodeOptions extends PatchEncodeOptions {
   /** 32 hex digits. */
   readonly sessionId: string;
   readonly sequence: number;
@@ -205,7 +207,7 @@ export interface EncodeOptions {
 }
 
 /** A run of changed blocks in device order, ready to become one batch. */
-export interface ScanChunk {
+export interface ScanChunk extends PatchableChunk {
   readonly entryCount: number;
   /** Digests of the non-zero entries in order (payload entries): n * 32 bytes. Input of `have`. */
   readonly digests: Buffer;
@@ -258,16 +260,6 @@ export interface DecodedBatch {
   readonly recordDigests: Buffer;
 }
 
-export interface RecordLocation {
-  readonly digest: Buffer;
-  /** Of the record header, in the pack. */
-  readonly offset: number;
-  readonly storedLength: number;
-  readonly rawLength: number;
-  readonly codec: number;
-  readonly kind: number;
-}
-
 export interface PackIndex {
   readonly packId: string;
   readonly kind: number;
@@ -292,7 +284,7 @@ export interface RestoreWriter {
 
 // ---- the addon ----------------------------------------------------------------------------------------------------------
 
-export interface Addon extends TapAddon {
+export interface Addon extends TapAddon, PatchAddon {
   readonly constants: NativeConstants;
 
   /**

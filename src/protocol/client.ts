@@ -16,6 +16,7 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../domain/messages.js';
+import { PIECES_ANSWER_BYTES_MAX } from '../domain/pieces.js';
 import type { Point } from '../domain/point.js';
 import { COMPARE_ANSWER_BYTES_MAX } from './compare-codec.js';
 import {
@@ -118,6 +119,11 @@ export class ReceiverClient implements ReceiverPort {
   have(sessionId: string, digests: Uint8Array): Promise<Uint8Array> {
     const request = this.#request('/session/have', { bytes: digests, sessionId });
     return this.#transport.bytes(request, Math.ceil(digests.length / 256));
+  }
+
+  pieces(sessionId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    const request = this.#request('/session/pieces', { json: { blockIndexes }, sessionId });
+    return this.#transport.bytes(request, PIECES_ANSWER_BYTES_MAX);
   }
 
   batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {

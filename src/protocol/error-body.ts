@@ -23,6 +23,7 @@ const STATUS: Record<ErrorCode, number> = {
   'bad-message': 400,
   'bad-batch': 422,
   'bad-digest': 422,
+  'bad-patch': 422,
   'too-large': 413,
   'out-of-order': 409,
   'session-unknown': 404,

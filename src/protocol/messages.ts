@@ -12,6 +12,7 @@ import {
   DEVICE_SIZE_MAX,
   DIFF_RANGES_MAX,
   NODES_REQUEST_MAX,
+  PIECES_REQUEST_MAX,
   WARNING_CHARS_MAX,
   WARNINGS_MAX,
 } from '../domain/limits.js';
@@ -184,6 +185,7 @@ export const blockRangesSchema: z.ZodType<BlockRange[]> = z
   .min(1)
   .max(CHECK_RANGES_MAX);
 export const blockIndexesSchema: z.ZodType<number[]> = z.array(count).min(1).max(BLOCKS_REQUEST_MAX);
+export const pieceIndexesSchema: z.ZodType<number[]> = z.array(count).min(1).max(PIECES_REQUEST_MAX);
 
 export const verifyEventSchema: z.ZodType<VerifyEvent> = z.discriminatedUnion('type', [
   z.strictObject({

@@ -87,6 +87,10 @@ export class RetryingReceiver implements ReceiverPort {
     return this.#retry(() => this.#port.have(sessionId, digests));
   }
 
+  pieces(sessionId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    return this.#retry(() => this.#port.pieces(sessionId, blockIndexes));
+  }
+
   batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
     return this.#retry(() => this.#port.batch(sessionId, sequence, body));
   }

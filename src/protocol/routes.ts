@@ -15,6 +15,7 @@ import {
   KiB,
   NODE_BYTES_MAX,
   NODES_REQUEST_MAX,
+  PIECES_RAW_BYTES_MAX,
 } from '../domain/limits.js';
 import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
 import { native } from '../native/index.js';
@@ -93,6 +94,16 @@ const ROUTES: readonly Route[] = [
     path: '/session/have',
     bytesMax: HAVE_BYTES_MAX,
     handle: async (port, request, body) => toBuffer(await port.have(sessionOf(request), body)),
+  },
+  {
+    path: '/session/pieces',
+    bytesMax: POINT_REQUEST_BYTES_MAX,
+    // The answer is small; what it is made of is not.
+    answerBytesMax: PIECES_RAW_BYTES_MAX,
+    handle: async (port, request, body) => {
+      const { blockIndexes } = json(body) as { blockIndexes: number[] };
+      return toBuffer(await port.pieces(sessionOf(request), blockIndexes));
+    },
   },
   {
     path: '/session/batch',

@@ -31,6 +31,7 @@ import {
   nodeRequestsSchema,
   PROTOCOL_VERSION,
   parseMessage,
+  pieceIndexesSchema,
   pointsOptionsSchema,
   sequenceSchema,
 } from '../protocol/messages.js';
@@ -90,6 +91,14 @@ export class AgentReceiver implements ReceiverPort {
     return session?.have(digests) ?? this.#service.refuse(this.#agent, id, 'have');
   }
 
+  async pieces(sessionId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    const indexes = parseMessage('pieces request', pieceIndexesSchema, blockIndexes);
+    checkAscending('pieces request', indexes);
+    const id = checkId('session', sessionId);
+    const session = this.#service.find(this.#agent, id);
+    return session?.pieces(indexes) ?? this.#service.refuse(this.#agent, id, 'pieces');
+  }
+
   async batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
     const number = parseMessage('batch number', sequenceSchema, sequence);
     const id = checkId('session', sessionId);
@@ -146,18 +155,9 @@ export class AgentReceiver implements ReceiverPort {
   async blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
     const indexes = parseMessage('blocks request', blockIndexesSchema, blockIndexes);
     const point = await this.#point(pointId);
-    const count = blockCount(point.geometry);
-    let previous = -1;
-    for (const index of indexes) {
-      if (index <= previous) {
-        throw new StillpointError('bad-message', {
-          thing: 'blocks request',
-          reason: 'its block indexes do not ascend',
-        });
-      }
-      if (index >= count) throw outside(point, `block ${index}`);
-      previous = index;
-    }
+    checkAscending('blocks request', indexes);
+    const last = indexes.at(-1) ?? 0;
+    if (last >= blockCount(point.geometry)) throw outside(point, `block ${last}`);
     return this.#service.store.blocks(point, indexes);
   }
 
@@ -209,6 +209,11 @@ export class AgentReceiver implements ReceiverPort {
 
 function checkDevice(name: string): string {
   return checkName('device name', typeof name === 'string' ? name : String(name));
+}
+
+function checkAscending(what: string, indexes: readonly number[]): void {
+  if (indexes.every((index, i) => i === 0 || index > (indexes[i - 1] ?? -1))) return;
+  throw new StillpointError('bad-message', { thing: what, reason: 'its block indexes do not ascend' });
 }
 
 function checkId(what: string, id: string): string {

@@ -6,6 +6,7 @@ import type { CommitRequest } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
 import { guardMessage, type SessionMessage, type SessionState, transition } from '../domain/session.js';
 import type { Capture } from '../store/store-port.js';
+import type { BaseBlocks } from './base-blocks.js';
 import { checkCommit } from './check-commit.js';
 
 interface Commit {
@@ -16,20 +17,24 @@ interface Commit {
 
 export class OpenSession {
   readonly capture: Capture;
-  readonly base: Point | null;
+  readonly #baseBlocks: BaseBlocks;
   readonly #onEnd: (session: OpenSession) => void;
   #state: SessionState = 'open';
   #commit: Commit | null = null;
 
   /** @param onEnd called in the same instant as the session's last change of state: committed, or gone */
-  constructor(capture: Capture, base: Point | null, onEnd: (session: OpenSession) => void) {
+  constructor(capture: Capture, baseBlocks: BaseBlocks, onEnd: (session: OpenSession) => void) {
     this.capture = capture;
-    this.base = base;
+    this.#baseBlocks = baseBlocks;
     this.#onEnd = onEnd;
   }
 
   get id(): string {
     return this.capture.description.sessionId;
+  }
+
+  get base(): Point | null {
+    return this.#baseBlocks.point;
   }
 
   get state(): SessionState {
@@ -51,9 +56,19 @@ export class OpenSession {
     return this.capture.have(digests);
   }
 
+  async pieces(blockIndexes: readonly number[]): Promise<Uint8Array> {
+    this.guard('pieces');
+    return this.#baseBlocks.pieces(blockIndexes);
+  }
+
   async batch(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
     this.guard('batch');
-    return this.capture.append(sequence, body);
+    // A number that is durable is only answered.
+    if (sequence <= this.capture.durableSequence) return this.capture.append(sequence, body);
+    return this.#baseBlocks.withWholeBlocks(sequence, body, (whole) => {
+      this.guard('batch');
+      return this.capture.append(sequence, whole);
+    });
   }
 
   /** Sent again while it runs, it is joined. */

@@ -6,13 +6,20 @@
  * its commit or abort has ended; a committed one is known by its point.
  */
 import { StillpointError } from '../domain/errors.js';
-import { DIFFS_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from '../domain/limits.js';
+import {
+  DIFFS_PER_AGENT_MAX,
+  RECEIVER_PATCH_BYTES_MAX,
+  RECEIVER_WAITING_MAX,
+  SESSIONS_PER_AGENT_MAX,
+} from '../domain/limits.js';
 import type { BeginAnswer, BeginRequest, CommitRequest, SessionStatus } from '../domain/messages.js';
 import type { Point } from '../domain/point.js';
 import { guardMessage } from '../domain/session.js';
+import { ByteBudget } from '../protocol/byte-budget.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { Capture, DeviceKey, Store } from '../store/store-port.js';
 import { AgentReceiver } from './agent-receiver.js';
+import { BaseBlocks } from './base-blocks.js';
 import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
@@ -26,6 +33,7 @@ export class ReceiverService {
   readonly #verifying = new Set<string>();
   /** By agent: how many diffs run. */
   readonly #diffing = new Map<string, number>();
+  readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
 
   private constructor(store: Store) {
     this.store = store;
@@ -169,7 +177,7 @@ export class ReceiverService {
   }
 
   /** Why a message for a session that is not open can't be taken. */
-  async refuse(agent: string, sessionId: string, message: 'have' | 'batch'): Promise<never> {
+  async refuse(agent: string, sessionId: string, message: 'have' | 'pieces' | 'batch'): Promise<never> {
     const isCommitted = (await this.store.point(agent, sessionId)) !== null;
     guardMessage(isCommitted ? 'committed' : 'aborted', message, sessionId);
     throw new Error(`${message} is refused in every closed state`);
@@ -241,11 +249,15 @@ export class ReceiverService {
   }
 
   #add(capture: Capture, base: Point | null): OpenSession {
-    const session = new OpenSession(capture, base, (ended) => {
+    const session = new OpenSession(capture, this.#baseBlocks(capture, base), (ended) => {
       if (this.#sessions.get(ended.id) === ended) this.#sessions.delete(ended.id);
     });
     this.#sessions.set(session.id, session);
     return session;
+  }
+
+  #baseBlocks({ description }: Capture, base: Point | null): BaseBlocks {
+    return new BaseBlocks({ store: this.store, base, description, memory: this.#patchMemory });
   }
 }
 

@@ -47,6 +47,7 @@ test('the command line itself', async (t) => {
     ['backup', 'a', '--no-such-option'],
     ['backup', 'a', '--compression-level', '20'],
     ['backup', 'a', '--compression-level', 'fast'],
+    ['backup', 'a', '--patch', 'sometimes'],
     ['backup', 'a', '--block-size', '64Q'],
     ['backup', 'a', '--limit-rate', '9kbit'],
     ['restore', 'a@1', 'b', '--limit-rate', '08:00-18:00'],

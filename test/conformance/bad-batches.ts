@@ -2,6 +2,7 @@
 import { BATCH_BYTES_MAX, MiB } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
 import { alterRecord, batchOf, encodeTestBatch, encodeTestRecord, seal } from '../helpers/batches.js';
+import { changePieces, encodeTestPatch, type TestPatch } from '../helpers/patches.js';
 import { GEOMETRY } from '../helpers/requests.js';
 import { block, blocksOf, newSessionId } from './receiver.js';
 import type { BadCall, BadCase } from './receiver-scene.js';
@@ -26,6 +27,22 @@ function bad(change: (sessionId: string) => Partial<Parameters<typeof encodeTest
 
 function cut(change: (good: Buffer) => Buffer): BadCall {
   return ({ port, sessionId }) => port.batch(sessionId, 2, change(batchOf(sessionId, 2, blocksOf([3], 1))));
+}
+
+/** A patch of block 0 of the scene's base that is good but for one thing. */
+function badPatch(
+  patch: Partial<TestPatch>,
+  change: Partial<Parameters<typeof encodeTestBatch>[0]> = {},
+): BadCall {
+  const now = changePieces(block(0, 1), [2]);
+  const entry = { blockIndex: 0, kind: 3, digest: native.leafDigest(now) };
+  const patches = [encodeTestPatch({ block: now, pieces: [2], ...patch })];
+  return ({ port, sessionId }) =>
+    port.batch(
+      sessionId,
+      2,
+      encodeTestBatch({ sessionId, sequence: 2, entries: [entry], patches, ...change }),
+    );
 }
 
 const one = { blockIndex: 3, digest: DIGEST };
@@ -103,6 +120,32 @@ export const BAD_BATCHES: readonly BadCase[] = [
   ],
   ['an empty batch', 'bad-batch', cut(() => Buffer.alloc(0))],
   ['noise', 'bad-batch', cut(() => Buffer.alloc(100_000, 'noise'))],
+  ['a patch that lacks a piece', 'bad-patch', badPatch({ pieces: [3] })],
+  ['a patch that is no zstd', 'bad-patch', badPatch({ codec: 1 })],
+  ['a patch without pieces', 'bad-batch', badPatch({ pieces: [] })],
+  ['a patch of an unknown codec', 'bad-batch', badPatch({ codec: 2 })],
+  ['a patch with another magic number', 'bad-batch', badPatch({ magic: 'SPD2' })],
+  ['a patch of another length', 'bad-batch', badPatch({ storedLength: 5000 })],
+  [
+    'a patch longer than the batch',
+    'bad-batch',
+    badPatch(
+      { pieces: [2, 3], storedLength: 8192 },
+      { patches: [encodeTestPatch({ block: block(0, 1), pieces: [2], storedLength: 4097 })] },
+    ),
+  ],
+  ['an entry without its patch', 'bad-batch', badPatch({}, { patches: [] })],
+  ['a patch without its entry', 'bad-batch', badPatch({}, { entries: [] })],
+  [
+    'a patch over a block that the base has not',
+    'bad-patch',
+    badPatch({}, { entries: [{ blockIndex: 9, kind: 3, digest: OTHER_DIGEST }] }),
+  ],
+  [
+    'a patch over a block that only the session sent',
+    'bad-patch',
+    badPatch({}, { entries: [{ blockIndex: 2, kind: 3, digest: OTHER_DIGEST }] }),
+  ],
   ['a batch that is too large', 'too-large', cut(() => Buffer.alloc(BATCH_BYTES_MAX + 1))],
   [
     'a block said to be held that never came',

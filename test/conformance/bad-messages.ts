@@ -4,10 +4,11 @@ import {
   CHECK_RANGES_MAX,
   MiB,
   NODES_REQUEST_MAX,
+  PIECES_REQUEST_MAX,
   WARNINGS_MAX,
 } from '../../src/domain/limits.js';
 import type { BeginRequest, CommitRequest } from '../../src/domain/messages.js';
-import { commitRequest, GEOMETRY } from '../helpers/requests.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
 import { eventsOf, newSessionId } from './receiver.js';
 import type { BadCall, BadCase } from './receiver-scene.js';
 
@@ -154,6 +155,39 @@ export const BAD_MESSAGES: readonly BadCase[] = [
     'digests of an unknown session',
     'session-unknown',
     ({ port }) => port.have(newSessionId(), Buffer.alloc(32)),
+  ],
+  ['pieces of an unknown session', 'session-unknown', ({ port }) => port.pieces(newSessionId(), [0])],
+  ['pieces of a committed session', 'session-closed', ({ port, point }) => port.pieces(point.id, [0])],
+  ['pieces beyond the end', 'bad-message', ({ port, sessionId }) => port.pieces(sessionId, [0, 16])],
+  ['pieces of a negative block', 'bad-message', ({ port, sessionId }) => port.pieces(sessionId, [-1])],
+  ['pieces of half a block', 'bad-message', ({ port, sessionId }) => port.pieces(sessionId, [0.5])],
+  ['pieces that don’t ascend', 'bad-message', ({ port, sessionId }) => port.pieces(sessionId, [1, 0])],
+  ['pieces of a block twice', 'bad-message', ({ port, sessionId }) => port.pieces(sessionId, [1, 1])],
+  ['pieces of no block', 'bad-message', ({ port, sessionId }) => port.pieces(sessionId, [])],
+  [
+    'pieces of a block that is no number',
+    'bad-message',
+    ({ port, sessionId }) => port.pieces(sessionId, wrong(['0'])),
+  ],
+  [
+    'pieces of too many blocks',
+    'bad-message',
+    ({ port, sessionId }) =>
+      port.pieces(
+        sessionId,
+        Array.from({ length: PIECES_REQUEST_MAX + 1 }, (_, i) => i),
+      ),
+  ],
+  [
+    'pieces of too many bytes',
+    'bad-message',
+    async ({ port }) => {
+      const sessionId = newSessionId();
+      const geometry = { sizeBytes: 32 * MiB, blockSize: 4 * MiB };
+      await port.begin(beginRequest({ sessionId, geometry, device: 'other' }));
+      await port.pieces(sessionId, [0, 1, 2, 3]);
+      await port.pieces(sessionId, [0, 1, 2, 3, 4]);
+    },
   ],
   [
     'nodes of an unknown point',

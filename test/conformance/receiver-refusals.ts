@@ -14,6 +14,7 @@ import { checkUnchanged, DURABLE, setUp } from './receiver-scene.js';
 const STRANGERS: readonly [what: string, call: (stranger: ReceiverPort, id: string) => Promise<unknown>][] = [
   ['status', async (stranger, id) => (await stranger.status(id)).state],
   ['have', (stranger, id) => stranger.have(id, Buffer.alloc(32))],
+  ['pieces', (stranger, id) => stranger.pieces(id, [0])],
   ['batch', (stranger, id) => stranger.batch(id, 2, batchOf(id, 2, blocksOf([3], 1)))],
   [
     'commit',
@@ -87,6 +88,7 @@ export function receiverRefusals(test: TestFn, make: MakeWorld): void {
     for (const call of [
       () => port.batch(sessionId, 2, batchOf(sessionId, 2, blocksOf([3], 1))),
       () => port.have(sessionId, Buffer.alloc(32)),
+      () => port.pieces(sessionId, [0]),
       () =>
         port.commit(
           sessionId,

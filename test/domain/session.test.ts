@@ -7,7 +7,7 @@ import {
 } from '../../src/domain/session.js';
 
 const ALLOWED: Record<SessionState, readonly SessionMessage[]> = {
-  open: ['begin', 'have', 'batch', 'status', 'commit', 'abort'],
+  open: ['begin', 'have', 'pieces', 'batch', 'status', 'commit', 'abort'],
   committing: ['status', 'commit'],
   committed: ['status', 'commit'],
   aborted: ['begin', 'status', 'abort'],

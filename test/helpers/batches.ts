@@ -11,7 +11,7 @@ const RECORD_HEADER_BYTES = 80;
 export interface TestEntry {
   readonly blockIndex: number;
   readonly blockCount?: number;
-  /** 0 zero run, 1 payload, 2 held. */
+  /** 0 zero run, 1 payload, 2 held, 3 patch. */
   readonly kind?: number;
   readonly digest?: Uint8Array;
   readonly ordinal?: number;
@@ -22,6 +22,7 @@ export interface TestBatch {
   readonly sequence: number;
   readonly entries: readonly TestEntry[];
   readonly records?: readonly Uint8Array[];
+  readonly patches?: readonly Uint8Array[];
   /** Instead of the true ones. */
   readonly entryCount?: number;
   readonly recordCount?: number;
@@ -48,7 +49,7 @@ export function encodeTestBatch(batch: TestBatch): Buffer {
     bytes.writeUInt32LE(entry.ordinal ?? 0, 48);
     return bytes;
   });
-  return seal(Buffer.concat([header, ...entries, records]));
+  return seal(Buffer.concat([header, ...entries, records, ...(batch.patches ?? [])]));
 }
 
 /** With its trailer. */

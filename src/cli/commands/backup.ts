@@ -8,6 +8,7 @@ import type { TapProviderOptions } from '../../capture/tap.js';
 import { onDevice } from '../../devices/device-error.js';
 import { StillpointError } from '../../domain/errors.js';
 import { checkName, deviceNameFromPath } from '../../domain/names.js';
+import { PATCH_MODES, type PatchMode } from '../../domain/patching.js';
 import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
@@ -24,6 +25,7 @@ export interface CaptureOptions {
   readonly name?: string;
   readonly blockSize?: number;
   readonly compressionLevel: number | 'auto';
+  readonly patch: PatchMode;
   readonly fuzzy?: boolean;
   readonly provider?: ProviderName;
   readonly freeze?: readonly string[];
@@ -71,6 +73,11 @@ export function addCaptureOptions(command: Command): Command {
         .argParser(parseCompressionLevel),
     )
     .addOption(limitRateOption())
+    .addOption(
+      new Option('--patch <when>', 'of a block of which little changed send only that: auto is where it pays')
+        .choices(PATCH_MODES)
+        .default('auto'),
+    )
     .option('--fuzzy', 'go on although the device is being written to; the point is labelled fuzzy')
     .addOption(
       new Option(
@@ -102,7 +109,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const { output, stateDirectory, signal } = context;
   const name = options.name ?? deviceNameFromPath(resolve(path));
   const device = checkName('device name', name);
-  const { blockSize, compressionLevel, fuzzy, acceptIdentity, acceptHalfRestored, full } = options;
+  const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full } = options;
   // Before a store is made: a mistyped path is no first use of it.
   await onDevice(path, () => stat(path));
   const quiesce = quiesceOptions(device, options);
@@ -120,7 +127,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
     (receiver, meter) =>
       runBackup({
         ...{ receiver, meter, path, device, stateDirectory, signal, onEvent: progress.onEvent },
-        ...{ blockSize, compressionLevel, fuzzy, acceptIdentity, acceptHalfRestored, full, provider },
+        ...{ blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, provider },
       }).finally(progress.end),
     { mayCreate: true },
   );

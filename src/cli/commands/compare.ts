@@ -139,7 +139,7 @@ async function ship(
 ): Promise<number> {
   const { context, options, path, device, provider, progress } = setting;
   const { stateDirectory, signal } = context;
-  const { compressionLevel, fuzzy, deep = false } = options;
+  const { compressionLevel, patch, fuzzy, deep = false } = options;
   const last = (await unlessAborted(signal, receiver.points(device, { last: true }))).at(-1);
   if (last?.id !== point.id) {
     throw new StillpointError('usage', {
@@ -155,7 +155,7 @@ async function ship(
     damaged = deep ? await checkStored(receiver, point, undefined, signal, progress.onEvent) : [];
     backup = await runBackup({
       ...{ receiver, meter, path, device, stateDirectory, signal, provider, onEvent: progress.onEvent },
-      ...{ compressionLevel, fuzzy, compare: true },
+      ...{ compressionLevel, patch, fuzzy, compare: true },
       onCompared: (blocks) => {
         differing = blocks;
       },
