@@ -3,6 +3,7 @@ import { embeddedWorld } from '../helpers/receiver-worlds.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
+import { receiverCompare } from './receiver-compare.js';
 import { receiverDiff } from './receiver-diff.js';
 import { receiverRefusals } from './receiver-refusals.js';
 
@@ -11,3 +12,4 @@ receiverRefusals(test, embeddedWorld);
 receiverDiff(test, embeddedWorld);
 receiverCheck(test, embeddedWorld);
 partialSetsConformance(test, embeddedWorld);
+receiverCompare(test, embeddedWorld);

@@ -3,6 +3,7 @@ import { httpWorld } from '../helpers/receiver-worlds.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
+import { receiverCompare } from './receiver-compare.js';
 import { receiverDiff } from './receiver-diff.js';
 import { receiverRefusals } from './receiver-refusals.js';
 
@@ -11,3 +12,4 @@ receiverRefusals(test, httpWorld);
 receiverDiff(test, httpWorld);
 receiverCheck(test, httpWorld);
 partialSetsConformance(test, httpWorld);
+receiverCompare(test, httpWorld);
