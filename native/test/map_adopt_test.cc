@@ -1,5 +1,5 @@
-// A map that counts for a point that the device was compared with (ChangeMap::adopt, TapExport::adopt): never a change too few,
-// whatever is written meanwhile, and wherever the power fails.
+// A map that counts for a point that the device was compared with (ChangeMap::adopt, TapExport::adopt): never
+// a change too few, whatever is written meanwhile, and wherever the power fails.
 #include <algorithm>
 #include <set>
 #include <thread>
@@ -38,13 +38,14 @@ Next next_session(World& world, const Id& base) {
 
 }  // namespace
 
-TEST_CASE("tap: an adopted map names what was marked and what was written since the instant, void or not before") {
+TEST_CASE(
+    "tap: an adopted map names what was marked and what was written since the instant, void or not before") {
   for (const bool was_void : {false, true}) {
     CAPTURE(was_void);
     World world(was_void ? std::vector<Id>{} : std::vector<Id>{kBase});
     REQUIRE(world.write(1, 'a') == 0);
     auto options = world.options();
-    options.full = true;
+    options.snapshot.full = true;
     const auto hold = world.tap->hold(std::move(options));
     REQUIRE(world.write(7, 'b') == 0);  // while it is compared
     world.tap->mark(20, 23);
@@ -65,7 +66,7 @@ TEST_CASE("tap: after a comparison of a part, what the map named stays, and so d
   World world;
   REQUIRE(world.write(1, 'a') == 0);
   auto options = world.options();
-  options.full = true;
+  options.snapshot.full = true;
   world.tap->hold(std::move(options));
   world.tap->mark(30, 31);
   CHECK(code_of([&] { world.tap->adopt(kPoint, false); }) == "argument");
@@ -81,14 +82,14 @@ TEST_CASE("tap: nothing is adopted without a snapshot that stands, or where the 
   CHECK(code_of([&] { world.tap->adopt(kPoint, true); }) == "argument");
   for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'a') == 0);
   auto options = world.options(1);
-  options.full = true;
+  options.snapshot.full = true;
   world.tap->hold(std::move(options));
   for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'b') == 0);
   CHECK(code_of([&] { world.tap->adopt(kPoint, true); }) == "argument");
   world.tap->abort();
   CHECK(next_session(world, kBase).changed.size() == 8);
   auto again = world.options();
-  again.full = true;
+  again.snapshot.full = true;
   world.tap->hold(std::move(again));
   world.device->flush_error = EIO;
   CHECK(code_of([&] { world.tap->adopt(kPoint, true); }) == "EIO");
@@ -101,7 +102,7 @@ TEST_CASE("tap: writes on other threads while a map is adopted are never left ou
   for (int round = 0; round < 20; round++) {
     World world(std::vector<Id>{});
     auto options = world.options();
-    options.full = true;
+    options.snapshot.full = true;
     world.tap->hold(std::move(options));
     std::vector<std::thread> writers;
     for (uint64_t writer = 0; writer < 4; writer++)
@@ -119,7 +120,8 @@ TEST_CASE("tap: writes on other threads while a map is adopted are never left ou
   }
 }
 
-TEST_CASE("change map: a power cut at any write of an adoption leaves what was known before, or the adopted map") {
+TEST_CASE(
+    "change map: a power cut at any write of an adoption leaves what was known before, or the adopted map") {
   const uint64_t seed = random_seed();
   INFO("seed " << seed);
   Random random(seed);
@@ -132,8 +134,8 @@ TEST_CASE("change map: a power cut at any write of an adoption leaves what was k
       const std::vector<Id> points = was_void ? std::vector<Id>{} : std::vector<Id>{kBase};
       const auto backup = [&] { return std::make_unique<BlockMap>(geometry.block_count()); };
       const auto file = [&] {
-        return std::make_unique<MapFile>(std::make_unique<RecordingFile>(recording), "device", geometry, points,
-                                         *backup());
+        return std::make_unique<MapFile>(std::make_unique<RecordingFile>(recording), "device", geometry,
+                                         points, *backup());
       };
       ChangeMap map(geometry, backup(), file(), ChangeMap::Start{points, "as made"});
       const auto write = [&](uint64_t block) {
@@ -165,8 +167,10 @@ TEST_CASE("change map: a power cut at any write of an adoption leaves what was k
           };
           const bool knows_point = !header.points.empty() && header.points.front() == point;
           CAPTURE(cut);
-          if (complete ? knows_point : cut == recording->steps.size()) CHECK(has(after));
-          else if (!header.points.empty()) CHECK(has(before));
+          if (complete ? knows_point : cut == recording->steps.size())
+            CHECK(has(after));
+          else if (!header.points.empty())
+            CHECK(has(before));
           if (cut == recording->steps.size()) CHECK(knows_point);
         }
       }
