@@ -79,7 +79,7 @@ export async function runCompare(options: CompareOptions): Promise<CompareResult
       ...{ basePointId: null, full: true, doubt: null, fuzzy: options.fuzzy ?? false, signal },
     });
     try {
-      if (options.mark === true && snapshot.tracking === undefined) throw nothingToMark(path);
+      if (options.mark === true) checkCanMark(options, snapshot);
       return await new Comparison(options, snapshot, signal).run();
     } catch (error) {
       throw (await snapshot.lost?.()) ?? error;
@@ -263,10 +263,19 @@ function within(ranges: readonly BlockRange[], count: number): BlockRange[] {
     .map(([start, end]): BlockRange => [start, Math.min(end, Math.ceil(count))]);
 }
 
-function nothingToMark(path: string): StillpointError {
-  return new StillpointError('usage', {
-    thing: path,
-    reason: 'no tap serves it, so that there is no map to write the differences into',
-    remedy: 'Put one on it with "stillpoint tap add", or leave --mark away.',
-  });
+function checkCanMark({ path, point, byteRanges }: CompareOptions, { tracking }: Snapshot): void {
+  if (tracking === undefined) {
+    throw new StillpointError('usage', {
+      thing: path,
+      reason: 'no tap serves it, so that there is no map to write the differences into',
+      remedy: 'Put one on it with "stillpoint tap add", or leave --mark away.',
+    });
+  }
+  if (byteRanges !== undefined && !tracking.knows(point.id)) {
+    throw new StillpointError('usage', {
+      thing: path,
+      reason: `the map of its tap does not count for point ${point.device}@${point.sequence}, and ranges alone can't make it do so`,
+      remedy: 'Leave --ranges away, so that all of it is compared.',
+    });
+  }
 }

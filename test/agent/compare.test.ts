@@ -31,7 +31,10 @@ interface Content {
 }
 
 const geometryOf = ({ generations, lastBytes }: Content) => ({
-  ...{ blockSize: BLOCK, sizeBytes: generations.length === 0 ? 0 : (generations.length - 1) * BLOCK + lastBytes },
+  ...{
+    blockSize: BLOCK,
+    sizeBytes: generations.length === 0 ? 0 : (generations.length - 1) * BLOCK + lastBytes,
+  },
 });
 
 function bytesOf(content: Content, blockIndex: number): Buffer {
@@ -63,7 +66,10 @@ function differing(a: Content, b: Content): number[] {
 const listed = (set: BlockSet): number[] =>
   [...set.ranges()].flatMap(([start, end]) => Array.from({ length: end - start }, (_, i) => start + i));
 
-const lastBytes = fc.oneof(fc.constant(BLOCK), fc.integer({ min: 1, max: BLOCK / 512 }).map((n) => n * 512));
+const lastBytes = fc.oneof(
+  fc.constant(BLOCK),
+  fc.integer({ min: 1, max: BLOCK / 512 }).map((n) => n * 512),
+);
 
 /** A device, and what became of it. */
 const history = fc
@@ -172,7 +178,10 @@ test('ranges that lie beyond the device or the point', async (t) => {
     const tail: [number, number][] = [[76 * BLOCK, 2 ** 50]];
     t.deepEqual(listed((await compare(point, grown, { byteRanges: tail, deep })).differing), [77]);
     const shrunk: Content = { ...some, generations: [1] };
-    t.deepEqual(listed((await compare(point, shrunk, { byteRanges: [[BLOCK * 2, 2 ** 50]], deep })).differing), [3, 4, 75]);
+    t.deepEqual(
+      listed((await compare(point, shrunk, { byteRanges: [[BLOCK * 2, 2 ** 50]], deep })).differing),
+      [3, 4, 75],
+    );
   }
 });
 
@@ -201,8 +210,7 @@ test('a point of another agent, and a receiver that answers what can’t be, giv
 
   const lying = (answer: Partial<ReceiverPort>): ReceiverPort =>
     new Proxy(port, {
-      get: (target, name: keyof ReceiverPort) =>
-        answer[name] ?? (target[name] as () => unknown).bind(target),
+      get: (target, name: keyof ReceiverPort) => answer[name] ?? (target[name] as () => unknown).bind(target),
     });
   const nothingDiffers = lying({
     compareNodes: async (question) =>
@@ -238,7 +246,12 @@ test('written to while it is compared: no result, unless it is asked for; cancel
     },
   };
   const options = { receiver, point, path, stateDirectory };
-  await refused(t, runCompare({ ...options, provider }), 'device-changed', /was written to while it was read/);
+  await refused(
+    t,
+    runCompare({ ...options, provider }),
+    'device-changed',
+    /was written to while it was read/,
+  );
   const fuzzy = await runCompare({ ...options, provider, fuzzy: true });
   t.is(fuzzy.kind, 'fuzzy');
   t.deepEqual(listed(fuzzy.differing), [4]);

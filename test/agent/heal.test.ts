@@ -52,7 +52,9 @@ async function changeSome(made: BackupWorld): Promise<void> {
 function leaves(bytes: Buffer): string[] {
   return Array.from({ length: Math.ceil(bytes.length / BLOCK) }, (_, block) => {
     const content = bytes.subarray(block * BLOCK, (block + 1) * BLOCK);
-    return content.equals(ZEROS.subarray(0, content.length)) ? NULL : native.leafDigest(content).toString('hex');
+    return content.equals(ZEROS.subarray(0, content.length))
+      ? NULL
+      : native.leafDigest(content).toString('hex');
   });
 }
 
@@ -70,12 +72,15 @@ async function heals(t: ExecutionContext, made: BackupWorld, expected: Expected)
   const image = await readFile(made.image);
   const base = held.at(-1) ?? Buffer.alloc(0);
   // Leaves of blocks that are not whole in both sizes are not the base's.
-  const whole = base.length === image.length ? Infinity : Math.floor(Math.min(base.length, image.length) / BLOCK);
+  const whole =
+    base.length === image.length ? Infinity : Math.floor(Math.min(base.length, image.length) / BLOCK);
   const before = leaves(base).map((leaf, block) => (block < whole ? leaf : NULL));
   const now = leaves(image);
   const differing = [...now.keys()].filter((block) => now[block] !== (before[block] ?? NULL));
   const known = new Set([...held, ...(pool === undefined ? [] : [pool])].flatMap(leaves));
-  const missing = new Set(differing.flatMap((block) => now[block] ?? NULL).filter((leaf) => !known.has(leaf)));
+  const missing = new Set(
+    differing.flatMap((block) => now[block] ?? NULL).filter((leaf) => !known.has(leaf)),
+  );
 
   const watch = watchBatches(made.receiver);
   const options: Partial<BackupOptions> = { receiver: watch.receiver, compressionLevel: 0 };
@@ -87,7 +92,10 @@ async function heals(t: ExecutionContext, made: BackupWorld, expected: Expected)
     made.notices().some((text) => reason.test(text)),
     made.notices().join('\n'),
   );
-  t.deepEqual([...watch.blocks].sort((a, b) => a - b), differing);
+  t.deepEqual(
+    [...watch.blocks].sort((a, b) => a - b),
+    differing,
+  );
   t.deepEqual(watch.sent.sort(), [...missing].sort(), 'each once, and nothing that the receiver holds');
   const bound = missing.size * (BLOCK + 200) + 24 * KiB;
   t.true(result.wireBytes < bound, `${result.wireBytes} bytes, not below ${bound}`);
@@ -121,7 +129,8 @@ const losses: Record<string, [(made: BackupWorld, kept: string) => Promise<void>
     UNUSABLE,
   ],
   'flipped in a node': [
-    (made) => flip(treeOf(made), (bytes) => bytes.length - 1 - [...bytes].reverse().findIndex((b) => b !== 0)),
+    (made) =>
+      flip(treeOf(made), (bytes) => bytes.length - 1 - [...bytes].reverse().findIndex((b) => b !== 0)),
     UNUSABLE,
   ],
   'of an earlier point': [
@@ -294,13 +303,15 @@ test('a map that leaves a change out is overruled by a comparison, which reads e
       const tracking = {
         changes: options.full ? null : { ranges: [], sample: [] },
         reason: 'it says so',
+        knows: () => true,
         committed: async () => undefined,
         adopt: async () => undefined,
       };
       return { ...(await honest.hold(path, options)), tracking };
     },
   };
-  const backup = (options: Partial<BackupOptions>) => made.backup({ provider, acceptIdentity: true, ...options });
+  const backup = (options: Partial<BackupOptions>) =>
+    made.backup({ provider, acceptIdentity: true, ...options });
   await made.change(6, [33, 260]);
   const misled = await backup({});
   t.true(misled.tracking?.used);

@@ -2,16 +2,12 @@
 import type { TestFn } from 'ava';
 import { NODES_REQUEST_MAX } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
-import {
-  type ComparedNode,
-  decodeAnswer,
-  encodeQuestion,
-} from '../../src/protocol/compare-codec.js';
-import { seededRandom } from '../helpers/seed.js';
+import { type ComparedNode, decodeAnswer, encodeQuestion } from '../../src/protocol/compare-codec.js';
 import { batchOf } from '../helpers/batches.js';
 import { beginRequest, commitRequest } from '../helpers/requests.js';
-import { rootOf } from '../helpers/store-device.js';
+import { seededRandom } from '../helpers/seed.js';
 import { stampedBlock } from '../helpers/stamped-blocks.js';
+import { rootOf } from '../helpers/store-device.js';
 import { type MakeWorld, newSessionId } from './receiver.js';
 import { type BadCase, checkUnchanged, setUp } from './receiver-scene.js';
 
@@ -21,7 +17,10 @@ const FILLED = [0, 1, 63, 64, 65, 130, 199];
 const NULL_DIGEST = Buffer.alloc(32);
 const INNER = { level: 1, index: 0, content: Buffer.alloc(0) } as const;
 
-const ask = (nodes: readonly ComparedNode[], change: (question: Buffer) => Buffer = (question) => question): BadCase[2] => {
+const ask = (
+  nodes: readonly ComparedNode[],
+  change: (question: Buffer) => Buffer = (question) => question,
+): BadCase[2] => {
   return ({ port, point }) => port.compareNodes(change(encodeQuestion(point.id, nodes)));
 };
 const withByte = (at: number, byte: number) => (question: Buffer) => {
@@ -41,7 +40,11 @@ const BAD_QUESTIONS: readonly BadCase[] = [
     'bad-message',
     ask([INNER], (question) => Buffer.concat([question, Buffer.alloc(1)])),
   ],
-  ['a comparison of a node with 65 children', 'bad-message', ask([{ ...INNER, content: Buffer.alloc(65 * 32) }])],
+  [
+    'a comparison of a node with 65 children',
+    'bad-message',
+    ask([{ ...INNER, content: Buffer.alloc(65 * 32) }]),
+  ],
   ['a comparison above the top', 'bad-message', ask([{ ...INNER, level: 2 }])],
   ['a comparison beside the tree', 'bad-message', ask([{ ...INNER, index: 1 }])],
   ['a comparison of leaves', 'bad-message', ask([{ ...INNER, level: 0 }])],
@@ -76,7 +79,10 @@ export function receiverCompare(test: TestFn, make: MakeWorld): void {
       Array.from({ length: node === 3 ? 8 : 64 }, (_, child) => leaf(node * 64 + child)),
     );
     const digests = level1.map((children) => native.nodeDigest(trimmed(children)));
-    const nodes = [...level1.map((theirs, index) => ({ level: 1, index, theirs })), { level: 2, index: 0, theirs: digests }];
+    const nodes = [
+      ...level1.map((theirs, index) => ({ level: 1, index, theirs })),
+      { level: 2, index: 0, theirs: digests },
+    ];
 
     const random = seededRandom(t);
     for (let round = 0; round < 20; round += 1) {
@@ -94,12 +100,24 @@ export function receiverCompare(test: TestFn, make: MakeWorld): void {
       for (const [n, { theirs, own }] of asked.entries()) {
         const at = (list: readonly Buffer[], child: number) => list[child] ?? NULL_DIGEST;
         const bits = (is: (child: number) => boolean) =>
-          Array.from({ length: 64 }, (_, child) => (is(child) ? 2n ** BigInt(child) : 0n)).reduce((a, b) => a + b);
-        t.is(answer[n]?.differing, bits((child) => !at(own, child).equals(at(theirs, child))));
-        t.is(answer[n]?.nulls, bits((child) => at(theirs, child).equals(NULL_DIGEST)));
+          Array.from({ length: 64 }, (_, child) => (is(child) ? 2n ** BigInt(child) : 0n)).reduce(
+            (a, b) => a + b,
+          );
+        t.is(
+          answer[n]?.differing,
+          bits((child) => !at(own, child).equals(at(theirs, child))),
+        );
+        t.is(
+          answer[n]?.nulls,
+          bits((child) => at(theirs, child).equals(NULL_DIGEST)),
+        );
       }
     }
-    const many = Array.from({ length: NODES_REQUEST_MAX }, () => ({ level: 2, index: 0, content: Buffer.concat(digests) }));
+    const many = Array.from({ length: NODES_REQUEST_MAX }, () => ({
+      level: 2,
+      index: 0,
+      content: Buffer.concat(digests),
+    }));
     const answer = decodeAnswer(await port.compareNodes(encodeQuestion(point.id, many)), many.length);
     t.true(answer.every(({ differing }) => differing === 0n));
   });

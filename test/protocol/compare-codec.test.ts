@@ -16,7 +16,9 @@ import {
 import { seededRandom } from '../helpers/seed.js';
 
 const POINT_ID = 'ab'.repeat(16);
-const hex = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => Buffer.from(bytes).toString('hex'));
+const hex = fc
+  .uint8Array({ minLength: 16, maxLength: 16 })
+  .map((bytes) => Buffer.from(bytes).toString('hex'));
 const node = fc.record({
   level: fc.integer({ min: 0, max: 255 }),
   index: fc.oneof(fc.nat(), fc.constant(Number.MAX_SAFE_INTEGER)),
@@ -73,9 +75,12 @@ test('the largest question and answer are as large as their bounds', (t) => {
   const tooMany = encodeQuestion(POINT_ID, [...nodes, { level: 1, index: 0, content: Buffer.alloc(0) }]);
   t.throws(() => decodeQuestion(tooMany), { message: /1025 nodes/ });
   t.throws(() => decodeQuestion(encodeQuestion(POINT_ID, [])), { message: /0 nodes/ });
-  t.throws(() => decodeQuestion(encodeQuestion(POINT_ID, [{ level: 1, index: 0, content: Buffer.alloc(65 * 32) }])), {
-    message: /node 0 is out of bounds/,
-  });
+  t.throws(
+    () => decodeQuestion(encodeQuestion(POINT_ID, [{ level: 1, index: 0, content: Buffer.alloc(65 * 32) }])),
+    {
+      message: /node 0 is out of bounds/,
+    },
+  );
 });
 
 test('children are compared one by one; what is left out is NULL', (t) => {
