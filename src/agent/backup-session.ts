@@ -324,7 +324,9 @@ export class BackupSession {
       await this.#state.keepSession(null);
     } catch (error) {
       await this.#state.forgetTree().catch(() => undefined);
-      this.#warn(`the local tree could not follow, the next backup compares digests: ${(error as Error).message}`);
+      this.#warn(
+        `the local tree could not follow, the next backup compares digests: ${(error as Error).message}`,
+      );
     }
   }
 

@@ -8,7 +8,14 @@ import { difference } from '../helpers/images.js';
 import { enroll, killReceiver, type Receiver, serve, startReceiver } from '../helpers/receiver.js';
 import { testWith } from '../helpers/requirements.js';
 import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
-import { EXIT_OK, lastResult, type Machine, makeMachine, restore, runExpecting } from '../helpers/stillpoint.js';
+import {
+  EXIT_OK,
+  lastResult,
+  type Machine,
+  makeMachine,
+  restore,
+  runExpecting,
+} from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
 const SIZE = 400 * BLOCK;
