@@ -325,7 +325,9 @@ export class BackupSession {
       await this.#state.keepSession(null);
     } catch (error) {
       await this.#state.forgetTree().catch(() => undefined);
-      this.#warn(`the local tree could not follow, the next backup fetches it: ${(error as Error).message}`);
+      this.#warn(
+        `the local tree could not follow, the next backup compares digests: ${(error as Error).message}`,
+      );
     }
   }
 

@@ -12,7 +12,7 @@ import { isStillpointError } from '../domain/errors.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
 import type { LinkMeter } from '../domain/link-meter.js';
 import type { PatchMode } from '../domain/patching.js';
-import { type BasePlan, planBase } from '../domain/plan.js';
+import { type BasePlan, holdsPoint, planBase } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { BackupSession } from './backup-session.js';
@@ -125,8 +125,10 @@ async function attempt(
   const sessionId = randomBytes(16).toString('hex');
   onEvent({ type: 'phase', phase: 'snapshot' });
   const sizeBytes = last?.geometry.sizeBytes ?? 0;
-  const willCompare =
-    planBase(localBase(state, options.compare), last, { sizeBytes, blockSize }).start === 'compare';
+  const expected = planBase(localBase(state, options.compare), last, { sizeBytes, blockSize });
+  const willCompare = expected.start === 'compare';
+  if (last === null && holdsPoint(state.local) && doubt === null)
+    onEvent({ type: 'notice', text: `${expected.reason}; all that it does not hold is shipped` });
   const snapshot = await provider.hold(path, {
     sessionId,
     blockSize,

@@ -11,11 +11,11 @@ import { offlineProvider } from '../capture/offline.js';
 import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
 import { describeHalfRestored, readMark } from '../devices/half-restored.js';
-import { type BlockRange, mergeRanges } from '../domain/block-ranges.js';
+import { type BlockRange, mergeRanges, withoutRanges } from '../domain/block-ranges.js';
 import { BlockSet } from '../domain/block-set.js';
 import type { Direction } from '../domain/compare-direction.js';
 import { coverageOf } from '../domain/coverage.js';
-import { StillpointError } from '../domain/errors.js';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { blockCount, sameGeometry } from '../domain/geometry.js';
 import { TREE_FANOUT } from '../domain/limits.js';
 import type { ConsistencyKind, Point } from '../domain/point.js';
@@ -40,7 +40,7 @@ export interface CompareOptions {
   readonly deep?: boolean | undefined;
   /** Bytes [start, end), widened to whole blocks; ascending, apart. Default: all. */
   readonly byteRanges?: readonly (readonly [number, number])[] | undefined;
-  /** Whose digests cross the wire. Default: for each node what costs less. */
+  /** Whose digests cross the wire. Default: for each node what costs less; with `mark` always the receiver's, which are proven. */
   readonly direction?: Direction | undefined;
   /** Have the device's tap remember what differs. */
   readonly mark?: boolean | undefined;
@@ -79,7 +79,7 @@ export async function runCompare(options: CompareOptions): Promise<CompareResult
       ...{ basePointId: null, full: true, doubt: null, fuzzy: options.fuzzy ?? false, signal },
     });
     try {
-      if (options.mark === true && snapshot.tracking === undefined) throw nothingToMark(path);
+      if (options.mark === true) checkCanMark(options, snapshot);
       return await new Comparison(options, snapshot, signal).run();
     } catch (error) {
       throw (await snapshot.lost?.()) ?? error;
@@ -101,6 +101,8 @@ class Comparison {
   /** Of the point's block size; undefined: all. */
   readonly #ranges: readonly BlockRange[] | undefined;
   readonly #differing = new BlockSet();
+  /** Could not be compared, since the receiver can't read its tree there; ascending, apart. */
+  #unknown: readonly BlockRange[] = [];
   #scannedBytes = 0;
 
   constructor(options: CompareOptions, snapshot: Snapshot, signal: AbortSignal) {
@@ -118,7 +120,7 @@ class Comparison {
     const damaged = deep ? await this.#checkStored() : [];
     const halfRestored = await readMark(this.#snapshot.device);
     const unreadableBlocks = await withScratch(this.#options.stateDirectory, (directory) =>
-      this.#compare(directory),
+      this.#compare(directory, damaged),
     );
     const { kind, warnings } = await this.#snapshot.conclude();
     if (mark) await this.#mark();
@@ -134,7 +136,7 @@ class Comparison {
     };
   }
 
-  async #compare(directory: string): Promise<readonly number[]> {
+  async #compare(directory: string, damaged: readonly DamagedRange[]): Promise<readonly number[]> {
     const { point } = this.#options;
     const { device } = this.#snapshot;
     this.#onEvent({ type: 'phase', phase: 'compare' });
@@ -153,7 +155,7 @@ class Comparison {
     this.#addTail(tree);
     const own = await treeInGeometry(tree, join(directory, 'tree'), point.geometry);
     try {
-      await this.#descend(own);
+      await this.#descendAround(own, damaged);
     } finally {
       await own.close();
     }
@@ -161,9 +163,24 @@ class Comparison {
     return badBlocks;
   }
 
-  #descend(own: TreeFile): Promise<void> {
-    const { point, direction = 'cheaper' } = this.#options;
-    const ranges = this.#ranges;
+  async #descendAround(own: TreeFile, damaged: readonly DamagedRange[]): Promise<void> {
+    try {
+      await this.#descend(own, this.#ranges);
+    } catch (error) {
+      if (damaged.length === 0 || !isStillpointError(error, 'store-damaged')) throw error;
+      // A node was needed that is damaged. What lies under it was told as damaged already; all else can be compared.
+      this.#unknown = mergeRanges(
+        damaged.map(({ blocks }) => blocks),
+        [],
+      );
+      await this.#descend(own, withoutRanges(this.#ranges ?? [[0, own.blockCount]], this.#unknown));
+    }
+  }
+
+  #descend(own: TreeFile, ranges: readonly BlockRange[] | undefined): Promise<void> {
+    const { point, mark = false } = this.#options;
+    // A map that was made on an unproven word would leave a change out for good.
+    const direction = mark ? 'fetch' : (this.#options.direction ?? 'cheaper');
     return descend({
       ...{ receiver: this.#receiver, point, own, direction, signal: this.#signal },
       covers:
@@ -197,7 +214,8 @@ class Comparison {
 
   async #mark(): Promise<void> {
     const { tracking } = this.#snapshot;
-    await tracking?.adopt(this.#options.point.id, [...this.#differing.ranges()], this.#ranges === undefined);
+    const ranges = [...this.#differing.ranges(), ...this.#unknown].sort(([a], [b]) => a - b);
+    await tracking?.adopt(this.#options.point.id, mergeRanges(ranges, []), this.#ranges === undefined);
   }
 
   #reportProgress(doneBytes: number): void {
@@ -245,10 +263,19 @@ function within(ranges: readonly BlockRange[], count: number): BlockRange[] {
     .map(([start, end]): BlockRange => [start, Math.min(end, Math.ceil(count))]);
 }
 
-function nothingToMark(path: string): StillpointError {
-  return new StillpointError('usage', {
-    thing: path,
-    reason: 'no tap serves it, so that there is no map to write the differences into',
-    remedy: 'Put one on it with "stillpoint tap add", or leave --mark away.',
-  });
+function checkCanMark({ path, point, byteRanges }: CompareOptions, { tracking }: Snapshot): void {
+  if (tracking === undefined) {
+    throw new StillpointError('usage', {
+      thing: path,
+      reason: 'no tap serves it, so that there is no map to write the differences into',
+      remedy: 'Put one on it with "stillpoint tap add", or leave --mark away.',
+    });
+  }
+  if (byteRanges !== undefined && !tracking.knows(point.id)) {
+    throw new StillpointError('usage', {
+      thing: path,
+      reason: `the map of its tap does not count for point ${point.device}@${point.sequence}, and ranges alone can't make it do so`,
+      remedy: 'Leave --ranges away, so that all of it is compared.',
+    });
+  }
 }

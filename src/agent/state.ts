@@ -13,7 +13,7 @@
  * | `session`               | a session ended before its commit                | kept: see kept-session.ts             |
  * | `.*.tmp`                | a `session` that was being written               | removed                               |
  *
- * All of it is a cache: what is damaged is dropped and fetched again. One process at a time, by flock on `lock`.
+ * All of it is a cache: what is damaged is dropped, and made anew by comparing with the receiver. One process at a time, by flock on `lock`.
  */
 
 import type { FileHandle } from 'node:fs/promises';
@@ -155,7 +155,7 @@ export class DeviceState {
     return session === null ? removeKeptSession(this.#directory) : writeKeptSession(this.#directory, session);
   }
 
-  /** The tree can't be believed: it is removed, and fetched at the next session. */
+  /** The tree can't be believed: it is removed, and made anew at the next session. */
   async forgetTree(): Promise<void> {
     await this.discardOverlay();
     await this.#dropTree();

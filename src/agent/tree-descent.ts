@@ -147,6 +147,12 @@ class Descent {
     const bit = (bits: bigint, i: number) => (bits >> BigInt(i)) & 1n;
     const own = this.#ownContent(node);
     const childCount = Math.min(TREE_FANOUT, this.#childCount(node));
+    // Not proven, but that much can be seen: what differs as a whole differs somewhere.
+    if (this.#covers(node.level, node.index) === 'all' && BigInt.asUintN(childCount, differing) === 0n)
+      throw unproven(
+        this.#options.point,
+        `node ${node.index} of level ${node.level} differs, its children do not`,
+      );
     const theirs = Array.from({ length: childCount }, (_, i) => {
       if (bit(nulls, i) === 1n) return NULL_DIGEST;
       return bit(differing, i) === 1n ? null : digestAt(own, i);

@@ -67,6 +67,8 @@ export interface Tracking {
   readonly changes: TrackedChanges | null;
   /** A clause: why it is known, or not. */
   readonly reason: string;
+  /** It knows of all changes since that point. */
+  knows(pointId: string): boolean;
   /** The session was committed: changes count from its instant on. The view is gone then. */
   committed(): Promise<void>;
   /**

@@ -81,13 +81,15 @@ async function holdWith(
         options.signal,
       ),
   );
+  const { pointIds } = report.status.map;
+  const knows = (pointId: string) => pointIds?.includes(pointId) ?? false;
   const device = await native.openSnapshot(held.result.snapshotAddress, held.result.exportName);
   try {
     const changes = held.result.mapUsed ? await changesOf(device, options, sample) : null;
     const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
     return {
       identity,
-      ...snapshotOf(tap, control, device, { changes, reason: held.result.reason }, held, kind, {
+      ...snapshotOf(tap, control, device, { changes, reason: held.result.reason, knows }, held, kind, {
         blockSize: options.blockSize,
         tapBlockSize,
       }),
@@ -128,7 +130,7 @@ function snapshotOf(
   tap: RegisteredTap,
   control: TapControl,
   device: SnapshotDevice,
-  tracked: Pick<Tracking, 'changes' | 'reason'>,
+  tracked: Pick<Tracking, 'changes' | 'reason' | 'knows'>,
   { result, warnings }: Quiesced<ControlHold>,
   kind: ConsistencyKind,
   { blockSize, tapBlockSize }: { readonly blockSize: number; readonly tapBlockSize: number },

@@ -48,3 +48,17 @@ export function intersectRanges(ranges: readonly BlockRange[], start: number, en
   }
   return parts;
 }
+
+/** @param ranges ascending, apart. @param taken ascending, apart. @returns what of the ranges is not taken, ascending, apart. */
+export function withoutRanges(ranges: readonly BlockRange[], taken: readonly BlockRange[]): BlockRange[] {
+  return ranges.flatMap(([start, end]) => {
+    const left: BlockRange[] = [];
+    let from = start;
+    for (const [takenStart, takenEnd] of intersectRanges(taken, start, end)) {
+      if (from < takenStart) left.push([from, takenStart]);
+      from = takenEnd;
+    }
+    if (from < end) left.push([from, end]);
+    return left;
+  });
+}

@@ -28,7 +28,12 @@ export interface BasePlan {
 }
 
 export function planBase(local: LocalBase, last: Point | null, device: Geometry): BasePlan {
-  if (last === null) return { start: 'empty', resizeFrom: null, reason: 'the device has no point yet' };
+  if (last === null) {
+    const reason = holdsPoint(local)
+      ? 'the receiver has no point of the device any more'
+      : 'the device has no point yet';
+    return { start: 'empty', resizeFrom: null, reason };
+  }
   if (last.geometry.blockSize !== device.blockSize) {
     return {
       start: 'new-chain',
@@ -55,6 +60,11 @@ export function planBase(local: LocalBase, last: Point | null, device: Geometry)
     };
   }
   return { start: 'compare', resizeFrom, reason: whyNot(local, last) };
+}
+
+/** A tree is made before the first point is there. */
+export function holdsPoint({ tree }: LocalBase): boolean {
+  return tree !== null && !/^0+$/.test(tree.pointId);
 }
 
 function isOf(tree: NonNullable<LocalBase['tree']>, point: Point): boolean {

@@ -117,7 +117,7 @@ const losses: Record<string, [(made: BackupWorld) => Promise<void>, RegExp]> = {
 };
 
 for (const [name, [lose, reason]] of Object.entries(losses)) {
-  test(`a local tree that is ${name} is fetched, and only the difference is shipped`, async (t) => {
+  test(`a local tree that is ${name} is made anew, and only the difference is shipped`, async (t) => {
     const made = await world(t);
     await lose(made);
     await made.change(6, [20, 280]);

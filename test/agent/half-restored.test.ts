@@ -131,6 +131,7 @@ function tracked(ranges: [number, number][], sample: number[]): SnapshotProvider
         adopt: async () => undefined,
         changes: { ranges, sample },
         reason: 'the map belongs to the last point',
+        knows: () => true,
         committed: async () => undefined,
       };
       return { ...snapshot, tracking };

@@ -64,7 +64,7 @@ test('help is no error, no command is one', async (t) => {
   const help = await runHere(machine, '--help');
   t.is(help.code, EXIT_OK);
   t.regex(help.stdout, /Exit codes:/);
-  for (const command of ['backup', 'points', 'restore', 'verify', 'diff', 'enroll', 'receiver']) {
+  for (const command of ['backup', 'points', 'restore', 'verify', 'diff', 'compare', 'enroll', 'receiver']) {
     const { code, stdout } = await runHere(machine, command, '--help');
     t.is(code, EXIT_OK);
     t.regex(stdout, /--json/);
@@ -212,6 +212,27 @@ test('a diff of points that have nothing to compare', async (t) => {
   await fails(t, machine, EXIT_FAILED, 'diff', 'disk@1', 'disk@3', ...from);
   await fails(t, machine, EXIT_FAILED, 'diff', 'tape@1', 'disk@1', ...from);
   await fails(t, machine, EXIT_USAGE, 'diff', 'disk@1', 'disk@2', '--agent', 'web1');
+});
+
+test('comparisons that can’t be', async (t) => {
+  const { machine, store, image } = await withOnePoint(t);
+  const to = ['--name', 'disk', '--store', store];
+  t.is((await runHere(machine, 'backup', image, ...to)).code, EXIT_OK);
+  const compare = (code: number, ...args: string[]) => fails(t, machine, code, 'compare', ...args);
+  await compare(EXIT_USAGE);
+  await compare(EXIT_FAILED, join(machine.directory, 'nowhere.img'), ...to);
+  await compare(EXIT_FAILED, image, 'disk@3', ...to);
+  await compare(EXIT_FAILED, image, 'tape@1', ...to);
+  await compare(EXIT_FAILED, image, '--name', 'tape', '--store', store);
+  await compare(EXIT_USAGE, image, '--ranges', '5-4', ...to);
+  await compare(EXIT_USAGE, image, '--digests', 'both', ...to);
+  await compare(EXIT_USAGE, image, '--block-size', '4K', ...to);
+  await compare(EXIT_USAGE, image, '--ship', '--mark', ...to);
+  await compare(EXIT_USAGE, image, '--ship', '--ranges', '0-1M', ...to);
+  await compare(EXIT_USAGE, image, '--mark', '--digests', 'from-agent', ...to);
+  await compare(EXIT_USAGE, image, '--mark', ...to);
+  await compare(EXIT_USAGE, image, 'disk@1', '--ship', ...to);
+  await compare(EXIT_USAGE, image, '--provider', 'tap', ...to);
 });
 
 test('errors for programs', async (t) => {

@@ -4,6 +4,7 @@ import { partialSetsConformance } from './partial-sets.js';
 import { patchConformance } from './patches.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
+import { receiverCompare } from './receiver-compare.js';
 import { receiverDiff } from './receiver-diff.js';
 import { receiverRefusals } from './receiver-refusals.js';
 
@@ -13,3 +14,4 @@ receiverRefusals(test, httpWorld);
 receiverDiff(test, httpWorld);
 receiverCheck(test, httpWorld);
 partialSetsConformance(test, httpWorld);
+receiverCompare(test, httpWorld);

@@ -2,6 +2,7 @@
 import type { TestFn } from 'ava';
 import { HAVE_DIGESTS_MAX } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
+import { encodeQuestion } from '../../src/protocol/compare-codec.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
 import { batchOf, rootOf } from '../helpers/batches.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
@@ -22,6 +23,11 @@ const STRANGERS: readonly [what: string, call: (stranger: ReceiverPort, id: stri
   ],
   ['abort', (stranger, id) => stranger.abort(id)],
   ['nodes', (stranger, id) => stranger.nodes(id, [{ level: 1, index: 0 }])],
+  [
+    'comparison',
+    (stranger, id) =>
+      stranger.compareNodes(encodeQuestion(id, [{ level: 1, index: 0, content: Buffer.alloc(0) }])),
+  ],
   ['blocks', (stranger, id) => stranger.blocks(id, [0])],
   ['verify', (stranger, id) => eventsOf(stranger.verify(id))],
   ['check', (stranger, id) => eventsOf(stranger.check(id, [[0, 1]]))],

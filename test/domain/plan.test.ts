@@ -11,7 +11,12 @@ const treeOf = (point: typeof last) => ({ pointId: point.id, root: point.root, g
 
 test('without a point the base is empty, whatever the agent holds', (t) => {
   t.is(planBase(nothing, null, same).start, 'empty');
-  t.is(planBase({ ...nothing, tree: treeOf(older) }, null, same).start, 'empty');
+  t.is(planBase(nothing, null, same).reason, 'the device has no point yet');
+  const unused = { ...treeOf(older), pointId: '0'.repeat(32) };
+  t.is(planBase({ ...nothing, tree: unused }, null, same).reason, 'the device has no point yet');
+  const { start, reason } = planBase({ ...nothing, tree: treeOf(older) }, null, same);
+  t.is(start, 'empty');
+  t.is(reason, 'the receiver has no point of the device any more');
 });
 
 test('the tree of the last point is used', (t) => {

@@ -1,5 +1,5 @@
 /** An image, a store in a directory with its receiver in the process, and backups and restores between them. */
-import { mkdir, open, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type BackupOptions, type BackupResult, runBackup } from '../../src/agent/backup.js';
@@ -22,27 +22,57 @@ export class BackupWorld {
   readonly directory: string;
   readonly image: string;
   readonly stateDirectory: string;
-  readonly receiver: ReceiverPort;
   readonly storeId: string;
   /** Of all backups so far. */
   readonly events: AgentEvent[] = [];
+  #receiver: ReceiverPort;
   #restores = 0;
 
   private constructor(directory: string, receiver: ReceiverPort, storeId: string) {
     this.directory = directory;
     this.image = join(directory, 'disk.img');
     this.stateDirectory = join(directory, 'state');
-    this.receiver = receiver;
+    this.#receiver = receiver;
     this.storeId = storeId;
   }
 
-  static async make(t: ExecutionContext): Promise<BackupWorld> {
-    const directory = await temporaryDirectory(t, 'backup');
+  static async make(t: ExecutionContext, parent?: string): Promise<BackupWorld> {
+    const directory = await temporaryDirectory(t, 'backup', parent);
     await createStore(join(directory, 'store'));
     const receiver = await openEmbeddedReceiver(join(directory, 'store'), { openStore });
-    t.teardown(() => receiver.close());
     const { storeId } = await receiver.info();
-    return new BackupWorld(directory, receiver, storeId);
+    const world = new BackupWorld(directory, receiver, storeId);
+    t.teardown(() => world.receiver.close());
+    return world;
+  }
+
+  get receiver(): ReceiverPort {
+    return this.#receiver;
+  }
+
+  get store(): string {
+    return join(this.directory, 'store');
+  }
+
+  /** @returns a directory that holds the store as it is now. */
+  async copyStore(name: string): Promise<string> {
+    const copy = join(this.directory, name);
+    await this.#whileClosed(() => cp(this.store, copy, { recursive: true, preserveTimestamps: true }));
+    return copy;
+  }
+
+  /** By a copy, as if that had been restored. */
+  async replaceStore(copy: string): Promise<void> {
+    await this.#whileClosed(async () => {
+      await rm(this.store, { recursive: true });
+      await rename(copy, this.store);
+    });
+  }
+
+  async #whileClosed(work: () => Promise<void>): Promise<void> {
+    await this.#receiver.close();
+    await work();
+    this.#receiver = await openEmbeddedReceiver(this.store, { openStore });
   }
 
   /** Of the device. */

@@ -9,7 +9,7 @@ import { chooseProvider } from '../../capture/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
 import { onDevice } from '../../devices/device-error.js';
 import { type BlockRange, rangeBytes } from '../../domain/block-ranges.js';
-import { BlockSet } from '../../domain/block-set.js';
+import type { BlockSet } from '../../domain/block-set.js';
 import type { Direction } from '../../domain/compare-direction.js';
 import { StillpointError } from '../../domain/errors.js';
 import type { LinkMeter } from '../../domain/link-meter.js';
@@ -105,13 +105,19 @@ async function compare(
   });
 }
 
-function checkOptions({ ship = false, mark = false, ranges, blockSize }: CompareOptions): void {
+function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }: CompareOptions): void {
   const refuse = (thing: string, reason: string, remedy: string): never => {
     throw new StillpointError('usage', { thing, reason, remedy });
   };
   if (blockSize !== undefined)
     refuse('--block-size', "a comparison has the point's block size", 'Leave it away.');
   if (ship && mark) refuse('--mark', 'what is shipped need not be remembered', 'Leave it away.');
+  if (mark && digests === 'from-agent')
+    refuse(
+      '--digests',
+      'what a map is made from must be proven by the digests of the receiver',
+      'Leave it away.',
+    );
   if (ship && ranges !== undefined)
     refuse('--ranges', 'a point is of the whole device', 'Leave them away, or compare without --ship.');
 }
@@ -148,7 +154,8 @@ async function ship(
       remedy: 'Leave the point away, or compare without --ship.',
     });
   }
-  let differing = new BlockSet();
+  // Where the receiver has lost parts of the point, there is nothing to compare with: what it lacks is shipped.
+  let differing: BlockSet | null = null;
   let backup: BackupResult;
   let damaged: DamagedRange[];
   try {
@@ -181,6 +188,9 @@ async function ship(
   return backup.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
+/** Null: it was not compared. */
+type Told = Omit<CompareResult, 'differing'> & { readonly differing: BlockSet | null };
+
 interface ToldRange {
   readonly byteOffset: number;
   readonly byteLength: number;
@@ -191,7 +201,7 @@ interface ToldRange {
 function tell(
   { context: { output }, options }: Setting,
   point: Point,
-  result: CompareResult,
+  result: Told,
   more: readonly string[],
   shipped: Point | null = null,
 ): void {
@@ -209,7 +219,7 @@ function tell(
   output.result(
     {
       ...{ point, blockSize: point.geometry.blockSize, deviceSizeBytes, kind, ranges },
-      ...{ differingBlocks: differing.count, unreadableBlocks: unreadableBlocks.length },
+      ...{ differingBlocks: differing?.count ?? null, unreadableBlocks: unreadableBlocks.length },
       ...{ damagedBlocks: countBlocks(damaged), scannedBytes, wireBytes, shipped },
     },
     [
@@ -229,7 +239,7 @@ function tell(
   );
 }
 
-function* rangesOf(point: Point, { differing, damaged, unreadableBlocks, deviceSizeBytes }: CompareResult) {
+function* rangesOf(point: Point, { differing, damaged, unreadableBlocks, deviceSizeBytes }: Told) {
   const { blockSize } = point.geometry;
   const geometry = { sizeBytes: Math.max(point.geometry.sizeBytes, deviceSizeBytes), blockSize };
   const unreadable = new Set(unreadableBlocks);
@@ -237,7 +247,7 @@ function* rangesOf(point: Point, { differing, damaged, unreadableBlocks, deviceS
     ...{ byteOffset: start * blockSize, byteLength: rangeBytes(geometry, start, end), what },
     ...(reason === undefined ? {} : { reason }),
   });
-  for (const [start, end] of differing.ranges()) {
+  for (const [start, end] of differing?.ranges() ?? []) {
     if (unreadable.size === 0) yield told([start, end], 'differs');
     else
       for (let block = start; block < end; block += 1)
@@ -246,17 +256,19 @@ function* rangesOf(point: Point, { differing, damaged, unreadableBlocks, deviceS
   for (const { blocks, reason } of damaged) yield told(blocks, 'damaged', reason);
 }
 
+function describeDiffering(count: number, blockSize: number): string {
+  if (count === 0) return 'no block differs';
+  return `${formatCount(count, 'block')} ${count === 1 ? 'differs' : 'differ'}, ${formatBytes(count * blockSize)}`;
+}
+
 function countBlocks(damaged: readonly DamagedRange[]): number {
   return damaged.reduce((sum, { blocks: [start, end] }) => sum + end - start, 0);
 }
 
-function summaryOf(point: Point, result: CompareResult, deep: boolean): string {
+function summaryOf(point: Point, result: Told, deep: boolean): string {
   const { differing, damaged, unreadableBlocks, wireBytes, scannedBytes } = result;
-  const bytes = differing.count * point.geometry.blockSize;
   const parts = [
-    differing.count === 0
-      ? 'no block differs'
-      : `${formatCount(differing.count, 'block')} ${differing.count === 1 ? 'differs' : 'differ'}, ${formatBytes(bytes)}`,
+    ...(differing === null ? [] : [describeDiffering(differing.count, point.geometry.blockSize)]),
     ...(unreadableBlocks.length === 0
       ? []
       : [`${formatCount(unreadableBlocks.length, 'block')} can't be read here`]),
