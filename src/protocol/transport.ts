@@ -6,11 +6,12 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { Agent, request as startRequest } from 'node:https';
-import { createSecureContext, type PeerCertificate } from 'node:tls';
+import { type ConnectionOptions, createSecureContext, type PeerCertificate } from 'node:tls';
 import { StillpointError } from '../domain/errors.js';
 import { JSON_BYTES_MAX } from '../domain/limits.js';
 import { native } from '../native/index.js';
 import { subjectOf } from './certificate-identity.js';
+import { type Connect, useConnections } from './connect.js';
 import { errorOfAnswer } from './error-body.js';
 import { HEADER_PROTOCOL, PROTOCOL_VERSION } from './messages.js';
 
@@ -39,6 +40,8 @@ export interface TransportRequest {
   readonly body: Buffer | null;
   /** Until the answer begins, without a byte sent or received. */
   readonly answerTimeoutMs: number;
+  /** Aborted: nobody waits for the answer any more. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export class Transport {
@@ -47,7 +50,8 @@ export class Transport {
   /** Until their answers are read. */
   readonly #inFlight = new Set<Promise<unknown>>();
 
-  constructor(address: ReceiverAddress, connections: number) {
+  /** @param connect null: connections are made to the address. */
+  constructor(address: ReceiverAddress, connections: number, connect: Connect | null = null) {
     this.#url = address.url;
     this.#agent = new Agent({
       keepAlive: true,
@@ -55,19 +59,11 @@ export class Transport {
       // Of an idle connection. One in use has the limits of its request.
       timeout: KEEP_ALIVE_MS,
       noDelay: true,
-      secureContext: createSecureContext({
-        ca: address.authority,
-        ...(address.credentials === undefined
-          ? {}
-          : { key: address.credentials.key, cert: address.credentials.certificate }),
-        minVersion: 'TLSv1.3',
-        ciphers: TLS_CIPHERS,
-      }),
       // Each connection proves both certificates anew.
       maxCachedSessions: 0,
-      rejectUnauthorized: true,
-      checkServerIdentity: (_host, certificate) => checkReceiver(address, certificate),
+      ...securedFor(address),
     });
+    if (connect !== null) useConnections(this.#agent, connect);
   }
 
   /** The whole answer. @throws StillpointError also for an answer with an error */
@@ -102,11 +98,12 @@ export class Transport {
   }
 
   #send(message: TransportRequest): Promise<IncomingMessage> {
-    const { path, headers, body, answerTimeoutMs } = message;
+    const { path, headers, body, answerTimeoutMs, signal } = message;
     return new Promise((resolve, reject) => {
       const request = startRequest(this.#url + path, {
         agent: this.#agent,
         method: 'POST',
+        signal,
         headers: {
           ...headers,
           [HEADER_PROTOCOL]: String(PROTOCOL_VERSION),
@@ -183,6 +180,23 @@ export class Transport {
 /** Nobody reads on: closes the connection. That it was closed is then an error that nobody waits for. */
 function discard(answer: IncomingMessage): void {
   answer.on('error', () => undefined).destroy();
+}
+
+/** TLS with that receiver alone: its authority, its id, and this agent's certificate, which is sent once the other side is proven. */
+export function securedFor(
+  address: ReceiverAddress,
+): Pick<ConnectionOptions, 'secureContext' | 'rejectUnauthorized' | 'checkServerIdentity'> {
+  const { authority, credentials } = address;
+  return {
+    secureContext: createSecureContext({
+      ca: authority,
+      ...(credentials === undefined ? {} : { key: credentials.key, cert: credentials.certificate }),
+      minVersion: 'TLSv1.3',
+      ciphers: TLS_CIPHERS,
+    }),
+    rejectUnauthorized: true,
+    checkServerIdentity: (_host, certificate) => checkReceiver(address, certificate),
+  };
 }
 
 /** The receiver's id in place of the host name. @returns an error to refuse the connection, as tls.connect wants it. */

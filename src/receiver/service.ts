@@ -14,10 +14,13 @@ import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { Capture, DeviceKey, Store } from '../store/store-port.js';
 import { AgentReceiver } from './agent-receiver.js';
 import { OpenSession } from './open-session.js';
+import { OrderBook } from './orders.js';
 import { planBegin } from './plan-begin.js';
 
 export class ReceiverService {
   readonly store: Store;
+  /** What agents are asked to back up; empty where nobody can ask. */
+  readonly orders = new OrderBook();
   readonly #sessions = new Map<string, OpenSession>();
   /** Ids of sessions that are being made: nobody else may take them meanwhile. */
   readonly #reserved = new Set<string>();
@@ -229,6 +232,7 @@ export class ReceiverService {
 
   /** Waits for begins that run; the store waits for all else when it closes. No message may come any more. */
   async close(): Promise<void> {
+    this.orders.close();
     await Promise.all(this.#begins.values());
   }
 
