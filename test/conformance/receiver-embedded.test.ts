@@ -1,12 +1,14 @@
 import test from 'ava';
 import { embeddedWorld } from '../helpers/receiver-worlds.js';
 import { partialSetsConformance } from './partial-sets.js';
+import { ordersConformance } from './orders.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
 import { receiverDiff } from './receiver-diff.js';
 import { receiverRefusals } from './receiver-refusals.js';
 
 receiverConformance(test, embeddedWorld);
+ordersConformance(test, embeddedWorld);
 receiverRefusals(test, embeddedWorld);
 receiverDiff(test, embeddedWorld);
 receiverCheck(test, embeddedWorld);

@@ -1,12 +1,14 @@
 import test from 'ava';
 import { httpWorld } from '../helpers/receiver-worlds.js';
 import { partialSetsConformance } from './partial-sets.js';
+import { ordersConformance } from './orders.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
 import { receiverDiff } from './receiver-diff.js';
 import { receiverRefusals } from './receiver-refusals.js';
 
 receiverConformance(test, httpWorld);
+ordersConformance(test, httpWorld);
 receiverRefusals(test, httpWorld);
 receiverDiff(test, httpWorld);
 receiverCheck(test, httpWorld);

@@ -24,6 +24,7 @@ export const embeddedWorld: MakeWorld = async (t) => {
   return {
     dir,
     portFor: async (agent) => service.bind(agent),
+    orders: () => service.orders,
     restart: async () => {
       await service.close();
       await store.close();
@@ -55,6 +56,7 @@ export const httpWorld: MakeWorld = async (t) => {
       ports.set(agent, port);
       return port;
     },
+    orders: () => receiver.server.orders,
     restart: async () => {
       await receiver.stop();
       ports.clear();
