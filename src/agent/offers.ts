@@ -83,7 +83,7 @@ export async function addOffer(stateDirectory: string, offer: Offer): Promise<vo
         same === undefined
           ? `${present.length} devices are offered, which is the limit`
           : `${same.path} is offered under this name`,
-      remedy: `Remove one first: stillpoint agent remove ${same === undefined ? 'NAME' : offer.name}`,
+      remedy: `Remove one first, with "stillpoint agent remove ${same === undefined ? 'NAME' : offer.name}".`,
     });
   }
   await makeDirectory(offersPath(stateDirectory));

@@ -202,7 +202,7 @@ function notOffered(device: string): StillpointError {
   return new StillpointError('device-unknown', {
     thing: `device ${device}`,
     reason: 'the agent does not offer it (any more)',
-    remedy: 'On its machine: stillpoint agent add DEVICE --name NAME',
+    remedy: 'Offer it on its machine with "stillpoint agent add DEVICE --name NAME".',
   });
 }
 

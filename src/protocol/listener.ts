@@ -120,7 +120,7 @@ export class ReceiverListener {
           new StillpointError('unreachable', {
             thing: 'receiver',
             reason: 'it has opened no connection to this machine',
-            remedy: 'There: stillpoint receiver dial AGENT HOST:PORT, with an address of this machine.',
+            remedy: 'Run "stillpoint receiver dial AGENT HOST:PORT" there, with an address of this machine.',
             permanent: false,
           }),
         );

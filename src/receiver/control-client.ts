@@ -57,7 +57,7 @@ function notServed(dir: string, cause: Error): StillpointError {
   return new StillpointError('unreachable', {
     thing: `receiver in ${dir}`,
     reason: `none serves there (${(cause as NodeJS.ErrnoException).code ?? cause.message})`,
-    remedy: `Start it: stillpoint receiver serve ${dir}`,
+    remedy: `Start it with "stillpoint receiver serve ${dir}".`,
     permanent: false,
     cause,
   });

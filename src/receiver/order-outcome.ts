@@ -57,7 +57,8 @@ export function unreachable(agent: string, reason: string): StillpointError {
   return new StillpointError('unreachable', {
     thing: `agent ${agent}`,
     reason,
-    remedy: 'On its machine: stillpoint agent run; or agent listen, and here: stillpoint receiver dial.',
+    remedy:
+      'Run "stillpoint agent run" on its machine; or "agent listen" there and "stillpoint receiver dial" here.',
     permanent: false,
   });
 }
@@ -66,7 +67,7 @@ function lost({ agent, device }: OrderWish): StillpointError {
   return new StillpointError('connection-lost', {
     thing: `device ${device} of the agent ${agent}`,
     reason: 'the agent has said nothing of its backup for too long, or was started anew',
-    remedy: 'See its log. If it still works on it, the point will be there: stillpoint points.',
+    remedy: 'See its log. If it still works on it, the point will be there.',
     permanent: false,
   });
 }
