@@ -104,6 +104,8 @@ export type OrderEvent =
   | { readonly type: 'failed'; readonly failure: OrderFailure }
   | { readonly type: 'cancel' }
   | { readonly type: 'tick'; readonly nowMs: number; readonly isConnected: boolean }
+  /** The agent asks for more, and names it among what it does. */
+  | { readonly type: 'heard'; readonly nowMs: number }
   | { readonly type: 'forgotten' };
 
 export interface OrderWish {
@@ -165,6 +167,9 @@ export function advance(order: Order, event: OrderEvent): Order {
       if (order.state === 'running') return { ...order, state: 'lost' };
       // Connected and busy with others: its turn comes.
       return order.state === 'queued' && event.isConnected ? order : { ...order, state: 'expired' };
+    case 'heard':
+      if (order.state !== 'running') return order;
+      return { ...order, silentUntilMs: Math.max(order.silentUntilMs, event.nowMs + ORDER_LEASE_MS) };
     case 'forgotten':
       return order.state === 'running' ? { ...order, state: 'lost' } : order;
   }

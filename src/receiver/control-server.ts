@@ -16,8 +16,18 @@ import type { Remote } from './remote.js';
 const CONNECTIONS_MAX = 64;
 const REQUEST_TIMEOUT_MS = 10_000;
 
+/** Of sockaddr_un.sun_path, without the byte that ends it (unix(7)). */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/** @throws StillpointError `config` where the kernel takes no socket of so long a path */
 export function controlPath(dir: string): string {
-  return join(receiverDirectory(dir), 'control.sock');
+  const path = join(receiverDirectory(dir), 'control.sock');
+  if (Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX) return path;
+  throw new StillpointError('config', {
+    thing: path,
+    reason: `it has more than ${SOCKET_PATH_BYTES_MAX} bytes, the most that the kernel takes for a socket`,
+    remedy: "Move the receiver's directory to a shorter path, or name it by a shorter link.",
+  });
 }
 
 export interface ControlServer {

@@ -123,7 +123,7 @@ export class OrderBook {
     const seen = this.#see(agent);
     seen.devices = request.devices;
     seen.question?.answer(null);
-    this.#forgetLost(agent, request);
+    this.#hear(agent, request);
     return new Promise((resolve) => {
       const answer = (order: AgentOrder | null) => {
         if (seen.question !== question) return;
@@ -186,10 +186,10 @@ export class OrderBook {
   }
 
   /** An agent that says nothing of what it was running was started anew. */
-  #forgetLost(agent: string, { running }: AwaitOrderRequest): void {
+  #hear(agent: string, { running }: AwaitOrderRequest): void {
     for (const entry of this.#open(agent)) {
-      if (running.some(({ orderId }) => orderId === entry.order.id)) continue;
-      this.#apply(entry, { type: 'forgotten' });
+      const isNamed = running.some(({ orderId }) => orderId === entry.order.id);
+      this.#apply(entry, isNamed ? { type: 'heard', nowMs: this.#nowMs() } : { type: 'forgotten' });
     }
   }
 

@@ -59,7 +59,7 @@ export class Remote {
     dialOut.set(await readAddresses(dir));
     remote.#scheduler = await Scheduler.start({
       ...{ dir, log, now },
-      runRound: (schedule, signal) => remote.round(schedule, signal, () => undefined),
+      runRound: (schedule, signal) => remote.#round(schedule, signal, () => undefined),
     });
     return remote;
   }
@@ -101,13 +101,23 @@ export class Remote {
     }
   }
 
+  /** @throws StillpointError `usage` for a name that is not enrolled */
   async round(
+    wish: RoundWish,
+    signal: AbortSignal,
+    onItem: (item: RoundItem) => void,
+  ): Promise<RoundSummary> {
+    if (wish.agents !== null) this.#checkEnrolled(wish.agents);
+    return this.#round(wish, signal, onItem);
+  }
+
+  /** Names that are not enrolled are skipped: a schedule is not to fail for one of them. */
+  async #round(
     { agents: asked, parallel, waitMs }: RoundWish,
     signal: AbortSignal,
     onItem: (item: RoundItem) => void,
   ): Promise<RoundSummary> {
     const { orders, tenants, dialOut, now } = this.#options;
-    if (asked !== null) this.#checkEnrolled(asked);
     const agents = asked ?? tenants.names();
     for (const agent of agents) dialOut.hurry(agent);
     return runRound({
@@ -144,7 +154,9 @@ export class Remote {
   }
 
   #whyAbsent(agent: string): string {
-    const dialled = this.#options.dialOut.state(agent);
+    const { tenants, dialOut } = this.#options;
+    if (tenants.agent(agent) === null) return 'no agent of this name is enrolled here';
+    const dialled = dialOut.state(agent);
     if (dialled === null) return 'it is not connected';
     const at = `it is dialled at ${addressText(dialled.address)}`;
     return dialled.problem === null ? `${at}, and does not ask for orders` : `${at}: ${dialled.problem}`;

@@ -24,6 +24,7 @@ const DONE: OrderEvent = { type: 'done', point: makePoint(), warnings: [] };
 const CANCEL: OrderEvent = { type: 'cancel' };
 const FORGOTTEN: OrderEvent = { type: 'forgotten' };
 const take = (nowMs: number): OrderEvent => ({ type: 'take', nowMs });
+const heard = (nowMs: number): OrderEvent => ({ type: 'heard', nowMs });
 const running = (nowMs: number): OrderEvent => ({ type: 'running', progress: PROGRESS, nowMs });
 const tick = (nowMs: number, isConnected = false): OrderEvent => ({ type: 'tick', nowMs, isConnected });
 
@@ -40,6 +41,7 @@ const TABLE: readonly (readonly [what: string, state: OrderState, events: readon
   ['running', 'running', [take(10), running(20)]],
   ['running, and silent', 'lost', [take(10), running(20), tick(20 + ORDER_LEASE_MS, true)]],
   ['running, and heard of', 'running', [take(10), running(20), running(5000), tick(20 + ORDER_LEASE_MS)]],
+  ['running, and named', 'running', [take(10), running(20), heard(5000), tick(20 + ORDER_LEASE_MS)]],
   ['running, and forgotten', 'lost', [take(10), running(20), FORGOTTEN]],
   ['taken, and the answer was lost', 'taken', [take(10), FORGOTTEN]],
   ['done', 'done', [take(10), running(20), DONE]],
@@ -62,6 +64,7 @@ for (const [what, state, events] of TABLE) {
 const anyEvent = fc.oneof(
   fc.nat(300_000).map(take),
   fc.nat(300_000).map(running),
+  fc.nat(300_000).map(heard),
   fc.tuple(fc.nat(300_000), fc.boolean()).map(([nowMs, isConnected]) => tick(nowMs, isConnected)),
   fc.constantFrom(DONE, failed('device-io'), failed('cancelled'), CANCEL, FORGOTTEN),
 );
