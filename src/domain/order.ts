@@ -17,7 +17,7 @@ import type { ErrorCode } from './errors.js';
 import { ORDER_LEASE_MS, ORDER_START_MS } from './limits.js';
 import type { Point } from './point.js';
 
-export const ORDER_PHASES = ['snapshot', 'base', 'fetch-tree', 'scan', 'commit'] as const;
+export const ORDER_PHASES = ['snapshot', 'base', 'compare', 'fetch-tree', 'scan', 'commit'] as const;
 export type OrderPhase = (typeof ORDER_PHASES)[number];
 
 /** What the agent is handed: a name that it offers, and nothing that says what is read how. */

@@ -53,6 +53,7 @@ export const dialledWorld: MakeWorld = async (t) => {
     await rm(dir, { recursive: true });
   });
   return {
+    dir,
     portFor: async (agent) => {
       const known = ports.get(agent);
       if (known !== undefined) return known;
