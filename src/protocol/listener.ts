@@ -29,6 +29,8 @@ export interface ListenerOptions {
   readonly port: number;
   readonly prove: Prove;
   readonly onRefused: (address: string, error: Error) => void;
+  /** For a connection, when one is needed and there is none. */
+  readonly takeTimeoutMs?: number;
 }
 
 /** For connections that the receiver of the enrolment shall have opened. */
@@ -124,7 +126,7 @@ export class ReceiverListener {
             permanent: false,
           }),
         );
-      }, TAKE_TIMEOUT_MS);
+      }, this.#options.takeTimeoutMs ?? TAKE_TIMEOUT_MS);
       this.#waiting.add(take);
     });
   };
