@@ -1,7 +1,7 @@
 import test from 'ava';
 import { httpWorld } from '../helpers/receiver-worlds.js';
-import { partialSetsConformance } from './partial-sets.js';
 import { ordersConformance } from './orders.js';
+import { partialSetsConformance } from './partial-sets.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
 import { receiverDiff } from './receiver-diff.js';
