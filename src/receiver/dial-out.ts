@@ -10,7 +10,7 @@
  *
  * So the agent never has to ask for connections: it takes those that wait, and finds new ones in their place.
  */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
@@ -48,6 +48,8 @@ interface Use {
   isSecured: boolean;
   /** The agent has sent a request over it. */
   isUsed: boolean;
+  /** Under way. */
+  requests: number;
 }
 
 interface Target {
@@ -70,7 +72,9 @@ export class DialOut {
     this.#options = options;
     const { server } = options;
     server.on('secureConnection', (socket) => this.#secured(socket));
-    server.on('request', (request: IncomingMessage) => this.#used(request.socket as TLSSocket));
+    server.on('request', (request: IncomingMessage, response: ServerResponse) =>
+      this.#used(request.socket as TLSSocket, response),
+    );
   }
 
   state(agent: string): DialState | null {
@@ -115,7 +119,10 @@ export class DialOut {
       for (const [socket, { isUsed }] of target.sockets) if (!isUsed) socket.destroy();
     }
     while (this.#dialled.size > 0 && performance.now() < endMs) {
-      this.#options.server.closeIdleConnections();
+      // A server that does not listen keeps no account of idle connections (closeIdleConnections does nothing).
+      for (const { target, socket } of this.#dialled.values()) {
+        if ((target.sockets.get(socket)?.requests ?? 0) === 0) socket.destroy();
+      }
       await new Promise((resolve) => setTimeout(resolve, SWEEP_INTERVAL_MS));
     }
     for (const { socket } of this.#dialled.values()) socket.destroy();
@@ -147,7 +154,7 @@ export class DialOut {
       keepAlive: true,
       keepAliveInitialDelay: KEEP_ALIVE_MS,
     });
-    const use: Use = { isSecured: false, isUsed: false };
+    const use: Use = { isSecured: false, isUsed: false, requests: 0 };
     target.sockets.set(socket, use);
     const limit = setTimeout(
       () => socket.destroy(Object.assign(new Error('too slow'), { code: 'ETIMEDOUT' })),
@@ -195,10 +202,15 @@ export class DialOut {
     this.#options.log.info({ agent: target.agent, address: addressText(target.address) }, 'agent reached');
   }
 
-  #used(tls: TLSSocket): void {
+  #used(tls: TLSSocket, response: ServerResponse): void {
     const known = this.#dialled.get(keyOf(tls));
     const use = known?.target.sockets.get(known.socket);
-    if (known === undefined || use === undefined || use.isUsed) return;
+    if (known === undefined || use === undefined) return;
+    use.requests += 1;
+    response.once('close', () => {
+      use.requests -= 1;
+    });
+    if (use.isUsed) return;
     use.isUsed = true;
     known.target.pauseMs = PAUSE_FIRST_MS;
     this.#fill(known.target);
