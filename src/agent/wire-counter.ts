@@ -1,6 +1,7 @@
 /** A decorator of the receiver that counts the bodies of a session's messages, both directions. */
 import type { BlockRange } from '../domain/block-ranges.js';
 import type { BeginRequest, CommitRequest, NodeRequest, PointsOptions } from '../domain/messages.js';
+import type { AwaitOrderRequest, OrderReport } from '../domain/order.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 
 const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value));
@@ -80,6 +81,14 @@ export class WireCounter implements ReceiverPort {
 
   diff(fromId: string, toId: string) {
     return this.#lines({ from: fromId, to: toId }, this.#receiver.diff(fromId, toId));
+  }
+
+  awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal) {
+    return this.#receiver.awaitOrder(request, signal);
+  }
+
+  reportOrder(orderId: string, report: OrderReport) {
+    return this.#receiver.reportOrder(orderId, report);
   }
 
   /** The port belongs to who made it. */

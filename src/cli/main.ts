@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/errors.js';
+import { addAgent } from './commands/agent.js';
 import { addBackup } from './commands/backup.js';
 import { addCompare } from './commands/compare.js';
 import { addDiff } from './commands/diff.js';
@@ -92,7 +93,9 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     .option('--json', 'one JSON object a line, for programs; the result is the last one')
     .option('--quiet', 'no progress, only what was asked for, warnings and errors')
     .addOption(
-      new Option('--log-level <level>', "of a receiver's or a tap's log").choices(LOG_LEVELS).default('info'),
+      new Option('--log-level <level>', "of a receiver's, an agent's or a tap's log")
+        .choices(LOG_LEVELS)
+        .default('info'),
     )
     .addHelpText('after', EXIT_CODE_HELP);
   for (const add of [
@@ -105,6 +108,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addInspect,
     addTapCommands,
     addEnroll,
+    addAgent,
     addReceiver,
   ])
     add(program, run);

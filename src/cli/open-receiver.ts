@@ -6,9 +6,10 @@ import { resolve } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
 import { unlessAborted } from '../agent/cancel.js';
 import { StillpointError } from '../domain/errors.js';
-import { LinkMeter } from '../domain/link-meter.js';
+import type { LinkMeter } from '../domain/link-meter.js';
 import { checkName } from '../domain/names.js';
-import { parseRateLimit, type RateSchedule, rateAt } from '../domain/rate-limit.js';
+import { parseRateLimit, type RateSchedule } from '../domain/rate-limit.js';
+import { type MeasuredLink, measuredLink } from '../protocol/measured-link.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { CommandContext } from './context.js';
 
@@ -71,15 +72,12 @@ export async function withReceiver<T>(
       remedy: 'Leave it away, or name an enrolled receiver with --store URL.',
     });
   }
-  const limit = limitRate === undefined ? undefined : () => rateAt(limitRate, Date.now());
-  const meter = isDirectory
-    ? undefined
-    : new LinkMeter({ now: () => performance.now(), ...(limit && { limit }) });
+  const link = measuredLink(limitRate);
   const receiver = isDirectory
     ? await openDirectory(context, resolve(store), agent, mayCreate)
-    : await connect(context, store, { meter, limit });
+    : await connect(context, store, link);
   try {
-    return await work(receiver, meter);
+    return await work(receiver, isDirectory ? undefined : link.meter);
   } finally {
     await receiver.close();
   }
@@ -88,15 +86,14 @@ export async function withReceiver<T>(
 async function connect(
   { stateDirectory, signal }: CommandContext,
   url: string | undefined,
-  { meter, limit }: { meter: LinkMeter | undefined; limit: (() => number | null) | undefined },
+  link: MeasuredLink,
 ): Promise<ReceiverPort> {
   const { findEnrolment } = await import('../agent/enrolment.js');
   const { ReceiverClient } = await import('../protocol/client.js');
-  const { Pacer } = await import('../protocol/pacer.js');
   const { receiverId, authority, key, certificate, ...enrolment } = await findEnrolment(stateDirectory, url);
   const client = new ReceiverClient(
     { url: enrolment.url, receiverId, authority, credentials: { key, certificate } },
-    { meter, pacer: limit && new Pacer({ limit }) },
+    link,
   );
   try {
     // A receiver that is not there at the start is said at once; the agent waits for one that goes away later.

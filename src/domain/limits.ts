@@ -94,3 +94,25 @@ export const WARNING_CHARS_MAX = 2000;
 /** Request bodies that may wait for their share of memory, over all agents. */
 export const RECEIVER_WAITING_MAX = 1024;
 export const RECEIVER_CONNECTIONS_MAX = 512;
+
+/** Devices that one agent offers. */
+export const OFFERS_MAX = 64;
+/** Orders of one agent that have not ended. */
+export const ORDERS_PER_AGENT_MAX = 64;
+/** Longest wait of one `awaitOrder`, in ms. */
+export const ORDER_WAIT_MS_MAX = 60_000;
+/** Silence of an agent, by the receiver's clock, after which a backup that it began is given up as lost. */
+export const ORDER_LEASE_MS = 120_000;
+/** For the first report of an agent that has taken an order. */
+export const ORDER_START_MS = 30_000;
+/** Connections that an agent which listens holds from those that have not proven to be its receiver; the oldest gives way. */
+export const LISTENER_UNPROVEN_MAX = 32;
+/** Proven ones that it holds ready. */
+export const LISTENER_READY_MAX = 32;
+/** Connections that a receiver opens to one agent that it dials, and how many of them wait unused. */
+export const DIALLED_PER_AGENT_MAX = 128;
+export const DIALLED_SPARE = 4;
+/** Backups of a round at once. */
+export const ROUND_PARALLEL_MAX = 64;
+/** Lines of a round that are kept and shown afterwards; what went wrong comes first. */
+export const ROUND_ITEMS_KEPT = 400;

@@ -16,9 +16,11 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../domain/messages.js';
+import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order.js';
 import { PIECES_ANSWER_BYTES_MAX } from '../domain/pieces.js';
 import type { Point } from '../domain/point.js';
 import { COMPARE_ANSWER_BYTES_MAX } from './compare-codec.js';
+import type { Connect } from './connect.js';
 import {
   BINARY_TYPE,
   batchAnswerSchema,
@@ -37,6 +39,7 @@ import {
   verifyEventSchema,
 } from './messages.js';
 import { decodeLines } from './ndjson.js';
+import { orderAnswerSchema, orderStandingSchema } from './order-messages.js';
 import type { Pacer } from './pacer.js';
 import type { ReceiverPort } from './receiver-port.js';
 import { type ReceiverAddress, Transport, type TransportRequest } from './transport.js';
@@ -47,11 +50,15 @@ export const CONNECTIONS_DEFAULT = 4;
 /** Answers that take work: a commit recomputes the tree and writes packs. */
 const COMMIT_TIMEOUT_MS = 30 * 60_000;
 const ANSWER_TIMEOUT_MS = 5 * 60_000;
+/** Over what was asked to be waited: a link that has died in silence is noticed then. */
+const ORDER_GRACE_MS = 30_000;
 
 const NODES_ANSWER_BYTES_MAX = NODES_REQUEST_MAX * (4 + NODE_BYTES_MAX);
 
 export interface ClientOptions {
   readonly connections?: number;
+  /** Where connections come from, if they are not to be made to the address. */
+  readonly connect?: Connect;
   /** The agent's clock, ms since 1970. */
   readonly now?: () => number;
   /** Is told what bulky messages and connections take. */
@@ -66,9 +73,9 @@ export class ReceiverClient implements ReceiverPort {
   #greeted: ReceiverInfo | null = null;
 
   constructor(address: ReceiverAddress, options: ClientOptions = {}) {
-    const { connections = CONNECTIONS_DEFAULT, now = Date.now, meter, pacer } = options;
+    const { connections = CONNECTIONS_DEFAULT, now = Date.now, connect, meter, pacer } = options;
     this.#transport = new Transport(address, {
-      ...{ connections, pacer },
+      ...{ connections, connect, pacer },
       onConnected: (connectMs, handshakeMs) => meter?.connected(connectMs, handshakeMs),
     });
     this.#now = now;
@@ -187,6 +194,20 @@ export class ReceiverClient implements ReceiverPort {
     return decodeLines(this.#transport.stream(request), 'diff of two points', diffEventSchema);
   }
 
+  async awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {
+    const { order } = await this.#json('/order/await', orderAnswerSchema, {
+      json: request,
+      answerTimeoutMs: request.waitMs + ORDER_GRACE_MS,
+      signal,
+    });
+    return order;
+  }
+
+  async reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding> {
+    const content = { json: { orderId, report }, answerTimeoutMs: ORDER_GRACE_MS };
+    return (await this.#json('/order/report', orderStandingSchema, content)).standing;
+  }
+
   close(): Promise<void> {
     return this.#transport.close();
   }
@@ -210,7 +231,7 @@ export class ReceiverClient implements ReceiverPort {
 
   /** The control header: session, number and agent's time with every message. */
   #request(path: string, content: RequestContent): TransportRequest {
-    const { json, bytes, sessionId, sequence, answerTimeoutMs } = content;
+    const { json, bytes, sessionId, sequence, answerTimeoutMs, signal } = content;
     const body = json === undefined ? toBuffer(bytes) : Buffer.from(JSON.stringify(json));
     return {
       path: ROUTE_PREFIX + path,
@@ -222,6 +243,7 @@ export class ReceiverClient implements ReceiverPort {
       },
       body,
       answerTimeoutMs: answerTimeoutMs ?? ANSWER_TIMEOUT_MS,
+      signal,
     };
   }
 }
@@ -232,6 +254,7 @@ interface RequestContent {
   readonly sessionId?: string;
   readonly sequence?: number;
   readonly answerTimeoutMs?: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 function toBuffer(bytes: Uint8Array | undefined): Buffer | null {

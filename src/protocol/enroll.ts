@@ -4,14 +4,16 @@
  * authority, and carries the secret and the certificate request. The key never leaves this machine.
  */
 import type { X509Certificate } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
-import { StillpointError } from '../domain/errors.js';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { JSON_BYTES_MAX } from '../domain/limits.js';
 import { checkName } from '../domain/names.js';
 import { subjectOf } from './certificate-identity.js';
 import { createRequest } from './certificates.js';
-import { type Enrolment, receiverOrigin } from './enrolment.js';
+import { callerOrigin, type Enrolment, receiverOrigin } from './enrolment.js';
 import { decodeInviteCode, matchesPin } from './invite-code.js';
+import { handshake, provenAs, type ReceiverListener } from './listener.js';
 import { type EnrolRequest, enrolAnswerSchema, parseMessage, ROUTE_PREFIX } from './messages.js';
 import { RETRY_DEFAULT, type RetryPolicy, retry } from './retry.js';
 import { TLS_CIPHERS, Transport, transportError } from './transport.js';
@@ -34,10 +36,64 @@ export async function enroll(
   const origin = receiverOrigin(url);
   if (options.name !== undefined) checkName('agent name', options.name);
   const { authority, receiverId } = await lookAt(origin, pin);
-  const { key, csr } = await createRequest();
-  const request: EnrolRequest = { secret: secret.toString('hex'), csr, name: options.name ?? null };
   const transport = new Transport({ url: origin, receiverId, authority }, { connections: 1 });
+  return askFor(transport, { url: origin, receiverId, authority, secret }, options);
+}
+
+/** For networks where only the receiver can open connections: waits for it to call, until the signal. */
+export async function enrollOver(
+  listener: ReceiverListener,
+  code: string,
+  options: { readonly name?: string; readonly signal: AbortSignal; readonly retry?: RetryPolicy },
+): Promise<Enrolment> {
+  const { pin, secret } = decodeInviteCode(code);
+  const seen = new WeakMap<TLSSocket, Shown>();
+  listener.proveWith(async (socket) => {
+    const secured = await handshake(connect({ ...UNVERIFIED, socket }));
+    seen.set(secured, shownBy(secured, socket.remoteAddress ?? 'unknown', pin));
+    return secured;
+  });
+  const socket = await called(listener, options.signal);
+  const shown = seen.get(socket);
+  socket.destroy();
+  if (shown === undefined) throw stranger('caller');
+  const { authority, receiverId } = shown;
+  const url = callerOrigin(receiverId);
+  listener.proveWith(provenAs({ url, receiverId, authority }));
+  const transport = new Transport(
+    { url, receiverId, authority },
+    { connections: 1, connect: listener.connect },
+  );
+  // The receiver calls again after a pause.
+  return askFor(transport, { url, receiverId, authority, secret }, { retry: RETRY_DEFAULT, ...options });
+}
+
+async function called(listener: ReceiverListener, signal: AbortSignal): Promise<TLSSocket> {
+  for (;;) {
+    try {
+      return await listener.connect();
+    } catch (error) {
+      if (signal.aborted || !isStillpointError(error, 'unreachable')) throw error;
+      await sleep(0);
+    }
+  }
+}
+
+/** Makes a key, and asks for a certificate for it. */
+async function askFor(
+  transport: Transport,
+  receiver: {
+    readonly url: string;
+    readonly receiverId: string;
+    readonly authority: string;
+    readonly secret: Buffer;
+  },
+  options: { readonly name?: string; readonly retry?: RetryPolicy },
+): Promise<Enrolment> {
+  const { url, receiverId, authority, secret } = receiver;
   try {
+    const { key, csr } = await createRequest();
+    const request: EnrolRequest = { secret: secret.toString('hex'), csr, name: options.name ?? null };
     // The same secret with the same key again is the same enrolment: an answer that was lost is asked for once more.
     const answer = await retry(options.retry ?? ENROL_RETRY, async () => {
       const bytes = await transport.bytes(
@@ -52,25 +108,39 @@ export async function enroll(
       return parseMessage('answer to enroll', enrolAnswerSchema, JSON.parse(bytes.toString('utf8')));
     });
     const { agent, certificate } = answer;
-    return { receiverId, url: origin, agent: checkName('agent name', agent), authority, key, certificate };
+    return { receiverId, url, agent: checkName('agent name', agent), authority, key, certificate };
   } finally {
     await transport.close();
   }
 }
 
-async function lookAt(origin: string, pin: Buffer): Promise<{ authority: string; receiverId: string }> {
+interface Shown {
+  readonly authority: string;
+  readonly receiverId: string;
+}
+
+async function lookAt(origin: string, pin: Buffer): Promise<Shown> {
   const socket = await connectUnverified(origin);
   try {
-    const leaf = socket.getPeerX509Certificate();
-    const receiverId = leaf === undefined ? null : subjectOf(leaf, 'receiver');
-    for (let issuer = leaf?.issuerCertificate; issuer !== undefined; issuer = above(issuer)) {
-      if (receiverId !== null && matchesPin(issuer, pin)) return { authority: issuer.toString(), receiverId };
-    }
+    return shownBy(socket, origin, pin);
   } finally {
     socket.destroy();
   }
-  throw new StillpointError('identity-mismatch', {
-    thing: origin,
+}
+
+/** @throws StillpointError `identity-mismatch` */
+function shownBy(socket: TLSSocket, origin: string, pin: Buffer): Shown {
+  const leaf = socket.getPeerX509Certificate();
+  const receiverId = leaf === undefined ? null : subjectOf(leaf, 'receiver');
+  for (let issuer = leaf?.issuerCertificate; issuer !== undefined; issuer = above(issuer)) {
+    if (receiverId !== null && matchesPin(issuer, pin)) return { authority: issuer.toString(), receiverId };
+  }
+  throw stranger(origin);
+}
+
+function stranger(thing: string): StillpointError {
+  return new StillpointError('identity-mismatch', {
+    thing,
     reason: 'it is not the receiver that made this code',
     remedy: 'Check URL and code. Nothing was sent to it.',
   });
@@ -82,14 +152,18 @@ function above(certificate: X509Certificate): X509Certificate | undefined {
   return issuer?.fingerprint256 === certificate.fingerprint256 ? undefined : issuer;
 }
 
+const UNVERIFIED: ConnectionOptions = {
+  minVersion: 'TLSv1.3',
+  ciphers: TLS_CIPHERS,
+  rejectUnauthorized: false,
+};
+
 function connectUnverified(origin: string): Promise<TLSSocket> {
   const { hostname, port } = new URL(origin);
   const options: ConnectionOptions = {
     host: hostname.replace(/^\[|\]$/g, ''),
     port: Number(port === '' ? 443 : port),
-    minVersion: 'TLSv1.3',
-    ciphers: TLS_CIPHERS,
-    rejectUnauthorized: false,
+    ...UNVERIFIED,
     timeout: LOOK_TIMEOUT_MS,
   };
   return new Promise((resolve, reject) => {

@@ -19,6 +19,7 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../domain/messages.js';
+import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order.js';
 import type { Point } from '../domain/point.js';
 
 export interface ReceiverPort {
@@ -67,5 +68,13 @@ export interface ReceiverPort {
   check(pointId: string, ranges?: readonly BlockRange[]): AsyncIterable<CheckEvent>;
   /** What differs between two points of one block size, found by their trees at the receiver; a summary is the last event. */
   diff(fromId: string, toId: string): AsyncIterable<DiffEvent>;
+
+  /**
+   * What the receiver wants backed up: answers as soon as there is an order for a device that is offered, else null after `waitMs`.
+   * The agent's next question ends this one.
+   * @param signal aborted: nobody waits for the answer any more.
+   */
+  awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null>;
+  reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding>;
   close(): Promise<void>;
 }

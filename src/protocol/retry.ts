@@ -18,6 +18,7 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../domain/messages.js';
+import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from './receiver-port.js';
 
@@ -129,6 +130,14 @@ export class RetryingReceiver implements ReceiverPort {
 
   diff(fromId: string, toId: string): AsyncIterable<DiffEvent> {
     return this.#port.diff(fromId, toId);
+  }
+
+  awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {
+    return this.#retry(() => this.#port.awaitOrder(request, signal));
+  }
+
+  reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding> {
+    return this.#retry(() => this.#port.reportOrder(orderId, report));
   }
 
   close(): Promise<void> {

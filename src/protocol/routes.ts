@@ -18,6 +18,7 @@ import {
   PIECES_RAW_BYTES_MAX,
 } from '../domain/limits.js';
 import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
+import type { AwaitOrderRequest, OrderReport } from '../domain/order.js';
 import { native } from '../native/index.js';
 import type { BodyMemory } from './body-memory.js';
 import type { ByteBudget, Release } from './byte-budget.js';
@@ -80,6 +81,7 @@ interface Route {
 
 const HAVE_BYTES_MAX = HAVE_DIGESTS_MAX * DIGEST_BYTES;
 const POINT_REQUEST_BYTES_MAX = 256 * 1024;
+const ORDER_BYTES_MAX = 64 * 1024;
 const NODES_ANSWER_BYTES_MAX = NODES_REQUEST_MAX * (4 + NODE_BYTES_MAX);
 
 /** Every message of an enrolled agent is a POST; `bytesMax` bounds its body. */
@@ -149,6 +151,14 @@ const ROUTES: readonly Route[] = [
     handle: async (port, _request, body) => {
       const { pointId, blockIndexes } = json(body) as { pointId: string; blockIndexes: number[] };
       return toBuffer(await port.blocks(pointId, blockIndexes));
+    },
+  },
+  {
+    path: '/order/report',
+    bytesMax: JSON_BYTES_MAX,
+    handle: async (port, _request, body) => {
+      const { orderId, report } = json(body) as { orderId: string; report: OrderReport };
+      return { standing: await port.reportOrder(orderId, report) };
     },
   },
 ];
@@ -225,6 +235,15 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
       return lines(request, port.diff(from, to));
     });
     return reply.type(NDJSON_TYPE).send(answer);
+  });
+
+  app.post(`${ROUTE_PREFIX}/order/await`, async (request, reply) => {
+    // It waits for long: not with a share of the memory of bodies.
+    const question = await onPort(request, ORDER_BYTES_MAX, async (_port, _request, body) => json(body));
+    const gone = new AbortController();
+    reply.raw.once('close', () => gone.abort());
+    const port = options.portFor(options.authorize(socketOf(request)));
+    return { order: await port.awaitOrder(question as AwaitOrderRequest, gone.signal) };
   });
 
   app.post(`${ROUTE_PREFIX}/enroll`, async (request) => {

@@ -7,11 +7,12 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { Agent, request as startRequest } from 'node:https';
 import type { Socket } from 'node:net';
-import { createSecureContext, type PeerCertificate } from 'node:tls';
+import { type ConnectionOptions, createSecureContext, type PeerCertificate } from 'node:tls';
 import { StillpointError } from '../domain/errors.js';
 import { JSON_BYTES_MAX } from '../domain/limits.js';
 import { native } from '../native/index.js';
 import { subjectOf } from './certificate-identity.js';
+import { type Connect, useConnections } from './connect.js';
 import { errorOfAnswer } from './error-body.js';
 import { HEADER_PROTOCOL, PROTOCOL_VERSION } from './messages.js';
 import type { Pacer } from './pacer.js';
@@ -41,10 +42,14 @@ export interface TransportRequest {
   readonly body: Buffer | null;
   /** Until the answer begins, without a byte sent or received. */
   readonly answerTimeoutMs: number;
+  /** Aborted: nobody waits for the answer any more. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface TransportOptions {
   readonly connections: number;
+  /** Where connections come from, if they are not to be made to the address. */
+  readonly connect?: Connect | undefined;
   /** Of bodies and answers; undefined: as fast as the link is. */
   readonly pacer?: Pacer | undefined;
   /** A connection was made: ms until TCP had it, and from then on until TLS had it. */
@@ -69,19 +74,11 @@ export class Transport {
       // Of an idle connection. One in use has the limits of its request.
       timeout: KEEP_ALIVE_MS,
       noDelay: true,
-      secureContext: createSecureContext({
-        ca: address.authority,
-        ...(address.credentials === undefined
-          ? {}
-          : { key: address.credentials.key, cert: address.credentials.certificate }),
-        minVersion: 'TLSv1.3',
-        ciphers: TLS_CIPHERS,
-      }),
       // Each connection proves both certificates anew.
       maxCachedSessions: 0,
-      rejectUnauthorized: true,
-      checkServerIdentity: (_host, certificate) => checkReceiver(address, certificate),
+      ...securedFor(address),
     });
+    if (options.connect !== undefined) useConnections(this.#agent, options.connect);
   }
 
   /** The whole answer. @throws StillpointError also for an answer with an error */
@@ -117,11 +114,12 @@ export class Transport {
   }
 
   #send(message: TransportRequest): Promise<IncomingMessage> {
-    const { path, headers, body, answerTimeoutMs } = message;
+    const { path, headers, body, answerTimeoutMs, signal } = message;
     return new Promise((resolve, reject) => {
       const request = startRequest(this.#url + path, {
         agent: this.#agent,
         method: 'POST',
+        signal,
         headers: {
           ...headers,
           [HEADER_PROTOCOL]: String(PROTOCOL_VERSION),
@@ -231,6 +229,23 @@ function drained(request: ClientRequest): Promise<void> {
 /** Nobody reads on: closes the connection. That it was closed is then an error that nobody waits for. */
 function discard(answer: IncomingMessage): void {
   answer.on('error', () => undefined).destroy();
+}
+
+/** TLS with that receiver alone: its authority, its id, and this agent's certificate, which is sent once the other side is proven. */
+export function securedFor(
+  address: ReceiverAddress,
+): Pick<ConnectionOptions, 'secureContext' | 'rejectUnauthorized' | 'checkServerIdentity'> {
+  const { authority, credentials } = address;
+  return {
+    secureContext: createSecureContext({
+      ca: authority,
+      ...(credentials === undefined ? {} : { key: credentials.key, cert: credentials.certificate }),
+      minVersion: 'TLSv1.3',
+      ciphers: TLS_CIPHERS,
+    }),
+    rejectUnauthorized: true,
+    checkServerIdentity: (_host, certificate) => checkReceiver(address, certificate),
+  };
 }
 
 /** The receiver's id in place of the host name. @returns an error to refuse the connection, as tls.connect wants it. */

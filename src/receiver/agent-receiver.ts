@@ -20,6 +20,7 @@ import type {
   VerifyEvent,
 } from '../domain/messages.js';
 import { checkName } from '../domain/names.js';
+import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order.js';
 import type { Point } from '../domain/point.js';
 import { compareChildren, decodeQuestion, encodeAnswer } from '../protocol/compare-codec.js';
 import {
@@ -36,6 +37,7 @@ import {
   sequenceSchema,
 } from '../protocol/messages.js';
 import { decodeNodes } from '../protocol/node-answer.js';
+import { awaitOrderSchema, orderReportSchema } from '../protocol/order-messages.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { ReceiverService } from './service.js';
 
@@ -192,6 +194,20 @@ export class AgentReceiver implements ReceiverPort {
     const from = await this.#point(fromId);
     const to = await this.#point(toId);
     yield* this.#service.whileDiffing(this.#agent, this.#service.store.diff(from, to));
+  }
+
+  async awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {
+    const question = parseMessage('question for orders', awaitOrderSchema, request);
+    for (const device of question.devices) checkDevice(device);
+    return this.#service.orders.await(this.#agent, question, signal);
+  }
+
+  async reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding> {
+    const id = checkId('order', orderId);
+    const told = parseMessage('report on an order', orderReportSchema, report);
+    // That there is a point is not the agent's to say.
+    const point = told.state === 'done' ? await this.#point(told.pointId) : null;
+    return this.#service.orders.report(this.#agent, id, told, point);
   }
 
   async close(): Promise<void> {}

@@ -3,6 +3,7 @@
  *
  * Close: no new connection, idle ones end, requests in flight are waited for (so long), then sessions, then the store.
  */
+import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import fastify from 'fastify';
@@ -26,7 +27,11 @@ import { TLS_CIPHERS } from '../protocol/transport.js';
 import type { Store } from '../store/store-port.js';
 import { Attempts } from './attempts.js';
 import { Authorizer } from './authorize.js';
+import { openControl } from './control-server.js';
+import { DialOut } from './dial-out.js';
 import { loadIdentity, parseListen, type ReceiverIdentity } from './identity.js';
+import type { OrderBook } from './orders.js';
+import { Remote } from './remote.js';
 import { ReceiverService } from './service.js';
 import { Tenants } from './tenants.js';
 
@@ -52,6 +57,16 @@ export interface StoreSettings {
 export interface RunningServer {
   /** `https://HOST:PORT` with the port that it has. */
   readonly url: string;
+  /** What agents are asked to back up. */
+  readonly orders: OrderBook;
+  /** For commands, and rounds by schedule. */
+  readonly remote: Remote;
+  close(): Promise<void>;
+}
+
+interface Face {
+  readonly url: string;
+  readonly dialOut: DialOut;
   close(): Promise<void>;
 }
 
@@ -73,26 +88,40 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const listen = parseListen(options.listen ?? identity.settings.listen);
   const keepPartialMs = options.keepPartialMs ?? identity.settings.keepPartialMs ?? PARTIAL_KEEP_MS;
   const store = await options.openStore(dir, log, { keepPartialMs });
+  let face: Face | null = null;
   try {
     const tenants = await Tenants.open(dir, identity.authority);
     const service = await ReceiverService.open(store);
-    const face = await listenOn(listen, identity, tenants, service, options, now);
-    log.info({ url: face.url, receiver: identity.settings.id }, 'serving');
+    const listening = await listenOn(listen, identity, tenants, service, options, now);
+    face = listening;
+    const { dialOut, url } = listening;
+    const { orders } = service;
+    const remote = await Remote.start({ dir, store, tenants, orders, dialOut, log, now });
+    const control = await openControl(dir, remote, log).catch((error: Error) => {
+      // A path that is too long for a socket: agents are served all the same.
+      log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
+      return null;
+    });
+    log.info({ url, receiver: identity.settings.id }, 'serving');
     const collecting = setInterval(
       () => void service.collect(),
       options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
     ).unref();
     return {
-      url: face.url,
+      ...{ url, orders, remote },
       close: async () => {
         clearInterval(collecting);
-        await face.close();
+        orders.close();
+        await control?.close();
+        await remote.close();
+        await listening.close();
         await service.close();
         await store.close();
         log.info('receiver closed');
       },
     };
   } catch (error) {
+    await face?.close();
     await store.close();
     throw error;
   }
@@ -105,34 +134,42 @@ async function listenOn(
   service: ReceiverService,
   { log, timeouts: asked }: ServerOptions,
   now: () => Date,
-): Promise<RunningServer> {
+): Promise<Face> {
   const timeouts = { ...BODY_TIMEOUTS, ...asked };
   const attempts = new Attempts(() => now().getTime());
   const authorizer = new Authorizer(tenants, identity.authority.certificate, now);
   const closing = new AbortController();
+  const https = {
+    key: identity.server.key,
+    // The authority goes along: an agent that enrols compares it with the code's pin.
+    cert: `${identity.server.certificate}\n${identity.authority.certificate}`,
+    ca: identity.authority.certificate,
+    minVersion: 'TLSv1.3',
+    ciphers: TLS_CIPHERS,
+    honorCipherOrder: true,
+    // A certificate that is missing or wrong is answered with a clear error: see authorize.ts.
+    requestCert: true,
+    rejectUnauthorized: false,
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    maxHeaderSize: HEADER_BYTES_MAX,
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    connectionsCheckingInterval: CHECK_INTERVAL_MS,
+    noDelay: true,
+  } as const;
   const app = fastify({
     logger: false,
     forceCloseConnections: 'idle',
     requestTimeout: timeouts.admissionMs + bodyTimeoutMs(timeouts, BATCH_BYTES_MAX),
     keepAliveTimeout: KEEP_ALIVE_MS,
-    https: {
-      key: identity.server.key,
-      // The authority goes along: an agent that enrols compares it with the code's pin.
-      cert: `${identity.server.certificate}\n${identity.authority.certificate}`,
-      ca: identity.authority.certificate,
-      minVersion: 'TLSv1.3',
-      ciphers: TLS_CIPHERS,
-      honorCipherOrder: true,
-      // A certificate that is missing or wrong is answered with a clear error: see authorize.ts.
-      requestCert: true,
-      rejectUnauthorized: false,
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      maxHeaderSize: HEADER_BYTES_MAX,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      connectionsCheckingInterval: CHECK_INTERVAL_MS,
-      noDelay: true,
-    },
+    https,
   });
+  // For connections that this receiver opened: it listens nowhere. They wait unused for as long as the agent needs none, so the only bound
+  // on the time for a request's head is their number.
+  const dialled = createServer(
+    { ...https, headersTimeout: 0, requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS },
+    (request, response) => app.routing(request, response),
+  );
+  const dialOut = new DialOut({ server: dialled, agentOf: (socket) => authorizer.agentOf(socket), log });
   app.server.maxConnections = RECEIVER_CONNECTIONS_MAX;
   app.server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
     // Who only looks, as an enrolment does first, just goes away.
@@ -167,12 +204,14 @@ async function listenOn(
   });
   return {
     url: urlOf(host, app.server.address() as AddressInfo),
+    dialOut,
     close: async () => {
       closing.abort();
+      const hungUp = dialOut.close(CLOSE_GRACE_MS);
       const cut = setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS);
       // Those whose request ends meanwhile would otherwise be kept alive until the cut.
       const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP_INTERVAL_MS);
-      await app.close();
+      await Promise.all([app.close(), hungUp]);
       clearInterval(sweep);
       clearTimeout(cut);
     },

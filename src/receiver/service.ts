@@ -21,10 +21,13 @@ import type { Capture, DeviceKey, Store } from '../store/store-port.js';
 import { AgentReceiver } from './agent-receiver.js';
 import { BaseBlocks } from './base-blocks.js';
 import { OpenSession } from './open-session.js';
+import { OrderBook } from './orders.js';
 import { planBegin } from './plan-begin.js';
 
 export class ReceiverService {
   readonly store: Store;
+  /** What agents are asked to back up; empty where nobody can ask. */
+  readonly orders = new OrderBook();
   readonly #sessions = new Map<string, OpenSession>();
   /** Ids of sessions that are being made: nobody else may take them meanwhile. */
   readonly #reserved = new Set<string>();
@@ -237,6 +240,7 @@ export class ReceiverService {
 
   /** Waits for begins that run; the store waits for all else when it closes. No message may come any more. */
   async close(): Promise<void> {
+    this.orders.close();
     await Promise.all(this.#begins.values());
   }
 

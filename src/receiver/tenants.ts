@@ -147,6 +147,11 @@ export class Tenants {
     return this.#agents.get(name) ?? null;
   }
 
+  /** Of all enrolled agents, sorted. */
+  names(): string[] {
+    return [...this.#agents.keys()].sort();
+  }
+
   /** @throws StillpointError `invite-invalid`, `invite-expired`, `bad-message` */
   enrol(request: EnrolRequest, now: Date): Promise<EnrolledAgent> {
     const result = this.#queue.then(() => this.#enrol(request, now));

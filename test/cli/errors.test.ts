@@ -64,7 +64,9 @@ test('help is no error, no command is one', async (t) => {
   const help = await runHere(machine, '--help');
   t.is(help.code, EXIT_OK);
   t.regex(help.stdout, /Exit codes:/);
-  for (const command of ['backup', 'points', 'restore', 'verify', 'diff', 'compare', 'enroll', 'receiver']) {
+  for (const command of [
+    ...['backup', 'points', 'restore', 'verify', 'diff', 'compare', 'enroll', 'agent', 'receiver'],
+  ]) {
     const { code, stdout } = await runHere(machine, command, '--help');
     t.is(code, EXIT_OK);
     t.regex(stdout, /--json/);
@@ -233,6 +235,52 @@ test('comparisons that can’t be', async (t) => {
   await compare(EXIT_USAGE, image, '--mark', ...to);
   await compare(EXIT_USAGE, image, 'disk@1', '--ship', ...to);
   await compare(EXIT_USAGE, image, '--provider', 'tap', ...to);
+});
+
+test('what the receiver starts', async (t) => {
+  const machine = await makeMachine(t);
+  const { directory } = machine;
+  const dir = join(directory, 'r');
+  await fails(t, machine, EXIT_FAILED, 'receiver', 'dial', 'web1', 'web1:8441', '--store', dir);
+  await fails(t, machine, EXIT_FAILED, 'receiver', 'schedule', 'set', '--every', '6h', '--store', dir);
+  t.is((await runHere(machine, 'receiver', 'init', dir)).code, EXIT_OK);
+  const store = ['--store', dir];
+  for (const args of [['backup', 'web1', 'disk'], ['agents'], ['round']])
+    await fails(t, machine, EXIT_NO_ACCESS, 'receiver', ...args, ...store);
+  for (const args of [
+    ['backup', 'web1', '../disk'],
+    ['backup', 'web1', 'disk', '--wait', 'long'],
+    ['dial', 'web1', 'everywhere'],
+    ['dial', 'web1', 'web1:0'],
+    ['round', '--parallel', '0'],
+    ['round', '--agents', 'web1,../x'],
+    ['schedule', 'set'],
+    ['schedule', 'set', '--at', '02:00', '--every', '6h'],
+    ['schedule', 'set', '--at', '25:00'],
+    ['schedule', 'set', '--every', 'often'],
+  ])
+    await fails(t, machine, EXIT_USAGE, 'receiver', ...args, ...store);
+  t.is((await runHere(machine, 'receiver', 'dial', 'web1', 'web1:8441', ...store)).code, EXIT_OK);
+  t.is(
+    (await runHere(machine, 'receiver', 'schedule', 'show', ...store)).stdout,
+    'No rounds are scheduled.\n',
+  );
+});
+
+test('offering devices, and waiting for orders', async (t) => {
+  const { machine, image } = await withOnePoint(t);
+  const { directory } = machine;
+  await fails(t, machine, EXIT_FAILED, 'agent', 'add', join(directory, 'nowhere.img'));
+  await fails(t, machine, EXIT_USAGE, 'agent', 'add', image, '--name', '../x');
+  t.is((await runHere(machine, 'agent', 'add', image, '--name', 'disk')).code, EXIT_OK);
+  await fails(t, machine, EXIT_USAGE, 'agent', 'add', image, '--name', 'disk');
+  await fails(t, machine, EXIT_FAILED, 'agent', 'remove', 'tape');
+  t.is((await runHere(machine, 'agent', 'remove', 'disk')).code, EXIT_OK);
+  t.is((await runHere(machine, 'agent', 'list')).stdout, 'No device is offered.\n');
+  await fails(t, machine, EXIT_NO_ACCESS, 'agent', 'run');
+  await fails(t, machine, EXIT_NO_ACCESS, 'agent', 'listen');
+  await fails(t, machine, EXIT_USAGE, 'agent', 'listen', '--listen', 'everywhere');
+  await fails(t, machine, EXIT_USAGE, 'agent', 'run', '--parallel', '1000');
 });
 
 test('errors for programs', async (t) => {

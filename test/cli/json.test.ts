@@ -113,3 +113,65 @@ test('an invite for programs', async (t) => {
   t.regex(String(invite.code), /^[0-9A-Z]{4}(-[0-9A-Z]{4}){13}$/);
   t.true(Date.parse(String(invite.expiresAt)) > Date.now());
 });
+
+test('what is offered and what is scheduled, for programs', async (t) => {
+  const machine = await makeMachine(t);
+  const image = join(machine.directory, 'disk.img');
+  await writeFile(image, 'x');
+  const result = async (...args: string[]): Promise<Event | undefined> => {
+    const { code, stdout } = await runHere(machine, ...args, '--json');
+    t.is(code, EXIT_OK, stdout);
+    return parse(stdout).at(-1);
+  };
+  const options = [
+    '--hook',
+    '/hooks/db',
+    '--freeze',
+    'none',
+    '--wait-quiet',
+    '2',
+    '--block-size',
+    '4K',
+    '--provider',
+    'tap',
+  ];
+  const added = await result('agent', 'add', image, '--name', 'disk', ...options);
+  t.like(added, {
+    event: 'result',
+    offer: {
+      ...{ name: 'disk', path: image, provider: 'tap', blockSize: 4096, compressionLevel: 1, fuzzy: false },
+      ...{ hooks: ['/hooks/db'], freeze: 'none', quiet: { quietMs: 2000, deadlineMs: 60_000 } },
+    },
+  });
+  t.deepEqual((await result('agent', 'list'))?.offers, [added?.offer]);
+
+  await result('receiver', 'init');
+  t.like(await result('receiver', 'dial', 'web1', '[::1]:8441'), {
+    agent: 'web1',
+    address: '[::1]:8441',
+    isServed: false,
+  });
+  t.like(await result('receiver', 'dial', 'web1', 'none'), { agent: 'web1', address: null });
+  const set = await result(
+    'receiver',
+    'schedule',
+    'set',
+    '--at',
+    '14:30,02:00',
+    '--parallel',
+    '3',
+    '--agents',
+    'a,b',
+  );
+  t.like(set?.schedule, {
+    timing: { kind: 'at', minutes: [120, 870] },
+    parallel: 3,
+    waitMs: 30_000,
+    agents: ['a', 'b'],
+  });
+  const shown = await result('receiver', 'schedule', 'show');
+  t.deepEqual(shown?.schedule, set?.schedule);
+  t.is(shown?.lastRound, null);
+  t.true(Date.parse(String(shown?.nextAt)) > Date.now());
+  t.like(await result('receiver', 'schedule', 'clear'), { schedule: null });
+});

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { embeddedWorld } from '../helpers/receiver-worlds.js';
+import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { patchConformance } from './patches.js';
 import { receiverConformance } from './receiver.js';
@@ -10,6 +11,7 @@ import { receiverRefusals } from './receiver-refusals.js';
 
 receiverConformance(test, embeddedWorld);
 patchConformance(test, embeddedWorld);
+ordersConformance(test, embeddedWorld);
 receiverRefusals(test, embeddedWorld);
 receiverDiff(test, embeddedWorld);
 receiverCheck(test, embeddedWorld);

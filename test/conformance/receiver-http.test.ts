@@ -1,5 +1,6 @@
 import test from 'ava';
 import { httpWorld } from '../helpers/receiver-worlds.js';
+import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { patchConformance } from './patches.js';
 import { receiverConformance } from './receiver.js';
@@ -10,6 +11,7 @@ import { receiverRefusals } from './receiver-refusals.js';
 
 receiverConformance(test, httpWorld);
 patchConformance(test, httpWorld);
+ordersConformance(test, httpWorld);
 receiverRefusals(test, httpWorld);
 receiverDiff(test, httpWorld);
 receiverCheck(test, httpWorld);

@@ -7,6 +7,7 @@ import type { ExecutionContext, TestFn } from 'ava';
 import type { Point } from '../../src/domain/point.js';
 import { native } from '../../src/native/index.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
+import type { OrderBook } from '../../src/receiver/orders.js';
 import { batchOf, encodeTestBatch, rootOf } from '../helpers/batches.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
 import { stampedBlock } from '../helpers/stamped-blocks.js';
@@ -15,6 +16,8 @@ import { stampedBlock } from '../helpers/stamped-blocks.js';
 export interface ReceiverWorld {
   /** An agent's port; enrolled at first use. */
   portFor(agent: string): Promise<ReceiverPort>;
+  /** Of the receiver that runs. */
+  orders(): OrderBook;
   /** Ports from before are dead. */
   restart(): Promise<void>;
   /** The store's directory. */

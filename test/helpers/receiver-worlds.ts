@@ -2,9 +2,12 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Enrolment } from '../../src/protocol/enrolment.js';
+import { ReceiverClient } from '../../src/protocol/client.js';
+import { callerOrigin, type Enrolment } from '../../src/protocol/enrolment.js';
+import { provenAs, ReceiverListener } from '../../src/protocol/listener.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
 import { initReceiver } from '../../src/receiver/identity.js';
+import { writeAddress } from '../../src/receiver/remote-settings.js';
 import { ReceiverService } from '../../src/receiver/service.js';
 import { createStore, openStore } from '../../src/store/store.js';
 import type { MakeWorld } from '../conformance/receiver.js';
@@ -24,11 +27,62 @@ export const embeddedWorld: MakeWorld = async (t) => {
   return {
     dir,
     portFor: async (agent) => service.bind(agent),
+    orders: () => service.orders,
     restart: async () => {
       await service.close();
       await store.close();
       store = await openStore(dir);
       service = await ReceiverService.open(store);
+    },
+  };
+};
+
+/** Over HTTP and TLS on connections that the receiver opens to each agent. */
+export const dialledWorld: MakeWorld = async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'receiver-test-'));
+  await createStore(dir);
+  await initReceiver(dir, { listen: '127.0.0.1:0' });
+  const receiver = new TlsReceiver(dir, { openStore: (path) => openStore(path) });
+  await receiver.start();
+  const ports = new Map<string, ReceiverPort>();
+  const listeners: ReceiverListener[] = [];
+  t.teardown(async () => {
+    await Promise.all([...ports.values()].map((port) => port.close()));
+    await receiver.closeAll();
+    await Promise.all(listeners.map((listener) => listener.close()));
+    await rm(dir, { recursive: true });
+  });
+  return {
+    dir,
+    portFor: async (agent) => {
+      const known = ports.get(agent);
+      if (known !== undefined) return known;
+      const { receiverId, authority, key, certificate } = await receiver.enroll(agent);
+      // A name that never resolves: a connection that is made by the agent fails.
+      const address = {
+        url: callerOrigin(receiverId),
+        receiverId,
+        authority,
+        credentials: { key, certificate },
+      };
+      const prove = provenAs(address);
+      const listener = await ReceiverListener.listen({
+        host: '127.0.0.1',
+        port: 0,
+        prove,
+        onRefused: () => undefined,
+      });
+      listeners.push(listener);
+      await writeAddress(dir, agent, { host: '127.0.0.1', port: listener.port });
+      await receiver.server.remote.reload();
+      const port = new ReceiverClient(address, { connect: listener.connect });
+      ports.set(agent, port);
+      return port;
+    },
+    orders: () => receiver.server.orders,
+    restart: async () => {
+      await receiver.stop();
+      await receiver.start();
     },
   };
 };
@@ -55,6 +109,7 @@ export const httpWorld: MakeWorld = async (t) => {
       ports.set(agent, port);
       return port;
     },
+    orders: () => receiver.server.orders,
     restart: async () => {
       await receiver.stop();
       ports.clear();

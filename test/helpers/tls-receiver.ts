@@ -39,6 +39,11 @@ export class TlsReceiver {
     return this.#server?.url ?? '';
   }
 
+  get server(): RunningServer {
+    if (this.#server === null) throw new Error('it does not serve');
+    return this.#server;
+  }
+
   get refusals(): LogLine[] {
     return this.log.filter(({ msg }) => msg === 'request refused');
   }

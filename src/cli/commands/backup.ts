@@ -9,6 +9,7 @@ import { onDevice } from '../../devices/device-error.js';
 import { StillpointError } from '../../domain/errors.js';
 import { checkName, deviceNameFromPath } from '../../domain/names.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/patching.js';
+import type { RateSchedule } from '../../domain/rate-limit.js';
 import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
@@ -26,6 +27,7 @@ export interface CaptureOptions {
   readonly blockSize?: number;
   readonly compressionLevel: number | 'auto';
   readonly patch: PatchMode;
+  readonly limitRate?: RateSchedule;
   readonly fuzzy?: boolean;
   readonly provider?: ProviderName;
   readonly freeze?: readonly string[];

@@ -5,6 +5,7 @@ import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../domain/limits.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { formatDuration, formatInstant, parsePeriod } from '../format.js';
+import { addReceiverOrders } from './receiver-orders.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
@@ -37,6 +38,7 @@ export function addReceiver(program: Command, run: Run): void {
     .action((name: string, options: { store?: string }) =>
       run((context) => invite(context, name, options.store)),
     );
+  addReceiverOrders(receiver, run, directoryOf);
 }
 
 interface ServeChoice {

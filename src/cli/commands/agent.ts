@@ -1,0 +1,114 @@
+/** `stillpoint agent add | list | remove`: what receivers may have backed up; `agent run | listen`: the process that waits for their orders. */
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { addOffer, listOffers, type Offer, removeOffer } from '../../agent/offers.js';
+import { onDevice } from '../../devices/device-error.js';
+import { checkName, deviceNameFromPath } from '../../domain/names.js';
+import type { CommandContext, Run } from '../context.js';
+import { EXIT_OK } from '../exit-codes.js';
+import { formatTable } from '../format.js';
+import { notEmpty } from '../open-receiver.js';
+import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
+
+export const AGENT_LISTEN_DEFAULT = '0.0.0.0:8441';
+const PARALLEL_DEFAULT = 4;
+const PARALLEL_MAX = 64;
+
+interface WaitOptions {
+  readonly store?: string;
+  readonly parallel: number;
+}
+
+export function addAgent(program: Command, run: Run): void {
+  const agent = program.command('agent').description('have backups of this machine started by its receiver');
+  addCaptureOptions(
+    agent
+      .command('add')
+      .description('offer a device: receivers that this machine is enrolled with may start its backups')
+      .argument('<device>', 'as for backup'),
+  ).action((device: string, options: CaptureOptions) => run((context) => add(context, device, options)));
+  agent
+    .command('list')
+    .description('list the devices that are offered')
+    .action(() => run(list));
+  agent
+    .command('remove')
+    .description('offer a device no longer')
+    .argument('<name>', 'the name that it is offered under')
+    .action((name: string) => run((context) => remove(context, name)));
+  agent
+    .command('run')
+    .description('wait for orders until stopped: holds a connection open to each receiver')
+    .addOption(storeOption('URL of the receiver to take orders from (default: all enrolled with)'))
+    .addOption(parallelOption())
+    .action((options: WaitOptions) =>
+      run(async (context) => (await import('../run-agent.js')).runAgent(context, options)),
+    );
+  agent
+    .command('listen')
+    .description('wait to be called by the receiver, where only it can open connections')
+    .option('--listen <host:port>', 'where to listen', AGENT_LISTEN_DEFAULT)
+    .addOption(storeOption('URL of the receiver (default: the one enrolled with)'))
+    .option('--enroll <code>', 'first become an agent of the receiver that calls, with its one-time code')
+    .addOption(parallelOption())
+    .action((options: WaitOptions & { listen: string; enroll?: string }) =>
+      run(async (context) => (await import('../run-agent.js')).listenAsAgent(context, options)),
+    );
+}
+
+function storeOption(description: string): Option {
+  return new Option('--store <url>', description).argParser(notEmpty);
+}
+
+export function parallelOption(): Option {
+  return new Option('--parallel <number>', 'backups at once').default(PARALLEL_DEFAULT).argParser((text) => {
+    const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
+    if (value >= 1 && value <= PARALLEL_MAX) return value;
+    throw new InvalidArgumentError(`It is not a number from 1 to ${PARALLEL_MAX}.`);
+  });
+}
+
+async function add(context: CommandContext, device: string, options: CaptureOptions): Promise<number> {
+  const path = resolve(device);
+  await onDevice(path, () => stat(path));
+  const name = checkName('device name', options.name ?? deviceNameFromPath(path));
+  const { provider = null, blockSize = null, limitRate = null, fuzzy = false } = options;
+  const { compressionLevel, patch } = options;
+  const {
+    hooks,
+    freeze,
+    freezeDeadlineMs = null,
+    hookDeadlineMs = null,
+    quiet = null,
+  } = quiesceOptions(name, options);
+  const offer: Offer = {
+    ...{ name, path, provider, blockSize, compressionLevel, patch, limitRate, fuzzy, hooks, freeze },
+    ...{ freezeDeadlineMs, hookDeadlineMs, quiet, addedAt: new Date().toISOString() },
+  };
+  await addOffer(context.stateDirectory, offer);
+  context.output.result({ offer }, [
+    `${name}: ${path} is offered`,
+    '  wait for orders:  stillpoint agent run',
+  ]);
+  return EXIT_OK;
+}
+
+async function list({ stateDirectory, output }: CommandContext): Promise<number> {
+  const offers = await listOffers(stateDirectory);
+  const rows = offers.map(({ name, path, provider, hooks }) => [
+    name,
+    path,
+    provider ?? 'best',
+    hooks.length === 0 ? '-' : hooks.join(', '),
+  ]);
+  const titles = [{ title: 'NAME' }, { title: 'DEVICE' }, { title: 'PROVIDER' }, { title: 'HOOKS' }];
+  output.result({ offers }, rows.length === 0 ? ['No device is offered.'] : formatTable(titles, rows), true);
+  return EXIT_OK;
+}
+
+async function remove({ stateDirectory, output }: CommandContext, name: string): Promise<number> {
+  await removeOffer(stateDirectory, name);
+  output.result({ name }, [`${name}: not offered any more; its points stay`]);
+  return EXIT_OK;
+}

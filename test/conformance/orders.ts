@@ -1,0 +1,206 @@
+/** How an agent hears of what its receiver wants: the same on every ReceiverPort. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecutionContext, TestFn } from 'ava';
+import { OFFERS_MAX, ORDER_WAIT_MS_MAX } from '../../src/domain/limits.js';
+import type { AwaitOrderRequest, Order, OrderReport } from '../../src/domain/order.js';
+import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
+import { backUp, blocksOf, type MakeWorld, newSessionId, type ReceiverWorld } from './receiver.js';
+
+const question = (changes: Partial<AwaitOrderRequest> = {}): AwaitOrderRequest => ({
+  devices: ['disk'],
+  running: [],
+  ordersMax: 1,
+  waitMs: 10_000,
+  ...changes,
+});
+const RUNNING: OrderReport = {
+  state: 'running',
+  progress: { phase: 'scan', doneBytes: 1, totalBytes: 2, changedBytes: 3, wireBytes: 4 },
+};
+const cancelled: OrderReport = {
+  state: 'failed',
+  error: { code: 'cancelled', thing: 'disk', reason: 'it was cancelled', permanent: true },
+};
+
+interface Scene {
+  readonly world: ReceiverWorld;
+  readonly port: ReceiverPort;
+  readonly states: string[];
+  place(device?: string, full?: boolean): { leave(): void; readonly hasJoined: boolean };
+  last: Order | null;
+}
+
+async function setUp(t: ExecutionContext, make: MakeWorld): Promise<Scene> {
+  const world = await make(t);
+  const port = await world.portFor('host');
+  const scene: Scene = {
+    ...{ world, port, states: [], last: null },
+    place: (device = 'disk', full = false) =>
+      world.orders().place({ agent: 'host', device, full }, 60_000, (order) => {
+        scene.states.push(order.state);
+        scene.last = order;
+      }),
+  };
+  return scene;
+}
+
+export function ordersConformance(test: TestFn, make: MakeWorld): void {
+  test('orders: none, and the question ends when it is asked to', async (t) => {
+    const { port } = await setUp(t, make);
+    t.is(await port.awaitOrder(question({ waitMs: 20 })), null);
+  });
+
+  test('orders: from the order to its point, whichever comes first, order or question', async (t) => {
+    const scene = await setUp(t, make);
+    const { port, world } = scene;
+    for (const isFirst of [true, false]) {
+      scene.states.length = 0;
+      if (isFirst) scene.place('disk', true);
+      const answer = port.awaitOrder(question());
+      if (!isFirst) {
+        while (!world.orders().presence('host').isConnected) await sleep(5);
+        scene.place();
+      }
+      const order = await answer;
+      t.like(order, { device: 'disk', full: isFirst });
+      const orderId = order?.orderId ?? '';
+      t.is(await port.reportOrder(orderId, RUNNING), 'open');
+      t.like(scene.last?.progress, { phase: 'scan', wireBytes: 4 });
+      const point = await backUp(port, new Map(), blocksOf([1], 1));
+      t.is(await port.reportOrder(orderId, { state: 'done', pointId: point.id, warnings: ['w'] }), 'open');
+      t.deepEqual(scene.states, ['taken', 'running', 'done']);
+      t.deepEqual(scene.last?.point, point);
+      t.deepEqual(scene.last?.warnings, ['w']);
+      t.is(await port.reportOrder(orderId, RUNNING), 'unknown', 'it has ended');
+    }
+  });
+
+  test('orders: an answer that was lost is given again, and one of many devices is not given twice', async (t) => {
+    const scene = await setUp(t, make);
+    const { port } = scene;
+    scene.place();
+    const first = await port.awaitOrder(question());
+    const again = await port.awaitOrder(question());
+    t.deepEqual(again, first);
+    const running = [{ orderId: first?.orderId ?? '', device: 'disk' }];
+    t.is(await port.awaitOrder(question({ running, ordersMax: 2, waitMs: 50 })), null);
+  });
+
+  test('orders: the next question ends the one before', async (t) => {
+    const { port, place } = await setUp(t, make);
+    const older = port.awaitOrder(question());
+    await sleep(50);
+    const newer = port.awaitOrder(question());
+    t.is(await older, null);
+    place();
+    t.like(await newer, { device: 'disk' });
+  });
+
+  test('orders: who stops waiting leaves nothing behind', async (t) => {
+    const { port, place, world } = await setUp(t, make);
+    const gone = new AbortController();
+    const asked = port.awaitOrder(question(), gone.signal).catch(() => null);
+    while (!world.orders().presence('host').isConnected) await sleep(5);
+    gone.abort();
+    t.is(await asked, null);
+    while (world.orders().presence('host').isConnected) await sleep(5);
+    place();
+    t.like(await port.awaitOrder(question()), { device: 'disk' });
+  });
+
+  test('orders: two wishes are one order; the last who leaves cancels it, and the agent hears of it', async (t) => {
+    const scene = await setUp(t, make);
+    const { port } = scene;
+    const first = scene.place();
+    const second = scene.place();
+    t.false(first.hasJoined);
+    t.true(second.hasJoined);
+    t.throws(() => scene.place('disk', true), { code: 'session-busy' });
+    const orderId = (await port.awaitOrder(question()))?.orderId ?? '';
+    await port.reportOrder(orderId, RUNNING);
+    first.leave();
+    t.is(await port.reportOrder(orderId, RUNNING), 'open');
+    second.leave();
+    t.throws(() => scene.place(), { code: 'session-busy' });
+    t.is(await port.reportOrder(orderId, RUNNING), 'cancelled');
+    await port.reportOrder(orderId, cancelled);
+    t.notThrows(() => scene.place());
+  });
+
+  test('orders: an agent that does not know of what it ran was started anew, and the order is lost', async (t) => {
+    const scene = await setUp(t, make);
+    const { port } = scene;
+    scene.place();
+    const orderId = (await port.awaitOrder(question()))?.orderId ?? '';
+    await port.reportOrder(orderId, RUNNING);
+    await port.awaitOrder(question({ waitMs: 0 }));
+    t.is(scene.last?.state, 'lost');
+  });
+
+  test('orders: the device is free for the next order as soon as the end of the last one is reported', async (t) => {
+    const scene = await setUp(t, make);
+    const { port } = scene;
+    scene.place();
+    const orderId = (await port.awaitOrder(question()))?.orderId ?? '';
+    await port.reportOrder(orderId, RUNNING);
+    const next = port.awaitOrder(question({ running: [{ orderId, device: 'disk' }] }));
+    await sleep(50);
+    await port.reportOrder(orderId, cancelled);
+    t.is(scene.last?.state, 'failed');
+    scene.place();
+    t.like(await next, { device: 'disk' });
+  });
+
+  test('orders: another agent learns and changes nothing', async (t) => {
+    const scene = await setUp(t, make);
+    const { port, world } = scene;
+    const stranger = await world.portFor('stranger');
+    scene.place();
+    t.is(await stranger.awaitOrder(question({ waitMs: 20 })), null);
+    const orderId = (await port.awaitOrder(question()))?.orderId ?? '';
+    await port.reportOrder(orderId, RUNNING);
+    t.is(await stranger.reportOrder(orderId, cancelled), 'unknown');
+    t.is(await stranger.reportOrder(newSessionId(), cancelled), 'unknown');
+    t.is(scene.last?.state, 'running');
+  });
+
+  test('orders: a device that is not offered is refused, now or when the agent comes', async (t) => {
+    const scene = await setUp(t, make);
+    scene.place('tape');
+    const asked = scene.port.awaitOrder(question({ waitMs: 2_000 }));
+    while (scene.last?.state !== 'failed') await sleep(20);
+    t.like(scene.last.failure, { code: 'device-unknown' });
+    t.throws(() => scene.place('tape'), { code: 'device-unknown', message: /it offers disk/ });
+    t.is(await asked, null);
+  });
+
+  test('orders: a point that is not there, or not of the device, ends no order', async (t) => {
+    const scene = await setUp(t, make);
+    const { port } = scene;
+    const other = await backUp(port, new Map(), blocksOf([1], 1), 'other');
+    const foreign = await backUp(await scene.world.portFor('stranger'), new Map(), blocksOf([1], 1));
+    scene.place();
+    const orderId = (await port.awaitOrder(question()))?.orderId ?? '';
+    const done = (pointId: string): OrderReport => ({ state: 'done', pointId, warnings: [] });
+    await t.throwsAsync(port.reportOrder(orderId, done(newSessionId())), { code: 'point-unknown' });
+    await t.throwsAsync(port.reportOrder(orderId, done(foreign.id)), { code: 'point-unknown' });
+    await t.throwsAsync(port.reportOrder(orderId, done(other.id)), { code: 'bad-message' });
+    t.is(scene.last?.state, 'taken');
+  });
+
+  test('orders: refused questions and reports', async (t) => {
+    const { port } = await setUp(t, make);
+    const wrong = <T>(value: unknown): T => value as T;
+    const bad: readonly [code: string, call: () => Promise<unknown>][] = [
+      ['bad-name', () => port.awaitOrder(question({ devices: ['../x'] }))],
+      ['bad-message', () => port.awaitOrder(question({ devices: Array(OFFERS_MAX + 1).fill('x') }))],
+      ['bad-message', () => port.awaitOrder(question({ waitMs: ORDER_WAIT_MS_MAX + 1 }))],
+      ['bad-message', () => port.awaitOrder(question({ ordersMax: 0 }))],
+      ['bad-message', () => port.awaitOrder(wrong({ ...question(), path: '/dev/sda' }))],
+      ['bad-message', () => port.reportOrder('../x', RUNNING)],
+      ['bad-message', () => port.reportOrder(newSessionId(), wrong({ state: 'perfect' }))],
+      ['bad-message', () => port.reportOrder(newSessionId(), wrong({ ...RUNNING, point: 1 }))],
+    ];
+    for (const [code, call] of bad) await t.throwsAsync(call(), { code });
+  });
+}
