@@ -32,7 +32,7 @@ import type {
 import { CONSISTENCY_KINDS, type Point } from '../domain/point.js';
 
 /** Raised by any change that an older side would misread. Both sides refuse another one by name. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 export const ROUTE_PREFIX = '/v1';
 export const BINARY_TYPE = 'application/octet-stream';

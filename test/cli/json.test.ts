@@ -139,7 +139,14 @@ test('what is offered and what is scheduled, for programs', async (t) => {
   t.like(added, {
     event: 'result',
     offer: {
-      ...{ name: 'disk', path: image, provider: 'tap', blockSize: 4096, compressionLevel: 1, fuzzy: false },
+      ...{
+        name: 'disk',
+        path: image,
+        provider: 'tap',
+        blockSize: 4096,
+        compressionLevel: 'auto',
+        fuzzy: false,
+      },
       ...{ hooks: ['/hooks/db'], freeze: 'none', quiet: { quietMs: 2000, deadlineMs: 60_000 } },
     },
   });

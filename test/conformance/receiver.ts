@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import type { ExecutionContext, TestFn } from 'ava';
 import type { Point } from '../../src/domain/point.js';
 import { native } from '../../src/native/index.js';
+import { PROTOCOL_VERSION } from '../../src/protocol/messages.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
 import type { OrderBook } from '../../src/receiver/orders.js';
 import { batchOf, encodeTestBatch, rootOf } from '../helpers/batches.js';
@@ -83,7 +84,7 @@ export function receiverConformance(test: TestFn, make: MakeWorld): void {
     const world = await make(t);
     const info = await (await world.portFor('host')).info();
     t.regex(info.storeId, /^[0-9a-f]{32}$/);
-    t.like(info, { agent: 'host', protocolVersion: 1 });
+    t.like(info, { agent: 'host', protocolVersion: PROTOCOL_VERSION });
   });
 
   test('a session becomes a point that gives its blocks back', async (t) => {

@@ -8,6 +8,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { BATCH_BYTES_MAX, JSON_BYTES_MAX, MiB } from '../../src/domain/limits.js';
 import type { Enrolment } from '../../src/protocol/enrolment.js';
+import { PROTOCOL_VERSION } from '../../src/protocol/messages.js';
 import { MemoryStore } from '../helpers/memory-store.js';
 import { makePoint } from '../helpers/points.js';
 import { beginRequest, sessionId } from '../helpers/requests.js';
@@ -37,7 +38,7 @@ function tlsOptions({ enrolment }: Setup): RequestOptions {
 }
 
 const HEADERS = {
-  'stillpoint-protocol': '1',
+  'stillpoint-protocol': String(PROTOCOL_VERSION),
   'stillpoint-session': sessionId(1),
   'stillpoint-sequence': '1',
 };
@@ -81,7 +82,14 @@ const REFUSED: readonly [
   code: string,
 ][] = [
   ['no protocol version', '/v1/info', { 'stillpoint-protocol': '' }, '', 426, 'version'],
-  ['another protocol version', '/v1/info', { 'stillpoint-protocol': '2' }, '', 426, 'version'],
+  [
+    'another protocol version',
+    '/v1/info',
+    { 'stillpoint-protocol': String(PROTOCOL_VERSION + 1) },
+    '',
+    426,
+    'version',
+  ],
   ['an unknown message', '/v1/session/steal', sized(''), '', 400, 'bad-message'],
   ['a path upwards', '/v1/../store.json', sized(''), '', 400, 'bad-message'],
   ['a body that is no JSON', '/v1/session/begin', sized('{"device":'), '{"device":', 400, 'bad-message'],
@@ -170,7 +178,7 @@ async function rawConnection(s: Setup): Promise<TLSSocket> {
   return socket;
 }
 
-const HEAD = `POST /v1/session/batch HTTP/1.1\r\nhost: x\r\nstillpoint-protocol: 1\r\nstillpoint-session: ${sessionId(1)}\r\nstillpoint-sequence: 1\r\n`;
+const HEAD = `POST /v1/session/batch HTTP/1.1\r\nhost: x\r\nstillpoint-protocol: ${PROTOCOL_VERSION}\r\nstillpoint-session: ${sessionId(1)}\r\nstillpoint-sequence: 1\r\n`;
 
 async function until(condition: () => boolean): Promise<void> {
   for (let i = 0; !condition() && i < 500; i += 1) await new Promise((resolve) => setTimeout(resolve, 10));
@@ -263,7 +271,7 @@ test('after a refusal that left a body unread, the rest is not taken for a reque
   socket.on('data', (chunk: Buffer) => {
     answer += chunk.toString();
   });
-  const smuggled = `POST /v1/info HTTP/1.1\r\nhost: x\r\nstillpoint-protocol: 1\r\ncontent-length: 0\r\n\r\n`;
+  const smuggled = `POST /v1/info HTTP/1.1\r\nhost: x\r\nstillpoint-protocol: ${PROTOCOL_VERSION}\r\ncontent-length: 0\r\n\r\n`;
   const head = HEAD.replace('protocol: 1', 'protocol: 2');
   socket.write(`${head}content-length: ${smuggled.length + 1000}\r\n\r\n${smuggled}`);
   await once(socket, 'close');

@@ -6,6 +6,7 @@ import { createAuthority, createRequest, signRequest } from '../../src/protocol/
 import { ReceiverClient } from '../../src/protocol/client.js';
 import { enroll } from '../../src/protocol/enroll.js';
 import { decodeInviteCode, encodeInviteCode } from '../../src/protocol/invite-code.js';
+import { PROTOCOL_VERSION } from '../../src/protocol/messages.js';
 import { loadIdentity, readAuthority } from '../../src/receiver/identity.js';
 import { createInvite, Tenants } from '../../src/receiver/tenants.js';
 import { MemoryStore } from '../helpers/memory-store.js';
@@ -18,7 +19,7 @@ test('an invited agent is let in, and the receiver knows its name', async (t) =>
   const enrolment = await receiver.enroll('host-1');
   t.is(enrolment.agent, 'host-1');
   const info = await receiver.client(enrolment).info();
-  t.deepEqual(info, { storeId: 'a'.repeat(32), agent: 'host-1', protocolVersion: 1 });
+  t.deepEqual(info, { storeId: 'a'.repeat(32), agent: 'host-1', protocolVersion: PROTOCOL_VERSION });
 });
 
 test('a code works once', async (t) => {
