@@ -26,6 +26,7 @@ const PAUSE_MAX_MS = 60_000;
 const SWEEP_INTERVAL_MS = 100;
 
 const NOT_WANTED = 'the agent closed the connection without using it';
+const NOT_ENROLLED = 'who answered there has not proven to be an agent: it may just have enrolled';
 const NOT_PROVEN = 'who listens there does not take this for its receiver, or is no agent';
 
 export interface DialOutOptions {
@@ -46,6 +47,8 @@ export interface DialState {
 /** What has become of a connection. */
 interface Use {
   isSecured: boolean;
+  /** It is the agent that was dialled. */
+  isProven: boolean;
   /** The agent has sent a request over it. */
   isUsed: boolean;
   /** Under way. */
@@ -154,7 +157,7 @@ export class DialOut {
       keepAlive: true,
       keepAliveInitialDelay: KEEP_ALIVE_MS,
     });
-    const use: Use = { isSecured: false, isUsed: false, requests: 0 };
+    const use: Use = { isSecured: false, isProven: false, isUsed: false, requests: 0 };
     target.sockets.set(socket, use);
     const limit = setTimeout(
       () => socket.destroy(Object.assign(new Error('too slow'), { code: 'ETIMEDOUT' })),
@@ -175,7 +178,9 @@ export class DialOut {
       clearTimeout(limit);
       if (key !== null) this.#dialled.delete(key);
       if (!target.sockets.delete(socket)) return;
-      if (use.isUsed) this.#fill(target);
+      // Who is not proven is not dialled again at once, whatever it asked for: it would go on so for ever.
+      if (use.isUsed && use.isProven) this.#fill(target);
+      else if (use.isUsed) this.#fail(target, NOT_ENROLLED);
       else this.#fail(target, reason ?? (use.isSecured ? NOT_WANTED : NOT_PROVEN));
     });
   }
@@ -189,8 +194,10 @@ export class DialOut {
     if (use !== undefined) use.isSecured = true;
     try {
       const agent = this.#options.agentOf(tls);
-      if (agent === target.agent) this.#works(target);
-      else this.#fail(target, `another agent answers there, ${agent}`, socket);
+      if (agent === target.agent) {
+        if (use !== undefined) use.isProven = true;
+        this.#works(target);
+      } else this.#fail(target, `another agent answers there, ${agent}`, socket);
     } catch (error) {
       if (!isStillpointError(error, 'not-enrolled')) this.#fail(target, (error as Error).message, socket);
     }
@@ -212,6 +219,7 @@ export class DialOut {
     });
     if (use.isUsed) return;
     use.isUsed = true;
+    if (!use.isProven) return;
     known.target.pauseMs = PAUSE_FIRST_MS;
     this.#fill(known.target);
   }

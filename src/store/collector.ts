@@ -66,6 +66,8 @@ export class Collector {
     const due = partials.due(now());
     if (due.length === 0) return;
     if (index.hasUnhealed()) throw putOff('the store has damage that is not healed, and any pack may help');
+    if (context.catalog.hasUnreadable)
+      throw putOff('a manifest can not be read, and its point may need any pack');
     const candidates = new Set<number>();
     for (const { packIds } of due) {
       for (const packId of packIds) {

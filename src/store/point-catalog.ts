@@ -25,18 +25,28 @@ export class PointCatalog {
   readonly #byId = new Map<string, Point>();
   /** By agent. */
   readonly #manifestBytes = new Map<string, number>();
+  #hasUnreadable = false;
+
+  /** A manifest could not be read that is not marked as deleted: which blocks its point needs is not known. */
+  get hasUnreadable(): boolean {
+    return this.#hasUnreadable;
+  }
 
   /** Reads all manifests. @returns those that are no points */
   async load(objects: ObjectStore): Promise<DamagedManifest[]> {
     const damaged: DamagedManifest[] = [];
-    for (const { key, sizeBytes } of await objects.list(POINTS_PREFIX)) {
+    const found = await objects.list(POINTS_PREFIX);
+    const keys = new Set(found.map(({ key }) => key));
+    for (const { key, sizeBytes } of found) {
       const place = pointPlaceOf(key);
       if (place === null) continue;
       this.#deviceOf(place).lastSequence = Math.max(this.#deviceOf(place).lastSequence, place.sequence);
       if (place.deleted) continue;
       const point = await readManifest(objects, key, sizeBytes);
-      if ('reason' in point) damaged.push(point);
-      else this.add(point, sizeBytes);
+      if ('reason' in point) {
+        damaged.push(point);
+        this.#hasUnreadable ||= !keys.has(`${key}.deleted`);
+      } else this.add(point, sizeBytes);
     }
     return damaged;
   }

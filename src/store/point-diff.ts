@@ -1,4 +1,5 @@
 /** What differs between two points, from their trees alone, as events of bounded size. */
+import { setImmediate } from 'node:timers/promises';
 import { rangeBytes } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import { DIFF_RANGES_MAX } from '../domain/limits.js';
@@ -11,6 +12,8 @@ import type { PointReader } from './point-reader.js';
 
 /** Level-1 nodes that differ, between two events at most: who waits for the next one must not take the receiver for dead. */
 const NODES_PER_EVENT = 1024;
+/** Nodes that are in memory are read without waiting for anything: others must have their turn. */
+const NODES_PER_TURN = 64;
 
 /** @throws StillpointError `bad-geometry`: another block size; `store-damaged`: a node can't be read */
 export async function* pointDiff(
@@ -49,6 +52,7 @@ export async function* pointDiff(
       waiting = [];
     }
     nodeCount += 1;
+    if (nodeCount % NODES_PER_TURN === 0) await setImmediate();
     if (nodeCount % NODES_PER_EVENT !== 0) continue;
     yield { type: 'progress', doneBytes: rangeBytes(both, 0, blockIndex), totalBytes: both.sizeBytes };
   }

@@ -21,6 +21,8 @@ const PLACE_MASK = 2n ** 52n - 1n;
 const EMPTY = Buffer.alloc(0);
 /** Index writes between two looks at the event loop. */
 const WRITES_PER_TURN = 2048;
+/** Of a removal, in one transaction, which holds up the event loop. */
+const LOOKUPS_PER_TRANSACTION = 4096;
 
 export interface Location {
   readonly packId: string;
@@ -191,23 +193,34 @@ export class StoreIndex {
    * its records, that devices hold them, and what was known of damage to them.
    */
   async removePack(packId: string, number: number, entries: Buffer): Promise<void> {
-    const { packs, records, held, devices, bad } = this.#tables;
+    const { root, packs, records, held, devices, bad } = this.#tables;
     await written(this.#path, packs.remove(Buffer.from(packId, 'hex')));
     const deviceNumbers = [...devices.getRange()].map(({ value }) => value.readUInt32BE(0));
     const gone = new Set<string>();
-    const writes = new IndexWrites(this.#path);
-    for (let i = 0; i < packEntryCount(entries); i += 1) {
-      const { digest, kind } = decodePackEntry(entries, i);
-      const value = records.getBinaryFast(this.#keyOf(digest, kind));
-      if (!Buffer.isBuffer(value) || value.length !== LOCATION_BYTES || value.readUInt32BE(0) !== number)
-        continue;
-      gone.add(badKey(digest, kind));
-      writes.add(records.remove(this.#keyOf(digest, kind)));
-      for (const deviceNumber of deviceNumbers) {
-        if (this.isHeld(deviceNumber, digest)) writes.add(held.remove(this.#heldKeyOf(deviceNumber, digest)));
-      }
-      if (i % WRITES_PER_TURN === WRITES_PER_TURN - 1) await setImmediate();
+    const count = packEntryCount(entries);
+    for (let from = 0; from < count; ) {
+      let next = from;
+      // In one transaction: who stores a block again enters it at this moment, and that entry must not go.
+      const removed = root.transaction(() => {
+        next = from;
+        for (let lookups = 0; next < count && lookups < LOOKUPS_PER_TRANSACTION; next += 1) {
+          const { digest, kind } = decodePackEntry(entries, next);
+          const value = records.getBinary(this.#keyOf(digest, kind));
+          lookups += 1;
+          if (value?.length !== LOCATION_BYTES || value.readUInt32BE(0) !== number) continue;
+          gone.add(badKey(digest, kind));
+          records.remove(this.#keyOf(digest, kind));
+          lookups += deviceNumbers.length;
+          for (const deviceNumber of deviceNumbers) {
+            if (this.isHeld(deviceNumber, digest)) held.remove(this.#heldKeyOf(deviceNumber, digest));
+          }
+        }
+      });
+      await written(this.#path, removed);
+      from = next;
+      await setImmediate();
     }
+    const writes = new IndexWrites(this.#path);
     if (this.#badCount > 0) {
       for (const { key, value } of bad.getRange()) {
         if (gone.has(badKey(value.subarray(0, 32), value[32] ?? 0))) writes.add(bad.remove(Buffer.from(key)));

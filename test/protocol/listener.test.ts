@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createServer as createTlsServer } from 'node:tls';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { isStillpointError } from '../../src/domain/errors.js';
 import { DIALLED_SPARE, LISTENER_UNPROVEN_MAX } from '../../src/domain/limits.js';
@@ -150,6 +150,29 @@ test('where a stranger listens, the receiver says so and tries again later', asy
   await until(t, 'a problem', () => world.receiver.log.some(({ msg }) => msg === 'agent not reached'));
   await sleep(500);
   // At most these at once, then pauses of 1, 2, 4 s and so on, each shortened by a quarter at most.
+  const rounds = 1 + Math.log2(1 + (performance.now() - startMs) / 750);
+  t.true(count <= DIALLED_SPARE * rounds, `${count} connections`);
+});
+
+test('a stranger who asks something over each connection is not dialled again at once, for ever', async (t) => {
+  const world = await makeWorld(t);
+  let count = 0;
+  const stranger = createServer((socket) => {
+    count += 1;
+    const secured = connectTls({ socket, rejectUnauthorized: false }, () =>
+      secured.write(
+        'POST /v1/info HTTP/1.1\r\nhost: x\r\nstillpoint-protocol: 1\r\ncontent-length: 0\r\n\r\n',
+      ),
+    );
+    secured.on('error', () => undefined).once('data', () => secured.destroy());
+  }).listen(0, '127.0.0.1');
+  await once(stranger, 'listening');
+  t.teardown(() => stranger.close());
+  await world.receiver.enroll('host');
+  const startMs = performance.now();
+  await world.dial('host', (stranger.address() as AddressInfo).port);
+  await until(t, 'a problem', () => world.receiver.log.some(({ msg }) => msg === 'agent not reached'));
+  await sleep(500);
   const rounds = 1 + Math.log2(1 + (performance.now() - startMs) / 750);
   t.true(count <= DIALLED_SPARE * rounds, `${count} connections`);
 });

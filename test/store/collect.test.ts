@@ -370,3 +370,49 @@ test('a damaged record is reported, and costs nothing but the room of its packs'
   await world.collectAfter(100);
   t.deepEqual(await world.packs(), kept);
 });
+
+test('nothing is removed while a manifest can not be read: its point may come back, and need it', async (t) => {
+  const world = await World.make(t);
+  await (await world.begin('disk', range(0, 20), 100)).abort();
+  const next = await world.store.createCapture(describe('disk', EMPTY, null));
+  await sendHeld(next, 1, range(0, 20), 100);
+  const wanted = state(range(0, 20), 100);
+  const point = await next.commit(commitRequest(wanted, 1));
+  // What was removed beside is gone.
+  await world.store.close();
+  const [manifest = ''] = (await listFiles(world.dir)).filter((name) => name.startsWith('points/'));
+  const path = join(world.dir, manifest);
+  const bytes = await readFile(path);
+  const flipped = Buffer.from(bytes);
+  flipped.writeUInt8(flipped.readUInt8(200) ^ 1, 200);
+  await writeFile(path, flipped);
+  await world.open();
+  t.true(world.log.join().includes('is no point'));
+  await world.collectAfter(25);
+  t.is((await world.records()).length, 1);
+  t.true(world.log.at(-1)?.includes('not collected') ?? false, world.log.at(-1));
+
+  // From a copy of the store; or the disk only failed to read it for a time.
+  await writeFile(path, bytes);
+  await world.reopen();
+  await world.collectAfter(0);
+  t.true(await holds(world.store, point, wanted));
+  await world.isSound(t, 'the manifest is back');
+  t.deepEqual(await world.records(), []);
+});
+
+test('a manifest that can not be read and is marked as deleted hinders nothing', async (t) => {
+  const world = await World.make(t);
+  await (await world.begin('disk', range(0, 20), 100)).abort();
+  const next = await world.store.createCapture(describe('disk', EMPTY, null));
+  await sendHeld(next, 1, [3], 100);
+  await next.commit(commitRequest(state([3], 100), 1));
+  // What was removed beside is gone.
+  await world.store.close();
+  const [manifest = ''] = (await listFiles(world.dir)).filter((name) => name.startsWith('points/'));
+  await writeFile(join(world.dir, manifest), 'rotten');
+  await writeFile(join(world.dir, `${manifest}.deleted`), '');
+  await world.open();
+  await world.collectAfter(25);
+  t.deepEqual(await world.records(), [], world.log.join('\n'));
+});

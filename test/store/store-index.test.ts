@@ -11,6 +11,7 @@ import { testWith } from '../helpers/requirements.js';
 import { tempDir } from '../helpers/temp-dir.js';
 
 const STORE = 'a'.repeat(32);
+const DEVICE = { agent: 'alpha', device: 'disk' };
 const digestOf = (n: number) => createHash('sha256').update(String(n)).digest();
 const packIdOf = (n: number) => n.toString(16).padStart(32, '0');
 const fail = (reason: string) => {
@@ -156,4 +157,39 @@ testWith(['root'], 'an index whose last write failed can be closed, and opened a
   const again = await StoreIndex.open(path, STORE, fail);
   t.is(again.locate(digestOf(99), RECORD_KIND_BLOCK)?.packId, packIdOf(1));
   await again.close();
+});
+
+test('a record that is stored again while its former pack is being removed stays found', async (t) => {
+  const index = await StoreIndex.open(join(await tempDir(t), 'index'), STORE, fail);
+  t.teardown(() => index.close());
+  const count = 5000;
+  const entries = entriesOf(0, count);
+  await index.addPack(packIdOf(1), 1000, entries, { holder: await index.deviceNumber(DEVICE) });
+  const number = index.packs().get(packIdOf(1))?.number ?? 0;
+  index.condemn([packIdOf(1)]);
+  await Promise.all([
+    index.removePack(packIdOf(1), number, entries),
+    index.addPack(packIdOf(2), 2000, entries),
+  ]);
+  for (let i = 0; i < count; i += 1)
+    t.is(index.locate(digestOf(i), RECORD_KIND_BLOCK)?.packId, packIdOf(2), `record ${i}`);
+});
+
+test('the removal of a pack lets others go on, however many devices there are', async (t) => {
+  const index = await StoreIndex.open(join(await tempDir(t), 'index'), STORE, fail);
+  t.teardown(() => index.close());
+  await Promise.all(
+    Array.from({ length: 1000 }, (_, i) => index.deviceNumber({ agent: 'alpha', device: `disk${i}` })),
+  );
+  const entries = entriesOf(0, 1000);
+  await index.addPack(packIdOf(1), 1000, entries);
+  const number = index.packs().get(packIdOf(1))?.number ?? 0;
+  index.condemn([packIdOf(1)]);
+  let turns = 0;
+  const turn = setInterval(() => {
+    turns += 1;
+  }, 1);
+  await index.removePack(packIdOf(1), number, entries);
+  clearInterval(turn);
+  t.true(turns > 50, `${turns} turns`);
 });
