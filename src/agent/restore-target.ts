@@ -4,7 +4,7 @@
  */
 import type { Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { rename, rm, stat, truncate } from 'node:fs/promises';
+import { realpath, rename, rm, stat, truncate } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { notADevice, onDevice } from '../devices/device-error.js';
@@ -49,11 +49,25 @@ export async function openTarget(path: string, point: Point, options: TargetOpti
     if (error.code === 'ENOENT') return null;
     throw error;
   });
-  if (status === null) return newImage(path, point);
+  if (status === null) {
+    await refuseDeviceName(path);
+    return newImage(path, point);
+  }
   if (status.isBlockDevice()) return blockDevice(path, point, options);
   if (!status.isFile()) throw notADevice(path, status);
   if (status.size === 0) return newImage(path, point);
   return existingImage(path, status, point, options);
+}
+
+/** A device's name with a typing mistake would become an image in memory, and look like a restored device. */
+async function refuseDeviceName(path: string): Promise<void> {
+  const directory = await realpath(dirname(path)).catch(() => null);
+  if (directory === null || !/^\/dev(?!\/shm(?:\/|$))(?:\/|$)/.test(directory)) return;
+  throw new StillpointError('device-not-found', {
+    thing: path,
+    reason: 'there is no such device, and images do not belong into /dev',
+    remedy: 'Check the path; "lsblk" lists block devices.',
+  });
 }
 
 async function blockDevice(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {

@@ -86,7 +86,9 @@ export async function runOrder(context: OrderContext): Promise<void> {
       warnings: warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
     };
   } catch (error) {
-    const failure = failureOf(error);
+    const failure = failureOf(
+      isStillpointError(error, 'cancelled') ? interrupted(order.device, signal) : error,
+    );
     log.warn({ code: failure.code, thing: failure.thing, reason: failure.reason }, 'backup failed');
     last = { state: 'failed', error: failure };
   }
@@ -221,6 +223,16 @@ function busy(device: string): StillpointError {
     reason: 'the agent works on another order for it, of another receiver or of one that was restarted',
     remedy: 'Try again when that has ended.',
     permanent: false,
+  });
+}
+
+/** Told to the receiver too, where "the command" would be another one. */
+function interrupted(device: string, stop: AbortSignal): StillpointError {
+  if (!stop.aborted) return cancelled(device);
+  return new StillpointError('cancelled', {
+    thing: `device ${device}`,
+    reason: 'the agent was stopped',
+    remedy: 'Start it again; what had arrived is not sent again.',
   });
 }
 

@@ -222,7 +222,12 @@ async function writePaced(request: ClientRequest, body: Buffer, pacer: Pacer): P
 
 function drained(request: ClientRequest): Promise<void> {
   return new Promise((resolve) => {
-    request.once('drain', resolve).once('close', resolve);
+    // Both are taken off: a body has hundreds of pieces, and Node warns of the eleventh listener.
+    const done = () => {
+      request.off('drain', done).off('close', done);
+      resolve();
+    };
+    request.on('drain', done).on('close', done);
   });
 }
 

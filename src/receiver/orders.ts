@@ -216,7 +216,8 @@ export class OrderBook {
         devices.length === 0
           ? 'the agent offers no device'
           : `the agent does not offer it; it offers ${devices.join(', ')}`,
-      remedy: 'Offer it on its machine with "stillpoint agent add DEVICE --name NAME".',
+      remedy:
+        'Offer it on its machine with "stillpoint agent add DEVICE --name NAME"; if that was done just now, try again in half a minute.',
     });
   }
 

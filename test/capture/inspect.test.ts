@@ -2,7 +2,9 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { inspectDevice } from '../../src/capture/inspect.js';
+import { encodeMark } from '../../src/devices/half-restored.js';
 import { isStillpointError } from '../../src/domain/errors.js';
+import type { Point } from '../../src/domain/point.js';
 import { freezable } from '../helpers/freezable.js';
 import { temporaryDirectory } from '../helpers/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
@@ -69,4 +71,8 @@ test('the command, for people and for programs', async (t) => {
   const result = JSON.parse((await runHere(machine, 'inspect', path, '--json')).stdout) as object;
   t.like(result, { event: 'result', device: path, sizeBytes: 65_536, chosen: 'offline' });
   t.is((await runHere(machine, 'inspect', '/nonexistent')).code, 1);
+  const point = { id: '0f'.repeat(16), root: '1e'.repeat(32), agent: 'web1', device: 'disk', sequence: 1 };
+  const geometry = { sizeBytes: 65_536, blockSize: 65_536 };
+  await writeFile(path, encodeMark({ ...point, geometry } as Point, new Date()), { flag: 'r+' });
+  t.regex((await runHere(machine, 'inspect', path)).stdout, /\nIt would not be backed up: .*\n$/);
 });

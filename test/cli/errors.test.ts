@@ -190,6 +190,8 @@ test('points and targets', async (t) => {
   await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', image, ...from);
   await fails(t, machine, EXIT_FAILED, 'restore', 'disk@1', machine.directory, ...from);
   await fails(t, machine, EXIT_USAGE, 'restore', 'disk@1', '', ...from);
+  t.teardown(() => rm('/dev/no-such-disk', { force: true }));
+  await fails(t, machine, EXIT_FAILED, 'restore', 'disk@1', '/dev/no-such-disk', ...from);
   const half = join(machine.directory, 'half.img');
   const { stdout } = await runHere(machine, 'points', '--json', ...from);
   const [point] = (JSON.parse(stdout) as { points: [Point] }).points;
@@ -227,6 +229,7 @@ test('comparisons that can’t be', async (t) => {
   await compare(EXIT_FAILED, image, 'tape@1', ...to);
   await compare(EXIT_FAILED, image, '--name', 'tape', '--store', store);
   await compare(EXIT_USAGE, image, '--ranges', '5-4', ...to);
+  await compare(EXIT_USAGE, image, '--ranges', '1M-2M', ...to);
   await compare(EXIT_USAGE, image, '--digests', 'both', ...to);
   await compare(EXIT_USAGE, image, '--block-size', '4K', ...to);
   await compare(EXIT_USAGE, image, '--ship', '--mark', ...to);

@@ -42,6 +42,18 @@ test('all connections of a client share one rate; a window that begins meanwhile
   t.true((await secondsOf(() => slow)) < 5, 'half a minute at the rate that it began with');
 });
 
+test('a body in many pieces leaves no listeners behind', async (t) => {
+  const warnings: string[] = [];
+  const warned = ({ name }: Error) => warnings.push(name);
+  process.on('warning', warned);
+  t.teardown(() => process.off('warning', warned));
+  const { client } = await clientWith(t, { pacer: new Pacer({ limit: () => 8 * MiB }) });
+  await client.info();
+  // More than the sockets on the way take at once: writing has to wait often.
+  await client.batch('0'.repeat(32), 1, randomBytes(12 * MiB)).catch(() => undefined);
+  t.deepEqual(warnings, []);
+});
+
 test('an answer is read at the rate', async (t) => {
   let rate: number | null = null;
   const { client, store } = await clientWith(t, { pacer: new Pacer({ limit: () => rate }) });

@@ -22,6 +22,7 @@ import type { CommandContext, Run } from '../context.js';
 import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatCount, formatInstant, formatTable } from '../format.js';
 import { storeOption, withReceiver } from '../open-receiver.js';
+import type { Output } from '../output.js';
 import { findPoint } from '../point-argument.js';
 import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
 
@@ -131,10 +132,22 @@ async function look(setting: Setting, receiver: ReceiverPort, point: Point): Pro
     ...{ deep, byteRanges, mark, fuzzy, direction: DIRECTION_OF[options.digests] },
   }).finally(progress.end);
   for (const text of result.warnings) output.warn(text);
+  checkBeyond(output, byteRanges, Math.max(result.deviceSizeBytes, point.geometry.sizeBytes));
   tell(setting, point, result, []);
   if (result.damaged.length > 0) return EXIT_DAMAGED;
   if (result.unreadableBlocks.length > 0) return EXIT_WARNINGS;
   return result.differing.count === 0 ? EXIT_OK : EXIT_DIFFERS;
+}
+
+/** "No block differs" must not be said of what is not there. */
+function checkBeyond(output: Output, ranges: CompareOptions['ranges'], endByte: number): void {
+  const beyond = ranges?.filter(([start]) => start >= endByte) ?? [];
+  if (beyond.length === 0) return;
+  const reason = `device and point end at byte ${endByte}`;
+  if (beyond.length === ranges?.length) {
+    throw new StillpointError('usage', { thing: '--ranges', reason, remedy: 'Name bytes before that.' });
+  }
+  output.warn(`--ranges: ${reason}; ${beyond.length} of the ranges lie past it`);
 }
 
 async function ship(

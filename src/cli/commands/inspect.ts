@@ -45,7 +45,9 @@ function describe(path: string, inspection: Inspection): string[] {
     ),
     chosen === null
       ? `None of them can be used now. ${uses[0]?.remedy ?? ''}`
-      : `It would be backed up with "${chosen}".`,
+      : halfRestored === null
+        ? `It would be backed up with "${chosen}".`
+        : `It would not be backed up: run the restore again, or use --accept-half-restored; then with "${chosen}".`,
   ];
 }
 

@@ -82,10 +82,13 @@ async function restore(
 function describe(point: Point, target: string, result: RestoreResult): string {
   const { writtenBytes, differingBytes, wireBytes, isVerified } = result;
   const size = formatBytes(point.geometry.sizeBytes);
+  // A stream has the zeros too.
   const amount =
-    differingBytes === null
-      ? `${size}, of which ${formatBytes(writtenBytes)} not zero`
-      : `of ${size} ${formatBytes(differingBytes)} differed, ${formatBytes(writtenBytes)} fetched`;
+    target === '-'
+      ? size
+      : differingBytes === null
+        ? `${size}, of which ${formatBytes(writtenBytes)} not zero`
+        : `of ${size} ${formatBytes(differingBytes)} differed, ${formatBytes(writtenBytes)} fetched`;
   return (
     `${point.device}@${point.sequence} of ${formatInstant(point.instant)} restored to ${target === '-' ? 'standard output' : target}: ` +
     `${amount}, ${formatBytes(wireBytes)} on the wire${isVerified ? ', read back and compared' : ''}`
