@@ -6,12 +6,14 @@
  *
  * | source     | known                                    | worth                                                          |
  * |------------|------------------------------------------|----------------------------------------------------------------|
- * | measured   | once a bulky message was acknowledged    | the last seconds count most                                    |
+ * | measured   | after half a second or 1 MiB under load  | the last seconds count most                                    |
  * | hint       | from an earlier run                      | dropped when the round trip shows that it was another link     |
  * | handshake  | with the first connection                | its certificates took at most so long: the link may be faster  |
  *
  * A limit (--limit-rate) bounds all of them, and is known before anything.
  */
+
+import { MiB } from './limits.js';
 
 /** What is remembered of a link until the next run. */
 export interface LinkHint {
@@ -24,6 +26,8 @@ export interface LinkSpeed {
   readonly bytesPerSecond: number | null;
   /** Acknowledged in this run; else it is a guess. */
   readonly isMeasured: boolean;
+  /** Of the handshake: likely too low. */
+  readonly isGuess: boolean;
   /** Of small packets on an idle link; null: no connection was made yet. */
   readonly roundTripMs: number | null;
 }
@@ -37,6 +41,9 @@ export interface LinkMeterOptions {
 
 /** After so much time under load what was measured before it counts half. */
 const HALF_LIFE_MS = 4000;
+/** With less under load, what was measured is how fast the receiver's disk answers a small body, not the link. */
+const SURE_MS = 500;
+const SURE_BYTES = MiB;
 /**
  * What a TLS handshake needs in one direction beyond its round trip: the receiver's two certificates, its key share and proof. Counted at
  * a relay: 2.1 KiB, and headers of packets.
@@ -95,10 +102,14 @@ export class LinkMeter {
 
   get speed(): LinkSpeed {
     const measured = this.#measured();
-    const known = measured ?? this.#believedHint()?.bytesPerSecond ?? this.#handshakeSpeed;
+    const remembered = measured ?? this.#believedHint()?.bytesPerSecond ?? null;
+    const known = remembered ?? this.#handshakeSpeed;
     const limit = this.#limit();
     const bytesPerSecond = known === null || limit === null ? (known ?? limit) : Math.min(known, limit);
-    return { bytesPerSecond, isMeasured: measured !== null, roundTripMs: this.#roundTripMs };
+    return {
+      ...{ bytesPerSecond, isMeasured: measured !== null, roundTripMs: this.#roundTripMs },
+      isGuess: remembered === null && limit === null && known !== null,
+    };
   }
 
   /** What was measured, for the next run; null: nothing was, or a limit only. */
@@ -108,8 +119,9 @@ export class LinkMeter {
   }
 
   #measured(): number | null {
+    if (this.#bytes === 0 || (this.#busyMs < SURE_MS && this.#bytes < SURE_BYTES)) return null;
     // Less than a millisecond can't be told from none.
-    return this.#bytes === 0 ? null : (this.#bytes * 1000) / Math.max(1, this.#busyMs);
+    return (this.#bytes * 1000) / Math.max(1, this.#busyMs);
   }
 
   #believedHint(): LinkHint | null {

@@ -69,7 +69,7 @@ export function levelFor(bytesPerSecond: number | null): number {
 
 /** @param shrink compressed bytes of a raw one, of late. */
 export function sendingAt(link: LinkSpeed, shrink: number): Sending {
-  const { bytesPerSecond, isMeasured } = link;
+  const { bytesPerSecond, isMeasured, isGuess } = link;
   if (bytesPerSecond === null) {
     return { rawBytes: FIRST_RAW_BYTES, window: 1, msPerByte: 0, overdueMs: 0, compressionLevel: LEVEL_FAST };
   }
@@ -77,7 +77,7 @@ export function sendingAt(link: LinkSpeed, shrink: number): Sending {
   const isFast = shared.rawBytes === BATCH_RAW_BYTES_TARGET;
   return {
     ...shared,
-    msPerByte: isFast ? 0 : 1000 / bytesPerSecond,
+    msPerByte: isFast || isGuess ? 0 : 1000 / bytesPerSecond,
     overdueMs: OVERDUE_MS + OVERDUE_ROUND_TRIPS * (link.roundTripMs ?? 0),
     compressionLevel: levelFor(isMeasured ? bytesPerSecond : bytesPerSecond * GUESS_FACTOR),
   };

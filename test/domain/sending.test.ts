@@ -23,7 +23,7 @@ function metered(limit: () => number | null = () => null) {
 
 test('speed is what was acknowledged over the time in which something was on its way', (t) => {
   const { meter, carry, wait } = metered();
-  t.deepEqual(meter.speed, { bytesPerSecond: null, isMeasured: false, roundTripMs: null });
+  t.like(meter.speed, { bytesPerSecond: null, isMeasured: false, roundTripMs: null });
   t.is(meter.result, null);
   carry(7000, 1000);
   wait(60_000);
@@ -66,7 +66,7 @@ test('before the first acknowledgement: a hint, unless the round trip shows anot
   meter.suppose({ bytesPerSecond: 5e7, roundTripMs: 0.3 });
   t.is(meter.speed.bytesPerSecond, guess, 'that was a local network');
   meter.suppose({ bytesPerSecond: 50_000, roundTripMs: 500 });
-  t.deepEqual(meter.speed, { bytesPerSecond: 50_000, isMeasured: false, roundTripMs: 600 });
+  t.like(meter.speed, { isGuess: false, bytesPerSecond: 50_000, isMeasured: false, roundTripMs: 600 });
   t.is(meter.result, null, 'a hint is not remembered as if it were measured');
 });
 
@@ -79,7 +79,7 @@ test('a handshake that was no slower than its round trip tells nothing', (t) => 
 test('a limit bounds what is known, and is known before anything; limited, nothing is remembered', (t) => {
   let limit: number | null = 7000;
   const { meter, carry } = metered(() => limit);
-  t.deepEqual(meter.speed, { bytesPerSecond: 7000, isMeasured: false, roundTripMs: null });
+  t.like(meter.speed, { isGuess: false, bytesPerSecond: 7000, isMeasured: false, roundTripMs: null });
   carry(50_000, 1000);
   t.is(meter.speed.bytesPerSecond, 7000);
   t.is(meter.result, null);
@@ -91,7 +91,28 @@ test('a limit bounds what is known, and is known before anything; limited, nothi
 const measured = (bytesPerSecond: number, roundTripMs = 1) => ({
   bytesPerSecond,
   isMeasured: true,
+  isGuess: false,
   roundTripMs,
+});
+
+const UNSURE = { isMeasured: false, isGuess: false, roundTripMs: 1 };
+
+test('a few bytes that a disk was slow to take say nothing of the link', (t) => {
+  const { meter, carry } = metered();
+  carry(3000, 15);
+  t.is(meter.speed.bytesPerSecond, null);
+  t.is(meter.result, null);
+  carry(2_000_000, 15);
+  t.true((meter.speed.bytesPerSecond ?? 0) > 1e7);
+  const slow = metered();
+  slow.carry(3000, 600);
+  t.is(slow.meter.speed.bytesPerSecond, 5000);
+});
+
+test('a guess holds no batch back', (t) => {
+  const guess = sendingAt({ ...UNSURE, bytesPerSecond: 50_000, isGuess: true }, 0.5);
+  t.is(guess.msPerByte, 0);
+  t.true(sendingAt({ ...UNSURE, bytesPerSecond: 50_000 }, 0.5).msPerByte > 0);
 });
 
 test('on a fast link all is as without a meter', (t) => {
@@ -111,12 +132,12 @@ test('what is on its way together takes two seconds, or a batch ten round trips'
 });
 
 test('until something is acknowledged no more than a quarter of a MiB goes in one batch', (t) => {
-  t.deepEqual(sendingAt({ bytesPerSecond: null, isMeasured: false, roundTripMs: null }, 0.5), {
+  t.deepEqual(sendingAt({ ...UNSURE, bytesPerSecond: null, roundTripMs: null }, 0.5), {
     ...{ rawBytes: 256 * KiB, window: 1, msPerByte: 0, overdueMs: 0, compressionLevel: 1 },
   });
-  t.is(sendingAt({ bytesPerSecond: 1e9, isMeasured: false, roundTripMs: 1 }, 0.5).rawBytes, 256 * KiB);
-  t.true(sendingAt({ bytesPerSecond: 7000, isMeasured: false, roundTripMs: 1 }, 0.5).rawBytes < 64 * KiB);
-  t.is(fetchingAt({ bytesPerSecond: null, isMeasured: false, roundTripMs: null }).rawBytes, 256 * KiB);
+  t.is(sendingAt({ ...UNSURE, bytesPerSecond: 1e9 }, 0.5).rawBytes, 256 * KiB);
+  t.true(sendingAt({ ...UNSURE, bytesPerSecond: 7000 }, 0.5).rawBytes < 64 * KiB);
+  t.is(fetchingAt({ ...UNSURE, bytesPerSecond: null }).rawBytes, 256 * KiB);
 });
 
 test('the slower the link, the higher the level', (t) => {

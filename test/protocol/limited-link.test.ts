@@ -72,7 +72,7 @@ test('an answer is read at the rate', async (t) => {
 
 test('bulky messages and connections are metered, small messages are not', async (t) => {
   const meter = new LinkMeter({ now: () => performance.now() });
-  const { client } = await clientWith(t, { meter });
+  const { client, store } = await clientWith(t, { meter });
   const info = await client.greet();
   t.is(await client.info(), info, 'it is asked for once');
   t.false(meter.speed.isMeasured);
@@ -83,5 +83,8 @@ test('bulky messages and connections are metered, small messages are not', async
   t.false(meter.speed.isMeasured, 'it was refused');
   const point = await client.commit(request.sessionId, commitRequest({ batchCount: 0 }));
   await client.nodes(point.id, [{ level: 1, index: 0 }]);
+  t.false(meter.speed.isMeasured, 'so few bytes tell nothing');
+  Object.assign(store, { blocks: async () => randomBytes(2 * MiB) });
+  await client.blocks(point.id, [0]);
   t.true(meter.speed.isMeasured);
 });
