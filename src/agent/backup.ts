@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { offlineProvider } from '../capture/offline.js';
 import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
-import { halfRestoredError, readMark } from '../devices/half-restored.js';
+import { halfRestoredError, readMark, readMarkOfDisk } from '../devices/half-restored.js';
 import type { BlockSet } from '../domain/block-set.js';
 import { isStillpointError } from '../domain/errors.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
@@ -85,23 +85,7 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
     try {
       throwIfCancelled(signal);
       if (hint) options.meter?.suppose(hint);
-      const last = (await receiver.points(device, { last: true })).at(-1) ?? null;
-      try {
-        return await attempt(options, state, receiver, last, null);
-      } catch (error) {
-        if (error instanceof ChangesDoubted)
-          return await attempt(options, state, receiver, last, error.message);
-        if (isStillpointError(error, 'bad-patch')) {
-          const text = `${error.message} A new session sends whole blocks.`;
-          options.onEvent?.({ type: 'notice', text });
-          return await attempt({ ...options, patch: 'never' }, state, receiver, last, null);
-        }
-        if (!(error instanceof ResumeDoubted)) throw error;
-        // It may have been committed meanwhile.
-        const lastNow = (await receiver.points(device, { last: true })).at(-1) ?? null;
-        options.onEvent?.({ type: 'notice', text: `a new session begins: ${error.message}` });
-        return await attempt(options, state, receiver, lastNow, null);
-      }
+      return await attempts(options, state, receiver);
     } finally {
       await state.close();
       await keepLinkHint(stateDirectory, storeId, options.meter?.result ?? null, hint ?? null);
@@ -111,7 +95,40 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   }
 }
 
-/** One instant, one session; or that of a process that was killed, where the view still stands. @param doubt why an earlier one of this backup did not believe the tracker; null: this is the first. */
+/** Each reason to begin anew, once: what one attempt has found out goes for all that follow. */
+async function attempts(
+  options: BackupOptions,
+  state: DeviceState,
+  receiver: ReceiverPort,
+): Promise<BackupResult> {
+  const { device, onEvent = () => undefined } = options;
+  const lastPoint = async () => (await receiver.points(device, { last: true })).at(-1) ?? null;
+  let last = await lastPoint();
+  let { patch } = options;
+  let doubt: string | null = null;
+  let hasResumed = false;
+  for (;;) {
+    try {
+      return await attempt({ ...options, patch }, state, receiver, last, doubt);
+    } catch (error) {
+      if (error instanceof ChangesDoubted && doubt === null) doubt = error.message;
+      else if (isStillpointError(error, 'bad-patch') && patch !== 'never') {
+        patch = 'never';
+        onEvent({ type: 'notice', text: `${error.message} A new session sends whole blocks.` });
+      } else if (error instanceof ResumeDoubted && !hasResumed) {
+        hasResumed = true;
+        onEvent({ type: 'notice', text: `a new session begins: ${error.message}` });
+        // It may have been committed meanwhile.
+        last = await lastPoint();
+      } else throw error;
+    }
+  }
+}
+
+/**
+ * One instant, one session; or that of a process that was killed, where the view still stands.
+ * @param doubt why an earlier attempt did not believe the tracker; null: none has doubted it
+ */
 async function attempt(
   options: BackupOptions,
   state: DeviceState,
@@ -160,7 +177,7 @@ async function attempt(
 /** Of what a tracker calls unchanged nothing can be read; but then the first block is that of the last point, which had no mark. */
 async function refuseHalfRestored(path: string, { device, tracking }: Snapshot): Promise<void> {
   const changes = tracking?.changes ?? null;
-  if (changes !== null && !changes.sample.includes(0) && changes.ranges[0]?.[0] !== 0) return;
-  const mark = await readMark(device);
+  const isReadable = changes === null || changes.sample.includes(0) || changes.ranges[0]?.[0] === 0;
+  const mark = (isReadable ? await readMark(device) : null) ?? (await readMarkOfDisk(path));
   if (mark !== null) throw halfRestoredError(path, mark);
 }

@@ -49,7 +49,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
     // Its answer was sent twice.
     if (running.has(orderId)) return;
     // One whose end the receiver has heard of, while the answer to that is still on its way.
-    const before = [...running.values()].find((other) => other.device === device)?.end;
+    const before = [...running.values()].findLast((other) => other.device === device)?.end;
     const end = (before ?? Promise.resolve()).then(() => run(order, offers));
     running.set(orderId, { orderId, device, end });
   };
@@ -76,7 +76,11 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       if (problem !== null) log.info('connected, waiting for orders');
       problem = null;
       pauseMs = firstPauseMs;
-      if (order !== null) begin(order, offers);
+      // The receiver does not keep to what it was told: more than wait for their last report to be taken are not begun.
+      if (order !== null && running.size >= 2 * ordersMax) {
+        log.warn({ device: order.device }, 'an order beyond the limit was not taken');
+        await pause(firstPauseMs);
+      } else if (order !== null) begin(order, offers);
       // The receiver is closing, or another agent asks under the same name.
       else if (performance.now() - startMs < Math.min(firstPauseMs, waitMs)) await pause(firstPauseMs);
     } catch (error) {

@@ -3,9 +3,12 @@
  * else of the target changes, and the sector's true content replaces it when all else is written and flushed. So a target that has
  * it is neither what it was nor what it shall become; and one without it is one of both.
  */
+import { stat } from 'node:fs/promises';
 import { StillpointError } from '../domain/errors.js';
 import type { Point } from '../domain/point.js';
 import { type Device, native } from '../native/index.js';
+import { readBlockFamily } from './block-sysfs.js';
+import { deviceNumber } from './in-use.js';
 
 /** A sector of the smallest size: what disks write whole. */
 export const MARK_BYTES = 512;
@@ -87,6 +90,20 @@ export async function readMark(device: Pick<Device, 'sizeBytes' | 'read'>): Prom
   if (device.sizeBytes < MARK_BYTES) return null;
   const bytes = await device.read(0, MARK_BYTES).catch(() => null);
   return bytes === null ? null : decodeMark(bytes);
+}
+
+/** Where the path is a partition: of its whole disk, whose restore may have been about the partition too. */
+export async function readMarkOfDisk(path: string): Promise<HalfRestored | null> {
+  const status = await stat(path, { bigint: true }).catch(() => null);
+  if (status?.isBlockDevice() !== true) return null;
+  const disk = (await readBlockFamily(deviceNumber(status.rdev)))?.disk ?? null;
+  if (disk === null) return null;
+  const device = await native.openDevice(`/dev/${disk.name}`).catch(() => null);
+  try {
+    return device === null ? null : await readMark(device);
+  } finally {
+    await device?.close();
+  }
 }
 
 /** A clause about the device. */

@@ -103,6 +103,9 @@ export const ORDERS_PER_AGENT_MAX = 64;
 export const ORDER_WAIT_MS_MAX = 60_000;
 /** Silence of an agent, by the receiver's clock, after which a backup that it began is given up as lost. */
 export const ORDER_LEASE_MS = 120_000;
+/** Reports that tell of nothing new don't keep it longer: a disk may hang for ever. Nor does a queued order wait longer for its turn. */
+export const ORDER_STALLED_MS = 6 * 60 * 60_000;
+export const ORDER_QUEUED_MS = 24 * 60 * 60_000;
 /** For the first report of an agent that has taken an order. */
 export const ORDER_START_MS = 30_000;
 /** Connections that an agent which listens holds from those that have not proven to be its receiver; the oldest gives way. */

@@ -14,7 +14,7 @@
  * its next report, and the order is `cancelled` when it says that it failed because of that, or says nothing more.
  */
 import type { ErrorCode } from './errors.js';
-import { ORDER_LEASE_MS, ORDER_START_MS } from './limits.js';
+import { ORDER_LEASE_MS, ORDER_QUEUED_MS, ORDER_STALLED_MS, ORDER_START_MS } from './limits.js';
 import type { Point } from './point.js';
 
 export const ORDER_PHASES = ['snapshot', 'base', 'compare', 'fetch-tree', 'scan', 'commit'] as const;
@@ -89,6 +89,8 @@ export interface Order {
   readonly createdAtMs: number;
   /** When silence ends it. */
   readonly silentUntilMs: number;
+  /** Of the last report that told of something new. */
+  readonly movedAtMs: number;
   readonly isCancelAsked: boolean;
   readonly progress: OrderProgress | null;
   readonly point: Point | null;
@@ -119,6 +121,7 @@ export function newOrder(id: string, wish: OrderWish, nowMs: number, waitMs: num
   const { agent, device, full } = wish;
   return {
     ...{ id, agent, device, full, state: 'queued', createdAtMs: nowMs, silentUntilMs: nowMs + waitMs },
+    movedAtMs: nowMs,
     ...{ isCancelAsked: false, progress: null, point: null, warnings: [], failure: null },
   };
 }
@@ -141,12 +144,14 @@ export function advance(order: Order, event: OrderEvent): Order {
       return {
         ...order,
         state: 'taken',
+        movedAtMs: event.nowMs,
         silentUntilMs: Math.max(order.silentUntilMs, event.nowMs + ORDER_START_MS),
       };
     case 'running': {
       if (order.state === 'queued') return order;
       const { progress, nowMs } = event;
-      return { ...order, state: 'running', progress, silentUntilMs: nowMs + ORDER_LEASE_MS };
+      const movedAtMs = isSame(progress, order.progress) ? order.movedAtMs : nowMs;
+      return { ...order, state: 'running', progress, movedAtMs, silentUntilMs: nowMs + ORDER_LEASE_MS };
     }
     case 'done':
       if (order.state === 'queued') return order;
@@ -162,6 +167,10 @@ export function advance(order: Order, event: OrderEvent): Order {
       if (order.state === 'queued') return { ...order, state: 'cancelled' };
       return order.isCancelAsked ? order : { ...order, isCancelAsked: true };
     case 'tick':
+      if (order.state === 'running' && event.nowMs - order.movedAtMs >= ORDER_STALLED_MS)
+        return { ...order, state: 'lost' };
+      if (order.state === 'queued' && event.nowMs - order.createdAtMs >= ORDER_QUEUED_MS)
+        return { ...order, state: 'expired' };
       if (event.nowMs < order.silentUntilMs) return order;
       if (order.isCancelAsked) return { ...order, state: 'cancelled' };
       if (order.state === 'running') return { ...order, state: 'lost' };
@@ -173,6 +182,11 @@ export function advance(order: Order, event: OrderEvent): Order {
     case 'forgotten':
       return order.state === 'running' ? { ...order, state: 'lost' } : order;
   }
+}
+
+function isSame(a: OrderProgress, b: OrderProgress | null): boolean {
+  const keys = ['phase', 'doneBytes', 'totalBytes', 'changedBytes', 'wireBytes'] as const;
+  return b !== null && keys.every((key) => a[key] === b[key]);
 }
 
 /**

@@ -1,3 +1,5 @@
+import { open, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import test from 'ava';
 import {
   decodeMark,
@@ -6,9 +8,14 @@ import {
   halfRestoredError,
   MARK_BYTES,
   readMark,
+  readMarkOfDisk,
 } from '../../src/devices/half-restored.js';
+import { MiB } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
+import { temporaryDirectory } from '../helpers/loop-device.js';
+import { attachPartitioned } from '../helpers/partition-table.js';
 import { makePoint } from '../helpers/points.js';
+import { testWith } from '../helpers/requirements.js';
 import { seededRandom } from '../helpers/seed.js';
 
 const POINT = makePoint({
@@ -94,4 +101,19 @@ test('it is told in words', (t) => {
     error.message,
     /^\/dev\/sdb: it is half restored: .* Run the restore again: .*--accept-half-restored\.$/,
   );
+});
+
+testWith(['root', 'loop'], 'the mark of a whole disk goes for its partitions', async (t) => {
+  const path = join(await temporaryDirectory(t, 'half-restored'), 'disk');
+  await writeFile(path, '');
+  await truncate(path, 8 * MiB);
+  const loop = await attachPartitioned(t, path, 0x0f1e2d3c, [{ start: 2048, length: 4096 }]);
+  t.is(await readMarkOfDisk(`${loop}p1`), null);
+  const disk = await open(loop, 'r+');
+  await disk.write(encodeMark(POINT, STARTED), 0, MARK_BYTES, 0);
+  await disk.sync();
+  await disk.close();
+  t.is((await readMarkOfDisk(`${loop}p1`))?.point?.id, POINT.id);
+  t.is(await readMarkOfDisk(loop), null, 'of a disk readMark tells');
+  t.is(await readMarkOfDisk(path), null);
 });

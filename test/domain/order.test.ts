@@ -1,6 +1,11 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { ORDER_LEASE_MS, ORDER_START_MS } from '../../src/domain/limits.js';
+import {
+  ORDER_LEASE_MS,
+  ORDER_QUEUED_MS,
+  ORDER_STALLED_MS,
+  ORDER_START_MS,
+} from '../../src/domain/limits.js';
 import {
   type AwaitOrderRequest,
   advance,
@@ -35,7 +40,25 @@ const TABLE: readonly (readonly [what: string, state: OrderState, events: readon
   ['nobody comes', 'expired', [tick(1000)]],
   ['not yet', 'queued', [tick(999)]],
   ['somebody is there, and busy', 'queued', [tick(100_000, true)]],
+  ['somebody is there, and busy for ever', 'expired', [tick(ORDER_QUEUED_MS, true)]],
   ['taken', 'taken', [take(10)]],
+  [
+    'running, and nothing moves',
+    'lost',
+    [take(0), running(0), running(ORDER_STALLED_MS), tick(ORDER_STALLED_MS)],
+  ],
+  [
+    'running, and something moved',
+    'running',
+    [
+      ...[
+        take(0),
+        running(0),
+        { type: 'running', progress: { ...PROGRESS, doneBytes: 2 }, nowMs: 1 } as const,
+      ],
+      ...[running(ORDER_STALLED_MS), tick(ORDER_STALLED_MS)],
+    ],
+  ],
   ['taken late, and there is time to begin', 'taken', [take(900), tick(900 + ORDER_START_MS - 1)]],
   ['taken, and no word', 'expired', [take(900), tick(900 + ORDER_START_MS, true)]],
   ['running', 'running', [take(10), running(20)]],

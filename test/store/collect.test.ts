@@ -1,125 +1,22 @@
 /** What sessions left that came to no point: kept for its time, then removed, as far as nobody needs it. */
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
-import { KiB, PARTIAL_SETS_PER_AGENT_MAX } from '../../src/domain/limits.js';
-import { native } from '../../src/native/index.js';
+import test from 'ava';
+import { PARTIAL_SETS_PER_AGENT_MAX } from '../../src/domain/limits.js';
 import { nodeDisk } from '../../src/store/disk.js';
 import { LocalObjectStore } from '../../src/store/local-object-store.js';
-import { createStore, openStore, type StoreOptions } from '../../src/store/store.js';
-import type { Capture, Store } from '../../src/store/store-port.js';
-import { listFiles } from '../helpers/faulty-disk.js';
-import { type BatchItem, makeBatch } from '../helpers/hand-made-batch.js';
 import {
-  change,
-  changesBetween,
-  commitRequest,
-  type DeviceState,
-  describe,
-  emptyState,
-  holds,
-  sendChanges,
-  stampedBlock,
-} from '../helpers/store-device.js';
-import { tempDir } from '../helpers/temp-dir.js';
-
-const BLOCK = 4 * KiB;
-const HOUR_MS = 3_600_000;
-const KEEP_MS = 24 * HOUR_MS;
-const EMPTY = emptyState({ sizeBytes: 100 * BLOCK, blockSize: BLOCK });
-
-class World {
-  readonly dir: string;
-  nowMs = Date.parse('2026-01-01T00:00:00.000Z');
-  readonly log: string[] = [];
-  store!: Store;
-
-  constructor(dir: string) {
-    this.dir = dir;
-  }
-
-  static async make(t: ExecutionContext, options: StoreOptions = {}): Promise<World> {
-    const world = new World(join(await tempDir(t), 'store'));
-    await createStore(world.dir);
-    await world.open(options);
-    t.teardown(() => world.store.close());
-    return world;
-  }
-
-  async open(options: StoreOptions = {}): Promise<void> {
-    this.store = await openStore(this.dir, {
-      ...{ now: () => new Date(this.nowMs), keepPartialMs: KEEP_MS, packBytesTarget: 6 * KiB },
-      log: (message) => this.log.push(message),
-      ...options,
-    });
-  }
-
-  async reopen(options: StoreOptions = {}): Promise<void> {
-    await this.store.close();
-    await this.open(options);
-  }
-
-  async collectAfter(hours: number): Promise<void> {
-    this.nowMs += hours * HOUR_MS;
-    await this.store.collect();
-  }
-
-  /** A session with these blocks, each of the seed that equals its index plus `seed`; open. */
-  async begin(device: string, indexes: readonly number[], seed: number): Promise<Capture> {
-    const capture = await this.store.createCapture(describe(device, EMPTY, await this.baseId(device)));
-    await sendChanges(capture, changesBetween(null, state(indexes, seed)));
-    return capture;
-  }
-
-  async baseId(device: string): Promise<string | null> {
-    return (await this.store.baseFor({ agent: 'alpha', device }))?.id ?? null;
-  }
-
-  partialSets() {
-    return this.store.partialSets({ agent: 'alpha' });
-  }
-
-  async packs(): Promise<string[]> {
-    return (await listFiles(this.dir)).filter((name) => name.startsWith('packs/'));
-  }
-
-  async records(): Promise<string[]> {
-    return (await listFiles(this.dir)).filter((name) => name.startsWith('partial/'));
-  }
-
-  async isSound(t: ExecutionContext, what: string): Promise<void> {
-    for await (const event of this.store.verify({}))
-      t.not(event.type, 'finding', `${what}: ${JSON.stringify(event)}`);
-  }
-}
-
-function state(indexes: readonly number[], seed: number): DeviceState {
-  return change(
-    EMPTY,
-    indexes.map((index) => [index, seed + index]),
-  );
-}
-
-const digestOf = (index: number, seed: number) => native.leafDigest(stampedBlock(seed + index, BLOCK));
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-
-async function isHeld(capture: Capture, index: number, seed: number): Promise<boolean> {
-  return (await capture.have(digestOf(index, seed)))[0] === 1;
-}
-
-/** As `held` entries of one batch. */
-async function sendHeld(
-  capture: Capture,
-  sequence: number,
-  indexes: readonly number[],
-  seed: number,
-): Promise<void> {
-  const items: BatchItem[] = indexes.map((blockIndex) => ({
-    blockIndex,
-    held: digestOf(blockIndex, seed),
-  }));
-  await capture.append(sequence, makeBatch(capture.description.sessionId, sequence, items));
-}
+  digestOf,
+  EMPTY,
+  HOUR_MS,
+  isHeld,
+  range,
+  sendHeld,
+  state,
+  CollectWorld as World,
+} from '../helpers/collect-world.js';
+import { listFiles } from '../helpers/faulty-disk.js';
+import { changesBetween, commitRequest, describe, holds, sendChanges } from '../helpers/store-device.js';
 
 test('an open session is listed with what it delivered, an ended one until its time is over', async (t) => {
   const world = await World.make(t);
