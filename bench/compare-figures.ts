@@ -4,12 +4,13 @@
  */
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { CountingProxy } from './counting-proxy.js';
+import type { CountingProxy } from './counting-proxy.js';
 import type { Measured } from './process.js';
 import { shell } from './process.js';
 import { byteStream } from './random.js';
+import { withRelay } from './relayed.js';
 import { mebibytes, type Row, seconds, times } from './report.js';
-import { freePort, Installation } from './stillpoint.js';
+import type { Installation } from './stillpoint.js';
 
 const MiB = 2 ** 20;
 const FANOUT = 64;
@@ -30,22 +31,14 @@ interface Compared {
 export async function compareFigures(directory: string): Promise<Row[]> {
   const images = join(directory, 'images');
   mkdirSync(images, { recursive: true });
-  const port = await freePort();
-  const proxy = await CountingProxy.listen(port);
-  let installation: Installation | null = null;
   try {
-    const url = (receiverPort: number) => {
-      proxy.targetPort = receiverPort;
-      return `https://127.0.0.1:${port}`;
-    };
-    installation = await Installation.make(join(directory, 'compare'), { url });
-    return [
-      ...(await hugeDevice(installation, proxy, join(images, 'huge.raw'))),
-      ...(await otherDevice(installation, proxy, join(images, 'other.raw'))),
-    ];
+    return await withRelay(join(directory, 'compare'), async (installation, proxy) => {
+      return [
+        ...(await hugeDevice(installation, proxy, join(images, 'huge.raw'))),
+        ...(await otherDevice(installation, proxy, join(images, 'other.raw'))),
+      ];
+    });
   } finally {
-    await installation?.remove();
-    await proxy.close();
     rmSync(images, { recursive: true });
   }
 }

@@ -4,12 +4,11 @@
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { CountingProxy } from './counting-proxy.js';
 import { copyState, type Inputs, type State } from './inputs.js';
 import { UsageSampler } from './process.js';
 import { pageDifferenceOf } from './reference.js';
+import { withRelay } from './relayed.js';
 import { mebibytes, type Row, rate, seconds, times } from './report.js';
-import { freePort, Installation } from './stillpoint.js';
 
 const RATIO_LIMIT = 1.15;
 
@@ -89,15 +88,7 @@ async function measureDay(
   directory: string,
   mode: 'always' | 'never',
 ): Promise<Outcome> {
-  const port = await freePort();
-  const proxy = await CountingProxy.listen(port);
-  let installation: Installation | null = null;
-  try {
-    const url = (receiverPort: number) => {
-      proxy.targetPort = receiverPort;
-      return `https://127.0.0.1:${port}`;
-    };
-    installation = await Installation.make(join(directory, 'patch'), { url });
+  return withRelay(join(directory, 'patch'), async (installation, proxy) => {
     copyState(before.path, image);
     await installation.backup(image);
     copyState(after.path, image);
@@ -110,8 +101,5 @@ async function measureDay(
     } finally {
       receiver.stop();
     }
-  } finally {
-    await installation?.remove();
-    await proxy.close();
-  }
+  });
 }

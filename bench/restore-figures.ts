@@ -4,11 +4,10 @@
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { CountingProxy } from './counting-proxy.js';
 import { shell } from './process.js';
 import { byteStream } from './random.js';
+import { withRelay } from './relayed.js';
 import { mebibytes, type Row, seconds, times } from './report.js';
-import { freePort, Installation } from './stillpoint.js';
 
 const MiB = 2 ** 20;
 const SIZE_BYTES = 1024 * MiB;
@@ -27,41 +26,34 @@ export async function restoreFigures(directory: string, rounds: number): Promise
   const images = join(directory, 'images');
   mkdirSync(images, { recursive: true });
   const [source, backing] = [join(images, 'source.raw'), join(images, 'target.raw')];
-  const port = await freePort();
-  const proxy = await CountingProxy.listen(port);
-  let installation: Installation | null = null;
   let device: string | null = null;
   try {
-    const url = (receiverPort: number) => {
-      proxy.targetPort = receiverPort;
-      return `https://127.0.0.1:${port}`;
-    };
-    installation = await Installation.make(join(directory, 'restore'), { url });
-    shell('truncate', `--size=${SIZE_BYTES}`, source, backing);
-    fill(source, 'source');
-    await installation.backup(source);
-    // Else the restores would ask for no digests.
-    rmSync(join(installation.directory, 'agent-state', 'stores'), { recursive: true });
-    device = shell('losetup', '--find', '--show', backing).trim();
-    const best = new Map<string, Restored>();
-    for (let round = 0; round < rounds; round += 1) {
-      for (const before of ['changed', 'other', 'blank'] as const) {
-        for (const way of [[], ['--rewrite']] as const) {
-          prepare(device, source, before);
-          proxy.take();
-          const { wallMs } = await installation.agent('restore', 'disk@1', device, ...way);
-          const restored = { wallMs, wireBytes: proxy.take() };
-          shell('cmp', source, device);
-          const key = `${before}${way.join('')}`;
-          if (restored.wallMs < (best.get(key)?.wallMs ?? Number.POSITIVE_INFINITY)) best.set(key, restored);
+    return await withRelay(join(directory, 'restore'), async (installation, proxy) => {
+      shell('truncate', `--size=${SIZE_BYTES}`, source, backing);
+      fill(source, 'source');
+      await installation.backup(source);
+      // Else the restores would ask for no digests.
+      rmSync(join(installation.directory, 'agent-state', 'stores'), { recursive: true });
+      device = shell('losetup', '--find', '--show', backing).trim();
+      const best = new Map<string, Restored>();
+      for (let round = 0; round < rounds; round += 1) {
+        for (const before of ['changed', 'other', 'blank'] as const) {
+          for (const way of [[], ['--rewrite']] as const) {
+            prepare(device, source, before);
+            proxy.take();
+            const { wallMs } = await installation.agent('restore', 'disk@1', device, ...way);
+            const restored = { wallMs, wireBytes: proxy.take() };
+            shell('cmp', source, device);
+            const key = `${before}${way.join('')}`;
+            if (restored.wallMs < (best.get(key)?.wallMs ?? Number.POSITIVE_INFINITY))
+              best.set(key, restored);
+          }
         }
       }
-    }
-    return (['changed', 'other', 'blank'] as const).map((before) => row(before, best));
+      return (['changed', 'other', 'blank'] as const).map((before) => row(before, best));
+    });
   } finally {
     if (device !== null) shell('losetup', '--detach', device);
-    await installation?.remove();
-    await proxy.close();
     rmSync(images, { recursive: true });
   }
 }

@@ -20,14 +20,14 @@ Napi::Value number(Napi::Env env, uint64_t value) {
 class ChunkWrap : public Napi::ObjectWrap<ChunkWrap> {
  public:
   static void define(Napi::Env env) {
-    register_class(env, kChunkClass,
-                   DefineClass(env, kChunkClass,
-                               {InstanceAccessor<&ChunkWrap::digests>("digests"),
-                                InstanceAccessor<&ChunkWrap::block_indexes>("blockIndexes"),
-                                InstanceAccessor<&ChunkWrap::patch_statistics>("patchStatistics"),
-                                InstanceMethod<&ChunkWrap::encode>("encode"),
-                                InstanceMethod<&ChunkWrap::split>("split"),
-                                InstanceMethod<&ChunkWrap::release>("release")}));
+    register_class(
+        env, kChunkClass,
+        DefineClass(env, kChunkClass,
+                    {InstanceAccessor<&ChunkWrap::digests>("digests"),
+                     InstanceAccessor<&ChunkWrap::block_indexes>("blockIndexes"),
+                     InstanceAccessor<&ChunkWrap::patch_statistics>("patchStatistics"),
+                     InstanceMethod<&ChunkWrap::encode>("encode"), InstanceMethod<&ChunkWrap::split>("split"),
+                     InstanceMethod<&ChunkWrap::release>("release")}));
   }
 
   explicit ChunkWrap(const Napi::CallbackInfo& info)
