@@ -51,7 +51,8 @@ export class Pace {
   /** Batches on their way at most: on a slow link one more than its window, for when packets of the others were lost. */
   get inFlightMax(): number {
     const { window, msPerByte } = this.now;
-    return msPerByte === 0 ? window : window + SPARE;
+    // More than its window a receiver does not take.
+    return msPerByte === 0 ? window : Math.min(window + SPARE, BATCH_WINDOW);
   }
 
   /** Resolves when a body of so many bytes should start. One call at a time. */

@@ -29,7 +29,8 @@ function isInstalled(program: string): boolean {
 
 /** With TUN devices to join them. */
 function whyNoNetworkNamespaces(): string | null {
-  for (const program of ['ip', 'python3']) if (!isInstalled(program)) return `${program} is not installed`;
+  for (const program of ['ip', 'nsenter', 'python3'])
+    if (!isInstalled(program)) return `${program} is not installed`;
   if (!existsSync('/dev/net/tun')) return 'the kernel has no TUN devices';
   const name = `stillpoint-${process.pid}`;
   const { status, stderr } = spawnSync('ip', ['netns', 'add', name], { encoding: 'utf8' });

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
+import { withinNamespace } from './namespaces.js';
 import { enroll, killReceiver, type Receiver, serve } from './receiver.js';
 import { EXIT_OK, type Machine, makeMachine, runExpecting } from './stillpoint.js';
 
@@ -95,8 +96,10 @@ const COPY_CLIENT = `require('net').connect(9000, '192.0.2.2', function () {
 
 /** How long a plain stream of so many bytes takes, from the agent's side, until the other side has all of it. */
 export async function copySeconds(t: ExecutionContext, link: ShapedLink, bytes: number): Promise<number> {
-  const inside = (namespace: string, ...args: string[]) =>
-    spawn('ip', ['netns', 'exec', namespace, process.execPath, '-e', ...args]);
+  const inside = (namespace: string, ...args: string[]) => {
+    const [program = '', ...rest] = [...withinNamespace(namespace), process.execPath, '-e', ...args];
+    return spawn(program, rest, { stdio: ['pipe', 'pipe', 'pipe'] });
+  };
   const server = inside(link.receiverSide, COPY_SERVER);
   t.teardown(() => void server.kill('SIGKILL'));
   await once(server.stdout, 'data');

@@ -11,6 +11,7 @@ import { EXIT_OK } from '../../src/cli/exit-codes.js';
 import { main } from '../../src/cli/main.js';
 import type { Point } from '../../src/domain/point.js';
 import { temporaryDirectory } from './loop-device.js';
+import { withinNamespace } from './namespaces.js';
 
 export const COMMAND = fileURLToPath(new URL('../../../../bin/stillpoint.js', import.meta.url));
 
@@ -54,7 +55,7 @@ export function start(
   stdout: 'pipe' | number = 'pipe',
 ): ChildProcess {
   const command = [process.execPath, COMMAND, ...args];
-  const inside = machine.namespace === undefined ? [] : ['ip', 'netns', 'exec', machine.namespace];
+  const inside = machine.namespace === undefined ? [] : withinNamespace(machine.namespace);
   const [program = '', ...rest] = [...inside, ...command];
   return spawn(program, rest, { env: machine.env, stdio: ['ignore', stdout, 'pipe'] });
 }
