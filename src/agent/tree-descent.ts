@@ -36,7 +36,7 @@ export interface DescentOptions {
   /** Of the point's geometry. */
   readonly own: TreeFile;
   readonly direction: Direction;
-  /** Of a node or (level 0) a leaf. Where it is `part`, the own digest says nothing; outside, the own leaves are NULL. Default: everything. */
+  /** Of a node or (level 0) a leaf. Below `none` nothing is asked for. Default: everything. */
   readonly covers?: ((level: number, index: number) => Coverage) | undefined;
   /** A run of blocks that differ, and the receiver's leaves of all of them, or null: not known. In no order. */
   readonly onLeaves: (blockIndex: number, blockCount: number, theirs: Buffer | null) => void;
@@ -182,10 +182,9 @@ class Descent {
     const differing: Wanted[] = [];
     for (const [i, digest] of theirs.entries()) {
       const index = firstIndex + i;
-      const coverage = this.#covers(level, index);
-      if (coverage === 'none') continue;
+      if (this.#covers(level, index) === 'none') continue;
       const ownDigest = own.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
-      if (digest !== null && coverage === 'all' && digest.equals(ownDigest)) continue;
+      if (digest?.equals(ownDigest)) continue;
       // Nothing is to be asked for below it.
       if (level > 0 && digest !== null && isNull(digest)) this.#takeNull(level, index);
       else differing.push({ level, index, digest });
