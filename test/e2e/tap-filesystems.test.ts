@@ -19,6 +19,8 @@ import { TapWorld } from '../helpers/tap-world.js';
 const WRITER = fileURLToPath(new URL('./children/file-writer.js', import.meta.url));
 const SIZE_BYTES = { ext4: 96 * MiB, xfs: 320 * MiB };
 const POINTS = LONG ? 30 : 4;
+/** Files that the writer makes before the first point, and from each to the next. */
+const FILES_BETWEEN = 8;
 
 interface Lifetime {
   on: bigint;
@@ -33,6 +35,13 @@ function startWriter(t: ExecutionContext, directory: string) {
   child.stdout.on('data', (chunk: Buffer) => {
     text += chunk.toString();
   });
+  /** Waits until so many more files were on disk. */
+  const hasMade = async (count: number) => {
+    const made = () => text.split('"on"').length;
+    for (const enough = made() + count; made() < enough; await sleep(20)) {
+      if (child.exitCode !== null) throw new Error(`the writer ended with exit code ${child.exitCode}`);
+    }
+  };
   const lifetimes = () => {
     const files = new Map<string, Lifetime>();
     for (const line of text
@@ -50,7 +59,7 @@ function startWriter(t: ExecutionContext, directory: string) {
     child.kill('SIGKILL');
     await exited;
   };
-  return { lifetimes, stop };
+  return { lifetimes, hasMade, stop };
 }
 
 async function isWhole(path: string): Promise<boolean> {
@@ -74,7 +83,7 @@ for (const filesystem of ['ext4', 'xfs'] as const) {
       const writer = startWriter(t, at('mounted'));
       const made: Point[] = [];
       for (let index = 0; index < POINTS; index += 1) {
-        await sleep(200);
+        await writer.hasMade(FILES_BETWEEN);
         const frozen = index % 2 === 1;
         const freeze = frozen ? [at('mounted')] : ('none' as const);
         const { point, warnings } = await world.backup({ quiesce: { name: 'disk', hooks: [], freeze } });
@@ -100,7 +109,7 @@ for (const filesystem of ['ext4', 'xfs'] as const) {
         checkFilesystem(filesystem, restored);
         detachLoop(restored);
       }
-      t.true(expected > 0);
+      t.true(expected >= FILES_BETWEEN * made.length, `${expected} files were expected`);
       t.log(`${files.length} files, ${expected} expected in ${made.length} points`);
     },
   );
