@@ -55,6 +55,9 @@ export const BAD_BYTES_MAX = 16 * MiB;
 
 /** A data pack is closed when its records reach this. */
 export const PACK_BYTES_TARGET = 64 * MiB;
+/** What packs leave free on the store's disk: more than any one step of the index needs. Of a small disk, a sixteenth. */
+export const STORE_RESERVE_BYTES_MAX = 256 * MiB;
+export const STORE_RESERVE_PART = 1 / 16;
 /** Batches that an agent keeps in flight, not yet durable at the receiver: what a lost connection costs. */
 export const BATCH_WINDOW = 4;
 /**

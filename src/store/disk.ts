@@ -43,6 +43,8 @@ export interface Disk {
   list(path: string): Promise<DirEntry[]>;
   /** Bytes of a file; null if it is missing. */
   size(path: string): Promise<number | null>;
+  /** Bytes of the file system that the path is in, and those of them that may still be written. */
+  room(path: string): Promise<{ readonly totalBytes: number; readonly freeBytes: number }>;
 }
 
 class NodeFile implements DiskFile {
@@ -141,10 +143,21 @@ export const nodeDisk: Disk = {
       throw error;
     }
   },
+  async room(path) {
+    const { blocks, bavail, bsize } = await fs.statfs(path);
+    return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
+  },
 };
 
 export function errnoOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/** No room, or none for this user or this file. */
+export function isFull(error: unknown): boolean {
+  return FULL.has(errnoOf(error) ?? '');
 }
 
 /** The temporary name of a file that is being written; a leading dot marks it as debris. */

@@ -12,9 +12,11 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
-import { errnoOf } from './disk.js';
+import { errnoOf, isFull } from './disk.js';
 
-const PAGE_BYTES = 4096;
+export const PAGE_BYTES = 4096;
+export const DATA_FILE = 'data.mdb';
+export const TABLE_COUNT = 7;
 const OWNERS_FILE = 'owners';
 const OWNERS_DIED_MAX = 3;
 
@@ -34,7 +36,7 @@ export interface Tables {
 /** Throws if the index in this directory is not to be opened. Counts an owner, until `forgetOwner`. */
 export function checkIndexFiles(path: string): void {
   countOwner(path);
-  checkDataFile(join(path, 'data.mdb'));
+  checkDataFile(join(path, DATA_FILE));
 }
 
 /** The owner closed the index. */
@@ -51,7 +53,12 @@ function countOwner(path: string): void {
   const died = existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0;
   if (!(died < OWNERS_DIED_MAX))
     throw new Error(`the last ${OWNERS_DIED_MAX} processes that had it open died`);
-  writeFileSync(file, String(died + 1));
+  try {
+    writeFileSync(file, String(died + 1));
+  } catch (error) {
+    // Uncounted is better than made anew for that: points must be readable on a full disk.
+    if (!isFull(error)) throw error;
+  }
 }
 
 /** LMDB dies of a file that is not its own or too short, so that is looked at first: magic, version, page size, last page. */
@@ -84,7 +91,7 @@ function checkDataFile(path: string): void {
  * from one that it left so, the file is made as long as LMDB says. Nobody may write to it meanwhile.
  */
 export function coverLastPage(path: string): void {
-  const fd = openSync(join(path, 'data.mdb'), 'r+');
+  const fd = openSync(join(path, DATA_FILE), 'r+');
   try {
     const metas = Buffer.alloc(2 * PAGE_BYTES);
     if (readSync(fd, metas, 0, metas.length, 0) < metas.length) return;
@@ -100,7 +107,7 @@ export function openTables(path: string): Tables {
   const root = open<Buffer, Buffer>({
     path,
     pageSize: PAGE_BYTES,
-    maxDbs: 8,
+    maxDbs: TABLE_COUNT + 1,
     // Its batches have a promise that nobody is given, which fails unseen when the disk is full.
     eventTurnBatching: false,
     // Else a promise of its own tells of the flush, which is never settled for a transaction that failed: closing would wait for it.

@@ -2,6 +2,7 @@
 import { statfs } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { MiB } from '../domain/limits.js';
+import { ensureIndexRoom } from './room.js';
 
 const REASON_WAIT_MS = 1000;
 /** With less than this free, a write that failed is taken to have failed for that: LMDB calls a part of it an I/O error. */
@@ -12,8 +13,13 @@ export class IndexWrites {
   readonly #path: string;
   readonly #promises = new Set<Promise<unknown>>();
 
-  /** @param path of the index */
-  constructor(path: string) {
+  /**
+   * @param path of the index
+   * @param count of the writes, at most
+   * @throws code `ENOSPC` if there may be no room for them
+   */
+  constructor(path: string, count: number) {
+    ensureIndexRoom(path, count);
     this.#path = path;
   }
 
@@ -39,10 +45,10 @@ export class IndexWrites {
   }
 }
 
-/** One write, committed when it resolves. */
-export async function written(path: string, write: Promise<unknown>): Promise<void> {
-  const writes = new IndexWrites(path);
-  writes.add(write);
+/** One write, which is queued before anything else happens, and committed when it resolves. */
+export async function written(path: string, write: () => Promise<unknown>, count: number = 1): Promise<void> {
+  const writes = new IndexWrites(path, count);
+  writes.add(write());
   await writes.done();
 }
 

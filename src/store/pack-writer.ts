@@ -23,6 +23,7 @@ import {
   packEntryCount,
   RECORD_HEADER_BYTES,
 } from './pack-entries.js';
+import { leaveReserve } from './room.js';
 
 /** Bounds the memory that a pack of very small records takes. */
 const PACK_RECORDS_MAX = 65_536;
@@ -30,6 +31,7 @@ const PACK_RECORDS_MAX = 65_536;
 export class PackWriter {
   readonly packId: string;
   readonly path: string;
+  readonly #disk: Disk;
   readonly #file: DiskFile;
   readonly #entries: Buffer[] = [];
   /** Raw length by digest key. */
@@ -40,7 +42,8 @@ export class PackWriter {
   #brokenBy: unknown = null;
   #isClosed = false;
 
-  private constructor(packId: string, path: string, file: DiskFile, end: number) {
+  private constructor(disk: Disk, packId: string, path: string, file: DiskFile, end: number) {
+    this.#disk = disk;
     this.packId = packId;
     this.path = path;
     this.#file = file;
@@ -50,7 +53,7 @@ export class PackWriter {
   /** The new file's name is durable when it resolves, its header with the first flush. */
   static async create(disk: Disk, dir: string, packId: string, kind: number): Promise<PackWriter> {
     const path = join(dir, stagingPackName(packId));
-    const writer = new PackWriter(packId, path, await disk.create(path), PACK_HEADER_BYTES);
+    const writer = new PackWriter(disk, packId, path, await disk.create(path), PACK_HEADER_BYTES);
     try {
       await disk.syncDir(dir);
     } catch (error) {
@@ -64,7 +67,7 @@ export class PackWriter {
   /** Goes on with a file that ends with the last of `index`'s records. */
   static async reopen(disk: Disk, dir: string, index: PackIndex, end: number): Promise<PackWriter> {
     const path = join(dir, stagingPackName(index.packId));
-    const writer = new PackWriter(index.packId, path, await disk.open(path, 'append'), end);
+    const writer = new PackWriter(disk, index.packId, path, await disk.open(path, 'append'), end);
     for (let i = 0; i < packEntryCount(index.entries); i += 1) {
       writer.#enter(decodePackEntry(index.entries, i));
     }
@@ -118,7 +121,13 @@ export class PackWriter {
     this.#unwrittenBytes += bytes.length;
   }
 
+  /** @throws code `ENOSPC` with the store's reserve left free */
   async flush(): Promise<void> {
+    await this.#step(() => leaveReserve(this.#disk, this.path, this.#unwrittenBytes));
+    await this.#append();
+  }
+
+  async #append(): Promise<void> {
     const parts = this.#unwritten;
     this.#unwritten = [];
     this.#unwrittenBytes = 0;
@@ -132,10 +141,12 @@ export class PackWriter {
 
   /** Writes index and footer, syncs, closes, and reads back what it wrote. The pack may then be published. */
   async finish(): Promise<{ readonly sizeBytes: number; readonly entries: Buffer }> {
+    if (this.#unwrittenBytes > 0) await this.flush();
     const entries = Buffer.concat(this.#entries);
     const tail = native.encodePackTail(this.packId, this.#end, entries);
     this.#queue(tail);
-    await this.flush();
+    // Out of the reserve: with it, what the pack has can be kept.
+    await this.#append();
     await this.sync();
     await this.close();
     const written = await native.readPackIndex(this.path);

@@ -1,18 +1,16 @@
 /** Errors of files, native code and the index as what users of the store are told. */
 import { type ErrorCode, isStillpointError, StillpointError } from '../domain/errors.js';
-import { errnoOf } from './disk.js';
-
-const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+import { errnoOf, isFull } from './disk.js';
+import { NoRoom } from './room.js';
 
 /** @param thing what the store was working on, for errors that don't say it */
 export function toStoreError(error: unknown, thing: string): StillpointError {
   if (isStillpointError(error)) return error;
-  const code = errnoOf(error);
   const text = error instanceof Error ? error.message : String(error);
-  if ((code !== undefined && FULL.has(code)) || /ENOSPC|no space left/i.test(text)) {
+  if (isFull(error) || /ENOSPC|no space left/i.test(text)) {
     return new StillpointError('store-full', {
       thing,
-      reason: 'the disk of the store is full',
+      reason: `the disk of the store is full${error instanceof NoRoom ? `: ${text}` : ''}`,
       remedy: 'Make room on it and try again; nothing that was committed is affected.',
       permanent: false,
       cause: error,

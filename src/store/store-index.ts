@@ -7,31 +7,44 @@
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { checkIndexFiles, coverLastPage, forgetOwner, openTables, type Tables } from './index-tables.js';
+import {
+  checkIndexFiles,
+  coverLastPage,
+  forgetOwner,
+  openTables,
+  TABLE_COUNT,
+  type Tables,
+} from './index-tables.js';
+import {
+  badKey,
+  decodePlace,
+  encodePlace,
+  PLACE_BYTES,
+  type Place,
+  placeKey,
+  uint32,
+} from './index-values.js';
 import { IndexWrites, written } from './index-writes.js';
 import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
+import { ensureIndexRoom } from './room.js';
 import type { DeviceKey } from './store-port.js';
 
 const FORMAT = 'stillpoint-index 1';
 const NEXT_PACK = Buffer.from('next-pack');
-const LOCATION_BYTES = 21;
 /** Stands for "in no pack" in `bad`, with a part of the digest as the place. */
 const NO_PACK_NUMBER = 0;
 const PLACE_MASK = 2n ** 52n - 1n;
 const EMPTY = Buffer.alloc(0);
-/** Index writes between two looks at the event loop. */
-const WRITES_PER_TURN = 2048;
+const NULL_KEY = '\0'.repeat(32);
+/** Bounds the pages that are rewritten at once, for which there is room in the store's reserve. */
+const RECORDS_PER_COMMIT = 16_384;
+/** Between two looks at the event loop. */
+const RECORDS_PER_TURN = 2048;
 /** Of a removal, in one transaction, which holds up the event loop. */
 const LOOKUPS_PER_TRANSACTION = 4096;
 
-export interface Location {
+export interface Location extends Place {
   readonly packId: string;
-  readonly packNumber: number;
-  /** Of the record header, from the start of the pack. */
-  readonly offset: number;
-  readonly storedLength: number;
-  readonly rawLength: number;
-  readonly codec: number;
 }
 
 export interface AddPackOptions {
@@ -79,8 +92,10 @@ export class StoreIndex {
     await index?.close();
     rmSync(path, { recursive: true, force: true });
     mkdirSync(path, { recursive: true, mode: 0o700 });
-    index = new StoreIndex(path, openTables(path));
-    await written(path, index.#tables.meta.put(Buffer.from('format'), stamp));
+    ensureIndexRoom(path, TABLE_COUNT);
+    const tables = openTables(path);
+    index = new StoreIndex(path, tables);
+    await written(path, () => tables.meta.put(Buffer.from('format'), stamp));
     return index;
   }
 
@@ -104,7 +119,7 @@ export class StoreIndex {
   async clear(): Promise<void> {
     const { packs, records, held, devices, walked, bad } = this.#tables;
     for (const table of [packs, records, held, devices, walked, bad])
-      await written(this.#path, table.clearAsync());
+      await written(this.#path, () => table.clearAsync());
     this.#packIds.clear();
     this.#packs.clear();
     this.#deviceNumbers.clear();
@@ -134,44 +149,37 @@ export class StoreIndex {
     // Before its records can be found: they may take the place of another pack's, and must not be missing meanwhile.
     this.#packIds.set(number, packId);
     const count = packEntryCount(entries);
-    const values = Buffer.alloc(count * LOCATION_BYTES);
-    const writes = new IndexWrites(this.#path);
+    const values = Buffer.alloc(count * PLACE_BYTES);
     // First of all, so that a pack that is never completed does not leave its number to another one.
-    writes.add(this.#tables.meta.put(NEXT_PACK, uint32(this.#nextPack)));
-    for (let i = 0; i < count; i += 1) {
-      const entry = decodePackEntry(entries, i);
-      const value = values.subarray(i * LOCATION_BYTES, (i + 1) * LOCATION_BYTES);
-      encodeLocation(value, number, entry);
-      writes.add(this.#tables.records.put(this.#keyOf(entry.digest, entry.kind), value));
-      if (options.holder !== undefined) {
-        writes.add(this.#tables.held.put(this.#heldKeyOf(options.holder, entry.digest), EMPTY));
+    await written(this.#path, () => this.#tables.meta.put(NEXT_PACK, uint32(this.#nextPack)));
+    for (let from = 0; from < count; from += RECORDS_PER_COMMIT) {
+      const end = Math.min(from + RECORDS_PER_COMMIT, count);
+      const writes = new IndexWrites(this.#path, 2 * (end - from));
+      for (let i = from; i < end; i += 1) {
+        const entry = decodePackEntry(entries, i);
+        const value = values.subarray(i * PLACE_BYTES, (i + 1) * PLACE_BYTES);
+        encodePlace(value, number, entry);
+        writes.add(this.#tables.records.put(this.#keyOf(entry.digest, entry.kind), value));
+        if (options.holder !== undefined) {
+          writes.add(this.#tables.held.put(this.#heldKeyOf(options.holder, entry.digest), EMPTY));
+        }
+        if (i % RECORDS_PER_TURN === RECORDS_PER_TURN - 1) await setImmediate();
       }
-      if (i % WRITES_PER_TURN === WRITES_PER_TURN - 1) await setImmediate();
+      await writes.done();
     }
-    await writes.done();
     const value = Buffer.alloc(13);
     value.writeUInt32BE(number, 0);
     value.writeBigUInt64BE(BigInt(sizeBytes), 4);
     value[12] = options.salvaged === true ? 1 : 0;
-    await written(this.#path, this.#tables.packs.put(Buffer.from(packId, 'hex'), value));
+    await written(this.#path, () => this.#tables.packs.put(Buffer.from(packId, 'hex'), value));
     this.#packs.set(packId, { number, sizeBytes });
   }
 
   locate(digest: Uint8Array, kind: number): Location | null {
-    const value = this.#tables.records.getBinaryFast(this.#keyOf(digest, kind));
-    // A damaged page of the index may give anything.
-    if (!Buffer.isBuffer(value) || value.length !== LOCATION_BYTES) return null;
-    const packNumber = value.readUInt32BE(0);
-    const packId = this.#packIds.get(packNumber);
-    if (packId === undefined) return null;
-    return {
-      packId,
-      packNumber,
-      offset: Number(value.readBigUInt64BE(4)),
-      storedLength: value.readUInt32BE(12),
-      rawLength: value.readUInt32BE(16),
-      codec: value[20] ?? 0,
-    };
+    const place = decodePlace(this.#tables.records.getBinaryFast(this.#keyOf(digest, kind)));
+    if (place === null) return null;
+    const packId = this.#packIds.get(place.packNumber);
+    return packId === undefined ? null : { packId, ...place };
   }
 
   /** How often a record's entry was moved to another copy, or taken away, since the index was opened. */
@@ -194,20 +202,20 @@ export class StoreIndex {
    */
   async removePack(packId: string, number: number, entries: Buffer): Promise<void> {
     const { root, packs, records, held, devices, bad } = this.#tables;
-    await written(this.#path, packs.remove(Buffer.from(packId, 'hex')));
+    await written(this.#path, () => packs.remove(Buffer.from(packId, 'hex')));
     const deviceNumbers = [...devices.getRange()].map(({ value }) => value.readUInt32BE(0));
     const gone = new Set<string>();
     const count = packEntryCount(entries);
     for (let from = 0; from < count; ) {
       let next = from;
       // In one transaction: who stores a block again enters it at this moment, and that entry must not go.
-      const removed = root.transaction(() => {
+      const remove = () => {
         next = from;
         for (let lookups = 0; next < count && lookups < LOOKUPS_PER_TRANSACTION; next += 1) {
           const { digest, kind } = decodePackEntry(entries, next);
           const value = records.getBinary(this.#keyOf(digest, kind));
           lookups += 1;
-          if (value?.length !== LOCATION_BYTES || value.readUInt32BE(0) !== number) continue;
+          if (decodePlace(value)?.packNumber !== number) continue;
           gone.add(badKey(digest, kind));
           records.remove(this.#keyOf(digest, kind));
           lookups += deviceNumbers.length;
@@ -215,12 +223,12 @@ export class StoreIndex {
             if (this.isHeld(deviceNumber, digest)) held.remove(this.#heldKeyOf(deviceNumber, digest));
           }
         }
-      });
-      await written(this.#path, removed);
+      };
+      await written(this.#path, () => root.transaction(remove), LOOKUPS_PER_TRANSACTION);
       from = next;
       await setImmediate();
     }
-    const writes = new IndexWrites(this.#path);
+    const writes = new IndexWrites(this.#path, this.#badCount);
     if (this.#badCount > 0) {
       for (const { key, value } of bad.getRange()) {
         if (gone.has(badKey(value.subarray(0, 32), value[32] ?? 0))) writes.add(bad.remove(Buffer.from(key)));
@@ -233,16 +241,11 @@ export class StoreIndex {
   }
 
   /** Points a record's entry to a copy elsewhere. */
-  async relocate(
-    digest: Uint8Array,
-    kind: number,
-    packNumber: number,
-    at: Omit<Location, 'packId' | 'packNumber'>,
-  ) {
+  async relocate(digest: Uint8Array, kind: number, packNumber: number, at: Omit<Place, 'packNumber'>) {
     this.#moveCount += 1;
-    const value = Buffer.alloc(LOCATION_BYTES);
-    encodeLocation(value, packNumber, at);
-    await written(this.#path, this.#tables.records.put(this.#keyOf(digest, kind), value));
+    const value = Buffer.alloc(PLACE_BYTES);
+    encodePlace(value, packNumber, at);
+    await written(this.#path, () => this.#tables.records.put(this.#keyOf(digest, kind), value));
   }
 
   // ---- damage -----------------------------------------------------------------------------------------------------------
@@ -251,7 +254,7 @@ export class StoreIndex {
   async markBad(packNumber: number, offset: number, digest: Uint8Array, kind: number): Promise<void> {
     this.#moveCount += 1;
     const located = this.locate(digest, kind);
-    const writes = new IndexWrites(this.#path);
+    const writes = new IndexWrites(this.#path, 2);
     if (located?.packNumber === packNumber && located.offset === offset) {
       writes.add(this.#tables.records.remove(this.#keyOf(digest, kind)));
     }
@@ -272,7 +275,7 @@ export class StoreIndex {
   /** A place that was doubted wrongly. */
   async markGood(packNumber: number, offset: number): Promise<void> {
     if (this.#badCount === 0) return;
-    await written(this.#path, this.#tables.bad.remove(placeKey(packNumber, offset)));
+    await written(this.#path, () => this.#tables.bad.remove(placeKey(packNumber, offset)));
     this.#badCount = this.#tables.bad.getCount();
   }
 
@@ -300,9 +303,9 @@ export class StoreIndex {
     if (known !== undefined) return known;
     const number = this.#nextDevice;
     this.#nextDevice += 1;
-    const entered = written(this.#path, this.#tables.devices.put(Buffer.from(name), uint32(number))).then(
-      () => number,
-    );
+    const entered = written(this.#path, () =>
+      this.#tables.devices.put(Buffer.from(name), uint32(number)),
+    ).then(() => number);
     entered.catch(() => this.#deviceNumbers.delete(name));
     this.#deviceNumbers.set(name, entered);
     return entered;
@@ -314,21 +317,25 @@ export class StoreIndex {
 
   /** @param digests n * 32 bytes; NULL ones are left out */
   async hold(deviceNumber: number, digests: Buffer): Promise<void> {
-    const writes = new IndexWrites(this.#path);
-    for (let i = 0; i * 32 < digests.length; i += 1) {
-      const digest = digests.subarray(i * 32, i * 32 + 32);
-      if (digestKey(digest) === NULL_KEY) continue;
-      writes.add(this.#tables.held.put(this.#heldKeyOf(deviceNumber, digest), EMPTY));
-      if (i % WRITES_PER_TURN === WRITES_PER_TURN - 1) await setImmediate();
+    const count = digests.length / 32;
+    for (let from = 0; from < count; from += RECORDS_PER_COMMIT) {
+      const end = Math.min(from + RECORDS_PER_COMMIT, count);
+      const writes = new IndexWrites(this.#path, end - from);
+      for (let i = from; i < end; i += 1) {
+        const digest = digests.subarray(i * 32, i * 32 + 32);
+        if (digestKey(digest) === NULL_KEY) continue;
+        writes.add(this.#tables.held.put(this.#heldKeyOf(deviceNumber, digest), EMPTY));
+        if (i % RECORDS_PER_TURN === RECORDS_PER_TURN - 1) await setImmediate();
+      }
+      await writes.done();
     }
-    await writes.done();
   }
 
   isWalked(pointId: string): boolean {
     return this.#tables.walked.doesExist(Buffer.from(pointId, 'hex'));
   }
   async markWalked(pointId: string): Promise<void> {
-    await written(this.#path, this.#tables.walked.put(Buffer.from(pointId, 'hex'), EMPTY));
+    await written(this.#path, () => this.#tables.walked.put(Buffer.from(pointId, 'hex'), EMPTY));
   }
 
   /** Waits for the writes that were queued. */
@@ -352,41 +359,4 @@ export class StoreIndex {
     this.#heldKey.set(digest, 4);
     return this.#heldKey;
   }
-}
-
-const NULL_KEY = '\0'.repeat(32);
-
-function badKey(digest: Uint8Array, kind: number): string {
-  return `${kind}${Buffer.from(digest).toString('hex')}`;
-}
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
-
-function encodeLocation(
-  value: Buffer,
-  packNumber: number,
-  at: {
-    readonly offset: number;
-    readonly storedLength: number;
-    readonly rawLength: number;
-    readonly codec: number;
-  },
-): void {
-  value.writeUInt32BE(packNumber, 0);
-  value.writeUInt32BE(Math.floor(at.offset / 2 ** 32), 4);
-  value.writeUInt32BE(at.offset % 2 ** 32, 8);
-  value.writeUInt32BE(at.storedLength, 12);
-  value.writeUInt32BE(at.rawLength, 16);
-  value[20] = at.codec;
-}
-
-function placeKey(packNumber: number, offset: number): Buffer {
-  const key = Buffer.alloc(12);
-  key.writeUInt32BE(packNumber, 0);
-  key.writeBigUInt64BE(BigInt(offset), 4);
-  return key;
 }

@@ -79,6 +79,9 @@ export class FaultyDisk implements Disk {
   size(path: string): Promise<number | null> {
     return this.step('size', path, () => this.#inner.size(path));
   }
+  room(path: string) {
+    return this.step('room', path, () => this.#inner.room(path));
+  }
 }
 
 class FaultyFile implements DiskFile {
@@ -213,6 +216,9 @@ export class PowerLossDisk implements Disk {
   }
   size(path: string): Promise<number | null> {
     return nodeDisk.size(path);
+  }
+  room(path: string) {
+    return nodeDisk.room(path);
   }
 
   #note(path: string, undo: () => Promise<void>): void {
