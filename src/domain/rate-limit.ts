@@ -65,7 +65,8 @@ function parseWindow(text: string): Pick<RateWindow, 'fromMinute' | 'toMinute'> 
   return { fromMinute, toMinute };
 }
 
-const RATE = /^(\d{1,12}(?:\.\d{1,6})?)\s*(?:([kmg]?)bit|([KMG])?(?:i?B)?)$/i;
+/** 10Mb would be bits to one and bytes to another, eight times as much: not taken. */
+const RATE = /^(\d{1,12}(?:\.\d{1,6})?)\s*(?:([kKmMgG]?)bit|([kKmMgG])?(?:i?B)?)$/;
 const BYTE_FACTOR: Readonly<Record<string, number>> = { '': 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 };
 const BIT_FACTOR: Readonly<Record<string, number>> = { '': 1, K: 1e3, M: 1e6, G: 1e9 };
 
@@ -89,7 +90,7 @@ function usage(text: string, reason: string): StillpointError {
   return new StillpointError('usage', {
     thing: `rate limit ${JSON.stringify(text.slice(0, 80))}`,
     reason,
-    remedy: 'Write for example 500K, 10Mbit or 08:00-18:00=56kbit,10M.',
+    remedy: 'Write for example 500K or 500KB for bytes, 10Mbit for bits a second, or 08:00-18:00=56kbit,10M.',
   });
 }
 

@@ -15,6 +15,7 @@ test('a rate is bytes a second, or bits as links are sold', (t) => {
     ['56kbit', 7000],
     ['10Mbit', 1_250_000],
     ['1gbit', 125_000_000],
+    ['500kB', 500 * KiB],
     [' 64000 bit ', 8000],
   ];
   for (const [text, rate] of rates) t.is(at(text, 12), rate, text);
@@ -41,6 +42,8 @@ for (const text of [
   'fast',
   '0',
   '31kbit',
+  '10Mb',
+  '10mb',
   '3999',
   '-5M',
   '10M,08:00-18:00=1M',

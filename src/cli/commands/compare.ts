@@ -133,7 +133,12 @@ async function look(setting: Setting, receiver: ReceiverPort, point: Point): Pro
   }).finally(progress.end);
   for (const text of result.warnings) output.warn(text);
   checkBeyond(output, byteRanges, Math.max(result.deviceSizeBytes, point.geometry.sizeBytes));
-  tell(setting, point, result, []);
+  tell(
+    setting,
+    point,
+    result,
+    mark === true ? ["The tap's map has the differences, and counts for the point."] : [],
+  );
   if (result.damaged.length > 0) return EXIT_DAMAGED;
   if (result.unreadableBlocks.length > 0) return EXIT_WARNINGS;
   return result.differing.count === 0 ? EXIT_OK : EXIT_DIFFERS;

@@ -90,10 +90,18 @@ async function points(
   );
   const lines =
     found.length === 0
-      ? [device === undefined ? 'There are no points yet.' : `There are no points of a device ${device}.`]
+      ? [`There are no points${ofWhom(device, choice)}.`]
       : [...formatTable(COLUMNS, found.map(row)), ...warnings(found)];
   context.output.result({ points: found }, lines, true);
   return EXIT_OK;
+}
+
+/** A receiver's directory has other agents' points too: whose were looked for is said. */
+function ofWhom(device: string | undefined, { agent }: ReceiverChoice): string {
+  return [
+    device === undefined ? '' : ` of a device ${device}`,
+    agent === undefined ? '' : ` of agent ${agent}`,
+  ].join('');
 }
 
 function row(point: Point): string[] {
