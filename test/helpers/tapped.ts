@@ -126,7 +126,8 @@ export async function tapped(t: ExecutionContext, options: TappedOptions = {}): 
     pausedBackup: async (...args) => {
       const [hook, taken, go] = [at('hook'), at('taken'), at('go')];
       // After the instant hooks are let go, and the backup waits for them.
-      const wait = `while ! [ -e ${go} ]; do sleep 0.02; done`;
+      // The end of the test takes the directory away.
+      const wait = `while [ -e ${taken} ] && ! [ -e ${go} ]; do sleep 0.02; done`;
       await writeFile(hook, `#!/bin/sh\necho ready\nread -r word\n: > ${taken}\n${wait}\n`, { mode: 0o755 });
       await Promise.all([taken, go].map((path) => rm(path, { force: true })));
       const child = stillpointProcess(machine, [
