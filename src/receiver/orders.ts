@@ -148,7 +148,8 @@ export class OrderBook {
 
   /** @param point the committed one that the report names. @throws StillpointError `bad-message` if it is not of the order's device */
   report(agent: string, orderId: string, report: OrderReport, point: Point | null): OrderStanding {
-    const { question } = this.#see(agent);
+    // One that has not asked yet since the receiver was started is not there yet: what it offers is not known.
+    const question = this.#agents.has(agent) ? this.#see(agent).question : null;
     if (report.state !== 'running' && question !== null)
       question.request = without(question.request, orderId);
     const entry = this.#entries.get(orderId);

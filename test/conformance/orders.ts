@@ -174,6 +174,14 @@ export function ordersConformance(test: TestFn, make: MakeWorld): void {
     t.is(await asked, null);
   });
 
+  test('orders: an agent that reports before it has asked offers what it will ask for', async (t) => {
+    const { port, place, world } = await setUp(t, make);
+    t.is(await port.reportOrder(newSessionId(), RUNNING), 'unknown', 'of a receiver that was started anew');
+    t.false(world.orders().presence('host').isConnected);
+    place();
+    t.like(await port.awaitOrder(question()), { device: 'disk' });
+  });
+
   test('orders: a point that is not there, or not of the device, ends no order', async (t) => {
     const scene = await setUp(t, make);
     const { port } = scene;
