@@ -9,7 +9,7 @@ import type { Point } from '../../src/domain/point.js';
 import { agentsOf, connected, endAgent, logged, order, startAgent } from '../helpers/agent.js';
 import { difference } from '../helpers/images.js';
 import { connectsWithin, linkedNamespaces } from '../helpers/namespaces.js';
-import { invite, killReceiver, type Receiver, serve } from '../helpers/receiver.js';
+import { freePort, invite, killReceiver, type Receiver, serve } from '../helpers/receiver.js';
 import { programs, testWith } from '../helpers/requirements.js';
 import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
 import { COMMAND, lastResult, makeMachine, restore, run, runExpecting } from '../helpers/stillpoint.js';
@@ -87,13 +87,13 @@ testWith([], 'another receiver at the port of an agent gets nothing, and says wh
   const machine = await makeMachine(t, 'agent');
   const homes = await Promise.all(['own', 'other'].map((name) => makeMachine(t, name)));
   const receivers: Receiver[] = [];
-  for (const [index, home] of homes.entries()) {
+  for (const home of homes) {
     const store = join(home.directory, 'store');
     await runExpecting(t, home, EXIT_OK, 'receiver', 'init', store);
     const receiver: Receiver = {
       machine: home,
       store,
-      url: `https://127.0.0.1:${18_450 + index}`,
+      url: `https://127.0.0.1:${await freePort()}`,
       process: null,
       log: '',
     };
@@ -105,9 +105,10 @@ testWith([], 'another receiver at the port of an agent gets nothing, and says wh
   if (own === undefined || other === undefined) return t.fail();
   const code = await invite(t, own, 'web1');
   await runExpecting(t, machine, EXIT_OK, 'enroll', own.url, code);
-  const agent = startAgent(t, machine, ['listen', '--listen', '127.0.0.1:18460']);
+  const address = `127.0.0.1:${await freePort()}`;
+  const agent = startAgent(t, machine, ['listen', '--listen', address]);
   await logged(agent, 'listening for the receiver');
-  await order(t, other, EXIT_OK, 'dial', 'web1', '127.0.0.1:18460');
+  await order(t, other, EXIT_OK, 'dial', 'web1', address);
   await logged(agent, 'connection refused');
   await logged(other, 'agent not reached');
   const [seen] = await agentsOf(t, other);
@@ -115,7 +116,7 @@ testWith([], 'another receiver at the port of an agent gets nothing, and says wh
   t.regex(seen?.problem ?? '', /does not take this for its receiver/);
   t.false(other.log.includes('enrolled'));
   // Its own receiver is served meanwhile.
-  await order(t, own, EXIT_OK, 'dial', 'web1', '127.0.0.1:18460');
+  await order(t, own, EXIT_OK, 'dial', 'web1', address);
   await connected(t, own, 'web1');
   await sleep(100);
   t.is((await run(machine, 'agent', 'listen', '--listen', 'everywhere')).code, 2);
