@@ -5,13 +5,14 @@
  * |----------|----------------|----------------------|-----------------|---------------------------------|--------------------|
  * | none     | owner = A      | nothing, refused     |                 |                                 |                    |
  * | A        | session-busy   | done, owner = none   | aborted, none   | A is told once; A still has to abort | A is told, aborted |
- * | B        | session-busy   | nothing, refused     |                 |                                 |                    |
+ * | B        | when B has gone, which A waits for a second: owner = A; else session-busy | nothing, refused |  |  |  |
  *
- * All on the JavaScript thread; `owner` changes before the first wait of a hold, so that two never overlap. The requests of one
- * connection are done one after the other, and its end comes after the last one.
+ * All on the JavaScript thread; `owner` changes in the turn in which it was seen to be none, so that two holds never overlap. The
+ * requests of one connection are done one after the other, and its end comes after the last one.
  */
 import { chmod } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { StillpointError } from '../domain/errors.js';
 import { MiB } from '../domain/limits.js';
@@ -45,6 +46,7 @@ export interface ControlServerOptions {
 
 const CONNECTIONS_MAX = 64;
 const INVALID_POLL_MS = 500;
+const OWNER_WAIT_MS = 1000;
 /** Answers that a client has not taken. */
 const UNREAD_BYTES_MAX = 4 * MiB;
 
@@ -176,6 +178,7 @@ export class ControlServer {
     options: Extract<ControlRequest, { op: 'hold' }>['options'],
   ): Promise<ControlHold> {
     const { tap, name, snapshotAddress, log } = this.#options;
+    if (this.#owner !== null && this.#owner !== socket) await this.#connectionEnds(this.#owner);
     if (this.#owner !== null) throw busy(name);
     this.#setOwner(socket);
     try {
@@ -187,6 +190,14 @@ export class ControlServer {
       this.#setOwner(null);
       throw holdError(name, error);
     }
+  }
+
+  /** Or it doesn't, within the wait: the owner may have been cancelled a moment ago, or may be at work. */
+  async #connectionEnds(owner: Socket): Promise<void> {
+    const waited = new AbortController();
+    const wait = sleep(OWNER_WAIT_MS, undefined, { signal: waited.signal }).catch(() => undefined);
+    await Promise.race([this.#connections.get(owner), wait]);
+    waited.abort();
   }
 
   #checkMayCommit(socket: Socket): void {

@@ -113,6 +113,17 @@ test('two that ask at the same moment: one gets it, whatever it takes', async (t
   for (const control of controls) control.close();
 });
 
+test('who asks while the hold of one that was cancelled is being given back gets it after that', async (t) => {
+  const { tap, connect } = await scene(t);
+  const [first, second] = [await connect(), await connect()];
+  tap.beforeHold = () => sleep(300);
+  await refused(t, first.hold(HOLD, AbortSignal.timeout(50)), 'cancelled', /cancelled/);
+  tap.beforeHold = async () => undefined;
+  await second.hold(HOLD);
+  t.is((await second.status()).status.hold?.state, 'held');
+  second.close();
+});
+
 test('a hold that fails leaves nothing: the next one may', async (t) => {
   const { tap, connect } = await scene(t);
   const control = await connect();
