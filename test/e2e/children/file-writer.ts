@@ -6,7 +6,7 @@ import { createHash, randomBytes, randomInt } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
-const KEPT = 60;
+const KEPT = 200;
 const directory = process.argv[2] ?? '';
 const tell = (line: object): void => void writeSync(1, `${JSON.stringify(line)}\n`);
 const now = (): string => String(process.hrtime.bigint());
