@@ -151,7 +151,8 @@ export class StoreIndex {
     const count = packEntryCount(entries);
     const values = Buffer.alloc(count * PLACE_BYTES);
     // First of all, so that a pack that is never completed does not leave its number to another one.
-    await written(this.#path, () => this.#tables.meta.put(NEXT_PACK, uint32(this.#nextPack)));
+    const numbered = new IndexWrites(this.#path, 1);
+    numbered.add(this.#tables.meta.put(NEXT_PACK, uint32(this.#nextPack)));
     for (let from = 0; from < count; from += RECORDS_PER_COMMIT) {
       const end = Math.min(from + RECORDS_PER_COMMIT, count);
       const writes = new IndexWrites(this.#path, 2 * (end - from));
@@ -167,6 +168,7 @@ export class StoreIndex {
       }
       await writes.done();
     }
+    await numbered.done();
     const value = Buffer.alloc(13);
     value.writeUInt32BE(number, 0);
     value.writeBigUInt64BE(BigInt(sizeBytes), 4);

@@ -161,6 +161,27 @@ testWith(['root'], 'an index whose last writes found no room can be closed, and 
   await again.close();
 });
 
+test('more records than are committed at once', async (t) => {
+  const path = join(await tempDir(t), 'index');
+  let index = await StoreIndex.open(path, STORE, fail);
+  const count = 2 * 16_384 + 5;
+  await index.addPack(packIdOf(1), 1000, entriesOf(0, count), { holder: 7 });
+  await index.hold(8, Buffer.concat(Array.from({ length: count }, (_, i) => digestOf(i))));
+  await index.close();
+  index = await StoreIndex.open(path, STORE, fail);
+  t.teardown(() => index.close());
+  const missing = Array.from({ length: count }, (_, i) => i).filter(
+    (i) =>
+      index.locate(digestOf(i), RECORD_KIND_BLOCK)?.rawLength !== 4096 + i ||
+      !index.isHeld(7, digestOf(i)) ||
+      !index.isHeld(8, digestOf(i)),
+  );
+  t.deepEqual(missing, []);
+  t.is(index.locate(digestOf(count), RECORD_KIND_BLOCK), null);
+  await index.addPack(packIdOf(2), 1000, entriesOf(0, 1));
+  t.is(index.packs().get(packIdOf(2))?.number, 2);
+});
+
 test('a record that is stored again while its former pack is being removed stays found', async (t) => {
   const index = await StoreIndex.open(join(await tempDir(t), 'index'), STORE, fail);
   t.teardown(() => index.close());
