@@ -6,6 +6,7 @@ import { isNull, leafNodes, type Tree } from '../domain/digest-tree.js';
 import { DIGEST_BYTES } from '../domain/limits.js';
 import type { Point } from '../domain/point.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../native/index.js';
+import { isFull } from './disk.js';
 import { packIdOf, packKey, pointLabel } from './layout.js';
 import type { ObjectStore, StoredObject } from './object-store.js';
 import { readPackEntries } from './pack-contents.js';
@@ -43,8 +44,15 @@ export async function dropLostPacks(context: HealContext, packs: readonly Stored
   }
 }
 
-/** Indexes packs that the index does not have. */
-export async function indexPacks(context: HealContext, packs: readonly StoredObject[]): Promise<void> {
+/**
+ * Indexes packs that the index does not have. Where there is no room for that, those are left for later that no point needs: a point is
+ * walked only when all its packs are in the index.
+ */
+export async function indexPacks(
+  context: HealContext,
+  catalog: PointCatalog,
+  packs: readonly StoredObject[],
+): Promise<void> {
   const { objects, index, log, onProgress } = context;
   const absent = packs.filter(({ key }) => {
     const packId = packIdOf(key);
@@ -60,7 +68,12 @@ export async function indexPacks(context: HealContext, packs: readonly StoredObj
         `${packKey(packId)}: its index is damaged (${salvaged}); ${entries.length / 56} records were found without it`,
       );
     }
-    await index.addPack(packId, sizeBytes, entries, { salvaged: salvaged !== null });
+    try {
+      await index.addPack(packId, sizeBytes, entries, { salvaged: salvaged !== null });
+    } catch (error) {
+      if (!isFull(error) || !catalog.all().every((point) => index.isWalked(point.id))) throw error;
+      log(`${key} is not in the index yet, and no point needs it: ${String(error)}`);
+    }
   }
   if (absent.length > 0) onProgress({ step: 'indexing packs', done: absent.length, total: absent.length });
 }

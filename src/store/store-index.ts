@@ -118,7 +118,8 @@ export class StoreIndex {
   /** Forgets everything. */
   async clear(): Promise<void> {
     const { packs, records, held, devices, walked, bad } = this.#tables;
-    for (const table of [packs, records, held, devices, walked, bad])
+    // A point counts as walked only while all its packs are in the index.
+    for (const table of [walked, packs, records, held, devices, bad])
       await written(this.#path, () => table.clearAsync());
     this.#packIds.clear();
     this.#packs.clear();

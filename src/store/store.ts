@@ -135,7 +135,7 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
       const packs = await objects.list(PACKS_PREFIX);
       await dropLostPacks(heal, packs);
       await findCaptures(context, store);
-      await indexPacks(heal, packs);
+      await indexPacks(heal, catalog, packs);
       await walkPoints(heal, catalog, records);
       return store;
     } catch (error) {

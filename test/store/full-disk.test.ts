@@ -1,10 +1,12 @@
 /** A store on a file system that is really full: what LMDB and the addon do then can't be seen on an injected fault. */
 import { execFileSync } from 'node:child_process';
-import { rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { ExecutionContext } from 'ava';
 import { isStillpointError } from '../../src/domain/errors.js';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import { createStore, openStore } from '../../src/store/store.js';
+import { listFiles } from '../helpers/faulty-disk.js';
 import { makeBatch } from '../helpers/hand-made-batch.js';
 import { testWith } from '../helpers/requirements.js';
 import {
@@ -19,6 +21,19 @@ import {
 import { tempDir } from '../helpers/temp-dir.js';
 
 const geometry = { sizeBytes: 2000 * 16 * KiB, blockSize: 16 * KiB };
+
+/** A pack that no point of this store needs. */
+async function addForeignPack(t: ExecutionContext, dir: string): Promise<void> {
+  const other = join(await tempDir(t), 'other');
+  await createStore(other);
+  const store = await openStore(other);
+  await backUp(store, 'disk', null, change(emptyState(geometry), [[5, 77]]));
+  await store.close();
+  const [pack = ''] = await listFiles(join(other, 'packs'));
+  const to = join(dir, 'packs', pack);
+  await mkdir(dirname(to), { recursive: true });
+  await copyFile(join(other, 'packs', pack), to);
+}
 
 testWith(
   ['root'],
@@ -63,6 +78,8 @@ testWith(
     t.true(isStillpointError(error, 'store-full'), error?.stack);
     const reached = capture.durableSequence;
     t.true(reached > 20 && reached < 150, String(reached));
+    // As if it had been published, and the disk was full before it was in the index.
+    await addForeignPack(t, dir);
     await writeFile(join(mount, 'rest'), Buffer.alloc(30 * MiB)).catch(() => undefined);
     t.true(isStillpointError(await t.throwsAsync(send(capture)), 'store-full'));
     t.true(await holds(store, base, first));
