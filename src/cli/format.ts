@@ -29,13 +29,24 @@ export function formatDuration(durationMs: number): string {
   return `${Math.floor(hours / 24)} d ${pad(hours % 24)} h`;
 }
 
-/** An instant in the reader's time zone, to the second: 2026-03-01 12:00:00. */
-export function formatInstant(iso: string): string {
+/**
+ * An instant as the reader's clock showed it, with the zone, so that it names the same instant elsewhere and when clocks are set back:
+ * 2026-03-01 12:00:00+01:00. `DEVICE@TIME` takes it as it is.
+ */
+export function formatInstant(iso: string, precision: 'second' | 'millisecond' = 'second'): string {
   const date = new Date(iso);
   if (Number.isNaN(date.getTime())) return iso;
-  const pad = (n: number): string => String(n).padStart(2, '0');
-  const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
-  return `${day} ${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  const pad = (n: number, digits = 2): string => String(n).padStart(digits, '0');
+  const day = `${pad(date.getFullYear(), 4)}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
+  const clock = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  const fraction = precision === 'second' ? '' : `.${pad(date.getMilliseconds(), 3)}`;
+  const eastMinutes = -date.getTimezoneOffset();
+  const ahead = Math.abs(eastMinutes);
+  const zone =
+    eastMinutes === 0
+      ? 'Z'
+      : `${eastMinutes > 0 ? '+' : '-'}${pad(Math.floor(ahead / 60))}:${pad(ahead % 60)}`;
+  return `${day} ${clock}${fraction}${zone}`;
 }
 
 /** 1 block, 2 blocks, 1,234,567 blocks. */

@@ -1,22 +1,24 @@
 /**
- * How a user names a point: `DEVICE@latest`, `DEVICE@SEQUENCE`, `DEVICE@TIME` (the latest point whose instant is at or before TIME),
- * or the point's id or an unambiguous beginning of it of at least 8 hex digits.
- * TIME is ISO 8601, local time unless it names a zone; a date alone means the end of that day.
+ * How a user names a point: `DEVICE@latest`, `DEVICE@SEQUENCE`, `DEVICE@TIME`, or the point's id or an unambiguous beginning of it of at
+ * least 8 hex digits.
+ *
+ * TIME names the last point up to its end (point-time.ts): a date means up to the end of that day. So a time copied from a list of points
+ * names the point that it was copied from. One that may mean several points, for being within the same second or for clocks having been
+ * set back, is refused with the candidates.
  */
 import { StillpointError } from './errors.js';
 import { checkName } from './names.js';
 import type { Point } from './point.js';
+import { type PointTime, parsePointTime, type TimeSpan } from './point-time.js';
 
 export type PointRef =
   | { readonly by: 'latest'; readonly device: string }
   | { readonly by: 'sequence'; readonly device: string; readonly sequence: number }
-  | { readonly by: 'time'; readonly device: string; readonly timeMs: number }
+  | { readonly by: 'time'; readonly device: string; readonly text: string; readonly time: PointTime }
   | { readonly by: 'id'; readonly idPrefix: string };
 
 const ID_PREFIX = /^[0-9a-f]{8,32}$/;
 const SEQUENCE = /^[1-9][0-9]{0,14}$/;
-const DATE = /^\d{4}-\d\d-\d\d$/;
-const DATE_TIME = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?$/;
 const CANDIDATES_MAX = 5;
 
 /** @throws StillpointError `bad-point-name`, or `bad-name` for the device's part. */
@@ -31,19 +33,9 @@ export function parsePointRef(text: string): PointRef {
   const which = text.slice(at + 1);
   if (which === 'latest') return { by: 'latest', device };
   if (SEQUENCE.test(which)) return { by: 'sequence', device, sequence: Number(which) };
-  const timeMs = parseTime(which);
-  if (timeMs !== null) return { by: 'time', device, timeMs };
+  const time = parsePointTime(which);
+  if (time !== null) return { by: 'time', device, text: which, time };
   throw badName(text, `"${which}" is neither "latest", nor a sequence number, nor an ISO 8601 time`);
-}
-
-function parseTime(text: string): number | null {
-  const isDate = DATE.test(text);
-  if (!isDate && !DATE_TIME.test(text)) return null;
-  const [year = 0, month = 0, day = 0] = text.slice(0, 10).split('-').map(Number);
-  // Date.parse takes 30 February for 2 March.
-  if (new Date(Date.UTC(year, month - 1, day)).getUTCDate() !== day) return null;
-  const timeMs = Date.parse(isDate ? `${text}T23:59:59.999` : text.replace(' ', 'T'));
-  return Number.isNaN(timeMs) ? null : timeMs;
 }
 
 function badName(text: string, reason: string): StillpointError {
@@ -81,19 +73,40 @@ export function resolvePoint(ref: PointRef, points: readonly Point[]): Point {
     if (found !== undefined) return found;
     throw unknown(`point ${ref.device}@${ref.sequence}`, 'there is no point of that number', own);
   }
-  let best: Point | undefined;
-  for (const point of own) {
-    const instantMs = Date.parse(point.instant);
-    if (instantMs <= ref.timeMs && (best === undefined || instantMs >= Date.parse(best.instant)))
-      best = point;
+  return byTime(ref, own);
+}
+
+/** @param own the device's points, by sequence */
+function byTime({ text, time }: PointRef & { by: 'time' }, own: readonly Point[]): Point {
+  const [{ device } = { device: '' }] = own;
+  const named = `point ${device}@${text}`;
+  const candidates = new Set(time.spans.flatMap((span) => lastIn(span, time.isExact, own)));
+  const [first, ...others] = candidates;
+  if (first === undefined) {
+    throw unknown(named, 'all points of the device are later', own.slice(0, CANDIDATES_MAX));
   }
-  if (best !== undefined) return best;
-  const time = new Date(ref.timeMs).toISOString();
-  throw unknown(
-    `point ${ref.device}@${time}`,
-    'all points of the device are later',
-    own.slice(0, CANDIDATES_MAX),
-  );
+  if (others.length === 0) return first;
+  const reason =
+    time.spans.length > 1
+      ? 'clocks showed that time twice, and it means another point each time'
+      : `${candidates.size} points were taken within that time`;
+  throw new StillpointError('bad-point-name', {
+    thing: named,
+    reason,
+    remedy: hint('Name one of them', [...candidates].map(describe)),
+  });
+}
+
+/** The last point up to the end of the span; where the span is as exact as a list of points, all that were taken within it. */
+function lastIn({ fromMs, endMs }: TimeSpan, isExact: boolean, own: readonly Point[]): Point[] {
+  const before = own.filter((point) => Date.parse(point.instant) < endMs);
+  const within = before.filter((point) => Date.parse(point.instant) >= fromMs);
+  if (isExact && within.length > 0) return within;
+  let last: Point | undefined;
+  for (const point of before) {
+    if (last === undefined || Date.parse(point.instant) >= Date.parse(last.instant)) last = point;
+  }
+  return last === undefined ? [] : [last];
 }
 
 function byId(idPrefix: string, points: readonly Point[]): Point {

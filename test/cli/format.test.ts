@@ -43,9 +43,16 @@ test('durations', (t) => {
   for (const [durationMs, text] of cases) t.is(formatDuration(durationMs), text);
 });
 
-test('instants are local, to the second; what is no instant stays as it is', (t) => {
-  const local = new Date(2026, 2, 1, 12, 0, 5);
-  t.is(formatInstant(local.toISOString()), '2026-03-01 12:00:05');
+test.serial('instants are local, with their zone; what is no instant stays as it is', (t) => {
+  const instant = '2026-03-01T11:00:05.078Z';
+  const inZone = (zone: string, precision?: 'millisecond'): string => {
+    process.env.TZ = zone;
+    return formatInstant(instant, precision);
+  };
+  t.is(inZone('Europe/Vienna'), '2026-03-01 12:00:05+01:00');
+  t.is(inZone('Asia/Kolkata', 'millisecond'), '2026-03-01 16:30:05.078+05:30');
+  t.is(inZone('America/St_Johns'), '2026-03-01 07:30:05-03:30');
+  t.is(inZone('UTC'), '2026-03-01 11:00:05Z');
   t.is(formatInstant('soon'), 'soon');
 });
 

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { formatInstant } from '../../src/cli/format.js';
 import { StillpointError } from '../../src/domain/errors.js';
 import { deviceOf, parsePointRef, resolvePoint } from '../../src/domain/point-ref.js';
 import { makePoint } from '../helpers/points.js';
@@ -24,10 +25,81 @@ test('a date is the end of that day, local time', (t) => {
   t.is(resolve('disk1@2026-05-01', [evening, nextDay]).sequence, 1);
 });
 
-test('of points of one instant the last committed counts', (t) => {
-  const twins = [1, 2].map((sequence) => makePoint({ sequence, instant: '2026-01-01T00:00:00.000Z' }));
-  t.is(resolve('disk1@2026-01-01T00:00:00Z', twins).sequence, 2);
+test('a time to the second names the point that was taken within that second', (t) => {
+  const later = [1, 2].map((sequence) =>
+    makePoint({ sequence, instant: `2026-01-01T00:00:0${sequence}.900Z` }),
+  );
+  t.is(resolve('disk1@2026-01-01 00:00:02Z', later).sequence, 2);
+  t.is(resolve('disk1@2026-01-01 00:00:01Z', later).sequence, 1);
+  t.is(resolve('disk1@2026-01-01T00:00:02.899Z', later).sequence, 1);
+  t.is(resolve('disk1@2026-01-01T00:00:02.9Z', later).sequence, 2);
+  t.is(resolve('disk1@2026-01-01T00:00Z', later).sequence, 2);
 });
+
+test('of several points within a second none is chosen without a word; of a longer time the last counts', (t) => {
+  const twins = [1, 2].map((sequence) =>
+    makePoint({ sequence, instant: `2026-01-01T00:00:00.${sequence}00Z` }),
+  );
+  const error = t.throws(() => resolve('disk1@2026-01-01 00:00:00Z', twins), { instanceOf: StillpointError });
+  t.is(error?.code, 'bad-point-name');
+  t.regex(error?.message ?? '', /2 points were taken within that time\. Name one of them: disk1@1 .*disk1@2/);
+  t.is(resolve('disk1@2026-01-01 00:00:00.200Z', twins).sequence, 2);
+  t.is(resolve('disk1@2026-01-01T00:00Z', twins).sequence, 2);
+  const same = [1, 2].map((sequence) => makePoint({ sequence, instant: '2026-01-01T00:00:00.000Z' }));
+  t.throws(() => resolve('disk1@2026-01-01T00:00:00.000Z', same), { message: /Name one of them/ });
+});
+
+test('a point of a clock that was set back is found by its own time', (t) => {
+  const instants = ['2026-01-01T12:00:00.000Z', '2026-01-01T11:30:00.000Z'];
+  const turned = instants.map((instant, at) => makePoint({ sequence: at + 1, instant }));
+  t.is(resolve('disk1@2026-01-01T11:30:00Z', turned).sequence, 2);
+  t.is(resolve('disk1@2026-01-01T12:00:00Z', turned).sequence, 1);
+});
+
+test.serial('a local time that clocks show twice is refused where it means two points', (t) => {
+  process.env.TZ = 'Europe/Vienna';
+  const instants = ['2026-10-25T00:30:00.000Z', '2026-10-25T01:30:00.000Z'];
+  const [summer, winter] = instants.map((instant, at) => makePoint({ sequence: at + 1, instant }));
+  if (summer === undefined || winter === undefined) return t.fail();
+  const message = t.throws(() => resolve('disk1@2026-10-25 02:30:00', [summer, winter]))?.message;
+  t.regex(message ?? '', /clocks showed that time twice/);
+  t.is(resolve('disk1@2026-10-25 02:30:00+02:00', [summer, winter]).sequence, 1);
+  t.is(resolve('disk1@2026-10-25 02:30:00+01:00', [summer, winter]).sequence, 2);
+  t.is(resolve('disk1@2026-10-25 02:30:00', [summer]).sequence, 1);
+});
+
+const ZONES = ['UTC', 'Europe/Vienna', 'America/St_Johns', 'Australia/Lord_Howe', 'Pacific/Apia'];
+
+test.serial(
+  'whatever instant is printed names its point, in every zone and around every change of clocks',
+  (t) => {
+    const around = [
+      '2026-03-29T01:00',
+      '2026-10-25T01:00',
+      '2026-04-04T15:00',
+      '2026-10-03T15:30',
+      '2026-11-01T04:30',
+    ];
+    for (const zone of ZONES) {
+      process.env.TZ = zone;
+      for (const change of around) {
+        const startMs = Date.parse(`${change}:00.789Z`) - 2 * 3_600_000;
+        const hourly = Array.from({ length: 17 }, (_, at) =>
+          makePoint({ sequence: at + 1, instant: new Date(startMs + at * 15 * 60_000).toISOString() }),
+        );
+        for (const point of hourly) {
+          for (const printed of [
+            formatInstant(point.instant),
+            formatInstant(point.instant, 'millisecond'),
+            point.instant,
+          ]) {
+            t.is(resolve(`disk1@${printed}`, hourly).sequence, point.sequence, `${printed} in ${zone}`);
+          }
+        }
+      }
+    }
+  },
+);
 
 test('which points are needed', (t) => {
   t.is(deviceOf(parsePointRef('disk1@latest')), 'disk1');
@@ -47,6 +119,9 @@ for (const text of [
   '1234567',
   'a/b@1',
   'disk1@2026',
+  'disk1@2026-02-30 12:00:00',
+  'disk1@2026-01-01 24:01',
+  'disk1@2026-01-01 12:00.5',
 ]) {
   test(`"${text}" is refused or resolves to nothing`, (t) => {
     const error = t.throws(() => resolve(text), { instanceOf: StillpointError });

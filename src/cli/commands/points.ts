@@ -91,7 +91,7 @@ async function points(
   const lines =
     found.length === 0
       ? [`There are no points${ofWhom(device, choice)}.`]
-      : [...formatTable(COLUMNS, found.map(row)), ...warnings(found)];
+      : [...formatTable(COLUMNS, rows(found)), ...warnings(found)];
   context.output.result({ points: found }, lines, true);
   return EXIT_OK;
 }
@@ -104,10 +104,20 @@ function ofWhom(device: string | undefined, { agent }: ReceiverChoice): string {
   ].join('');
 }
 
-function row(point: Point): string[] {
+/** To the millisecond where a device has another point within the same second: each can be named by the time that it is listed with. */
+function rows(found: readonly Point[]): string[][] {
+  const toTheSecond = (point: Point) => `${point.device}@${formatInstant(point.instant)}`;
+  const counts = new Map<string, number>();
+  for (const name of found.map(toTheSecond)) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return found.map((point) =>
+    row(point, formatInstant(point.instant, counts.get(toTheSecond(point)) === 1 ? 'second' : 'millisecond')),
+  );
+}
+
+function row(point: Point, instant: string): string[] {
   return [
     `${point.device}@${point.sequence}`,
-    formatInstant(point.instant),
+    instant,
     point.kind,
     formatBytes(point.geometry.sizeBytes),
     formatBytes(point.statistics.changedBytes),
