@@ -1,6 +1,7 @@
 /** Names that become parts of paths and URLs: checked once, at the edge. */
 import { StillpointError } from './errors.js';
 
+export const NAME_CHARS_MAX = 64;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const HEX_ID = /^[0-9a-f]{32}$/;
 const HEX_DIGEST = /^[0-9a-f]{64}$/;
@@ -24,14 +25,4 @@ export function isHexId(text: string): boolean {
 
 export function isHexDigest(text: string): boolean {
   return HEX_DIGEST.test(text);
-}
-
-/** A readable device name from its path: `/dev/mapper/vg-root` gives `dev-mapper-vg-root`. */
-export function deviceNameFromPath(path: string): string {
-  const name = path
-    .replace(/[^A-Za-z0-9._-]+/g, '-')
-    .replace(/^[^A-Za-z0-9]+/, '')
-    .slice(-64)
-    .replace(/^[^A-Za-z0-9]+/, '');
-  return name === '' ? 'device' : name;
 }

@@ -4,8 +4,9 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { addOffer, listOffers, type Offer, removeOffer } from '../../agent/offers.js';
 import { onDevice } from '../../devices/device-error.js';
-import { checkName, deviceNameFromPath } from '../../domain/names.js';
+import { checkName } from '../../domain/names.js';
 import type { CommandContext, Run } from '../context.js';
+import { defaultName } from '../default-name.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { formatTable } from '../format.js';
 import { notEmpty } from '../open-receiver.js';
@@ -72,7 +73,7 @@ export function parallelOption(): Option {
 async function add(context: CommandContext, device: string, options: CaptureOptions): Promise<number> {
   const path = resolve(device);
   await onDevice(path, () => stat(path));
-  const name = checkName('device name', options.name ?? deviceNameFromPath(path));
+  const name = checkName('device name', options.name ?? defaultName(path));
   const { provider = null, blockSize = null, limitRate = null, fuzzy = false } = options;
   const { compressionLevel, patch } = options;
   const {

@@ -7,11 +7,12 @@ import { chooseProvider, PROVIDER_NAMES, type ProviderName } from '../../capture
 import type { TapProviderOptions } from '../../capture/tap.js';
 import { onDevice } from '../../devices/device-error.js';
 import { StillpointError } from '../../domain/errors.js';
-import { checkName, deviceNameFromPath } from '../../domain/names.js';
+import { checkName } from '../../domain/names.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/patching.js';
 import type { RateSchedule } from '../../domain/rate-limit.js';
 import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
+import { defaultName } from '../default-name.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, parseSize } from '../format.js';
 import { limitRateOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
@@ -109,7 +110,7 @@ export function addCaptureOptions(command: Command): Command {
 
 async function backup(context: CommandContext, path: string, options: BackupOptions): Promise<number> {
   const { output, stateDirectory, signal } = context;
-  const name = options.name ?? deviceNameFromPath(resolve(path));
+  const name = options.name ?? defaultName(resolve(path));
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full } = options;
   // Before a store is made: a mistyped path is no first use of it.

@@ -13,12 +13,13 @@ import type { BlockSet } from '../../domain/block-set.js';
 import type { Direction } from '../../domain/compare-direction.js';
 import { StillpointError } from '../../domain/errors.js';
 import type { LinkMeter } from '../../domain/link-meter.js';
-import { checkName, deviceNameFromPath } from '../../domain/names.js';
+import { checkName } from '../../domain/names.js';
 import type { Point } from '../../domain/point.js';
 import type { ReceiverPort } from '../../protocol/receiver-port.js';
 import { type AgentProgress, agentProgress } from '../agent-progress.js';
 import { parseByteRanges } from '../byte-ranges.js';
 import type { CommandContext, Run } from '../context.js';
+import { defaultName } from '../default-name.js';
 import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatCount, formatInstant, formatTable } from '../format.js';
 import { storeOption, withReceiver } from '../open-receiver.js';
@@ -93,7 +94,7 @@ async function compare(
   const { output, stateDirectory, signal } = context;
   checkOptions(options);
   await onDevice(path, () => stat(path));
-  const device = checkName('device name', options.name ?? deviceNameFromPath(resolve(path)));
+  const device = checkName('device name', options.name ?? defaultName(resolve(path)));
   const { provider, note } = await chooseProvider({
     ...{ stateDirectory, path, wanted: options.provider, quiesce: quiesceOptions(device, options) },
   });
