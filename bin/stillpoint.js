@@ -6,13 +6,28 @@ if (!existsSync(built)) {
   console.error('error: stillpoint: it is not built yet. Run scripts/setup in its checkout.');
   process.exit(1);
 }
-// A reader that went away (`stillpoint points | head`) is no reason to stop; a result that could not be written is a failure.
-let isWritten = true;
-process.stdout.on('error', (error) => {
-  isWritten &&= error.code === 'EPIPE';
-});
-const { main } = await import(built.href);
-const exitCode = await main(process.argv.slice(2));
-// Stopped by a signal: what a stuck reader of stdout has not taken is not waited for.
-if (exitCode > 128) process.exit(exitCode);
-process.exitCode = exitCode === 0 && !isWritten ? 1 : exitCode;
+// While the program is loaded, nothing of it can tell errors yet. One cause fails many files at once: it is told once.
+const LIMITS = {
+  EMFILE: ['this process may open no more files', 'Raise the limit (ulimit -n).'],
+  ENFILE: [
+    'the machine may open no more files',
+    'End other programs, or raise the limit (sysctl fs.file-max).',
+  ],
+  ENOMEM: ['there is not enough memory', 'Free memory, or raise the limit (ulimit -v).'],
+  EAGAIN: ['the system has no thread left', 'End other programs, or raise the limit (ulimit -u).'],
+  EACCES: [
+    'this user may not read the files of the program',
+    'Run it as root, or make the checkout readable.',
+  ],
+  ERR_MODULE_NOT_FOUND: ['files of the program are missing', 'Run scripts/setup again.'],
+};
+const failed = (error) => {
+  const [first] = String(error?.message ?? error).split('\n', 1);
+  const [reason, remedy] = LIMITS[error?.code] ?? [first.replace(/\.$/, ''), 'Run scripts/setup again.'];
+  console.error(`error: stillpoint: ${reason}. ${remedy}`);
+  process.exit(1);
+};
+process.on('uncaughtException', failed).on('unhandledRejection', failed);
+const { runProcess } = await import(built.href).catch(failed);
+process.off('uncaughtException', failed).off('unhandledRejection', failed);
+await runProcess(process.argv.slice(2));

@@ -1,5 +1,10 @@
 // Device, MemoryDevice, openDevice, createMemoryDevice, isOpenForWriting. Opening, reading, writing, flushing
 // and closing run on the pool.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
 #include "binding/module.h"
 #include "binding/util.h"
 #include "core/aligned_buffer.h"
@@ -170,6 +175,21 @@ Napi::Value is_open_for_writing_of(const Napi::CallbackInfo& info) {
   });
 }
 
+// Synchronous, for a path where something has failed: what chattr has set. A link is asked itself.
+Napi::Value path_flags(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const std::string path = arg_string(info[0], "path");
+    struct statx status {};
+    if (statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &status) != 0) {
+      throw_errno(errno, "statx", path);
+    }
+    Napi::Object flags = Napi::Object::New(info.Env());
+    flags.Set("isImmutable", (status.stx_attributes & STATX_ATTR_IMMUTABLE) != 0);
+    flags.Set("isAppendOnly", (status.stx_attributes & STATX_ATTR_APPEND) != 0);
+    return flags;
+  });
+}
+
 }  // namespace
 
 Napi::Object wrap_device(Napi::Env env, std::shared_ptr<BlockSource> core) {
@@ -184,6 +204,7 @@ void init_device(Napi::Env env, Napi::Object exports) {
   Device::define(env);
   exports.Set("openDevice", Napi::Function::New(env, open_device, "openDevice"));
   exports.Set("createMemoryDevice", Napi::Function::New(env, create_memory_device, "createMemoryDevice"));
+  exports.Set("pathFlags", Napi::Function::New(env, path_flags, "pathFlags"));
   exports.Set("isOpenForWriting", Napi::Function::New(env, is_open_for_writing_of, "isOpenForWriting"));
 }
 

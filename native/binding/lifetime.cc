@@ -205,6 +205,8 @@ Napi::Value close_handle(Napi::Env env, const std::shared_ptr<Gate>& gate,
 // ---- operations ----
 
 Operation* Operation::start(Napi::Env env, const Keep& keep, bool holds_loop) {
+  // Where no thread can be started, it throws now: an operation that was started must be finished.
+  ThreadPool::shared();
   return Environment::of(env).start(keep, holds_loop);
 }
 

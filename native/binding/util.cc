@@ -3,18 +3,28 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <system_error>
 
 namespace stillpoint::binding {
 
 // ---- errors ----
 
+namespace {
+
+// Of what the standard library throws: no memory, no thread.
+std::string foreign_code(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "ENOMEM";
+  const auto* refused = dynamic_cast<const std::system_error*>(&error);
+  const char* const name = refused == nullptr ? nullptr : strerrorname_np(refused->code().value());
+  return name == nullptr ? "internal" : name;
+}
+
+}  // namespace
+
 Napi::Error make_error(Napi::Env env, const std::exception& error) {
   Napi::Error result = Napi::Error::New(env, error.what());
   const auto* native = dynamic_cast<const NativeError*>(&error);
-  const bool no_memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-  result.Set("code", Napi::String::New(env, native != nullptr ? native->code()
-                                            : no_memory       ? "ENOMEM"
-                                                              : "internal"));
+  result.Set("code", Napi::String::New(env, native != nullptr ? native->code() : foreign_code(error)));
   if (native != nullptr && !native->path().empty())
     result.Set("path", Napi::String::New(env, native->path()));
   if (native != nullptr && native->byte_offset() != NativeError::kNoOffset) {

@@ -4,8 +4,11 @@
 #include <atomic>
 #include <exception>
 #include <memory>
+#include <system_error>
 #include <thread>
 #include <utility>
+
+#include "core/error.h"
 
 namespace stillpoint {
 namespace {
@@ -21,8 +24,16 @@ ThreadPool& ThreadPool::shared() {
   return *pool;
 }
 
-ThreadPool::ThreadPool(size_t thread_count) : thread_count_(thread_count) {
-  for (size_t i = 0; i < thread_count; i++) std::thread([this] { run(); }).detach();
+ThreadPool::ThreadPool(size_t thread_count) {
+  for (; thread_count_ < thread_count; thread_count_++) {
+    try {
+      std::thread([this] { run(); }).detach();
+    } catch (const std::system_error&) {
+      // Fewer threads do as well; none don't.
+      if (thread_count_ == 0) throw NativeError("EAGAIN", "no thread could be started");
+      return;
+    }
+  }
 }
 
 void ThreadPool::submit(std::function<void()> task) {

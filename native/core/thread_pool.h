@@ -34,7 +34,7 @@ class ThreadPool {
   explicit ThreadPool(size_t thread_count);
   void run();
 
-  const size_t thread_count_;
+  size_t thread_count_ = 0;  // as many as could be started
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;

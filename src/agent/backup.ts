@@ -91,7 +91,7 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
       await keepLinkHint(stateDirectory, storeId, options.meter?.result ?? null, hint ?? null);
     }
   } catch (error) {
-    throw deviceError(path, error);
+    throw deviceError(path, error, { stateDirectory });
   }
 }
 

@@ -24,7 +24,7 @@ import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { retrying, throwIfCancelled } from './cancel.js';
 import { digestDevice, treeInGeometry } from './digest-device.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
-import { withScratch } from './scratch.js';
+import { treeFileBytes, withScratch } from './scratch.js';
 import { geometryOf } from './state.js';
 import { descend } from './tree-descent.js';
 import { WireCounter } from './wire-counter.js';
@@ -87,7 +87,7 @@ export async function runCompare(options: CompareOptions): Promise<CompareResult
       await snapshot.release();
     }
   } catch (error) {
-    throw deviceError(path, error);
+    throw deviceError(path, error, { stateDirectory: options.stateDirectory });
   }
 }
 
@@ -119,8 +119,10 @@ class Comparison {
     const { path, deep = false, mark = false } = this.#options;
     const damaged = deep ? await this.#checkStored() : [];
     const halfRestored = await readMark(this.#snapshot.device);
-    const unreadableBlocks = await withScratch(this.#options.stateDirectory, (directory) =>
-      this.#compare(directory, damaged),
+    const unreadableBlocks = await withScratch(
+      this.#options.stateDirectory,
+      2 * treeFileBytes(this.#options.point.geometry),
+      (directory) => this.#compare(directory, damaged),
     );
     const { kind, warnings } = await this.#snapshot.conclude();
     if (mark) await this.#mark();

@@ -3,10 +3,11 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isStillpointError } from '../domain/errors.js';
 import type { Point } from '../domain/point.js';
+import { errnoNameOf } from '../domain/system-errors.js';
 import type { TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { fetchTree } from './fetch-tree.js';
-import { withScratch } from './scratch.js';
+import { treeFileBytes, withScratch } from './scratch.js';
 import { DeviceState, deviceStateDirectory, type StateKey } from './state.js';
 
 export interface PointTree {
@@ -18,7 +19,7 @@ export interface PointTree {
 export async function openPointTree(
   receiver: ReceiverPort,
   point: Point,
-  stateDirectory: string,
+  stateDirectory: string | null,
   signal: AbortSignal | undefined,
 ): Promise<PointTree> {
   const local = await openLocalTree(receiver, point, stateDirectory);
@@ -29,8 +30,9 @@ export async function openPointTree(
 export async function openLocalTree(
   receiver: ReceiverPort,
   point: Point,
-  stateDirectory: string,
+  stateDirectory: string | null,
 ): Promise<PointTree | null> {
+  if (stateDirectory === null) return null;
   const { storeId } = await receiver.info();
   return openLocal(stateDirectory, { storeId, agent: point.agent, device: point.device }, point);
 }
@@ -42,7 +44,8 @@ async function openLocal(stateDirectory: string, key: StateKey, point: Point): P
     return null;
   }
   const state = await DeviceState.open(stateDirectory, key).catch((error: unknown) => {
-    if (isStillpointError(error, 'session-busy')) return null;
+    // It is a copy: where it can not be had (a read-only state directory, one of another user), the receiver has the same.
+    if (isStillpointError(error, 'session-busy') || errnoNameOf(error) !== null) return null;
     throw error;
   });
   if (state === null) return null;
@@ -58,10 +61,10 @@ async function openLocal(stateDirectory: string, key: StateKey, point: Point): P
 async function fetchUnnamed(
   receiver: ReceiverPort,
   point: Point,
-  stateDirectory: string,
+  stateDirectory: string | null,
   signal: AbortSignal | undefined,
 ): Promise<PointTree> {
-  return withScratch(stateDirectory, async (directory) => {
+  return withScratch(stateDirectory, treeFileBytes(point.geometry), async (directory) => {
     const tree = await fetchTree(receiver, point, join(directory, 'tree'), signal);
     return { tree, isFetched: true, close: () => tree.close() };
   });

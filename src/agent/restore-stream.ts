@@ -5,6 +5,7 @@ import { StillpointError } from '../domain/errors.js';
 import { MiB } from '../domain/limits.js';
 import type { Point } from '../domain/point.js';
 import type { Fetching } from '../domain/sending.js';
+import { systemError } from '../domain/system-errors.js';
 import { native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { blockGroups, fetchGroup } from './block-requests.js';
@@ -137,10 +138,14 @@ class OrderedWriter {
 }
 
 function outputClosed(cause: Error | null): StillpointError {
-  return new StillpointError('device-io', {
-    thing: 'standard output',
-    reason: `it took no more: ${cause?.message ?? 'it was closed'}`,
-    remedy: 'Check the program that reads it.',
-    cause,
-  });
+  const told = systemError(cause, { thing: 'standard output', place: 'output' });
+  return (
+    told ??
+    new StillpointError('system', {
+      thing: 'standard output',
+      reason: 'it is closed',
+      remedy: 'Send it to a file or a program.',
+      cause,
+    })
+  );
 }

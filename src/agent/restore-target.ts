@@ -244,10 +244,13 @@ async function openImage(path: string): Promise<Device> {
 }
 
 async function lockPartial(partialPath: string): Promise<FileHandle> {
-  const lock = await onDevice(partialPath, () =>
-    lockFile(partialPath).catch((error: NodeJS.ErrnoException) => {
-      throw error.code === 'ENOENT' ? noDirectory(dirname(partialPath)) : error;
-    }),
+  const lock = await onDevice(
+    partialPath,
+    () =>
+      lockFile(partialPath).catch((error: NodeJS.ErrnoException) => {
+        throw error.code === 'ENOENT' ? noDirectory(dirname(partialPath)) : error;
+      }),
+    { place: 'target' },
   );
   if (lock === null) {
     throw new StillpointError('device-in-use', {

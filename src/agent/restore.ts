@@ -36,7 +36,8 @@ export interface RestoreOptions {
   readonly target: string;
   /** Where `-` goes. Default: standard output. It is not ended. */
   readonly output?: Writable | undefined;
-  readonly stateDirectory: string;
+  /** Null: there is none, and scratch files go to the temporary directory. */
+  readonly stateDirectory: string | null;
   /** Replace an image file that is not empty. */
   readonly overwrite?: boolean | undefined;
   /** Write although the target is mounted or open. */
@@ -76,7 +77,8 @@ export async function runRestore(options: RestoreOptions): Promise<RestoreResult
     throwIfCancelled(signal);
     return await new Restore(options, onEvent).run();
   } catch (error) {
-    throw deviceError(target === '-' ? `point ${point.device}@${point.sequence}` : target, error);
+    const thing = target === '-' ? `point ${point.device}@${point.sequence}` : target;
+    throw deviceError(thing, error, { place: 'target', stateDirectory: options.stateDirectory });
   }
 }
 

@@ -17,13 +17,13 @@
  */
 
 import type { FileHandle } from 'node:fs/promises';
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StillpointError } from '../domain/errors.js';
 import type { Geometry } from '../domain/geometry.js';
 import { checkName } from '../domain/names.js';
 import type { LocalBase } from '../domain/plan.js';
-import { lockFile, syncDirectory } from '../native/files.js';
+import { lockFile, makeDirectories, syncDirectory } from '../native/files.js';
 import { type LeafOverlay, native, type TreeFile } from '../native/index.js';
 import { type KeptSession, readKeptSession, removeKeptSession, writeKeptSession } from './kept-session.js';
 
@@ -58,7 +58,7 @@ export class DeviceState {
   /** @throws StillpointError `session-busy` while another process works on the device. */
   static async open(stateDirectory: string, key: StateKey): Promise<DeviceState> {
     const directory = deviceStateDirectory(stateDirectory, key);
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectories(directory);
     const lock = await lockFile(join(directory, 'lock'));
     if (lock === null) {
       throw new StillpointError('session-busy', {

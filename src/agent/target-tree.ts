@@ -15,7 +15,7 @@ import { digestDevice, treeInGeometry } from './digest-device.js';
 import type { OnAgentEvent } from './events.js';
 import { completeTree } from './fetch-tree.js';
 import { openLocalTree } from './point-tree.js';
-import { withScratch } from './scratch.js';
+import { treeFileBytes, withScratch } from './scratch.js';
 import { geometryOf } from './state.js';
 import type { NodeSource } from './tree-descent.js';
 
@@ -23,7 +23,8 @@ export interface TargetTreeOptions {
   readonly receiver: ReceiverPort;
   readonly point: Point;
   readonly device: Device;
-  readonly stateDirectory: string;
+  /** Null: there is none. */
+  readonly stateDirectory: string | null;
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
   /** Is given the scan; ended by what it returns. */
@@ -40,7 +41,7 @@ export interface TargetTree {
 export function openTargetTree(options: TargetTreeOptions): Promise<TargetTree> {
   const { point, device, stateDirectory, signal, onEvent, watch } = options;
   const { blockSize, sizeBytes } = point.geometry;
-  return withScratch(stateDirectory, async (directory) => {
+  return withScratch(stateDirectory, 2 * treeFileBytes(point.geometry), async (directory) => {
     onEvent({ type: 'phase', phase: 'compare' });
     const commonBytes = Math.min(sizeBytes, device.sizeBytes);
     const { tree: digested, badBlocks } = await digestDevice({

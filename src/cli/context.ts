@@ -5,8 +5,10 @@ export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface CommandContext {
-  /** Absolute. */
+  /** Absolute. @throws StillpointError `config` where none is named and this user has no home */
   readonly stateDirectory: string;
+  /** For commands that do without. */
+  readonly stateDirectoryIfAny: string | null;
   readonly output: Output;
   /** Standard output itself, for what is no result: data, a log. */
   readonly stdout: TextSink;

@@ -13,6 +13,7 @@ export const EXIT_NO_ACCESS = 5;
 /** `compare`: done, and the device differs from the point. */
 export const EXIT_DIFFERS = 6;
 /** 128 + signal number, as shells do. */
+export const EXIT_SIGNALS_FROM = 128;
 export const EXIT_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const;
 
 const USAGE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -42,6 +43,11 @@ export function exitCodeOf(error: unknown): number {
   if (DAMAGED.has(error.code)) return EXIT_DAMAGED;
   if (NO_ACCESS.has(error.code)) return EXIT_NO_ACCESS;
   return EXIT_FAILED;
+}
+
+/** The command did not do what it was asked for, or found damage. The others say "done", each in its way. */
+export function isFailure(exitCode: number): boolean {
+  return exitCode !== EXIT_OK && exitCode !== EXIT_WARNINGS && exitCode !== EXIT_DIFFERS;
 }
 
 export const EXIT_CODE_HELP = `

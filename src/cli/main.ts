@@ -1,7 +1,7 @@
 /** The command line: global options, signals, exit codes. What each command does is in commands/. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
-import { stateDirectory } from '../config/state-directory.js';
+import { findStateDirectory, stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/errors.js';
 import { addAgent } from './commands/agent.js';
 import { addBackup } from './commands/backup.js';
@@ -15,9 +15,11 @@ import { addRestore } from './commands/restore.js';
 import { addTapCommands } from './commands/tap.js';
 import { addVerify } from './commands/verify.js';
 import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './context.js';
-import { EXIT_CODE_HELP, EXIT_OK, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
+import { EXIT_CODE_HELP, EXIT_OK, EXIT_SIGNALS_FROM, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
 import { Output, type TextSink } from './output.js';
 import { untilSignal } from './signals.js';
+import { standardError, standardOutput } from './standard-output.js';
+import { tellUncaught } from './uncaught.js';
 
 /** The process's surroundings, so that tests can run commands inside their own process. */
 export interface Surroundings {
@@ -34,53 +36,71 @@ interface GlobalOptions {
   readonly logLevel: LogLevel;
 }
 
-const OWN_PROCESS: Surroundings = {
-  stdout: process.stdout,
-  stderr: process.stderr,
-  environment: process.env,
-  userId: process.getuid?.() ?? 0,
-};
+/** The whole process: runs the command and sets the exit code. What nobody catches ends in one line, too. */
+export async function runProcess(argv: readonly string[]): Promise<void> {
+  const environment = process.env;
+  const stderr = standardError();
+  tellUncaught(stderr, environment);
+  const stdout = standardOutput(environment);
+  const exitCode = await main(argv, { stdout, stderr, environment, userId: process.getuid?.() ?? 0 });
+  // Stopped by a signal: what a stuck reader of stdout has not taken is not waited for.
+  if (exitCode > EXIT_SIGNALS_FROM) process.exit(exitCode);
+  process.exitCode = exitCode;
+}
 
 /** @param argv without node and script. @returns the exit code; never rejects. */
-export async function main(
-  argv: readonly string[],
-  surroundings: Surroundings = OWN_PROCESS,
-): Promise<number> {
+export async function main(argv: readonly string[], surroundings: Surroundings): Promise<number> {
   const { stdout, stderr } = surroundings;
-  let exitCode: number = EXIT_OK;
   let output = new Output({ json: argv.includes('--json'), quiet: false, stdout, stderr });
+  const exitCode = await parseAndRun(argv, surroundings, (replaced) => {
+    output = replaced;
+  }).catch((error: unknown) => {
+    if (!(error instanceof CommanderError)) {
+      output.error(error);
+      return exitCodeOf(error);
+    }
+    if (error.exitCode === 0) return EXIT_OK;
+    if (error.code !== 'commander.help') output.error(usageError(error));
+    return EXIT_USAGE;
+  });
+  return exitCode > EXIT_SIGNALS_FROM ? exitCode : output.delivered(exitCode);
+}
 
+/** @param onOutput is told how this command speaks, before it begins. */
+async function parseAndRun(
+  argv: readonly string[],
+  surroundings: Surroundings,
+  onOutput: (output: Output) => void,
+): Promise<number> {
+  const { stdout, stderr, environment, userId } = surroundings;
+  let exitCode: number = EXIT_OK;
   const run: Run = async (work) => {
     const options = program.opts<GlobalOptions>();
-    output = new Output({ json: options.json === true, quiet: options.quiet === true, stdout, stderr });
+    const state = findStateDirectory(options.state, environment, userId);
+    const output = new Output({
+      ...{ json: options.json === true, quiet: options.quiet === true, stdout, stderr },
+      stateDirectory: state,
+    });
+    onOutput(output);
     exitCode = await untilSignal(async (signal) => {
       const context: CommandContext = {
-        stateDirectory: stateDirectory(options.state, surroundings.environment, surroundings.userId),
+        get stateDirectory() {
+          return state ?? stateDirectory(options.state, environment, userId);
+        },
+        stateDirectoryIfAny: state,
         output,
         stdout,
         logLevel: options.logLevel,
-        environment: surroundings.environment,
-        userId: surroundings.userId,
+        environment,
+        userId,
         signal,
       };
       return work(context);
     }, output);
   };
-
   const program = buildProgram(run, surroundings);
-  try {
-    await program.parseAsync(argv, { from: 'user' });
-    return exitCode;
-  } catch (error) {
-    if (error instanceof CommanderError) {
-      if (error.exitCode === 0) return EXIT_OK;
-      if (error.code === 'commander.help') return EXIT_USAGE;
-      output.error(usageError(error));
-      return EXIT_USAGE;
-    }
-    output.error(error);
-    return exitCodeOf(error);
-  }
+  await program.parseAsync(argv, { from: 'user' });
+  return exitCode;
 }
 
 function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {

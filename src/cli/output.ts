@@ -13,15 +13,24 @@
  * Programs get one JSON object a line on stdout; where stdout carries data (`restore POINT -`), all of it goes to stderr.
  * --quiet drops progress, notes, and people's results where the exit code says it all.
  */
-import { isStillpointError } from '../domain/errors.js';
-import { exitCodeOf } from './exit-codes.js';
+import type { Writable } from 'node:stream';
+import type { StillpointError } from '../domain/errors.js';
+import { EXIT_FAILED, exitCodeOf, isFailure } from './exit-codes.js';
 import { printable } from './format.js';
 import { ProgressMeter, type ProgressSample } from './progress.js';
+import { outputError } from './standard-output.js';
+import { toldError } from './told-error.js';
 
 export interface TextSink {
   write(text: string): unknown;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
+  /** Why something that was written got lost. */
+  readonly failure?: Error | null;
+  /** Resolves when all is taken or lost. */
+  flush?(): Promise<void>;
+  /** For data that is no text. */
+  readonly stream?: Writable;
 }
 
 export interface OutputOptions {
@@ -29,6 +38,8 @@ export interface OutputOptions {
   readonly quiet: boolean;
   readonly stdout: TextSink;
   readonly stderr: TextSink;
+  /** To tell errors of files in it; null: none is known. */
+  readonly stateDirectory?: string | null;
   readonly now?: () => number;
 }
 
@@ -42,6 +53,7 @@ export interface Progress {
 const REDRAW_MS = 100;
 const LINE_MS = 5_000;
 const EVENT_MS = 1_000;
+const OUTPUT_THING = 'standard output';
 const CLEAR_LINE = '\r\u001b[K';
 
 export class Output {
@@ -49,6 +61,8 @@ export class Output {
   readonly #now: () => number;
   #stdoutIsData = false;
   #barShown = false;
+  #stands: string | undefined;
+  #lossIsTold = false;
 
   constructor(options: OutputOptions) {
     this.#options = options;
@@ -76,6 +90,8 @@ export class Output {
   /** A part of a result that may be long: told as it comes, never gathered. @param lines empty: nothing to show for people. */
   part(event: string, value: object, lines: readonly string[]): void {
     this.#clearBar();
+    const loss = this.#loss();
+    if (loss !== null) throw loss;
     if (this.json) this.#event(event, value);
     else for (const line of lines) this.#options.stdout.write(`${printable(line)}\n`);
   }
@@ -91,21 +107,48 @@ export class Output {
     else this.#line(`warning: ${text}`);
   }
 
-  error(error: unknown): void {
-    const known = isStillpointError(error);
+  error(thrown: unknown): void {
+    const error = toldError(thrown, this.#options.stateDirectory ?? null);
+    this.#lossIsTold ||= error.thing === OUTPUT_THING;
     if (this.json) {
-      this.#event('error', {
-        code: known ? error.code : 'internal',
-        exitCode: exitCodeOf(error),
-        ...(known
-          ? { thing: error.thing, reason: error.reason, remedy: error.remedy ?? null }
-          : { thing: 'stillpoint', reason: describeUnknown(error), remedy: null }),
-      });
-      return;
+      const { code, thing, reason, remedy = null } = error;
+      this.#event('error', { code, exitCode: exitCodeOf(error), thing, reason, remedy });
+      // The event itself may get lost.
+      if (this.#options.stdout.failure == null) return;
     }
-    this.#line(
-      `error: ${known ? error.message : `stillpoint: ${describeUnknown(error)}. This is a defect; please report it.`}`,
-    );
+    this.#line(`error: ${error.message}`);
+  }
+
+  /** Waits until what went to standard output is there. @throws StillpointError if some of it is lost */
+  async requireDelivery(): Promise<void> {
+    await this.#options.stdout.flush?.();
+    const loss = this.#loss();
+    if (loss !== null) throw loss;
+  }
+
+  /** What is done already, as a sentence: true even if no result can be printed. */
+  stands(sentence: string): void {
+    this.#stands = sentence;
+  }
+
+  /** Waits until everything is printed. @returns the exit code: what got lost is told, and makes a success a failure. */
+  async delivered(exitCode: number): Promise<number> {
+    const { stdout, stderr } = this.#options;
+    await stdout.flush?.();
+    await stderr.flush?.();
+    const loss = this.#loss();
+    if (loss === null) return exitCode;
+    if (!this.#lossIsTold) this.#line(`error: ${loss.message}`);
+    return isFailure(exitCode) ? exitCode : EXIT_FAILED;
+  }
+
+  #loss(): StillpointError | null {
+    const { stdout, stderr } = this.#options;
+    if (stdout.failure != null) return outputError(OUTPUT_THING, stdout.failure, this.#stands);
+    const isOnStderr = this.#stdoutIsData && this.json;
+    return isOnStderr && stderr.failure != null
+      ? outputError('standard error', stderr.failure, this.#stands)
+      : null;
   }
 
   /** @param stage a stable word for programs. @param label for people. */
@@ -157,10 +200,4 @@ export class Output {
     const sink = this.#stdoutIsData ? this.#options.stderr : this.#options.stdout;
     sink.write(`${JSON.stringify({ event, ...value })}\n`);
   }
-}
-
-function describeUnknown(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const { code } = error as NodeJS.ErrnoException;
-  return code === undefined || error.message.includes(code) ? error.message : `${error.message} (${code})`;
 }

@@ -4,11 +4,11 @@
  * text. Written whole: temporary file, fsync, rename, fsync of the directory; readable by its owner only.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { StillpointError } from '../domain/errors.js';
-import { syncDirectory } from '../native/files.js';
+import { makeDirectories, syncDirectory } from '../native/files.js';
 
 export interface StateFormat<T> {
   readonly format: string;
@@ -48,8 +48,9 @@ export async function writeStateFile<T>(path: string, format: StateFormat<T>, va
     }
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
+    await rm(temporary, { force: true }).catch(() => undefined);
+    // An open file's errors don't say which it is; the temporary name means nothing to anybody.
+    throw Object.assign(error as Error, { path });
   }
   await syncDirectory(dirname(path));
 }
@@ -94,7 +95,7 @@ function parseJson(text: string): unknown {
 /** Makes the directory and its missing parents durably. */
 export async function makeDirectory(path: string): Promise<void> {
   const last = resolve(path);
-  const first = await mkdir(last, { recursive: true, mode: 0o700 });
+  const first = await makeDirectories(last);
   if (first === undefined) return;
   for (let made = last; made.length >= first.length; made = dirname(made)) await syncDirectory(dirname(made));
 }

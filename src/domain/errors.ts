@@ -57,6 +57,8 @@ export const ERROR_CODES = [
   'timeout',
   'busy',
   'cancelled',
+  // of this process: what the system refused, and no other code says
+  'system',
   'internal',
 ] as const;
 

@@ -1,6 +1,7 @@
 /** What node:fs lacks for durable state: locks, and directories whose entries are on disk. */
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { flockSync } from 'fs-ext';
 
 /**
@@ -20,6 +21,31 @@ export async function lockFile(path: string): Promise<FileHandle | null> {
     if (code === 'EAGAIN' || code === 'EWOULDBLOCK') return null;
     throw error;
   }
+}
+
+/**
+ * Makes the directory and its missing parents, for their owner only. Rejects with the error of the one that could not be made: Node says
+ * ENOENT where a file system is read-only.
+ * @returns the first that was made
+ */
+export async function makeDirectories(path: string): Promise<string | undefined> {
+  const last = resolve(path);
+  try {
+    return await mkdir(last, { recursive: true, mode: 0o700 });
+  } catch {
+    const missing: string[] = [];
+    for (let at = last; at !== dirname(at) && (await isMissing(at)); at = dirname(at)) missing.unshift(at);
+    for (const directory of missing) await mkdir(directory, { mode: 0o700 });
+    await readdir(last);
+    return missing[0];
+  }
+}
+
+async function isMissing(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => false,
+    (error: NodeJS.ErrnoException) => error.code === 'ENOENT',
+  );
 }
 
 /** Makes durable what is in the page cache of a file or a block device. */

@@ -370,6 +370,8 @@ export interface Addon extends TapAddon, PatchAddon {
 
   /** True if some process holds the regular file open for writing (probed by a read lease, taken and dropped). */
   isOpenForWriting(path: string): boolean;
+  /** What chattr has set. */
+  pathFlags(path: string): { readonly isImmutable: boolean; readonly isAppendOnly: boolean };
 }
 
 export const RECORD_KIND_BLOCK = 1;

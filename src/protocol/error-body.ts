@@ -50,6 +50,7 @@ const STATUS: Record<ErrorCode, number> = {
   timeout: 408,
   busy: 503,
   cancelled: 409,
+  system: 500,
   internal: 500,
 };
 

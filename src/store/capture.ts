@@ -162,7 +162,7 @@ export class StoreCapture implements Capture {
 
   /** Memory and disk may differ: forgets the former. The next call recovers. */
   async #break(error: StillpointError): Promise<void> {
-    this.#context.log(`${this.#name}: ${error.message}`);
+    this.#context.log(error.thing === this.#name ? error.message : `${this.#name}: ${error.message}`);
     await this.#closeStaging(error);
   }
 

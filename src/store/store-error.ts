@@ -1,13 +1,15 @@
 /** Errors of files, native code and the index as what users of the store are told. */
 import { type ErrorCode, isStillpointError, StillpointError } from '../domain/errors.js';
-import { errnoOf, isFull } from './disk.js';
+import { errnoNameOf, NO_FACTS, systemError } from '../domain/system-errors.js';
+import { pathFacts } from '../native/path-facts.js';
+import { errnoOf } from './disk.js';
 import { NoRoom } from './room.js';
 
 /** @param thing what the store was working on, for errors that don't say it */
 export function toStoreError(error: unknown, thing: string): StillpointError {
   if (isStillpointError(error)) return error;
   const text = error instanceof Error ? error.message : String(error);
-  if (isFull(error) || /ENOSPC|no space left/i.test(text)) {
+  if (error instanceof NoRoom || /ENOSPC|no space left/i.test(text)) {
     return new StillpointError('store-full', {
       thing,
       reason: `the disk of the store is full${error instanceof NoRoom ? `: ${text}` : ''}`,
@@ -16,6 +18,12 @@ export function toStoreError(error: unknown, thing: string): StillpointError {
       cause: error,
     });
   }
+  const errno = errnoNameOf(error);
+  const path = (error as NodeJS.ErrnoException).path;
+  const facts = errno === null || path === undefined ? NO_FACTS : pathFacts(path, errno);
+  const told =
+    errno === 'ETRUNCATED' ? null : systemError(error, { thing: path ?? thing, place: 'store', facts });
+  if (told !== null) return told;
   return new StillpointError('store-io', {
     thing,
     reason: `the store can't be read or written: ${text}`,

@@ -7,14 +7,14 @@
  * → the map is closed clean with it. A process that dies anywhere leaves a map that is open: a superset.
  */
 import { execFile } from 'node:child_process';
-import { lstat, mkdir, rm, writeFile } from 'node:fs/promises';
+import { lstat, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { promisify } from 'node:util';
 import type { Logger } from 'pino';
 import { onDevice } from '../devices/device-error.js';
 import { findUses } from '../devices/in-use.js';
 import { StillpointError } from '../domain/errors.js';
-import { syncFile } from '../native/files.js';
+import { makeDirectories, syncFile } from '../native/files.js';
 import type { Tap, TapAddon } from '../native/tap.js';
 import { attach, attachedDevice, detach } from './attach.js';
 import { continuityMark, whyDistrusted } from './continuity.js';
@@ -49,7 +49,7 @@ export async function serveTap(options: ServeOptions): Promise<void> {
   try {
     // Sockets are made with this mode; nothing that the daemon makes is for others.
     process.umask(0o077);
-    await mkdir(tap.settings.runDirectory, { recursive: true, mode: 0o700 });
+    await makeDirectories(tap.settings.runDirectory);
     await protectFromOom(options.log);
     const source = await readSource(tap.settings.sourcePath);
     await serveSource(options, source, await readSourceIdentity(source));

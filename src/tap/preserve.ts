@@ -1,5 +1,5 @@
 /** The preserve area of a tap: how large it may become, and where it must not lie. */
-import { mkdir, stat, statfs } from 'node:fs/promises';
+import { stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { readBlockFamily, readFact } from '../devices/block-sysfs.js';
 import { onDevice } from '../devices/device-error.js';
@@ -7,6 +7,7 @@ import { foundationsOf } from '../devices/foundations.js';
 import { deviceNumber } from '../devices/in-use.js';
 import { StillpointError } from '../domain/errors.js';
 import { GiB } from '../domain/limits.js';
+import { makeDirectories } from '../native/files.js';
 import type { TapSource } from './source.js';
 
 const SECTOR_BYTES = 512;
@@ -51,7 +52,7 @@ export async function checkPreserveDirectory(
 }
 
 export async function makePreserveDirectory(directory: string): Promise<void> {
-  await onDevice(directory, () => mkdir(directory, { recursive: true, mode: 0o700 }));
+  await onDevice(directory, () => makeDirectories(directory));
 }
 
 /** The directory itself, or the nearest one above it that is there. */

@@ -134,6 +134,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
       }).finally(progress.end),
     { mayCreate: true },
   );
+  output.stands(`The point ${device}@${result.point.sequence} is made all the same.`);
   output.result(toJson(result), describe(result));
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }

@@ -127,6 +127,7 @@ async function invite(context: CommandContext, name: string, dir: string | undef
   context.output.note(
     `For the agent ${name}, once, until ${formatInstant(expiresAt.toISOString())}. On its machine: stillpoint enroll ${url} CODE`,
   );
+  context.output.stands('The code is lost: invite the agent again.');
   context.output.result(
     { agent: name, url, code, expiresAt: expiresAt.toISOString(), replaces },
     [code],

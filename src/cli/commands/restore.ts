@@ -54,7 +54,7 @@ async function restore(
   target: string,
   options: RestoreOptions,
 ): Promise<number> {
-  const { output, stateDirectory, signal } = context;
+  const { output, stateDirectoryIfAny: stateDirectory, signal } = context;
   if (target === '-') {
     if (context.stdout.isTTY === true) {
       throw new StillpointError('usage', {
@@ -71,10 +71,12 @@ async function restore(
     const found = await unlessAborted(signal, findPoint(receiver, pointText));
     const restored = await runRestore({
       ...{ receiver, meter, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
-      ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify },
+      ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify, output: context.stdout.stream },
     }).finally(progress.end);
     return { point: found, result: restored };
   });
+  if (target === '-') await output.requireDelivery();
+  else output.stands(`${target} is restored all the same.`);
   output.result({ point, target, ...result }, [describe(point, target, result)]);
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
