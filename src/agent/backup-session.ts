@@ -42,6 +42,8 @@ export interface SessionFacts {
   readonly blockSize: number;
   /** The last point before the session. */
   readonly last: Point | null;
+  /** What went wrong before it, and was accepted. */
+  readonly accepted: readonly string[];
 }
 
 export class BackupSession {
@@ -69,7 +71,7 @@ export class BackupSession {
   async run(doubt: string | null): Promise<BackupResult> {
     const { tracking, warnings } = this.#snapshot;
     if (doubt !== null) this.#warn(`the map of changes was voided, and everything is read: ${doubt}`);
-    for (const warning of warnings) this.#warn(warning);
+    for (const warning of [...this.#facts.accepted, ...warnings]) this.#warn(warning);
     const { last } = this.#facts;
     const size = geometry(this.#snapshot.device.sizeBytes, this.#facts.blockSize);
     const expected = planBase(localBase(this.#state, this.#options.compare), last, size);
@@ -314,8 +316,8 @@ export class BackupSession {
       }
       throw error;
     }
-    // Neither needs the other: each waits for a disk of its own.
-    await Promise.all([this.#followPoint(), this.#tellProvider()]);
+    // None needs another: each waits for a disk of its own.
+    await Promise.all([this.#followPoint(), this.#tellProvider(), this.#remember(point)]);
     return point;
   }
 
@@ -327,6 +329,16 @@ export class BackupSession {
       await this.#state.forgetTree().catch(() => undefined);
       this.#warn(
         `the local tree could not follow, the next backup compares digests: ${(error as Error).message}`,
+      );
+    }
+  }
+
+  async #remember(point: Point): Promise<void> {
+    try {
+      await this.#state.acknowledge(point);
+    } catch (error) {
+      this.#warn(
+        `the point could not be noted, and would not be missed if the store lost it: ${(error as Error).message}`,
       );
     }
   }

@@ -7,18 +7,20 @@ import { offlineProvider } from '../capture/offline.js';
 import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
 import { halfRestoredError, readMark, readMarkOfDisk } from '../devices/half-restored.js';
+import { whyPointsAreMissing } from '../domain/acknowledged-point.js';
 import type { BlockSet } from '../domain/block-set.js';
-import { isStillpointError } from '../domain/errors.js';
+import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { BLOCK_SIZE_DEFAULT } from '../domain/limits.js';
 import type { LinkMeter } from '../domain/link-meter.js';
 import type { PatchMode } from '../domain/patching.js';
 import { type BasePlan, holdsPoint, planBase } from '../domain/plan.js';
 import type { Point } from '../domain/point.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
-import { BackupSession } from './backup-session.js';
+import { BackupSession, type SessionFacts } from './backup-session.js';
 import { localBase } from './base.js';
 import { retrying, throwIfCancelled } from './cancel.js';
 import type { OnAgentEvent } from './events.js';
+import { checkStore, type StorePlace } from './known-stores.js';
 import { keepLinkHint, readLinkHint } from './link-hint.js';
 import { findResumable, ResumeDoubted, resumedText } from './resume.js';
 import { DeviceState } from './state.js';
@@ -33,6 +35,10 @@ export interface BackupOptions {
   /** The name that its points go under. */
   readonly device: string;
   readonly stateDirectory: string;
+  /** Where the receiver's store is: another store there is refused. Undefined: it is not looked at. */
+  readonly place?: StorePlace | undefined;
+  /** Go on although the store is another one there, or has lost points that were acknowledged. */
+  readonly acceptStore?: boolean | undefined;
   /** In bytes. Default: that of the device's last point, else 64 KiB. Another than the last point's starts a new chain. */
   readonly blockSize?: number | undefined;
   /** Go on where no single instant can be had; the point is labelled so. */
@@ -75,11 +81,12 @@ export interface BackupResult {
  * @throws StillpointError; then there is no point, or (if the answer to the commit was lost for good) the next backup finds it.
  */
 export async function runBackup(options: BackupOptions): Promise<BackupResult> {
-  const { path, device, stateDirectory } = options;
+  const { path, device, stateDirectory, place, acceptStore = false } = options;
   const signal = options.signal ?? new AbortController().signal;
   const receiver = retrying(options.receiver, signal);
   try {
     const { storeId, agent } = await receiver.info();
+    if (place !== undefined) await checkStore(stateDirectory, place, storeId, acceptStore);
     const state = await DeviceState.open(stateDirectory, { storeId, agent, device });
     const hint = options.meter && (await readLinkHint(stateDirectory, storeId));
     try {
@@ -104,12 +111,13 @@ async function attempts(
   const { device, onEvent = () => undefined } = options;
   const lastPoint = async () => (await receiver.points(device, { last: true })).at(-1) ?? null;
   let last = await lastPoint();
+  const accepted = await checkAcknowledged(options, state, last);
   let { patch } = options;
   let doubt: string | null = null;
   let hasResumed = false;
   for (;;) {
     try {
-      return await attempt({ ...options, patch }, state, receiver, last, doubt);
+      return await attempt({ ...options, patch }, state, receiver, { last, accepted }, doubt);
     } catch (error) {
       if (error instanceof ChangesDoubted && doubt === null) doubt = error.message;
       else if (isStillpointError(error, 'bad-patch') && patch !== 'never') {
@@ -125,6 +133,24 @@ async function attempts(
   }
 }
 
+/** @returns what is accepted, for the point. @throws StillpointError `store-changed` */
+async function checkAcknowledged(
+  { path, device, acceptStore = false }: BackupOptions,
+  state: DeviceState,
+  last: Point | null,
+): Promise<string[]> {
+  const { tree, pending } = state.local;
+  const ownIds = [tree?.pointId, pending?.pointId];
+  const missing = whyPointsAreMissing(device, await state.acknowledged(), last, ownIds);
+  if (missing === null) return [];
+  if (acceptStore) return [`the store has lost points, which was accepted: ${missing}`];
+  throw new StillpointError('store-changed', {
+    thing: `device ${device}`,
+    reason: missing,
+    remedy: `If an older copy of the store was put back, go on with "stillpoint backup ${path} --name ${device} --accept-store"; else find out first where its points are.`,
+  });
+}
+
 /**
  * One instant, one session; or that of a process that was killed, where the view still stands.
  * @param doubt why an earlier attempt did not believe the tracker; null: none has doubted it
@@ -133,7 +159,7 @@ async function attempt(
   options: BackupOptions,
   state: DeviceState,
   receiver: ReceiverPort,
-  last: Point | null,
+  { last, accepted }: Pick<SessionFacts, 'last' | 'accepted'>,
   doubt: string | null,
 ): Promise<BackupResult> {
   const { path, signal, onEvent = () => undefined } = options;
@@ -165,7 +191,7 @@ async function attempt(
     });
     if (resumed !== null) onEvent({ type: 'notice', text: resumedText(resumed) });
     const isResumed = resumed !== null;
-    const session = { ...facts, ...(resumed ?? {}), isResumed, last };
+    const session = { ...facts, ...(resumed ?? {}), isResumed, last, accepted };
     return await new BackupSession(options, state, snapshot, session).run(doubt);
   } catch (error) {
     throw (await snapshot.lost?.()) ?? error;

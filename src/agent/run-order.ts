@@ -23,12 +23,14 @@ import { RETRY_DEFAULT, retry } from '../protocol/retry.js';
 import { type BackupResult, runBackup } from './backup.js';
 import { unlessAborted } from './cancel.js';
 import type { AgentEvent } from './events.js';
+import type { StorePlace } from './known-stores.js';
 import type { Offer } from './offers.js';
 
 /** A receiver for one backup, over a link that is held to the limit, and how fast it is. */
 export type OpenReceiver = (limitRate: RateSchedule | null) => {
   readonly receiver: ReceiverPort;
   readonly meter: LinkMeter;
+  readonly place?: StorePlace;
 };
 
 export interface OrderContext {
@@ -134,10 +136,10 @@ async function backUp(
     },
   });
   if (note !== null) log.info(note);
-  const { receiver, meter } = openReceiver(offer.limitRate);
+  const { receiver, meter, place } = openReceiver(offer.limitRate);
   try {
     return await runBackup({
-      ...{ receiver, meter, path, device: name, stateDirectory, signal, provider },
+      ...{ receiver, meter, place, path, device: name, stateDirectory, signal, provider },
       ...{ compressionLevel, patch, fuzzy },
       blockSize: blockSize ?? undefined,
       full: order.full,

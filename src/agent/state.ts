@@ -11,7 +11,8 @@
  * | `tree`, `committed`     | the receiver has committed, the tree is changing | applied again, removed                |
  * | `tree.new*`             | a tree that was being made                       | removed                               |
  * | `session`               | a session ended before its commit                | kept: see kept-session.ts             |
- * | `.*.tmp`                | a `session` that was being written               | removed                               |
+ * | `acknowledged`          | the last point that the receiver acknowledged    | kept: see acknowledged-point.ts       |
+ * | `.*.tmp`                | a file that was being written                    | removed                               |
  *
  * All of it is a cache: what is damaged is dropped, and made anew by comparing with the receiver. One process at a time, by flock on `lock`.
  */
@@ -19,12 +20,14 @@
 import type { FileHandle } from 'node:fs/promises';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { AcknowledgedPoint } from '../domain/acknowledged-point.js';
 import { StillpointError } from '../domain/errors.js';
 import type { Geometry } from '../domain/geometry.js';
 import { checkName } from '../domain/names.js';
 import type { LocalBase } from '../domain/plan.js';
 import { lockFile, makeDirectories, syncDirectory } from '../native/files.js';
 import { type LeafOverlay, native, type TreeFile } from '../native/index.js';
+import { readAcknowledged, writeAcknowledged } from './acknowledged-point.js';
 import { type KeptSession, readKeptSession, removeKeptSession, writeKeptSession } from './kept-session.js';
 
 export interface StateKey {
@@ -153,6 +156,16 @@ export class DeviceState {
   /** Durable when it resolves. Null: the next process has nothing to go on with. */
   keepSession(session: KeptSession | null): Promise<void> {
     return session === null ? removeKeptSession(this.#directory) : writeKeptSession(this.#directory, session);
+  }
+
+  /** The last point that the receiver acknowledged; null: not known. */
+  acknowledged(): Promise<AcknowledgedPoint | null> {
+    return readAcknowledged(this.#directory);
+  }
+
+  /** Durable when it resolves. */
+  acknowledge(point: AcknowledgedPoint): Promise<void> {
+    return writeAcknowledged(this.#directory, point);
   }
 
   /** The tree can't be believed: it is removed, and made anew at the next session. */

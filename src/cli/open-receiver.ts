@@ -3,8 +3,9 @@
  * the store and its index) is loaded when it is gone: a short backup is not to wait for it.
  */
 import { resolve } from 'node:path';
-import { InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { unlessAborted } from '../agent/cancel.js';
+import type { StorePlace } from '../agent/known-stores.js';
 import { StillpointError } from '../domain/errors.js';
 import type { LinkMeter } from '../domain/link-meter.js';
 import { checkName } from '../domain/names.js';
@@ -14,7 +15,7 @@ import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { CommandContext } from './context.js';
 
 /** `--store` and `--agent`, as a command is given them. */
-export interface ReceiverChoice {
+export interface ReceiverChoice extends Pick<PlaceChoice, 'newStore'> {
   readonly store?: string;
   readonly agent?: string;
   readonly limitRate?: RateSchedule;
@@ -35,6 +36,18 @@ export function agentOption(): Option {
   ).argParser(notEmpty);
 }
 
+export interface PlaceChoice {
+  readonly newStore?: boolean | undefined;
+  readonly acceptStore?: boolean | undefined;
+}
+
+/** Of the commands that make or fill a store. */
+export function addPlaceOptions(command: Command): Command {
+  return command
+    .option('--new-store', 'make a store although one is known there, or its disk is not mounted')
+    .option('--accept-store', 'go on with a store that is another one than before, or has lost points');
+}
+
 export function limitRateOption(): Option {
   return new Option(
     '--limit-rate <rate>',
@@ -53,8 +66,8 @@ export function notEmpty(text: string): string {
  */
 export async function withReceiver<T>(
   context: CommandContext,
-  { store, agent, limitRate }: ReceiverChoice,
-  work: (receiver: ReceiverPort, meter?: LinkMeter) => Promise<T>,
+  { store, agent, limitRate, newStore }: ReceiverChoice,
+  work: (receiver: ReceiverPort, meter: LinkMeter | undefined, place: StorePlace) => Promise<T>,
   { mayCreate = false }: { readonly mayCreate?: boolean } = {},
 ): Promise<T> {
   const isDirectory = store !== undefined && !/^[a-z][a-z0-9+.-]*:\/\//i.test(store);
@@ -73,23 +86,29 @@ export async function withReceiver<T>(
     });
   }
   const link = measuredLink(limitRate);
-  const receiver = isDirectory
-    ? await openDirectory(context, resolve(store), agent, mayCreate)
+  const { receiver, place } = isDirectory
+    ? await openDirectory(context, resolve(store), agent, { mayCreate, newStore })
     : await connect(context, store, link);
   try {
-    return await work(receiver, isDirectory ? undefined : link.meter);
+    return await work(receiver, isDirectory ? undefined : link.meter, place);
   } finally {
     await receiver.close();
   }
+}
+
+interface Opened {
+  readonly receiver: ReceiverPort;
+  readonly place: StorePlace;
 }
 
 async function connect(
   { stateDirectory, signal }: CommandContext,
   url: string | undefined,
   link: MeasuredLink,
-): Promise<ReceiverPort> {
+): Promise<Opened> {
   const { findEnrolment } = await import('../agent/enrolment.js');
   const { ReceiverClient } = await import('../protocol/client.js');
+  const { receiverPlace } = await import('../agent/known-stores.js');
   const { receiverId, authority, key, certificate, ...enrolment } = await findEnrolment(stateDirectory, url);
   const client = new ReceiverClient(
     { url: enrolment.url, receiverId, authority, credentials: { key, certificate } },
@@ -98,7 +117,7 @@ async function connect(
   try {
     // A receiver that is not there at the start is said at once; the agent waits for one that goes away later.
     await unlessAborted(signal, client.greet());
-    return client;
+    return { receiver: client, place: receiverPlace({ receiverId, url: enrolment.url }) };
   } catch (error) {
     await client.close();
     throw error;
@@ -106,16 +125,20 @@ async function connect(
 }
 
 async function openDirectory(
-  { output }: CommandContext,
+  { output, stateDirectory }: CommandContext,
   directory: string,
   agent: string | undefined,
-  mayCreate: boolean,
-): Promise<ReceiverPort> {
+  { mayCreate, newStore = false }: { readonly mayCreate: boolean; readonly newStore: boolean | undefined },
+): Promise<Opened> {
   const { openEmbeddedReceiver } = await import('../receiver/embedded.js');
-  const { makeStoreIfMissing, openStoreWithProgress } = await import('./open-store.js');
-  if (mayCreate) await makeStoreIfMissing(directory);
-  return openEmbeddedReceiver(directory, {
+  const { openStoreWithProgress } = await import('./open-store.js');
+  const { placeToFill, placeToRead } = await import('./store-place.js');
+  const place = mayCreate
+    ? await placeToFill(stateDirectory, directory, { newStore })
+    : await placeToRead(stateDirectory, directory);
+  const receiver = await openEmbeddedReceiver(directory, {
     openStore: (dir) => openStoreWithProgress(output, dir),
     ...(agent === undefined ? {} : { agent: checkName('agent name', agent) }),
   });
+  return { receiver, place };
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { unlessAborted } from '../agent/cancel.js';
 import { findEnrolment, listEnrolments, saveEnrolment } from '../agent/enrolment.js';
+import { receiverPlace } from '../agent/known-stores.js';
 import { orderLoop } from '../agent/order-loop.js';
 import { makeDirectory } from '../config/state-file.js';
 import { StillpointError } from '../domain/errors.js';
@@ -128,7 +129,7 @@ async function serve(
     orders: client({ connections: connectionsFor(parallel) }),
     openReceiver: (limitRate) => {
       const link = measuredLink(limitRate);
-      return { receiver: client(link), meter: link.meter };
+      return { receiver: client(link), meter: link.meter, place: receiverPlace(enrolment) };
     },
     log: log.child({
       agent: enrolment.agent,

@@ -7,6 +7,8 @@ import type { BigIntStats } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { isGenericId } from '../domain/device-facts.js';
+import { BLANK } from '../domain/device-identity.js';
 import type { DeviceIdentity } from '../domain/point.js';
 import { type BlockFamily, listDirectory, readBlockFamily, readFact } from './block-sysfs.js';
 import { deviceNumber } from './in-use.js';
@@ -22,9 +24,9 @@ export async function readDeviceIdentity(path: string, logicalSectorSize: number
   const status = await stat(resolved, { bigint: true });
   const probed = await probe(resolved);
   const facts = status.isBlockDevice()
-    ? await blockDeviceFacts(status, probed)
+    ? { ...(await blockDeviceFacts(status, probed)), ...writtenFacts(probed) }
     : { inode: `${deviceNumber(status.dev)}/${status.ino}` };
-  const filesystemUuid = probed.get('UUID') ?? (await linkTo('/dev/disk/by-uuid', status));
+  const filesystemUuid = probed?.get('UUID') ?? (await linkTo('/dev/disk/by-uuid', status));
   return withoutUnknown({
     type: status.isBlockDevice() ? 'block' : 'image',
     path: resolved,
@@ -45,9 +47,24 @@ function withoutUnknown(identity: Loose<DeviceIdentity>): DeviceIdentity {
   ) as unknown as DeviceIdentity;
 }
 
+/** The UUID of a LUKS header, an LVM physical volume or a RAID member comes as that of a file system. */
+function writtenFacts(
+  probed: Probed | null,
+): Loose<Pick<DeviceIdentity, 'partitionTableUuid' | 'memberUuid' | 'content'>> {
+  if (probed === null) return {};
+  const tableId = probed.get('PTUUID');
+  return {
+    // An MBR without a signature has zeros there.
+    partitionTableUuid: tableId === undefined || isGenericId(tableId) ? null : tableId,
+    // Members of one array or btrfs share the other UUID.
+    memberUuid: probed.get('UUID_SUB'),
+    content: probed.get('TYPE') ?? probed.get('PTTYPE') ?? BLANK,
+  };
+}
+
 async function blockDeviceFacts(
   status: BigIntStats,
-  probed: ReadonlyMap<string, string>,
+  probed: Probed | null,
 ): Promise<Loose<Pick<DeviceIdentity, 'byId' | 'wwn' | 'serial' | 'partitionUuid'>>> {
   const family = await readBlockFamily(deviceNumber(status.rdev));
   const isPartition = family?.disk !== null && family !== null;
@@ -56,7 +73,7 @@ async function blockDeviceFacts(
     wwn: family === null ? null : await worldWideName(family),
     serial: family === null ? null : await serialNumber(family),
     partitionUuid: isPartition
-      ? (probed.get('PART_ENTRY_UUID') ?? (await linkTo('/dev/disk/by-partuuid', status)))
+      ? (probed?.get('PART_ENTRY_UUID') ?? (await linkTo('/dev/disk/by-partuuid', status)))
       : null,
   };
 }
@@ -94,27 +111,41 @@ async function unitSerial(directory: string): Promise<string | null> {
   return text === undefined || text === '' ? null : text;
 }
 
+/** By-id names of what is written on a disk, or that people give: pvcreate is not to make another disk of it. */
+const NOT_OF_THE_DEVICE = /^(lvm-pv-uuid|md-name)-/;
+
 /** First name, in alphabetical order, of a link in udev's directory that leads to the device. */
 async function linkTo(directory: string, status: BigIntStats): Promise<string | null> {
   if (!status.isBlockDevice()) return null;
   for (const name of (await listDirectory(directory)).sort()) {
+    if (NOT_OF_THE_DEVICE.test(name)) continue;
     const target = await stat(join(directory, name), { bigint: true }).catch(() => null);
     if (target?.isBlockDevice() === true && target.rdev === status.rdev) return name;
   }
   return null;
 }
 
-/** What blkid reads from the device itself, past its cache. Empty where it is missing or undecided. */
-async function probe(path: string): Promise<ReadonlyMap<string, string>> {
+type Probed = ReadonlyMap<string, string>;
+
+/** blkid's exit code where nothing is on a device that it knows. */
+const NOTHING_FOUND = 2;
+/** Where users who are not root don't look. */
+const SYSTEM_PATH = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`;
+
+/** What blkid reads from the device itself, past its cache. Null where it is missing, can't read or is undecided. */
+async function probe(path: string): Promise<Probed | null> {
   try {
-    const { stdout } = await execute('blkid', ['-p', '-o', 'export', path], { timeout: PROBE_TIMEOUT_MS });
+    const { stdout } = await execute('blkid', ['-p', '-o', 'export', path], {
+      timeout: PROBE_TIMEOUT_MS,
+      env: { ...process.env, PATH: SYSTEM_PATH },
+    });
     return new Map(
       stdout.split('\n').flatMap((line) => {
         const equals = line.indexOf('=');
         return equals < 0 ? [] : [[line.slice(0, equals), line.slice(equals + 1)] as const];
       }),
     );
-  } catch {
-    return new Map();
+  } catch (error) {
+    return (error as { code?: unknown }).code === NOTHING_FOUND ? new Map() : null;
   }
 }

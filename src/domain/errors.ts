@@ -46,6 +46,7 @@ export const ERROR_CODES = [
   // store
   'store-locked',
   'store-missing',
+  'store-changed',
   'store-damaged',
   'store-full',
   'store-io',

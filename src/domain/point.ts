@@ -17,7 +17,14 @@ export interface DeviceIdentity {
   readonly wwn?: string;
   readonly serial?: string;
   readonly partitionUuid?: string;
+  /** What is written on it: the file system's, or that of a LUKS header, an LVM physical volume, a RAID array. */
   readonly filesystemUuid?: string;
+  /** Of a whole disk, or whatever else has a partition table: GPT's disk GUID, MBR's signature. */
+  readonly partitionTableUuid?: string;
+  /** Tells devices that share `filesystemUuid` apart: members of a RAID array or of a btrfs. */
+  readonly memberUuid?: string;
+  /** Block devices: what blkid found (`ext4`, `gpt`, ...), `none` where it found nothing; missing where nobody could look. */
+  readonly content?: string;
   /** Image files: device number and inode of the file, `MAJOR:MINOR/INODE`. */
   readonly inode?: string;
   readonly logicalSectorSize: number;

@@ -40,6 +40,7 @@ const STATUS: Record<ErrorCode, number> = {
   'identity-mismatch': 409,
   'store-locked': 503,
   'store-missing': 500,
+  'store-changed': 409,
   'store-damaged': 500,
   'store-full': 507,
   'store-io': 500,

@@ -69,6 +69,9 @@ const identity = z.strictObject({
   serial: label.exactOptional(),
   partitionUuid: label.exactOptional(),
   filesystemUuid: label.exactOptional(),
+  partitionTableUuid: label.exactOptional(),
+  memberUuid: label.exactOptional(),
+  content: label.exactOptional(),
   inode: label.exactOptional(),
   logicalSectorSize: z.int().min(1).max(65_536),
 });

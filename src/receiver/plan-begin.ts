@@ -61,6 +61,8 @@ function checkIdentity(request: BeginRequest, last: Point | null): void {
     thing: `device ${request.device}`,
     reason: `it is not the one that point ${last.device}@${last.sequence} was taken of: ${comparison.reason}`,
     remedy:
-      'Back it up under another name, or accept the new identity (--accept-identity) if it is the same device.',
+      request.identity.type === 'image'
+        ? 'If it goes on from that one, a copy or a converted image for example, accept it with --accept-identity; else back it up under a name of its own (--name).'
+        : 'If it is the same device, formatted or partitioned anew for example, accept it with --accept-identity; else back it up under a name of its own (--name).',
   });
 }

@@ -63,12 +63,14 @@ interface Expected {
   readonly start?: string;
   /** Of the receiver's points, the last one last. */
   readonly held: readonly Buffer[];
+  /** The store has lost points: without this it is refused, with it the point says so. */
+  readonly acceptStore?: boolean;
   /** The receiver has it, though no point does. */
   readonly pool?: Buffer;
 }
 
 async function heals(t: ExecutionContext, made: BackupWorld, expected: Expected): Promise<BackupResult> {
-  const { held, pool, reason, start = 'compare' } = expected;
+  const { held, pool, reason, start = 'compare', acceptStore = false } = expected;
   const image = await readFile(made.image);
   const base = held.at(-1) ?? Buffer.alloc(0);
   // Leaves of blocks that are not whole in both sizes are not the base's.
@@ -83,7 +85,7 @@ async function heals(t: ExecutionContext, made: BackupWorld, expected: Expected)
   );
 
   const watch = watchBatches(made.receiver);
-  const options: Partial<BackupOptions> = { receiver: watch.receiver, compressionLevel: 0 };
+  const options: Partial<BackupOptions> = { receiver: watch.receiver, compressionLevel: 0, acceptStore };
   made.events.length = 0;
   const result = await made.backup(options);
   t.is(result.base.start, start as typeof result.base.start);
@@ -100,6 +102,7 @@ async function heals(t: ExecutionContext, made: BackupWorld, expected: Expected)
   const bound = missing.size * (BLOCK + 200) + 24 * KiB;
   t.true(result.wireBytes < bound, `${result.wireBytes} bytes, not below ${bound}`);
   t.true((await made.contents(result.point)).equals(image));
+  t.is(result.point.warnings.filter((text) => text.includes('was accepted')).length, acceptStore ? 1 : 0);
 
   const next = await made.backup();
   t.is(next.base.start, 'use-local');
@@ -197,7 +200,11 @@ test('the receiver has an older copy of its store, and the agent remembers later
   const reason = /the local tree is not that of the last point disk1@3/;
   await made.replaceStore(copy);
   await changeSome(made);
-  const { point } = await heals(t, made, { reason, held: states });
+  const lost =
+    /point disk1@5 \([0-9a-f]{12}, .*\) was acknowledged, and the last .* is disk1@3 .*--accept-store/;
+  await refused(t, made.backup(), 'store-changed', lost);
+  t.is((await made.points()).length, 3);
+  const { point } = await heals(t, made, { reason, held: states, acceptStore: true });
   t.is(point.sequence, 4, 'the number is used again, by another point');
 });
 
@@ -207,9 +214,28 @@ test('the receiver has a copy of its store from before the first point', async (
   await made.makeImage(SIZE, INDEXES);
   await made.backup();
   await made.replaceStore(copy);
+  await refused(t, made.backup(), 'store-changed', /disk1@1 .* and the store has no point of the device now/);
   const reason = /the receiver has no point of the device any more/;
-  const { point } = await heals(t, made, { start: 'empty', reason, held: [] });
+  const { point } = await heals(t, made, { start: 'empty', reason, held: [], acceptStore: true });
   t.is(point.sequence, 1);
+});
+
+test('an accepted store whose commit was not heard of is not refused again; nor are points of another agent of the name', async (t) => {
+  const { made } = await world(t);
+  const copy = await made.copyStore('older');
+  await made.change(4, [9]);
+  await made.backup();
+  await made.backup();
+  await made.replaceStore(copy);
+  const receiver = faultyReceiver(made.receiver, (method) =>
+    method === 'commit' ? { after: lost() } : null,
+  );
+  await refused(t, made.backup({ receiver, patienceMs: 0, acceptStore: true }), 'connection-lost');
+  t.is((await made.points()).length, 4);
+  t.is((await made.backup()).point.sequence, 5);
+  await made.backup({ stateDirectory: join(made.directory, 'another') });
+  t.is((await made.backup()).point.sequence, 7);
+  t.deepEqual((await made.points()).at(-1)?.warnings, []);
 });
 
 for (const sizeBytes of [SIZE + 40 * BLOCK + 100, SIZE + 1000, 270 * BLOCK + 512, 60 * BLOCK]) {

@@ -15,9 +15,16 @@ import type { CommandContext, Run } from '../context.js';
 import { defaultName } from '../default-name.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, parseSize } from '../format.js';
-import { limitRateOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
+import {
+  addPlaceOptions,
+  limitRateOption,
+  type PlaceChoice,
+  type ReceiverChoice,
+  storeOption,
+  withReceiver,
+} from '../open-receiver.js';
 
-interface BackupOptions extends CaptureOptions, Omit<ReceiverChoice, 'agent'> {
+interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice, 'agent' | 'newStore'> {
   readonly acceptIdentity?: boolean;
   readonly acceptHalfRestored?: boolean;
   readonly full?: boolean;
@@ -50,7 +57,7 @@ export function addBackup(program: Command, run: Run): void {
       'block device, partition, logical volume or disk image: one with a tap, or that nobody writes to',
     )
     .addOption(storeOption());
-  addCaptureOptions(command)
+  addPlaceOptions(addCaptureOptions(command))
     .option('--accept-identity', 'go on although this is not the device that the last point is of')
     .option('--accept-half-restored', 'go on although a restore to the device has not ended')
     .option('--full', 'read everything, although its tap may know what changed')
@@ -112,7 +119,8 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const { output, stateDirectory, signal } = context;
   const name = options.name ?? defaultName(resolve(path));
   const device = checkName('device name', name);
-  const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full } = options;
+  const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, acceptStore } =
+    options;
   // Before a store is made: a mistyped path is no first use of it.
   await onDevice(path, () => stat(path));
   const quiesce = quiesceOptions(device, options);
@@ -127,10 +135,11 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const result = await withReceiver(
     context,
     options,
-    (receiver, meter) =>
+    (receiver, meter, place) =>
       runBackup({
-        ...{ receiver, meter, path, device, stateDirectory, signal, onEvent: progress.onEvent },
+        ...{ receiver, meter, place, acceptStore, path, device, stateDirectory, signal },
         ...{ blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, provider },
+        onEvent: progress.onEvent,
       }).finally(progress.end),
     { mayCreate: true },
   );

@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander';
 import { type BackupResult, runBackup } from '../../agent/backup.js';
 import { unlessAborted } from '../../agent/cancel.js';
 import { type CompareResult, checkStored, type DamagedRange, runCompare } from '../../agent/compare.js';
+import type { StorePlace } from '../../agent/known-stores.js';
 import { chooseProvider } from '../../capture/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
 import { onDevice } from '../../devices/device-error.js';
@@ -101,9 +102,11 @@ async function compare(
   const progress = agentProgress(output);
   if (note !== null) progress.onEvent({ type: 'notice', text: note });
   const setting: Setting = { context, options, path, device, provider, progress };
-  return withReceiver(context, options, async (receiver, meter) => {
+  return withReceiver(context, options, async (receiver, meter, place) => {
     const point = await unlessAborted(signal, findPoint(receiver, pointText ?? `${device}@latest`));
-    return options.ship === true ? ship(setting, receiver, meter, point) : look(setting, receiver, point);
+    return options.ship === true
+      ? ship({ ...setting, receiver, meter, place }, point)
+      : look(setting, receiver, point);
   });
 }
 
@@ -156,13 +159,14 @@ function checkBeyond(output: Output, ranges: CompareOptions['ranges'], endByte: 
   output.warn(`--ranges: ${reason}; ${beyond.length} of the ranges lie past it`);
 }
 
-async function ship(
-  setting: Setting,
-  receiver: ReceiverPort,
-  meter: LinkMeter | undefined,
-  point: Point,
-): Promise<number> {
-  const { context, options, path, device, provider, progress } = setting;
+interface ShipSetting extends Setting {
+  readonly receiver: ReceiverPort;
+  readonly meter: LinkMeter | undefined;
+  readonly place: StorePlace;
+}
+
+async function ship(setting: ShipSetting, point: Point): Promise<number> {
+  const { context, options, path, device, provider, progress, receiver, meter, place } = setting;
   const { stateDirectory, signal } = context;
   const { compressionLevel, patch, fuzzy, deep = false } = options;
   const last = (await unlessAborted(signal, receiver.points(device, { last: true }))).at(-1);
@@ -180,7 +184,17 @@ async function ship(
   try {
     damaged = deep ? await checkStored(receiver, point, undefined, signal, progress.onEvent) : [];
     backup = await runBackup({
-      ...{ receiver, meter, path, device, stateDirectory, signal, provider, onEvent: progress.onEvent },
+      ...{
+        receiver,
+        meter,
+        place,
+        path,
+        device,
+        stateDirectory,
+        signal,
+        provider,
+        onEvent: progress.onEvent,
+      },
       ...{ compressionLevel, patch, fuzzy, compare: true },
       onCompared: (blocks) => {
         differing = blocks;

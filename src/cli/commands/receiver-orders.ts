@@ -16,7 +16,7 @@ const STORE_HELP = 'the directory of the store (default: "receiver" in the state
 const WAIT_DEFAULT_S = 30;
 const PARALLEL_MAX = 64;
 
-type DirectoryOf = (context: CommandContext, dir: string | undefined) => string;
+type DirectoryOf = (context: CommandContext, dir: string | undefined) => Promise<string>;
 
 interface StoreChoice {
   readonly store?: string;
@@ -46,14 +46,16 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
     .option('--full', 'read everything, although the agent may know what changed')
     .addOption(wait())
     .action((agent: string, device: string, options: StoreChoice & { full?: boolean; wait: number }) =>
-      run((context) => backup(context, directoryOf(context, options.store), { agent, device, ...options })),
+      run(async (context) =>
+        backup(context, await directoryOf(context, options.store), { agent, device, ...options }),
+      ),
     );
   receiver
     .command('agents')
     .description('list agents: connected or where they are dialled, what they offer, their last points')
     .addOption(store())
     .action((options: StoreChoice) =>
-      run((context) => listAgents(context, directoryOf(context, options.store))),
+      run(async (context) => listAgents(context, await directoryOf(context, options.store))),
     );
   receiver
     .command('dial')
@@ -62,7 +64,7 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
     .argument('<address>', 'HOST:PORT, or "none"')
     .addOption(store())
     .action((agent: string, address: string, options: StoreChoice) =>
-      run((context) => dial(context, directoryOf(context, options.store), agent, address)),
+      run(async (context) => dial(context, await directoryOf(context, options.store), agent, address)),
     );
   receiver
     .command('round')
@@ -72,7 +74,7 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
     .addOption(parallelOption())
     .addOption(wait())
     .action((options: RoundChoice) =>
-      run((context) => round(context, directoryOf(context, options.store), options)),
+      run(async (context) => round(context, await directoryOf(context, options.store), options)),
     );
 
   const schedule = receiver.command('schedule').description('rounds that the receiver begins by itself');
@@ -86,21 +88,21 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
     .addOption(parallelOption())
     .addOption(wait())
     .action((options: RoundChoice & { at?: string; every?: string }) =>
-      run((context) => setSchedule(context, directoryOf(context, options.store), options)),
+      run(async (context) => setSchedule(context, await directoryOf(context, options.store), options)),
     );
   schedule
     .command('show')
     .description('show the schedule, and how its last round ended')
     .addOption(store())
     .action((options: StoreChoice) =>
-      run((context) => showSchedule(context, directoryOf(context, options.store))),
+      run(async (context) => showSchedule(context, await directoryOf(context, options.store))),
     );
   schedule
     .command('clear')
     .description('begin no more rounds')
     .addOption(store())
     .action((options: StoreChoice) =>
-      run((context) => clearSchedule(context, directoryOf(context, options.store))),
+      run(async (context) => clearSchedule(context, await directoryOf(context, options.store))),
     );
 }
 

@@ -5,13 +5,14 @@ import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../domain/limits.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { formatDuration, formatInstant, parsePeriod } from '../format.js';
+import { addPlaceOptions, type PlaceChoice } from '../open-receiver.js';
 import { addReceiverOrders } from './receiver-orders.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
 export function addReceiver(program: Command, run: Run): void {
   const receiver = program.command('receiver').description('the side that keeps the backups');
-  receiver
+  const init = receiver
     .command('init')
     .description('make a receiver: its identity, its certificates, its place; or change where it listens')
     .argument('[dir]', DIRECTORY_HELP)
@@ -19,8 +20,10 @@ export function addReceiver(program: Command, run: Run): void {
     .option('--url <url>', "what agents are told to connect to (default: this machine's name)")
     .addOption(
       keepPartialOption('how long unfinished backups are kept after their last message (default: 7d)'),
-    )
-    .action((dir: string | undefined, options: InitChoice) => run((context) => init(context, dir, options)));
+    );
+  addPlaceOptions(init).action((dir: string | undefined, options: InitChoice) =>
+    run((context) => initialize(context, dir, options)),
+  );
   receiver
     .command('serve')
     .description('serve agents until stopped')
@@ -38,7 +41,7 @@ export function addReceiver(program: Command, run: Run): void {
     .action((name: string, options: { store?: string }) =>
       run((context) => invite(context, name, options.store)),
     );
-  addReceiverOrders(receiver, run, directoryOf);
+  addReceiverOrders(receiver, run, existingDirectory);
 }
 
 interface ServeChoice {
@@ -47,7 +50,7 @@ interface ServeChoice {
   readonly keepPartial?: number;
 }
 
-interface InitChoice extends ServeChoice {
+interface InitChoice extends ServeChoice, PlaceChoice {
   readonly url?: string;
 }
 
@@ -61,18 +64,26 @@ function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined
   return dir === undefined ? join(stateDirectory, 'receiver') : resolve(dir);
 }
 
-async function init(
+/** @throws StillpointError `store-missing` where a store was, or a disk should be */
+async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
+  const directory = directoryOf(context, dir);
+  const { placeToRead } = await import('../store-place.js');
+  await placeToRead(context.stateDirectory, directory);
+  return directory;
+}
+
+async function initialize(
   context: CommandContext,
   dir: string | undefined,
-  { keepPartial, ...options }: InitChoice,
+  { keepPartial, newStore, acceptStore, ...options }: InitChoice,
 ): Promise<number> {
   const directory = directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../receiver/identity.js');
-  const { makeStoreIfMissing } = await import('../open-store.js');
+  const { placeToOwn } = await import('../store-place.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
-  await makeStoreIfMissing(directory);
+  await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
   const settings = await initReceiver(directory, {
     ...options,
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
@@ -92,7 +103,7 @@ async function serve(
   dir: string | undefined,
   { listen, keepPartial }: ServeChoice,
 ): Promise<number> {
-  const directory = directoryOf(context, dir);
+  const directory = await existingDirectory(context, dir);
   const { startServer } = await import('../../receiver/server.js');
   const { openStoreWithLog } = await import('../open-store.js');
   const { createLog } = await import('../log.js');
@@ -114,7 +125,7 @@ async function serve(
 }
 
 async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {
-  const directory = directoryOf(context, dir);
+  const directory = await existingDirectory(context, dir);
   const { readSettings } = await import('../../receiver/identity.js');
   const { createInvite } = await import('../../receiver/tenants.js');
   const { url } = await readSettings(directory);

@@ -1,0 +1,33 @@
+/**
+ * Does the store still have the point that was acknowledged last? An older copy of a store that was put back, or a store that lost
+ * points, is not gone on from silently. Pure.
+ *
+ * What an agent remembers may be older than the store's last point: it died before it wrote it down, the answer to its commit was lost, or
+ * another agent of the same name went on. So a later point is no loss.
+ */
+import type { Point } from './point.js';
+
+export type AcknowledgedPoint = Pick<Point, 'id' | 'sequence' | 'committedAt'>;
+
+/**
+ * @param ownIds points that the agent knows as its own otherwise: those of its tree, and of a session whose answer was lost
+ * @returns a clause: what was acknowledged, and what the store has; null: nothing is missing
+ */
+export function whyPointsAreMissing(
+  device: string,
+  acknowledged: AcknowledgedPoint | null,
+  last: AcknowledgedPoint | null,
+  ownIds: readonly (string | undefined)[],
+): string | null {
+  if (acknowledged === null) return null;
+  const was = `point ${nameOf(device, acknowledged)} was acknowledged`;
+  if (last === null) return `${was}, and the store has no point of the device now`;
+  if (last.id === acknowledged.id || ownIds.includes(last.id)) return null;
+  if (last.sequence > acknowledged.sequence) return null;
+  return `${was}, and the last point that the store has now is ${nameOf(device, last)}`;
+}
+
+/** With its id: two points of one number are told apart. */
+function nameOf(device: string, { id, sequence, committedAt }: AcknowledgedPoint): string {
+  return `${device}@${sequence} (${id.slice(0, 12)}, committed at ${committedAt})`;
+}
