@@ -38,7 +38,8 @@ class Device : public Napi::ObjectWrap<Device> {
         env, kClass,
         DefineClass(env, kClass,
                     {InstanceMethod<&Device::read>("read"), InstanceMethod<&Device::write>("write"),
-                     InstanceMethod<&Device::flush>("flush"), InstanceMethod<&Device::close>("close")}));
+                     InstanceMethod<&Device::flush>("flush"), InstanceMethod<&Device::drop_cache>("dropCache"),
+                     InstanceMethod<&Device::close>("close")}));
   }
 
   explicit Device(const Napi::CallbackInfo& info)
@@ -103,6 +104,13 @@ class Device : public Napi::ObjectWrap<Device> {
     });
   }
 
+  Napi::Value drop_cache(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      gate_->check();
+      return run_promise(info.Env(), {{gate_}, {}}, [core = core_] { core->drop_cache(); });
+    });
+  }
+
   Napi::Value close(const Napi::CallbackInfo& info) {
     return close_handle(
         info.Env(), gate_, closer_,
@@ -125,6 +133,7 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
     options.write = flag("write").value_or(false);
     options.exclusive = flag("exclusive").value_or(false);
     options.direct = flag("direct");
+    options.fresh = flag("fresh").value_or(false);
     options.create = flag("create").value_or(false);
     const Napi::Value size = option(info[1], "sizeBytes");
     if (!size.IsUndefined()) options.size_bytes = arg_uint(size, "sizeBytes", kDeviceSizeMax);

@@ -14,6 +14,7 @@
 #include "core/aligned_buffer.h"
 #include "core/cached_view.h"
 #include "core/error.h"
+#include "core/sparse_file.h"
 
 namespace stillpoint {
 namespace {
@@ -40,8 +41,8 @@ void pread_fully(int fd, const std::string& path, uint64_t byte_offset, std::spa
       if (errno == EINTR) continue;
       throw_errno(errno, "read", path, static_cast<int64_t>(byte_offset));
     }
-    // The device ends before its size: it shrank, or it is failing.
-    if (count == 0) throw_errno(EIO, "read past the end", path, static_cast<int64_t>(byte_offset));
+    // No bad place of a medium: it ends before the size that it had.
+    if (count == 0) throw NativeError("shrunk", "it ended", path, static_cast<int64_t>(byte_offset));
     byte_offset += static_cast<uint64_t>(count);
     into = into.subspan(static_cast<size_t>(count));
   }
@@ -108,7 +109,8 @@ void BlockDevice::open_descriptors(const OpenOptions& options) {
       make_file(*options.size_bytes);
     }
     if (created) sync_directory_of(path_);
-    if (options.direct.value_or(type_ == Type::block)) {
+    fresh_ = options.fresh && type_ == Type::file;
+    if (options.direct.value_or(type_ == Type::block || fresh_)) {
       direct_alignment_ = type_ == Type::block ? logical_sector_size_ : kFileDirectAlignment;
       direct_fd_ = retry_open(path_, access | O_DIRECT);
       // Not every file system can (EINVAL); by default we then do without.
@@ -192,10 +194,8 @@ void BlockDevice::read(uint64_t byte_offset, std::span<uint8_t> into) {
   check_range(byte_offset, into.size());
   split(byte_offset, into.size(), 0, [&](int fd, uint64_t at, uint64_t length, bool direct) {
     const std::span<uint8_t> part = into.subspan(at, length);
-    if (!direct || is_aligned(part.data(), direct_alignment_)) {
-      pread_fully(fd, path_, byte_offset + at, part);
-      return;
-    }
+    if (!direct) return read_buffered(byte_offset + at, part);
+    if (is_aligned(part.data(), direct_alignment_)) return pread_fully(fd, path_, byte_offset + at, part);
     AlignedBuffer bounce(std::min(length, uint64_t{kBounceBytes}));
     for (size_t done = 0; done < length; done += kBounceBytes) {
       const auto piece = bounce.first(std::min(length - done, uint64_t{kBounceBytes}));
@@ -205,10 +205,20 @@ void BlockDevice::read(uint64_t byte_offset, std::span<uint8_t> into) {
   });
 }
 
+void BlockDevice::read_buffered(uint64_t byte_offset, std::span<uint8_t> into) const {
+  if (fresh_) {
+    // Whole pages: the kernel keeps one that is named in part.
+    const uint64_t begin = byte_offset / kPageBytes * kPageBytes;
+    const uint64_t end = page_up(byte_offset + into.size());
+    ::posix_fadvise(fd_, static_cast<off_t>(begin), static_cast<off_t>(end - begin), POSIX_FADV_DONTNEED);
+  }
+  pread_fully(fd_, path_, byte_offset, into);
+}
+
 bool BlockDevice::look_at_cached(uint64_t byte_offset, uint64_t byte_length,
                                  const std::function<void(Bytes)>& look) {
   check_range(byte_offset, byte_length);
-  return type_ == Type::file && !direct() && cached_view_.look(fd_, byte_offset, byte_length, look);
+  return type_ == Type::file && !direct() && !fresh_ && cached_view_.look(fd_, byte_offset, byte_length, look);
 }
 
 void BlockDevice::write(uint64_t byte_offset, Bytes bytes) {
@@ -285,7 +295,14 @@ uint64_t BlockDevice::seek(uint64_t from, int whence, uint64_t unsupported) cons
   // Moves a file position that nothing uses: all reads and writes carry their offset.
   const off_t found = ::lseek(fd_, static_cast<off_t>(from), whence);
   if (found >= 0) return std::min(static_cast<uint64_t>(found), size_bytes_);
-  if (errno == ENXIO) return size_bytes_;
+  if (errno == ENXIO) {
+    // Also the answer behind the end of a file that was cut: what lay there is no hole.
+    struct stat status;
+    if (::fstat(fd_, &status) == 0 && static_cast<uint64_t>(status.st_size) < size_bytes_) {
+      throw NativeError("shrunk", "it ended", path_, status.st_size);
+    }
+    return size_bytes_;
+  }
   if (errno == EINVAL || errno == EOPNOTSUPP) return unsupported;
   throw_errno(errno, "seek", path_, static_cast<int64_t>(from));
 }

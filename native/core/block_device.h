@@ -17,13 +17,16 @@ struct OpenOptions {
   bool write = false;
   bool exclusive = false;              // O_EXCL; block devices only, files have no such lock
   std::optional<bool> direct;          // default: block devices yes, files no
+  // Reads of a file are answered by its file system, not by pages that are cached here: O_DIRECT where it takes
+  // that, else each range is dropped from the cache first, and never mapped.
+  bool fresh = false;
   bool create = false;                 // a regular file of `size_bytes`, where there is none
   std::optional<uint64_t> size_bytes;  // with `create`: an existing file is cut or grown to it
 };
 
 class BlockDevice : public BlockSource {
  public:
-  // Errno names; ENOTBLK for anything that is neither a block device nor a regular file. A file that this
+  // Errno names, and `shrunk` for a read behind the end that it has now; ENOTBLK for anything that is neither a block device nor a regular file. A file that this
   // created is removed again if it fails.
   static std::unique_ptr<BlockDevice> open(const std::string& path, const OpenOptions& options);
   ~BlockDevice() override;
@@ -50,6 +53,7 @@ class BlockDevice : public BlockSource {
   void find_geometry();
   void make_file(uint64_t size_bytes);
   void check_range(uint64_t byte_offset, uint64_t byte_length) const;
+  void read_buffered(uint64_t byte_offset, std::span<uint8_t> into) const;
   template <class Transfer>
   void split(uint64_t byte_offset, uint64_t byte_length, uint64_t direct_bytes_min, Transfer transfer) const;
   void write_zeros(uint64_t byte_offset, uint64_t byte_length);
@@ -62,6 +66,7 @@ class BlockDevice : public BlockSource {
   uint32_t direct_alignment_ = 0;
   int fd_ = -1;
   int direct_fd_ = -1;
+  bool fresh_ = false;
   CachedView cached_view_;
 };
 

@@ -128,9 +128,36 @@ TEST_CASE("ranges outside, writes without leave and files that shrank are errors
     device->read(50'000, bytes);
     FAIL("a short read is an error");
   } catch (const NativeError& error) {
-    CHECK(error.code() == "EIO");
+    CHECK(error.code() == "shrunk");
     CHECK(error.path() == path);
     CHECK(error.byte_offset() == 50'500);
+  }
+}
+
+TEST_CASE("what is behind the end of a file that was cut is no hole") {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "image";
+  BlockDevice::open(path, new_file(1 << 20));
+  const auto device = BlockDevice::open(path, read_only());
+  CHECK(device->next_data(1 << 19) == 1 << 20);
+  REQUIRE(::truncate(path.c_str(), 1 << 18) == 0);
+  CHECK(code_of([&] { device->next_data(1 << 19); }) == "shrunk");
+  CHECK(code_of([&] { device->next_hole(1 << 19); }) == "shrunk");
+}
+
+TEST_CASE("a fresh device reads the same, with or without O_DIRECT, and maps nothing") {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "image";
+  std::vector<uint8_t> bytes(100'001);
+  for (size_t i = 0; i < bytes.size(); i++) bytes[i] = static_cast<uint8_t>(i * 7);
+  BlockDevice::open(path, new_file(bytes.size()))->write(0, bytes);
+  for (const std::optional<bool> direct : {std::optional<bool>(), std::optional(false)}) {
+    OpenOptions options = read_only();
+    options.fresh = true;
+    options.direct = direct;
+    const auto device = BlockDevice::open(path, options);
+    CHECK(read_all(*device) == bytes);
+    CHECK_FALSE(device->look_at_cached(0, 4096, [](Bytes) {}));
   }
 }
 

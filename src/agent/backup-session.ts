@@ -5,7 +5,7 @@
  * Order of the end: all batches durable; the provider confirms the instant; the overlay is sealed on disk; the receiver commits;
  * the local tree follows. Nothing that fails before the commit leaves a trace that a later session would believe.
  */
-import type { Snapshot } from '../capture/ports.js';
+import type { Conclusion, Snapshot } from '../capture/ports.js';
 import type { BlockRange } from '../domain/block-ranges.js';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { type Geometry, geometry } from '../domain/geometry.js';
@@ -23,6 +23,7 @@ import { everyInterval, type OnAgentEvent } from './events.js';
 import { describeSession } from './kept-session.js';
 import { Pace } from './pace.js';
 import { partsToScan, ResumeDoubted, shedsDoubt } from './resume.js';
+import { concludeProven, type PartlyRead } from './second-reading.js';
 import { sendChanges } from './sender.js';
 import { PATIENCE_MS, SessionLink } from './session-link.js';
 import { type DeviceState, geometryOf } from './state.js';
@@ -188,10 +189,12 @@ export class BackupSession {
         basePoint,
         baseTree: tree,
         onWarning: (text) => this.#warn(text),
+        whyLost: async () => (await this.#snapshot.lost?.()) ?? null,
       });
       const batchCount = await this.#scanAndSend(link, answer, tree, overlay, repair, differing);
       const root = (await tree.rootWith(overlay)).toString('hex');
-      const request = await this.#commitRequest(root, batchCount, overlay, repair.badRanges, size);
+      const conclusion = await this.#conclude(link, tree, overlay, repair.partlyRead);
+      const request = this.#commitRequest(root, batchCount, overlay, repair.badRanges, conclusion, size);
       this.#onEvent({ type: 'phase', phase: 'commit' });
       throwIfCancelled(this.#signal);
       await this.#state.seal(link.sessionId, root);
@@ -278,14 +281,23 @@ export class BackupSession {
     };
   }
 
-  async #commitRequest(
+  async #conclude(link: SessionLink, tree: TreeFile, overlay: LeafOverlay, partlyRead: PartlyRead) {
+    return concludeProven({
+      ...{ snapshot: this.#snapshot, path: this.#options.path, fuzzy: this.#options.fuzzy ?? false },
+      ...{ tree, overlay, partlyRead, scratchPath: `${overlay.path}.second` },
+      ...{ signal: link.signal, onEvent: this.#onEvent },
+      watch: (scan) => this.#watch(scan, geometryOf(tree)),
+    });
+  }
+
+  #commitRequest(
     root: string,
     batchCount: number,
     overlay: LeafOverlay,
     badRanges: readonly BadRange[],
+    conclusion: Pick<Conclusion, 'kind' | 'warnings'>,
     size: Geometry,
-  ): Promise<CommitRequest> {
-    const conclusion = await this.#snapshot.conclude();
+  ): CommitRequest {
     for (const warning of conclusion.warnings) this.#warn(warning);
     if (badRanges.length > 0) this.#warn(describeBadRanges(badRanges));
     return {

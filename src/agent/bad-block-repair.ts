@@ -6,6 +6,7 @@ import { BAD_BYTES_MAX, BAD_RANGES_MAX, MiB } from '../domain/limits.js';
 import type { BadRange, Point } from '../domain/point.js';
 import { type BadBlock, native, type TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
+import { PartlyRead } from './second-reading.js';
 import { geometryOf } from './state.js';
 
 export interface RepairFacts {
@@ -16,10 +17,14 @@ export interface RepairFacts {
   /** The scan's base, in the device's geometry. */
   readonly baseTree: TreeFile;
   readonly onWarning: (text: string) => void;
+  /** Why nothing of the device can be read any more; null: it is there, and has bad sectors. */
+  readonly whyLost: () => Promise<StillpointError | null>;
 }
 
 export class BadBlockRepair {
   readonly #facts: RepairFacts;
+  /** For a second reading to compare with. */
+  readonly partlyRead = new PartlyRead();
   #badRanges: readonly BadRange[] = [];
   #badBytes = 0;
 
@@ -34,9 +39,13 @@ export class BadBlockRepair {
 
   /**
    * @returns the bytes that the point shall hold.
-   * @throws StillpointError `device-io` where too much of the device can't be read for it to be backed up.
+   * @throws StillpointError `device-io` where too much of the device can't be read for it to be backed up; or why it is gone: then a
+   * filler would stand for what is not there any more.
    */
   async repair(block: BadBlock): Promise<Uint8Array> {
+    const lost = await this.#facts.whyLost();
+    if (lost !== null) throw lost;
+    this.partlyRead.add(block);
     for (const { byteLength } of block.badRanges) this.#badBytes += byteLength;
     if (this.#badBytes > BAD_BYTES_MAX) throw this.#failing(`${BAD_BYTES_MAX / MiB} MiB`);
     const { basePoint } = this.#facts;

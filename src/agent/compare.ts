@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { offlineProvider } from '../capture/offline.js';
-import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
+import type { Conclusion, Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
 import { describeHalfRestored, readMark } from '../devices/half-restored.js';
 import { type BlockRange, mergeRanges, withoutRanges } from '../domain/block-ranges.js';
@@ -19,12 +19,13 @@ import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { blockCount, sameGeometry } from '../domain/geometry.js';
 import { TREE_FANOUT } from '../domain/limits.js';
 import type { ConsistencyKind, Point } from '../domain/point.js';
-import type { TreeFile } from '../native/index.js';
+import type { Scan, TreeFile } from '../native/index.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { retrying, throwIfCancelled } from './cancel.js';
 import { digestDevice, treeInGeometry } from './digest-device.js';
 import { everyInterval, type OnAgentEvent } from './events.js';
 import { treeFileBytes, withScratch } from './scratch.js';
+import { concludeProven, PartlyRead } from './second-reading.js';
 import { geometryOf } from './state.js';
 import { descend } from './tree-descent.js';
 import { WireCounter } from './wire-counter.js';
@@ -103,11 +104,14 @@ class Comparison {
   readonly #differing = new BlockSet();
   /** Could not be compared, since the receiver can't read its tree there; ascending, apart. */
   #unknown: readonly BlockRange[] = [];
+  /** What the view was worth, once it has been read. */
+  #conclusion: Pick<Conclusion, 'kind' | 'warnings'>;
   #scannedBytes = 0;
 
   constructor(options: CompareOptions, snapshot: Snapshot, signal: AbortSignal) {
     this.#options = options;
     this.#snapshot = snapshot;
+    this.#conclusion = { kind: snapshot.kind, warnings: [] };
     this.#signal = signal;
     this.#wire = new WireCounter(options.receiver);
     this.#receiver = retrying(this.#wire, signal);
@@ -124,7 +128,7 @@ class Comparison {
       2 * treeFileBytes(this.#options.point.geometry),
       (directory) => this.#compare(directory, damaged),
     );
-    const { kind, warnings } = await this.#snapshot.conclude();
+    const { kind, warnings } = this.#conclusion;
     if (mark) await this.#mark();
     return {
       ...{ differing: this.#differing, damaged, unreadableBlocks, kind },
@@ -142,18 +146,19 @@ class Comparison {
     const { point } = this.#options;
     const { device } = this.#snapshot;
     this.#onEvent({ type: 'phase', phase: 'compare' });
+    const ranges = this.#ranges && within(this.#ranges, device.sizeBytes / point.geometry.blockSize);
+    const partlyRead = new PartlyRead();
     const { tree, badBlocks } = await digestDevice({
       ...{ device, blockSize: point.geometry.blockSize, path: join(directory, 'device') },
-      ranges: this.#ranges && within(this.#ranges, device.sizeBytes / point.geometry.blockSize),
-      signal: this.#signal,
-      watch: (scan) => {
-        const stop = everyInterval(() => this.#reportProgress(scan.progress().scannedBytes));
-        return () => {
-          stop();
-          this.#scannedBytes = scan.progress().scannedBytes;
-        };
-      },
+      ...{ ranges, signal: this.#signal, onBad: (block) => partlyRead.add(block) },
+      watch: (scan) => this.#watch(scan),
     });
+    try {
+      await this.#conclude(tree, ranges, partlyRead, join(directory, 'second'));
+    } catch (error) {
+      await tree.close();
+      throw error;
+    }
     this.#addTail(tree);
     const own = await treeInGeometry(tree, join(directory, 'tree'), point.geometry);
     try {
@@ -163,6 +168,27 @@ class Comparison {
     }
     for (const blockIndex of badBlocks) this.#differing.add(blockIndex);
     return badBlocks;
+  }
+
+  async #conclude(
+    tree: TreeFile,
+    ranges: readonly BlockRange[] | undefined,
+    partlyRead: PartlyRead,
+    scratchPath: string,
+  ): Promise<void> {
+    const { path, fuzzy = false } = this.#options;
+    this.#conclusion = await concludeProven({
+      ...{ snapshot: this.#snapshot, path, fuzzy, tree, overlay: null, ranges, partlyRead, scratchPath },
+      ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan) },
+    });
+  }
+
+  #watch(scan: Scan): () => void {
+    const stop = everyInterval(() => this.#reportProgress(scan.progress().scannedBytes));
+    return () => {
+      stop();
+      this.#scannedBytes += scan.progress().scannedBytes;
+    };
   }
 
   async #descendAround(own: TreeFile, damaged: readonly DamagedRange[]): Promise<void> {

@@ -2,7 +2,14 @@
 import { rename, rm } from 'node:fs/promises';
 import type { BlockRange } from '../domain/block-ranges.js';
 import { type Geometry, sameGeometry } from '../domain/geometry.js';
-import { type Device, type LeafOverlay, native, type Scan, type TreeFile } from '../native/index.js';
+import {
+  type BadBlock,
+  type Device,
+  type LeafOverlay,
+  native,
+  type Scan,
+  type TreeFile,
+} from '../native/index.js';
 import { throwIfCancelled } from './cancel.js';
 import { geometryOf } from './state.js';
 
@@ -19,6 +26,8 @@ export interface DigestDeviceOptions {
   readonly signal: AbortSignal;
   /** Is given the scan, to ask it for its progress; ended by what it returns. */
   readonly watch?: (scan: Scan) => () => void;
+  /** Is given each block that can't be read whole. */
+  readonly onBad?: (block: BadBlock) => void;
 }
 
 export interface DeviceTree {
@@ -28,14 +37,18 @@ export interface DeviceTree {
 }
 
 export async function digestDevice(options: DigestDeviceOptions): Promise<DeviceTree> {
-  const { device, blockSize, path, signal } = options;
+  const { device, blockSize, path, ranges, signal, watch, onBad } = options;
   const overlayPath = `${path}.overlay`;
   const tree = await native.createTree(path, device.sizeBytes, blockSize);
   try {
     const { root } = tree.generation;
     const overlay = await native.createOverlay(overlayPath, device.sizeBytes, blockSize, root);
     try {
-      const badBlocks = await scan(options, tree, overlay);
+      const badBlocks: number[] = [];
+      await scanDigests({ device, base: tree, overlay, ranges, signal, watch }, (block) => {
+        badBlocks.push(block.blockIndex);
+        onBad?.(block);
+      });
       await overlay.seal({ pointId: NO_POINT, root: (await tree.rootWith(overlay)).toString('hex') });
       await tree.apply(overlay);
       return { tree, badBlocks };
@@ -51,11 +64,21 @@ export async function digestDevice(options: DigestDeviceOptions): Promise<Device
   }
 }
 
-async function scan(
-  { device, ranges, signal, watch }: DigestDeviceOptions,
-  base: TreeFile,
-  overlay: LeafOverlay,
-): Promise<number[]> {
+export interface DigestScan {
+  readonly device: Device;
+  readonly base: TreeFile;
+  /** Gets the leaves that differ from the base. */
+  readonly overlay: LeafOverlay;
+  readonly ranges?: readonly BlockRange[] | undefined;
+  readonly signal: AbortSignal;
+  readonly watch?: ((scan: Scan) => () => void) | undefined;
+}
+
+/** @param onBad is given each block that can't be read whole: the overlay has none of them. */
+export async function scanDigests(
+  { device, base, overlay, ranges, signal, watch }: DigestScan,
+  onBad: (block: BadBlock) => void,
+): Promise<void> {
   const running = native.createScan(device, {
     ...{ base, overlay, digestOnly: true },
     ...(ranges === undefined ? {} : { ranges }),
@@ -63,14 +86,12 @@ async function scan(
   const cancel = () => running.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   const stopWatching = watch?.(running);
-  const badBlocks: number[] = [];
   try {
     throwIfCancelled(signal);
     for (let chunk = await running.next(); chunk !== null; chunk = await running.next()) {
-      badBlocks.push(...chunk.badBlocks.map(({ blockIndex }) => blockIndex));
+      for (const block of chunk.badBlocks) onBad(block);
       chunk.release();
     }
-    return badBlocks;
   } finally {
     stopWatching?.();
     signal.removeEventListener('abort', cancel);

@@ -9,6 +9,7 @@ export type AgentEvent =
         | 'check'
         | 'fetch-tree'
         | 'scan'
+        | 'prove'
         | 'commit'
         | 'restore'
         | 'flush'

@@ -1,9 +1,13 @@
 /** What can be said about a device before it is backed up: what it is, who uses it, what lies on it, and which provider takes it. */
+import type { BigIntStats } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { readBlockState } from '../devices/block-facts.js';
 import { notADevice, onDevice } from '../devices/device-error.js';
 import { readDeviceIdentity } from '../devices/device-identity.js';
 import { type HalfRestored, readMark } from '../devices/half-restored.js';
-import { type DeviceUse, findUses } from '../devices/in-use.js';
+import { readImageFacts } from '../devices/image-facts.js';
+import { type DeviceUse, deviceNumber, findUses } from '../devices/in-use.js';
+import { whyUnprovenBlock, whyUnprovenImage } from '../domain/instant-proof.js';
 import type { DeviceIdentity } from '../domain/point.js';
 import { native } from '../native/index.js';
 import { attachedDevice } from '../tap/attach.js';
@@ -24,6 +28,8 @@ export interface Inspection extends DeviceFilesystems {
   /** A restore to it was interrupted. */
   readonly halfRestored: HalfRestored | null;
   readonly uses: readonly DeviceUse[];
+  /** Why neither its times nor its counters can prove that it stood still, a clause; null: they can. */
+  readonly unproven: string | null;
   /** Best first. */
   readonly providers: readonly ProviderChoice[];
   /** Null: none can be used now. */
@@ -36,20 +42,22 @@ export interface Inspection extends DeviceFilesystems {
  */
 export function inspectDevice(path: string, found: FoundTap | null): Promise<Inspection> {
   return onDevice(path, async () => {
-    const status = await stat(path);
-    if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, status);
+    const status = await stat(path, { bigint: true });
+    if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, await stat(path));
     const { sizeBytes, logicalSectorSize, halfRestored } = await measure(path);
     const seenAs =
       found === null
         ? [path]
         : [path, found.tap.settings.sourcePath, (await attachedDevice(found.tap)) ?? path];
     const uses = await findUses(path, 'all');
-    const providers = [considerTap(found), considerOffline(uses)];
+    const proof = { unproven: await whyUnproven(path, status) };
+    const providers = [considerTap(found), considerOffline(uses, proof.unproven)];
     return {
       sizeBytes,
       identity: await readDeviceIdentity(path, logicalSectorSize),
       halfRestored,
       uses,
+      ...proof,
       ...(await findFilesystems(seenAs)),
       providers,
       chosen: providers.find(({ usable }) => usable)?.provider ?? null,
@@ -79,9 +87,19 @@ function considerTap(found: FoundTap | null): ProviderChoice {
   };
 }
 
-function considerOffline(uses: readonly DeviceUse[]): ProviderChoice {
+function considerOffline(uses: readonly DeviceUse[], unproven: string | null): ProviderChoice {
   const writer = uses.find(({ writable }) => writable);
-  return writer === undefined
-    ? { provider: 'offline', usable: true, reason: 'nobody can write to it' }
-    : { provider: 'offline', usable: false, reason: `it could be written to: it is ${writer.how}` };
+  if (writer !== undefined)
+    return { provider: 'offline', usable: false, reason: `it could be written to: it is ${writer.how}` };
+  const proof = unproven === null ? '' : ` as far as this kernel knows; ${unproven}, so it is read twice`;
+  return { provider: 'offline', usable: true, reason: `nobody can write to it${proof}` };
+}
+
+async function whyUnproven(path: string, status: BigIntStats): Promise<string | null> {
+  if (status.isFile()) {
+    const facts = await readImageFacts(path);
+    return facts === null ? null : whyUnprovenImage(facts);
+  }
+  const state = await readBlockState(deviceNumber(status.rdev));
+  return state === null ? null : whyUnprovenBlock(state.facts);
 }

@@ -1,59 +1,86 @@
 /**
- * The provider `offline`: the static view is the device itself, because nobody writes to it while it is read. That is checked,
- * not believed:
+ * The provider `offline`: the static view is the device itself, because nobody writes to it while it is read. That is checked, not
+ * believed:
  *
- * |              | before                                        | while                | after                                 |
- * |--------------|-----------------------------------------------|----------------------|---------------------------------------|
- * | block device | no mount, swap, holder, writer; dirty pages   | opened exclusively   | flushed, write counters as before     |
- * |              | flushed; write counters noted, a loop         | (or mounted read-only) | a loop device's file has the times    |
- * |              | device's file too                             |                      | that it had                           |
- * | image        | no writer, no writable loop device on it      |                      | same inode, size, mtime, ctime; still |
- * |              |                                               |                      | no writer                             |
+ * |              | before                                  | while                  | after                                          |
+ * |--------------|-----------------------------------------|------------------------|------------------------------------------------|
+ * | block device | no mount, swap, holder, writer; dirty   | opened exclusively (or | dirty pages written; facts compared             |
+ * |              | pages written; facts noted              | mounted read-only)     |                                                |
+ * | image        | no writer, no writable loop device on   |                        | facts compared; still no writer                |
+ * |              | it; facts noted                         |                        |                                                |
  *
- * A write between the checks moves the counters or the times: the session then gives no point. The mark of continuity is made of the
- * same facts, so that a later command can tell whether they are still the same; it is taken after what `conclude` compares with, so
- * that no moment lies between.
+ * What the facts prove is decided in src/domain/instant-proof.ts: that the view stood, that it changed (there is no point then), or nothing
+ * (then the session reads it a second time). The mark of continuity is made of the facts noted before, so that a later command can tell
+ * whether they are still the same. Both kinds carry a shared lock on the node, for restores to see.
  */
-import type { BigIntStats } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { readBlockFamily, sampleWrites, type WriteSample, wroteBetween } from '../devices/block-sysfs.js';
-import { blockContinuity, imageContinuity, loopBacking, waitForTick } from '../devices/continuity.js';
+import type { BigIntStats, Stats } from 'node:fs';
+import { type FileHandle, stat } from 'node:fs/promises';
+import { readBlockPresence, readBlockState } from '../devices/block-facts.js';
+import { blockContinuity, imageContinuity } from '../devices/continuity.js';
 import { deviceError, notADevice, onDevice } from '../devices/device-error.js';
 import { readDeviceIdentity } from '../devices/device-identity.js';
-import { type DeviceUse, deviceNumber, findUses, isOpenForWriting } from '../devices/in-use.js';
+import { doubtfulFileSystem } from '../devices/honest-times.js';
+import { readImageFacts, readImagePresence } from '../devices/image-facts.js';
+import { type DeviceUse, deviceNumber, findUses } from '../devices/in-use.js';
+import { lockSource } from '../devices/source-lock.js';
 import { StillpointError } from '../domain/errors.js';
+import { judgeBlock, judgeImage, judgePresence, type Verdict } from '../domain/instant-proof.js';
 import type { ConsistencyKind } from '../domain/point.js';
 import { type Device, native } from '../native/index.js';
-import type { HoldOptions, Snapshot, SnapshotProvider } from './ports.js';
+import { changedError, type HoldOptions, type Snapshot, type SnapshotProvider } from './ports.js';
 
 export const offlineProvider: SnapshotProvider = {
   name: 'offline',
   hold: async (path, options) => {
-    const status = await onDevice(path, () => stat(path));
-    if (status.isBlockDevice()) return holdWith(path, options, blockDeviceWatch);
-    if (status.isFile()) return holdWith(path, options, imageWatch);
-    throw notADevice(path, status);
+    const uses = await onDevice(path, async () => {
+      const status: Stats = await stat(path);
+      if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, status);
+      return findUses(path, 'writers');
+    });
+    const writer = uses.find((use) => use.writable);
+    if (writer !== undefined && !options.fuzzy) throw inUse(path, writer);
+    const lock = await onDevice(path, () => lockSource(path));
+    try {
+      return await holdLocked(path, options, uses, lock);
+    } catch (error) {
+      await lock?.close();
+      throw error;
+    }
   },
 };
 
 interface Watched {
-  /** What has changed since, or null. */
-  changedSince(): Promise<string | null>;
+  /** Whether it is the same one still, and no shorter. */
+  judgePresence(): Promise<Verdict | null>;
+  judge(): Promise<Verdict>;
   readonly continuity: string | null;
+  /** Later reads are none of pages that this host has cached before. */
+  freshen(): Promise<void>;
 }
 
 /** Notes the state of the device. */
 type Watch = (path: string, device: Device) => Promise<Watched>;
 
-async function holdWith(path: string, options: HoldOptions, watch: Watch): Promise<Snapshot> {
-  const uses = await onDevice(path, () => findUses(path, 'writers'));
+async function holdLocked(
+  path: string,
+  options: HoldOptions,
+  uses: readonly DeviceUse[],
+  lock: FileHandle | null,
+): Promise<Snapshot> {
   const writer = uses.find((use) => use.writable);
-  if (writer !== undefined && !options.fuzzy) throw inUse(path, writer);
   // A read-only mount holds the device exclusively itself; then the counters alone are the check.
   const exclusive = !uses.some((use) => use.exclusive);
-  const device = await onDevice(path, () => native.openDevice(path, { exclusive }));
+  const named: BigIntStats = await onDevice(path, () => stat(path, { bigint: true }));
+  const device = await onDevice(path, async () => {
+    const fresh = named.isFile() && (await doubtfulFileSystem(path)) !== null;
+    return native.openDevice(path, { exclusive, fresh });
+  });
   try {
-    const { changedSince, continuity } = await watch(path, device);
+    const watched = await (device.type === 'block' ? watchBlockDevice : watchImage)(path, device);
+    const { continuity, freshen } = watched;
+    const { dev, ino } = await stat(path, { bigint: true });
+    if (dev !== named.dev || ino !== named.ino) throw changedError(path, 'was replaced while it was opened');
+    await freshen();
     const identity = await readDeviceIdentity(path, device.logicalSectorSize);
     const kind: ConsistencyKind = writer === undefined ? 'idle' : 'fuzzy';
     return {
@@ -64,13 +91,24 @@ async function holdWith(path: string, options: HoldOptions, watch: Watch): Promi
       warnings: writer === undefined ? [] : [`${path} was in use: ${writer.how}; the point is fuzzy`],
       // Who writes may do so unseen until it is flushed.
       ...(continuity === null || writer !== undefined ? {} : { continuity }),
-      conclude: async () => {
-        const change = await changedSince();
-        if (change === null) return { kind, warnings: [] };
-        if (!options.fuzzy) throw changed(path, change);
-        return { kind: 'fuzzy', warnings: [`${path} ${change}; the point is fuzzy`] };
+      freshen,
+      lost: async () => {
+        const verdict = await watched.judgePresence();
+        return verdict?.is === 'changed' && verdict.isGone ? changedError(path, verdict.reason) : null;
       },
-      release: () => device.close(),
+      conclude: async () => {
+        const verdict = await watched.judge();
+        if (verdict.is === 'stood') return { kind, warnings: [] };
+        // One that is fuzzy from the start claims nothing.
+        if (verdict.is === 'unproven')
+          return { kind, warnings: [], ...(kind === 'fuzzy' ? {} : { unproven: verdict.reason }) };
+        if (!options.fuzzy || verdict.isGone) throw changedError(path, verdict.reason);
+        return { kind: 'fuzzy', warnings: [`${path} ${verdict.reason}; the point is fuzzy`] };
+      },
+      release: async () => {
+        await device.close();
+        await lock?.close();
+      },
     };
   } catch (error) {
     await device.close();
@@ -78,74 +116,61 @@ async function holdWith(path: string, options: HoldOptions, watch: Watch): Promi
   }
 }
 
-const blockDeviceWatch: Watch = async (path, device) => {
+const watchBlockDevice: Watch = async (path, device) => {
   // Dirty pages of earlier writers reach the device now, not in the middle of the read.
   await device.flush();
-  const number = deviceNumber((await stat(path, { bigint: true })).rdev);
-  const before = await sampleOf(number);
+  const status: BigIntStats = await stat(path, { bigint: true });
+  const number = deviceNumber(status.rdev);
+  const before = await readBlockState(number);
   if (before === null) {
-    throw new StillpointError('device-io', {
+    throw new StillpointError('device-not-found', {
       thing: path,
-      reason: 'the kernel counts no writes to it, so that nobody could tell whether it was written to',
-      remedy: 'Switch the counters on: echo 1 > /sys/block/NAME/queue/iostats',
+      reason: 'the kernel has no device of its number, or /sys is not mounted',
+      remedy: 'Check the path; "lsblk" lists block devices.',
     });
   }
-  const backingBefore = await backingOf(number);
   return {
-    changedSince: async () => {
-      await device.flush();
-      const after = await sampleOf(number);
-      if (after === null) return 'lost its write counters while it was read';
-      if (wroteBetween(before, after)) return 'was written to while it was read';
-      return (await backingOf(number)) === backingBefore ? null : 'had its file written to while it was read';
+    judgePresence: async () => judgePresence('block', before.facts, await readBlockPresence(number)),
+    judge: async () => {
+      // Of a device that is gone nothing can be flushed; the facts say so.
+      await device.flush().catch(() => undefined);
+      return judgeBlock(before.facts, (await readBlockState(number))?.facts ?? null);
     },
-    continuity: await blockContinuity(number),
+    continuity: await blockContinuity(before),
+    freshen: async () => {
+      for (const file of before.filesBelow) await dropCacheOf(file);
+    },
   };
 };
 
-/** Of a partition the file says nothing: it is written to for the other ones too. */
-async function backingOf(number: string): Promise<string | null> {
-  const family = await readBlockFamily(number);
-  return family === null || family.disk !== null ? null : loopBacking(family);
+/** What a loop device reads of its file, it reads through this host's page cache. */
+async function dropCacheOf(path: string): Promise<void> {
+  const file = await native.openDevice(path);
+  try {
+    await file.dropCache();
+  } finally {
+    await file.close();
+  }
 }
 
-async function sampleOf(number: string): Promise<WriteSample | null> {
-  const family = await readBlockFamily(number);
-  return family === null ? null : sampleWrites(family);
-}
-
-const imageWatch: Watch = async (path) => {
-  await waitForTick(path);
-  const before = await stat(path, { bigint: true });
+const watchImage: Watch = async (path, device) => {
+  const before = await readImageFacts(path);
+  if (before === null) throw changedError(path, 'was removed while it was opened');
+  if (before.sizeBytes !== device.sizeBytes) throw changedError(path, 'was written to while it was opened');
   return {
-    changedSince: async () => {
-      const after = await stat(path, { bigint: true });
-      if (after.ino !== before.ino || after.dev !== before.dev) return 'was replaced while it was read';
-      if (!sameTimes(before, after)) return 'was written to while it was read';
-      return isOpenForWriting(path) === true ? 'was opened for writing while it was read' : null;
-    },
+    judgePresence: async () => judgePresence('image', before, await readImagePresence(path)),
+    judge: async () => judgeImage(before, await readImageFacts(path)),
     continuity: await imageContinuity(before),
+    // It was opened so that it never reads cached pages, where that matters.
+    freshen: async () => undefined,
   };
 };
-
-function sameTimes(before: BigIntStats, after: BigIntStats): boolean {
-  return before.size === after.size && before.mtimeNs === after.mtimeNs && before.ctimeNs === after.ctimeNs;
-}
 
 function inUse(path: string, use: DeviceUse): StillpointError {
   return new StillpointError('device-in-use', {
     thing: path,
     reason: `it is ${use.how}, and could change while it is read`,
     remedy: use.remedy,
-    permanent: false,
-  });
-}
-
-function changed(path: string, change: string): StillpointError {
-  return new StillpointError('device-changed', {
-    thing: path,
-    reason: `it ${change}; there is no single instant that could become a point`,
-    remedy: 'Stop what writes to it and back it up again.',
     permanent: false,
   });
 }

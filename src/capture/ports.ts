@@ -4,7 +4,7 @@
  */
 
 import type { BlockRange } from '../domain/block-ranges.js';
-import type { StillpointError } from '../domain/errors.js';
+import { StillpointError } from '../domain/errors.js';
 import type { ConsistencyKind, DeviceIdentity } from '../domain/point.js';
 import type { Device } from '../native/index.js';
 
@@ -22,6 +22,23 @@ export interface HoldOptions {
   /** Asked for by name: go on without a single instant, and label the point `fuzzy`. */
   readonly fuzzy: boolean;
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface Conclusion {
+  readonly kind: ConsistencyKind;
+  readonly warnings: readonly string[];
+  /** A clause: why nothing proves that it was one instant. A second reading must find the same then, or it has changed. */
+  readonly unproven?: string | undefined;
+}
+
+/** @param change what follows "it" */
+export function changedError(path: string, change: string): StillpointError {
+  return new StillpointError('device-changed', {
+    thing: path,
+    reason: `it ${change}; there is no single instant that could become a point`,
+    remedy: 'Stop what changes it and back it up again.',
+    permanent: false,
+  });
 }
 
 /** A readable instant of a device. */
@@ -47,7 +64,9 @@ export interface Snapshot {
    * After the last read, before the commit: what the view was really worth.
    * @throws StillpointError `device-changed` where it was no single instant, unless fuzzy was asked for.
    */
-  conclude(): Promise<{ readonly kind: ConsistencyKind; readonly warnings: readonly string[] }>;
+  conclude(): Promise<Conclusion>;
+  /** Before a second reading: what is read from now on is answered by the device, not by pages cached on this host. Undefined: it always is. */
+  freshen?(): Promise<void>;
   /** Frees all that was acquired, in reverse order. Harmless a second time. */
   release(): Promise<void>;
 }

@@ -11,6 +11,7 @@ const LABELS: Partial<Record<Phase, string>> = {
   compare: 'digesting the device',
   check: 'checking what the receiver stores',
   scan: 'backing up',
+  prove: 'proving that it is one instant',
   restore: 'restoring',
   verify: 'reading back',
 };

@@ -42,7 +42,7 @@ async function node(directory: string): Promise<BlockNode | null> {
   return number === null ? null : { number, name: basename(directory), directory };
 }
 
-async function childPartitions(directory: string): Promise<BlockNode[]> {
+export async function childPartitions(directory: string): Promise<BlockNode[]> {
   const partitions: BlockNode[] = [];
   for (const name of await listDirectory(directory)) {
     const child = join(directory, name);
@@ -84,7 +84,7 @@ export async function readHolders(device: BlockNode): Promise<string[]> {
  * Sectors written and discarded; only ever growing while the device is attached. Operations are not counted: a flush is one, also our own.
  * Null where there are no counters.
  */
-async function sectorsChanged(device: BlockNode): Promise<number | null> {
+export async function sectorsChanged(device: BlockNode): Promise<number | null> {
   const fields = (await readFact(device.directory, 'stat'))?.split(/\s+/).map(Number);
   const [written, discarded = 0] = [fields?.[6], fields?.[13]];
   return written === undefined ? null : written + discarded;

@@ -4,6 +4,8 @@ import { StillpointError } from '../domain/errors.js';
 import { errnoNameOf, placeOf, systemError } from '../domain/system-errors.js';
 import { pathFacts } from '../native/path-facts.js';
 
+type NativeFailure = NodeJS.ErrnoException & { readonly byteOffset?: number };
+
 export interface DeviceErrorOptions {
   /** Default: device. */
   readonly place?: 'device' | 'target';
@@ -18,7 +20,7 @@ export interface DeviceErrorOptions {
 export function deviceError(path: string, error: unknown, options: DeviceErrorOptions = {}): unknown {
   if (error instanceof StillpointError || !(error instanceof Error)) return error;
   const { place = 'device', stateDirectory = null } = options;
-  const { code, message, path: named = path } = error as NodeJS.ErrnoException;
+  const { code, message, byteOffset, path: named = path } = error as NativeFailure;
   const errno = errnoNameOf(error);
   if (errno !== null) {
     const at = named === path ? place : placeOf(named, { stateDirectory, otherwise: place });
@@ -27,6 +29,14 @@ export function deviceError(path: string, error: unknown, options: DeviceErrorOp
   if (typeof code !== 'string' || code === 'internal' || code.startsWith('ERR_')) return error;
   const about = { thing: named, cause: error };
   if (code === 'cancelled') return new StillpointError('cancelled', { ...about, reason: 'it was cancelled' });
+  if (code === 'shrunk') {
+    return new StillpointError('device-changed', {
+      ...about,
+      reason: `it ended at byte ${byteOffset}, before the size that it had: it shrank, or it is gone`,
+      remedy: 'Stop what changes it and try again.',
+      permanent: false,
+    });
+  }
   // The native code names the file itself.
   const reason = message.startsWith(`${named}: `) ? message.slice(named.length + 2) : message;
   return new StillpointError('device-io', { ...about, reason });

@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { flockSync } from 'fs-ext';
+import { flock, flockSync } from 'fs-ext';
 
 /**
  * Takes an exclusive lock that lasts until the handle is closed or the process dies. The file stays: removing a locked file would
@@ -59,4 +59,15 @@ export async function syncDirectory(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+const HELD_CODES: ReadonlySet<string | undefined> = new Set(['EAGAIN', 'EWOULDBLOCK']);
+
+/** Takes a shared lock without waiting; it lasts until the handle is closed. Not on this thread: a file server may take its time. */
+export function lockShared(handle: FileHandle): Promise<'locked' | 'held' | 'unsupported'> {
+  return new Promise((resolve) => {
+    flock(handle.fd, 'shnb', (error) => {
+      resolve(error === null ? 'locked' : HELD_CODES.has(error.code) ? 'held' : 'unsupported');
+    });
+  });
 }

@@ -29,6 +29,7 @@ export type NativeErrorCode =
   | 'truncated'
   | 'geometry-mismatch'
   | 'tree-damaged'
+  | 'shrunk'
   | 'identity-mismatch';
 
 export interface NativeError extends Error {
@@ -56,13 +57,14 @@ export interface NativeConstants {
 // ---- devices ------------------------------------------------------------------------------------------------------------
 
 export interface OpenDeviceOptions {
-  /** Default false. */
   readonly write?: boolean;
-  /** O_EXCL: refused with EBUSY where a block device is mounted or held. Default false. */
+  /** O_EXCL: EBUSY where a block device is mounted or held. */
   readonly exclusive?: boolean;
   /** O_DIRECT. Default: true for block devices, false for files. The unaligned tail is read and written through a bounce buffer. */
   readonly direct?: boolean;
-  /** Create a missing image file, and set its size (new files only are sparse). */
+  /** Reads of a file are answered by its file system, not by this host's page cache. */
+  readonly fresh?: boolean;
+  /** Create a missing image file, and set its size. */
   readonly create?: boolean;
   readonly sizeBytes?: number;
 }
@@ -73,15 +75,17 @@ export interface Device {
   readonly sizeBytes: number;
   readonly logicalSectorSize: number;
   readonly direct: boolean;
-  /** Reads any range inside the device. Short reads are an error (EIO). */
+  /** Reads any range inside the device. Behind the end that it has now: `shrunk`. */
   read(byteOffset: number, byteLength: number): Promise<Buffer>;
   write(byteOffset: number, bytes: Uint8Array): Promise<void>;
   /** fdatasync, and on block devices the flush of their write cache. */
   flush(): Promise<void>;
+  /** Forgets the clean pages of it that this host's page cache holds, and nobody maps. */
+  dropCache(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A device in memory with faults, for tests of everything above it. */
+/** In memory, with faults, for tests of everything above it. */
 export interface MemoryDevice extends Device {
   /** Reads that touch the range fail with EIO; after `failures` of them (default: for ever) they succeed again. */
   addBadRange(byteOffset: number, byteLength: number, failures?: number): void;

@@ -83,7 +83,7 @@ test('times set back, growth and replacement are seen', async (t) => {
 
   const grown = await hold(t, path);
   await appendFile(path, 'x');
-  await refused(t, grown.conclude(), 'device-changed', /was written to/);
+  await refused(t, grown.conclude(), 'device-changed', /it grew from 4194304 to 4194305 bytes while/);
 
   const replaced = await hold(t, path);
   await rename(await image(t), path);
@@ -205,8 +205,12 @@ testWith(
     ]);
     const snapshot = await hold(t, `${loop}p1`);
     run('dd', 'if=/dev/urandom', `of=${loop}p2`, 'bs=1M', 'count=4', 'conv=fsync', 'status=none');
-    t.is((await snapshot.conclude()).kind, 'idle');
+    // The file of the loop device was written to for the sibling: whether for that alone, its times don't tell.
+    t.like(await snapshot.conclude(), { kind: 'idle' });
     run('dd', 'if=/dev/urandom', `of=${loop}`, 'bs=1M', 'count=1', 'seek=4', 'conv=fsync', 'status=none');
-    await refused(t, snapshot.conclude(), 'device-changed', /was written to/);
+    t.regex(
+      (await snapshot.conclude()).unproven ?? '',
+      new RegExp(`written past it to ${loop}, which it lies on`),
+    );
   },
 );
