@@ -1,10 +1,13 @@
 /** Reads what continuity.ts decides on: from the device, the kernel and the files of the tap. */
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
+import { readBlockState } from '../devices/block-facts.js';
 import { listDirectory, readBlockFamily, readFact, sampleWrites } from '../devices/block-sysfs.js';
+import { doubtfulFileSystem as doubtfulFileSystemOf, waitForTick } from '../devices/honest-times.js';
 import type { TapAddon } from '../native/tap.js';
 import { type DeviceFacts, type MapFacts, placeOf, type StartRecord } from './continuity.js';
 import type { SourceIdentity, TapSource } from './source.js';
@@ -15,8 +18,6 @@ const STARTED_FORMAT: StateFormat<StartRecord> = {
   schema: z.strictObject({ bootId: z.string().max(64), place: z.string().max(64) }),
 };
 
-/** Kernel time stamps move in ticks: a file changed within the last one could change again without a trace. */
-const TIMESTAMP_TICK_MS = 20;
 /** A partition's counters and its disk's can't be read at one moment: how often it is tried until nobody writes meanwhile. */
 const SAMPLE_TRIES = 20;
 const SAMPLE_PAUSE_MS = 10;
@@ -35,14 +36,16 @@ export async function readDeviceFacts(source: TapSource, identity: SourceIdentit
       bootId,
       isIdentified: identity.isLasting,
       ...(await readBlockFacts(source.number)),
+      below: await readBelow(source.number),
     };
   }
-  const ageMs = Date.now() - Number((await stat(source.path, { bigint: true })).ctimeMs);
-  if (ageMs < TIMESTAMP_TICK_MS) await sleep(TIMESTAMP_TICK_MS);
+  const doubtfulFileSystem = await doubtfulFileSystemOf(source.path);
+  if (doubtfulFileSystem === null) await waitForTick(source.path);
   const status = await stat(source.path, { bigint: true });
   const { ino: inode, birthtimeNs: bornNs, size: sizeBytes, mtimeNs, ctimeNs } = status;
   const bootTimeNs = await readBootTime();
-  return { kind: 'image', bootId, bootTimeNs, inode, bornNs, sizeBytes, mtimeNs, ctimeNs };
+  const times = { mtimeNs, ctimeNs, doubtfulFileSystem };
+  return { kind: 'image', bootId, bootTimeNs, inode, bornNs, sizeBytes, ...times };
 }
 
 async function readBlockFacts(number: string) {
@@ -63,6 +66,17 @@ async function readBlockFacts(number: string) {
     await sleep(SAMPLE_PAUSE_MS);
   }
   return { diskSequence, isStacked, sectorsWritten: null };
+}
+
+/** Null: what is written to it past its node can't be told. */
+async function readBelow(number: string): Promise<string | null> {
+  const facts = (await readBlockState(number))?.facts;
+  if (facts === undefined || facts.doubt !== null) return null;
+  const pasts = facts.below.map(({ past }) => past);
+  // A mark in a map is short.
+  return pasts.includes(null)
+    ? null
+    : createHash('sha256').update(pasts.join(' ')).digest('hex').slice(0, 32);
 }
 
 /** Systemd is stopping all that runs. False where it is not what runs this machine. */

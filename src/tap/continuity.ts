@@ -4,11 +4,11 @@
  *
  * | map              | device | machine has ... | believed if                                                         |
  * |------------------|--------|-----------------|---------------------------------------------------------------------|
- * | closed cleanly   | image  | (either)        | inode, size, mtime and ctime are those of the close                 |
- * | closed cleanly   | block  | run on          | attached as it was (diskseq), write counters are those of the close |
+ * | closed cleanly   | image  | (either)        | inode, size, mtime and ctime are those of the close, on a file system whose times show each write |
+ * | closed cleanly   | block  | run on          | attached as it was (diskseq), write counters are those of the close, also of what was written below it past it |
  * | closed cleanly   | block  | restarted       | closed as the machine went down, and as below                        |
  * | open (killed)    | both   | run on          | it is the same inode or attachment: nobody else writes to a tapped device |
- * | open (power cut) | image  | restarted       | it is the same file; mtime and ctime are before the start            |
+ * | open (power cut) | image  | restarted       | it is the same file; mtime and ctime are before the start, and show each write |
  * | open (power cut) | block  | restarted       | counters show no write since the start; hardware identifies it; it is not stacked on others, below which nothing is counted |
  *
  * What can't be seen: writes while another system ran, from a rescue disk or on another machine. docs/tap.md says so.
@@ -26,6 +26,8 @@ export type DeviceFacts =
       readonly sizeBytes: bigint;
       readonly mtimeNs: bigint;
       readonly ctimeNs: bigint;
+      /** Its name, where times prove nothing (src/devices/honest-times.ts). */
+      readonly doubtfulFileSystem: string | null;
     }
   | {
       readonly kind: 'block';
@@ -34,6 +36,8 @@ export type DeviceFacts =
       readonly diskSequence: string | null;
       /** Since it was attached: into it, and, for a partition, around it into the disk. Null: the kernel does not count. */
       readonly sectorsWritten: { readonly own: number; readonly throughDisk: number } | null;
+      /** Stays equal only while nobody writes to what it lies on past it; null: that can't be told. */
+      readonly below: string | null;
       /** Something tells it from other devices also after a restart. */
       readonly isIdentified: boolean;
       /** It consists of other devices or of a file: what is written to those it does not count. */
@@ -55,11 +59,12 @@ export type MapFacts = null | string | { readonly clean: boolean; readonly conti
  */
 export function continuityMark(device: DeviceFacts, machineStops: boolean): string {
   if (device.kind === 'image') {
+    if (device.doubtfulFileSystem !== null) return '';
     return `image ${placeOf(device)} ${device.sizeBytes} ${device.mtimeNs} ${device.ctimeNs}`;
   }
-  const { bootId, sectorsWritten } = device;
-  if (sectorsWritten === null) return '';
-  const counters = `${sectorsWritten.own} ${sectorsWritten.throughDisk}`;
+  const { bootId, sectorsWritten, below } = device;
+  if (sectorsWritten === null || below === null) return '';
+  const counters = `${sectorsWritten.own} ${sectorsWritten.throughDisk} ${below}`;
   return `block ${bootId} ${machineStops ? 'last' : '-'} ${placeOf(device)} ${counters}`;
 }
 
@@ -80,6 +85,8 @@ export function whyDistrusted(
 }
 
 function afterClose(mark: string, device: DeviceFacts): string | undefined {
+  if (device.kind === 'image' && device.doubtfulFileSystem !== null)
+    return timeless(device.doubtfulFileSystem);
   if (mark === '') return 'the tap could not leave a mark of the device when it was stopped';
   if (device.kind === 'image') {
     return mark === continuityMark(device, false)
@@ -96,6 +103,9 @@ function afterClose(mark: string, device: DeviceFacts): string | undefined {
     ? undefined
     : 'the device was written to or attached anew while the tap did not run';
 }
+
+const timeless = (fileSystem: string): string =>
+  `the file lies on ${fileSystem}, whose times do not show what was written while the tap did not run`;
 
 const unborn =
   'the tap did not stop cleanly, and the file system does not tell when the file was made: it may be another one';
@@ -116,6 +126,7 @@ function afterKill(started: StartRecord | null, device: DeviceFacts): string | u
 
 function sinceBoot(device: DeviceFacts): string | undefined {
   if (device.kind === 'image') {
+    if (device.doubtfulFileSystem !== null) return timeless(device.doubtfulFileSystem);
     return device.mtimeNs < device.bootTimeNs && device.ctimeNs < device.bootTimeNs
       ? undefined
       : 'the file was changed after this machine was started, before the tap was';

@@ -22,10 +22,18 @@ const IMAGE: Image = {
     sizeBytes: 4096n,
     mtimeNs: 900n,
     ctimeNs: 950n,
+    doubtfulFileSystem: null,
   },
 };
 const BLOCK: Block = {
-  ...{ kind: 'block', bootId: 'boot-1', diskSequence: '5', isIdentified: true, isStacked: false },
+  ...{
+    kind: 'block',
+    bootId: 'boot-1',
+    diskSequence: '5',
+    isIdentified: true,
+    isStacked: false,
+    below: '7f',
+  },
   sectorsWritten: { own: 80, throughDisk: 3 },
 };
 const RESTARTED: Block = {
@@ -59,6 +67,15 @@ test('after a clean stop an image must be as it was, whether the machine ran on 
   }
 });
 
+test('times that may stand still prove nothing after a stop or a restart', (t) => {
+  const there: Image = { ...IMAGE, doubtfulFileSystem: 'FUSE' };
+  t.is(continuityMark(there, false), '');
+  t.regex(whyDistrusted(closed(there), null, there) ?? '', /lies on FUSE, whose times do not show/);
+  t.regex(whyDistrusted(closed(IMAGE), null, there) ?? '', /lies on FUSE/);
+  const restarted = { ...there, bootId: 'boot-2', bootTimeNs: 5000n };
+  t.regex(whyDistrusted(KILLED, startOf(there), restarted) ?? '', /lies on FUSE/);
+});
+
 test('after a clean stop a block device must be attached as it was, and its counters too', (t) => {
   const now = (changes: Partial<Block>) => whyDistrusted(closed(BLOCK), null, { ...BLOCK, ...changes });
   t.is(now({}), undefined);
@@ -67,6 +84,8 @@ test('after a clean stop a block device must be attached as it was, and its coun
     { sectorsWritten: { own: 81, throughDisk: 3 } },
     { sectorsWritten: { own: 80, throughDisk: 4 } },
     { sectorsWritten: null },
+    { below: '80' },
+    { below: null },
   ]) {
     t.regex(now(changes) ?? '', /written to or attached anew/);
   }
@@ -179,6 +198,10 @@ testWith(['root', 'loop'], 'a write to a block device, and attaching it anew, mo
   await file.close();
   const after = await mark(device);
   t.not(after, before);
+  const backing = await open(image, 'r+');
+  await backing.write(Buffer.alloc(4096, 2), 0, 4096, 4096);
+  await backing.close();
+  t.not(await mark(device), after, 'its file was written to past it');
   detachLoop(device);
   t.not(await mark(attachLoop(t, image)), after);
 });
