@@ -61,7 +61,7 @@ test('a first backup, an unchanged one, a changed one: what differs is shipped, 
   for (const [index, point] of (await made.points()).entries()) {
     t.true((await made.contents(point)).equals(states[index] ?? Buffer.alloc(0)), `point ${index + 1}`);
   }
-  t.deepEqual((await readdir(made.deviceState)).sort(), ['lock', 'tree']);
+  t.deepEqual((await readdir(made.deviceState)).sort(), ['acknowledged', 'lock', 'tree']);
 });
 
 test('blocks that come back are not sent again', async (t) => {
@@ -262,7 +262,7 @@ test('written to while it is read: no point, nothing left; a fuzzy one on reques
   });
   await refused(t, made.backup({ provider }), 'device-changed', /was written to while it was read/);
   t.is((await made.points()).length, 1);
-  t.deepEqual((await readdir(made.deviceState)).sort(), ['lock', 'tree']);
+  t.deepEqual((await readdir(made.deviceState)).sort(), ['acknowledged', 'lock', 'tree']);
   const { point, warnings } = await made.backup({ provider, fuzzy: true });
   t.is(point.kind, 'fuzzy');
   t.regex(warnings.join(), /was written to while it was read; the point is fuzzy/);
@@ -284,7 +284,7 @@ test('cancelled at any event, it leaves the last point and no session', async (t
     });
     await refused(t, work, 'cancelled', /cancelled/);
     t.is((await made.points()).length, 1, phase);
-    t.deepEqual((await readdir(made.deviceState)).sort(), ['lock', 'tree'], phase);
+    t.deepEqual((await readdir(made.deviceState)).sort(), ['acknowledged', 'lock', 'tree'], phase);
   }
   const abort = new AbortController();
   const receiver = faultyReceiver(made.receiver, (method) => {

@@ -64,6 +64,8 @@ class World {
   device: Buffer;
   receiver: ReceiverPort | null = null;
   generation = 0;
+  /** The store may lack points that were acknowledged: that is accepted, and only then. */
+  isRewound = false;
   copies = 0;
 
   constructor(
@@ -100,10 +102,12 @@ class World {
   async backup(receiver: ReceiverPort, compare: boolean): Promise<BackupResult> {
     const { provider, close } = await this.provider();
     try {
-      return await runBackup({
+      const result = await runBackup({
         ...{ receiver, path: '/memory', device: DEVICE, stateDirectory: this.stateDirectory, provider },
-        ...{ blockSize: BLOCK, compare, patienceMs: 0 },
+        ...{ blockSize: BLOCK, compare, patienceMs: 0, acceptStore: this.isRewound },
       });
+      this.isRewound = false;
+      return result;
     } finally {
       await close();
     }
@@ -242,6 +246,7 @@ const ACTIONS: Readonly<Record<string, { readonly weight: number; readonly act: 
     act: async (world) => {
       if (!(await readdir(world.directory)).includes('copy')) return;
       await world.stopReceiver();
+      world.isRewound = true;
       await rm(world.store, { recursive: true });
       await cp(join(world.directory, 'copy'), world.store, { recursive: true });
     },
