@@ -105,9 +105,17 @@ async function findHolder(path: string): Promise<LockHolder | null> {
     const match = /^\d+: FLOCK +\S+ +(READ|WRITE) +(\d+) [0-9a-f]+:[0-9a-f]+:(\d+) /.exec(line);
     if (match === null || match[3] !== String(ino)) continue;
     const processId = Number(match[2]);
-    const command = (await readFact(`/proc/${processId}/cmdline`)) ?? '';
+    const words = await readCommandLine(processId);
     const name = (await readFact(`/proc/${processId}/comm`)) ?? 'a process';
-    return { processId, name, isShared: match[1] === 'READ', isStillpoint: command.includes('stillpoint') };
+    return { processId, name, isShared: match[1] === 'READ', isStillpoint: words.some(isStillpoint) };
   }
   return null;
 }
+
+/** Empty where it can't be read. */
+export async function readCommandLine(processId: number): Promise<string[]> {
+  return ((await readFact(`/proc/${processId}/cmdline`)) ?? '').split('\0');
+}
+
+/** @param word of a command line */
+export const isStillpoint = (word: string): boolean => /(^|\/)stillpoint(\.js)?$/.test(word);

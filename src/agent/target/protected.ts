@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { type Footprint, footprintOf, footprintUnder, overlaps } from '../../devices/footprint.js';
 import { findUses } from '../../devices/in-use.js';
 import { namesOf, parseMountinfo } from '../../devices/mount-table.js';
+import { isStillpoint, readCommandLine } from '../../devices/target-lock.js';
 import { StillpointError } from '../../domain/errors.js';
 import { STORE_FILE } from '../../store/layout.js';
 import { existingPart } from '../../tap/preserve.js';
@@ -143,7 +144,7 @@ function protectedError(path: string, reason: string): StillpointError {
   return new StillpointError('usage', {
     thing: path,
     reason: `${reason}, and nothing allows to write over that`,
-    remedy: 'Choose another target.',
+    remedy: 'Choose another device or file.',
   });
 }
 
@@ -197,9 +198,9 @@ function tapRuns(path: string, { settings }: RegisteredTap, cause: unknown): unk
 async function refuseServed(path: string): Promise<void> {
   for (const { processId, writable } of await findUses(path, 'writers')) {
     if (processId === undefined || !writable) continue;
-    const words = (await readFile(`/proc/${processId}/cmdline`, 'utf8').catch(() => '')).split('\0');
+    const words = await readCommandLine(processId);
     const at = words.lastIndexOf('serve');
-    if (at < 1 || words[at - 1] !== 'tap' || !words.some((word) => word.includes('stillpoint'))) continue;
+    if (at < 1 || words[at - 1] !== 'tap' || !words.some(isStillpoint)) continue;
     throw new StillpointError('device-in-use', {
       thing: path,
       reason: `a tap serves it, ${words[at + 1]} (process ${processId}), and would not hear of what is written past it`,
