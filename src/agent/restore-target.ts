@@ -98,9 +98,6 @@ async function openWritable(
   openIt: (held: Held) => Promise<RestoreTarget>,
 ): Promise<RestoreTarget> {
   await refuseReadOnly(path, status);
-  // Whoever has locked it is named as that, not as one who has it open.
-  await (await lockTarget(path)).close();
-  await refuseLockedRelatives(path);
   const taps = await holdTaps(path, options.stateDirectory);
   let lock: FileHandle | null = null;
   const release = async () => {
@@ -108,8 +105,12 @@ async function openWritable(
     await taps.release();
   };
   try {
+    // Whoever has locked it is named as that, not as one who has it open.
+    await (await lockTarget(path)).close();
+    await refuseLockedRelatives(path);
     await refuseUsed(path, options);
     lock = await lockTarget(path);
+    await taps.voidMaps();
     return await openIt({ release });
   } catch (error) {
     await release();

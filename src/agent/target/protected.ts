@@ -149,28 +149,33 @@ function protectedError(path: string, reason: string): StillpointError {
 }
 
 export interface HeldTaps {
+  /** What is restored is written past them: their next backups read everything. */
+  voidMaps(): Promise<void>;
   release(): Promise<void>;
 }
 
 /**
- * Keeps the taps from running, until released, that serve what shares bytes with the target, and voids their maps: what is restored
- * is written past them.
+ * Keeps the taps from running, until released, that serve what shares bytes with the target.
  * @throws StillpointError `device-in-use` where one runs
  */
 export async function holdTaps(path: string, stateDirectory: string): Promise<HeldTaps> {
   const target = await footprintOf(path);
   const locks: Awaited<ReturnType<typeof lockTap>>[] = [];
+  const held: RegisteredTap[] = [];
   const release = async () => {
     for (const lock of locks.splice(0)) await lock.close();
   };
   try {
-    await refuseServed(path);
     for (const tap of await listTaps(stateDirectory)) {
       if (!(await servesPartOf(tap, target))) continue;
       locks.push(await lockTap(tap).catch((error) => Promise.reject(tapRuns(path, tap, error))));
-      await voidMap(tap);
+      held.push(tap);
     }
-    return { release };
+    await refuseServed(path);
+    const voidMaps = async () => {
+      for (const tap of held) await voidMap(tap);
+    };
+    return { voidMaps, release };
   } catch (error) {
     await release();
     throw error;
