@@ -2,6 +2,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { open, rename, rm, truncate } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { readFact } from '../../devices/block-sysfs.js';
 import { onDevice } from '../../devices/device-error.js';
 import { decodeMark, MARK_BYTES } from '../../devices/half-restored.js';
 import { explain } from '../../devices/read-only.js';
@@ -47,6 +48,7 @@ export class ExistingImage implements RestoreTarget {
 
   static async open(path: string, plan: ImagePlan): Promise<ExistingImage> {
     const { foundBytes, sizeBytes } = plan;
+    await checkSizeLimit(path, sizeBytes);
     const isEmpty = await isEmptyImage(path, foundBytes);
     // There must be room for the mark of a target that is half restored.
     if (foundBytes < MARK_BYTES && sizeBytes >= MARK_BYTES) await setSize(path, MARK_BYTES);
@@ -124,6 +126,7 @@ const PARTIAL_SUFFIX = '.stillpoint-partial';
 
 export async function newImage(path: string, sizeBytes: number): Promise<RestoreTarget> {
   const partialPath = `${path}${PARTIAL_SUFFIX}`;
+  await checkSizeLimit(path, sizeBytes);
   const lock = await lockPartial(path, partialPath);
   let device: Device | null = null;
   // An earlier restore, killed, has left it: what it got so far need not be fetched again.
@@ -166,20 +169,29 @@ async function openImage(path: string): Promise<Device> {
   }
 }
 
-/** Node has the kernel say EFBIG in place of ending the process. */
+/** Node has the kernel say EFBIG in place of ending the process. @throws StillpointError `device-io` */
 async function setSize(path: string, sizeBytes: number, handle?: FileHandle): Promise<void> {
   try {
     await (handle === undefined ? truncate(path, sizeBytes) : handle.truncate(sizeBytes));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EFBIG') throw error;
-    throw new StillpointError('device-io', {
-      thing: path,
-      reason: `a file of ${sizeBytes} bytes is more than its file system or the limit of this process allows`,
-      remedy:
-        'Look at the limit with "ulimit -f", or choose a target elsewhere: FAT, for one, ends at 4 GiB.',
-      cause: error,
-    });
+    throw (error as NodeJS.ErrnoException).code === 'EFBIG' ? tooLarge(path, sizeBytes, error) : error;
   }
+}
+
+/** Where the limit lies within the size that a file has already, the kernel says it only to who writes there. */
+async function checkSizeLimit(path: string, sizeBytes: number): Promise<void> {
+  const limits = (await readFact('/proc/self/limits')) ?? '';
+  const limitBytes = Number(/^Max file size +(\d+) /m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
+  if (sizeBytes > limitBytes) throw tooLarge(path, sizeBytes);
+}
+
+function tooLarge(path: string, sizeBytes: number, cause?: unknown): StillpointError {
+  return new StillpointError('device-io', {
+    thing: path,
+    reason: `a file of ${sizeBytes} bytes is more than its file system or the limit of this process allows`,
+    remedy: 'Look at the limit with "ulimit -f", or choose a target elsewhere: FAT, for one, ends at 4 GiB.',
+    cause,
+  });
 }
 
 /** A link, a directory, a FIFO. */

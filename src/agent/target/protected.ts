@@ -2,7 +2,7 @@
  * Targets that must never be written, whatever is allowed: what a store, the state directory or a tap's preserve area consists of, and
  * what these lie on; by whatever path, link, mount or loop device they are reached. What a tap serves is written through the tap.
  */
-import type { BigIntStats } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Footprint, footprintOf, footprintUnder, overlaps } from '../../devices/footprint.js';
@@ -10,7 +10,7 @@ import { findUses } from '../../devices/in-use.js';
 import { namesOf, parseMountinfo } from '../../devices/mount-table.js';
 import { isStillpoint, readCommandLine } from '../../devices/target-lock.js';
 import { StillpointError } from '../../domain/errors.js';
-import { STORE_FILE } from '../../store/layout.js';
+import { CAPTURE_DIR, LOCK_FILE, PACKS_PREFIX, POINTS_PREFIX, STORE_FILE } from '../../store/layout.js';
 import { existingPart } from '../../tap/preserve.js';
 import { listTaps, lockTap, type RegisteredTap } from '../../tap/registry.js';
 import { voidMap } from '../../tap/void-map.js';
@@ -100,11 +100,13 @@ const FIRST_BYTES = 16;
 /** Also one whose store.json is damaged: what it holds is as dear. */
 async function isStore(directory: string): Promise<boolean> {
   if ((await firstBytes(join(directory, STORE_FILE))) === 'stillpoint-store') return true;
-  const names = new Set(await readdir(directory).catch(() => []));
-  return (
-    ['packs', 'points', 'capture'].every((name) => names.has(name)) &&
-    (names.has(STORE_FILE) || names.has('lock'))
-  );
+  const isThere = (name: string) =>
+    stat(join(directory, name)).then(
+      () => true,
+      () => false,
+    );
+  for (const name of [CAPTURE_DIR, PACKS_PREFIX, POINTS_PREFIX]) if (!(await isThere(name))) return false;
+  return (await isThere(STORE_FILE)) || (await isThere(LOCK_FILE));
 }
 
 /** A hard link tells nothing of the file's other names. */
@@ -116,7 +118,8 @@ async function kindByContent(path: string): Promise<string | null> {
 }
 
 async function firstBytes(path: string): Promise<string> {
-  const file = await open(path).catch(() => null);
+  // A FIFO must not hang the open.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => null);
   if (file === null) return '';
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(FIRST_BYTES), 0, FIRST_BYTES, 0);

@@ -209,7 +209,8 @@ test('more than a limit on the size of files: found before the image changes, an
   const old = Buffer.alloc(MiB, 'y');
   await writeFile(at('old'), old);
   await writeFile(at('empty'), '');
-  for (const name of ['old', 'empty', 'new']) {
+  await writeFile(at('long'), Buffer.alloc(9 * MiB, 'z'));
+  for (const name of ['old', 'empty', 'new', 'long']) {
     const args = ['restore', 'disk@1', at(name), '--overwrite', '--store', at('store')];
     // In blocks of 1024 bytes; the store's own files are small.
     const command = 'ulimit -f 4096; exec "$0" "$@"';
@@ -230,6 +231,7 @@ test('more than a limit on the size of files: found before the image changes, an
     t.notRegex(stderr, /half restored/);
   }
   t.true(old.equals(await readFile(at('old'))));
+  t.true((await readFile(at('long'))).equals(Buffer.alloc(9 * MiB, 'z')));
   t.is((await stat(at('empty'))).size, 0);
   await t.throwsAsync(stat(at('new')), { code: 'ENOENT' });
   t.is(
