@@ -174,7 +174,9 @@ class Restore {
       }
       throwIfCancelled(this.#signal);
     } catch (error) {
-      if (!(await target.undo(inPlace?.isMarked === true).catch(() => false)) && inPlace?.isMarked === true) {
+      const isMarked = inPlace?.isMarked === true;
+      const isUndone = await target.undo(isMarked).catch(() => false);
+      if (isMarked && !isUndone) {
         const text = `${this.#options.target} is half restored, and marked so: no backup takes it for good. The same restore, run again, goes on from there`;
         this.#onEvent({ type: 'warning', text });
       }

@@ -34,11 +34,10 @@ async function refuseReadOnlyDevice(path: string): Promise<void> {
 
 /**
  * @param path that could not be opened for writing, or in whose directory no file could be made
- * @throws StillpointError `device-io`, or the error itself where nothing more is known of it
+ * @throws StillpointError `device-io` with the mount, where the file system is read-only; else the error itself
  */
 export async function explain(path: string, error: NodeJS.ErrnoException): Promise<never> {
   if (error.code === 'EROFS') throw await readOnlyMount(path, error);
-  if (error.code === 'EPERM') throw await withAttribute(path, error);
   throw error;
 }
 
@@ -53,22 +52,6 @@ async function readOnlyMount(path: string, cause: Error): Promise<StillpointErro
       mount === null
         ? 'Choose a target elsewhere.'
         : `Choose a target elsewhere, or make it writable: mount -o remount,rw ${mount.mountPoint}`,
-    cause,
-  });
-}
-
-/** To root too, the kernel refuses what has one of two attributes: chattr(1). */
-async function withAttribute(path: string, cause: Error): Promise<StillpointError> {
-  const isThere = (await stat(path).catch(() => null)) !== null;
-  const { O_APPEND, O_NONBLOCK, O_WRONLY } = constants;
-  const appending = isThere ? await open(path, O_WRONLY | O_APPEND | O_NONBLOCK).catch(() => null) : null;
-  await appending?.close();
-  const [attribute, flag] = appending === null ? ['immutable', 'i'] : ['append-only', 'a'];
-  const thing = isThere ? path : dirname(path);
-  return new StillpointError('device-io', {
-    thing,
-    reason: `it is ${attribute}, or writing to it is not allowed for another reason`,
-    remedy: `Look with "lsattr -d ${thing}", and take the attribute away with "chattr -${flag} ${thing}".`,
     cause,
   });
 }

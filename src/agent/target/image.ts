@@ -198,11 +198,14 @@ function tooLarge(path: string, sizeBytes: number, cause?: unknown): StillpointE
 const IN_THE_WAY: ReadonlySet<string | undefined> = new Set(['ELOOP', 'EISDIR', 'ENXIO']);
 
 async function lockPartial(path: string, partialPath: string): Promise<FileHandle> {
-  const lock = await onDevice(partialPath, () =>
-    lockFile(partialPath).catch((error: NodeJS.ErrnoException) => {
-      if (IN_THE_WAY.has(error.code)) throw inTheWay(partialPath);
-      return explain(path, error);
-    }),
+  const lock = await onDevice(
+    path,
+    () =>
+      lockFile(partialPath).catch((error: NodeJS.ErrnoException) => {
+        if (IN_THE_WAY.has(error.code)) throw inTheWay(partialPath);
+        return explain(path, error);
+      }),
+    { place: 'target' },
   );
   if (lock === null) {
     throw new StillpointError('device-in-use', {

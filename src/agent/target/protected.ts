@@ -16,7 +16,8 @@ import { listTaps, lockTap, type RegisteredTap } from '../../tap/registry.js';
 import { voidMap } from '../../tap/void-map.js';
 
 export interface ProtectedOptions {
-  readonly stateDirectory: string;
+  /** Null: there is none, and no taps. */
+  readonly stateDirectory: string | null;
   /** Of the store that the command uses; undefined: it is another machine's. */
   readonly storeDirectory?: string | undefined;
 }
@@ -43,10 +44,12 @@ export async function refuseProtected(path: string, options: ProtectedOptions): 
 }
 
 async function placesOf({ stateDirectory, storeDirectory }: ProtectedOptions): Promise<Place[]> {
-  const places = [{ directory: stateDirectory, name: `the state directory ${stateDirectory}` }];
+  const places: Place[] = [];
   if (storeDirectory !== undefined) {
     places.push({ directory: storeDirectory, name: `the store ${storeDirectory}` });
   }
+  if (stateDirectory === null) return places;
+  places.push({ directory: stateDirectory, name: `the state directory ${stateDirectory}` });
   for (const { settings } of await listTaps(stateDirectory)) {
     const { name, preserveDirectory, runDirectory } = settings;
     places.push({ directory: preserveDirectory, name: `the preserve area of the tap ${name}` });
@@ -161,7 +164,7 @@ export interface HeldTaps {
  * Keeps the taps from running, until released, that serve what shares bytes with the target.
  * @throws StillpointError `device-in-use` where one runs
  */
-export async function holdTaps(path: string, stateDirectory: string): Promise<HeldTaps> {
+export async function holdTaps(path: string, stateDirectory: string | null): Promise<HeldTaps> {
   const target = await footprintOf(path);
   const locks: Awaited<ReturnType<typeof lockTap>>[] = [];
   const held: RegisteredTap[] = [];
@@ -169,7 +172,7 @@ export async function holdTaps(path: string, stateDirectory: string): Promise<He
     for (const lock of locks.splice(0)) await lock.close();
   };
   try {
-    for (const tap of await listTaps(stateDirectory)) {
+    for (const tap of stateDirectory === null ? [] : await listTaps(stateDirectory)) {
       if (!(await servesPartOf(tap, target))) continue;
       locks.push(await lockTap(tap).catch((error) => Promise.reject(tapRuns(path, tap, error))));
       held.push(tap);

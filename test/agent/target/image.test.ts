@@ -180,9 +180,9 @@ testWith(
     run('chattr', '+a', at('mount/append'));
     const refusedFor = (name: string, message: RegExp) =>
       refused(t, restore(at(name), { overwrite: true, allowInUse: true }), 'device-io', message);
-    await refusedFor('mount/immutable', /immutable: it is immutable, .*chattr -i /);
-    await refusedFor('mount/append', /append: it is append-only, .*chattr -a /);
-    await refusedFor('mount/directory/new', /directory: it is immutable, /);
+    await refusedFor('mount/immutable', /immutable: it is marked immutable\. .*chattr -i /);
+    await refusedFor('mount/append', /append: it is marked append-only\. .*chattr -a /);
+    await refusedFor('mount/directory/new', /directory.* immutable.*chattr -i /);
     for (const name of ['immutable', 'append', 'ro']) t.true(old.equals(await readFile(at(`mount/${name}`))));
     run('chattr', '-i', '-a', at('mount/immutable'), at('mount/append'), at('mount/directory'));
     unmount();
