@@ -5,6 +5,7 @@
  * | step                                                                      | who dies now leaves  |
  * |---------------------------------------------------------------------------|----------------------|
  * | 1 the head (the first 128 KiB, in whole blocks) is made in memory, proven | the target as it was |
+ * |   an image that is shorter than the point is made longer                  | as it was, or longer |
  * | 2 the mark is written in the place of the first sector; flush             | as it was, or marked |
  * | 3 the rest of the 128 KiB is zeroed (superblocks lie there); flush        | marked               |
  * | 4 all that differs is written, but for the 128 KiB; flush                 | marked               |
@@ -16,7 +17,7 @@
  * (`--allow-in-use`) is written in the same order; but who writes to it too may write over the mark.
  */
 
-import { encodeMark, MARK_BYTES } from '../devices/half-restored.js';
+import { decodeMark, encodeMark, MARK_BYTES } from '../devices/half-restored.js';
 import { type BlockRange, mergeRanges } from '../domain/block-ranges.js';
 import { isNull } from '../domain/digest-tree.js';
 import type { Geometry } from '../domain/geometry.js';
@@ -31,7 +32,9 @@ const HEAD_BYTES = 128 * KiB;
 /** The device that is written to. */
 export interface InPlaceTarget {
   readonly device: Device;
-  /** Gives it the point's size, after which `device` may be another object. Does nothing to a block device. */
+  /** Makes an image longer that holds something and is shorter than the point: what can't be so long is found before it changes. */
+  prepare(): Promise<void>;
+  /** Gives it the point's size, after which, as after `prepare`, `device` may be another object. Does nothing to a block device. */
   resize(): Promise<void>;
 }
 
@@ -58,6 +61,7 @@ export class InPlaceRestore {
     const { tree } = this.#source;
     const end = headBlocks(geometryOf(tree));
     const head = await this.#makeHead(differing, end);
+    await this.#target.prepare();
     await this.mark();
     await this.#target.resize();
     const { device } = this.#target;
@@ -81,9 +85,16 @@ export class InPlaceRestore {
   /** Also for a target that turns out not to hold what was written. */
   async mark(): Promise<void> {
     if (this.#mark === null) return;
+    const { device } = this.#target;
     this.#isMarked = true;
-    await this.#target.device.write(0, this.#mark);
-    await this.#target.device.flush();
+    try {
+      await device.write(0, this.#mark);
+    } catch (error) {
+      const bytes = await device.read(0, MARK_BYTES).catch(() => null);
+      this.#isMarked = bytes === null || decodeMark(bytes) !== null;
+      throw error;
+    }
+    await device.flush();
   }
 
   async #makeHead(differing: readonly BlockRange[], end: number): Promise<Buffer> {

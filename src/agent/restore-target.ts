@@ -1,36 +1,49 @@
 /**
  * What a point is restored to. A new image is made under a temporary name and gets its own when it is whole, so that nothing
- * half-done looks like an image; block devices and images that shall be overwritten are written in place (in-place.ts).
+ * half-done looks like an image; block devices and images that exist are written in place (in-place.ts).
  */
 import type { Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { realpath, rename, rm, stat, truncate } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { notADevice, onDevice } from '../devices/device-error.js';
-import { MARK_BYTES } from '../devices/half-restored.js';
+import { notADevice } from '../devices/device-error.js';
 import { findUses } from '../devices/in-use.js';
+import { refuseReadOnly } from '../devices/read-only.js';
+import { lockTarget, refuseLockedRelatives } from '../devices/target-lock.js';
 import { StillpointError } from '../domain/errors.js';
 import type { Point } from '../domain/point.js';
-import { lockFile, syncDirectory } from '../native/files.js';
 import { type Device, type NativeError, native } from '../native/index.js';
+import { ExistingImage, isEmptyImage, isHalfRestoredImage, newImage } from './target/image.js';
+import { rereadPartitions } from './target/partitions.js';
+import { followTarget } from './target/path.js';
+import { holdTaps, type ProtectedOptions, refuseProtected } from './target/protected.js';
+import { tellStale } from './target/stale.js';
 
 export interface RestoreTarget {
-  /** Of its present size; an image of another size than the point's is another object after `resize`. */
+  /** Where it really is: links are followed, and a new image has a temporary name. */
+  readonly path: string;
+  /** Of its present size; an image of another size than the point's is another object after `prepare` and `resize`. */
   readonly device: Device;
   /** It may hold other bytes: zeros must be written too, and what it holds already need not be. */
   readonly isReused: boolean;
   /** Under its own name, where everybody sees it. */
   readonly isInPlace: boolean;
+  /** Before the first write: makes an image longer that is shorter than the point. */
+  prepare(): Promise<void>;
   /** Gives an image the point's size. */
   resize(): Promise<void>;
-  /** All is written and flushed: gives a new image its name. */
-  complete(): Promise<void>;
+  /**
+   * The restore has failed: takes back what can be.
+   * @param isMarked the mark of a half restored target is there, or may be
+   * @returns nothing of the restore is left in it
+   */
+  undo(isMarked: boolean): Promise<boolean>;
+  /** All is written and flushed: gives a new image its name, and shows a disk's new partitions. @returns warnings */
+  complete(): Promise<readonly string[]>;
   /** Harmless after `complete`; before it, nothing of a new image remains. */
   close(): Promise<void>;
 }
 
-export interface TargetOptions {
+export interface TargetOptions extends ProtectedOptions {
   /** An image file that is not empty is replaced. Block devices are always overwritten. */
   readonly overwrite: boolean;
   /** Write although it is mounted or open. */
@@ -44,34 +57,71 @@ const BRIEF_USERS_PAUSE_MS = 200;
 const BRIEF_USERS_TRIES = 5;
 
 /** @throws StillpointError `device-in-use`, `device-too-small`, `device-sector-size`, `device-not-found`, `usage`, `device-io` */
-export async function openTarget(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {
-  const status = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null;
-    throw error;
-  });
-  if (status === null) {
-    await refuseDeviceName(path);
-    return newImage(path, point);
+export async function openTarget(
+  named: string,
+  point: Point,
+  options: TargetOptions,
+): Promise<RestoreTarget> {
+  const { path, status } = await followTarget(named);
+  await refuseProtected(path, options);
+  const { sizeBytes } = point.geometry;
+  if (status === null) return newImage(path, sizeBytes);
+  if (status.isBlockDevice()) {
+    return openWritable(path, status, options, (held) => blockDevice(path, { point, options, held }));
   }
-  if (status.isBlockDevice()) return blockDevice(path, point, options);
-  if (!status.isFile()) throw notADevice(path, status);
-  if (status.size === 0) return newImage(path, point);
-  return existingImage(path, status, point, options);
+  if (!status.isFile()) throw notADevice(named, status);
+  if (!options.overwrite) await refuseToOverwrite(path, status);
+  return openWritable(path, status, options, (held) =>
+    ExistingImage.open(path, { foundBytes: status.size, sizeBytes, held }),
+  );
 }
 
-/** A device's name with a typing mistake would become an image in memory, and look like a restored device. */
-async function refuseDeviceName(path: string): Promise<void> {
-  const directory = await realpath(dirname(path)).catch(() => null);
-  if (directory === null || !/^\/dev(?!\/shm(?:\/|$))(?:\/|$)/.test(directory)) return;
-  throw new StillpointError('device-not-found', {
+async function refuseToOverwrite(path: string, { size }: Stats): Promise<void> {
+  if ((await isEmptyImage(path, size)) || (await isHalfRestoredImage(path))) return;
+  throw new StillpointError('usage', {
     thing: path,
-    reason: 'there is no such device, and images do not belong into /dev',
-    remedy: 'Check the path; "lsblk" lists block devices.',
+    reason: `it exists and is not empty (${size} bytes)`,
+    remedy: 'Choose another name, or allow overwriting (--overwrite).',
   });
 }
 
-async function blockDevice(path: string, point: Point, options: TargetOptions): Promise<RestoreTarget> {
-  await refuseUsed(path, options);
+/** What is kept from others while a target is written. */
+export interface Held {
+  release(): Promise<void>;
+}
+
+/** Opens what is there, when it is sure that it may be written, and keeps others from it until it is closed. */
+async function openWritable(
+  path: string,
+  status: Stats,
+  options: TargetOptions,
+  openIt: (held: Held) => Promise<RestoreTarget>,
+): Promise<RestoreTarget> {
+  await refuseReadOnly(path, status);
+  const taps = await holdTaps(path, options.stateDirectory);
+  let lock: FileHandle | null = null;
+  const release = async () => {
+    await lock?.close();
+    await taps.release();
+  };
+  try {
+    // Whoever has locked it is named as that, not as one who has it open.
+    await (await lockTarget(path)).close();
+    await refuseLockedRelatives(path);
+    await refuseUsed(path, options);
+    lock = await lockTarget(path);
+    await taps.voidMaps();
+    return await openIt({ release });
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+async function blockDevice(
+  path: string,
+  { point, options, held }: { point: Point; options: TargetOptions; held: Held },
+): Promise<RestoreTarget> {
   const device = await openExclusively(path, options);
   try {
     checkSize(path, device, point, options);
@@ -81,9 +131,25 @@ async function blockDevice(path: string, point: Point, options: TargetOptions): 
     throw error;
   }
   const nothing = async () => undefined;
+  let isOpen = true;
+  const closeDevice = async () => {
+    if (isOpen) await device.close();
+    isOpen = false;
+  };
   return {
-    ...{ device, isReused: true, isInPlace: true, resize: nothing, complete: nothing },
-    close: () => device.close(),
+    ...{ path, device, isReused: true, isInPlace: true, prepare: nothing, resize: nothing },
+    undo: async (isMarked) => !isMarked,
+    complete: async () => {
+      // The kernel reads no partitions of a disk that is held exclusively.
+      await closeDevice();
+      const warnings = await rereadPartitions(path);
+      await tellStale(path, point.geometry.sizeBytes, options.onNotice);
+      return warnings;
+    },
+    close: async () => {
+      await closeDevice();
+      await held.release();
+    },
   };
 }
 
@@ -126,59 +192,6 @@ function checkSectorSize(path: string, device: Device, point: Point, options: Ta
   });
 }
 
-async function existingImage(
-  path: string,
-  status: Stats,
-  point: Point,
-  options: TargetOptions,
-): Promise<RestoreTarget> {
-  if (!options.overwrite) {
-    throw new StillpointError('usage', {
-      thing: path,
-      reason: `it exists and is not empty (${status.size} bytes)`,
-      remedy: 'Choose another name, or allow overwriting (--overwrite).',
-    });
-  }
-  await refuseUsed(path, options);
-  const { sizeBytes } = point.geometry;
-  // There would be no room for the mark of a target that is half restored.
-  if (Math.min(status.size, sizeBytes) < MARK_BYTES) return newImage(path, point);
-  return new ExistingImage(path, await openImage(path), sizeBytes);
-}
-
-class ExistingImage implements RestoreTarget {
-  readonly isReused = true;
-  readonly isInPlace = true;
-  readonly #path: string;
-  readonly #sizeBytes: number;
-  #device: Device;
-
-  constructor(path: string, device: Device, sizeBytes: number) {
-    this.#path = path;
-    this.#device = device;
-    this.#sizeBytes = sizeBytes;
-  }
-
-  get device(): Device {
-    return this.#device;
-  }
-
-  async resize(): Promise<void> {
-    if (this.#device.sizeBytes === this.#sizeBytes) return;
-    await truncate(this.#path, this.#sizeBytes);
-    const resized = await openImage(this.#path);
-    await this.#device.close();
-    this.#device = resized;
-    await resized.flush();
-  }
-
-  async complete(): Promise<void> {}
-
-  close(): Promise<void> {
-    return this.#device.close();
-  }
-}
-
 /** Who only reads may be udev, looking at a new device for a moment: that is waited for. */
 async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<void> {
   if (allowInUse) return;
@@ -196,84 +209,4 @@ async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<
     }
     await sleep(BRIEF_USERS_PAUSE_MS);
   }
-}
-
-/** A name of our own: a file of that name is replaced, so it must not be one that other programs give. */
-const PARTIAL_SUFFIX = '.stillpoint-partial';
-
-async function newImage(path: string, point: Point): Promise<RestoreTarget> {
-  const partialPath = `${path}${PARTIAL_SUFFIX}`;
-  const lock = await lockPartial(partialPath);
-  let device: Device | null = null;
-  // An earlier restore, killed, has left it: what it got so far need not be fetched again.
-  let isReused = false;
-  let isComplete = false;
-  const close = async () => {
-    await device?.close();
-    if (!isComplete) await rm(partialPath, { force: true });
-    await lock.close();
-  };
-  try {
-    isReused = (await lock.stat()).size > 0;
-    await lock.truncate(point.geometry.sizeBytes);
-    device = await openImage(partialPath);
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  return {
-    ...{ device, isReused, isInPlace: false },
-    resize: async () => undefined,
-    complete: async () => {
-      await rename(partialPath, path);
-      isComplete = true;
-      await syncDirectory(dirname(path));
-    },
-    close,
-  };
-}
-
-/** Past the page cache where the file system can: what is restored would only push out what the machine's own work needs. */
-async function openImage(path: string): Promise<Device> {
-  try {
-    return await native.openDevice(path, { write: true, direct: true });
-  } catch (error) {
-    if ((error as NativeError).code !== 'EINVAL') throw error;
-    return native.openDevice(path, { write: true });
-  }
-}
-
-async function lockPartial(partialPath: string): Promise<FileHandle> {
-  const lock = await onDevice(
-    partialPath,
-    () =>
-      lockFile(partialPath).catch((error: NodeJS.ErrnoException) => {
-        throw error.code === 'ENOENT' ? noDirectory(dirname(partialPath)) : error;
-      }),
-    { place: 'target' },
-  );
-  if (lock === null) {
-    throw new StillpointError('device-in-use', {
-      thing: partialPath,
-      reason: 'another restore is writing it',
-      remedy: 'Wait until it has ended, or choose another target.',
-      permanent: false,
-    });
-  }
-  const status = await lock.stat();
-  if (status.isFile() && status.nlink === 1) return lock;
-  await lock.close();
-  throw new StillpointError('usage', {
-    thing: partialPath,
-    reason: 'it is in the way, and was not made by a restore',
-    remedy: 'Remove it, or choose another target.',
-  });
-}
-
-function noDirectory(directory: string): StillpointError {
-  return new StillpointError('device-not-found', {
-    thing: directory,
-    reason: 'there is no such directory',
-    remedy: 'Make it first, or choose another target.',
-  });
 }

@@ -24,6 +24,7 @@ import { openPointTree } from './point-tree.js';
 import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './restore-stream.js';
 import { openTarget, type RestoreTarget } from './restore-target.js';
+import { checkRoom } from './target/room.js';
 import { looksBlank, openTargetTree } from './target-tree.js';
 import { WireCounter } from './wire-counter.js';
 
@@ -38,6 +39,8 @@ export interface RestoreOptions {
   readonly output?: Writable | undefined;
   /** Null: there is none, and scratch files go to the temporary directory. */
   readonly stateDirectory: string | null;
+  /** Of the receiver's store, where it is a directory of this machine: no target lies in it, or below it. */
+  readonly storeDirectory?: string | undefined;
   /** Replace an image file that is not empty. */
   readonly overwrite?: boolean | undefined;
   /** Write although the target is mounted or open. */
@@ -92,6 +95,7 @@ class Restore {
   #readBytes = 0;
   #differingBytes: number | null = null;
   #doneBytes = 0;
+  readonly #warnings: string[] = [];
 
   constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
     this.#options = options;
@@ -103,8 +107,7 @@ class Restore {
 
   async run(): Promise<RestoreResult> {
     const { point, target, verify = false } = this.#options;
-    const warnings = badRangeWarnings(point);
-    for (const text of warnings) this.#onEvent({ type: 'warning', text });
+    for (const text of badRangeWarnings(point)) this.#warn(text);
     // Before anything is fetched: a target that must not be written to.
     const opened = target === '-' ? null : await this.#openTarget(target);
     try {
@@ -119,18 +122,24 @@ class Restore {
       differingBytes: this.#differingBytes,
       wireBytes: this.#wire.bytes,
       isVerified: verify,
-      warnings,
+      warnings: this.#warnings,
     };
   }
 
   #openTarget(target: string): Promise<RestoreTarget> {
     const { point, overwrite = false, allowInUse = false, allowSectorSize = false } = this.#options;
+    const { stateDirectory, storeDirectory } = this.#options;
     return openTarget(target, point, {
-      overwrite,
-      allowInUse,
-      allowSectorSize,
-      onNotice: (text) => this.#onEvent({ type: 'notice', text }),
+      ...{ overwrite, allowInUse, allowSectorSize, stateDirectory, storeDirectory },
+      onNotice: this.#notice,
     });
+  }
+
+  readonly #notice = (text: string): void => this.#onEvent({ type: 'notice', text });
+
+  #warn(text: string): void {
+    this.#warnings.push(text);
+    this.#onEvent({ type: 'warning', text });
   }
 
   async #toStream(): Promise<void> {
@@ -151,25 +160,29 @@ class Restore {
   }
 
   async #toDevice(target: RestoreTarget): Promise<void> {
-    const { tree, differing, close } = await this.#look(target);
+    let inPlace: InPlaceRestore | null = null;
     try {
-      const source = { ...this.#source(tree), onDone: this.#count };
-      const inPlace = target.isInPlace ? new InPlaceRestore(source, target) : null;
+      const { tree, differing, close } = await this.#look(target);
       try {
+        if (target.device.type === 'file') await checkRoom(target.path, tree, this.#notice);
+        const source = { ...this.#source(tree), onDone: this.#count };
+        if (target.isInPlace) inPlace = new InPlaceRestore(source, target);
         await this.#write(target, source, inPlace, differing);
         if (this.#options.verify === true) await this.#verify(target, source, inPlace);
-      } catch (error) {
-        if (inPlace?.isMarked === true) {
-          const text = `${this.#options.target} is half restored, and marked so: no backup takes it for good. The same restore, run again, goes on from there`;
-          this.#onEvent({ type: 'warning', text });
-        }
-        throw error;
+      } finally {
+        await close();
       }
-    } finally {
-      await close();
+      throwIfCancelled(this.#signal);
+    } catch (error) {
+      const isMarked = inPlace?.isMarked === true;
+      const isUndone = await target.undo(isMarked).catch(() => false);
+      if (isMarked && !isUndone) {
+        const text = `${this.#options.target} is half restored, and marked so: no backup takes it for good. The same restore, run again, goes on from there`;
+        this.#onEvent({ type: 'warning', text });
+      }
+      throw error;
     }
-    throwIfCancelled(this.#signal);
-    await target.complete();
+    for (const text of await target.complete()) this.#warn(text);
   }
 
   /** The point's tree, and what of the target is to be written. */
@@ -179,7 +192,7 @@ class Restore {
       target.isReused && !rewrite && (await looksBlank(target.device, point.geometry.sizeBytes));
     if (isBlank) {
       const text = `${this.#options.target} looks blank, and is written without being read first`;
-      this.#onEvent({ type: 'notice', text });
+      this.#notice(text);
     }
     if (!target.isReused || rewrite || isBlank) {
       this.#onEvent({ type: 'phase', phase: 'fetch-tree' });

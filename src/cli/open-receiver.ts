@@ -60,6 +60,12 @@ export function notEmpty(text: string): string {
   throw new InvalidArgumentError('It is empty.');
 }
 
+/** Absolute, where `--store` names a directory and no URL. */
+export function storeDirectory(store: string | undefined): string | undefined {
+  if (store === undefined || /^[a-z][a-z0-9+.-]*:\/\//i.test(store)) return undefined;
+  return resolve(store);
+}
+
 /**
  * Connects, works, closes. The work is told how fast the link is, if there is one.
  * @param mayCreate make the store where --store names a directory that has none.
@@ -70,7 +76,8 @@ export async function withReceiver<T>(
   work: (receiver: ReceiverPort, meter: LinkMeter | undefined, place: StorePlace) => Promise<T>,
   { mayCreate = false }: { readonly mayCreate?: boolean } = {},
 ): Promise<T> {
-  const isDirectory = store !== undefined && !/^[a-z][a-z0-9+.-]*:\/\//i.test(store);
+  const directory = storeDirectory(store);
+  const isDirectory = directory !== undefined;
   if (agent !== undefined && !isDirectory) {
     throw new StillpointError('usage', {
       thing: `--agent ${agent}`,
@@ -87,7 +94,7 @@ export async function withReceiver<T>(
   }
   const link = measuredLink(limitRate);
   const { receiver, place } = isDirectory
-    ? await openDirectory(context, resolve(store), agent, { mayCreate, newStore })
+    ? await openDirectory(context, directory, agent, { mayCreate, newStore })
     : await connect(context, store, link);
   try {
     return await work(receiver, isDirectory ? undefined : link.meter, place);

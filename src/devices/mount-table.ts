@@ -40,6 +40,13 @@ export function parseMountinfo(text: string): Mount[] {
   });
 }
 
+/** Options of the file system (not of the mount): `compress=zstd:1`, `upperdir=/srv/upper`. */
+export function superOptions(text: string, mountId: number): string[] {
+  const line = text.split('\n').find((candidate) => candidate.startsWith(`${mountId} `));
+  const options = line?.split(' - ')[1]?.split(' ')[2] ?? '';
+  return options.split(',').map(unescapeOctal);
+}
+
 const covers = (directory: string, path: string): boolean =>
   path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
 
@@ -66,3 +73,27 @@ export function mountShownAt(path: string, mounts: readonly Mount[]): Mount | nu
   }
   return shown ?? null;
 }
+
+/**
+ * All paths under which what a path shows can be seen, itself first: through bind mounts, or the same file system mounted twice.
+ * @param path absolute, without symbolic links
+ */
+export function namesOf(path: string, mounts: readonly Mount[]): string[] {
+  const shown = mountShownAt(path, mounts);
+  if (shown === null) return [path];
+  const inFilesystem = below(shown.root, behind(shown.mountPoint, path));
+  const names = mounts
+    .filter((mount) => mount.number === shown.number && covers(mount.root, inFilesystem))
+    .map((mount) => ({ mount, name: below(mount.mountPoint, behind(mount.root, inFilesystem)) }))
+    // Another mount may hide it there.
+    .filter(({ mount, name }) => mountShownAt(name, mounts) === mount)
+    .map(({ name }) => name);
+  return [...new Set([path, ...names])];
+}
+
+/** `/b/c` of `/a/b/c` behind `/a`; empty if they are the same. */
+const behind = (directory: string, path: string): string =>
+  path.slice(directory === '/' ? 0 : directory.length).replace(/^\/$/, '');
+
+const below = (directory: string, rest: string): string =>
+  directory === '/' ? rest || '/' : `${directory}${rest}`;

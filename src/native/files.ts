@@ -48,6 +48,31 @@ async function isMissing(path: string): Promise<boolean> {
   );
 }
 
+/** What file systems answer that have no locks. */
+const WITHOUT_LOCKS: ReadonlySet<string | undefined> = new Set([
+  'ENOLCK',
+  'ENOSYS',
+  'EOPNOTSUPP',
+  'ENOTSUP',
+  'EINVAL',
+]);
+
+/**
+ * Locks what is open, without waiting, until the handle is closed: a lock of the node or file itself, as udev and sfdisk take it too.
+ * @returns false if somebody else holds it; true also where the file system has no locks.
+ */
+export function tryLockExclusive({ fd }: FileHandle): boolean {
+  try {
+    flockSync(fd, 'exnb');
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EAGAIN' || code === 'EWOULDBLOCK') return false;
+    if (WITHOUT_LOCKS.has(code)) return true;
+    throw error;
+  }
+}
+
 /** Makes durable what is in the page cache of a file or a block device. */
 export const syncFile = syncDirectory;
 

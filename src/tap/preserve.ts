@@ -56,7 +56,7 @@ export async function makePreserveDirectory(directory: string): Promise<void> {
 }
 
 /** The directory itself, or the nearest one above it that is there. */
-async function existingPart(directory: string): Promise<string> {
+export async function existingPart(directory: string): Promise<string> {
   for (let path = directory; ; path = dirname(path)) {
     const status = await stat(path).catch(() => null);
     if (status?.isDirectory() === true || path === dirname(path)) return path;

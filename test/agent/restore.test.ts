@@ -216,7 +216,7 @@ test('a new image harms no other file, whatever lies at the name that it has unt
   const others = [`${target}.partial`, join(directory, 'precious')] as const;
   for (const path of others) await writeFile(path, 'precious');
   await symlink(others[1], `${target}.stillpoint-partial`);
-  await refused(t, restore(), 'device-io', /symbolic link/);
+  await refused(t, restore(), 'usage', /stillpoint-partial: it is in the way/);
   await rm(`${target}.stillpoint-partial`);
   await link(others[1], `${target}.stillpoint-partial`);
   await refused(t, restore(), 'usage', /stillpoint-partial: it is in the way/);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EXIT_FAILED, EXIT_OK, EXIT_USAGE } from '../../src/cli/exit-codes.js';
 import { describeTap, listLines } from '../../src/cli/tap-view.js';
+import { createStore } from '../../src/store/store.js';
 import type { TapReport } from '../../src/tap/control-messages.js';
 import { lockTap, readTap } from '../../src/tap/registry.js';
 import { FakeTap } from '../helpers/fake-tap.js';
@@ -203,4 +204,24 @@ test('a running tap is described for people', async (t) => {
   );
   attachment = { device: null, problem: 'nbd-client: it is not installed' };
   t.regex(text(), /\n {2}device {4}none: nbd-client: it is not installed\n/);
+});
+
+test('no tap is put on what belongs to a store, or to the state directory', async (t) => {
+  const { machine } = await place(t);
+  const file = join(machine.stateDirectory, 'file');
+  await writeFile(file, 'x');
+  const message = /it belongs to the state directory .*, and nothing allows/;
+  await fails(t, machine, EXIT_USAGE, message, 'add', file, '--no-start');
+  const store = join(machine.directory, 'store');
+  await createStore(store);
+  await fails(
+    t,
+    machine,
+    EXIT_USAGE,
+    /it belongs to the store /,
+    'add',
+    join(store, 'store.json'),
+    '--no-start',
+  );
+  t.is(await succeeds(t, machine, 'list'), 'There are no taps.\n');
 });

@@ -1,6 +1,13 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { type Mount, mountShownAt, parseMountinfo, unescapeOctal } from '../../src/devices/mount-table.js';
+import {
+  type Mount,
+  mountShownAt,
+  namesOf,
+  parseMountinfo,
+  superOptions,
+  unescapeOctal,
+} from '../../src/devices/mount-table.js';
 
 test('the mount table: escapes, read-only file systems, optional fields', (t) => {
   const text = [
@@ -108,4 +115,39 @@ test('what a path shows', (t) => {
   // The initial root is its own parent; a root whose parent is outside of a chroot.
   t.is(shown('/x', [at(1, 1, '/')]), 1);
   t.is(shown('/x', [at(9, 8, '/')]), 9);
+});
+
+test('options of a file system', (t) => {
+  const text = [
+    '36 35 0:40 / /a rw - btrfs /dev/sdz1 rw,compress=zstd:1',
+    '7 35 0:41 / /b rw shared:1 - overlay overlay rw,upperdir=/with\\040space',
+  ].join('\n');
+  t.deepEqual(superOptions(text, 36), ['rw', 'compress=zstd:1']);
+  t.deepEqual(superOptions(text, 7), ['rw', 'upperdir=/with space']);
+  t.deepEqual(superOptions(text, 3), ['']);
+});
+
+test('all names of a path', (t) => {
+  const bind = (id: number, mountPoint: string, root: string): Mount => ({
+    ...at(id, 1, mountPoint),
+    number: '8:1',
+    root,
+  });
+  const mounts = [
+    at(1, 0, '/'),
+    bind(2, '/bound', '/srv'),
+    bind(3, '/file', '/srv/x/file'),
+    at(4, 1, '/other'),
+    bind(5, '/all', '/'),
+    bind(6, '/hidden', '/srv'),
+    at(7, 6, '/hidden'),
+  ];
+  const names = (path: string) => namesOf(path, mounts).sort();
+  const all = ['/all/srv/x/file', '/bound/x/file', '/file', '/srv/x/file'];
+  for (const name of all) t.deepEqual(names(name), all, name);
+  t.deepEqual(names('/srv'), ['/all/srv', '/bound', '/srv']);
+  t.deepEqual(names('/srv2'), ['/all/srv2', '/srv2']);
+  t.deepEqual(names('/other/x'), ['/other/x']);
+  t.deepEqual(names('/'), ['/', '/all']);
+  t.deepEqual(namesOf('/x', []), ['/x']);
 });

@@ -2,7 +2,7 @@
  * What is written on a whole disk tells it from others: with real loop devices, which have no ids of their own. Each kind of content:
  * the same under another node, another device in its place, a blank one in its place, the first time that it is written.
  */
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes, randomInt, randomUUID } from 'node:crypto';
 import { open, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -70,12 +70,12 @@ const KINDS: Readonly<Record<string, Kind>> = {
   'GPT disk GUID': {
     content: 'gpt',
     fields: ['partitionTableUuid'],
-    write: (path) => writeGpt(path, { start: 2048, length: 4096 }),
+    write: (path) => writeGpt(path, randomInt(1, 2 ** 32 - 1), [{ start: 2048, length: 4096 }]),
   },
   'MBR signature': {
     content: 'dos',
     fields: ['partitionTableUuid'],
-    write: (path) => writeMbr(path, randomBytes(4).readUInt32LE() | 1, [{ start: 2048, length: 4096 }]),
+    write: (path) => writeMbr(path, randomInt(1, 2 ** 32 - 1), [{ start: 2048, length: 4096 }]),
   },
   ext4: {
     content: 'ext4',
@@ -150,7 +150,7 @@ testWith(
   async (t) => {
     const world = await BackupWorld.make(t);
     const disks = [await blankDisk(t), await blankDisk(t)];
-    for (const disk of disks) await writeGpt(disk, { start: 2048, length: 4096 });
+    for (const [n, disk] of disks.entries()) await writeGpt(disk, 5 + n, [{ start: 2048, length: 4096 }]);
     const backUp = async (disk: string, options = {}) => {
       const path = attachLoop(t, disk);
       return world.backup({ path, ...options }).finally(() => detachLoop(path));

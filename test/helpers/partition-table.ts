@@ -1,5 +1,4 @@
 /** Partition tables, and loop devices with partitions, made without a partitioning tool. */
-import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
@@ -51,42 +50,54 @@ export async function writeMbr(
   await file.close();
 }
 
-const GPT_ENTRIES_SECTORS = 32;
-const GPT_ENTRY_BYTES = 128;
+const GPT_ENTRIES_BYTES = 128 * 128;
+const GPT_ENTRIES_SECTORS = GPT_ENTRIES_BYTES / SECTOR_BYTES;
+/** Linux file system data. */
+const GPT_TYPE = Buffer.from('af3dc60f838472478e793d69d8477de4', 'hex');
 
-/** A GPT with a new disk GUID and one partition, and its protective MBR; no backup table. */
-export async function writeGpt(path: string, partition: MbrPartition): Promise<void> {
+/** Both tables of a GPT, with a protective MBR. */
+export async function writeGpt(
+  path: string,
+  diskId: number,
+  partitions: readonly MbrPartition[],
+): Promise<void> {
   const file = await open(path, 'r+');
-  try {
-    const sectors = Math.floor((await file.stat()).size / SECTOR_BYTES);
-    const entries = Buffer.alloc(GPT_ENTRIES_SECTORS * SECTOR_BYTES);
-    Buffer.from('af3dc60f838472478e793d69d8477de4', 'hex').copy(entries); // Linux data
-    randomBytes(16).copy(entries, 16);
-    entries.writeBigUInt64LE(BigInt(partition.start), 32);
-    entries.writeBigUInt64LE(BigInt(partition.start + partition.length - 1), 40);
-    const header = Buffer.alloc(92);
-    header.write('EFI PART');
-    header.writeUInt32LE(0x10000, 8);
-    header.writeUInt32LE(header.length, 12);
-    header.writeBigUInt64LE(1n, 24);
-    header.writeBigUInt64LE(BigInt(sectors - 1), 32);
-    header.writeBigUInt64LE(BigInt(2 + GPT_ENTRIES_SECTORS), 40);
-    header.writeBigUInt64LE(BigInt(sectors - 2 - GPT_ENTRIES_SECTORS), 48);
-    randomBytes(16).copy(header, 56);
-    header.writeBigUInt64LE(2n, 72);
-    header.writeUInt32LE(entries.length / GPT_ENTRY_BYTES, 80);
-    header.writeUInt32LE(GPT_ENTRY_BYTES, 84);
-    header.writeUInt32LE(crc32(entries), 88);
-    header.writeUInt32LE(crc32(header), 16);
-    const protective = Buffer.alloc(SECTOR_BYTES);
-    protective.writeUInt8(0xee, 450);
-    protective.writeUInt32LE(1, 454);
-    protective.writeUInt32LE(sectors - 1, 458);
-    protective.writeUInt16LE(0xaa55, 510);
-    await file.write(protective, 0, SECTOR_BYTES, 0);
-    await file.write(header, 0, header.length, SECTOR_BYTES);
-    await file.write(entries, 0, entries.length, 2 * SECTOR_BYTES);
-  } finally {
-    await file.close();
+  const sectors = (await file.stat()).size / SECTOR_BYTES;
+  const entries = Buffer.alloc(GPT_ENTRIES_BYTES);
+  for (const [index, { start, length }] of partitions.entries()) {
+    const at = 128 * index;
+    GPT_TYPE.copy(entries, at);
+    entries.writeUInt32LE(diskId + index + 1, at + 16);
+    entries.writeBigUInt64LE(BigInt(start), at + 32);
+    entries.writeBigUInt64LE(BigInt(start + length - 1), at + 40);
   }
+  const last = sectors - 1;
+  const header = (own: number, other: number, entriesAt: number): Buffer => {
+    const sector = Buffer.alloc(SECTOR_BYTES);
+    sector.write('EFI PART', 'latin1');
+    sector.writeUInt32LE(0x1_0000, 8);
+    sector.writeUInt32LE(92, 12);
+    const numbers = [own, other, 2 + GPT_ENTRIES_SECTORS, last - GPT_ENTRIES_SECTORS - 1];
+    for (const [index, number] of numbers.entries()) sector.writeBigUInt64LE(BigInt(number), 24 + 8 * index);
+    sector.writeUInt32LE(diskId, 56);
+    sector.writeBigUInt64LE(BigInt(entriesAt), 72);
+    sector.writeUInt32LE(128, 80);
+    sector.writeUInt32LE(128, 84);
+    sector.writeUInt32LE(crc32(entries), 88);
+    sector.writeUInt32LE(crc32(sector.subarray(0, 92)), 16);
+    return sector;
+  };
+  const writeAt = (sector: number, bytes: Buffer) =>
+    file.write(bytes, 0, bytes.length, sector * SECTOR_BYTES);
+  const mbr = Buffer.alloc(SECTOR_BYTES);
+  mbr.writeUInt8(0xee, 450);
+  mbr.writeUInt32LE(1, 454);
+  mbr.writeUInt32LE(last, 458);
+  mbr.writeUInt16LE(0xaa55, 510);
+  await writeAt(0, mbr);
+  await writeAt(1, header(1, last, 2));
+  await writeAt(2, entries);
+  await writeAt(last - GPT_ENTRIES_SECTORS, entries);
+  await writeAt(last, header(last, 1, last - GPT_ENTRIES_SECTORS));
+  await file.close();
 }

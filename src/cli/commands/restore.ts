@@ -13,6 +13,7 @@ import {
   limitRateOption,
   notEmpty,
   type ReceiverChoice,
+  storeDirectory,
   storeOption,
   withReceiver,
 } from '../open-receiver.js';
@@ -37,7 +38,7 @@ export function addRestore(program: Command, run: Run): void {
     .argument('<target>', 'block device, image file, or - for standard output', notEmpty)
     .addOption(storeOption())
     .addOption(agentOption())
-    .option('--overwrite', 'replace an image file that is not empty')
+    .option('--overwrite', 'write over an image file that is not empty')
     .option('--allow-in-use', 'write although the target is mounted or open')
     .option('--allow-sector-size', "write to a device of another sector size than the point's")
     .option('--rewrite', 'write everything, without reading first what the target holds')
@@ -72,6 +73,7 @@ async function restore(
     const restored = await runRestore({
       ...{ receiver, meter, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
       ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify, output: context.stdout.stream },
+      storeDirectory: storeDirectory(options.store),
     }).finally(progress.end);
     return { point: found, result: restored };
   });

@@ -131,6 +131,9 @@ async function settingsOf(
   const { checkPreserveDirectory, defaultPreserveMax } = await import('../../tap/preserve.js');
   const sourcePath = resolve(device);
   const source = await readSource(sourcePath);
+  // The tap's users write to it.
+  const { refuseProtected } = await import('../../agent/target/protected.js');
+  await refuseProtected(source.path, { stateDirectory });
   const name = checkName('tap', options.name ?? defaultName(sourcePath));
   const { blockSize } = geometry(0, options.blockSize);
   const sockets = runDirectoryOf(runDirectory(stateDirectory, environment, userId), name);

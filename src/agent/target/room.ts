@@ -1,0 +1,67 @@
+/** Room for an image is looked for before anything of its old content changes. */
+import { readFile, realpath, stat, statfs } from 'node:fs/promises';
+import { readFact } from '../../devices/block-sysfs.js';
+import { mountShownAt, parseMountinfo, superOptions } from '../../devices/mount-table.js';
+import { StillpointError } from '../../domain/errors.js';
+import { missingRoom } from '../../domain/target-room.js';
+import type { TreeFile } from '../../native/index.js';
+import { zeroRuns } from '../block-requests.js';
+
+const SECTOR_BYTES = 512;
+/** statfs(2): the file systems that keep part of their room for root. */
+const EXT4 = 0xef53;
+const DENSE: ReadonlySet<number> = new Set([0x4d44, 0x2011bab0]); // FAT, exFAT
+const COMPRESSING: ReadonlySet<string> = new Set(['zfs', 'bcachefs']);
+
+/**
+ * @param tree of the point
+ * @throws StillpointError `device-io`
+ */
+export async function checkRoom(
+  path: string,
+  tree: TreeFile,
+  onNotice: (text: string) => void,
+): Promise<void> {
+  const { type, bsize, bfree, bavail, blocks } = await statfs(path);
+  const { blocks: sectors } = await stat(path);
+  // A file system without an end, or that does not tell it, has no blocks.
+  const isKnown = blocks > 0;
+  const free = type === EXT4 && (await mayUseAll()) ? bfree : bavail;
+  const freeBytes = isKnown ? free * bsize : null;
+  const missingBytes = missingRoom({
+    ...{ contentBytes: contentBytes(tree), sizeBytes: tree.sizeBytes, freeBytes },
+    ...{ allocatedBytes: sectors * SECTOR_BYTES, isDense: DENSE.has(type) },
+  });
+  if (missingBytes === 0) return;
+  if (await isCompressed(path)) {
+    onNotice(
+      `there may be too little room for ${path}: without compression ${missingBytes} bytes would be missing on its file system`,
+    );
+    return;
+  }
+  throw new StillpointError('device-io', {
+    thing: path,
+    reason: `its file system has too little room for the point: ${missingBytes} bytes are missing, and ${freeBytes} are free`,
+    remedy: 'Make room, or choose a target elsewhere. Nothing was written.',
+  });
+}
+
+function contentBytes(tree: TreeFile): number {
+  let zeroBytes = 0;
+  for (const { byteLength } of zeroRuns(tree)) zeroBytes += byteLength;
+  return tree.sizeBytes - zeroBytes;
+}
+
+/** Root of the machine, not of a container alone, may use what is kept for it. */
+async function mayUseAll(): Promise<boolean> {
+  if (process.geteuid?.() !== 0) return false;
+  return /^0\s+0\s+4294967295$/.test((await readFact('/proc/self/uid_map')) ?? '');
+}
+
+async function isCompressed(path: string): Promise<boolean> {
+  const table = await readFile('/proc/self/mountinfo', 'utf8');
+  const mount = mountShownAt(await realpath(path), parseMountinfo(table));
+  if (mount === null) return false;
+  const isMountedSo = superOptions(table, mount.id).some((option) => option.startsWith('compress'));
+  return COMPRESSING.has(mount.type) || (mount.type === 'btrfs' && isMountedSo);
+}
