@@ -55,7 +55,6 @@ export interface NativeConstants {
 }
 
 // ---- devices ------------------------------------------------------------------------------------------------------------
-
 export interface OpenDeviceOptions {
   readonly write?: boolean;
   /** O_EXCL: EBUSY where a block device is mounted or held. */
