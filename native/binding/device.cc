@@ -36,10 +36,11 @@ class Device : public Napi::ObjectWrap<Device> {
   static void define(Napi::Env env) {
     register_class(
         env, kClass,
-        DefineClass(env, kClass,
-                    {InstanceMethod<&Device::read>("read"), InstanceMethod<&Device::write>("write"),
-                     InstanceMethod<&Device::flush>("flush"), InstanceMethod<&Device::drop_cache>("dropCache"),
-                     InstanceMethod<&Device::close>("close")}));
+        DefineClass(
+            env, kClass,
+            {InstanceMethod<&Device::read>("read"), InstanceMethod<&Device::write>("write"),
+             InstanceMethod<&Device::flush>("flush"), InstanceMethod<&Device::drop_cache>("dropCache"),
+             InstanceMethod<&Device::close>("close")}));
   }
 
   explicit Device(const Napi::CallbackInfo& info)

@@ -218,7 +218,8 @@ void BlockDevice::read_buffered(uint64_t byte_offset, std::span<uint8_t> into) c
 bool BlockDevice::look_at_cached(uint64_t byte_offset, uint64_t byte_length,
                                  const std::function<void(Bytes)>& look) {
   check_range(byte_offset, byte_length);
-  return type_ == Type::file && !direct() && !fresh_ && cached_view_.look(fd_, byte_offset, byte_length, look);
+  return type_ == Type::file && !direct() && !fresh_ &&
+         cached_view_.look(fd_, byte_offset, byte_length, look);
 }
 
 void BlockDevice::write(uint64_t byte_offset, Bytes bytes) {

@@ -15,10 +15,10 @@ namespace stillpoint {
 
 struct OpenOptions {
   bool write = false;
-  bool exclusive = false;              // O_EXCL; block devices only, files have no such lock
-  std::optional<bool> direct;          // default: block devices yes, files no
-  // Reads of a file are answered by its file system, not by pages that are cached here: O_DIRECT where it takes
-  // that, else each range is dropped from the cache first, and never mapped.
+  bool exclusive = false;      // O_EXCL; block devices only, files have no such lock
+  std::optional<bool> direct;  // default: block devices yes, files no
+  // Reads of a file are answered by its file system, not by pages that are cached here: O_DIRECT where it
+  // takes that, else each range is dropped from the cache first, and never mapped.
   bool fresh = false;
   bool create = false;                 // a regular file of `size_bytes`, where there is none
   std::optional<uint64_t> size_bytes;  // with `create`: an existing file is cut or grown to it
@@ -26,8 +26,8 @@ struct OpenOptions {
 
 class BlockDevice : public BlockSource {
  public:
-  // Errno names, and `shrunk` for a read behind the end that it has now; ENOTBLK for anything that is neither a block device nor a regular file. A file that this
-  // created is removed again if it fails.
+  // Errno names, and `shrunk` for a read behind the end that it has now; ENOTBLK for anything that is neither
+  // a block device nor a regular file. A file that this created is removed again if it fails.
   static std::unique_ptr<BlockDevice> open(const std::string& path, const OpenOptions& options);
   ~BlockDevice() override;
 

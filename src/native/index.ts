@@ -55,7 +55,6 @@ export interface NativeConstants {
 }
 
 // ---- devices ------------------------------------------------------------------------------------------------------------
-
 export interface OpenDeviceOptions {
   readonly write?: boolean;
   /** O_EXCL: EBUSY where a block device is mounted or held. */
@@ -96,7 +95,6 @@ export interface MemoryDevice extends Device {
 }
 
 // ---- tree ---------------------------------------------------------------------------------------------------------------
-
 export interface TreeGeneration {
   /** 32 hex digits; zeros for a tree of no point (all NULL). */
   readonly pointId: string;
@@ -161,7 +159,6 @@ export interface LeafOverlay {
 }
 
 // ---- scan ---------------------------------------------------------------------------------------------------------------
-
 export interface ScanOptions {
   /** Its leaves are the known digests; geometry must be the device's. */
   readonly base: TreeFile;
@@ -234,7 +231,6 @@ export interface Scan {
 }
 
 // ---- batches, packs -----------------------------------------------------------------------------------------------------
-
 export interface BatchBounds {
   readonly sessionId: string;
   readonly sequence: number;
@@ -273,7 +269,6 @@ export interface PackIndex {
 }
 
 // ---- restore ------------------------------------------------------------------------------------------------------------
-
 /** Writes verified blocks: decompress, digest, compare with the tree, aligned write; on threads of its own. */
 export interface RestoreWriter {
   /** A batch as `blocks` answers it. Resolves when its blocks are written (not flushed). Rejects `bad-digest` before any write of a wrong block. */
@@ -287,7 +282,6 @@ export interface RestoreWriter {
 }
 
 // ---- the addon ----------------------------------------------------------------------------------------------------------
-
 export interface Addon extends TapAddon, PatchAddon {
   readonly constants: NativeConstants;
 

@@ -9,7 +9,7 @@ import { inspectDevice } from '../../src/capture/inspect.js';
 import { offlineProvider } from '../../src/capture/offline.js';
 import type { Snapshot } from '../../src/capture/ports.js';
 import { doubtfulFileSystem } from '../../src/devices/honest-times.js';
-import { attachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
+import { attachLoop, detachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
 import { NBD_FUSE_REQUIREMENTS, nbdFile } from '../helpers/nbd-fuse.js';
 import { attachPartitioned } from '../helpers/partition-table.js';
 import { refused } from '../helpers/refused.js';
@@ -183,6 +183,7 @@ testWith(
   async (t) => {
     const path = await image(t);
     const loop = attachLoop(t, path);
+    t.teardown(() => detachLoop(loop));
     const renamed = await hold(t, loop);
     await rename(path, `${path}.new`);
     // The rename moves its ctime: it may have been a write, for all that can be told.
@@ -192,6 +193,7 @@ testWith(
     t.is(run('losetup', '--noheadings', '--output', 'BACK-FILE', loop).trim(), `${path}.new`);
 
     const other = attachLoop(t, await image(t));
+    t.teardown(() => detachLoop(other));
     await rm(run('losetup', '--noheadings', '--output', 'BACK-FILE', other).trim());
     const snapshot = await hold(t, other);
     t.is(snapshot.continuity, undefined);
