@@ -53,6 +53,8 @@ class BlockDevice : public BlockSource {
   template <class Transfer>
   void split(uint64_t byte_offset, uint64_t byte_length, uint64_t direct_bytes_min, Transfer transfer) const;
   void write_zeros(uint64_t byte_offset, uint64_t byte_length);
+  // Of a file.
+  uint64_t present_end() const;
   uint64_t seek(uint64_t from, int whence, uint64_t unsupported) const;
 
   std::string path_;

@@ -27,6 +27,7 @@ export type NativeErrorCode =
   | 'bad-patch'
   | 'bad-session'
   | 'truncated'
+  | 'ETRUNCATED'
   | 'geometry-mismatch'
   | 'tree-damaged'
   | 'identity-mismatch';
@@ -73,7 +74,7 @@ export interface Device {
   readonly sizeBytes: number;
   readonly logicalSectorSize: number;
   readonly direct: boolean;
-  /** Reads any range inside the device. Short reads are an error (EIO). */
+  /** Reads any range inside the device. `ETRUNCATED`: the device ends before its `sizeBytes` now, at `byteOffset` or before. */
   read(byteOffset: number, byteLength: number): Promise<Buffer>;
   write(byteOffset: number, bytes: Uint8Array): Promise<void>;
   /** fdatasync, and on block devices the flush of their write cache. */
