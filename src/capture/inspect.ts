@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { notADevice, onDevice } from '../devices/device-error.js';
 import { readDeviceIdentity } from '../devices/device-identity.js';
 import { type HalfRestored, readMark } from '../devices/half-restored.js';
+import { readImageFormat } from '../devices/image-format.js';
 import { type DeviceUse, findUses } from '../devices/in-use.js';
 import type { DeviceIdentity } from '../domain/point.js';
 import { native } from '../native/index.js';
@@ -23,6 +24,8 @@ export interface Inspection extends DeviceFilesystems {
   readonly identity: DeviceIdentity;
   /** A restore to it was interrupted. */
   readonly halfRestored: HalfRestored | null;
+  /** Of a container, such as `qcow2`; null: a raw disk, as far as can be seen. */
+  readonly imageFormat: string | null;
   readonly uses: readonly DeviceUse[];
   /** Best first. */
   readonly providers: readonly ProviderChoice[];
@@ -38,7 +41,7 @@ export function inspectDevice(path: string, found: FoundTap | null): Promise<Ins
   return onDevice(path, async () => {
     const status = await stat(path);
     if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, status);
-    const { sizeBytes, logicalSectorSize, halfRestored } = await measure(path);
+    const { sizeBytes, logicalSectorSize, halfRestored, imageFormat } = await measure(path);
     const seenAs =
       found === null
         ? [path]
@@ -49,6 +52,7 @@ export function inspectDevice(path: string, found: FoundTap | null): Promise<Ins
       sizeBytes,
       identity: await readDeviceIdentity(path, logicalSectorSize),
       halfRestored,
+      imageFormat,
       uses,
       ...(await findFilesystems(seenAs)),
       providers,
@@ -61,7 +65,8 @@ async function measure(path: string) {
   const device = await native.openDevice(path, { direct: false });
   try {
     const { sizeBytes, logicalSectorSize } = device;
-    return { sizeBytes, logicalSectorSize, halfRestored: await readMark(device) };
+    const halfRestored = await readMark(device);
+    return { sizeBytes, logicalSectorSize, halfRestored, imageFormat: await readImageFormat(device) };
   } finally {
     // Open, it would be a use of its own.
     await device.close();
