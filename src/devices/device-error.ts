@@ -20,6 +20,13 @@ export function deviceError(path: string, error: unknown, options: DeviceErrorOp
   const { place = 'device', stateDirectory = null } = options;
   const { code, message, path: named = path } = error as NodeJS.ErrnoException;
   const errno = errnoNameOf(error);
+  if (errno === 'ETRUNCATED') {
+    return new StillpointError('device-changed', {
+      ...{ thing: named, permanent: false, cause: error },
+      reason: `it was cut short, or has gone, ${place === 'target' ? 'while it was written' : 'while it was read'}: it does not have all of its bytes any more`,
+      remedy: 'Find out what did that, bring it back to its size, and start again.',
+    });
+  }
   if (errno !== null) {
     const at = named === path ? place : placeOf(named, { stateDirectory, otherwise: place });
     return systemError(error, { thing: named, place: at, facts: pathFacts(named, errno) }) ?? error;
