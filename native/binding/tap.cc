@@ -76,8 +76,9 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
                      InstanceMethod<&TapWrap::status>("status"), InstanceMethod<&TapWrap::hold>("hold"),
                      InstanceMethod<&TapWrap::abort>("abort"), InstanceMethod<&TapWrap::commit>("commit"),
                      InstanceMethod<&TapWrap::mark>("mark"), InstanceMethod<&TapWrap::adopt>("adopt"),
-                     InstanceMethod<&TapWrap::void_map>("voidMap"), InstanceMethod<&TapWrap::stop>("stop"),
-                     InstanceMethod<&TapWrap::close>("close")}));
+                     InstanceMethod<&TapWrap::void_map>("voidMap"),
+                     InstanceMethod<&TapWrap::check_source>("checkSource"),
+                     InstanceMethod<&TapWrap::stop>("stop"), InstanceMethod<&TapWrap::close>("close")}));
   }
 
   explicit TapWrap(const Napi::CallbackInfo& info)
@@ -168,6 +169,21 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
   }
   Napi::Value stop(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] { return run(info, [](Tap& tap) { tap.stop(); }); });
+  }
+
+  Napi::Value check_source(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      gate_->check();
+      return run_promise(
+          info.Env(), {{gate_}, {}}, [core = core_] { return core->check_source(); },
+          [](Napi::Env env, const SourceState& source) {
+            Napi::Object result = Napi::Object::New(env);
+            result.Set("sizeBytes", number(env, source.size_bytes));
+            result.Set("leastBytes", number(env, source.least_bytes));
+            result.Set("foreignWriters", number(env, source.foreign_writers));
+            return result;
+          });
+    });
   }
 
   Napi::Value close(const Napi::CallbackInfo& info) {

@@ -34,6 +34,14 @@ int retry_open(const std::string& path, int flags, mode_t mode = 0) {
   }
 }
 
+// The device ends before its size: it was cut, or it is gone.
+[[noreturn]] void throw_truncated(const char* action, const std::string& path, uint64_t byte_offset) {
+  throw NativeError(
+      "ETRUNCATED",
+      std::string(action) + " at byte " + std::to_string(byte_offset) + ": it ends before that now", path,
+      static_cast<int64_t>(byte_offset));
+}
+
 void pread_fully(int fd, const std::string& path, uint64_t byte_offset, std::span<uint8_t> into) {
   while (!into.empty()) {
     const ssize_t count = ::pread(fd, into.data(), into.size(), static_cast<off_t>(byte_offset));
@@ -41,8 +49,7 @@ void pread_fully(int fd, const std::string& path, uint64_t byte_offset, std::spa
       if (errno == EINTR) continue;
       throw_errno(errno, "read", path, static_cast<int64_t>(byte_offset));
     }
-    // No bad place of a medium: it ends before the size that it had.
-    if (count == 0) throw NativeError("shrunk", "it ended", path, static_cast<int64_t>(byte_offset));
+    if (count == 0) throw_truncated("read", path, byte_offset);
     byte_offset += static_cast<uint64_t>(count);
     into = into.subspan(static_cast<size_t>(count));
   }
@@ -55,7 +62,7 @@ void pwrite_fully(int fd, const std::string& path, uint64_t byte_offset, Bytes b
       if (errno == EINTR) continue;
       throw_errno(errno, "write", path, static_cast<int64_t>(byte_offset));
     }
-    if (count == 0) throw_errno(EIO, "write past the end", path, static_cast<int64_t>(byte_offset));
+    if (count == 0) throw_truncated("write", path, byte_offset);
     byte_offset += static_cast<uint64_t>(count);
     bytes = bytes.subspan(static_cast<size_t>(count));
   }
@@ -219,7 +226,9 @@ bool BlockDevice::look_at_cached(uint64_t byte_offset, uint64_t byte_length,
                                  const std::function<void(Bytes)>& look) {
   check_range(byte_offset, byte_length);
   return type_ == Type::file && !direct() && !fresh_ &&
-         cached_view_.look(fd_, byte_offset, byte_length, look);
+         cached_view_.look(fd_, byte_offset, byte_length, look) &&
+         // The last page of a file that was cut has zeros behind the end.
+         present_end() >= byte_offset + byte_length;
 }
 
 void BlockDevice::write(uint64_t byte_offset, Bytes bytes) {
@@ -287,25 +296,31 @@ void BlockDevice::flush() {
   while (::fdatasync(fd_) != 0) {
     if (errno != EINTR) throw_errno(errno, "flush", path_);
   }
+  // What was written behind the end is gone.
+  if (type_ == Type::file && present_end() < size_bytes_) throw_truncated("flush", path_, present_end());
 }
 
 void BlockDevice::drop_cache() { ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
 
+uint64_t BlockDevice::present_end() const {
+  struct stat status;
+  if (::fstat(fd_, &status) != 0) throw_errno(errno, "stat", path_);
+  return static_cast<uint64_t>(status.st_size);
+}
+
 uint64_t BlockDevice::seek(uint64_t from, int whence, uint64_t unsupported) const {
   if (type_ == Type::block || from >= size_bytes_) return std::min(unsupported, size_bytes_);
   // Moves a file position that nothing uses: all reads and writes carry their offset.
-  const off_t found = ::lseek(fd_, static_cast<off_t>(from), whence);
-  if (found >= 0) return std::min(static_cast<uint64_t>(found), size_bytes_);
-  if (errno == ENXIO) {
-    // Also the answer behind the end of a file that was cut: what lay there is no hole.
-    struct stat status;
-    if (::fstat(fd_, &status) == 0 && static_cast<uint64_t>(status.st_size) < size_bytes_) {
-      throw NativeError("shrunk", "it ended", path_, status.st_size);
-    }
-    return size_bytes_;
+  const off_t result = ::lseek(fd_, static_cast<off_t>(from), whence);
+  if (result < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) return unsupported;
+  if (result < 0 && errno != ENXIO) throw_errno(errno, "seek", path_, static_cast<int64_t>(from));
+  const uint64_t found = result < 0 ? size_bytes_ : std::min(static_cast<uint64_t>(result), size_bytes_);
+  // Every file ends with a hole, also one that was cut: what is behind the end now is no zeros.
+  if (result < 0 || whence == SEEK_HOLE) {
+    const uint64_t end = present_end();
+    if (end < size_bytes_ && end <= found) throw_truncated("seek", path_, end);
   }
-  if (errno == EINVAL || errno == EOPNOTSUPP) return unsupported;
-  throw_errno(errno, "seek", path_, static_cast<int64_t>(from));
+  return found;
 }
 
 uint64_t BlockDevice::next_data(uint64_t from) { return seek(from, SEEK_DATA, from); }

@@ -26,7 +26,7 @@ struct OpenOptions {
 
 class BlockDevice : public BlockSource {
  public:
-  // Errno names, and `shrunk` for a read behind the end that it has now; ENOTBLK for anything that is neither
+  // Errno names, and ETRUNCATED for a read behind the end that it has now; ENOTBLK for anything that is neither
   // a block device nor a regular file. A file that this created is removed again if it fails.
   static std::unique_ptr<BlockDevice> open(const std::string& path, const OpenOptions& options);
   ~BlockDevice() override;
@@ -57,6 +57,8 @@ class BlockDevice : public BlockSource {
   template <class Transfer>
   void split(uint64_t byte_offset, uint64_t byte_length, uint64_t direct_bytes_min, Transfer transfer) const;
   void write_zeros(uint64_t byte_offset, uint64_t byte_length);
+  // Of a file.
+  uint64_t present_end() const;
   uint64_t seek(uint64_t from, int whence, uint64_t unsupported) const;
 
   std::string path_;

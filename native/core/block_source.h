@@ -3,7 +3,8 @@
 //
 // Threads: every method may be called from any number of threads at once; none is called again after the
 // destructor has begun. Ranges lie inside the device; `argument` otherwise. Failures are NativeErrors with an
-// errno name, the path and the byte offset.
+// errno name, the path and the byte offset. `ETRUNCATED`: the device ends before its size_bytes() now, at the
+// byte offset or before; what is missing never reads as zeros, and is no hole.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -56,6 +57,10 @@ uint64_t align_down(uint64_t value, uint64_t alignment) { return value & ~(align
 
 }  // namespace
 
+std::string describe_failure(int error) {
+  return error == kPastEnd ? "the device ends before that now" : describe_errno(error);
+}
+
 std::shared_ptr<DeviceExport> DeviceExport::open(const std::string& path, bool read_only) {
   std::shared_ptr<DeviceExport> device(new DeviceExport);
   struct stat before;
@@ -69,6 +74,7 @@ std::shared_ptr<DeviceExport> DeviceExport::open(const std::string& path, bool r
   if (!device->is_block_) {
     const int locked = retry([&] { return ::flock(device->fd_, LOCK_EX | LOCK_NB); });
     if (locked < 0) throw_errno(locked == -EWOULDBLOCK ? EBUSY : -locked, "lock", path);
+    device->watch_writers();
   } else if (!is_block) {
     throw_errno(ESTALE, "the path was replaced while it was opened", path);
   }
@@ -96,6 +102,7 @@ void DeviceExport::find_geometry(const std::string& path) {
                 path);
   }
   while (properties_.size_bytes % sector_size != 0) sector_size /= 2;
+  least_bytes_ = properties_.size_bytes;
   properties_.block_size_min = sector_size;
   properties_.block_size_preferred = std::max(properties_.block_size_preferred, sector_size);
   properties_.description = path;
@@ -103,7 +110,55 @@ void DeviceExport::find_geometry(const std::string& path) {
 }
 
 DeviceExport::~DeviceExport() {
+  if (watch_fd_ >= 0) ::close(watch_fd_);
   if (fd_ >= 0) ::close(fd_);
+}
+
+// Where there can be no watch (no more instances, no /proc), nobody is seen.
+void DeviceExport::watch_writers() {
+  watch_fd_ = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  if (watch_fd_ < 0) return;
+  // This file, whatever its path leads to now. Of this process nothing is reported: it keeps its descriptor.
+  const std::string file = "/proc/self/fd/" + std::to_string(fd_);
+  if (::inotify_add_watch(watch_fd_, file.c_str(), IN_CLOSE_WRITE) >= 0) return;
+  ::close(watch_fd_);
+  watch_fd_ = -1;
+}
+
+// The kernel merges events that follow each other: some, not how many.
+void DeviceExport::count_writers() noexcept {
+  alignas(inotify_event) char events[4096];
+  while (watch_fd_ >= 0) {
+    const ssize_t length = retry([&] { return ::read(watch_fd_, events, sizeof events); });
+    if (length <= 0) return;
+    foreign_writers_++;
+  }
+}
+
+uint64_t DeviceExport::present_size() noexcept {
+  uint64_t size = 0;
+  if (is_block_) {
+    if (::ioctl(fd_, BLKGETSIZE64, &size) != 0) size = 0;
+  } else {
+    // Half the price of fstat. It moves a file position that nothing uses.
+    const off_t end = ::lseek(fd_, 0, SEEK_END);
+    size = end < 0 ? 0 : static_cast<uint64_t>(end);
+  }
+  uint64_t least = least_bytes_.load(std::memory_order_relaxed);
+  while (size < least && !least_bytes_.compare_exchange_weak(least, size)) {
+  }
+  return size;
+}
+
+SourceState DeviceExport::source_state() noexcept {
+  count_writers();
+  const uint64_t size = present_size();
+  return {size, least_bytes_, foreign_writers_};
+}
+
+// Behind its end a device answers this or that.
+int DeviceExport::failed(int error, uint64_t byte_end) noexcept {
+  return ends_before(byte_end) ? kPastEnd : error;
 }
 
 int DeviceExport::read(uint64_t byte_offset, std::span<uint8_t> into, Patience patience) noexcept {
@@ -111,8 +166,7 @@ int DeviceExport::read(uint64_t byte_offset, std::span<uint8_t> into, Patience p
   while (!into.empty()) {
     const ssize_t count =
         retry([&] { return ::pread(fd_, into.data(), into.size(), static_cast<off_t>(byte_offset)); });
-    if (count < 0) return static_cast<int>(-count);
-    if (count == 0) return EIO;  // it shrank, or is failing
+    if (count <= 0) return failed(count == 0 ? EIO : static_cast<int>(-count), byte_offset + into.size());
     byte_offset += static_cast<uint64_t>(count);
     into = into.subspan(static_cast<size_t>(count));
   }
@@ -137,12 +191,12 @@ int DeviceExport::read_now(uint64_t byte_offset, std::span<uint8_t> into) noexce
 int DeviceExport::write(uint64_t byte_offset, Bytes bytes, bool fua, Patience patience) noexcept {
   const uint64_t begin = byte_offset;
   const Bytes all = bytes;
+  if (!is_block_ && ends_before(byte_offset + bytes.size())) return kPastEnd;
   if (patience == Patience::immediate && !is_memory_) return fua ? kWouldWait : write_now(byte_offset, bytes);
   while (!bytes.empty()) {
     const ssize_t count =
         retry([&] { return ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(byte_offset)); });
-    if (count < 0) return static_cast<int>(-count);
-    if (count == 0) return EIO;
+    if (count <= 0) return failed(count == 0 ? EIO : static_cast<int>(-count), byte_offset + bytes.size());
     byte_offset += static_cast<uint64_t>(count);
     bytes = bytes.subspan(static_cast<size_t>(count));
   }
@@ -194,6 +248,7 @@ int DeviceExport::sync_failed(int error) noexcept {
 }
 
 int DeviceExport::trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noexcept {
+  if (ends_before(byte_offset + byte_length)) return kPastEnd;
   const uint64_t alignment = std::max<uint64_t>(kTrimAlignment, sector_size_);
   const uint64_t begin = align_up(byte_offset, alignment);
   const uint64_t end = align_down(byte_offset + byte_length, alignment);
@@ -212,6 +267,7 @@ int DeviceExport::trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noe
 int DeviceExport::zero(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions& options,
                        bool fua) noexcept {
   const uint64_t end = byte_offset + byte_length;
+  if (ends_before(end)) return kPastEnd;
   const uint64_t whole_begin = std::min(align_up(byte_offset, sector_size_), end);
   const uint64_t whole_end = std::max(align_down(end, sector_size_), whole_begin);
   int error = zero_whole_sectors(whole_begin, whole_end - whole_begin, options);
@@ -259,11 +315,28 @@ int DeviceExport::block_status(size_t, uint64_t byte_offset, uint64_t byte_lengt
     if (found >= 0) return std::min(static_cast<uint64_t>(found), end);
     return !is_block_ && errno == ENXIO && whence == SEEK_DATA ? end : (whence == SEEK_DATA ? from : end);
   };
+  const size_t first = extents.size();
+  const uint64_t begin = byte_offset;
   for (size_t count = 0; byte_offset < end && count < extents_max; ++count) {
     const uint64_t data = seek(byte_offset, SEEK_DATA);
     const uint64_t next = data > byte_offset ? data : seek(byte_offset, SEEK_HOLE);
     extents.push_back({next - byte_offset, data > byte_offset ? kHole | kZero : 0});
     byte_offset = next;
+  }
+  // Every file ends with a hole, also one that was cut. Asked after the holes: they were there, or the end
+  // is.
+  const uint64_t present = present_size();
+  uint64_t at = begin;
+  for (size_t i = first; i < extents.size() && present < end; at += extents[i++].byte_length) {
+    if (extents[i].flags == 0 || at + extents[i].byte_length <= present) continue;
+    extents.resize(i + 1);
+    if (at >= present) {
+      extents[i] = {end - at, 0};
+    } else {
+      // The answer may end early.
+      extents[i].byte_length = present - at;
+    }
+    break;
   }
   return 0;
 }

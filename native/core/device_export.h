@@ -4,6 +4,11 @@
 // flush succeeds any more: the kernel reports such an error once, drops the pages that it could not write,
 // and would call the next flush good.
 //
+// The device may be cut or go away meanwhile. What is missing is kPastEnd to everybody: no hole, and not to
+// be written either, for a write behind the end would grow an image again, with zeros before it. The end is
+// looked at before each write to an image; only a cut in the moment between is missed. Who else had an image
+// open for writing is counted when he closes it: the flock keeps only those out who ask for one.
+//
 // Threads: as NbdExport demands; the file descriptor is never moved or changed, the rest is atomic.
 #pragma once
 
@@ -24,6 +29,7 @@ class DeviceExport final : public NbdExport {
   ~DeviceExport() override;
 
   const Properties& properties() const override { return properties_; }
+  SourceState source_state() noexcept override;
   uint64_t size_bytes() const { return properties_.size_bytes; }
 
   int read(uint64_t byte_offset, std::span<uint8_t> into, Patience patience) noexcept override;
@@ -40,6 +46,11 @@ class DeviceExport final : public NbdExport {
   DeviceExport() = default;
 
   void find_geometry(const std::string& path);
+  void watch_writers();
+  void count_writers() noexcept;
+  uint64_t present_size() noexcept;
+  bool ends_before(uint64_t byte_end) noexcept { return present_size() < byte_end; }
+  int failed(int error, uint64_t byte_end) noexcept;
   int read_now(uint64_t byte_offset, std::span<uint8_t> into) noexcept;
   int write_now(uint64_t byte_offset, Bytes bytes) noexcept;
   int write_if_quick(uint64_t byte_offset, Bytes bytes) noexcept;
@@ -48,6 +59,8 @@ class DeviceExport final : public NbdExport {
   int sync_failed(int error) noexcept;
 
   int fd_ = -1;
+  // inotify, of an image; -1: nobody is watched for.
+  int watch_fd_ = -1;
   bool is_block_ = false;
   // A file system in memory: what it does, it does at once.
   bool is_memory_ = false;
@@ -59,6 +72,8 @@ class DeviceExport final : public NbdExport {
   // Where it knows it not.
   QuickIo quick_writes_;
   std::atomic<int> sync_error_{0};
+  std::atomic<uint64_t> least_bytes_{0};
+  std::atomic<uint64_t> foreign_writers_{0};
 };
 
 }  // namespace stillpoint

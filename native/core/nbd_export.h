@@ -22,6 +22,20 @@ enum class Patience { immediate, may_wait };
 // it. Only with Patience::immediate.
 inline constexpr int kWouldWait = -1;
 
+// The same, of what lies behind the present end of a device that was cut, or is gone: it can neither be read
+// nor written. EIO on the wire.
+inline constexpr int kPastEnd = -2;
+
+// "Input/output error", of what an operation answers.
+std::string describe_failure(int error);
+
+// What has become of the device below since it was opened.
+struct SourceState {
+  uint64_t size_bytes;           // now; 0 if it is gone
+  uint64_t least_bytes;          // the smallest size that was seen
+  uint64_t foreign_writers = 0;  // others that had the file open for writing, and have closed it
+};
+
 // A run of bytes of one status in one metadata context (NBD specification, "Metadata querying").
 struct NbdExtent {
   uint64_t byte_length;
@@ -54,6 +68,7 @@ class NbdExport {
   NbdExport& operator=(const NbdExport&) = delete;
 
   virtual const Properties& properties() const = 0;
+  virtual SourceState source_state() noexcept { return {properties().size_bytes, properties().size_bytes}; }
 
   virtual int read(uint64_t byte_offset, std::span<uint8_t> into, Patience patience) noexcept = 0;
   virtual int write(uint64_t byte_offset, Bytes bytes, bool fua, Patience patience) noexcept = 0;

@@ -112,7 +112,7 @@ Snapshot::Preserved Snapshot::store_originals(uint64_t block_index, const Cells&
       if (read_error == kWouldWait) return Preserved::would_wait;
       if (read_error != 0) {
         invalidate("the original of byte " + std::to_string(byte_offset) +
-                   " could not be read: " + describe_errno(read_error));
+                   " could not be read: " + describe_failure(read_error));
         return Preserved::yes;
       }
       const int error = area_->store(byte_offset, original, patience);
@@ -170,7 +170,9 @@ int Snapshot::read(uint64_t byte_offset, std::span<uint8_t> into) {
     if (!needed(block) || released_.test(block)) return ESHUTDOWN;
   }
   const int error = read_original(byte_offset, into);
-  return error != 0 ? error : still_held();
+  // Not a bad sector, in whose place something could be put.
+  if (error == kPastEnd) invalidate("the device ends before byte " + std::to_string(end) + " now");
+  return error != 0 && error != kPastEnd ? error : still_held();
 }
 
 int Snapshot::read_original(uint64_t byte_offset, std::span<uint8_t> into) {

@@ -20,7 +20,8 @@
 // -------   --------------------------------------------   ---------------------------------------------
 // held      from the instant on                            as above
 // invalid   preserve area full or failing,                 nothing is needed: writes go ahead, reads get
-//           an original unreadable                         ESHUTDOWN
+//           an original unreadable; the device cut,        ESHUTDOWN
+//           or written to by others
 // ended     committed or aborted                           the same
 //
 // Locking: bits and state are atomic. mutex_ guards busy_ (blocks in which a writer is preserving: others
@@ -95,6 +96,8 @@ class Snapshot {
   int changed(uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
               std::vector<NbdExtent>& extents);
 
+  // It can't be what it was at the instant any more; a clause.
+  void invalidate(const std::string& reason);
   void end();
   Status status() const;
 
@@ -118,7 +121,6 @@ class Snapshot {
   int still_held() const;
   int load(uint64_t byte_offset, std::span<uint8_t> into);
   int read_original(uint64_t byte_offset, std::span<uint8_t> into);
-  void invalidate(const std::string& reason);
 
   const TreeGeometry geometry_;
   const std::shared_ptr<NbdExport> device_;

@@ -45,6 +45,7 @@ class Tap {
   void mark(const std::vector<BlockRange>& ranges);
   void adopt(const Id& point, bool complete);
   void make_void(const std::string& reason);
+  SourceState check_source() { return export_->check_source(); }
   // Nothing reaches the device afterwards, and all that was answered is on it. Errno names of the sync.
   void stop();
   // An error of the map is thrown; the map on disk is a superset then.

@@ -36,7 +36,8 @@ TapExport::TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geom
     : device_(std::move(device)),
       geometry_(geometry),
       map_(std::move(map)),
-      properties_(device_->properties()) {}
+      properties_(device_->properties()),
+      least_bytes_(properties_.size_bytes) {}
 
 TapExport::~TapExport() = default;
 
@@ -81,9 +82,42 @@ std::chrono::system_clock::time_point TapExport::cut(const std::shared_ptr<Snaps
   throw NativeError("not-quiet", "writes did not pause for as long as was asked for");
 }
 
+namespace {
+
+std::string cut_to(uint64_t now, uint64_t before) {
+  return "it shrank from " + std::to_string(before) + " to " + std::to_string(now) + " bytes under its tap";
+}
+
+}  // namespace
+
+// Under control_. Before what was seen is forgotten: a commit, a hold that relies on the map, the end.
+SourceState TapExport::account_for_source() {
+  const SourceState source = device_->source_state();
+  std::string reason;
+  if (source.least_bytes < std::exchange(least_bytes_, source.least_bytes)) {
+    reason = cut_to(source.least_bytes, properties_.size_bytes);
+  } else if (source.foreign_writers != foreign_writers_) {
+    reason = "another process had it open for writing, past its tap";
+  }
+  foreign_writers_ = source.foreign_writers;
+  if (reason.empty()) return source;
+  if (const auto snapshot = current_snapshot()) snapshot->invalidate(reason);
+  past_the_map_ = reason;
+  map_->make_void(reason);
+  return source;
+}
+
+SourceState TapExport::check_source() {
+  const std::unique_lock control(control_, std::try_to_lock);
+  // A hold that waits for quiet has it, and looks itself.
+  return control ? account_for_source() : device_->source_state();
+}
+
 TapExport::Hold TapExport::hold(HoldOptions options) {
   std::lock_guard control(control_);
   if (current_snapshot()) throw NativeError("EBUSY", "another session holds a snapshot");
+  if (const SourceState source = account_for_source(); source.size_bytes < properties_.size_bytes)
+    throw NativeError("ETRUNCATED", cut_to(source.size_bytes, properties_.size_bytes));
   for (const uint64_t block : options.snapshot.sample) {
     if (block >= geometry_.block_count())
       throw NativeError("argument", "the sample has a block behind the end");
@@ -104,6 +138,7 @@ TapExport::Hold TapExport::hold(HoldOptions options) {
   const auto snapshot = std::make_shared<Snapshot>(geometry_, device_, map_->backup(), map_->next_cut(),
                                                    std::move(area), options.snapshot);
   longest_stall_ = 0;
+  past_the_map_.clear();
   const auto instant = cut(snapshot, options);
   map_->merge();
   return {snapshot, instant, map_used, reason, map_used ? map_->backup().count() : geometry_.block_count()};
@@ -127,11 +162,15 @@ void TapExport::commit() {
   release_snapshot();
   flush_before_unmarking();
   map_->commit(session);
+  account_for_source();
+  // What others did after the instant is in no map.
+  if (!past_the_map_.empty()) map_->make_void(past_the_map_);
 }
 
 void TapExport::adopt(const Id& point, bool complete) {
   std::lock_guard control(control_);
   const auto snapshot = current_snapshot();
+  account_for_source();
   if (!snapshot || snapshot->status().state != Snapshot::State::held)
     throw NativeError("argument", "no snapshot is held that was compared");
   if (!complete && !map_->knows(point)) throw NativeError("argument", "the map does not know the point");
@@ -162,6 +201,7 @@ void TapExport::make_void(const std::string& reason) {
 
 int TapExport::close_clean(const std::string& continuity) {
   std::lock_guard control(control_);
+  account_for_source();
   release_snapshot();
   return map_->close_clean(continuity);
 }

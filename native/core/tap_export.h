@@ -61,7 +61,8 @@ class TapExport final : public NbdExport {
   TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry, std::unique_ptr<ChangeMap> map);
   ~TapExport() override;
 
-  // NativeError `EBUSY` (one is held), `barrier-timeout`, `not-quiet`; nothing is held then.
+  // NativeError `EBUSY` (one is held), `barrier-timeout`, `not-quiet`, `ETRUNCATED` (the device was cut);
+  // nothing is held then.
   Hold hold(HoldOptions options);
   // What is held was committed, whether or not it still stands. An errno name: the device can't be flushed,
   // and the map is void.
@@ -75,6 +76,9 @@ class TapExport final : public NbdExport {
   void abort();
   uint64_t abort_count() const { return abort_count_; }
   void make_void(const std::string& reason);
+  // What has become of the device. What others may have changed past the map makes it void, and what is held
+  // is given up.
+  SourceState check_source();
   // No write is in flight or comes. An errno: the map file stays a superset.
   int close_clean(const std::string& continuity);
   Status status() const;
@@ -106,6 +110,7 @@ class TapExport final : public NbdExport {
   std::chrono::system_clock::time_point cut(const std::shared_ptr<Snapshot>& snapshot,
                                             const HoldOptions& options);
   void release_snapshot();
+  SourceState account_for_source();
   void flush_before_unmarking();
 
   const std::shared_ptr<NbdExport> device_;
@@ -115,6 +120,9 @@ class TapExport final : public NbdExport {
 
   WriteGate gate_;
   mutable std::mutex control_;
+  uint64_t foreign_writers_ = 0;  // for which the map was made void; guarded by control_
+  uint64_t least_bytes_;          // the same
+  std::string past_the_map_;      // why, since the last instant was asked for; the same
   std::atomic<uint64_t> abort_count_{0};
   std::atomic<bool> holding_{false};
   mutable std::mutex snapshot_mutex_;

@@ -137,5 +137,59 @@ TEST_CASE("device export: an image that shrank, or that can't be written, is an 
   CHECK(device->flush() == 0);
   std::filesystem::resize_file(path, 4096);
   CHECK(device->read(0, bytes, Patience::may_wait) == 0);
-  CHECK(device->read(2048, bytes, Patience::may_wait) == EIO);
+  CHECK(device->read(2048, bytes, Patience::may_wait) == kPastEnd);
+}
+
+TEST_CASE("device export: what is missing of an image that was cut is no hole, and no write brings it back") {
+  const TemporaryDirectory directory;
+  const std::string path = make_image(directory, 1 << 20);
+  const auto device = DeviceExport::open(path, false);
+  const std::vector<uint8_t> data(64 << 10, 7);
+  REQUIRE(device->write(64 << 10, data, false, Patience::may_wait) == 0);
+  std::filesystem::resize_file(path, 100 << 10);
+  for (const Patience patience : {Patience::immediate, Patience::may_wait}) {
+    CHECK(device->write(100 << 10, Bytes(data).first(4096), false, patience) == kPastEnd);
+    CHECK(device->write((1 << 20) - 4096, Bytes(data).first(4096), true, patience) == kPastEnd);
+  }
+  for (const bool may_punch : {true, false})
+    CHECK(device->zero(512 << 10, 4096, {may_punch, false}, false) == kPastEnd);
+  CHECK(device->trim(512 << 10, 4096, false) == kPastEnd);
+  CHECK(std::filesystem::file_size(path) == 100 << 10);
+  // What is still there goes on.
+  CHECK(device->write(96 << 10, Bytes(data).first(4096), false, Patience::may_wait) == 0);
+
+  std::vector<NbdExtent> extents;
+  REQUIRE(device->block_status(0, 0, 1 << 20, 100, extents) == 0);
+  REQUIRE(extents.size() == 3);
+  CHECK((extents[0].byte_length == 64 << 10 && extents[0].flags == 3));
+  CHECK((extents[1].byte_length == 36 << 10 && extents[1].flags == 0));
+  CHECK((extents[2].byte_length == (1 << 20) - (100 << 10) && extents[2].flags == 0));
+  std::filesystem::resize_file(path, 32 << 10);  // in the middle of a hole
+  extents.clear();
+  REQUIRE(device->block_status(0, 0, 1 << 20, 100, extents) == 0);
+  REQUIRE(extents.size() == 1);
+  CHECK((extents[0].byte_length == 32 << 10 && extents[0].flags == 3));
+  extents.clear();
+  REQUIRE(device->block_status(0, 32 << 10, 32 << 10, 100, extents) == 0);
+  REQUIRE(extents.size() == 1);
+  CHECK((extents[0].byte_length == 32 << 10 && extents[0].flags == 0));
+}
+
+TEST_CASE("device export: it knows that it was cut, though it has grown again, and who else wrote") {
+  const TemporaryDirectory directory;
+  const std::string path = make_image(directory, 1 << 20);
+  const auto device = DeviceExport::open(path, false);
+  CHECK(device->write(0, std::vector<uint8_t>(4096, 1), true, Patience::may_wait) == 0);
+  std::ifstream(path).get();
+  CHECK(device->source_state().foreign_writers == 0);
+  // By its path: without opening it.
+  std::filesystem::resize_file(path, 4096);
+  std::vector<uint8_t> bytes(4096);
+  CHECK(device->read(8192, bytes, Patience::may_wait) == kPastEnd);
+  std::filesystem::resize_file(path, 2 << 20);
+  const SourceState cut = device->source_state();
+  CHECK((cut.size_bytes == 2 << 20 && cut.least_bytes == 4096 && cut.foreign_writers == 0));
+  std::ofstream(path, std::ios::in | std::ios::out).close();
+  CHECK(device->source_state().foreign_writers == 1);
+  CHECK(device->source_state().foreign_writers == 1);
 }

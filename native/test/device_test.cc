@@ -128,21 +128,27 @@ TEST_CASE("ranges outside, writes without leave and files that shrank are errors
     device->read(50'000, bytes);
     FAIL("a short read is an error");
   } catch (const NativeError& error) {
-    CHECK(error.code() == "shrunk");
+    CHECK(error.code() == "ETRUNCATED");
     CHECK(error.path() == path);
     CHECK(error.byte_offset() == 50'500);
   }
 }
 
-TEST_CASE("what is behind the end of a file that was cut is no hole") {
+TEST_CASE("what is behind the end of a file that was cut is no hole, and is not written") {
   const TemporaryDirectory directory;
   const std::string path = directory / "image";
-  BlockDevice::open(path, new_file(1 << 20));
-  const auto device = BlockDevice::open(path, read_only());
-  CHECK(device->next_data(1 << 19) == 1 << 20);
-  REQUIRE(::truncate(path.c_str(), 1 << 18) == 0);
-  CHECK(code_of([&] { device->next_data(1 << 19); }) == "shrunk");
-  CHECK(code_of([&] { device->next_hole(1 << 19); }) == "shrunk");
+  const auto device = BlockDevice::open(path, new_file(1 << 20));
+  device->write(0, std::vector<uint8_t>(1 << 20, 7));
+  REQUIRE(device->look_at_cached(512 << 10, 4096, [](Bytes) {}));
+  REQUIRE(::truncate(path.c_str(), (512 << 10) + 100) == 0);
+  CHECK(device->next_data(0) == 0);
+  CHECK(code_of([&] { device->next_hole(0); }) == "ETRUNCATED");
+  CHECK(code_of([&] { device->next_data(600 << 10); }) == "ETRUNCATED");
+  CHECK(code_of([&] { device->next_hole(600 << 10); }) == "ETRUNCATED");
+  // Its page is there, and the rest of it reads as zeros.
+  CHECK_FALSE(device->look_at_cached(512 << 10, 4096, [](Bytes) {}));
+  CHECK(device->look_at_cached(512 << 10, 100, [](Bytes) {}));
+  CHECK(code_of([&] { device->flush(); }) == "ETRUNCATED");
 }
 
 TEST_CASE("a fresh device reads the same, with or without O_DIRECT, and maps nothing") {

@@ -18,11 +18,17 @@ namespace stillpoint::test {
 class MemoryExport final : public NbdExport {
  public:
   explicit MemoryExport(uint64_t size_bytes) : bytes_(size_bytes) {
-    properties_.size_bytes = size_bytes;
+    size_now = least_size = properties_.size_bytes = size_bytes;
     properties_.contexts = {"base:allocation"};
   }
 
   const Properties& properties() const override { return properties_; }
+  SourceState source_state() noexcept override {
+    uint64_t least = least_size;
+    while (size_now < least && !least_size.compare_exchange_weak(least, size_now)) {
+    }
+    return {size_now, least_size, foreign_writers};
+  }
   // Reads and writes are as atomic as a disk's sectors: bytes of one call may mix with those of another,
   // never data races.
   int read(uint64_t byte_offset, std::span<uint8_t> into, Patience patience) noexcept override {
@@ -80,6 +86,9 @@ class MemoryExport final : public NbdExport {
     released_.notify_all();
   }
 
+  std::atomic<uint64_t> size_now{0};
+  std::atomic<uint64_t> least_size{0};
+  std::atomic<uint64_t> foreign_writers{0};
   std::atomic<int> read_error{0};
   std::atomic<int> write_error{0};
   std::atomic<int> flush_error{0};

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <future>
 
+#include "core/block_device.h"
 #include "core/memory_device.h"
 #include "core/scan.h"
 #include "core/scan_reader.h"
@@ -127,6 +128,26 @@ TEST_CASE("a device that vanishes fails the scan") {
   const ScanWorld world(device, 4096);
   Scan scan(world.options());
   for (int i = 0; i < 2; i++) CHECK(code_of([&] { scan.next(); }) == "ENODEV");
+}
+
+TEST_CASE("an image that is cut fails the scan: what is missing is neither bad sectors nor a hole") {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "image";
+  OpenOptions options;
+  options.write = options.create = true;
+  options.size_bytes = 8 << 20;
+  Random random(1);
+  BlockDevice::open(path, options)->write(0, random.bytes(8 << 20));
+  for (const uint64_t size : {uint64_t{0}, uint64_t{4 << 20}, uint64_t{(8 << 20) - 4000}}) {
+    const ScanWorld world(BlockDevice::open(path, options), 65536);
+    std::filesystem::resize_file(path, size);
+    Scan scan(world.options());
+    CHECK(code_of([&] {
+            while (scan.next()) {
+            }
+          }) == "ETRUNCATED");
+    CHECK(scan.progress().bad_bytes == 0);
+  }
 }
 
 TEST_CASE("cancel ends a scan at once, whatever it waits for") {

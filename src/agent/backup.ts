@@ -7,6 +7,7 @@ import { offlineProvider } from '../capture/offline.js';
 import type { Snapshot, SnapshotProvider } from '../capture/ports.js';
 import { deviceError } from '../devices/device-error.js';
 import { halfRestoredError, readMark, readMarkOfDisk } from '../devices/half-restored.js';
+import { describeFormat, readImageFormat } from '../devices/image-format.js';
 import { whyPointsAreMissing } from '../domain/acknowledged-point.js';
 import type { BlockSet } from '../domain/block-set.js';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
@@ -185,6 +186,7 @@ async function attempt(
   const facts = { sessionId, instant: snapshot.instant.toISOString(), provider: provider.name, blockSize };
   try {
     if (options.acceptHalfRestored !== true) await refuseHalfRestored(path, snapshot);
+    await noteFormat(path, snapshot, onEvent);
     const resumed = await findResumable(state, receiver, snapshot, {
       ...facts,
       lastPointId: last?.id ?? null,
@@ -198,6 +200,24 @@ async function attempt(
   } finally {
     await snapshot.release();
   }
+}
+
+/**
+ * A point of a container is what it says, and restores as one: a notice. Who wanted the disk in it, by the raw blocks, must hear of it.
+ * Under a tap it was settled when that was put there.
+ */
+async function noteFormat(
+  path: string,
+  { device, tracking }: Snapshot,
+  onEvent: OnAgentEvent,
+): Promise<void> {
+  const format = tracking === undefined ? await readImageFormat(device) : null;
+  if (format === null) return;
+  const remedy = 'For points of the disk itself, convert it: qemu-img convert -O raw.';
+  onEvent({
+    type: 'notice',
+    text: `${path}: ${describeFormat(format)}. The point is of the container. ${remedy}`,
+  });
 }
 
 /** Of what a tracker calls unchanged nothing can be read; but then the first block is that of the last point, which had no mark. */

@@ -2,11 +2,9 @@
  * One order from its receipt to its last report. The backup is the ordinary one, with what the offer says of the device; reports go beside
  * it, and what becomes of them does not touch it, unless the answer is that the order was cancelled.
  */
-import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { chooseProvider } from '../capture/choose.js';
-import { onDevice } from '../devices/device-error.js';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../domain/limits.js';
 import type { LinkMeter } from '../domain/link-meter.js';
@@ -124,7 +122,6 @@ async function backUp(
   if (offer === null) throw notOffered(order.device);
   if (isBusy) throw busy(order.device);
   const { path, name, blockSize, compressionLevel, patch, fuzzy } = offer;
-  await onDevice(path, () => stat(path));
   const { provider, note } = await chooseProvider({
     stateDirectory,
     path,

@@ -1,6 +1,7 @@
 /** Which provider takes a device: the best that can be used now, or the one asked for by name. */
 import { StillpointError } from '../domain/errors.js';
 import { findTap } from '../tap/find.js';
+import { readSource } from '../tap/source.js';
 import { offlineProvider } from './offline.js';
 import type { SnapshotProvider } from './ports.js';
 import { type TapProviderOptions, tapProvider } from './tap.js';
@@ -24,6 +25,8 @@ export interface ChosenProvider {
 /** @throws StillpointError `device-not-found`, `usage` (a tap or a way of quiescing was asked for that there is not) */
 export async function chooseProvider(options: ChooseOptions): Promise<ChosenProvider> {
   const { stateDirectory, path, wanted, quiesce } = options;
+  // Before a store is made: a mistyped path is no first use of it.
+  if (wanted === 'offline') await readSource(path);
   const found = wanted === 'offline' ? null : await findTap(stateDirectory, path);
   if (found?.running === true) return { provider: tapProvider({ tap: found.tap, quiesce }), note: null };
   const why = found === null ? 'no tap serves it' : `its tap ${found.tap.settings.name} does not run`;

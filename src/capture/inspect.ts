@@ -6,6 +6,7 @@ import { notADevice, onDevice } from '../devices/device-error.js';
 import { readDeviceIdentity } from '../devices/device-identity.js';
 import { type HalfRestored, readMark } from '../devices/half-restored.js';
 import { readImageFacts } from '../devices/image-facts.js';
+import { readImageFormat } from '../devices/image-format.js';
 import { type DeviceUse, deviceNumber, findUses } from '../devices/in-use.js';
 import { whyUnprovenBlock, whyUnprovenImage } from '../domain/instant-proof.js';
 import type { DeviceIdentity } from '../domain/point.js';
@@ -27,6 +28,8 @@ export interface Inspection extends DeviceFilesystems {
   readonly identity: DeviceIdentity;
   /** A restore to it was interrupted. */
   readonly halfRestored: HalfRestored | null;
+  /** Of a container, such as `qcow2`; null: a raw disk, as far as can be seen. */
+  readonly imageFormat: string | null;
   readonly uses: readonly DeviceUse[];
   /** Why neither its times nor its counters can prove that it stood still, a clause; null: they can. */
   readonly unproven: string | null;
@@ -44,7 +47,7 @@ export function inspectDevice(path: string, found: FoundTap | null): Promise<Ins
   return onDevice(path, async () => {
     const status = await stat(path, { bigint: true });
     if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, await stat(path));
-    const { sizeBytes, logicalSectorSize, halfRestored } = await measure(path);
+    const { sizeBytes, logicalSectorSize, halfRestored, imageFormat } = await measure(path);
     const seenAs =
       found === null
         ? [path]
@@ -56,6 +59,7 @@ export function inspectDevice(path: string, found: FoundTap | null): Promise<Ins
       sizeBytes,
       identity: await readDeviceIdentity(path, logicalSectorSize),
       halfRestored,
+      imageFormat,
       uses,
       ...proof,
       ...(await findFilesystems(seenAs)),
@@ -69,7 +73,8 @@ async function measure(path: string) {
   const device = await native.openDevice(path, { direct: false });
   try {
     const { sizeBytes, logicalSectorSize } = device;
-    return { sizeBytes, logicalSectorSize, halfRestored: await readMark(device) };
+    const halfRestored = await readMark(device);
+    return { sizeBytes, logicalSectorSize, halfRestored, imageFormat: await readImageFormat(device) };
   } finally {
     // Open, it would be a use of its own.
     await device.close();

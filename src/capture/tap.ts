@@ -14,6 +14,7 @@ import type { SnapshotDevice } from '../native/tap.js';
 import { connectTap, type TapControl } from '../tap/control-client.js';
 import type { ControlHold, TapReport } from '../tap/control-messages.js';
 import type { RegisteredTap } from '../tap/registry.js';
+import { sourceProblem } from '../tap/source-state.js';
 import type { HoldOptions, Snapshot, SnapshotProvider, TrackedChanges, Tracking } from './ports.js';
 import { type Quiesced, type QuiesceOptions, quiesce } from './quiesce/index.js';
 
@@ -52,7 +53,9 @@ async function holdWith(
   options: HoldOptions,
 ): Promise<Snapshot> {
   const { sourcePath } = tap.settings;
-  const [identity, report] = await Promise.all([identityOf(sourcePath), control.status()]);
+  const report = await control.status();
+  const before = refuseOrWarn(tap, report);
+  const identity = await identityOf(sourcePath);
   if (options.doubt !== null) await control.voidMap(options.doubt);
   const { sizeBytes, blockSize: tapBlockSize } = report.status;
   const sample = randomBlocks(Math.ceil(sizeBytes / options.blockSize), random);
@@ -93,11 +96,26 @@ async function holdWith(
         blockSize: options.blockSize,
         tapBlockSize,
       }),
+      warnings: [...before, ...held.warnings],
     };
   } catch (error) {
     await device.close();
     throw (await whyLost(tap, control)) ?? error;
   }
+}
+
+/** @returns what the point is to say of the source. @throws StillpointError `device-changed`: it is not what the tap was put on */
+function refuseOrWarn(
+  { settings: { name, sourcePath } }: RegisteredTap,
+  { status, source }: TapReport,
+): string[] {
+  const problem = sourceProblem({ name, sizeBytes: status.sizeBytes }, source);
+  if (problem === null) return [];
+  const { reason, remedy, refused } = problem;
+  if (refused) {
+    throw new StillpointError('device-changed', { thing: sourcePath, reason, remedy, permanent: false });
+  }
+  return [`${sourcePath}: ${reason}. ${remedy}`];
 }
 
 async function identityOf(path: string): Promise<DeviceIdentity> {
@@ -131,16 +149,15 @@ function snapshotOf(
   control: TapControl,
   device: SnapshotDevice,
   tracked: Pick<Tracking, 'changes' | 'reason' | 'knows'>,
-  { result, warnings }: Quiesced<ControlHold>,
+  { result }: Quiesced<ControlHold>,
   kind: ConsistencyKind,
   { blockSize, tapBlockSize }: { readonly blockSize: number; readonly tapBlockSize: number },
-): Omit<Snapshot, 'identity'> {
+): Omit<Snapshot, 'identity' | 'warnings'> {
   let ended = false;
   return {
     device,
     instant: new Date(result.instantMs),
     kind,
-    warnings,
     lost: () => whyLost(tap, control),
     // The tap checks each read after it. This is the check of all that was not read: holes, and what the map left out.
     conclude: async () => {
@@ -204,6 +221,12 @@ async function whyLost(tap: RegisteredTap, control: TapControl): Promise<Stillpo
     });
   }
   const { hold, blockSize } = report.status;
+  try {
+    refuseOrWarn(tap, report);
+  } catch (error) {
+    if (error instanceof StillpointError) return error;
+    throw error;
+  }
   if (hold?.state === 'held') return null;
   if (hold === null)
     return new StillpointError('snapshot-lost', { ...about, reason: 'it is not held any more' });

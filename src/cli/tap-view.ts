@@ -2,6 +2,7 @@
 import type { TapReport } from '../tap/control-messages.js';
 import { nbdUri } from '../tap/listen-address.js';
 import type { TapSettings } from '../tap/settings.js';
+import { type SourceProblem, sourceProblem } from '../tap/source-state.js';
 import { type Column, formatBytes, formatCount, formatInstant, formatTable } from './format.js';
 
 export interface ShownTap {
@@ -41,8 +42,13 @@ export function listLines(shown: readonly ShownTap[]): string[] {
 function stateOf(report: TapReport | null): string {
   if (report === null) return 'stopped';
   const { hold } = report.status;
+  if (problemOf(report) !== null) return 'serving, its source has changed';
   if (hold === null) return 'serving';
   return hold.state === 'held' ? 'serving, snapshot held' : 'serving, snapshot given up';
+}
+
+function problemOf({ name, status: { sizeBytes }, source }: TapReport): SourceProblem | null {
+  return sourceProblem({ name, sizeBytes }, source);
 }
 
 /** Blocks of both maps may be the same ones: at most. */
@@ -66,7 +72,9 @@ export function describeTap({ settings, report }: ShownTap): string[] {
   ];
 }
 
-function running({ attachment, processId, startedAt, status }: TapReport): string[] {
+function running(report: TapReport): string[] {
+  const { attachment, processId, startedAt, status } = report;
+  const problem = problemOf(report);
   const { counters, hold, map, sizeBytes, blockSize } = status;
   const written = `${formatBytes(counters.writtenBytes)} written, ${formatBytes(counters.readBytes)} read`;
   const persistent = map.persistent ? '' : '; it can not be written, and is lost at the next stop';
@@ -78,6 +86,7 @@ function running({ attachment, processId, startedAt, status }: TapReport): strin
     `  users     ${formatCount(counters.connections, 'connection')}, ${written}, ${formatCount(counters.errors, 'error')}`,
     `  map       ${map.reason}; ${formatCount(map.changedBlocks, 'block')} to ship, ${formatCount(map.writtenBlocks, 'block')} written since the last instant${persistent}`,
     ...(hold === null ? [] : [`  snapshot  ${describeHold(hold)}`]),
+    ...(problem === null ? [] : [`  problem   ${problem.reason}. ${problem.remedy}`]),
   ];
 }
 

@@ -4,8 +4,6 @@ import { StillpointError } from '../domain/errors.js';
 import { errnoNameOf, placeOf, systemError } from '../domain/system-errors.js';
 import { pathFacts } from '../native/path-facts.js';
 
-type NativeFailure = NodeJS.ErrnoException & { readonly byteOffset?: number };
-
 export interface DeviceErrorOptions {
   /** Default: device. */
   readonly place?: 'device' | 'target';
@@ -20,8 +18,15 @@ export interface DeviceErrorOptions {
 export function deviceError(path: string, error: unknown, options: DeviceErrorOptions = {}): unknown {
   if (error instanceof StillpointError || !(error instanceof Error)) return error;
   const { place = 'device', stateDirectory = null } = options;
-  const { code, message, byteOffset, path: named = path } = error as NativeFailure;
+  const { code, message, path: named = path } = error as NodeJS.ErrnoException;
   const errno = errnoNameOf(error);
+  if (errno === 'ETRUNCATED') {
+    return new StillpointError('device-changed', {
+      ...{ thing: named, permanent: false, cause: error },
+      reason: `it was cut short, or has gone, ${place === 'target' ? 'while it was written' : 'while it was read'}: it does not have all of its bytes any more`,
+      remedy: 'Find out what did that, bring it back to its size, and start again.',
+    });
+  }
   if (errno !== null) {
     const at = named === path ? place : placeOf(named, { stateDirectory, otherwise: place });
     return systemError(error, { thing: named, place: at, facts: pathFacts(named, errno) }) ?? error;
@@ -29,14 +34,6 @@ export function deviceError(path: string, error: unknown, options: DeviceErrorOp
   if (typeof code !== 'string' || code === 'internal' || code.startsWith('ERR_')) return error;
   const about = { thing: named, cause: error };
   if (code === 'cancelled') return new StillpointError('cancelled', { ...about, reason: 'it was cancelled' });
-  if (code === 'shrunk') {
-    return new StillpointError('device-changed', {
-      ...about,
-      reason: `it ended at byte ${byteOffset}, before the size that it had: it shrank, or it is gone`,
-      remedy: 'Stop what changes it and try again.',
-      permanent: false,
-    });
-  }
   // The native code names the file itself.
   const reason = message.startsWith(`${named}: `) ? message.slice(named.length + 2) : message;
   return new StillpointError('device-io', { ...about, reason });

@@ -27,9 +27,9 @@ export type NativeErrorCode =
   | 'bad-patch'
   | 'bad-session'
   | 'truncated'
+  | 'ETRUNCATED'
   | 'geometry-mismatch'
   | 'tree-damaged'
-  | 'shrunk'
   | 'identity-mismatch';
 
 export interface NativeError extends Error {
@@ -74,7 +74,7 @@ export interface Device {
   readonly sizeBytes: number;
   readonly logicalSectorSize: number;
   readonly direct: boolean;
-  /** Reads any range inside the device. Behind the end that it has now: `shrunk`. */
+  /** Reads any range inside the device. `ETRUNCATED`: the device ends before its `sizeBytes` now, at `byteOffset` or before. */
   read(byteOffset: number, byteLength: number): Promise<Buffer>;
   write(byteOffset: number, bytes: Uint8Array): Promise<void>;
   /** fdatasync, and on block devices the flush of their write cache. */

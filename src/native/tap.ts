@@ -103,13 +103,23 @@ export interface TapStatus {
   };
 }
 
+/** What has become of the device below since the tap was made. */
+export interface TapSourceState {
+  /** Now; 0: it is gone. */
+  readonly sizeBytes: number;
+  /** The smallest size that was seen. */
+  readonly leastBytes: number;
+  /** Others that had the image open for writing and have closed it: some or none, not how many. */
+  readonly foreignWriters: number;
+}
+
 export interface Tap {
   /** Serves the device as `exportName`. Resolves with the address in use once connections are accepted. */
   listen(address: string, exportName: string): Promise<string>;
   /** Where `hold` makes its exports readable. Unix socket, mode 0600. */
   listenSnapshot(address: string): Promise<string>;
   status(): TapStatus;
-  /** One at a time: EBUSY. Codes besides errno names: `barrier-timeout`, `not-quiet`. */
+  /** One at a time: EBUSY. `ETRUNCATED`: the device was cut. Codes besides errno names: `barrier-timeout`, `not-quiet`. */
   hold(options: TapHoldOptions): Promise<TapHold>;
   /** The snapshot is released; the backup map stays. Harmless where nothing is held. */
   abort(): Promise<void>;
@@ -125,6 +135,8 @@ export interface Tap {
   adopt(pointId: string, complete: boolean): Promise<void>;
   /** The map is not to be used before the next commit. */
   voidMap(reason: string): Promise<void>;
+  /** A look at the device. What others may have changed past the map makes it void, and what is held is given up. */
+  checkSource(): Promise<TapSourceState>;
   /** Ends listening and connections, flushes the device. Nothing is written to it afterwards. */
   stop(): Promise<void>;
   /** After `stop`: writes the precise map with this mark of continuity and marks it clean; frees everything. */

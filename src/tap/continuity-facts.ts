@@ -15,7 +15,14 @@ import type { SourceIdentity, TapSource } from './source.js';
 const STARTED_FORMAT: StateFormat<StartRecord> = {
   format: 'stillpoint tap start',
   version: 1,
-  schema: z.strictObject({ bootId: z.string().max(64), place: z.string().max(64) }),
+  schema: z.strictObject({
+    bootId: z.string().max(64),
+    place: z.string().max(64),
+    changedNs: z
+      .string()
+      .regex(/^\d{1,20}$/)
+      .exactOptional(),
+  }),
 };
 
 /** A partition's counters and its disk's can't be read at one moment: how often it is tried until nobody writes meanwhile. */
@@ -110,5 +117,10 @@ export async function readStart(path: string): Promise<StartRecord | null> {
 
 /** Only once the decision on the map of the time before is on disk: from here on a kill leaves a map that counts. */
 export async function writeStart(path: string, device: DeviceFacts): Promise<void> {
-  await writeStateFile(path, STARTED_FORMAT, { bootId: device.bootId, place: placeOf(device) });
+  const changed = device.kind === 'image' ? { changedNs: String(device.ctimeNs) } : {};
+  await writeStateFile(path, STARTED_FORMAT, {
+    bootId: device.bootId,
+    place: placeOf(device),
+    ...changed,
+  });
 }

@@ -7,7 +7,7 @@
  * | closed cleanly   | image  | (either)        | inode, size, mtime and ctime are those of the close, on a file system whose times show each write |
  * | closed cleanly   | block  | run on          | attached as it was (diskseq), write counters are those of the close, also of what was written below it past it |
  * | closed cleanly   | block  | restarted       | closed as the machine went down, and as below                        |
- * | open (killed)    | both   | run on          | it is the same inode or attachment: nobody else writes to a tapped device |
+ * | open (killed)    | both   | run on          | it is the same inode or attachment: nobody else writes to a tapped device; an image is no older one, of a file system that was rolled back |
  * | open (power cut) | image  | restarted       | it is the same file; mtime and ctime are before the start, and show each write |
  * | open (power cut) | block  | restarted       | counters show no write since the start; hardware identifies it; it is not stacked on others, below which nothing is counted |
  *
@@ -48,6 +48,8 @@ export interface StartRecord {
   readonly bootId: string;
   /** See `placeOf`. */
   readonly place: string;
+  /** When the image had last changed, in ns since 1970. Undefined: no image, or the record of an earlier release. */
+  readonly changedNs?: string;
 }
 
 /** What is known of the map file: nothing there, unreadable (a clause), or its header. */
@@ -113,6 +115,12 @@ const unborn =
 function afterKill(started: StartRecord | null, device: DeviceFacts): string | undefined {
   if (started === null) return 'the tap did not stop cleanly, and it is not known when it was started';
   if (device.kind === 'image' && device.bornNs === 0n) return unborn;
+  if (
+    device.kind === 'image' &&
+    started.changedNs !== undefined &&
+    device.ctimeNs < BigInt(started.changedNs)
+  )
+    return 'the tap did not stop cleanly, and an older copy of the file is in its place';
   if (started.bootId === device.bootId) {
     return started.place === placeOf(device)
       ? undefined

@@ -10,6 +10,7 @@ import { z } from 'zod';
 import { ERROR_CODES, isStillpointError, StillpointError } from '../domain/errors.js';
 import { BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, DEVICE_SIZE_MAX, KiB } from '../domain/limits.js';
 import type { TapHold, TapHoldOptions, TapStatus } from '../native/tap.js';
+import type { SourceReport } from './source-state.js';
 
 export const CONTROL_VERSION = 1;
 export const CONTROL_LINE_BYTES_MAX = 1024 * KiB;
@@ -44,6 +45,8 @@ export interface TapReport {
     readonly problem: string | null;
   };
   readonly status: TapStatus;
+  /** Undefined: the tap runs since a release that did not tell. */
+  readonly source?: SourceReport;
 }
 
 const text = z.string().max(TEXT_CHARS_MAX);
@@ -128,6 +131,9 @@ export const reportSchema: z.ZodType<TapReport> = z.strictObject({
   exportName: text,
   attachment: z.strictObject({ device: text.nullable(), problem: text.nullable() }),
   status,
+  source: z
+    .strictObject({ sizeBytes: count, leastBytes: count, place: z.enum(['same', 'other', 'missing']) })
+    .exactOptional(),
 });
 
 export const holdSchema: z.ZodType<ControlHold> = z.strictObject({

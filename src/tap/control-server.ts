@@ -36,7 +36,7 @@ export interface ControlServerOptions {
   readonly tap: Tap;
   readonly name: string;
   readonly snapshotAddress: string;
-  report(): TapReport;
+  report(): Promise<TapReport>;
   /** Asked before each hold. @throws StillpointError where the preserve area can't be used now */
   holdSettings(): Promise<HoldSettings>;
   /** A client asked for it; returns at once. */
@@ -256,6 +256,12 @@ function holdError(name: string, error: unknown): unknown {
         ...about,
         reason: 'it was written to all the time, and no quiet instant was found',
         remedy: 'Give it a longer deadline, or ask for another kind of quiescing.',
+      });
+    case 'ETRUNCATED':
+      return new StillpointError('device-changed', {
+        ...about,
+        reason: error.message,
+        remedy: 'Restore its source from a point, or start the tap anew to go on with the smaller size.',
       });
     default:
       return new StillpointError('device-io', { ...about, reason: error.message });

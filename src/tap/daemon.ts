@@ -24,7 +24,14 @@ import { ControlServer, type HoldSettings } from './control-server.js';
 import { parseListenAddress } from './listen-address.js';
 import { checkPreserveDirectory, makePreserveDirectory } from './preserve.js';
 import { lockTap, type RegisteredTap } from './registry.js';
-import { readSource, readSourceIdentity, type SourceIdentity, type TapSource } from './source.js';
+import {
+  anchorOf,
+  placeOfSource,
+  readSource,
+  readSourceIdentity,
+  type SourceIdentity,
+  type TapSource,
+} from './source.js';
 
 export interface ServeOptions {
   readonly tap: RegisteredTap;
@@ -38,6 +45,8 @@ const execute = promisify(execFile);
 
 /** Users' I/O waits for this process: it is the last that the kernel may kill for want of memory, after its own protection. */
 const OOM_SCORE = '-900';
+/** An image that is cut and grown again is found if one look falls between. */
+const SOURCE_WATCH_MS = 1000;
 
 /**
  * Serves until it is told to stop.
@@ -117,6 +126,7 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
   const { tap, log, signal } = options;
   const { settings } = tap;
   const startedAt = new Date().toISOString();
+  const anchor = await anchorOf(settings.sourcePath, source);
   const snapshotAddress = await native.listenSnapshot(await freeUnix(tap.snapshotPath));
   const listen: string[] = [];
   for (const address of settings.listen) {
@@ -125,6 +135,7 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
     listen.push(await native.listen(address, settings.exportName));
   }
   const attachment = await attachIfWished(options);
+  const watch = setInterval(() => void native.checkSource().catch(() => undefined), SOURCE_WATCH_MS);
   try {
     const asked = new AbortController();
     await freeUnix(tap.controlPath);
@@ -133,15 +144,20 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
       name: settings.name,
       snapshotAddress,
       log,
-      report: (): TapReport => ({
-        name: settings.name,
-        processId: process.pid,
-        startedAt,
-        listen,
-        exportName: settings.exportName,
-        attachment,
-        status: native.status(),
-      }),
+      report: async (): Promise<TapReport> => {
+        // Before the status: it gives up what is held, if the source is not what it was.
+        const { sizeBytes, leastBytes } = await native.checkSource();
+        return {
+          name: settings.name,
+          processId: process.pid,
+          startedAt,
+          listen,
+          exportName: settings.exportName,
+          attachment,
+          status: native.status(),
+          source: { sizeBytes, leastBytes, place: await placeOfSource(anchor) },
+        };
+      },
       holdSettings: () => holdSettings(tap, source),
       onStop: () => asked.abort(),
     });
@@ -152,6 +168,7 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
     log.info('stopping');
     await control.close();
   } finally {
+    clearInterval(watch);
     await detach(tap, false).catch((error: Error) =>
       log.warn({ reason: error.message }, 'the device stays attached, and its I/O fails'),
     );

@@ -1,5 +1,6 @@
 /** Which tap serves a device: asked by its source, or by the /dev/nbdN that it is attached as. */
 import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { isStillpointError } from '../domain/errors.js';
 import { attachedDevice } from './attach.js';
 import { connectTap } from './control-client.js';
@@ -13,12 +14,22 @@ export interface FoundTap {
 }
 
 /**
- * @param path of a block device or an image that is there.
+ * @param path of a block device or an image that is there, or was when its tap started.
  * @returns null if no tap of this state directory serves it, running or not.
  * @throws StillpointError `device-not-found`
  */
 export async function findTap(stateDirectory: string, path: string): Promise<FoundTap | null> {
-  const { key } = await readSource(path);
+  let key: string;
+  try {
+    ({ key } = await readSource(path));
+  } catch (error) {
+    const tap = (await listTaps(stateDirectory)).find(
+      ({ settings }) => settings.sourcePath === resolve(path),
+    );
+    // It has it open, whatever became of the path; and knows what.
+    if (tap !== undefined && (await isRunning(tap))) return { tap, running: true };
+    throw error;
+  }
   for (const tap of await listTaps(stateDirectory)) {
     const source = await readSource(tap.settings.sourcePath).catch(() => null);
     if (source?.key === key || (await attachedKey(tap)) === key)

@@ -1,8 +1,10 @@
 /** What a tap serves: a block device or an image, and how the two are told apart from others. */
 import { realpath, stat } from 'node:fs/promises';
+import { readBlockFamily, readFact } from '../devices/block-sysfs.js';
 import { notADevice, onDevice } from '../devices/device-error.js';
 import { readDeviceIdentity } from '../devices/device-identity.js';
 import { deviceNumber } from '../devices/in-use.js';
+import type { SourcePlace } from './source-state.js';
 
 export interface TapSource {
   readonly kind: 'block' | 'image';
@@ -26,6 +28,31 @@ export async function readSource(path: string): Promise<TapSource> {
     if (!status.isFile()) throw notADevice(path, await stat(resolved));
     return { kind: 'image', path: resolved, key: `image ${status.dev}/${status.ino}`, number: null };
   });
+}
+
+/** What another time the same path leads to, in the eyes of a tap that has opened it. */
+export interface SourceAnchor {
+  readonly path: string;
+  readonly key: string;
+  /** Another number for each time that a disk is attached; null: an image, or the kernel has none. */
+  readonly diskSequence: string | null;
+}
+
+/** @param path as the tap was given it: a link may lead elsewhere later. */
+export async function anchorOf(path: string, { key, number }: TapSource): Promise<SourceAnchor> {
+  return { path, key, diskSequence: await diskSequenceOf(number) };
+}
+
+export async function placeOfSource(anchor: SourceAnchor): Promise<SourcePlace> {
+  const source = await readSource(anchor.path).catch(() => null);
+  if (source === null) return 'missing';
+  const isSame = source.key === anchor.key && (await diskSequenceOf(source.number)) === anchor.diskSequence;
+  return isSame ? 'same' : 'other';
+}
+
+async function diskSequenceOf(number: string | null): Promise<string | null> {
+  const family = number === null ? null : await readBlockFamily(number);
+  return family === null ? null : readFact((family.disk ?? family.self).directory, 'diskseq');
 }
 
 export interface SourceIdentity {

@@ -248,7 +248,7 @@ test('what is gone is lost, with the true reason, also for a fuzzy backup', asyn
     'it shrank from 4194304 to 1048576 bytes while it was read',
   );
   await refused(t, shrinking.conclude(), 'device-changed', /it shrank from 4194304 to 1048576 bytes/);
-  await t.throwsAsync(shrinking.device.read(2 * MIB, KIB), { code: 'shrunk' });
+  await t.throwsAsync(shrinking.device.read(2 * MIB, KIB), { code: 'ETRUNCATED' });
 
   const removed = await image(t);
   const removing = await hold(t, removed, true);

@@ -1,7 +1,7 @@
 /** What a backup through a tap reads: what changed and a sample; and what becomes of a map that the sample proves wrong. */
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { encodeMark, MARK_BYTES } from '../../src/devices/half-restored.js';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
@@ -14,11 +14,20 @@ import { TapWorld } from '../helpers/tap-world.js';
 const BLOCK = 64 * KiB;
 const SAMPLE_BLOCKS_MAX = 64;
 
-/** Straight into the image. */
-async function writePastTheTap(image: string, blockIndexes: Iterable<number>): Promise<void> {
+/** Straight into the image. It stays open: the tap hears of it when somebody closes what he may have written to. */
+async function openPastTheTap(t: ExecutionContext, image: string): Promise<FileHandle> {
   const file = await open(image, 'r+');
+  t.teardown(() => file.close());
+  return file;
+}
+
+async function writePastTheTap(
+  t: ExecutionContext,
+  image: string,
+  blockIndexes: Iterable<number>,
+): Promise<void> {
+  const file = await openPastTheTap(t, image);
   for (const blockIndex of blockIndexes) await file.write('past the tap', blockIndex * BLOCK + 100);
-  await file.close();
 }
 
 test('a few changed blocks: only these and the sample are read', async (t) => {
@@ -43,7 +52,7 @@ test('a block written past the tap, in the sample: the map is voided, all is rea
   await world.start();
   await world.backup();
   const missed = 1234;
-  await writePastTheTap(world.image, [missed]);
+  await writePastTheTap(t, world.image, [missed]);
   await world.writeBlocks([7], BLOCK);
   const onlyOthers = await world.backup({ sampleRandom: () => 0 });
   t.deepEqual(onlyOthers.warnings, [], 'not in the sample, it is not seen');
@@ -61,11 +70,8 @@ test('a block written past the tap, in the sample: the map is voided, all is rea
 test('what is half restored is seen through a tap, whether all is read or what changed', async (t) => {
   const world = await TapWorld.make(t, 64 * MiB);
   await world.start();
-  const mark = async () => {
-    const file = await open(world.image, 'r+');
-    await file.write(encodeMark(makePoint(), new Date()), 0, MARK_BYTES, 0);
-    await file.close();
-  };
+  const file = await openPastTheTap(t, world.image);
+  const mark = () => file.write(encodeMark(makePoint(), new Date()), 0, MARK_BYTES, 0);
   await mark();
   await refused(t, world.backup(), 'half-restored', /to point disk1@1/);
   await world.writeBlocks([0], BLOCK);
@@ -91,6 +97,7 @@ test('the command says so, with its exit code', async (t) => {
   const backup = ['backup', at('disk.img'), '--store', at('store'), '--name', 'vm'];
   await command(0, ...backup);
   await writePastTheTap(
+    t,
     at('disk.img'),
     Array.from({ length: 128 }, (_, index) => index),
   );

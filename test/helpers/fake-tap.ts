@@ -7,6 +7,7 @@ import type {
   TapHold,
   TapHoldOptions,
   TapMapHeader,
+  TapSourceState,
   TapStatus,
 } from '../../src/native/tap.js';
 
@@ -90,6 +91,10 @@ export class FakeTap implements Tap {
   async voidMap(reason: string): Promise<void> {
     this.calls.push('voidMap');
     this.#mapReason = reason;
+  }
+
+  async checkSource(): Promise<TapSourceState> {
+    return { sizeBytes: SIZE_BYTES, leastBytes: SIZE_BYTES, foreignWriters: 0 };
   }
 
   async stop(): Promise<void> {

@@ -126,6 +126,11 @@ test('after a kill the map counts while the machine runs on and the device stays
     /another file or device/,
   );
   t.regex(whyDistrusted(KILLED, null, IMAGE) ?? '', /not known when/);
+  // As when its file system was rolled back: the same inode, born at the same time.
+  const changedAt = (ns: bigint) => ({ ...startOf(IMAGE), changedNs: String(ns) });
+  t.is(whyDistrusted(KILLED, changedAt(IMAGE.ctimeNs), written), undefined);
+  t.is(whyDistrusted(KILLED, changedAt(IMAGE.ctimeNs), IMAGE), undefined);
+  t.regex(whyDistrusted(KILLED, changedAt(IMAGE.ctimeNs + 1n), IMAGE) ?? '', /older copy of the file/);
 });
 
 test('after a power cut the device must not have been written to since the start of the machine', (t) => {
@@ -212,6 +217,8 @@ test('the record of a start comes back; a damaged one is none', async (t) => {
   t.is(await readStart(path), null);
   await writeStart(path, BLOCK);
   t.deepEqual(await readStart(path), startOf(BLOCK));
+  await writeStart(path, IMAGE);
+  t.deepEqual(await readStart(path), { ...startOf(IMAGE), changedNs: '950' });
   await writeFile(path, '{"bootId":"boot-1"}');
   t.is(await readStart(path), null);
 });

@@ -43,7 +43,7 @@ async function scene(t: ExecutionContext): Promise<Scene> {
   const stops: number[] = [];
   const server = await ControlServer.listen(path, {
     ...{ tap, name: 'disk', snapshotAddress: 'unix:/snapshot.sock', log: SILENT },
-    report: () => ({
+    report: async () => ({
       ...{ name: 'disk', processId: 1, startedAt: '', listen: ['unix:/nbd.sock'], exportName: 'disk' },
       attachment: { device: null, problem: null },
       status: tap.status(),

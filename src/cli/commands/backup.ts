@@ -1,11 +1,9 @@
 /** `stillpoint backup DEVICE`: one new restore point of a device that has a tap, or that nobody writes to. */
-import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type BackupResult, runBackup } from '../../agent/backup.js';
 import { chooseProvider, PROVIDER_NAMES, type ProviderName } from '../../capture/choose.js';
 import type { TapProviderOptions } from '../../capture/tap.js';
-import { onDevice } from '../../devices/device-error.js';
 import { StillpointError } from '../../domain/errors.js';
 import { checkName } from '../../domain/names.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/patching.js';
@@ -121,8 +119,6 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, acceptStore } =
     options;
-  // Before a store is made: a mistyped path is no first use of it.
-  await onDevice(path, () => stat(path));
   const quiesce = quiesceOptions(device, options);
   const { provider, note } = await chooseProvider({
     stateDirectory,

@@ -1,5 +1,4 @@
 /** `stillpoint compare DEVICE [POINT]`: which blocks of a device differ from a point, found by digests alone; told, remembered, or shipped. */
-import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type BackupResult, runBackup } from '../../agent/backup.js';
@@ -8,7 +7,6 @@ import { type CompareResult, checkStored, type DamagedRange, runCompare } from '
 import type { StorePlace } from '../../agent/known-stores.js';
 import { chooseProvider } from '../../capture/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
-import { onDevice } from '../../devices/device-error.js';
 import { type BlockRange, rangeBytes } from '../../domain/block-ranges.js';
 import type { BlockSet } from '../../domain/block-set.js';
 import type { Direction } from '../../domain/compare-direction.js';
@@ -94,7 +92,6 @@ async function compare(
 ): Promise<number> {
   const { output, stateDirectory, signal } = context;
   checkOptions(options);
-  await onDevice(path, () => stat(path));
   const device = checkName('device name', options.name ?? defaultName(resolve(path)));
   const { provider, note } = await chooseProvider({
     ...{ stateDirectory, path, wanted: options.provider, quiesce: quiesceOptions(device, options) },

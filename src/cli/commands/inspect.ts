@@ -4,6 +4,7 @@ import { type Inspection, inspectDevice } from '../../capture/inspect.js';
 import type { Filesystem } from '../../capture/quiesce/mounts.js';
 import { onDevice } from '../../devices/device-error.js';
 import { describeHalfRestored } from '../../devices/half-restored.js';
+import { describeFormat } from '../../devices/image-format.js';
 import { findTap } from '../../tap/find.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
@@ -24,13 +25,15 @@ async function inspect({ output, stateDirectory }: CommandContext, path: string)
 }
 
 function describe(path: string, inspection: Inspection): string[] {
-  const { sizeBytes, identity, halfRestored, uses, filesystems, notes, providers, chosen } = inspection;
+  const { sizeBytes, identity, halfRestored, imageFormat, uses, filesystems, notes, providers, chosen } =
+    inspection;
   const { type, logicalSectorSize, path: resolved, ...facts } = identity;
   return [
     `${path}: ${type === 'block' ? 'block device' : 'image'} of ${formatBytes(sizeBytes)} (${sizeBytes} bytes), sectors of ${logicalSectorSize} bytes`,
     ...(resolved === path ? [] : [`  path: ${resolved}`]),
     ...Object.entries(facts).map(([name, value]) => `  ${name}: ${value}`),
     ...(halfRestored === null ? [] : [`Not usable: ${describeHalfRestored(halfRestored)}.`]),
+    ...(imageFormat === null ? [] : [`Not a raw disk: ${describeFormat(imageFormat)}.`]),
     ...section(
       'Used:',
       uses.map(({ how }) => how),

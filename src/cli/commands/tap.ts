@@ -9,6 +9,7 @@ import { BLOCK_SIZE_DEFAULT } from '../../domain/limits.js';
 import { checkName } from '../../domain/names.js';
 import type { RegisteredTap } from '../../tap/registry.js';
 import type { TapSettings } from '../../tap/settings.js';
+import type { TapSource } from '../../tap/source.js';
 import type { CommandContext, Run } from '../context.js';
 import { defaultName } from '../default-name.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
@@ -27,6 +28,7 @@ interface AddOptions {
   readonly throttle?: boolean;
   readonly attach?: boolean;
   readonly start: boolean;
+  readonly raw?: boolean;
 }
 
 const COMMAND = fileURLToPath(new URL('../../../../../bin/stillpoint.js', import.meta.url));
@@ -101,6 +103,7 @@ function addAdd(tap: Command, run: Run): void {
     .option('--throttle', 'writes wait when that is full (default: the backup fails, writes never wait)')
     .option('--attach', 'make it a block device of this machine, /dev/nbdN')
     .option('--no-start', 'do not start it yet')
+    .option('--raw', 'also of a qcow2, VMDK or other image: its users get the container as it is')
     .action((device: string, options: AddOptions) => run((context) => add(context, device, options)));
 }
 
@@ -121,10 +124,11 @@ async function add(context: CommandContext, device: string, options: AddOptions)
 }
 
 async function settingsOf(
-  { stateDirectory, environment, userId }: CommandContext,
+  context: CommandContext,
   device: string,
   options: AddOptions,
 ): Promise<TapSettings> {
+  const { stateDirectory, environment, userId } = context;
   const { join } = await import('node:path');
   const { runDirectoryOf } = await import('../../tap/registry.js');
   const { readSource } = await import('../../tap/source.js');
@@ -134,6 +138,7 @@ async function settingsOf(
   // The tap's users write to it.
   const { refuseProtected } = await import('../../agent/target/protected.js');
   await refuseProtected(source.path, { stateDirectory });
+  if (options.raw !== true) await checkFormat(context, source);
   const name = checkName('tap', options.name ?? defaultName(sourcePath));
   const { blockSize } = geometry(0, options.blockSize);
   const sockets = runDirectoryOf(runDirectory(stateDirectory, environment, userId), name);
@@ -154,6 +159,22 @@ async function settingsOf(
     runDirectory: sockets,
     createdAt: new Date().toISOString(),
   };
+}
+
+/**
+ * A machine that is given the address of a container sees no disk, and may write over it. On a block device it is a warning: what an
+ * earlier user has left at its beginning says little about it.
+ */
+async function checkFormat({ output }: CommandContext, { kind, path }: TapSource): Promise<void> {
+  const { describeFormat, imageFormatOf } = await import('../../devices/image-format.js');
+  const format = await imageFormatOf(path);
+  if (format === null) return;
+  if (kind === 'block') return output.warn(`${path}: ${describeFormat(format)}`);
+  throw new StillpointError('usage', {
+    thing: path,
+    reason: describeFormat(format),
+    remedy: `Convert it first (qemu-img convert -O raw ${path} NEW); --raw serves it as it is.`,
+  });
 }
 
 async function checkListen(
