@@ -127,7 +127,7 @@ const KIND_REMEDIES: Readonly<Record<Kind, string>> = {
   descriptors: 'Close other programs, or raise the limit ("ulimit -n"; LimitNOFILE of a systemd unit).',
   memory: 'Free memory, or raise the limit ("ulimit -v"; MemoryMax of a systemd unit or a container).',
   threads:
-    'Try again later, or raise the limit of tasks ("ulimit -u"; TasksMax of a systemd unit or a container).',
+    'Try again later, or raise the limits of tasks and memory ("ulimit -u", "ulimit -v"; TasksMax and MemoryMax of a systemd unit or a container).',
   failing: 'Look at its disk, its cable and the kernel log (dmesg).',
   unreachable: 'Mount it anew, or see to the machine that serves it, and try again.',
   unsupported: 'Choose another place: a file system such as ext4, XFS or btrfs.',
@@ -300,7 +300,8 @@ function toldByFacts(kind: Kind, thing: string, facts: PathFacts, remedy: string
   if (obstacle === null) return null;
   if (kind === 'missing') return { reason: `the directory ${obstacle} does not exist`, remedy };
   if (kind === 'bad-path') return { reason: `${obstacle}, on the path to it, is not a directory`, remedy };
-  if (kind === 'denied') return { reason: `this user may not use the directory ${obstacle} so`, remedy };
+  if (kind === 'denied')
+    return { reason: `this user may not search or write the directory ${obstacle}`, remedy };
   return null;
 }
 
