@@ -273,6 +273,13 @@ export function tellErrno(errno: string, { thing, place, facts = NO_FACTS }: Sys
   return toldByFacts(kind, thing, facts, remedy) ?? { reason: plain, remedy };
 }
 
+/** Of a unix socket: nobody being there is the usual case, all else is told. @param nobody a clause */
+export function whyNotConnected(cause: Error, nobody: string): string {
+  const errno = errnoNameOf(cause);
+  if (errno === null || errno === 'ENOENT' || errno === 'ECONNREFUSED') return nobody;
+  return `${nobody}: ${tellErrno(errno, { thing: '', place: 'socket' }).reason}`;
+}
+
 function toldByFacts(kind: Kind, thing: string, facts: PathFacts, remedy: string): Told | null {
   const { obstacle, flagged, isDanglingLink, isReadOnlyDevice } = facts;
   if (isReadOnlyDevice && (kind === 'denied' || kind === 'read-only')) {
