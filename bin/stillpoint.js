@@ -21,9 +21,15 @@ const LIMITS = {
   ],
   ERR_MODULE_NOT_FOUND: ['files of the program are missing', 'Run scripts/setup again.'],
 };
+const codeOf = (error) => {
+  // A library that can't be loaded has its reason in words.
+  const words = String(error?.cause?.message ?? '');
+  if (/memory|map segment/i.test(words)) return 'ENOMEM';
+  return /too many open files/i.test(words) ? 'EMFILE' : error?.code;
+};
 const failed = (error) => {
   const [first] = String(error?.message ?? error).split('\n', 1);
-  const [reason, remedy] = LIMITS[error?.code] ?? [first.replace(/\.$/, ''), 'Run scripts/setup again.'];
+  const [reason, remedy] = LIMITS[codeOf(error)] ?? [first.replace(/\.$/, ''), 'Run scripts/setup again.'];
   console.error(`error: stillpoint: ${reason}. ${remedy}`);
   process.exit(1);
 };

@@ -16,6 +16,7 @@ import {
   type OrderReport,
 } from '../domain/order.js';
 import type { RateSchedule } from '../domain/rate-limit.js';
+import { systemError } from '../domain/system-errors.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import { RETRY_DEFAULT, retry } from '../protocol/retry.js';
 import { type BackupResult, runBackup } from './backup.js';
@@ -199,11 +200,12 @@ class ProgressOfOrder {
 function failureOf(error: unknown): OrderFailure {
   const known = isStillpointError(error)
     ? error
-    : new StillpointError('internal', {
+    : (systemError(error, { thing: 'agent', place: 'process' }) ??
+      new StillpointError('internal', {
         thing: 'agent',
         reason: `it failed in a way that it does not know: ${(error as Error).message}`,
         remedy: 'Look into its log.',
-      });
+      }));
   const { code, thing, reason, remedy, permanent } = known;
   return { code, thing, reason, permanent, ...(remedy === undefined ? {} : { remedy }) };
 }

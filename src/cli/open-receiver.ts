@@ -132,7 +132,7 @@ async function connect(
 }
 
 async function openDirectory(
-  { output, stateDirectory }: CommandContext,
+  context: CommandContext,
   directory: string,
   agent: string | undefined,
   { mayCreate, newStore = false }: { readonly mayCreate: boolean; readonly newStore: boolean | undefined },
@@ -141,10 +141,10 @@ async function openDirectory(
   const { openStoreWithProgress } = await import('./open-store.js');
   const { placeToFill, placeToRead } = await import('./store-place.js');
   const place = mayCreate
-    ? await placeToFill(stateDirectory, directory, { newStore })
-    : await placeToRead(stateDirectory, directory);
+    ? await placeToFill(context.stateDirectory, directory, { newStore })
+    : await placeToRead(context.stateDirectoryIfAny, directory);
   const receiver = await openEmbeddedReceiver(directory, {
-    openStore: (dir) => openStoreWithProgress(output, dir),
+    openStore: (dir) => openStoreWithProgress(context.output, dir),
     ...(agent === undefined ? {} : { agent: checkName('agent name', agent) }),
   });
   return { receiver, place };

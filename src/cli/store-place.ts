@@ -15,9 +15,10 @@ import type { PlaceChoice } from './open-receiver.js';
 import { makeStoreIfMissing } from './open-store.js';
 
 /** @throws StillpointError `store-missing` where a store was, or a disk should be, and none may be made */
-export async function placeToRead(stateDirectory: string, directory: string): Promise<StorePlace> {
+export async function placeToRead(stateDirectory: string | null, directory: string): Promise<StorePlace> {
   const place = await directoryPlace(directory);
-  if (await isStore(directory)) return place;
+  // Without a state directory no store is known; opening it says that there is none.
+  if (stateDirectory === null || (await isStore(directory))) return place;
   const missing = await whyNoStore(stateDirectory, place, false);
   if (missing !== null) throw missing;
   return place;

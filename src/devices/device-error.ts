@@ -4,6 +4,8 @@ import { StillpointError } from '../domain/errors.js';
 import { errnoNameOf, placeOf, systemError } from '../domain/system-errors.js';
 import { pathFacts } from '../native/path-facts.js';
 
+type NativeFailure = NodeJS.ErrnoException & { readonly dest?: string };
+
 export interface DeviceErrorOptions {
   /** Default: device. */
   readonly place?: 'device' | 'target';
@@ -18,7 +20,9 @@ export interface DeviceErrorOptions {
 export function deviceError(path: string, error: unknown, options: DeviceErrorOptions = {}): unknown {
   if (error instanceof StillpointError || !(error instanceof Error)) return error;
   const { place = 'device', stateDirectory = null } = options;
-  const { code, message, path: named = path } = error as NodeJS.ErrnoException;
+  const { code, message, path: given = path, dest } = error as NativeFailure;
+  // Of a rename, the new name is what the user knows.
+  const named = dest ?? given;
   const errno = errnoNameOf(error);
   if (errno === 'ETRUNCATED') {
     return new StillpointError('device-changed', {

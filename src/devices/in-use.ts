@@ -4,7 +4,7 @@
  */
 
 import type { BigIntStats } from 'node:fs';
-import { readdir, readFile, readlink, stat } from 'node:fs/promises';
+import { access, readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { native } from '../native/index.js';
 import { type BlockNode, listDirectory, readBlockFamily, readFact, readHolders } from './block-sysfs.js';
 import { type Mount, parseMountinfo, unescapeOctal } from './mount-table.js';
@@ -34,8 +34,15 @@ export function deviceNumber(rdev: bigint): string {
  */
 export async function findUses(path: string, whom: 'writers' | 'all'): Promise<DeviceUse[]> {
   const status = await stat(path, { bigint: true });
+  await requireKernelViews();
   const uses = status.isBlockDevice() ? await blockDeviceUses(status) : await imageUses(path, status, whom);
   return uses.sort((a, b) => Number(b.writable) - Number(a.writable));
+}
+
+/** Where they are not mounted, nobody would seem to use anything. @throws the system's error, with the path */
+async function requireKernelViews(): Promise<void> {
+  await access('/proc/self/mountinfo');
+  await access('/sys/class');
 }
 
 async function blockDeviceUses(status: BigIntStats): Promise<DeviceUse[]> {

@@ -127,7 +127,7 @@ const KIND_REMEDIES: Readonly<Record<Kind, string>> = {
   descriptors: 'Close other programs, or raise the limit ("ulimit -n"; LimitNOFILE of a systemd unit).',
   memory: 'Free memory, or raise the limit ("ulimit -v"; MemoryMax of a systemd unit or a container).',
   threads:
-    'Try again later, or raise the limit of tasks ("ulimit -u"; TasksMax of a systemd unit or a container).',
+    'Try again later, or raise the limits of tasks and memory ("ulimit -u", "ulimit -v"; TasksMax and MemoryMax of a systemd unit or a container).',
   failing: 'Look at its disk, its cable and the kernel log (dmesg).',
   unreachable: 'Mount it anew, or see to the machine that serves it, and try again.',
   unsupported: 'Choose another place: a file system such as ext4, XFS or btrfs.',
@@ -273,6 +273,13 @@ export function tellErrno(errno: string, { thing, place, facts = NO_FACTS }: Sys
   return toldByFacts(kind, thing, facts, remedy) ?? { reason: plain, remedy };
 }
 
+/** Of a unix socket: nobody being there is the usual case, all else is told. @param nobody a clause */
+export function whyNotConnected(cause: Error, nobody: string): string {
+  const errno = errnoNameOf(cause);
+  if (errno === null || errno === 'ENOENT' || errno === 'ECONNREFUSED') return nobody;
+  return `${nobody}: ${tellErrno(errno, { thing: '', place: 'socket' }).reason}`;
+}
+
 function toldByFacts(kind: Kind, thing: string, facts: PathFacts, remedy: string): Told | null {
   const { obstacle, flagged, isDanglingLink, isReadOnlyDevice } = facts;
   if (isReadOnlyDevice && (kind === 'denied' || kind === 'read-only')) {
@@ -300,7 +307,8 @@ function toldByFacts(kind: Kind, thing: string, facts: PathFacts, remedy: string
   if (obstacle === null) return null;
   if (kind === 'missing') return { reason: `the directory ${obstacle} does not exist`, remedy };
   if (kind === 'bad-path') return { reason: `${obstacle}, on the path to it, is not a directory`, remedy };
-  if (kind === 'denied') return { reason: `this user may not use the directory ${obstacle} so`, remedy };
+  if (kind === 'denied')
+    return { reason: `this user may not search or write the directory ${obstacle}`, remedy };
   return null;
 }
 

@@ -9,6 +9,7 @@
  */
 import { createRequire } from 'node:module';
 import type { PatchAddon, PatchableChunk, PatchEncodeOptions } from './patch.js';
+import type { PathAddon } from './path-facts.js';
 import type { TapAddon } from './tap.js';
 
 export type NativeErrorCode =
@@ -282,7 +283,7 @@ export interface RestoreWriter {
 }
 
 // ---- the addon ----------------------------------------------------------------------------------------------------------
-export interface Addon extends TapAddon, PatchAddon {
+export interface Addon extends TapAddon, PatchAddon, PathAddon {
   readonly constants: NativeConstants;
 
   /**
@@ -365,11 +366,6 @@ export interface Addon extends TapAddon, PatchAddon {
   ): Promise<{ recordCount: number; checkedBytes: number }>;
   /** Finds the valid records of a pack file without believing its index (lost tail, torn write). n * 56 bytes. */
   salvagePack(path: string): Promise<PackIndex>;
-
-  /** True if some process holds the regular file open for writing (probed by a read lease, taken and dropped). */
-  isOpenForWriting(path: string): boolean;
-  /** What chattr has set. */
-  pathFlags(path: string): { readonly isImmutable: boolean; readonly isAppendOnly: boolean };
 }
 
 export const RECORD_KIND_BLOCK = 1;

@@ -3,6 +3,13 @@ import { accessSync, constants, lstatSync, readFileSync, statSync } from 'node:f
 import { dirname, resolve } from 'node:path';
 import { native } from './index.js';
 
+export interface PathAddon {
+  /** True if some process holds the regular file open for writing (probed by a read lease, taken and dropped). */
+  isOpenForWriting(path: string): boolean;
+  /** What chattr has set. */
+  pathFlags(path: string): { readonly isImmutable: boolean; readonly isAppendOnly: boolean };
+}
+
 export interface PathFacts {
   readonly obstacle: string | null;
   readonly flagged: { readonly path: string; readonly flag: 'immutable' | 'append-only' } | null;

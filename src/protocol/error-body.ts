@@ -1,6 +1,7 @@
 /** StillpointError <-> HTTP status and error body: the only place that maps one to the other. */
 import { z } from 'zod';
 import { ERROR_CODES, type ErrorCode, isStillpointError, StillpointError } from '../domain/errors.js';
+import { systemError } from '../domain/system-errors.js';
 
 /** HTTP statuses are for proxies and logs; programs read the code in the body. */
 const STATUS: Record<ErrorCode, number> = {
@@ -77,6 +78,8 @@ export const errorBodySchema: z.ZodType<ErrorBody> = z.strictObject({
 /** Anything that is not a StillpointError is a defect here: its text stays in the receiver's log. */
 export function toStillpointError(error: unknown): StillpointError {
   if (isStillpointError(error)) return error;
+  const told = systemError(error, { thing: 'receiver', place: 'process' });
+  if (told !== null) return told;
   return new StillpointError('internal', {
     thing: 'receiver',
     reason: 'it failed in a way that it does not know',

@@ -2,6 +2,7 @@
 import { connect } from 'node:net';
 import { StillpointError } from '../domain/errors.js';
 import { splitLines } from '../domain/lines.js';
+import { whyNotConnected } from '../domain/system-errors.js';
 import { decodeError } from '../protocol/error-body.js';
 import { CONTROL_LINE_BYTES_MAX, CONTROL_VERSION, type ControlWish, parseReply } from './control-messages.js';
 import { controlPath } from './control-server.js';
@@ -56,7 +57,7 @@ export async function askReceiver(
 function notServed(dir: string, cause: Error): StillpointError {
   return new StillpointError('unreachable', {
     thing: `receiver in ${dir}`,
-    reason: `none serves there (${(cause as NodeJS.ErrnoException).code ?? cause.message})`,
+    reason: whyNotConnected(cause, 'none serves there'),
     remedy: `Start it with "stillpoint receiver serve ${dir}".`,
     permanent: false,
     cause,

@@ -232,7 +232,8 @@ async function enrol(
 
 function logRefusal(log: Logger, { agent, address, message, error }: Refusal): void {
   const line = { agent, address, message, code: error.code, thing: error.thing, reason: error.reason };
-  if (isStillpointError(error, 'internal')) log.error({ ...line, err: error.cause }, 'request failed');
+  if (isStillpointError(error, 'internal') || isStillpointError(error, 'system'))
+    log.error({ ...line, err: error.cause }, 'request failed');
   else log.warn(line, 'request refused');
 }
 

@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import { splitLines } from '../domain/lines.js';
+import { whyNotConnected } from '../domain/system-errors.js';
 import {
   CONTROL_LINE_BYTES_MAX,
   type ControlCall,
@@ -53,7 +54,7 @@ export async function connectTap(controlPath: string): Promise<TapControl> {
       reject(
         new StillpointError('unreachable', {
           thing: controlPath,
-          reason: `no tap answers (${(cause as NodeJS.ErrnoException).code ?? cause.message})`,
+          reason: whyNotConnected(cause, 'no tap answers'),
           remedy: 'Start the tap: stillpoint tap start NAME',
           permanent: false,
           cause,

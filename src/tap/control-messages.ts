@@ -9,6 +9,7 @@
 import { z } from 'zod';
 import { ERROR_CODES, isStillpointError, StillpointError } from '../domain/errors.js';
 import { BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, DEVICE_SIZE_MAX, KiB } from '../domain/limits.js';
+import { systemError } from '../domain/system-errors.js';
 import type { TapHold, TapHoldOptions, TapStatus } from '../native/tap.js';
 import type { SourceReport } from './source-state.js';
 
@@ -189,11 +190,12 @@ export function encodeInvalid(reason: string): string {
 export function encodeFailure(id: number | null, error: unknown): string {
   const known = isStillpointError(error)
     ? error
-    : new StillpointError('internal', {
+    : (systemError(error, { thing: 'tap', place: 'process' }) ??
+      new StillpointError('internal', {
         thing: 'tap',
         reason: error instanceof Error ? error.message : String(error),
         remedy: "Look into the tap's log.",
-      });
+      }));
   const { code, remedy, permanent } = known;
   const cut = (long: string): string => long.slice(0, TEXT_CHARS_MAX);
   const body = { code, thing: cut(known.thing), reason: cut(known.reason), permanent };

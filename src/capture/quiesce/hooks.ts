@@ -16,6 +16,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/errors.js';
+import { systemError } from '../../domain/system-errors.js';
 
 export interface HookOptions {
   /** Given to it as STILLPOINT_DEVICE and STILLPOINT_NAME. */
@@ -65,10 +66,11 @@ export async function startHook(path: string, options: HookOptions): Promise<Run
   }
   await hook.drained();
   if (outcome instanceof Error) {
+    const told = systemError(outcome, { thing, place: 'hook' });
     throw new StillpointError('config', {
       thing,
-      reason: `it can't be started: ${outcome.message}`,
-      remedy: 'Name an executable file.',
+      reason: `it can't be started: ${told?.reason ?? outcome.message}`,
+      remedy: told?.remedy ?? 'Name an executable file.',
       cause: outcome,
     });
   }

@@ -18,8 +18,16 @@ export function addInspect(program: Command, run: Run): void {
     .action((device: string) => run((context) => inspect(context, device)));
 }
 
-async function inspect({ output, stateDirectory }: CommandContext, path: string): Promise<number> {
-  const inspection = await inspectDevice(path, await onDevice(path, () => findTap(stateDirectory, path)));
+async function inspect(
+  { output, stateDirectoryIfAny: stateDirectory }: CommandContext,
+  path: string,
+): Promise<number> {
+  // Without a state directory there is no tap either.
+  const tap =
+    stateDirectory === null
+      ? null
+      : await onDevice(path, () => findTap(stateDirectory, path), { stateDirectory });
+  const inspection = await inspectDevice(path, tap);
   output.result({ device: path, ...inspection }, describe(path, inspection), true);
   return EXIT_OK;
 }
