@@ -8,7 +8,7 @@ import { unlessAborted } from '../agent/cancel.js';
 import type { StorePlace } from '../agent/known-stores.js';
 import { StillpointError } from '../domain/errors.js';
 import type { LinkMeter } from '../domain/link-meter.js';
-import { checkName } from '../domain/names.js';
+import { checkName, LOCAL_AGENT } from '../domain/names.js';
 import { parseRateLimit, type RateSchedule } from '../domain/rate-limit.js';
 import { type MeasuredLink, measuredLink } from '../protocol/measured-link.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
@@ -32,7 +32,7 @@ export function storeOption(): Option {
 export function agentOption(): Option {
   return new Option(
     '--agent <name>',
-    'with --store DIR: whose points, of the agents enrolled with that receiver (default: those of backups into the directory itself)',
+    'with --store DIR: only the points of this agent, of those enrolled with that receiver (default: the points of all)',
   ).argParser(notEmpty);
 }
 
@@ -69,12 +69,13 @@ export function storeDirectory(store: string | undefined): string | undefined {
 /**
  * Connects, works, closes. The work is told how fast the link is, if there is one.
  * @param mayCreate make the store where --store names a directory that has none.
+ * @param writes the store of a directory is to be written to: the command waits for its turn. Who only reads needs none.
  */
 export async function withReceiver<T>(
   context: CommandContext,
   { store, agent, limitRate, newStore }: ReceiverChoice,
   work: (receiver: ReceiverPort, meter: LinkMeter | undefined, place: StorePlace) => Promise<T>,
-  { mayCreate = false }: { readonly mayCreate?: boolean } = {},
+  { mayCreate = false, writes = mayCreate }: { readonly mayCreate?: boolean; readonly writes?: boolean } = {},
 ): Promise<T> {
   const directory = storeDirectory(store);
   const isDirectory = directory !== undefined;
@@ -94,7 +95,7 @@ export async function withReceiver<T>(
   }
   const link = measuredLink(limitRate);
   const { receiver, place } = isDirectory
-    ? await openDirectory(context, directory, agent, { mayCreate, newStore })
+    ? await openDirectory(context, directory, agent, { mayCreate, writes, newStore })
     : await connect(context, store, link);
   try {
     return await work(receiver, isDirectory ? undefined : link.meter, place);
@@ -131,21 +132,28 @@ async function connect(
   }
 }
 
+interface DirectoryUse {
+  readonly mayCreate: boolean;
+  readonly writes: boolean;
+  readonly newStore: boolean | undefined;
+}
+
 async function openDirectory(
   context: CommandContext,
   directory: string,
   agent: string | undefined,
-  { mayCreate, newStore = false }: { readonly mayCreate: boolean; readonly newStore: boolean | undefined },
+  { mayCreate, writes, newStore = false }: DirectoryUse,
 ): Promise<Opened> {
   const { openEmbeddedReceiver } = await import('../receiver/embedded.js');
-  const { openStoreWithProgress } = await import('./open-store.js');
+  const { openStoreInTurn, openStoreToRead } = await import('./open-store.js');
   const { placeToFill, placeToRead } = await import('./store-place.js');
   const place = mayCreate
     ? await placeToFill(context.stateDirectory, directory, { newStore })
     : await placeToRead(context.stateDirectoryIfAny, directory);
   const receiver = await openEmbeddedReceiver(directory, {
-    openStore: (dir) => openStoreWithProgress(context.output, dir),
-    ...(agent === undefined ? {} : { agent: checkName('agent name', agent) }),
+    openStore: (dir) =>
+      writes ? openStoreInTurn(context.output, dir, context.signal) : openStoreToRead(context.output, dir),
+    agent: agent === undefined ? (writes ? LOCAL_AGENT : null) : checkName('agent name', agent),
   });
   return { receiver, place };
 }

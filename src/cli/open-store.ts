@@ -3,37 +3,68 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { StoreSettings } from '../receiver/server.js';
-import { STORE_FILE } from '../store/layout.js';
-import { createStore, type OpenProgress, openStore } from '../store/store.js';
+import {
+  createStore,
+  type OpenProgress,
+  openStore,
+  openStoreForReading,
+  type StoreOptions,
+} from '../store/store.js';
+import { looksLikeStore } from '../store/store-file.js';
+import { ownerText, type StoreOwner } from '../store/store-lock.js';
 import type { Store } from '../store/store-port.js';
 import type { Output } from './output.js';
 
 const TELL_EVERY_MS = 5_000;
+const KEPT_IF_UNKNOWN_MS = 365 * 24 * 60 * 60 * 1000;
 
 /** @throws StillpointError `usage` where the directory has other things in it: the path is probably mistyped */
 export async function makeStoreIfMissing(directory: string): Promise<void> {
-  if (!existsSync(join(directory, STORE_FILE))) await createStore(directory);
+  if (!looksLikeStore(directory)) await createStore(directory);
 }
 
-export async function openStoreWithProgress(output: Output, directory: string): Promise<Store> {
-  return openStore(directory, {
-    ...(await keptFor(directory)),
+/** To write to it. Where another command has it open, this one waits for its turn and says so. */
+export async function openStoreInTurn(
+  output: Output,
+  directory: string,
+  signal: AbortSignal,
+): Promise<Store> {
+  const onWait = (owner: StoreOwner) =>
+    output.note(`${directory}: ${ownerText(owner)} has it open; this command waits for its end`);
+  return openStore(directory, { ...(await telling(output, directory)), waiting: { onWait, signal } });
+}
+
+/** To read its points, whoever has it open. */
+export async function openStoreToRead(output: Output, directory: string): Promise<Store> {
+  return openStoreForReading(directory, await telling(output, directory));
+}
+
+async function telling(output: Output, directory: string): Promise<StoreOptions> {
+  return {
+    ...(await keptFor(output, directory)),
     log: (message) => output.note(`${directory}: ${message}`),
     onProgress: atTimes(({ step, done, total }) => output.note(`${directory}: ${step}, ${done} of ${total}`)),
-  });
+  };
 }
 
 /** Where a receiver was made of the store, its setting holds for every command. */
-async function keptFor(directory: string): Promise<{ keepPartialMs?: number }> {
+async function keptFor(output: Output, directory: string): Promise<{ keepPartialMs?: number }> {
   if (!existsSync(join(directory, 'receiver', 'receiver.json'))) return {};
   const { findSettings } = await import('../receiver/identity.js');
-  const keepPartialMs = (await findSettings(directory))?.keepPartialMs;
-  return keepPartialMs === undefined ? {} : { keepPartialMs };
+  try {
+    const keepPartialMs = (await findSettings(directory))?.keepPartialMs;
+    return keepPartialMs === undefined ? {} : { keepPartialMs };
+  } catch (error) {
+    // The points do not need it.
+    output.note(`${error instanceof Error ? error.message : String(error)} Unfinished backups are kept.`);
+    return { keepPartialMs: KEPT_IF_UNKNOWN_MS };
+  }
 }
 
 export function openStoreWithLog(directory: string, log: Logger, settings: StoreSettings): Promise<Store> {
   return openStore(directory, {
     ...settings,
+    role: 'receiver',
     log: (message) => log.warn({ store: directory }, message),
     onProgress: atTimes(({ step, done, total }) => log.info({ done, total }, step)),
   });

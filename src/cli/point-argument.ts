@@ -1,4 +1,5 @@
 /** A point as it is named on the command line. */
+import { StillpointError } from '../domain/errors.js';
 import type { Point } from '../domain/point.js';
 import { deviceOf, parsePointRef, resolvePoint } from '../domain/point-ref.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
@@ -8,5 +9,18 @@ export async function findPoint(receiver: ReceiverPort, text: string): Promise<P
   const ref = parsePointRef(text);
   const points = await receiver.points(deviceOf(ref));
   // For an unknown device the error names the known ones.
-  return resolvePoint(ref, points.length > 0 ? points : await receiver.points());
+  const known = points.length > 0 ? points : await receiver.points();
+  const own = await ownAgent(receiver);
+  const agents = known.length > 0 ? [] : ((await receiver.agents?.()) ?? []);
+  if (agents.length === 0) return resolvePoint(ref, known, own);
+  throw new StillpointError('device-unknown', {
+    thing: `agent ${own}`,
+    reason: 'the store has no point of it',
+    remedy: `Agents with points: ${agents.join(', ')}.`,
+  });
+}
+
+/** In a receiver's own directory, whose points are named without an agent; null where only one agent's points are seen anyway. */
+export async function ownAgent(receiver: ReceiverPort): Promise<string | null> {
+  return receiver.agents === undefined ? null : (await receiver.info()).agent;
 }

@@ -71,6 +71,8 @@ export interface SessionStatus {
 
 /** Blocks that a session delivered and that no point was made of. */
 export interface PartialSet {
+  /** Only where the sets of all agents are listed: in a receiver's own directory. */
+  readonly agent?: string;
   readonly device: string;
   readonly sessionId: string;
   readonly instant: string;

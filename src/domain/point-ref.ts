@@ -1,6 +1,6 @@
 /**
  * How a user names a point: `DEVICE@latest`, `DEVICE@SEQUENCE`, `DEVICE@TIME`, or the point's id or an unambiguous beginning of it of at
- * least 8 hex digits.
+ * least 8 hex digits. Where the points of several agents are seen, in a receiver's own directory, `AGENT/DEVICE@...` says whose.
  *
  * TIME names the last point up to its end (point-time.ts): a date means up to the end of that day. So a time copied from a list of points
  * names the point that it was copied from. One that may mean several points, for being within the same second or for clocks having been
@@ -12,10 +12,16 @@ import type { Point } from './point.js';
 import { type PointTime, parsePointTime, type TimeSpan } from './point-time.js';
 
 export type PointRef =
-  | { readonly by: 'latest'; readonly device: string }
-  | { readonly by: 'sequence'; readonly device: string; readonly sequence: number }
-  | { readonly by: 'time'; readonly device: string; readonly text: string; readonly time: PointTime }
+  | (DeviceRef & { readonly by: 'latest' })
+  | (DeviceRef & { readonly by: 'sequence'; readonly sequence: number })
+  | (DeviceRef & { readonly by: 'time'; readonly text: string; readonly time: PointTime })
   | { readonly by: 'id'; readonly idPrefix: string };
+
+export interface DeviceRef {
+  /** Undefined: not said. */
+  readonly agent?: string;
+  readonly device: string;
+}
 
 const ID_PREFIX = /^[0-9a-f]{8,32}$/;
 const SEQUENCE = /^[1-9][0-9]{0,14}$/;
@@ -29,13 +35,36 @@ export function parsePointRef(text: string): PointRef {
     if (ID_PREFIX.test(idPrefix)) return { by: 'id', idPrefix };
     throw badName(text, 'it is neither DEVICE@WHICH nor a point id');
   }
-  const device = checkName('device', text.slice(0, at));
+  const name = parseDeviceRef(text.slice(0, at));
   const which = text.slice(at + 1);
-  if (which === 'latest') return { by: 'latest', device };
-  if (SEQUENCE.test(which)) return { by: 'sequence', device, sequence: Number(which) };
+  if (which === 'latest') return { by: 'latest', ...name };
+  if (SEQUENCE.test(which)) return { by: 'sequence', ...name, sequence: Number(which) };
   const time = parsePointTime(which);
-  if (time !== null) return { by: 'time', device, text: which, time };
+  if (time !== null) return { by: 'time', ...name, text: which, time };
   throw badName(text, `"${which}" is neither "latest", nor a sequence number, nor an ISO 8601 time`);
+}
+
+/** `DEVICE` or `AGENT/DEVICE`. @throws StillpointError `bad-name` */
+export function parseDeviceRef(text: string): DeviceRef {
+  const slash = text.indexOf('/');
+  const device = checkName('device', text.slice(slash + 1));
+  return slash < 0 ? { device } : { agent: checkName('agent', text.slice(0, slash)), device };
+}
+
+/** How a point is named to users. @param own the agent whose points need no agent's name; null: all */
+export function pointName(
+  point: { readonly agent: string; readonly device: string; readonly sequence: number },
+  own: string | null,
+): string {
+  return `${deviceName(point, own)}@${point.sequence}`;
+}
+
+/** As `pointName`, of a device. */
+export function deviceName(
+  { agent, device }: { readonly agent: string; readonly device: string },
+  own: string | null,
+): string {
+  return own === null || agent === own ? device : `${agent}/${device}`;
 }
 
 function badName(text: string, reason: string): StillpointError {
@@ -54,36 +83,43 @@ export function deviceOf(ref: PointRef): string | undefined {
 
 /**
  * @param points those of the device, or of all devices.
+ * @param own the agent whose points are meant where no agent is said; null: all are of one agent.
  * @throws StillpointError `device-unknown`, `point-unknown`, `bad-point-name` (ambiguous), each with the candidates.
  */
-export function resolvePoint(ref: PointRef, points: readonly Point[]): Point {
-  if (ref.by === 'id') return byId(ref.idPrefix, points);
-  const own = points.filter((point) => point.device === ref.device).sort((a, b) => a.sequence - b.sequence);
+export function resolvePoint(ref: PointRef, points: readonly Point[], ownAgent: string | null = null): Point {
+  const unknown = unknownFor(ownAgent);
+  if (ref.by === 'id') return byId(ref.idPrefix, points, ownAgent);
+  const name = ref.agent === undefined ? ref.device : `${ref.agent}/${ref.device}`;
+  const own = ofOneAgent(ref, points, ownAgent).sort((a, b) => a.sequence - b.sequence);
   const newest = own.at(-1);
   if (newest === undefined) {
     throw new StillpointError('device-unknown', {
-      thing: `device ${ref.device}`,
+      thing: `device ${name}`,
       reason: 'the store has no point of it',
-      remedy: hint('Devices with points', [...new Set(points.map((point) => point.device))]),
+      remedy: hint('Devices with points', [...new Set(points.map((point) => deviceName(point, ownAgent)))]),
     });
   }
   if (ref.by === 'latest') return newest;
   if (ref.by === 'sequence') {
     const found = own.find((point) => point.sequence === ref.sequence);
     if (found !== undefined) return found;
-    throw unknown(`point ${ref.device}@${ref.sequence}`, 'there is no point of that number', own);
+    throw unknown(`point ${name}@${ref.sequence}`, 'there is no point of that number', own);
   }
-  return byTime(ref, own);
+  return byTime(ref, name, own, ownAgent);
 }
 
 /** @param own the device's points, by sequence */
-function byTime({ text, time }: PointRef & { by: 'time' }, own: readonly Point[]): Point {
-  const [{ device } = { device: '' }] = own;
-  const named = `point ${device}@${text}`;
+function byTime(
+  { text, time }: PointRef & { by: 'time' },
+  name: string,
+  own: readonly Point[],
+  ownAgent: string | null,
+): Point {
+  const named = `point ${name}@${text}`;
   const candidates = new Set(time.spans.flatMap((span) => lastIn(span, time.isExact, own)));
   const [first, ...others] = candidates;
   if (first === undefined) {
-    throw unknown(named, 'all points of the device are later', own.slice(0, CANDIDATES_MAX));
+    throw unknownFor(ownAgent)(named, 'all points of the device are later', own.slice(0, CANDIDATES_MAX));
   }
   if (others.length === 0) return first;
   const reason =
@@ -93,7 +129,10 @@ function byTime({ text, time }: PointRef & { by: 'time' }, own: readonly Point[]
   throw new StillpointError('bad-point-name', {
     thing: named,
     reason,
-    remedy: hint('Name one of them', [...candidates].map(describe)),
+    remedy: hint(
+      'Name one of them',
+      [...candidates].map((point) => describe(point, ownAgent)),
+    ),
   });
 }
 
@@ -109,28 +148,52 @@ function lastIn({ fromMs, endMs }: TimeSpan, isExact: boolean, own: readonly Poi
   return last === undefined ? [] : [last];
 }
 
-function byId(idPrefix: string, points: readonly Point[]): Point {
+/** Those of the device; where several agents have one of that name and none is said, the own one's. */
+function ofOneAgent(ref: DeviceRef, points: readonly Point[], own: string | null): Point[] {
+  const found = points.filter(
+    (point) => point.device === ref.device && (ref.agent === undefined || point.agent === ref.agent),
+  );
+  const agents = [...new Set(found.map((point) => point.agent))].sort();
+  if (agents.length < 2) return found;
+  if (own !== null && agents.includes(own)) return found.filter((point) => point.agent === own);
+  const [first = ''] = agents;
+  throw new StillpointError('bad-point-name', {
+    thing: `device ${ref.device}`,
+    reason: `${agents.length} agents have one of this name: ${agents.slice(0, CANDIDATES_MAX).join(', ')}${agents.length > CANDIDATES_MAX ? ', …' : ''}`,
+    remedy: `Say whose, like ${first}/${ref.device}@latest, or with --agent ${first}.`,
+  });
+}
+
+function byId(idPrefix: string, points: readonly Point[], own: string | null): Point {
   const found = points.filter((point) => point.id.startsWith(idPrefix));
   const [first] = found;
-  if (first === undefined) throw unknown(`point ${idPrefix}`, 'no point has an id that starts so', points);
+  if (first === undefined)
+    throw unknownFor(own)(`point ${idPrefix}`, 'no point has an id that starts so', points);
   if (found.length === 1) return first;
   throw new StillpointError('bad-point-name', {
     thing: `point ${idPrefix}`,
     reason: `${found.length} points have an id that starts so`,
-    remedy: hint('Use more digits', found.map(describe)),
+    remedy: hint(
+      'Use more digits',
+      found.map((point) => describe(point, own)),
+    ),
   });
 }
 
-function unknown(thing: string, reason: string, candidates: readonly Point[]): StillpointError {
-  return new StillpointError('point-unknown', {
-    thing,
-    reason,
-    remedy: hint('There are', candidates.slice(-CANDIDATES_MAX).map(describe)),
-  });
+function unknownFor(own: string | null) {
+  return (thing: string, reason: string, candidates: readonly Point[]): StillpointError =>
+    new StillpointError('point-unknown', {
+      thing,
+      reason,
+      remedy: hint(
+        'There are',
+        candidates.slice(-CANDIDATES_MAX).map((point) => describe(point, own)),
+      ),
+    });
 }
 
-function describe(point: Point): string {
-  return `${point.device}@${point.sequence} (${point.instant}, ${point.id.slice(0, 12)})`;
+function describe(point: Point, own: string | null): string {
+  return `${pointName(point, own)} (${point.instant}, ${point.id.slice(0, 12)})`;
 }
 
 function hint(lead: string, candidates: readonly string[]): string {

@@ -76,5 +76,7 @@ export interface ReceiverPort {
    */
   awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null>;
   reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding>;
+  /** Only of who holds a receiver's directory and sees the points of all agents: the agents that have points, sorted. */
+  agents?(): Promise<string[]>;
   close(): Promise<void>;
 }

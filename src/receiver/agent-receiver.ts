@@ -39,15 +39,23 @@ import {
 import { decodeNodes } from '../protocol/node-answer.js';
 import { awaitOrderSchema, orderReportSchema } from '../protocol/order-messages.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
+import type { PointsKey } from '../store/store-port.js';
 import type { ReceiverService } from './service.js';
 
 export class AgentReceiver implements ReceiverPort {
   readonly #service: ReceiverService;
   readonly #agent: string;
+  /** Whose points are seen; null: those of all agents. */
+  readonly #seen: string | null;
 
-  constructor(service: ReceiverService, agent: string) {
+  constructor(
+    service: ReceiverService,
+    agent: string,
+    { seesAll = false }: { readonly seesAll?: boolean } = {},
+  ) {
     this.#service = service;
     this.#agent = agent;
+    this.#seen = seesAll ? null : agent;
   }
 
   async info(): Promise<ReceiverInfo> {
@@ -60,18 +68,20 @@ export class AgentReceiver implements ReceiverPort {
 
   async points(device?: string, options: PointsOptions = {}): Promise<Point[]> {
     const { last = false } = parseMessage('points request', pointsOptionsSchema, options);
-    const points = await this.#service.store.points({
-      agent: this.#agent,
-      ...(device === undefined ? {} : { device: checkDevice(device) }),
-    });
-    return last ? points.filter((point, at) => points[at + 1]?.device !== point.device) : points;
+    const points = await this.#service.store.points(this.#keyOf(device));
+    const isSameDevice = (a: Point, b: Point | undefined) => a.device === b?.device && a.agent === b.agent;
+    return last ? points.filter((point, at) => !isSameDevice(point, points[at + 1])) : points;
   }
 
   async partialSets(device?: string): Promise<PartialSet[]> {
-    const agent = this.#agent;
-    return this.#service.store.partialSets(
-      device === undefined ? { agent } : { agent, device: checkDevice(device) },
-    );
+    return this.#service.store.partialSets(this.#keyOf(device));
+  }
+
+  #keyOf(device: string | undefined): PointsKey {
+    return {
+      ...(this.#seen === null ? {} : { agent: this.#seen }),
+      ...(device === undefined ? {} : { device: checkDevice(device) }),
+    };
   }
 
   async begin(request: BeginRequest): Promise<BeginAnswer> {
@@ -166,8 +176,8 @@ export class AgentReceiver implements ReceiverPort {
   async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {
     const scope =
       pointId === undefined
-        ? { agent: this.#agent }
-        : { agent: this.#agent, pointId: (await this.#point(pointId)).id };
+        ? this.#keyOf(undefined)
+        : { ...this.#keyOf(undefined), pointId: (await this.#point(pointId)).id };
     yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
   }
 
@@ -213,7 +223,7 @@ export class AgentReceiver implements ReceiverPort {
   async close(): Promise<void> {}
 
   async #point(pointId: string): Promise<Point> {
-    const point = await this.#service.store.point(this.#agent, checkId('point', pointId));
+    const point = await this.#service.store.point(this.#seen, checkId('point', pointId));
     if (point !== null) return point;
     throw new StillpointError('point-unknown', {
       thing: `point ${pointId}`,

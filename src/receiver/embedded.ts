@@ -1,15 +1,14 @@
 /** The receiver inside a command: the same service over a store in a directory, made at first use; no network, one agent. */
 import type { VerifyEvent } from '../domain/messages.js';
+import { LOCAL_AGENT } from '../domain/names.js';
 import type { ReceiverPort } from '../protocol/receiver-port.js';
 import type { Store } from '../store/store-port.js';
 import { AgentReceiver } from './agent-receiver.js';
 import { ReceiverService } from './service.js';
 
-/** Who owns the devices of a store that is used without network. */
-export const LOCAL_AGENT = 'local';
-
 export interface EmbeddedOptions {
-  readonly agent?: string;
+  /** Default: LOCAL_AGENT. Null: it, and the points of all others are seen. */
+  readonly agent?: string | null;
   readonly openStore: (dir: string) => Promise<Store>;
 }
 
@@ -17,7 +16,8 @@ export interface EmbeddedOptions {
 export async function openEmbeddedReceiver(dir: string, options: EmbeddedOptions): Promise<ReceiverPort> {
   const store = await options.openStore(dir);
   try {
-    return new EmbeddedReceiver(await ReceiverService.open(store), options.agent ?? LOCAL_AGENT);
+    const service = await ReceiverService.open(store);
+    return new EmbeddedReceiver(service, options.agent ?? LOCAL_AGENT, { seesAll: options.agent === null });
   } catch (error) {
     await store.close();
     throw error;
@@ -27,9 +27,14 @@ export async function openEmbeddedReceiver(dir: string, options: EmbeddedOptions
 class EmbeddedReceiver extends AgentReceiver {
   readonly #service: ReceiverService;
 
-  constructor(service: ReceiverService, agent: string) {
-    super(service, agent);
+  constructor(service: ReceiverService, agent: string, sight: { readonly seesAll: boolean }) {
+    super(service, agent, sight);
     this.#service = service;
+  }
+
+  async agents(): Promise<string[]> {
+    const points = await this.#service.store.points({});
+    return [...new Set(points.map(({ agent }) => agent))].sort();
   }
 
   /** Who holds the directory may look at all of it, not only at what an agent's points need. */

@@ -95,7 +95,7 @@ export async function createInvite(
   const authority = new X509Certificate((await readAuthority(dir)).certificate);
   await makeDirectory(invitesPath(dir));
   await sweepInvites(dir, now);
-  const replaces = (await readStateFile(agentPath(dir, agent), agentFormat)) !== null;
+  const replaces = (await findAgent(dir, agent)) !== null;
   const secret = randomBytes(16);
   const hash = hashOf(secret);
   const expiresAt = new Date(now.getTime() + lifetimeMs);
@@ -105,6 +105,17 @@ export async function createInvite(
     expiresAt: expiresAt.toISOString(),
   });
   return { code: encodeInviteCode({ pin: pinOf(authority), secret }), expiresAt, replaces };
+}
+
+/** @throws StillpointError `bad-name` where the name's file is another agent's: the file system does not tell upper from lower case */
+async function findAgent(dir: string, name: string): Promise<EnrolledAgent | null> {
+  const found = await readStateFile(agentPath(dir, name), agentFormat);
+  if (found === null || found.name === name) return found;
+  throw new StillpointError('bad-name', {
+    thing: `agent ${name}`,
+    reason: `the receiver has ${found.name} already, and its file system does not tell upper from lower case`,
+    remedy: 'Enroll the machine under another name.',
+  });
 }
 
 /** Removes what is long expired or used, and what an interrupted write left. */
@@ -185,6 +196,7 @@ export class Tenants {
         `it was made for the agent ${invite.agent}, not for ${JSON.stringify(name.slice(0, 80))}`,
       );
     }
+    await findAgent(this.#dir, invite.agent);
     const certificate = await signRequest(this.#authority, csr, invite.agent, now);
     const agent: EnrolledAgent = {
       name: invite.agent,

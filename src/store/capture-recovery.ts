@@ -256,6 +256,17 @@ export async function checkStaging(
   return problems;
 }
 
+/** True if the records that were found fill the pack from its header to `end`, whatever comes after that. */
+export function packEndsSeamlessly({ entries }: PackIndex, end: number): boolean {
+  let next = PACK_HEADER_BYTES;
+  for (let i = 0; i < packEntryCount(entries) && next < end; i += 1) {
+    const { offset, storedLength } = decodePackEntry(entries, i);
+    if (offset !== next) return false;
+    next = offset + RECORD_HEADER_BYTES + storedLength;
+  }
+  return next === end;
+}
+
 /** True if the records that were found fill the pack from its header to `end`. */
 function isSeamless({ entries }: PackIndex, end: number): boolean {
   let next = PACK_HEADER_BYTES;

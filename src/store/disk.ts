@@ -160,9 +160,14 @@ export function isFull(error: unknown): boolean {
   return FULL.has(errnoOf(error) ?? '');
 }
 
-/** The temporary name of a file that is being written; a leading dot marks it as debris. */
+/** The temporary name of a file that is being written. */
 export function temporaryPath(path: string): string {
   return join(dirname(path), `.${basename(path)}.tmp`);
+}
+
+/** The name that a temporary one was to become; null: it is not one of ours, and not ours to remove. */
+export function temporaryFor(name: string): string | null {
+  return /^\.(.+)\.tmp$/.exec(name)?.[1] ?? null;
 }
 
 /** A whole file, durable under its name when it resolves; before that the name has its old bytes or none. */

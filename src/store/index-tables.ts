@@ -8,6 +8,7 @@ import {
   readFileSync,
   readSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -36,6 +37,21 @@ export interface Tables {
 /** Throws if the index in this directory is not to be opened. Counts an owner, until `forgetOwner`. */
 export function checkIndexFiles(path: string): void {
   countOwner(path);
+  checkDataFile(join(path, DATA_FILE));
+}
+
+/**
+ * Throws if a reader is not to open the index. Nothing is written. Who writes to it now takes pages at its end that it does not write yet, so
+ * a file may be shorter than its header says for a moment only.
+ */
+export function checkIndexForReading(path: string): void {
+  const file = join(path, OWNERS_FILE);
+  const died = existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0;
+  // The present owner counts too, and was let in.
+  if (!(died <= OWNERS_DIED_MAX)) throw new Error('processes that had it open died');
+  // LMDB dies of an empty one that it may not fill.
+  if ((statSync(join(path, DATA_FILE), { throwIfNoEntry: false })?.size ?? 0) === 0)
+    throw new Error('it is gone');
   checkDataFile(join(path, DATA_FILE));
 }
 
@@ -103,9 +119,10 @@ export function coverLastPage(path: string): void {
   }
 }
 
-export function openTables(path: string): Tables {
+export function openTables(path: string, { readOnly = false }: { readonly readOnly?: boolean } = {}): Tables {
   const root = open<Buffer, Buffer>({
     path,
+    readOnly,
     pageSize: PAGE_BYTES,
     maxDbs: TABLE_COUNT + 1,
     // Its batches have a promise that nobody is given, which fails unseen when the disk is full.

@@ -8,6 +8,8 @@ export const CAPTURE_DIR = 'capture';
 export const PACKS_PREFIX = 'packs';
 export const POINTS_PREFIX = 'points';
 export const PARTIAL_DIR = 'partial';
+/** The same as STORE_FILE, for when that is lost. */
+export const STORE_COPY = 'store-copy.json';
 
 /** In a capture's directory. */
 export const CAPTURE_DESCRIPTION = 'description';
@@ -15,6 +17,7 @@ export const CAPTURE_LOG = 'log';
 export const CAPTURE_OVERLAY = 'overlay';
 const PACK_SUFFIX = '.pack';
 
+const PACK_FOLDER = /^packs\/[0-9a-f]{2}$/;
 const PACK_KEY = /^packs\/([0-9a-f]{2})\/(\1[0-9a-f]{30})$/;
 const POINT_KEY = /^points\/([^/]+)\/([^/]+)\/(\d{10})(\.deleted)?$/;
 const STAGING_PACK = /^([0-9a-f]{32})\.pack$/;
@@ -26,6 +29,17 @@ export function packKey(packId: string): string {
 /** Pack id of an object key; null for anything else. */
 export function packIdOf(key: string): string | null {
   return PACK_KEY.exec(key)?.[2] ?? null;
+}
+
+/** True for folders that objects may be in. What else lies about (a NAS has folders of its own, a file system its lost+found) is not entered. */
+export function isObjectFolder(folder: string): boolean {
+  if (folder.startsWith(`${PACKS_PREFIX}/`)) return PACK_FOLDER.test(folder);
+  return !folder.startsWith(`${POINTS_PREFIX}/`) || folder.split('/').length <= 3;
+}
+
+/** True for names that an object of the store may have: a pack's, a point's, a mark's. */
+export function isObjectName(key: string): boolean {
+  return packIdOf(key) !== null || pointPlaceOf(key) !== null;
 }
 
 export function stagingPackName(packId: string): string {

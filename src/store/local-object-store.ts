@@ -6,8 +6,9 @@
  * the longest unused one and nobody reads it.
  */
 import { dirname, join } from 'node:path';
-import { type Disk, type DiskFile, makeDirs, writeDurably } from './disk.js';
-import { checkKey, type ObjectStore, type StoredObject } from './object-store.js';
+import { type Disk, type DiskFile, makeDirs, temporaryFor, writeDurably } from './disk.js';
+import { isObjectFolder, isObjectName } from './layout.js';
+import { checkKey, isKey, type ObjectStore, type StoredObject } from './object-store.js';
 
 const OPEN_FILES_MAX = 64;
 
@@ -86,11 +87,12 @@ export class LocalObjectStore implements ObjectStore {
     const found: StoredObject[] = [];
     const visit = async (folder: string): Promise<void> => {
       const entries = await this.#disk.list(this.#path(folder));
-      const plain = entries.filter(({ name }) => !name.startsWith('.'));
+      // What has another name is somebody else's.
+      const plain = entries.filter(({ name }) => isKey(name));
       await Promise.all(
         plain.map(async ({ name, isDirectory }) => {
           const key = `${folder}/${name}`;
-          if (isDirectory) await visit(key);
+          if (isDirectory) await (isObjectFolder(key) ? visit(key) : undefined);
           else found.push({ key, sizeBytes: (await this.#disk.size(join(this.#root, key))) ?? 0 });
         }),
       );
@@ -119,12 +121,17 @@ export class LocalObjectStore implements ObjectStore {
     await Promise.all(idle.map(closeQuietly));
   }
 
-  /** Removes temporary files of puts that did not finish. For the opening of the store only: nothing may be written meanwhile. */
+  /**
+   * Removes temporary files of puts that did not finish, and no others: what else there is, is not the store's. For the opening of the
+   * store only: nothing may be written meanwhile.
+   */
   async removeDebris(prefix: string): Promise<void> {
     const folder = this.#path(prefix);
     for (const { name, isDirectory } of await this.#disk.list(folder)) {
-      if (isDirectory) await this.removeDebris(`${prefix}/${name}`);
-      else if (name.startsWith('.')) await this.#disk.remove(join(folder, name));
+      const key = `${prefix}/${name}`;
+      if (isDirectory && isKey(name) && isObjectFolder(key)) await this.removeDebris(key);
+      const wanted = isDirectory ? null : temporaryFor(name);
+      if (wanted !== null && isObjectName(`${prefix}/${wanted}`)) await this.#disk.remove(join(folder, name));
     }
   }
 

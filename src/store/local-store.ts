@@ -24,18 +24,15 @@ import { checkName, isHexId } from '../domain/names.js';
 import type { Point } from '../domain/point.js';
 import { StoreCapture } from './capture.js';
 import { CaptureStaging } from './capture-staging.js';
-import { checkPoint } from './check.js';
 import { Collector } from './collector.js';
 import { type CommitContext, firstLostPart } from './commit.js';
 import { treeOf } from './index-heal.js';
-import { pointLabel, STORE_FILE } from './layout.js';
-import { expiryOf } from './partial-sets.js';
-import { pointDiff } from './point-diff.js';
-import { asStoreStep } from './store-error.js';
-import { readStoreFile } from './store-file.js';
+import { checkNameClash } from './name-clash.js';
+import { PointAccess } from './point-access.js';
+import type { BadPlace, GoodPlace } from './reading/reading-index.js';
+import { checkStoreFiles } from './store-file.js';
 import type { StoreLock } from './store-lock.js';
-import type { Capture, CaptureDescription, DeviceKey, Store } from './store-port.js';
-import { Verification } from './verify.js';
+import type { Capture, CaptureDescription, DeviceKey, PointsKey, Store, VerifyScope } from './store-port.js';
 
 export class LocalStore implements Store {
   readonly storeId: string;
@@ -44,7 +41,7 @@ export class LocalStore implements Store {
   readonly #captures = new Map<string, StoreCapture>();
   /** Devices whose capture is being made. */
   readonly #creating = new Set<string>();
-  readonly #inFlight = new Set<Promise<unknown>>();
+  readonly #access: PointAccess;
   readonly #collector: Collector;
   #verifyCount = 0;
   #closing: Promise<void> | null = null;
@@ -53,6 +50,7 @@ export class LocalStore implements Store {
     this.storeId = storeId;
     this.#context = context;
     this.#lock = lock;
+    this.#access = new PointAccess({ ...context, checkOthers: () => this.#checkOtherFiles() });
     this.#collector = new Collector({
       context,
       captures: () => [...this.#captures.values()],
@@ -66,29 +64,27 @@ export class LocalStore implements Store {
     const { sessionId } = description;
     const capture = new StoreCapture(this.#context, description, staging, (cleaning) => {
       this.#captures.delete(sessionId);
-      this.#inFlight.add(cleaning);
-      void cleaning.then(() => this.#inFlight.delete(cleaning));
+      void this.#access.waitFor(cleaning);
     });
     this.#captures.set(sessionId, capture);
     return capture;
   }
 
-  async points(key: { readonly agent: string; readonly device?: string }): Promise<Point[]> {
-    const { catalog } = this.#context;
-    const { agent, device } = key;
-    return device === undefined ? catalog.all(agent) : [...catalog.ofDevice({ agent, device })];
+  points(key: PointsKey): Promise<Point[]> {
+    return this.#access.points(key);
   }
 
-  async point(agent: string, pointId: string): Promise<Point | null> {
-    const point = this.#context.catalog.byId(pointId);
-    return point?.agent === agent ? point : null;
+  point(agent: string | null, pointId: string): Promise<Point | null> {
+    return this.#access.point(agent, pointId);
   }
 
   async baseFor(key: DeviceKey): Promise<Point | null> {
     const { catalog, index } = this.#context;
     const last = catalog.ofDevice(key).at(-1) ?? null;
     if (last === null || !index.hasUnhealed()) return last;
-    const lost = await this.#run(`device ${key.device}`, () => firstLostPart(this.#context, treeOf(last)));
+    const lost = await this.#access.run(`device ${key.device}`, () =>
+      firstLostPart(this.#context, treeOf(last)),
+    );
     return lost === null ? last : null;
   }
 
@@ -96,23 +92,8 @@ export class LocalStore implements Store {
     return [...this.#captures.values()];
   }
 
-  async partialSets({ agent, device }: { agent: string; device?: string }): Promise<PartialSet[]> {
-    const { partials } = this.#context;
-    const open = [...this.#captures.values()].filter((capture) => capture.description.agent === agent);
-    const ended = partials.ofAgent(agent).filter(({ sessionId }) => !this.#captures.has(sessionId));
-    return [...open.map((capture) => this.#openSet(capture)), ...ended]
-      .filter((set) => device === undefined || set.device === device)
-      .sort((a, b) => compareText(a.device, b.device) || compareText(a.lastActivityAt, b.lastActivityAt));
-  }
-
-  #openSet({ description, durableBytes, lastActivityAt }: StoreCapture): PartialSet {
-    const { device, sessionId, instant } = description;
-    const lastActivity = lastActivityAt.toISOString();
-    return {
-      ...{ device, sessionId, instant, state: 'open', durableBytes },
-      lastActivityAt: lastActivity,
-      expiresAt: expiryOf(lastActivity, this.#context.partials.keepMs),
-    };
+  async partialSets(key: PointsKey): Promise<PartialSet[]> {
+    return this.#context.partials.list(key, [...this.#captures.values()]);
   }
 
   expiredCaptures(): readonly Capture[] {
@@ -122,14 +103,17 @@ export class LocalStore implements Store {
   }
 
   collect(): Promise<void> {
-    return this.#run(`store ${this.#context.dir}`, () => this.#collector.collect());
+    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect());
   }
 
   createCapture(description: CaptureDescription): Promise<Capture> {
-    return this.#run(`session ${description.sessionId} of ${description.device}`, async () => {
+    return this.#access.run(`session ${description.sessionId} of ${description.device}`, async () => {
       const device = this.#checkNewCapture(description);
       this.#creating.add(device);
       try {
+        const { disk, dir } = this.#context;
+        const open = [...this.#captures.values()].map((capture) => capture.description);
+        await checkNameClash(disk, dir, description, open);
         const begun = { ...description, begunAt: this.#context.now().toISOString() };
         return this.addCapture(begun, await CaptureStaging.create(this.#context, begun));
       } finally {
@@ -181,90 +165,53 @@ export class LocalStore implements Store {
   }
 
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
-    return this.#run(`point ${point.device}@${point.sequence}`, () =>
-      this.#context.reader.nodes(point, requests),
-    );
+    return this.#access.nodes(point, requests);
   }
 
   blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    return this.#run(`point ${point.device}@${point.sequence}`, () =>
-      this.#context.reader.blocks(point, blockIndexes),
-    );
+    return this.#access.blocks(point, blockIndexes);
   }
 
-  async *verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncGenerator<VerifyEvent> {
+  async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {
     this.#verifyCount += 1;
     try {
       await this.#collector.settled();
-      yield* this.#stepwise(`store ${this.#context.dir}`, this.#verification(scope));
+      yield* this.#access.verify(scope);
     } finally {
       this.#verifyCount -= 1;
     }
   }
 
-  async *check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    const { records } = this.#context;
-    records.forgetLost();
-    const events = checkPoint({ records, point, ranges, nowMs: () => performance.now() });
-    yield* this.#stepwise(`point ${pointLabel(point)}`, events);
+  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+    return this.#access.check(point, ranges);
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
-    const events = pointDiff(this.#context.reader, from, to);
-    return this.#stepwise(`points ${pointLabel(from)} and ${pointLabel(to)}`, events);
-  }
-
-  /** Step by step, so that close waits for the step that runs, and not for who takes the events. */
-  async *#stepwise<T>(thing: string, events: AsyncGenerator<T, void>): AsyncGenerator<T, void> {
-    for (;;) {
-      const step = await this.#run(thing, () => events.next());
-      if (step.done === true) return;
-      yield step.value;
-    }
-  }
-
-  #verification(scope: {
-    readonly agent?: string;
-    readonly pointId?: string;
-  }): AsyncGenerator<VerifyEvent, void> {
-    const { catalog, objects, index, records } = this.#context;
-    records.forgetLost();
-    const verification = new Verification({
-      objects,
-      index,
-      records,
-      checkOthers: () => this.#checkOtherFiles(),
-    });
-    if (scope.pointId === undefined) {
-      const points = catalog.all(scope.agent);
-      return scope.agent === undefined
-        ? verification.everything(points)
-        : verification.ofAgent(scope.agent, points);
-    }
-    const point = catalog.byId(scope.pointId);
-    if (point === undefined || (scope.agent !== undefined && point.agent !== scope.agent)) {
-      throw new StillpointError('point-unknown', {
-        thing: `point ${scope.pointId}`,
-        reason: 'there is none with this id',
-      });
-    }
-    return verification.ofPoint(point);
+    return this.#access.diff(from, to);
   }
 
   async #checkOtherFiles(): Promise<{ what: string; reason: string }[]> {
     const { disk, dir } = this.#context;
-    const findings: { what: string; reason: string }[] = [];
-    try {
-      await readStoreFile(disk, dir);
-    } catch (error) {
-      findings.push({ what: STORE_FILE, reason: error instanceof Error ? error.message : String(error) });
-    }
+    const findings = await checkStoreFiles(disk, dir);
     for (const capture of [...this.#captures.values()]) {
       const what = join('capture', capture.description.sessionId);
       for (const reason of await capture.check()) findings.push({ what, reason });
     }
     findings.push(...(await this.#context.partials.check()));
     return findings;
+  }
+
+  /** What a reader found out about records, by packs that are still there. */
+  async remember(bad: readonly BadPlace[], good: readonly GoodPlace[]): Promise<void> {
+    const { index } = this.#context;
+    for (const { packId, offset, digest, kind } of bad) {
+      const number = index.packs().get(packId)?.number;
+      if (number !== undefined) await index.markBad(number, offset, digest, kind);
+    }
+    for (const { packId, digest, kind, ...place } of good) {
+      const number = index.packs().get(packId)?.number;
+      if (number !== undefined) await index.relocate(digest, kind, number, place);
+    }
   }
 
   close(): Promise<void> {
@@ -274,37 +221,14 @@ export class LocalStore implements Store {
 
   async #close(): Promise<void> {
     const { objects, index } = this.#context;
+    this.#access.close();
     try {
       await Promise.allSettled([...this.#captures.values()].map((capture) => capture.close()));
-      await Promise.allSettled([...this.#inFlight]);
+      await this.#access.settled();
       await objects.close();
       await index.close();
     } finally {
       this.#lock.release();
     }
   }
-
-  async #run<T>(thing: string, step: () => Promise<T>): Promise<T> {
-    this.#checkOpen();
-    const result = asStoreStep(thing, step);
-    this.#inFlight.add(result);
-    try {
-      return await result;
-    } finally {
-      this.#inFlight.delete(result);
-    }
-  }
-
-  #checkOpen(): void {
-    if (this.#closing === null) return;
-    throw new StillpointError('cancelled', {
-      thing: `store ${this.#context.dir}`,
-      reason: 'it is closed',
-      permanent: false,
-    });
-  }
-}
-
-function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

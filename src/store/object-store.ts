@@ -29,8 +29,12 @@ export interface ObjectStore {
 
 const KEY = /^[A-Za-z0-9][A-Za-z0-9._-]*(\/[A-Za-z0-9][A-Za-z0-9._-]*)*$/;
 
+export function isKey(text: string): boolean {
+  return KEY.test(text);
+}
+
 /** Keys are made by layout.ts; a key that could leave the store is a defect. */
 export function checkKey(key: string): string {
-  if (!KEY.test(key)) throw new Error(`object key ${JSON.stringify(key)}: not a path of plain names`);
+  if (!isKey(key)) throw new Error(`object key ${JSON.stringify(key)}: not a path of plain names`);
   return key;
 }

@@ -7,10 +7,10 @@ import { StillpointError } from '../domain/errors.js';
 import { MiB, PARTIAL_SETS_PER_AGENT_MAX } from '../domain/limits.js';
 import type { PartialSet } from '../domain/messages.js';
 import { isHexId } from '../domain/names.js';
-import { type Disk, makeDirs, readSmallFile, writeDurably } from './disk.js';
+import { type Disk, makeDirs, readSmallFile, temporaryFor, writeDurably } from './disk.js';
 import { PARTIAL_DIR } from './layout.js';
 import { decodeSealed, encodeSealed } from './sealed-text.js';
-import type { DeviceKey } from './store-port.js';
+import type { CaptureDescription, DeviceKey, PointsKey } from './store-port.js';
 
 /** A pack takes some 40 bytes: enough for what a session of more than 50 TiB delivers. */
 const RECORD_BYTES_MAX = 64 * MiB;
@@ -23,6 +23,13 @@ export interface PartialRecord extends DeviceKey {
   readonly endedAt: string;
   readonly durableBytes: number;
   readonly packIds: readonly string[];
+}
+
+/** An open session, as it is listed. */
+export interface OpenCapture {
+  readonly description: CaptureDescription;
+  readonly durableBytes: number;
+  readonly lastActivityAt: Date;
 }
 
 export interface PartialSetsOptions {
@@ -45,14 +52,12 @@ export class PartialSets {
     return this.#options.keepMs;
   }
 
-  /** Reads all records, and removes what an interrupted write left. */
-  async load(): Promise<void> {
+  /** Reads all records. Whoever else's files there are is not looked at. @param tidy remove what an interrupted write left */
+  async load({ tidy }: { readonly tidy: boolean }): Promise<void> {
     const { disk, dir, log } = this.#options;
     for (const { name } of await disk.list(join(dir, PARTIAL_DIR))) {
-      if (name.startsWith('.')) {
-        await disk.remove(join(dir, PARTIAL_DIR, name));
-        continue;
-      }
+      if (tidy && isHexId(temporaryFor(name) ?? '')) await disk.remove(join(dir, PARTIAL_DIR, name));
+      if (!isHexId(name)) continue;
       const record = await this.#read(name);
       if ('reason' in record) log(`${PARTIAL_DIR}/${name}: ${record.reason}; its packs stay`);
       else this.#records.set(name, record);
@@ -97,19 +102,25 @@ export class PartialSets {
     return this.#records.has(sessionId);
   }
 
-  /** As they are told to their agent. */
-  ofAgent(agent: string): PartialSet[] {
-    return [...this.#records.values()]
-      .filter((record) => record.agent === agent)
-      .map((record) => ({
-        device: record.device,
-        sessionId: record.sessionId,
-        instant: record.instant,
-        state: 'ended',
-        durableBytes: record.durableBytes,
-        lastActivityAt: record.lastActivityAt,
-        expiresAt: expiryOf(record.lastActivityAt, this.keepMs),
-      }));
+  /** By device, then by last activity: those that are open, and those that ended. Each with its agent, if those of all agents are asked for. */
+  list({ agent, device }: PointsKey, open: readonly OpenCapture[]): PartialSet[] {
+    const openIds = new Set(open.map(({ description }) => description.sessionId));
+    const ended = [...this.#records.values()].filter(({ sessionId }) => !openIds.has(sessionId));
+    const told = (set: TheirsAndWhen, state: PartialSet['state']): PartialSet => ({
+      ...(agent === undefined ? { agent: set.agent } : {}),
+      ...{ device: set.device, sessionId: set.sessionId, instant: set.instant, state },
+      ...{ durableBytes: set.durableBytes, lastActivityAt: set.lastActivityAt },
+      expiresAt: new Date(Date.parse(set.lastActivityAt) + this.keepMs).toISOString(),
+    });
+    const isAsked = (set: DeviceKey) =>
+      (agent === undefined || set.agent === agent) && (device === undefined || set.device === device);
+    return [
+      ...open
+        .map((set) => ({ ...set.description, ...times(set) }))
+        .filter(isAsked)
+        .map((set) => told(set, 'open')),
+      ...ended.filter(isAsked).map((set) => told(set, 'ended')),
+    ].sort(byDeviceAndTime);
   }
 
   /** Those that are kept no longer: their time is over, or their agent has too many. */
@@ -133,7 +144,7 @@ export class PartialSets {
     const { disk, dir } = this.#options;
     const findings: { what: string; reason: string }[] = [];
     for (const { name } of await disk.list(join(dir, PARTIAL_DIR))) {
-      if (name.startsWith('.')) continue;
+      if (!isHexId(name)) continue;
       const record = await this.#read(name);
       if (!('reason' in record)) continue;
       // One that went meanwhile was collected.
@@ -144,8 +155,28 @@ export class PartialSets {
   }
 }
 
-export function expiryOf(lastActivityAt: string, keepMs: number): string {
-  return new Date(Date.parse(lastActivityAt) + keepMs).toISOString();
+type TheirsAndWhen = Pick<
+  PartialRecord,
+  'agent' | 'device' | 'sessionId' | 'instant' | 'lastActivityAt' | 'durableBytes'
+>;
+
+function times({
+  durableBytes,
+  lastActivityAt,
+}: OpenCapture): Pick<TheirsAndWhen, 'durableBytes' | 'lastActivityAt'> {
+  return { durableBytes, lastActivityAt: lastActivityAt.toISOString() };
+}
+
+function byDeviceAndTime(a: PartialSet, b: PartialSet): number {
+  return (
+    compareText(a.agent ?? '', b.agent ?? '') ||
+    compareText(a.device, b.device) ||
+    compareText(a.lastActivityAt, b.lastActivityAt)
+  );
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** @throws StillpointError `store-damaged`, `version` */

@@ -15,8 +15,8 @@ import { native, RECORD_KIND_BLOCK } from '../native/index.js';
 import { pointLabel } from './layout.js';
 import { isDataError } from './pack-contents.js';
 import { digestKey, RECORD_HEADER_BYTES } from './pack-entries.js';
+import type { Location } from './record-index.js';
 import type { Damage, PackedRecords, RecordReader } from './record-reader.js';
-import type { Location } from './store-index.js';
 
 const EMPTY = Buffer.alloc(0);
 const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);

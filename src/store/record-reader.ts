@@ -11,7 +11,7 @@ import { PACKS_PREFIX, packIdOf, packKey } from './layout.js';
 import type { ObjectStore } from './object-store.js';
 import { isDataError, readPackEntries } from './pack-contents.js';
 import { decodePackEntry, digestKey, packEntryCount, RECORD_HEADER_BYTES } from './pack-entries.js';
-import type { Location, StoreIndex } from './store-index.js';
+import type { Location, RecordIndex } from './record-index.js';
 
 /** Records farther apart are read apart. */
 const GAP_BYTES_MAX = 64 * KiB;
@@ -46,7 +46,7 @@ const MISSING: Damage = { packId: null, offset: 0, reason: 'no pack has it' };
 
 export class RecordReader {
   readonly #objects: ObjectStore;
-  readonly #index: StoreIndex;
+  readonly #index: RecordIndex;
   readonly #log: (message: string) => void;
   /** Least recently used first. */
   readonly #nodes = new Map<string, Buffer>();
@@ -54,7 +54,7 @@ export class RecordReader {
   #lostAtPackCount = 0;
   #searchCount = 0;
 
-  constructor(objects: ObjectStore, index: StoreIndex, log: (message: string) => void) {
+  constructor(objects: ObjectStore, index: RecordIndex, log: (message: string) => void) {
     this.#objects = objects;
     this.#index = index;
     this.#log = log;

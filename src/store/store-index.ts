@@ -26,10 +26,11 @@ import {
 } from './index-values.js';
 import { IndexWrites, written } from './index-writes.js';
 import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
+import type { IndexedPack, Location, RecordIndex } from './record-index.js';
 import { ensureIndexRoom } from './room.js';
 import type { DeviceKey } from './store-port.js';
 
-const FORMAT = 'stillpoint-index 1';
+export const INDEX_FORMAT = 'stillpoint-index 1';
 const NEXT_PACK = Buffer.from('next-pack');
 /** Stands for "in no pack" in `bad`, with a part of the digest as the place. */
 const NO_PACK_NUMBER = 0;
@@ -43,10 +44,6 @@ const RECORDS_PER_TURN = 2048;
 /** Of a removal, in one transaction, which holds up the event loop. */
 const LOOKUPS_PER_TRANSACTION = 4096;
 
-export interface Location extends Place {
-  readonly packId: string;
-}
-
 export interface AddPackOptions {
   /** Number of the device that holds all of the pack's blocks. */
   readonly holder?: number;
@@ -54,11 +51,11 @@ export interface AddPackOptions {
   readonly salvaged?: boolean;
 }
 
-export class StoreIndex {
+export class StoreIndex implements RecordIndex {
   readonly #path: string;
   readonly #tables: Tables;
   readonly #packIds = new Map<number, string>();
-  readonly #packs = new Map<string, { readonly number: number; readonly sizeBytes: number }>();
+  readonly #packs = new Map<string, IndexedPack>();
   readonly #deviceNumbers = new Map<string, Promise<number>>();
   #nextDevice = 1;
   #nextPack = 1;
@@ -74,7 +71,7 @@ export class StoreIndex {
 
   /** Opens the index of a store; one that can't be opened or is another store's is replaced by an empty one, which `onReset` is told. */
   static async open(path: string, storeId: string, onReset: (reason: string) => void): Promise<StoreIndex> {
-    const stamp = Buffer.from(`${FORMAT} ${storeId}`);
+    const stamp = Buffer.from(`${INDEX_FORMAT} ${storeId}`);
     let index: StoreIndex | null = null;
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -130,7 +127,7 @@ export class StoreIndex {
   // ---- packs and records ------------------------------------------------------------------------------------------------
 
   /** Packs whose records are all in the index, with their file sizes. */
-  packs(): ReadonlyMap<string, { readonly number: number; readonly sizeBytes: number }> {
+  packs(): ReadonlyMap<string, IndexedPack> {
     return this.#packs;
   }
 

@@ -51,11 +51,22 @@ export interface Capture {
   abort(): Promise<void>;
 }
 
+/** Without an agent: of all agents. */
+export interface PointsKey {
+  readonly agent?: string;
+  readonly device?: string;
+}
+
+export interface VerifyScope {
+  readonly agent?: string;
+  readonly pointId?: string;
+}
+
 export interface Store {
   readonly storeId: string;
-  points(key: { readonly agent: string; readonly device?: string }): Promise<Point[]>;
-  /** Null if there is none, or it is another agent's. */
-  point(agent: string, pointId: string): Promise<Point | null>;
+  points(key: PointsKey): Promise<Point[]>;
+  /** Null if there is none, or it is not the agent's. @param agent null: any */
+  point(agent: string | null, pointId: string): Promise<Point | null>;
   /**
    * The point that the device's next session is a difference to: its last one. Null if there is none, or if the store knows that
    * it lost a part of that one: a session from the empty tree then sends only what is not held (`have`), and so heals it.
@@ -64,7 +75,7 @@ export interface Store {
   /** Open sessions, found again after a restart. */
   captures(): readonly Capture[];
   /** Sessions without a point, open and ended, whose blocks are kept: by device, then by their last activity. */
-  partialSets(key: { readonly agent: string; readonly device?: string }): Promise<PartialSet[]>;
+  partialSets(key: PointsKey): Promise<PartialSet[]>;
   /** Of open sessions, those that nobody went on with for as long as partial sets are kept. */
   expiredCaptures(): readonly Capture[];
   /** Removes what ended sessions left, where its time is over and nobody needs it. Does not reject: what fails is done later. */
@@ -73,7 +84,7 @@ export interface Store {
   createCapture(description: CaptureDescription): Promise<Capture>;
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array>;
   blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array>;
-  verify(scope: { readonly agent?: string; readonly pointId?: string }): AsyncIterable<VerifyEvent>;
+  verify(scope: VerifyScope): AsyncIterable<VerifyEvent>;
   /**
    * Re-reads and re-digests the point's tree and blocks in these ranges: which of them the store can't give.
    * @param ranges ascending, apart, inside the point

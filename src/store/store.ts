@@ -1,8 +1,9 @@
-/** Makes and opens stores: lock, store.json, debris, index, points, captures, in this order. */
+/** Makes and opens stores. Who writes: lock, store.json, debris, index, points, captures, in this order. Who only reads: reading/. */
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { isStillpointError, StillpointError } from '../domain/errors.js';
 import { PACK_BYTES_TARGET, PARTIAL_KEEP_MS } from '../domain/limits.js';
+import { isHexId } from '../domain/names.js';
 import { recoverStaging } from './capture-recovery.js';
 import { recordRemains } from './capture-remains.js';
 import { type CaptureStaging, captureDir, removeCapture } from './capture-staging.js';
@@ -16,6 +17,7 @@ import {
   LOCK_FILE,
   PACKS_PREFIX,
   POINTS_PREFIX,
+  STORE_COPY,
   STORE_FILE,
 } from './layout.js';
 import { LocalObjectStore } from './local-object-store.js';
@@ -25,11 +27,19 @@ import type { ObjectStore } from './object-store.js';
 import { PartialSets } from './partial-sets.js';
 import { PointCatalog } from './point-catalog.js';
 import { PointReader } from './point-reader.js';
+import { ReaderStore } from './reading/reader-store.js';
+import { ReadingIndex } from './reading/reading-index.js';
 import { RecordReader } from './record-reader.js';
 import { asStoreStep } from './store-error.js';
-import { readStoreFile, writeStoreFile } from './store-file.js';
+import { identifyStore, repairStoreFile, type StoreIdentity, writeStoreFile } from './store-file.js';
 import { StoreIndex } from './store-index.js';
-import { lockStore } from './store-lock.js';
+import {
+  type LockWaiting,
+  lockStore,
+  lockStoreInTurn,
+  type OwnerRole,
+  type StoreLock,
+} from './store-lock.js';
 import type { CaptureDescription, Store } from './store-port.js';
 
 export type { OpenProgress } from './index-heal.js';
@@ -50,11 +60,26 @@ export interface StoreOptions {
   readonly packBytesTarget?: number;
   /** How long partial sets are kept. Default PARTIAL_KEEP_MS. */
   readonly keepPartialMs?: number;
+  /** What the owner is, for others that want the store. Default: a command. */
+  readonly role?: OwnerRole;
+  /** Wait where another process has the store open. Default: refuse. */
+  readonly waiting?: LockWaiting;
 }
 
 const newId = () => randomBytes(16).toString('hex');
-/** What a directory may have in it and still become a store: a new file system's own, and traces of an earlier try. */
-const MAY_BE_THERE = new Set(['lost+found', CAPTURE_DIR, LOCK_FILE]);
+/** What a directory may have in it and still become a store: a new file system's own, a NAS's own, and traces of an earlier try. */
+const MAY_BE_THERE = new Set([
+  ...[
+    'lost+found',
+    '@eaDir',
+    '#recycle',
+    '$RECYCLE.BIN',
+    'System Volume Information',
+    'Thumbs.db',
+    'desktop.ini',
+  ],
+  ...[CAPTURE_DIR, LOCK_FILE],
+]);
 
 /**
  * Makes an empty store of a missing or empty directory.
@@ -81,20 +106,72 @@ export async function createStore(
   });
 }
 
-/** @throws StillpointError `store-missing`, `store-locked`, `store-damaged`, `version`, `store-io`, `store-full` */
-export async function openStore(dir: string, options: StoreOptions = {}): Promise<Store> {
+/** Reads points beside the store's owner, or without one; or owns the store. As openStore; a reader is never refused for a lock. */
+export async function openStoreForReading(dir: string, options: StoreOptions = {}): Promise<Store> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
   return asStoreStep(`store ${path}`, async () => {
+    const objects = options.objects ?? new LocalObjectStore(disk, path);
+    const { storeId, fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
+    if (fault !== null) log(fault);
+    const catalog = new PointCatalog();
+    for (const { key, reason } of await catalog.load(objects)) log(`manifest ${key} is no point: ${reason}`);
+    const partials = new PartialSets({
+      disk,
+      dir: path,
+      log,
+      keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
+    });
+    await partials.load({ tidy: false });
+    return new ReaderStore({
+      ...{ storeId, disk, dir: path, objects, catalog, partials, log },
+      now: options.now ?? (() => new Date()),
+      index: new ReadingIndex({ dir: path, storeId, objects, log, onProgress }),
+      remember: (findings) => rememberFindings(path, options, findings),
+    });
+  });
+}
+
+/** What a reader found out about records, for the store's next owner: so that nothing is built on what is damaged, and it is healed. */
+async function rememberFindings(
+  path: string,
+  options: StoreOptions,
+  { bad, good }: ReturnType<ReadingIndex['findings']>,
+): Promise<void> {
+  const { log = () => undefined } = options;
+  try {
+    const store = await openOwned(path, options);
+    try {
+      await store.remember(bad, good);
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    log(`what was found damaged is not written down in the index: ${String(error)}`);
+  }
+}
+
+/** @throws StillpointError `store-missing`, `store-locked`, `store-damaged`, `version`, `store-io`, `store-full` */
+export async function openStore(dir: string, options: StoreOptions = {}): Promise<Store> {
+  return openOwned(dir, options);
+}
+
+async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
+  const path = resolve(dir);
+  const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
+  return asStoreStep(`store ${path}`, async () => {
+    const local = new LocalObjectStore(disk, path);
+    const objects = options.objects ?? local;
+    const identify = () => identifyStore(disk, path, objects, options.randomId ?? newId);
     // Before the lock, which makes a file: a directory that is no store is not touched.
-    await readStoreFile(disk, path);
-    const lock = lockStore(join(path, LOCK_FILE), path);
+    await identify();
+    const lock = await lockFor(path, options);
     /** Closes what is open so far, the lock last. */
     let close = async () => lock.release();
     try {
-      const { storeId } = await readStoreFile(disk, path);
-      const local = new LocalObjectStore(disk, path);
-      const objects = options.objects ?? local;
+      const identity = await identify();
+      const { storeId } = identity;
+      await repair(path, options, identity);
       for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
       const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
         log(`index of store ${path}: ${reason}; it is made anew`),
@@ -114,7 +191,7 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
         log,
         keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
       });
-      await partials.load();
+      await partials.load({ tidy: true });
       const context: CommitContext = {
         disk,
         dir: path,
@@ -145,11 +222,30 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
   });
 }
 
+function lockFor(path: string, { role, waiting }: StoreOptions): Promise<StoreLock> | StoreLock {
+  const file = join(path, LOCK_FILE);
+  const options = role === undefined ? {} : { role };
+  return waiting === undefined
+    ? lockStore(file, path, options)
+    : lockStoreInTurn(file, path, waiting, options);
+}
+
+/** A full disk must not keep a store closed for it: it is tried again at the next opening. */
+async function repair(path: string, options: StoreOptions, identity: StoreIdentity): Promise<void> {
+  const { disk = nodeDisk, log = () => undefined, now = () => new Date() } = options;
+  try {
+    await repairStoreFile(disk, path, identity, now());
+    if (identity.fault !== null) log(`${identity.fault}; ${STORE_FILE} was made again`);
+  } catch (error) {
+    log(`${identity.fault ?? STORE_COPY}: it can't be written now: ${String(error)}`);
+  }
+}
+
 /** Open sessions go on; what has no description, or is committed, is debris. */
 async function findCaptures(context: CommitContext, store: LocalStore): Promise<void> {
   const { disk, dir, catalog, log } = context;
   for (const { name: sessionId, isDirectory } of await disk.list(join(dir, CAPTURE_DIR))) {
-    if (!isDirectory) continue;
+    if (!isDirectory || !isHexId(sessionId)) continue;
     const place = captureDir(context, sessionId);
     let description: CaptureDescription | null = null;
     try {

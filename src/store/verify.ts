@@ -32,14 +32,14 @@ import type { ObjectStore } from './object-store.js';
 import { isDataError, readPackEntries } from './pack-contents.js';
 import { decodePackEntry, digestKey, packEntryCount } from './pack-entries.js';
 import { readManifest } from './point-catalog.js';
+import type { RecordIndex } from './record-index.js';
 import type { RecordReader } from './record-reader.js';
-import type { StoreIndex } from './store-index.js';
 
 const FINDINGS_MAX = 10_000;
 
 export interface VerifyContext {
   readonly objects: ObjectStore;
-  readonly index: StoreIndex;
+  readonly index: RecordIndex;
   readonly records: RecordReader;
   /** What is wrong with files outside packs/ and points/: file and reason. */
   readonly checkOthers: () => Promise<{ what: string; reason: string }[]>;
@@ -118,12 +118,13 @@ export class Verification {
     for (const { key, sizeBytes } of await objects.list(prefix)) {
       found.add(key);
       const place = pointPlaceOf(key);
-      if (place?.deleted) continue;
+      // Somebody else's files are none of the store's business.
+      if (place === null || place.deleted) continue;
       const manifest = await readManifest(objects, key, sizeBytes);
       this.#checkedBytes += sizeBytes;
       if (!('reason' in manifest)) continue;
       this.#add(key, key, manifest.reason);
-      if (place !== null) this.#findings.get(key)?.points.add(pointLabel(place));
+      this.#findings.get(key)?.points.add(pointLabel(place));
     }
     for (const point of points) {
       const key = pointKey(point, point.sequence);
@@ -133,26 +134,27 @@ export class Verification {
 
   async *#checkPacks(): AsyncGenerator<VerifyEvent> {
     const { objects, index } = this.#context;
-    const packs = await objects.list(PACKS_PREFIX);
+    const packs = (await objects.list(PACKS_PREFIX)).filter(({ key }) => packIdOf(key) !== null);
     const totalBytes = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     let doneBytes = 0;
     const there = new Set<string>();
     for (const { key, sizeBytes } of packs) {
       const packId = packIdOf(key);
-      if (packId === null) this.#add(key, key, 'its name is not that of a pack');
-      else await this.#checkPack(packId);
-      if (packId !== null) there.add(packId);
+      if (packId !== null && (await this.#checkPack(packId))) there.add(packId);
       doneBytes += sizeBytes;
       yield { type: 'progress', doneBytes, totalBytes };
     }
+    // What another process published or collected meanwhile is known by now.
+    await index.catchUp?.();
     for (const [packId, { number }] of index.packs()) {
-      if (there.has(packId)) continue;
+      if (there.has(packId) || (await objects.size(packKey(packId))) !== null) continue;
       this.#add(packKey(packId), packKey(packId), 'it is gone');
       this.#salvaged.set(number, new Set());
     }
   }
 
-  async #checkPack(packId: string): Promise<void> {
+  /** False if it is gone. */
+  async #checkPack(packId: string): Promise<boolean> {
     const { objects, index } = this.#context;
     const key = packKey(packId);
     const damages: { offset: number; digest: Buffer | null; reason: string }[] = [];
@@ -164,6 +166,7 @@ export class Verification {
       this.#blockCount += checked.recordCount;
     } catch (error) {
       if (!isDataError(error)) throw error;
+      if ((await objects.size(key)) === null) return false;
       damages.push({
         offset: 0,
         digest: null,
@@ -188,6 +191,7 @@ export class Verification {
         await this.#checkCopies(packNumber, offset, digest, kind, what, reason);
       }
     }
+    return true;
   }
 
   /** A damaged record is no finding any more once it was found before and another copy is in its place. */

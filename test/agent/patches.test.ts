@@ -42,7 +42,7 @@ function counting(receiver: ReceiverPort): { readonly port: ReceiverPort; readon
 
 function intercept(receiver: ReceiverPort, pieces: ReceiverPort['pieces']): ReceiverPort {
   return new Proxy(receiver, {
-    get: (target, name: keyof ReceiverPort) => (name === 'pieces' ? pieces : target[name].bind(target)),
+    get: (target, name: keyof ReceiverPort) => (name === 'pieces' ? pieces : target[name]?.bind(target)),
   });
 }
 

@@ -54,7 +54,9 @@ test('what was delivered without a point is listed, by agent and device', async 
     'as the receiver was told',
   );
   const mine = await runHere(machine, 'points', '--partial', '--store', store);
-  t.is(mine.stdout, 'There are no partial sets.\n', 'others see nothing of it');
+  t.regex(mine.stdout, /^web1\/disk .* open .*\nweb1\/other .* ended /m, 'the directory has all of them');
+  const another = await runHere(machine, 'points', '--partial', '--store', store, '--agent', 'web2');
+  t.is(another.stdout, 'There are no partial sets.\n');
 });
 
 test('an ordinary backup leaves no partial set', async (t) => {

@@ -71,13 +71,13 @@ export function testObjectStore(
   });
 
   withStore('a folder is listed in order, with sizes, and nothing else', async (t, store) => {
-    for (const key of ['packs/b/2', 'packs/a/1', 'packs/a/10', 'packsother/x', 'points/y']) {
+    for (const key of ['packs/b2/2', 'packs/a1/1', 'packs/a1/10', 'packsother/x', 'points/y']) {
       await store.put(key, Buffer.from(key));
     }
     t.deepEqual(await store.list('packs'), [
-      { key: 'packs/a/1', sizeBytes: 9 },
-      { key: 'packs/a/10', sizeBytes: 10 },
-      { key: 'packs/b/2', sizeBytes: 9 },
+      { key: 'packs/a1/1', sizeBytes: 10 },
+      { key: 'packs/a1/10', sizeBytes: 11 },
+      { key: 'packs/b2/2', sizeBytes: 10 },
     ]);
     t.deepEqual(await store.list('nothing'), []);
   });

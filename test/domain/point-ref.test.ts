@@ -1,7 +1,8 @@
 import test from 'ava';
 import { formatInstant } from '../../src/cli/format.js';
 import { StillpointError } from '../../src/domain/errors.js';
-import { deviceOf, parsePointRef, resolvePoint } from '../../src/domain/point-ref.js';
+import type { Point } from '../../src/domain/point.js';
+import { deviceOf, parsePointRef, pointName, resolvePoint } from '../../src/domain/point-ref.js';
 import { makePoint } from '../helpers/points.js';
 
 const points = [1, 2, 3].map((sequence) => makePoint({ sequence, id: `${sequence}abcdef0`.padEnd(32, '0') }));
@@ -117,7 +118,10 @@ for (const text of [
   'disk1@2026-13-45',
   'disk1@2026-02-30',
   '1234567',
-  'a/b@1',
+  'a/b/c@1',
+  '/b@1',
+  'a/@1',
+  'nobody/disk1@1',
   'disk1@2026',
   'disk1@2026-02-30 12:00:00',
   'disk1@2026-01-01 24:01',
@@ -125,7 +129,7 @@ for (const text of [
 ]) {
   test(`"${text}" is refused or resolves to nothing`, (t) => {
     const error = t.throws(() => resolve(text), { instanceOf: StillpointError });
-    t.true(['bad-point-name', 'bad-name', 'point-unknown'].includes(error?.code ?? ''));
+    t.true(['bad-point-name', 'bad-name', 'point-unknown', 'device-unknown'].includes(error?.code ?? ''));
   });
 }
 
@@ -149,4 +153,31 @@ test('what can not be resolved says what there is', (t) => {
     /2 points have an id that starts so. Use more digits: disk1@1 .*disk2@1/,
   );
   t.regex(message('99999999') ?? '', /no point has an id that starts so/);
+});
+
+test('where several agents are seen, the own one is meant, else the only one; a name says whose', (t) => {
+  const of = (agent: string, device: string): Point => ({
+    ...other,
+    agent,
+    device,
+    id: `${agent}${device}`.padEnd(32, '0'),
+  });
+  const list = [of('local', 'root'), of('m1', 'root'), of('m1', 'disk'), of('m2', 'data'), of('m3', 'data')];
+  const find = (text: string) => resolvePoint(parsePointRef(text), list, 'local').agent;
+  t.is(find('root@latest'), 'local');
+  t.is(find('m1/root@1'), 'm1');
+  t.is(find('disk@1'), 'm1');
+  t.is(find('m3/data@latest'), 'm3');
+  const refusal = t.throws(() => find('data@1'), { instanceOf: StillpointError });
+  t.is(refusal?.code, 'bad-point-name');
+  t.is(
+    refusal?.message,
+    'device data: 2 agents have one of this name: m2, m3. Say whose, like m2/data@latest, or with --agent m2.',
+  );
+  t.regex(
+    t.throws(() => find('m2/disk@1'))?.message ?? '',
+    /device m2\/disk: .* Devices with points: root, m1\/root, m1\/disk, /,
+  );
+  for (const point of list)
+    t.is(resolvePoint(parsePointRef(pointName(point, 'local')), list, 'local'), point);
 });

@@ -133,12 +133,7 @@ test('a flipped bit in any file that is truth is found by opening or verify, nam
       let store: Store;
       if (isOfCapture || file === 'store.json') {
         await flip(join(dir, file), offset);
-        const opened = await openStore(dir, options).catch((error) => error);
-        if (file === 'store.json') {
-          t.true(opened instanceof Error && /store\.json/.test(opened.message), what);
-          continue;
-        }
-        store = opened;
+        store = await openStore(dir, options);
         t.true(messages.length > 0, `${what}: opening says nothing`);
       } else {
         store = await openStore(dir, options);

@@ -161,7 +161,9 @@ test('a directory that is no store is not opened and not touched; one with thing
 test('a store of a later version is refused by name', async (t) => {
   const dir = await newStoreDir(t);
   const text = await readFile(join(dir, 'store.json'), 'utf8');
-  await writeFile(join(dir, 'store.json'), text.replace('stillpoint-store 1', 'stillpoint-store 2'));
+  await (await openStore(dir)).close();
+  for (const name of ['store-copy.json', 'store.json'])
+    await writeFile(join(dir, name), text.replace('stillpoint-store 1', 'stillpoint-store 2'));
   await refused(t, openStore(dir), 'version', /format version 2, and this program reads version 1/);
 });
 

@@ -99,12 +99,17 @@ async function compare(
   const progress = agentProgress(output);
   if (note !== null) progress.onEvent({ type: 'notice', text: note });
   const setting: Setting = { context, options, path, device, provider, progress };
-  return withReceiver(context, options, async (receiver, meter, place) => {
-    const point = await unlessAborted(signal, findPoint(receiver, pointText ?? `${device}@latest`));
-    return options.ship === true
-      ? ship({ ...setting, receiver, meter, place }, point)
-      : look(setting, receiver, point);
-  });
+  return withReceiver(
+    context,
+    options,
+    async (receiver, meter, place) => {
+      const point = await unlessAborted(signal, findPoint(receiver, pointText ?? `${device}@latest`));
+      return options.ship === true
+        ? ship({ ...setting, receiver, meter, place }, point)
+        : look(setting, receiver, point);
+    },
+    { writes: options.ship === true },
+  );
 }
 
 function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }: CompareOptions): void {

@@ -3,10 +3,12 @@ import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/cancel.js';
 import type { PartialSet } from '../../domain/messages.js';
 import type { Point } from '../../domain/point.js';
+import { deviceName, parseDeviceRef, pointName } from '../../domain/point-ref.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { type Column, formatBytes, formatDuration, formatInstant, formatTable } from '../format.js';
 import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
+import { ownAgent } from '../point-argument.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },
@@ -35,7 +37,10 @@ export function addPoints(program: Command, run: Run): void {
   program
     .command('points')
     .description('list restore points')
-    .argument('[device]', 'only those of the device that was backed up under this name')
+    .argument(
+      '[device]',
+      'only those of the device that was backed up under this name; AGENT/DEVICE in a directory of several agents',
+    )
     .option('--partial', 'backups that did not come to an end, whose blocks the receiver keeps for a time')
     .addOption(storeOption())
     .addOption(agentOption())
@@ -53,9 +58,10 @@ async function partialSets(
   device: string | undefined,
   choice: ReceiverChoice,
 ): Promise<number> {
-  const found = await withReceiver(context, choice, (receiver) =>
-    unlessAborted(context.signal, receiver.partialSets(device)),
-  );
+  const { found, own } = await withReceiver(context, choice, async (receiver) => ({
+    found: await listed(context, device, (name) => receiver.partialSets(name)),
+    own: await ownAgent(receiver),
+  }));
   const lines =
     found.length === 0
       ? [
@@ -63,14 +69,17 @@ async function partialSets(
             ? 'There are no partial sets.'
             : `There are no partial sets of a device ${device}.`,
         ]
-      : formatTable(PARTIAL_COLUMNS, found.map(partialRow));
+      : formatTable(
+          PARTIAL_COLUMNS,
+          found.map((set) => partialRow(set, own)),
+        );
   context.output.result({ partialSets: found }, lines, true);
   return EXIT_OK;
 }
 
-function partialRow(set: PartialSet): string[] {
+function partialRow(set: PartialSet, own: string | null): string[] {
   return [
-    set.device,
+    set.agent === undefined ? set.device : deviceName({ agent: set.agent, device: set.device }, own),
     formatInstant(set.instant),
     set.state,
     formatBytes(set.durableBytes),
@@ -85,15 +94,32 @@ async function points(
   device: string | undefined,
   choice: ReceiverChoice,
 ): Promise<number> {
-  const found = await withReceiver(context, choice, (receiver) =>
-    unlessAborted(context.signal, receiver.points(device)),
-  );
+  const { found, own, agents } = await withReceiver(context, choice, async (receiver) => ({
+    found: await listed(context, device, (name) => receiver.points(name)),
+    own: await ownAgent(receiver),
+    agents: (await receiver.agents?.()) ?? [],
+  }));
   const lines =
     found.length === 0
-      ? [`There are no points${ofWhom(device, choice)}.`]
-      : [...formatTable(COLUMNS, rows(found)), ...warnings(found)];
+      ? [`There are no points${ofWhom(device, choice)}.${ofOthers(agents.filter((agent) => agent !== own))}`]
+      : [...formatTable(COLUMNS, rows(found, own)), ...warnings(found, own)];
   context.output.result({ points: found }, lines, true);
   return EXIT_OK;
+}
+
+/** @param text DEVICE or AGENT/DEVICE */
+async function listed<T extends { readonly agent?: string }>(
+  { signal }: CommandContext,
+  text: string | undefined,
+  list: (device: string | undefined) => Promise<T[]>,
+): Promise<T[]> {
+  const asked = text === undefined ? undefined : parseDeviceRef(text);
+  const found = await unlessAborted(signal, list(asked?.device));
+  return asked?.agent === undefined ? found : found.filter(({ agent }) => agent === asked.agent);
+}
+
+function ofOthers(agents: readonly string[]): string {
+  return agents.length === 0 ? '' : ` Agents with points: ${agents.join(', ')}.`;
 }
 
 /** A receiver's directory has other agents' points too: whose were looked for is said. */
@@ -105,18 +131,22 @@ function ofWhom(device: string | undefined, { agent }: ReceiverChoice): string {
 }
 
 /** To the millisecond where a device has another point within the same second: each can be named by the time that it is listed with. */
-function rows(found: readonly Point[]): string[][] {
-  const toTheSecond = (point: Point) => `${point.device}@${formatInstant(point.instant)}`;
+function rows(found: readonly Point[], own: string | null): string[][] {
+  const toTheSecond = (point: Point) => `${deviceName(point, own)}@${formatInstant(point.instant)}`;
   const counts = new Map<string, number>();
   for (const name of found.map(toTheSecond)) counts.set(name, (counts.get(name) ?? 0) + 1);
   return found.map((point) =>
-    row(point, formatInstant(point.instant, counts.get(toTheSecond(point)) === 1 ? 'second' : 'millisecond')),
+    row(
+      pointName(point, own),
+      point,
+      formatInstant(point.instant, counts.get(toTheSecond(point)) === 1 ? 'second' : 'millisecond'),
+    ),
   );
 }
 
-function row(point: Point, instant: string): string[] {
+function row(name: string, point: Point, instant: string): string[] {
   return [
-    `${point.device}@${point.sequence}`,
+    name,
     instant,
     point.kind,
     formatBytes(point.geometry.sizeBytes),
@@ -129,8 +159,6 @@ function row(point: Point, instant: string): string[] {
   ];
 }
 
-function warnings(found: readonly Point[]): string[] {
-  return found.flatMap((point) =>
-    point.warnings.map((text) => `${point.device}@${point.sequence}: warning: ${text}`),
-  );
+function warnings(found: readonly Point[], own: string | null): string[] {
+  return found.flatMap((point) => point.warnings.map((text) => `${pointName(point, own)}: warning: ${text}`));
 }

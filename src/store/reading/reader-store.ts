@@ -1,0 +1,143 @@
+/**
+ * A store as it is read without being owned, beside the process that owns it or alone. It takes no lock, removes nothing, goes on with no
+ * session, and writes nothing below the store (LMDB notes in index/lock.mdb which pages are being read).
+ *
+ * State: the points as they were when it was opened. Their packs stay (format.md section 6): its owner removes only what no point needs.
+ */
+import type { BlockRange } from '../../domain/block-ranges.js';
+import { StillpointError } from '../../domain/errors.js';
+import type { CheckEvent, DiffEvent, NodeRequest, PartialSet, VerifyEvent } from '../../domain/messages.js';
+import type { Point } from '../../domain/point.js';
+import type { Disk } from '../disk.js';
+import type { ObjectStore } from '../object-store.js';
+import type { PartialSets } from '../partial-sets.js';
+import { PointAccess } from '../point-access.js';
+import type { PointCatalog } from '../point-catalog.js';
+import { PointReader } from '../point-reader.js';
+import { RecordReader } from '../record-reader.js';
+import { checkStoreFiles } from '../store-file.js';
+import type { Capture, DeviceKey, PointsKey, Store, VerifyScope } from '../store-port.js';
+import { checkCaptures, openCaptures } from './open-captures.js';
+import type { ReadingIndex } from './reading-index.js';
+
+export interface ReaderStoreOptions {
+  readonly storeId: string;
+  readonly disk: Disk;
+  /** Root of the store. */
+  readonly dir: string;
+  readonly objects: ObjectStore;
+  readonly index: ReadingIndex;
+  readonly catalog: PointCatalog;
+  readonly partials: PartialSets;
+  readonly log: (message: string) => void;
+  readonly now: () => Date;
+  /** Has the store's owner-to-be remember what was found out about records; not called if nothing was. */
+  readonly remember: (findings: ReturnType<ReadingIndex['findings']>) => Promise<void>;
+}
+
+export class ReaderStore implements Store {
+  readonly storeId: string;
+  readonly #options: ReaderStoreOptions;
+  readonly #access: PointAccess;
+  #closing: Promise<void> | null = null;
+
+  constructor(options: ReaderStoreOptions) {
+    const { dir, objects, catalog, index, log } = options;
+    this.storeId = options.storeId;
+    this.#options = options;
+    const records = new RecordReader(objects, index, log);
+    const reader = new PointReader(records);
+    this.#access = new PointAccess({
+      ...{ dir, objects, catalog, index, records, reader },
+      checkOthers: () => this.#checkOthers(),
+      prepare: () => index.ready(),
+    });
+  }
+
+  points(key: PointsKey): Promise<Point[]> {
+    return this.#access.points(key);
+  }
+
+  point(agent: string | null, pointId: string): Promise<Point | null> {
+    return this.#access.point(agent, pointId);
+  }
+
+  async baseFor(): Promise<Point | null> {
+    throw this.#readsOnly();
+  }
+
+  /** Those that it could go on with: none. */
+  captures(): readonly Capture[] {
+    return [];
+  }
+
+  partialSets(key: PointsKey): Promise<PartialSet[]> {
+    const { dir, catalog, partials } = this.#options;
+    return this.#access.run(`store ${dir}`, async () => {
+      const open = await openCaptures(this.#options, (id) => catalog.byId(id) !== undefined);
+      return partials.list(key, open);
+    });
+  }
+
+  expiredCaptures(): readonly Capture[] {
+    return [];
+  }
+
+  /** That is for its owner. */
+  async collect(): Promise<void> {}
+
+  async createCapture(_: DeviceKey): Promise<Capture> {
+    throw this.#readsOnly();
+  }
+
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+    return this.#access.nodes(point, requests);
+  }
+
+  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    return this.#access.blocks(point, blockIndexes);
+  }
+
+  verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {
+    return this.#access.verify(scope);
+  }
+
+  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+    return this.#access.check(point, ranges);
+  }
+
+  diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
+    return this.#access.diff(from, to);
+  }
+
+  async #checkOthers(): Promise<{ what: string; reason: string }[]> {
+    const { disk, dir, partials } = this.#options;
+    return [
+      ...(await checkStoreFiles(disk, dir)),
+      ...(await checkCaptures(this.#options)),
+      ...(await partials.check()),
+    ];
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { objects, index, remember } = this.#options;
+    this.#access.close();
+    await this.#access.settled();
+    const findings = index.findings();
+    await index.close();
+    await objects.close();
+    if (findings.bad.length > 0) await remember(findings);
+  }
+
+  #readsOnly(): StillpointError {
+    return new StillpointError('internal', {
+      thing: `store ${this.#options.dir}`,
+      reason: 'it was opened to be read, and a session was asked of it',
+    });
+  }
+}
