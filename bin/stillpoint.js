@@ -1,6 +1,33 @@
-#!/usr/bin/env node
-import { existsSync } from 'node:fs';
+#!/bin/sh
+true /* For sh, up to the end of this comment: the rest runs under the Node of scripts/setup, whatever is in PATH.
+set -eu
+home=${0%/*}/..
+node=build/runtime/node_modules/.bin/node
+if [ ! -x "$home/$node" ]; then
+  # Perhaps it was called through a link from elsewhere.
+  self=$(readlink -f -- "$0")
+  home=${self%/bin/*}
+  if [ ! -x "$home/$node" ]; then
+    echo "error: stillpoint: its Node is not installed yet. Run scripts/setup in its checkout, $home." >&2
+    exit 1
+  fi
+fi
+# Node opens /dev/null for an output that is closed: only here it can be seen.
+if { command : 3>&1; } 2>/dev/null; then unset STILLPOINT_CLOSED_OUTPUT; else export STILLPOINT_CLOSED_OUTPUT=1; fi
+exec "$home/$node" "$home/bin/stillpoint.js" "$@"
+*/;
 
+import { existsSync, readFileSync } from 'node:fs';
+
+const runtime = JSON.parse(readFileSync(new URL('../scripts/runtime/package.json', import.meta.url), 'utf8'));
+const [major] = runtime.optionalDependencies[`node-linux-${process.arch}`]?.split('.') ?? [];
+// Its addons are built for one kind of Node.
+if (major !== process.versions.node.split('.')[0]) {
+  console.error(
+    `error: stillpoint: it does not run under Node ${process.versions.node}. Run bin/stillpoint.js itself, without "node" before it.`,
+  );
+  process.exit(1);
+}
 const built = new URL('../build/ts/src/cli/main.js', import.meta.url);
 if (!existsSync(built)) {
   console.error('error: stillpoint: it is not built yet. Run scripts/setup in its checkout.');

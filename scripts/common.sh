@@ -1,7 +1,9 @@
 # Shared by setup, demo and test: steps that are quiet when they succeed, and files that stay the checkout owner's.
 # To be sourced from the root of the checkout.
 
-export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# Everything runs under the Node and npm that scripts/runtime/package.json names, not those of the machine.
+runtime=build/runtime
+export PATH="$PWD/$runtime/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export npm_config_loglevel=error npm_config_progress=false npm_config_yes=true
 
 logs=build/logs
