@@ -3,7 +3,9 @@
 
 # Everything runs under the Node and npm that scripts/runtime/package.json names, not those of the machine.
 runtime=build/runtime
-export PATH="$PWD/$runtime/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+runtime_bin=$PWD/$runtime/node_modules/.bin
+machine_path=${PATH//"$runtime_bin:"/}
+export PATH="$runtime_bin:$machine_path:/usr/local/sbin:/usr/sbin:/sbin"
 export npm_config_loglevel=error npm_config_progress=false npm_config_yes=true
 
 logs=build/logs

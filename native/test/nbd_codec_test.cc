@@ -182,9 +182,9 @@ TEST_CASE("nbd codec: errno values become those of the protocol") {
       {ENOSPC, 28}, {EFBIG, 28}, {EDQUOT, 28},   {EOVERFLOW, 75}, {EOPNOTSUPP, 95}, {ESHUTDOWN, 108},
       {ESTALE, 5},  {ENODEV, 5}, {ETIMEDOUT, 5}, {12345, 5},      {-7, 5},
   };
-  for (const auto& [error, expected] : rows) {
-    CAPTURE(error);
-    CHECK(nbd_error(error) == expected);
+  for (const auto& row : rows) {
+    CAPTURE(row.first);
+    CHECK(nbd_error(row.first) == row.second);
   }
 }
 
