@@ -44,18 +44,56 @@ log_of() {
   printf '%s/%s.log\n' "$logs" "$(tr -cs 'a-z0-9\n' - <<<"${1,,}")"
 }
 
-# step TEXT COMMAND...: one line with the time it took; the output goes to a log, whose end is shown where the command fails.
-step() {
-  local text=$1 log start=$SECONDS
+# report TEXT STATUS SECONDS: the line of a step that ended, and the end of its log where it failed. Its status is STATUS.
+report() {
+  local text=$1 status=$2 seconds=$3 log
   log=$(log_of "$text")
-  shift
   printf '  %-44s ' "$text"
-  if "$@" >"$log" 2>&1; then
-    printf 'ok   %3d s\n' $((SECONDS - start))
+  if [ "$status" = 0 ]; then
+    printf 'ok   %3d s\n' "$seconds"
   else
-    local status=$?
-    printf 'FAILED after %d s; the end of %s:\n' $((SECONDS - start)) "$log"
+    printf 'FAILED after %d s; the end of %s:\n' "$seconds" "$log"
     tail -n 25 "$log" | sed 's/^/    /'
-    return "$status"
   fi
+  return "$status"
+}
+
+# step TEXT COMMAND...: one line with the time it took; the output goes to a log.
+step() {
+  local text=$1 start=$SECONDS status=0
+  shift
+  "$@" >"$(log_of "$text")" 2>&1 || status=$?
+  report "$text" "$status" $((SECONDS - start))
+}
+
+# begin TEXT COMMAND...: a step that runs beside the next ones, on what time of the processors they leave.
+# finish TEXT: waits for it, and prints its line.
+declare -A begun=()
+begin() {
+  local text=$1 idle=(chrt --idle 0)
+  shift
+  chrt --idle 0 true 2>/dev/null || idle=(nice -n 19)
+  # In a process group of its own, which can be ended as a whole.
+  set -m
+  (
+    start=$SECONDS status=0
+    "${idle[@]}" "$@" >"$(log_of "$text")" 2>&1 || status=$?
+    printf '%d %d\n' "$status" $((SECONDS - start)) >"$(log_of "$text").result"
+  ) </dev/null &
+  begun[$text]=$!
+  set +m
+}
+
+finish() {
+  local text=$1 status=1 seconds=0
+  wait "${begun[$text]}" || true
+  unset "begun[$text]"
+  read -r status seconds <"$(log_of "$text").result" || true
+  report "$text" "$status" "$seconds"
+}
+
+# For an end in between.
+end_what_began() {
+  local group
+  for group in "${begun[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
 }

@@ -15,7 +15,7 @@ case "${1:-}" in
     cmake -S native -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
       "-DCMAKE_JS_INC=$PWD/node_modules/node-api-headers/include;$PWD/node_modules/node-addon-api" >/dev/null
     printf '%s\n' "${sources[@]}" | grep -E '^native/(core|binding)/' |
-      xargs -P "$(nproc)" -n 4 timeout 300 clang-tidy -p build/tidy --quiet --extra-arg=-Wno-unknown-warning-option --warnings-as-errors='*'
+      xargs -P "$(nproc)" -n 1 timeout 300 clang-tidy -p build/tidy --quiet --extra-arg=-Wno-unknown-warning-option --warnings-as-errors='*'
     ;;
   *)
     echo 'usage: scripts/lint-native.sh format|tidy' >&2
