@@ -182,7 +182,7 @@ test('a running tap is described for people', async (t) => {
     describeTap({ settings, report: report() })
       .join('\n')
       .replaceAll(machine.directory, 'DIR')
-      .replace(/since [\d-]+ [\d:]+/, 'since INSTANT');
+      .replace(/since [\d-]+ [\d:]+\S+/, 'since INSTANT');
   t.snapshot(text(), 'serving');
   await native.hold({
     ...{
