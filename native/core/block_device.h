@@ -26,8 +26,8 @@ struct OpenOptions {
 
 class BlockDevice : public BlockSource {
  public:
-  // Errno names, and ETRUNCATED for a read behind the end that it has now; ENOTBLK for anything that is neither
-  // a block device nor a regular file. A file that this created is removed again if it fails.
+  // Errno names, and ETRUNCATED for a read behind the end that it has now; ENOTBLK for anything that is
+  // neither a block device nor a regular file. A file that this created is removed again if it fails.
   static std::unique_ptr<BlockDevice> open(const std::string& path, const OpenOptions& options);
   ~BlockDevice() override;
 
