@@ -8,9 +8,8 @@ import {
   type StorePlace,
   whyNoStore,
 } from '../agent/known-stores.js';
-import { nodeDisk } from '../store/disk.js';
-import { PACKS_PREFIX, POINTS_PREFIX, STORE_FILE } from '../store/layout.js';
-import { readStoreFile } from '../store/store-file.js';
+import { PACKS_PREFIX, POINTS_PREFIX, STORE_COPY, STORE_FILE } from '../store/layout.js';
+import { findStoreIdentity } from '../store/store.js';
 import type { PlaceChoice } from './open-receiver.js';
 import { makeStoreIfMissing } from './open-store.js';
 
@@ -38,7 +37,7 @@ export async function placeToFill(
   const missing = newStore ? null : await whyNoStore(stateDirectory, place, true);
   if (missing !== null) throw missing;
   await makeStoreIfMissing(directory);
-  const { storeId } = await readStoreFile(nodeDisk, directory);
+  const { storeId } = await findStoreIdentity(directory);
   await rememberStore(stateDirectory, place, storeId);
   return place;
 }
@@ -50,13 +49,13 @@ export async function placeToOwn(
   choice: PlaceChoice,
 ): Promise<void> {
   const place = await placeToFill(stateDirectory, directory, choice);
-  const { storeId } = await readStoreFile(nodeDisk, directory);
+  const { storeId } = await findStoreIdentity(directory);
   await checkStore(stateDirectory, place, storeId, choice.acceptStore ?? false);
 }
 
 /** Also one whose store.json is lost. What can't be looked at is there: opening it says what is wrong. */
 async function isStore(directory: string): Promise<boolean> {
-  for (const name of [STORE_FILE, PACKS_PREFIX, POINTS_PREFIX]) {
+  for (const name of [STORE_FILE, STORE_COPY, PACKS_PREFIX, POINTS_PREFIX]) {
     const isMissing = await stat(join(directory, name)).then(
       () => false,
       ({ code }: NodeJS.ErrnoException) => code === 'ENOENT' || code === 'ENOTDIR',

@@ -6,9 +6,11 @@
 import type { BlockRange } from '../domain/block-ranges.js';
 import { StillpointError } from '../domain/errors.js';
 import type { CheckEvent, DiffEvent, NodeRequest, VerifyEvent } from '../domain/messages.js';
+import { LOCAL_AGENT } from '../domain/names.js';
 import type { Point } from '../domain/point.js';
+import { pointName } from '../domain/point-ref.js';
 import { checkPoint } from './check.js';
-import { pointLabel } from './layout.js';
+import { type PointPlace, pointLabel } from './layout.js';
 import type { ObjectStore } from './object-store.js';
 import type { PointCatalog } from './point-catalog.js';
 import { pointDiff } from './point-diff.js';
@@ -94,7 +96,10 @@ export class PointAccess {
   #verification(scope: VerifyScope): AsyncGenerator<VerifyEvent, void> {
     const { catalog, objects, index, records, checkOthers } = this.#options;
     records.forgetLost();
-    const verification = new Verification({ objects, index, records, checkOthers });
+    // Who sees the points of all agents gets names that tell them apart.
+    const own = scope.agent === undefined ? LOCAL_AGENT : null;
+    const label = (point: Omit<PointPlace, 'deleted'>) => pointName(point, own);
+    const verification = new Verification({ objects, index, records, checkOthers, label });
     if (scope.pointId === undefined) {
       const points = catalog.all(scope.agent);
       return scope.agent === undefined

@@ -106,6 +106,14 @@ export async function createStore(
   });
 }
 
+/** Which store a directory has, also where its store.json is damaged or gone. */
+export function findStoreIdentity(dir: string): Promise<StoreIdentity> {
+  const path = resolve(dir);
+  return asStoreStep(`store ${path}`, () =>
+    identifyStore(nodeDisk, path, new LocalObjectStore(nodeDisk, path), newId),
+  );
+}
+
 /** Reads points beside the store's owner, or without one; or owns the store. As openStore; a reader is never refused for a lock. */
 export async function openStoreForReading(dir: string, options: StoreOptions = {}): Promise<Store> {
   const path = resolve(dir);

@@ -22,10 +22,10 @@ import { treeOf } from './index-heal.js';
 import {
   PACKS_PREFIX,
   POINTS_PREFIX,
+  type PointPlace,
   packIdOf,
   packKey,
   pointKey,
-  pointLabel,
   pointPlaceOf,
 } from './layout.js';
 import type { ObjectStore } from './object-store.js';
@@ -43,6 +43,8 @@ export interface VerifyContext {
   readonly records: RecordReader;
   /** What is wrong with files outside packs/ and points/: file and reason. */
   readonly checkOthers: () => Promise<{ what: string; reason: string }[]>;
+  /** How a point is named to who asked. */
+  readonly label: (point: Omit<PointPlace, 'deleted'>) => string;
 }
 
 interface Finding {
@@ -107,7 +109,7 @@ export class Verification {
       finding = { what, reason, points: new Set() };
       this.#findings.set(key, finding);
     }
-    if (point !== undefined) finding.points.add(pointLabel(point));
+    if (point !== undefined) finding.points.add(this.#context.label(point));
   }
 
   // ---- files ------------------------------------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ export class Verification {
       this.#checkedBytes += sizeBytes;
       if (!('reason' in manifest)) continue;
       this.#add(key, key, manifest.reason);
-      this.#findings.get(key)?.points.add(pointLabel(place));
+      this.#findings.get(key)?.points.add(this.#context.label(place));
     }
     for (const point of points) {
       const key = pointKey(point, point.sequence);
@@ -260,7 +262,7 @@ export class Verification {
         const digest = wanted[i] ?? Buffer.alloc(0);
         this.#add(
           recordKey(RECORD_KIND_NODE, digest),
-          `tree of ${pointLabel(point)}`,
+          `tree of ${this.#context.label(point)}`,
           result.damage.reason,
           point,
         );
@@ -281,7 +283,7 @@ export class Verification {
         const leaf = part[i];
         if (reason === null || leaf === undefined) continue;
         onDamage();
-        const what = `block ${leaf.blockIndex} of ${pointLabel(point)}`;
+        const what = `block ${leaf.blockIndex} of ${this.#context.label(point)}`;
         this.#add(recordKey(RECORD_KIND_BLOCK, leaf.digest), what, reason, point);
       }
     }

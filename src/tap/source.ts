@@ -4,6 +4,7 @@ import { readBlockFamily, readFact } from '../devices/block-sysfs.js';
 import { notADevice, onDevice } from '../devices/device-error.js';
 import { readDeviceIdentity } from '../devices/device-identity.js';
 import { deviceNumber } from '../devices/in-use.js';
+import { isGenericId } from '../domain/device-facts.js';
 import type { SourcePlace } from './source-state.js';
 
 export interface TapSource {
@@ -73,5 +74,7 @@ export async function readSourceIdentity(source: TapSource): Promise<SourceIdent
   // udev's names may come later than the tap at a start of the machine: they count only where there is nothing else.
   const facts = strong.length > 0 || byId === undefined ? strong : [['byId', byId]];
   const words = facts.map(([name, value]) => ` ${name}=${JSON.stringify(value)}`);
-  return { text: `block${words.join('')}`, isLasting: facts.length > 0 };
+  // What makers give all their disks alike tells none from another.
+  const isLasting = facts.some(([, value]) => !isGenericId(String(value)));
+  return { text: `block${words.join('')}`, isLasting };
 }

@@ -14,6 +14,7 @@ import { StillpointError } from '../../domain/errors.js';
 import type { LinkMeter } from '../../domain/link-meter.js';
 import { checkName } from '../../domain/names.js';
 import type { Point } from '../../domain/point.js';
+import { pointName } from '../../domain/point-ref.js';
 import type { ReceiverPort } from '../../protocol/receiver-port.js';
 import { type AgentProgress, agentProgress } from '../agent-progress.js';
 import { parseByteRanges } from '../byte-ranges.js';
@@ -23,7 +24,7 @@ import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../exit-code
 import { formatBytes, formatCount, formatInstant, formatTable } from '../format.js';
 import { storeOption, withReceiver } from '../open-receiver.js';
 import type { Output } from '../output.js';
-import { findPoint } from '../point-argument.js';
+import { findPoint, ownAgent } from '../point-argument.js';
 import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
 
 /** Ranges that people are shown, unless they ask for all. */
@@ -42,6 +43,7 @@ interface CompareOptions extends CaptureOptions {
   readonly digests: string;
   readonly mark?: boolean;
   readonly ship?: boolean;
+  readonly acceptStore?: boolean;
   readonly all?: boolean;
 }
 
@@ -68,6 +70,7 @@ export function addCompare(program: Command, run: Run): void {
       "write the differences into the map of the device's tap, which then counts for the point",
     )
     .option('--ship', 'ship the differences: a new point, made without believing map or local tree')
+    .option('--accept-store', 'with --ship: as for a backup')
     .option('--all', `show all ranges, not only the first ${SHOWN_MAX}; with --json all are told anyway`);
   addCaptureOptions(command).action((device: string, point: string | undefined, options: CompareOptions) =>
     run((context) => compare(context, device, point, options)),
@@ -80,6 +83,8 @@ interface Setting {
   readonly options: CompareOptions;
   readonly path: string;
   readonly device: string;
+  /** Of the point. */
+  readonly name: string;
   readonly provider: SnapshotProvider;
   readonly progress: AgentProgress;
 }
@@ -98,12 +103,13 @@ async function compare(
   });
   const progress = agentProgress(output);
   if (note !== null) progress.onEvent({ type: 'notice', text: note });
-  const setting: Setting = { context, options, path, device, provider, progress };
   return withReceiver(
     context,
     options,
     async (receiver, meter, place) => {
       const point = await unlessAborted(signal, findPoint(receiver, pointText ?? `${device}@latest`));
+      const name = pointName(point, await ownAgent(receiver));
+      const setting: Setting = { context, options, path, device, name, provider, progress };
       return options.ship === true
         ? ship({ ...setting, receiver, meter, place }, point)
         : look(setting, receiver, point);
@@ -170,7 +176,7 @@ interface ShipSetting extends Setting {
 async function ship(setting: ShipSetting, point: Point): Promise<number> {
   const { context, options, path, device, provider, progress, receiver, meter, place } = setting;
   const { stateDirectory, signal } = context;
-  const { compressionLevel, patch, fuzzy, deep = false } = options;
+  const { compressionLevel, patch, fuzzy, acceptStore, deep = false } = options;
   const last = (await unlessAborted(signal, receiver.points(device, { last: true }))).at(-1);
   if (last?.id !== point.id) {
     throw new StillpointError('usage', {
@@ -197,7 +203,7 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
         provider,
         onEvent: progress.onEvent,
       },
-      ...{ compressionLevel, patch, fuzzy, compare: true },
+      ...{ compressionLevel, patch, fuzzy, acceptStore, compare: true },
       onCompared: (blocks) => {
         differing = blocks;
       },
@@ -234,7 +240,7 @@ interface ToldRange {
 }
 
 function tell(
-  { context: { output }, options }: Setting,
+  { context: { output }, options, name }: Setting,
   point: Point,
   result: Told,
   more: readonly string[],
@@ -267,7 +273,7 @@ function tell(
       ...(ranges.length > shown.length
         ? [`and ${formatCount(ranges.length - shown.length, 'more range')}; --all shows them`]
         : []),
-      summaryOf(point, result, options.deep === true),
+      summaryOf(name, point, result, options.deep === true),
       ...more,
     ],
     true,
@@ -300,7 +306,7 @@ function countBlocks(damaged: readonly DamagedRange[]): number {
   return damaged.reduce((sum, { blocks: [start, end] }) => sum + end - start, 0);
 }
 
-function summaryOf(point: Point, result: Told, deep: boolean): string {
+function summaryOf(name: string, point: Point, result: Told, deep: boolean): string {
   const { differing, damaged, unreadableBlocks, wireBytes, scannedBytes } = result;
   const parts = [
     ...(differing === null ? [] : [describeDiffering(differing.count, point.geometry.blockSize)]),
@@ -310,5 +316,5 @@ function summaryOf(point: Point, result: Told, deep: boolean): string {
     ...(deep ? [`${formatCount(countBlocks(damaged), 'block')} damaged at the receiver`] : []),
     `${formatBytes(scannedBytes)} digested, ${formatBytes(wireBytes)} on the wire`,
   ];
-  return `${point.device}@${point.sequence}: ${parts.join('; ')}`;
+  return `${name}: ${parts.join('; ')}`;
 }

@@ -6,12 +6,13 @@ import { StillpointError } from '../../domain/errors.js';
 import type { Geometry } from '../../domain/geometry.js';
 import type { DiffEvent, DiffSummary } from '../../domain/messages.js';
 import type { Point } from '../../domain/point.js';
+import { pointName } from '../../domain/point-ref.js';
 import type { DiffRange } from '../../domain/tree-diff.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK } from '../exit-codes.js';
 import { formatBytes, formatCount } from '../format.js';
 import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
-import { findPoint } from '../point-argument.js';
+import { findPoint, ownAgent } from '../point-argument.js';
 
 /** Ranges that people are shown, unless they ask for all: with the totals below them, about a screen. */
 const SHOWN_MAX = 50;
@@ -44,14 +45,15 @@ async function diff(
 ): Promise<number> {
   const { output, signal } = context;
   const shownMax = options.all === true ? Number.POSITIVE_INFINITY : SHOWN_MAX;
-  const { from, to, summary } = await withReceiver(context, options, async (receiver) => {
+  const { from, to, own, summary } = await withReceiver(context, options, async (receiver) => {
     const found = {
       from: await unlessAborted(signal, findPoint(receiver, fromText)),
       to: await unlessAborted(signal, findPoint(receiver, toText)),
     };
     const list = new RangeList(context, largerOf(found.from.geometry, found.to.geometry), shownMax);
     const events = receiver.diff(found.from.id, found.to.id);
-    return { ...found, summary: await unlessAborted(signal, follow(context, events, list)) };
+    const summary = await unlessAborted(signal, follow(context, events, list));
+    return { ...found, own: await ownAgent(receiver), summary };
   });
   const { rangeCount, blockCount, changedBytes, zeroBlockCount } = summary;
   const { blockSize } = to.geometry;
@@ -61,7 +63,7 @@ async function diff(
       ...(rangeCount > shownMax
         ? [`and ${formatCount(rangeCount - shownMax, 'more range')}; --all shows them`]
         : []),
-      describe(from, to, summary),
+      describe(from, to, own, summary),
     ],
     true,
   );
@@ -128,9 +130,8 @@ function largerOf(a: Geometry, b: Geometry): Geometry {
   return a.sizeBytes > b.sizeBytes ? a : b;
 }
 
-function describe(from: Point, to: Point, summary: DiffSummary): string {
+function describe(from: Point, to: Point, own: string | null, summary: DiffSummary): string {
   const { rangeCount, blockCount, changedBytes, zeroBlockCount } = summary;
-  const label = (point: Point) => `${point.device}@${point.sequence}`;
   const [before, now] = [from.geometry.sizeBytes, to.geometry.sizeBytes];
   const resized =
     before === now
@@ -141,5 +142,5 @@ function describe(from: Point, to: Point, summary: DiffSummary): string {
       ? 'nothing changed'
       : `${formatBytes(changedBytes)} changed, ${formatCount(blockCount, 'block')} in ${formatCount(rangeCount, 'range')}` +
         (zeroBlockCount === 0 ? '' : `, of which ${formatCount(zeroBlockCount, 'block')} became zero`);
-  return `${label(from)} to ${label(to)}: ${changed}${resized}`;
+  return `${pointName(from, own)} to ${pointName(to, own)}: ${changed}${resized}`;
 }

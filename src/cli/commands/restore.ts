@@ -4,6 +4,7 @@ import { unlessAborted } from '../../agent/cancel.js';
 import { type RestoreResult, runRestore } from '../../agent/restore.js';
 import { StillpointError } from '../../domain/errors.js';
 import type { Point } from '../../domain/point.js';
+import { pointName } from '../../domain/point-ref.js';
 import { agentProgress } from '../agent-progress.js';
 import type { CommandContext, Run } from '../context.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
@@ -17,7 +18,7 @@ import {
   storeOption,
   withReceiver,
 } from '../open-receiver.js';
-import { findPoint } from '../point-argument.js';
+import { findPoint, ownAgent } from '../point-argument.js';
 
 interface RestoreOptions extends ReceiverChoice {
   readonly overwrite?: boolean;
@@ -68,22 +69,22 @@ async function restore(
   }
   const { overwrite, allowInUse, allowSectorSize, rewrite, verify } = options;
   const progress = agentProgress(output);
-  const { point, result } = await withReceiver(context, options, async (receiver, meter) => {
+  const { point, name, result } = await withReceiver(context, options, async (receiver, meter) => {
     const found = await unlessAborted(signal, findPoint(receiver, pointText));
     const restored = await runRestore({
       ...{ receiver, meter, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
       ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify, output: context.stdout.stream },
       storeDirectory: storeDirectory(options.store),
     }).finally(progress.end);
-    return { point: found, result: restored };
+    return { point: found, name: pointName(found, await ownAgent(receiver)), result: restored };
   });
   if (target === '-') await output.requireDelivery();
   else output.stands(`${target} is restored all the same.`);
-  output.result({ point, target, ...result }, [describe(point, target, result)]);
+  output.result({ point, target, ...result }, [describe(name, point, target, result)]);
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
-function describe(point: Point, target: string, result: RestoreResult): string {
+function describe(name: string, point: Point, target: string, result: RestoreResult): string {
   const { writtenBytes, differingBytes, wireBytes, isVerified } = result;
   const size = formatBytes(point.geometry.sizeBytes);
   // A stream has the zeros too.
@@ -94,7 +95,7 @@ function describe(point: Point, target: string, result: RestoreResult): string {
         ? `${size}, of which ${formatBytes(writtenBytes)} not zero`
         : `of ${size} ${formatBytes(differingBytes)} differed, ${formatBytes(writtenBytes)} fetched`;
   return (
-    `${point.device}@${point.sequence} of ${formatInstant(point.instant)} restored to ${target === '-' ? 'standard output' : target}: ` +
+    `${name} of ${formatInstant(point.instant)} restored to ${target === '-' ? 'standard output' : target}: ` +
     `${amount}, ${formatBytes(wireBytes)} on the wire${isVerified ? ', read back and compared' : ''}`
   );
 }
