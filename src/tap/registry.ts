@@ -92,11 +92,14 @@ export async function listTaps(stateDirectory: string): Promise<RegisteredTap[]>
   return taps.sort((a, b) => (a.settings.name < b.settings.name ? -1 : 1));
 }
 
+/** What can't be a directory has no taps. */
+const NO_DIRECTORY: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP']);
+
 async function entriesOf(directory: string) {
   try {
     return await readdir(directory, { withFileTypes: true });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if (NO_DIRECTORY.has((error as NodeJS.ErrnoException).code)) return [];
     throw error;
   }
 }
