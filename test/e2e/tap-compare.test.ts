@@ -1,5 +1,5 @@
 /** Comparisons through a tap: its map counts for the point afterwards; and a lost local tree while users go on writing. */
-import { copyFile, open, rm } from 'node:fs/promises';
+import { copyFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type CompareOptions, type CompareResult, runCompare } from '../../src/agent/compare.js';
@@ -13,6 +13,7 @@ import type { Point } from '../../src/domain/point.js';
 import { connectTap } from '../../src/tap/control-client.js';
 import { watchBatches } from '../helpers/batch-watch.js';
 import { difference } from '../helpers/images.js';
+import { writePastTheTap } from '../helpers/past-the-tap.js';
 import { refused } from '../helpers/refused.js';
 import { TapWorld } from '../helpers/tap-world.js';
 
@@ -27,12 +28,6 @@ async function world(t: ExecutionContext): Promise<{ world: TapWorld; point: Poi
 }
 
 /** Past the tap: no map knows of it. */
-async function writePastTheTap(image: string, blockIndexes: Iterable<number>): Promise<void> {
-  const file = await open(image, 'r+');
-  for (const blockIndex of blockIndexes) await file.write('past the tap', blockIndex * BLOCK + 100);
-  await file.close();
-}
-
 interface Disturbed {
   /** While the instant is held, after everything was read once. */
   readonly meanwhile?: () => Promise<void>;
@@ -80,7 +75,7 @@ async function shipsByMap(
 
 test('--mark: a void map counts for the point afterwards, and names what differs and what was written since', async (t) => {
   const { world: made, point } = await world(t);
-  await writePastTheTap(made.image, [5, 1500]);
+  await writePastTheTap(t, made.image, [5, 1500], BLOCK);
   const control = await connectTap(made.tap.controlPath);
   await control.voidMap('for the test');
   control.close();
@@ -112,10 +107,10 @@ test('without --mark the map stays as it was', async (t) => {
 test('--mark of ranges adds to a map that knows the point, and is refused where it does not', async (t) => {
   const { world: made, point } = await world(t);
   await made.writeBlocks([3], BLOCK);
-  await writePastTheTap(made.image, [60, 1500]);
+  await writePastTheTap(t, made.image, [60, 1500], BLOCK);
   const byteRanges = [[50 * BLOCK, 100 * BLOCK]] as const;
   t.deepEqual(listed((await compare(made, point, { mark: true, byteRanges })).differing), [60]);
-  await writePastTheTap(made.image, [70]);
+  await writePastTheTap(t, made.image, [70], BLOCK);
   const watch = watchBatches(made.receiver);
   const next = await made.backup({ receiver: watch.receiver, sampleRandom: () => 0.999_999 });
   t.true(next.tracking?.used);
@@ -133,9 +128,10 @@ test('--mark of ranges adds to a map that knows the point, and is refused where 
 
 test('--mark, then kill -9: the map file has it', async (t) => {
   const { world: made, point } = await world(t);
-  await writePastTheTap(made.image, [5, 1500]);
+  const writer = await writePastTheTap(t, made.image, [5, 1500], BLOCK);
   await compare(made, point, { mark: true, meanwhile: () => made.writeBlocks([1], BLOCK) });
   await made.kill();
+  await writer.close();
   await made.start();
   const watch = watchBatches(made.receiver);
   const next = await made.backup({ receiver: watch.receiver });
@@ -151,7 +147,7 @@ for (const writes of ['users write between the two reads', 'the tap is not writt
   test(`a lost local tree at a tap: the second read sees the same instant (${writes})`, async (t) => {
     const { world: made } = await world(t);
     await made.writeBlocks([9, 700], BLOCK);
-    await writePastTheTap(made.image, [1500]);
+    await writePastTheTap(t, made.image, [1500], BLOCK);
     const { storeId } = await made.receiver.info();
     const key = { storeId, agent: LOCAL_AGENT, device: 'disk' };
     await rm(join(deviceStateDirectory(made.stateDirectory, key), 'tree'));

@@ -1,11 +1,12 @@
 /** What a backup through a tap reads: what changed and a sample; and what becomes of a map that the sample proves wrong. */
-import { type FileHandle, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { encodeMark, MARK_BYTES } from '../../src/devices/half-restored.js';
 import { KiB, MiB } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
 import { difference } from '../helpers/images.js';
+import { openPastTheTap, writePastTheTap } from '../helpers/past-the-tap.js';
 import { makePoint } from '../helpers/points.js';
 import { refused } from '../helpers/refused.js';
 import { EXIT_WARNINGS, lastResult, makeMachine, restore, runExpecting } from '../helpers/stillpoint.js';
@@ -13,22 +14,6 @@ import { TapWorld } from '../helpers/tap-world.js';
 
 const BLOCK = 64 * KiB;
 const SAMPLE_BLOCKS_MAX = 64;
-
-/** Straight into the image. It stays open: the tap hears of it when somebody closes what he may have written to. */
-async function openPastTheTap(t: ExecutionContext, image: string): Promise<FileHandle> {
-  const file = await open(image, 'r+');
-  t.teardown(() => file.close());
-  return file;
-}
-
-async function writePastTheTap(
-  t: ExecutionContext,
-  image: string,
-  blockIndexes: Iterable<number>,
-): Promise<void> {
-  const file = await openPastTheTap(t, image);
-  for (const blockIndex of blockIndexes) await file.write('past the tap', blockIndex * BLOCK + 100);
-}
 
 test('a few changed blocks: only these and the sample are read', async (t) => {
   const world = await TapWorld.make(t, 1024 * MiB);
@@ -52,7 +37,7 @@ test('a block written past the tap, in the sample: the map is voided, all is rea
   await world.start();
   await world.backup();
   const missed = 1234;
-  await writePastTheTap(t, world.image, [missed]);
+  await writePastTheTap(t, world.image, [missed], BLOCK);
   await world.writeBlocks([7], BLOCK);
   const onlyOthers = await world.backup({ sampleRandom: () => 0 });
   t.deepEqual(onlyOthers.warnings, [], 'not in the sample, it is not seen');
@@ -100,6 +85,7 @@ test('the command says so, with its exit code', async (t) => {
     t,
     at('disk.img'),
     Array.from({ length: 128 }, (_, index) => index),
+    BLOCK,
   );
   const { point } = lastResult<{ point: Point }>((await command(EXIT_WARNINGS, ...backup)).stdout);
   t.is(point.statistics.changedBytes, 8 * MiB);
