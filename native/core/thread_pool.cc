@@ -97,7 +97,8 @@ void ThreadPool::parallel_for(size_t count, const std::function<void(size_t)>& w
   participate(*shared);
   std::unique_lock lock(shared->mutex);
   shared->idle.wait(lock, [&] { return shared->running == 0; });
-  if (shared->failure) std::rethrow_exception(shared->failure);
+  // Taken out: a helper that comes late must not be the one that frees what the caller is reading.
+  if (const auto failure = std::exchange(shared->failure, nullptr)) std::rethrow_exception(failure);
 }
 
 }  // namespace stillpoint
