@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext, TestFn } from 'ava';
 import { OFFERS_MAX, ORDER_WAIT_MS_MAX } from '../../src/domain/limits.js';
-import type { AwaitOrderRequest, Order, OrderReport } from '../../src/domain/order.js';
+import type { AgentOrder, AwaitOrderRequest, Order, OrderReport } from '../../src/domain/order.js';
 import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
 import { backUp, blocksOf, type MakeWorld, newSessionId, type ReceiverWorld } from './receiver.js';
 
@@ -42,6 +42,22 @@ async function setUp(t: ExecutionContext, make: MakeWorld): Promise<Scene> {
       }),
   };
   return scene;
+}
+
+/** Asks, and resolves when the receiver has heard the question. */
+async function ask(
+  world: ReceiverWorld,
+  port: ReceiverPort,
+  changes: Partial<AwaitOrderRequest> = {},
+): Promise<{ readonly answer: Promise<AgentOrder | null> }> {
+  let end = () => {};
+  const hasHeard = new Promise<void>((resolve) => {
+    end = world.orders().onPresence(resolve);
+  });
+  const answer = port.awaitOrder(question(changes));
+  await hasHeard;
+  end();
+  return { answer };
 }
 
 export function ordersConformance(test: TestFn, make: MakeWorld): void {
@@ -87,13 +103,12 @@ export function ordersConformance(test: TestFn, make: MakeWorld): void {
   });
 
   test('orders: the next question ends the one before', async (t) => {
-    const { port, place } = await setUp(t, make);
-    const older = port.awaitOrder(question());
-    await sleep(50);
-    const newer = port.awaitOrder(question());
-    t.is(await older, null);
+    const { port, place, world } = await setUp(t, make);
+    const older = await ask(world, port);
+    const newer = await ask(world, port);
+    t.is(await older.answer, null);
     place();
-    t.like(await newer, { device: 'disk' });
+    t.like(await newer.answer, { device: 'disk' });
   });
 
   test('orders: who stops waiting leaves nothing behind', async (t) => {
@@ -139,16 +154,15 @@ export function ordersConformance(test: TestFn, make: MakeWorld): void {
 
   test('orders: the device is free for the next order as soon as the end of the last one is reported', async (t) => {
     const scene = await setUp(t, make);
-    const { port } = scene;
+    const { port, world } = scene;
     scene.place();
     const orderId = (await port.awaitOrder(question()))?.orderId ?? '';
     await port.reportOrder(orderId, RUNNING);
-    const next = port.awaitOrder(question({ running: [{ orderId, device: 'disk' }] }));
-    await sleep(50);
+    const next = await ask(world, port, { running: [{ orderId, device: 'disk' }] });
     await port.reportOrder(orderId, cancelled);
     t.is(scene.last?.state, 'failed');
     scene.place();
-    t.like(await next, { device: 'disk' });
+    t.like(await next.answer, { device: 'disk' });
   });
 
   test('orders: another agent learns and changes nothing', async (t) => {
