@@ -181,7 +181,8 @@ test('a damaged block names its points, is not had any more, and is healed by th
   const { findings, summary } = await verify(store);
   t.deepEqual(
     findings.map(({ points: named }) => named),
-    [['disk@1', 'disk@2']],
+    [['alpha/disk@1', 'alpha/disk@2']],
+    'who asks for no agent sees those of all',
   );
   t.is(summary?.findingCount, 1);
   t.deepEqual((await verify(store, { pointId: three.id })).findings, []);
@@ -244,7 +245,9 @@ test('a pack that is gone or cut is noticed at the next opening; points without 
     await t.throwsAsync(holds(store, one, first), { code: 'store-damaged' } as object);
     t.true(await holds(store, three, change(emptyState(geometry), [[1, 900]])));
     const { findings } = await verify(store);
-    t.true(findings.some(({ points: named }) => named.includes('disk@1') && named.includes('disk@2')));
+    t.true(
+      findings.some(({ points: named }) => named.includes('alpha/disk@1') && named.includes('alpha/disk@2')),
+    );
     const healing = await backUp(store, 'disk', null, second);
     t.true(await holds(store, healing, second));
     await store.close();
