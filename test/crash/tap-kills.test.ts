@@ -6,12 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { KiB, MiB } from '../../src/domain/limits.js';
-import { difference, flipBit } from '../helpers/images.js';
-import { temporaryDirectory } from '../helpers/loop-device.js';
+import { KiB, MiB } from '../../src/domain/base/limits.js';
+import { difference, flipBit } from '../helpers/disks/images.js';
+import { temporaryDirectory } from '../helpers/disks/loop-device.js';
+import { IN_MEMORY } from '../helpers/machines/stillpoint.js';
 import { LONG, seededRandom } from '../helpers/seed.js';
-import { IN_MEMORY } from '../helpers/stillpoint.js';
-import { TapWorld } from '../helpers/tap-world.js';
+import { TapWorld } from '../helpers/worlds/tap.js';
 
 const KILLER = fileURLToPath(new URL('../../../native/Release/tap_kills', import.meta.url));
 

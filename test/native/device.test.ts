@@ -4,7 +4,7 @@ import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { native } from '../../src/native/index.js';
-import { attachLoop, detachLoop, temporaryDirectory } from '../helpers/loop-device.js';
+import { attachLoop, detachLoop, temporaryDirectory } from '../helpers/disks/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
 
 for (const sectorSize of [512, 4096] as const) {
