@@ -6,7 +6,7 @@ import { filler } from '../../src/domain/bad-blocks.js';
 import { StillpointError } from '../../src/domain/errors.js';
 import { BAD_BYTES_MAX } from '../../src/domain/limits.js';
 import type { Point } from '../../src/domain/point.js';
-import { type MemoryDevice, native } from '../../src/native/index.js';
+import { createMemoryDevice, type MemoryDevice } from '../../src/native/testing.js';
 import { BackupWorld, BLOCK, faultyReceiver, providerOf } from '../helpers/backup-world.js';
 import { refused } from '../helpers/refused.js';
 import { stampedBlock } from '../helpers/stamped-blocks.js';
@@ -23,7 +23,7 @@ interface World {
 
 async function world(t: ExecutionContext, blockCount = BLOCKS): Promise<World> {
   const made = await BackupWorld.make(t);
-  const device = native.createMemoryDevice(blockCount * BLOCK);
+  const device = createMemoryDevice(blockCount * BLOCK);
   t.teardown(() => device.close());
   const provider = providerOf(device);
   return {

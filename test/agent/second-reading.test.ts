@@ -5,7 +5,7 @@ import type { BackupOptions } from '../../src/agent/backup.js';
 import { runCompare } from '../../src/agent/compare.js';
 import { offlineProvider } from '../../src/capture/offline.js';
 import type { SnapshotProvider } from '../../src/capture/ports.js';
-import { type MemoryDevice, native } from '../../src/native/index.js';
+import { createMemoryDevice, type MemoryDevice } from '../../src/native/testing.js';
 import { BackupWorld, BLOCK, providerOf } from '../helpers/backup-world.js';
 import { refused } from '../helpers/refused.js';
 import { stampedBlock } from '../helpers/stamped-blocks.js';
@@ -26,7 +26,7 @@ interface World {
 
 async function world(t: ExecutionContext): Promise<World> {
   const made = await BackupWorld.make(t);
-  const device = native.createMemoryDevice(BLOCKS * BLOCK);
+  const device = createMemoryDevice(BLOCKS * BLOCK);
   t.teardown(() => device.close());
   const still = providerOf(device);
   const provider: SnapshotProvider = {

@@ -12,6 +12,7 @@ import {
 } from '../../src/devices/half-restored.js';
 import { MiB } from '../../src/domain/limits.js';
 import { native } from '../../src/native/index.js';
+import { createMemoryDevice } from '../../src/native/testing.js';
 import { temporaryDirectory } from '../helpers/loop-device.js';
 import { attachPartitioned } from '../helpers/partition-table.js';
 import { makePoint } from '../helpers/points.js';
@@ -76,7 +77,7 @@ test('what is no mark is none; a damaged or later one still is one', (t) => {
 });
 
 test('it is found on a device, unless that is too small, or can not be read there', async (t) => {
-  const device = native.createMemoryDevice(100_000);
+  const device = createMemoryDevice(100_000);
   t.teardown(() => device.close());
   t.is(await readMark(device), null);
   await device.write(0, encodeMark(POINT, STARTED));
