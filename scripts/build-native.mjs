@@ -1,4 +1,6 @@
 // Builds the addon: native/CMakeLists.txt through cmake-js, into build/native/Release/stillpoint.node.
+//   node scripts/build-native.mjs [--test-programs]
+// --test-programs also builds what the TypeScript tests run. Every later build here then does so too: no test runs an old one.
 // Nothing is downloaded: headers come from the npm packages node-api-headers and node-addon-api.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
@@ -10,6 +12,15 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const source = join(root, 'native');
 const output = join(root, 'build', 'native');
+
+const options = process.argv.slice(2);
+const unknown = options.filter((option) => option !== '--test-programs');
+if (unknown.length > 0) {
+  console.error(`native build: ${unknown.join(' ')}: there is no such option. It takes "--test-programs".`);
+  process.exit(2);
+}
+// CMake keeps in its cache what it was once told.
+const settings = ['--CDSANITIZE=', ...(options.length > 0 ? ['--CDSTILLPOINT_TEST_PROGRAMS=ON'] : [])];
 
 function works(command, ...args) {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0;
@@ -40,7 +51,7 @@ mkdirSync(output, { recursive: true });
 const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
 // `configure` every time: `build` alone keeps the old settings of an existing cache.
 for (const step of [['configure'], ['build', '--parallel', String(availableParallelism())]]) {
-  const args = [cmakeJs, ...step, '-d', source, '-O', output, '-B', 'Release', '--CDSANITIZE=', '-l', 'warn'];
+  const args = [cmakeJs, ...step, '-d', source, '-O', output, '-B', 'Release', ...settings, '-l', 'warn'];
   // One build at a time in this directory, whoever starts it.
   const result = spawnSync('flock', [join(output, '.lock'), process.execPath, ...args], { stdio: 'inherit' });
   if (result.error !== undefined) throw result.error;

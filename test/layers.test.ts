@@ -224,7 +224,17 @@ test('sockets are known where HTTP is, and to the tap, for those of its own mach
 
 test('only src/native loads the addon', (t) => {
   const loaders = sources.filter((file) => /stillpoint\.node/.test(readFileSync(file, 'utf8')));
-  t.deepEqual(loaders, ['src/native/index.ts']);
+  t.deepEqual(loaders, ['src/native/addon.ts']);
+});
+
+test('no source file imports what the border has for tests', (t) => {
+  const imports = (file: string): string[] => importsOf(file).map((name) => resolveImport(file, name));
+  t.deepEqual(
+    sources.filter((file) => imports(file).includes('src/native/testing.ts')),
+    [],
+  );
+  const tests = projectFiles().filter((file) => /^test\/.*\.ts$/.test(file));
+  t.true(tests.some((file) => imports(file).includes('src/native/testing.ts')));
 });
 
 test('only the border and the store know flock and LMDB', (t) => {

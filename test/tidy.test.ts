@@ -77,6 +77,7 @@ test('every source file is reached from the command line', (t) => {
     for (const name of importsOf(file)) if (name.startsWith('.')) visit(resolveImport(file, name));
   };
   visit('src/cli/main.ts');
+  visit('src/native/testing.ts');
   t.deepEqual(
     files.filter((file) => /^src\/.*(?<!\.d)\.ts$/.test(file) && !reached.has(file)),
     [],

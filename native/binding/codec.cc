@@ -7,11 +7,11 @@
 #include "binding/calling.h"
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/batch.h"
-#include "core/compress.h"
-#include "core/pack_reader.h"
-#include "core/thread_pool.h"
-#include "core/tree_file.h"
+#include "core/base/thread_pool.h"
+#include "core/codec/batch.h"
+#include "core/codec/compress.h"
+#include "core/codec/pack_reader.h"
+#include "core/tree/tree_file.h"
 
 namespace stillpoint::binding {
 namespace {

@@ -7,10 +7,10 @@
 
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/aligned_buffer.h"
-#include "core/block_device.h"
-#include "core/memory_device.h"
-#include "core/tree_geometry.h"
+#include "core/base/aligned_buffer.h"
+#include "core/device/block_device.h"
+#include "core/device/memory_device.h"
+#include "core/tree/geometry.h"
 
 namespace stillpoint::binding {
 namespace {

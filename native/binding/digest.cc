@@ -1,11 +1,11 @@
 // Digests and the constants of the format. Synchronous: inputs are at most one block.
-#include "core/digest.h"
+#include "core/base/digest.h"
 
 #include <zstd.h>
 
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/tree_geometry.h"
+#include "core/tree/geometry.h"
 
 namespace stillpoint::binding {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/thread_pool.h"
+#include "core/base/thread_pool.h"
 
 namespace stillpoint::binding {
 

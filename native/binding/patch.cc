@@ -2,9 +2,9 @@
 // patched blocks runs on the pool.
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/patched_batch.h"
-#include "core/thread_pool.h"
-#include "core/tree_file.h"
+#include "core/base/thread_pool.h"
+#include "core/codec/patched_batch.h"
+#include "core/tree/tree_file.h"
 
 namespace stillpoint::binding {
 namespace {

@@ -2,8 +2,8 @@
 #include "binding/calling.h"
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/restore_writer.h"
-#include "core/thread_pool.h"
+#include "core/base/thread_pool.h"
+#include "core/restore/restore_writer.h"
 
 namespace stillpoint::binding {
 namespace {

@@ -1,9 +1,9 @@
 // Scan, ScanChunk and createScan. The scan's own threads read; encode() runs on the pool; nothing here waits.
-#include "core/scan.h"
+#include "core/scan/scan.h"
 
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/compress.h"
+#include "core/codec/compress.h"
 
 namespace stillpoint::binding {
 namespace {

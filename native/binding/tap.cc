@@ -1,13 +1,13 @@
 // Tap, createTap, readTapMap, openSnapshot. All but status() runs on the pool.
-#include "core/tap.h"
+#include "core/tap/tap.h"
 
 #include <algorithm>
 #include <chrono>
 
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/map_format.h"
-#include "core/nbd_source.h"
+#include "core/tap/maps/map_format.h"
+#include "core/tap/snapshot/source.h"
 
 namespace stillpoint::binding {
 namespace {

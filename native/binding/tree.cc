@@ -2,10 +2,10 @@
 // run on the pool; the rest reads a mapping or writes a few pages, and returns at once.
 #include "binding/module.h"
 #include "binding/util.h"
-#include "core/batch.h"
-#include "core/leaf_overlay.h"
-#include "core/little_endian.h"
-#include "core/tree_file.h"
+#include "core/base/little_endian.h"
+#include "core/codec/batch.h"
+#include "core/tree/leaf_overlay.h"
+#include "core/tree/tree_file.h"
 
 namespace stillpoint::binding {
 namespace {

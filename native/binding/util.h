@@ -24,10 +24,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/id.h"
-#include "core/scan_cursor.h"
+#include "core/base/digest.h"
+#include "core/base/error.h"
+#include "core/base/id.h"
+#include "core/tree/geometry.h"
 
 namespace stillpoint::binding {
 

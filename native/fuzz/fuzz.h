@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "core/little_endian.h"
-#include "core/record.h"
+#include "core/base/little_endian.h"
+#include "core/codec/record.h"
 
 namespace stillpoint::fuzz {
 

@@ -6,10 +6,10 @@
 #include <cstring>
 #include <filesystem>
 
-#include "core/batch.h"
-#include "core/error.h"
-#include "core/little_endian.h"
-#include "core/patched_batch.h"
+#include "core/base/error.h"
+#include "core/base/little_endian.h"
+#include "core/codec/batch.h"
+#include "core/codec/patched_batch.h"
 #include "fuzz/fuzz.h"
 
 using namespace stillpoint;

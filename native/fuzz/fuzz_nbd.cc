@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "core/nbd_connection.h"
-#include "test/nbd_world.h"
+#include "core/nbd/connection.h"
+#include "test/worlds/nbd_world.h"
 
 using namespace stillpoint;
 using namespace stillpoint::test;

@@ -3,8 +3,8 @@
 
 #include <cstring>
 
-#include "core/error.h"
-#include "core/pack_reader.h"
+#include "core/base/error.h"
+#include "core/codec/pack_reader.h"
 #include "fuzz/fuzz.h"
 
 using namespace stillpoint;

@@ -5,10 +5,10 @@
 #include <fstream>
 #include <string>
 
-#include "core/batch.h"
-#include "core/pack.h"
+#include "core/codec/batch.h"
+#include "core/codec/pack.h"
 #include "fuzz/fuzz.h"
-#include "test/nbd_world.h"
+#include "test/worlds/nbd_world.h"
 
 using namespace stillpoint;
 

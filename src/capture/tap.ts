@@ -1,5 +1,5 @@
 /**
- * The provider `tap`: a process in the path of reads and writes holds the instant, and knows what changed (src/tap, native/core/snapshot.h).
+ * The provider `tap`: a process in the path of reads and writes holds the instant, and knows what changed (src/tap, native/core/tap/snapshot/snapshot.h).
  *
  *   hooks -> freeze -> tap cuts its maps (an instant between two writes) -> thaw -> hooks -> snapshot read over a socket of the tap
  *

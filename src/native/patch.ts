@@ -1,5 +1,5 @@
 /** The part of the addon's border that is about patches (docs/format.md section 4); rules as in index.ts. */
-import type { BatchBounds } from './index.js';
+import type { BatchBounds } from './batch.js';
 
 /** What `ScanChunk.encode` may be told besides. */
 export interface PatchEncodeOptions {

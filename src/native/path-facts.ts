@@ -1,14 +1,7 @@
 /** What the file system tells of a path where a call failed: why, beyond the errno. Asked when something has failed, never before. */
 import { accessSync, constants, lstatSync, readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { native } from './index.js';
-
-export interface PathAddon {
-  /** True if some process holds the regular file open for writing (probed by a read lease, taken and dropped). */
-  isOpenForWriting(path: string): boolean;
-  /** What chattr has set. */
-  pathFlags(path: string): { readonly isImmutable: boolean; readonly isAppendOnly: boolean };
-}
+import { native } from './addon.js';
 
 export interface PathFacts {
   readonly obstacle: string | null;

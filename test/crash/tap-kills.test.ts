@@ -3,17 +3,15 @@ import { execFile } from 'node:child_process';
 import { copyFile, cp, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { KiB, MiB } from '../../src/domain/base/limits.js';
 import { difference, flipBit } from '../helpers/disks/images.js';
 import { temporaryDirectory } from '../helpers/disks/loop-device.js';
 import { IN_MEMORY } from '../helpers/machines/stillpoint.js';
+import { nativeProgram } from '../helpers/native-programs.js';
 import { LONG, seededRandom } from '../helpers/seed.js';
 import { TapWorld } from '../helpers/worlds/tap.js';
-
-const KILLER = fileURLToPath(new URL('../../../native/Release/tap_kills', import.meta.url));
 
 test.serial('killed hundreds of times: no changed block is missing in the map', async (t) => {
   t.timeout(60 * 60_000);
@@ -24,7 +22,7 @@ test.serial('killed hundreds of times: no changed block is missing in the map', 
     await temporaryDirectory(t, 'kills'),
   ];
   const args = [join(images, 'image'), join(maps, 'map'), String(random.seed), LONG ? '5000' : '240'];
-  const { stdout } = await promisify(execFile)(KILLER, args);
+  const { stdout } = await promisify(execFile)(nativeProgram('tap_kills'), args);
   const counts = JSON.parse(stdout) as Record<string, number>;
   t.log(stdout.trim());
   t.true((counts.mapsUsed ?? 0) > (counts.kills ?? 0) / 2, 'it is the map that is tried');

@@ -17,6 +17,7 @@ import { blockCount, blockLength, type Geometry } from '../../src/domain/blocks/
 import type { Point } from '../../src/domain/point/point.js';
 import { DIRECTIONS } from '../../src/domain/session/compare-direction.js';
 import { native } from '../../src/native/index.js';
+import { createMemoryDevice } from '../../src/native/testing.js';
 import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
 import { createStore, openStore } from '../../src/store/open.js';
@@ -95,7 +96,7 @@ class World {
 
   /** A device in memory with the model's bytes: nothing to be known of it but what it holds. */
   async provider() {
-    const device = native.createMemoryDevice(this.device.length);
+    const device = createMemoryDevice(this.device.length);
     await device.write(0, this.device);
     return { provider: providerOf(device), close: () => device.close() };
   }

@@ -4,6 +4,7 @@ import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { native } from '../../src/native/index.js';
+import { createMemoryDevice } from '../../src/native/testing.js';
 import { attachLoop, detachLoop, temporaryDirectory } from '../helpers/disks/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
 
@@ -89,7 +90,7 @@ test('an image is made sparse, of the asked size, and read back in any pieces', 
 });
 
 test('close waits for work in flight, and every call after it is refused', async (t) => {
-  const device = native.createMemoryDevice(1 << 20);
+  const device = createMemoryDevice(1 << 20);
   device.setReadDelayMs(100);
   const settled: string[] = [];
   const reads = [0, 1, 2].map((i) => device.read(i, 10).then(() => settled.push('read')));
@@ -104,7 +105,7 @@ test('close waits for work in flight, and every call after it is refused', async
 });
 
 test('the memory device fails where it is told', async (t) => {
-  const device = native.createMemoryDevice(1 << 20, { logicalSectorSize: 4096 });
+  const device = createMemoryDevice(1 << 20, { logicalSectorSize: 4096 });
   t.is(device.logicalSectorSize, 4096);
   device.addBadRange(8192, 4096, 1);
   await t.throwsAsync(device.read(0, 65_536), {
@@ -122,7 +123,7 @@ test('the memory device fails where it is told', async (t) => {
 });
 
 test('wrong arguments are named, not crashes', async (t) => {
-  const device = native.createMemoryDevice(4096);
+  const device = createMemoryDevice(4096);
   const wrong = (value: unknown): never => value as never;
   for (const call of [
     () => device.read(wrong('0'), 1),
@@ -139,8 +140,8 @@ test('wrong arguments are named, not crashes', async (t) => {
   ]) {
     await t.throwsAsync(call, { code: 'argument' });
   }
-  t.throws(() => native.createMemoryDevice(-1), { code: 'argument' });
-  t.throws(() => native.createMemoryDevice(1, { logicalSectorSize: 1000 }), { code: 'argument' });
+  t.throws(() => createMemoryDevice(-1), { code: 'argument' });
+  t.throws(() => createMemoryDevice(1, { logicalSectorSize: 1000 }), { code: 'argument' });
   t.throws(() => native.createScan(wrong({}), { base: wrong(device) }), {
     code: 'argument',
     message: 'device: expected a Device',

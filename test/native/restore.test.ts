@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../src/domain/base/limits.js';
 import { type Device, native, type TreeFile } from '../../src/native/index.js';
+import { createMemoryDevice } from '../../src/native/testing.js';
 import { batchOf } from '../helpers/bytes/block-batch.js';
 import { makeTree } from '../helpers/bytes/trees.js';
 import { attachLoop } from '../helpers/disks/loop-device.js';
@@ -66,7 +67,7 @@ test('a restored image is the point, with its holes, and verifies', async (t) =>
 
 test('zero() makes used bytes zeros, in memory too', async (t) => {
   await inWorld(t, async (world) => {
-    const device = native.createMemoryDevice(SIZE);
+    const device = createMemoryDevice(SIZE);
     await device.write(0, Buffer.alloc(SIZE, 0xee));
     const writer = native.createRestoreWriter(device, world.tree);
     t.is(await writer.verify(), 0);
@@ -80,7 +81,7 @@ test('zero() makes used bytes zeros, in memory too', async (t) => {
 
 test('what is not the point is refused before it is written', async (t) => {
   await inWorld(t, async (world) => {
-    const device = native.createMemoryDevice(SIZE);
+    const device = createMemoryDevice(SIZE);
     const writer = native.createRestoreWriter(device, world.tree);
     const wrong = await batchOf(POINT, new Map([[4, randomBytes(BLOCK)]]));
     await t.throwsAsync(writer.write(wrong, POINT), { code: 'bad-digest' });
@@ -93,7 +94,7 @@ test('what is not the point is refused before it is written', async (t) => {
     device.addBadWriteRange(70 * BLOCK, 512);
     await t.throwsAsync(writer.write(body, POINT), { code: 'EIO' });
     await writer.close();
-    t.throws(() => native.createRestoreWriter(native.createMemoryDevice(SIZE - 1), world.tree), {
+    t.throws(() => native.createRestoreWriter(createMemoryDevice(SIZE - 1), world.tree), {
       code: 'geometry-mismatch',
     });
   });
@@ -101,7 +102,7 @@ test('what is not the point is refused before it is written', async (t) => {
 
 test('close ends a verification in flight and waits for writes', async (t) => {
   await inWorld(t, async (world) => {
-    const device = native.createMemoryDevice(SIZE);
+    const device = createMemoryDevice(SIZE);
     const writer = native.createRestoreWriter(device, world.tree);
     const written = writer.write(await batchOf(POINT, world.blocks), POINT);
     const closed = writer.close();
@@ -110,7 +111,7 @@ test('close ends a verification in flight and waits for writes', async (t) => {
     await t.throwsAsync(writer.verify(), { code: 'closed' });
 
     const tall = await native.createTree(join(world.directory, 'tall'), 2 ** 34, BLOCK);
-    const slow = native.createMemoryDevice(2 ** 34);
+    const slow = createMemoryDevice(2 ** 34);
     slow.setReadDelayMs(5);
     const verifier = native.createRestoreWriter(slow, tall);
     const verified = verifier.verify();

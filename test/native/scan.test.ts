@@ -3,13 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import {
   type LeafOverlay,
-  type MemoryDevice,
   type NativeError,
   native,
   type Scan,
   type ScanOptions,
   type TreeFile,
 } from '../../src/native/index.js';
+import { createMemoryDevice, type MemoryDevice } from '../../src/native/testing.js';
 import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
 import { temporaryDirectory } from '../helpers/disks/loop-device.js';
 
@@ -26,7 +26,7 @@ interface World {
 
 async function makeWorld(t: ExecutionContext, sizeBytes: number): Promise<World> {
   const directory = await temporaryDirectory(t, 'scan');
-  const device = native.createMemoryDevice(sizeBytes);
+  const device = createMemoryDevice(sizeBytes);
   const base = await native.createTree(join(directory, 'base'), sizeBytes, BLOCK);
   const overlay = await native.createOverlay(
     join(directory, 'found'),
@@ -206,7 +206,7 @@ test('closing device, base or overlay ends the scans that use them, and waits fo
 
 test('geometry must be the same', async (t) => {
   const world = await makeWorld(t, 4 * BLOCK);
-  const other = native.createMemoryDevice(5 * BLOCK);
+  const other = createMemoryDevice(5 * BLOCK);
   t.throws(() => native.createScan(other, { base: world.base }), { code: 'geometry-mismatch' });
   // The refused scan holds nothing.
   await Promise.all([other.close(), world.base.close()]);

@@ -6,7 +6,7 @@ import { StillpointError } from '../../../src/domain/base/errors.js';
 import { BAD_BYTES_MAX } from '../../../src/domain/base/limits.js';
 import { filler } from '../../../src/domain/point/bad-blocks.js';
 import type { Point } from '../../../src/domain/point/point.js';
-import { type MemoryDevice, native } from '../../../src/native/index.js';
+import { createMemoryDevice, type MemoryDevice } from '../../../src/native/testing.js';
 import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
 import { refused } from '../../helpers/refused.js';
 import { BackupWorld, BLOCK, faultyReceiver, providerOf } from '../../helpers/worlds/backup.js';
@@ -23,7 +23,7 @@ interface World {
 
 async function world(t: ExecutionContext, blockCount = BLOCKS): Promise<World> {
   const made = await BackupWorld.make(t);
-  const device = native.createMemoryDevice(blockCount * BLOCK);
+  const device = createMemoryDevice(blockCount * BLOCK);
   t.teardown(() => device.close());
   const provider = providerOf(device);
   return {

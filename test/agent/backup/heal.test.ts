@@ -12,6 +12,7 @@ import { StillpointError } from '../../../src/domain/base/errors.js';
 import { KiB } from '../../../src/domain/base/limits.js';
 import { LOCAL_AGENT } from '../../../src/domain/base/names.js';
 import { native } from '../../../src/native/index.js';
+import { createMemoryDevice } from '../../../src/native/testing.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { makeStampedImage, stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
 import { IN_MEMORY } from '../../helpers/machines/stillpoint.js';
@@ -251,7 +252,7 @@ for (const sizeBytes of [SIZE + 40 * BLOCK + 100, SIZE + 1000, 270 * BLOCK + 512
 
 test('the local tree is lost, and blocks can’t be read', async (t) => {
   const made = await BackupWorld.make(t, IN_MEMORY);
-  const device = native.createMemoryDevice(200 * BLOCK);
+  const device = createMemoryDevice(200 * BLOCK);
   t.teardown(() => device.close());
   const provider = providerOf(device);
   for (const block of [1, 2, 70]) await device.write(block * BLOCK, stamped(block, 0));

@@ -7,7 +7,7 @@ import { StillpointError } from '../../../src/domain/base/errors.js';
 import { BATCH_RAW_BYTES_TARGET, BATCH_WINDOW } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { BeginAnswer } from '../../../src/domain/session/messages.js';
-import { type MemoryDevice, native } from '../../../src/native/index.js';
+import { createMemoryDevice, type MemoryDevice } from '../../../src/native/testing.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { stampedBlock, writeStamped } from '../../helpers/bytes/stamped-blocks.js';
 import { attachLoop } from '../../helpers/disks/loop-device.js';
@@ -234,7 +234,7 @@ async function memoryWorld(
   t: ExecutionContext,
 ): Promise<{ made: BackupWorld; device: MemoryDevice; provider: SnapshotProvider }> {
   const made = await BackupWorld.make(t);
-  const device = native.createMemoryDevice(BLOCKS * BLOCK);
+  const device = createMemoryDevice(BLOCKS * BLOCK);
   t.teardown(() => device.close());
   for (const blockIndex of ALL) {
     if (blockIndex % 7 === 6) continue;

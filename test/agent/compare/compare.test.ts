@@ -11,7 +11,7 @@ import type { BlockSet } from '../../../src/domain/blocks/block-set.js';
 import { blockCount, blockLength, treeHeight } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { DIRECTIONS } from '../../../src/domain/session/compare-direction.js';
-import { type MemoryDevice, native } from '../../../src/native/index.js';
+import { createMemoryDevice, type MemoryDevice } from '../../../src/native/testing.js';
 import { decodeQuestion, encodeAnswer } from '../../../src/protocol/messages/compare-codec.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import type { MakeWorld } from '../../conformance/receiver.js';
@@ -46,7 +46,7 @@ function bytesOf(content: Content, blockIndex: number): Buffer {
 }
 
 async function deviceOf(content: Content): Promise<MemoryDevice> {
-  const device = native.createMemoryDevice(geometryOf(content).sizeBytes);
+  const device = createMemoryDevice(geometryOf(content).sizeBytes);
   for (const [blockIndex, generation] of content.generations.entries()) {
     if (generation > 0) await device.write(blockIndex * BLOCK, bytesOf(content, blockIndex));
   }

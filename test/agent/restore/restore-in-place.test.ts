@@ -6,6 +6,7 @@ import { type RestoreOptions, runRestore } from '../../../src/agent/restore/rest
 import { looksBlank, openTargetTree } from '../../../src/agent/tree/target-tree.js';
 import { GiB, MiB } from '../../../src/domain/base/limits.js';
 import { native } from '../../../src/native/index.js';
+import { createMemoryDevice } from '../../../src/native/testing.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { readStamp, stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
 import { attachLoop, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
@@ -236,7 +237,7 @@ testWith(['root', 'loop'], 'a blank disk is not read first; one that is not blan
 test('what can not be read differs, also where it would seem to be zero', async (t) => {
   const { bytes, directory, receiver, point } = await world(t);
   for (const surplus of [0, 512, 5 * BLOCK]) {
-    const device = native.createMemoryDevice(bytes.length + surplus);
+    const device = createMemoryDevice(bytes.length + surplus);
     t.teardown(() => device.close());
     await device.write(0, bytes);
     const look = async () => {

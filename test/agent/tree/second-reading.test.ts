@@ -5,7 +5,7 @@ import type { BackupOptions } from '../../../src/agent/backup/options.js';
 import { runCompare } from '../../../src/agent/compare/compare.js';
 import { offlineProvider } from '../../../src/capture/offline.js';
 import type { SnapshotProvider } from '../../../src/capture/ports.js';
-import { type MemoryDevice, native } from '../../../src/native/index.js';
+import { createMemoryDevice, type MemoryDevice } from '../../../src/native/testing.js';
 import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
 import { refused } from '../../helpers/refused.js';
 import { BackupWorld, BLOCK, providerOf } from '../../helpers/worlds/backup.js';
@@ -26,7 +26,7 @@ interface World {
 
 async function world(t: ExecutionContext): Promise<World> {
   const made = await BackupWorld.make(t);
-  const device = native.createMemoryDevice(BLOCKS * BLOCK);
+  const device = createMemoryDevice(BLOCKS * BLOCK);
   t.teardown(() => device.close());
   const still = providerOf(device);
   const provider: SnapshotProvider = {

@@ -12,6 +12,7 @@ import {
 } from '../../../src/devices/facts/half-restored.js';
 import { MiB } from '../../../src/domain/base/limits.js';
 import { native } from '../../../src/native/index.js';
+import { createMemoryDevice } from '../../../src/native/testing.js';
 import { makePoint } from '../../helpers/bytes/points.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { attachPartitioned } from '../../helpers/disks/partition-table.js';
@@ -76,7 +77,7 @@ test('what is no mark is none; a damaged or later one still is one', (t) => {
 });
 
 test('it is found on a device, unless that is too small, or can not be read there', async (t) => {
-  const device = native.createMemoryDevice(100_000);
+  const device = createMemoryDevice(100_000);
   t.teardown(() => device.close());
   t.is(await readMark(device), null);
   await device.write(0, encodeMark(POINT, STARTED));

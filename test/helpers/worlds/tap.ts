@@ -5,7 +5,6 @@ import { once } from 'node:events';
 import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { runBackup } from '../../../src/agent/backup/backup.js';
@@ -25,10 +24,10 @@ import { addTap, type RegisteredTap } from '../../../src/tap/registry/registry.j
 import type { TapSettings } from '../../../src/tap/registry/settings.js';
 import { temporaryDirectory } from '../disks/loop-device.js';
 import { COMMAND, IN_MEMORY } from '../machines/stillpoint.js';
+import { nativeProgram } from '../native-programs.js';
 import { settingsFor } from './taps.js';
 
 const execute = promisify(execFile);
-const LOAD = fileURLToPath(new URL('../../../../native/Release/nbd_load', import.meta.url));
 
 /** CLOCK_MONOTONIC, in ns: before the instant was asked for, and after it was had. */
 export interface Interval {
@@ -148,7 +147,7 @@ export class TapWorld {
   async writeBlocks(blockIndexes: readonly number[], blockSize: number): Promise<void> {
     const byte = String(1 + (this.#patterns++ % 255));
     const offsets = blockIndexes.map((index) => String(index * blockSize));
-    await execute(LOAD, ['put', this.uri, byte, String(blockSize), ...offsets]);
+    await execute(nativeProgram('nbd_load'), ['put', this.uri, byte, String(blockSize), ...offsets]);
   }
 
   async backup(options: TapBackupOptions = {}): Promise<BackupResult> {
@@ -231,7 +230,7 @@ export class TapWorld {
   }
 
   async #judge(image: string, instant: Interval): Promise<{ readonly dataSectors: number }> {
-    const { stdout } = await execute(LOAD, [
+    const { stdout } = await execute(nativeProgram('nbd_load'), [
       'check',
       image,
       this.#log,
@@ -275,7 +274,7 @@ export class Load {
   }
 
   static async start(t: ExecutionContext, args: readonly string[]): Promise<Load> {
-    const child = spawn(LOAD, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(nativeProgram('nbd_load'), args, { stdio: ['ignore', 'pipe', 'pipe'] });
     t.teardown(() => void child.kill('SIGKILL'));
     const load = new Load(child);
     while (!load.#output.includes('\n')) {

@@ -1,6 +1,7 @@
 /** Run with --expose-gc: objects that are dropped in the middle of their work are collected, and their memory with them. argv: directory. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { native, type Scan } from '../../../src/native/index.js';
+import { createMemoryDevice } from '../../../src/native/testing.js';
 import { slowScan } from './world.js';
 
 const directory = process.argv[2] ?? '';
@@ -40,7 +41,7 @@ await first.base.close();
 
 // Devices, buffers and chunks by the hundred leave no memory behind.
 for (let i = 0; i < 300; i += 1) {
-  const device = native.createMemoryDevice(8 << 20);
+  const device = createMemoryDevice(8 << 20);
   await device.write(0, Buffer.alloc(4 << 20, i));
   await device.read(0, 4 << 20);
   if (i % 20 === 0) await collect();

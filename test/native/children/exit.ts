@@ -1,5 +1,5 @@
 /** argv: directory, how to end while a scan, a pull, a read and an encoding are in flight. */
-import { native } from '../../../src/native/index.js';
+import { createMemoryDevice } from '../../../src/native/testing.js';
 import { slowScan } from './world.js';
 
 const [directory = '', how = ''] = process.argv.slice(2);
@@ -8,7 +8,7 @@ const chunk = await scan.next();
 if (chunk === null) throw new Error('the scan found nothing');
 
 if (how !== 'natural') {
-  const device = native.createMemoryDevice(65_536);
+  const device = createMemoryDevice(65_536);
   device.setReadDelayMs(200);
   void device.read(0, 4096);
   void scan.next();

@@ -1,11 +1,12 @@
 /** For the children of lifecycle.test.ts: a slow device and a scan over it. */
 import { join } from 'node:path';
 import { native, type Scan, type TreeFile } from '../../../src/native/index.js';
+import { createMemoryDevice } from '../../../src/native/testing.js';
 
 const BLOCK = 65_536;
 
 export async function slowScan(directory: string, name: string): Promise<{ scan: Scan; base: TreeFile }> {
-  const device = native.createMemoryDevice(4096 * BLOCK);
+  const device = createMemoryDevice(4096 * BLOCK);
   await device.write(0, Buffer.alloc(BLOCK, 1));
   await device.write(2048 * BLOCK, Buffer.alloc(BLOCK, 2));
   device.setReadDelayMs(20);

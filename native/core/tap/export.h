@@ -1,0 +1,136 @@
+// The mass-storage read/write block (design.md section 4; US 6,085,298, figures 4 to 6): passes reads and
+// writes through to the device, marks what changes, and holds the snapshot of one instant.
+//
+// The way of a write: enter the gate -> mark the snapshot map -> is the mark safe on disk? (else out, make it
+// so, again) -> preserve originals that the snapshot needs (no room, with throttle: out, wait, again) ->
+// write -> leave the gate -> answer. The way of a hold: session into the map file -> quiet? -> gate closed,
+// nobody inside: cut the maps, publish the snapshot -> gate open -> merge the cut into the backup map.
+//
+// Locking: control_ lets one hold, commit, abort, void or close happen at a time. holding_ says without a
+// lock that there is no snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/nbd/exports/export.h"
+#include "core/tap/maps/change_map.h"
+#include "core/tap/snapshot/snapshot.h"
+#include "core/tap/write_gate.h"
+
+namespace stillpoint {
+
+class TapExport final : public NbdExport {
+ public:
+  struct HoldOptions {
+    std::optional<Id> base_point;
+    Snapshot::Options snapshot;
+    std::unique_ptr<TapFile> preserve_file;
+    uint64_t preserve_bytes_max = 0;
+    std::chrono::milliseconds barrier{1000};
+    std::chrono::milliseconds quiet{0};
+    std::chrono::milliseconds quiet_deadline{0};
+    uint64_t abort_count = 0;  // as it was when the hold was asked for: an abort since then ends its waiting
+  };
+
+  struct Hold {
+    std::shared_ptr<Snapshot> snapshot;
+    std::chrono::system_clock::time_point instant;
+    bool map_used;
+    std::string reason;
+    uint64_t changed_blocks;
+  };
+
+  struct Status {
+    std::vector<Id> points;
+    std::string reason;
+    uint64_t changed_blocks;
+    uint64_t written_blocks;
+    bool persistent;
+    std::optional<Snapshot::Status> snapshot;
+    std::chrono::nanoseconds longest_stall;
+    std::optional<std::chrono::nanoseconds> quiet;
+  };
+
+  TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry, std::unique_ptr<ChangeMap> map);
+  ~TapExport() override;
+
+  // NativeError `EBUSY` (one is held), `barrier-timeout`, `not-quiet`, `ETRUNCATED` (the device was cut);
+  // nothing is held then.
+  Hold hold(HoldOptions options);
+  // What is held was committed, whether or not it still stands. An errno name: the device can't be flushed,
+  // and the map is void.
+  void commit();
+  // Blocks [begin, end) count as written.
+  void mark(uint64_t begin, uint64_t end) { map_->mark(begin, end); }
+  // What is held was compared with a committed point, and what differed has been marked; it is released.
+  // `argument`: nothing is held, or it was given up, or (not complete) the map does not know the point.
+  void adopt(const Id& point, bool complete);
+  // Ends a hold() that waits for quiet too (`cancelled`).
+  void abort();
+  uint64_t abort_count() const { return abort_count_; }
+  void make_void(const std::string& reason);
+  // What has become of the device. What others may have changed past the map makes it void, and what is held
+  // is given up.
+  SourceState check_source();
+  // No write is in flight or comes. An errno: the map file stays a superset.
+  int close_clean(const std::string& continuity);
+  Status status() const;
+
+  const Properties& properties() const override { return properties_; }
+  int read(uint64_t byte_offset, std::span<uint8_t> into, Patience patience) noexcept override;
+  int write(uint64_t byte_offset, Bytes bytes, bool fua, Patience patience) noexcept override;
+  int flush() noexcept override;
+  int trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noexcept override;
+  int zero(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions& options,
+           bool fua) noexcept override;
+  int cache(uint64_t byte_offset, uint64_t byte_length) noexcept override;
+  int block_status(size_t context, uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
+                   std::vector<NbdExtent>& extents) noexcept override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::shared_ptr<Snapshot> current_snapshot() const;
+  int write_at_once(uint64_t byte_offset, Bytes bytes, bool fua) noexcept;
+  // Runs `change` inside the gate, blocks marked and safe, with the snapshot if there is one.
+  template <class Change>
+  int modify(uint64_t byte_offset, uint64_t byte_length, bool preserve, Change change) noexcept;
+  int trim_piece(uint64_t byte_offset, uint64_t byte_length, bool fua, const Snapshot* snapshot) noexcept;
+  void note_write_end();
+  void note_stall(Clock::duration stall);
+  Clock::time_point last_write_or_start() const;
+  bool wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_point deadline, uint64_t aborts) const;
+  std::chrono::system_clock::time_point cut(const std::shared_ptr<Snapshot>& snapshot,
+                                            const HoldOptions& options);
+  void release_snapshot();
+  SourceState account_for_source();
+  void flush_before_unmarking();
+
+  const std::shared_ptr<NbdExport> device_;
+  const TreeGeometry geometry_;
+  const std::unique_ptr<ChangeMap> map_;
+  Properties properties_;
+
+  WriteGate gate_;
+  mutable std::mutex control_;
+  uint64_t foreign_writers_ = 0;  // for which the map was made void; guarded by control_
+  uint64_t least_bytes_;          // the same
+  std::string past_the_map_;      // why, since the last instant was asked for; the same
+  std::atomic<uint64_t> abort_count_{0};
+  std::atomic<bool> holding_{false};
+  mutable std::mutex snapshot_mutex_;
+  std::shared_ptr<Snapshot> snapshot_;
+
+  const Clock::time_point started_ = Clock::now();
+  std::atomic<int64_t> last_write_end_{0};  // steady clock, nanoseconds; 0: none yet
+  std::atomic<int64_t> longest_stall_{0};   // nanoseconds
+};
+
+}  // namespace stillpoint

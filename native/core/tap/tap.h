@@ -1,0 +1,75 @@
+// A tap as a whole: the device, the maps and the snapshot over it, a server for its users, a server for the
+// session.
+//
+// State      users' I/O                   hold, commit, abort       goes on to
+// --------   --------------------------   -----------------------   -----------------------------------
+// serving    on every address listened    yes                       stopped, by stop()
+// stopped    none; the device is synced   no (`closed`)             closed, by close()
+// closed     -                            -                         -
+//
+// Locking: control_ lets one control call run at a time; status() does not wait for it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "core/nbd/exports/device_export.h"
+#include "core/nbd/server.h"
+#include "core/tap/export.h"
+#include "core/tree/geometry.h"
+
+namespace stillpoint {
+
+struct TapOptions {
+  std::string path;
+  bool read_only = false;
+  uint32_t block_size = 65536;
+  std::string map_path;  // empty: changes are not remembered beyond this process
+  std::string identity;
+  std::string distrust;  // not empty: the map that is there is not to be believed, and why
+};
+
+class Tap {
+ public:
+  // Errno names, `argument`.
+  explicit Tap(const TapOptions& options);
+
+  std::string listen(const std::string& address, const std::string& export_name);
+  std::string listen_snapshot(const std::string& address);
+
+  TapExport::Hold hold(TapExport::HoldOptions options, const std::string& preserve_directory);
+  void abort();
+  void commit();
+  void mark(const std::vector<BlockRange>& ranges);
+  void adopt(const Id& point, bool complete);
+  void make_void(const std::string& reason);
+  SourceState check_source() { return export_->check_source(); }
+  // Nothing reaches the device afterwards, and all that was answered is on it. Errno names of the sync.
+  void stop();
+  // An error of the map is thrown; the map on disk is a superset then.
+  void close(const std::string& continuity);
+
+  const TapOptions& options() const { return options_; }
+  const TreeGeometry& geometry() const { return geometry_; }
+  TapExport::Status status() const { return export_->status(); }
+  const NbdCounters& counters() const { return users_.counters(); }
+  size_t open_connections() const { return users_.open_connections(); }
+
+ private:
+  void check_serving() const;
+  void unexport_snapshot();
+
+  const TapOptions options_;
+  std::shared_ptr<DeviceExport> device_;
+  TreeGeometry geometry_;
+  std::shared_ptr<TapExport> export_;
+  NbdServer users_;
+  NbdServer session_;
+  std::mutex control_;
+  std::atomic<bool> stopped_{false};
+  std::string snapshot_name_;
+};
+
+}  // namespace stillpoint

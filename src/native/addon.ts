@@ -1,0 +1,48 @@
+/** The addon: all parts of the border in one. Nowhere else is it loaded. */
+import { createRequire } from 'node:module';
+import type { BatchAddon } from './batch.js';
+import type { NativeConstants } from './constants.js';
+import type { DeviceAddon } from './device.js';
+import type { DigestAddon } from './digest.js';
+import type { PackAddon } from './pack.js';
+import type { PatchAddon } from './patch.js';
+import type { PathAddon } from './paths.js';
+import type { RestoreAddon } from './restore.js';
+import type { ScanAddon } from './scan.js';
+import type { TapAddon } from './tap.js';
+import type { TreeAddon } from './tree.js';
+
+export interface Addon
+  extends DigestAddon,
+    DeviceAddon,
+    TreeAddon,
+    ScanAddon,
+    BatchAddon,
+    PatchAddon,
+    PackAddon,
+    RestoreAddon,
+    TapAddon,
+    PathAddon {
+  readonly constants: NativeConstants;
+
+  /**
+   * Frees the memory of a Buffer that has all of its ArrayBuffer and that nobody reads any more, native work included: it is empty
+   * afterwards. V8 collects garbage, all of it, whenever Buffers took some 32 MiB since the last time; freed ones don't count.
+   */
+  freeBuffer(buffer: Uint8Array): void;
+}
+
+const require = createRequire(import.meta.url);
+
+function load(): Addon {
+  const path = new URL('../../../native/Release/stillpoint.node', import.meta.url).pathname;
+  try {
+    return require(path) as Addon;
+  } catch (cause) {
+    throw new Error(`native addon ${path}: it can't be loaded. Build it with "npm run build:native".`, {
+      cause,
+    });
+  }
+}
+
+export const native: Addon = load();

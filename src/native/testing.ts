@@ -1,0 +1,19 @@
+/** Devices with faults: for tests and benchmarks alone, which is why the index does not have them. */
+import { native } from './addon.js';
+import type { Device } from './device.js';
+
+/** In memory, with faults, for tests of everything above it. */
+export interface MemoryDevice extends Device {
+  /** Reads that touch the range fail with EIO; after `failures` of them (default: for ever) they succeed again. */
+  addBadRange(byteOffset: number, byteLength: number, failures?: number): void;
+  addBadWriteRange(byteOffset: number, byteLength: number): void;
+  clearFaults(): void;
+  /** Every read waits so long first: to have work in flight when a test closes or cancels. */
+  setReadDelayMs(delayMs: number): void;
+}
+
+interface TestingAddon {
+  createMemoryDevice(sizeBytes: number, options?: { logicalSectorSize?: number }): MemoryDevice;
+}
+
+export const { createMemoryDevice } = native as typeof native & TestingAddon;
