@@ -72,7 +72,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   cli: ['output', 'common', 'commands'],
 };
 
-const FILES_PER_FOLDER_MAX = 15;
+const FILES_PER_FOLDER_MAX = 18;
 
 /** Modules that speak the protocols of a network. */
 const NETWORK = /^(fastify|node:(http|https|http2|tls|dgram))(\/|$)/;
@@ -171,12 +171,7 @@ test('neither rooms nor floors nor files import each other in a circle', (t) => 
     ([floor, below]) => [floor, below.map((name) => `${floor.split('/')[0]}/${name}`)] as const,
   );
   t.deepEqual(circleIn(new Map(floors)), null);
-  t.deepEqual(
-    circleIn(
-      new Map(sources.filter((file) => roomOf(file) !== 'native').map((file) => [file, ownImports(file)])),
-    ),
-    null,
-  );
+  t.deepEqual(circleIn(new Map(sources.map((file) => [file, ownImports(file)]))), null);
   t.deepEqual(circleIn(new Map(Object.entries({ a: ['b'], b: ['c'], c: ['b'] }))), ['b', 'c', 'b']);
 });
 
