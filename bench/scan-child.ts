@@ -4,7 +4,7 @@
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { BLOCK_SIZE_DEFAULT } from '../src/domain/limits.js';
+import { BLOCK_SIZE_DEFAULT } from '../src/domain/base/limits.js';
 import { type Device, type LeafOverlay, native, type TreeFile } from '../src/native/index.js';
 
 const [image, readers, directory] = process.argv.slice(2) as [string, string, string];

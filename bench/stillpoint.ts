@@ -5,7 +5,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Point } from '../src/domain/point.js';
+import type { Point } from '../src/domain/point/point.js';
 import { end, type Measured, measure, occupiedBytes, type Usage, UsageSampler } from './process.js';
 
 const COMMAND = fileURLToPath(new URL('../../../bin/stillpoint.js', import.meta.url));

@@ -1,7 +1,7 @@
 /** Backups through a tap, as a user runs them, of sparse images of several sizes; and the memory of the tap's process for the largest. */
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { connectTap } from '../src/tap/control-client.js';
+import { connectTap } from '../src/tap/control/client.js';
 import { type LoadResult, runFio } from './fio.js';
 import { shell, UsageSampler } from './process.js';
 import { mebibytes, type Row, seconds, times } from './report.js';

@@ -1,7 +1,7 @@
 /** Which provider takes a device: the best that can be used now, or the one asked for by name. */
-import { StillpointError } from '../domain/errors.js';
+import { StillpointError } from '../domain/base/errors.js';
 import { findTap } from '../tap/find.js';
-import { readSource } from '../tap/source.js';
+import { readSource } from '../tap/source/source.js';
 import { offlineProvider } from './offline.js';
 import type { SnapshotProvider } from './ports.js';
 import { type TapProviderOptions, tapProvider } from './tap.js';

@@ -1,15 +1,15 @@
 /** What can be said about a device before it is backed up: what it is, who uses it, what lies on it, and which provider takes it. */
 import type { BigIntStats } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { readBlockState } from '../devices/block-facts.js';
-import { notADevice, onDevice } from '../devices/device-error.js';
-import { readDeviceIdentity } from '../devices/device-identity.js';
-import { type HalfRestored, readMark } from '../devices/half-restored.js';
-import { readImageFacts } from '../devices/image-facts.js';
-import { readImageFormat } from '../devices/image-format.js';
-import { type DeviceUse, deviceNumber, findUses } from '../devices/in-use.js';
-import { whyUnprovenBlock, whyUnprovenImage } from '../domain/instant-proof.js';
-import type { DeviceIdentity } from '../domain/point.js';
+import { readBlockState } from '../devices/facts/block-facts.js';
+import { readDeviceIdentity } from '../devices/facts/device-identity.js';
+import { type HalfRestored, readMark } from '../devices/facts/half-restored.js';
+import { readImageFacts } from '../devices/facts/image-facts.js';
+import { readImageFormat } from '../devices/facts/image-format.js';
+import { notADevice, onDevice } from '../devices/system/device-error.js';
+import { type DeviceUse, deviceNumber, findUses } from '../devices/system/in-use.js';
+import { whyUnprovenBlock, whyUnprovenImage } from '../domain/device/instant-proof.js';
+import type { DeviceIdentity } from '../domain/point/point.js';
 import { native } from '../native/index.js';
 import { attachedDevice } from '../tap/attach.js';
 import type { FoundTap } from '../tap/find.js';

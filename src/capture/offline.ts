@@ -9,23 +9,23 @@
  * | image        | no writer, no writable loop device on   |                        | facts compared; still no writer                |
  * |              | it; facts noted                         |                        |                                                |
  *
- * What the facts prove is decided in src/domain/instant-proof.ts: that the view stood, that it changed (there is no point then), or nothing
+ * What the facts prove is decided in src/domain/device/instant-proof.ts: that the view stood, that it changed (there is no point then), or nothing
  * (then the session reads it a second time). The mark of continuity is made of the facts noted before, so that a later command can tell
  * whether they are still the same. Both kinds carry a shared lock on the node, for restores to see.
  */
 import type { BigIntStats, Stats } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
-import { readBlockPresence, readBlockState } from '../devices/block-facts.js';
-import { blockContinuity, imageContinuity } from '../devices/continuity.js';
-import { deviceError, notADevice, onDevice } from '../devices/device-error.js';
-import { readDeviceIdentity } from '../devices/device-identity.js';
-import { doubtfulFileSystem } from '../devices/honest-times.js';
-import { readImageFacts, readImagePresence } from '../devices/image-facts.js';
-import { type DeviceUse, deviceNumber, findUses } from '../devices/in-use.js';
-import { lockSource } from '../devices/source-lock.js';
-import { StillpointError } from '../domain/errors.js';
-import { judgeBlock, judgeImage, judgePresence, type Verdict } from '../domain/instant-proof.js';
-import type { ConsistencyKind } from '../domain/point.js';
+import { readBlockPresence, readBlockState } from '../devices/facts/block-facts.js';
+import { blockContinuity, imageContinuity } from '../devices/facts/continuity.js';
+import { readDeviceIdentity } from '../devices/facts/device-identity.js';
+import { doubtfulFileSystem } from '../devices/facts/honest-times.js';
+import { readImageFacts, readImagePresence } from '../devices/facts/image-facts.js';
+import { lockSource } from '../devices/locks/source-lock.js';
+import { deviceError, notADevice, onDevice } from '../devices/system/device-error.js';
+import { type DeviceUse, deviceNumber, findUses } from '../devices/system/in-use.js';
+import { StillpointError } from '../domain/base/errors.js';
+import { judgeBlock, judgeImage, judgePresence, type Verdict } from '../domain/device/instant-proof.js';
+import type { ConsistencyKind } from '../domain/point/point.js';
 import { type Device, native } from '../native/index.js';
 import { changedError, type HoldOptions, type Snapshot, type SnapshotProvider } from './ports.js';
 

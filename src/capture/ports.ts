@@ -3,9 +3,9 @@
  * and `tap` are providers; live, lvm and reflink fit beside them. A session works on this port alone.
  */
 
-import type { BlockRange } from '../domain/block-ranges.js';
-import { StillpointError } from '../domain/errors.js';
-import type { ConsistencyKind, DeviceIdentity } from '../domain/point.js';
+import { StillpointError } from '../domain/base/errors.js';
+import type { BlockRange } from '../domain/blocks/block-ranges.js';
+import type { ConsistencyKind, DeviceIdentity } from '../domain/point/point.js';
 import type { Device } from '../native/index.js';
 
 export interface HoldOptions {

@@ -5,16 +5,16 @@
  *
  * The hold belongs to the control connection: if this process dies, the tap releases it and keeps its maps.
  */
-import { readDeviceIdentity } from '../devices/device-identity.js';
-import { type BlockRange, mergeRanges } from '../domain/block-ranges.js';
-import { StillpointError } from '../domain/errors.js';
-import type { ConsistencyKind, DeviceIdentity } from '../domain/point.js';
+import { readDeviceIdentity } from '../devices/facts/device-identity.js';
+import { StillpointError } from '../domain/base/errors.js';
+import { type BlockRange, mergeRanges } from '../domain/blocks/block-ranges.js';
+import type { ConsistencyKind, DeviceIdentity } from '../domain/point/point.js';
 import { native } from '../native/index.js';
 import type { SnapshotDevice } from '../native/tap.js';
-import { connectTap, type TapControl } from '../tap/control-client.js';
-import type { ControlHold, TapReport } from '../tap/control-messages.js';
-import type { RegisteredTap } from '../tap/registry.js';
-import { sourceProblem } from '../tap/source-state.js';
+import { connectTap, type TapControl } from '../tap/control/client.js';
+import type { ControlHold, TapReport } from '../tap/control/messages.js';
+import type { RegisteredTap } from '../tap/registry/registry.js';
+import { sourceProblem } from '../tap/source/source-state.js';
 import type { HoldOptions, Snapshot, SnapshotProvider, TrackedChanges, Tracking } from './ports.js';
 import { type Quiesced, type QuiesceOptions, quiesce } from './quiesce/index.js';
 

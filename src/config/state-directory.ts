@@ -1,7 +1,7 @@
 /** Where this machine keeps what Stillpoint remembers: enrolments and, per device, the last point's digest tree. */
 import { userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
-import { StillpointError } from '../domain/errors.js';
+import { StillpointError } from '../domain/base/errors.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

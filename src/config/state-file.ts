@@ -7,7 +7,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { StillpointError } from '../domain/errors.js';
+import { StillpointError } from '../domain/base/errors.js';
 import { makeDirectories, syncDirectory } from '../native/files.js';
 
 export interface StateFormat<T> {

@@ -35,7 +35,7 @@ export interface Addon
 const require = createRequire(import.meta.url);
 
 function load(): Addon {
-  const path = new URL('../../../../build/native/Release/stillpoint.node', import.meta.url).pathname;
+  const path = new URL('../../../native/Release/stillpoint.node', import.meta.url).pathname;
   try {
     return require(path) as Addon;
   } catch (cause) {

@@ -1,8 +1,11 @@
 /** The receiver over HTTP. Retries are a decorator of their own (retry.ts); answers are checked here, where they enter. */
 import type { z } from 'zod';
-import type { BlockRange } from '../domain/block-ranges.js';
-import { BATCH_BYTES_MAX, JSON_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../domain/limits.js';
-import type { LinkMeter } from '../domain/link-meter.js';
+import { BATCH_BYTES_MAX, JSON_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../domain/base/limits.js';
+import type { BlockRange } from '../domain/blocks/block-ranges.js';
+import { PIECES_ANSWER_BYTES_MAX } from '../domain/blocks/pieces.js';
+import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order/order.js';
+import type { Point } from '../domain/point/point.js';
+import type { LinkMeter } from '../domain/session/link-meter.js';
 import type {
   BeginAnswer,
   BeginRequest,
@@ -15,12 +18,10 @@ import type {
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
-} from '../domain/messages.js';
-import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order.js';
-import { PIECES_ANSWER_BYTES_MAX } from '../domain/pieces.js';
-import type { Point } from '../domain/point.js';
-import { COMPARE_ANSWER_BYTES_MAX } from './compare-codec.js';
-import type { Connect } from './connect.js';
+} from '../domain/session/messages.js';
+import { COMPARE_ANSWER_BYTES_MAX } from './messages/compare-codec.js';
+import { decodeLines } from './messages/ndjson.js';
+import { orderAnswerSchema, orderStandingSchema } from './messages/order-messages.js';
 import {
   BINARY_TYPE,
   batchAnswerSchema,
@@ -37,12 +38,11 @@ import {
   ROUTE_PREFIX,
   statusSchema,
   verifyEventSchema,
-} from './messages.js';
-import { decodeLines } from './ndjson.js';
-import { orderAnswerSchema, orderStandingSchema } from './order-messages.js';
-import type { Pacer } from './pacer.js';
-import type { ReceiverPort } from './receiver-port.js';
-import { type ReceiverAddress, Transport, type TransportRequest } from './transport.js';
+} from './messages/schemas.js';
+import type { ReceiverPort } from './port/receiver.js';
+import type { Connect } from './transport/connect.js';
+import type { Pacer } from './transport/pacer.js';
+import { type ReceiverAddress, Transport, type TransportRequest } from './transport/transport.js';
 
 /** As many as batches in flight: none waits for another's answer. */
 export const CONNECTIONS_DEFAULT = 4;

@@ -6,17 +6,17 @@
 import type { X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
-import { isStillpointError, StillpointError } from '../domain/errors.js';
-import { JSON_BYTES_MAX } from '../domain/limits.js';
-import { checkName } from '../domain/names.js';
-import { subjectOf } from './certificate-identity.js';
-import { createRequest } from './certificates.js';
-import { callerOrigin, type Enrolment, receiverOrigin } from './enrolment.js';
-import { decodeInviteCode, matchesPin } from './invite-code.js';
-import { handshake, provenAs, type ReceiverListener } from './listener.js';
-import { type EnrolRequest, enrolAnswerSchema, parseMessage, ROUTE_PREFIX } from './messages.js';
+import { isStillpointError, StillpointError } from '../domain/base/errors.js';
+import { JSON_BYTES_MAX } from '../domain/base/limits.js';
+import { checkName } from '../domain/base/names.js';
+import { subjectOf } from './certificates/certificate-identity.js';
+import { createRequest } from './certificates/certificates.js';
+import { callerOrigin, type Enrolment, receiverOrigin } from './certificates/enrolment.js';
+import { decodeInviteCode, matchesPin } from './certificates/invite-code.js';
+import { type EnrolRequest, enrolAnswerSchema, parseMessage, ROUTE_PREFIX } from './messages/schemas.js';
 import { RETRY_DEFAULT, type RetryPolicy, retry } from './retry.js';
-import { TLS_CIPHERS, Transport, transportError } from './transport.js';
+import { handshake, provenAs, type ReceiverListener } from './transport/listener.js';
+import { TLS_CIPHERS, Transport, transportError } from './transport/transport.js';
 
 const LOOK_TIMEOUT_MS = 15_000;
 const ENROL_TIMEOUT_MS = 60_000;

@@ -3,8 +3,10 @@
  * decorator over any ReceiverPort. `verify`, `check` and `diff` are passed through, since events that were handed on can't be taken back.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import type { BlockRange } from '../domain/block-ranges.js';
-import { isStillpointError } from '../domain/errors.js';
+import { isStillpointError } from '../domain/base/errors.js';
+import type { BlockRange } from '../domain/blocks/block-ranges.js';
+import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order/order.js';
+import type { Point } from '../domain/point/point.js';
 import type {
   BeginAnswer,
   BeginRequest,
@@ -17,10 +19,8 @@ import type {
   ReceiverInfo,
   SessionStatus,
   VerifyEvent,
-} from '../domain/messages.js';
-import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order.js';
-import type { Point } from '../domain/point.js';
-import type { ReceiverPort } from './receiver-port.js';
+} from '../domain/session/messages.js';
+import type { ReceiverPort } from './port/receiver.js';
 
 export interface RetryPolicy {
   /** From the first attempt of a message: no other begins after it. */

@@ -5,8 +5,7 @@
 import { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { BlockRange } from '../domain/block-ranges.js';
-import { StillpointError } from '../domain/errors.js';
+import { StillpointError } from '../domain/base/errors.js';
 import {
   BATCH_BYTES_MAX,
   DIGEST_BYTES,
@@ -16,14 +15,14 @@ import {
   NODE_BYTES_MAX,
   NODES_REQUEST_MAX,
   PIECES_RAW_BYTES_MAX,
-} from '../domain/limits.js';
-import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/messages.js';
-import type { AwaitOrderRequest, OrderReport } from '../domain/order.js';
+} from '../domain/base/limits.js';
+import type { BlockRange } from '../domain/blocks/block-ranges.js';
+import type { AwaitOrderRequest, OrderReport } from '../domain/order/order.js';
+import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/session/messages.js';
 import { native } from '../native/index.js';
-import type { BodyMemory } from './body-memory.js';
-import type { ByteBudget, Release } from './byte-budget.js';
-import { COMPARE_QUESTION_BYTES_MAX } from './compare-codec.js';
-import { encodeError, toStillpointError } from './error-body.js';
+import { COMPARE_QUESTION_BYTES_MAX } from './messages/compare-codec.js';
+import { encodeError, toStillpointError } from './messages/error-body.js';
+import { encodeLines, NDJSON_TYPE } from './messages/ndjson.js';
 import {
   BINARY_TYPE,
   type EnrolAnswer,
@@ -35,10 +34,11 @@ import {
   PROTOCOL_VERSION,
   parseMessage,
   ROUTE_PREFIX,
-} from './messages.js';
-import { encodeLines, NDJSON_TYPE } from './ndjson.js';
-import type { ReceiverPort } from './receiver-port.js';
-import { type BodyTimeouts, withBody } from './request-body.js';
+} from './messages/schemas.js';
+import type { ReceiverPort } from './port/receiver.js';
+import type { BodyMemory } from './transport/body-memory.js';
+import type { ByteBudget, Release } from './transport/byte-budget.js';
+import { type BodyTimeouts, withBody } from './transport/request-body.js';
 
 const ENROL_BYTES_MAX = 16 * 1024;
 

@@ -1,10 +1,11 @@
 /** The receiver inside a command: the same service over a store in a directory, made at first use; no network, one agent. */
-import type { VerifyEvent } from '../domain/messages.js';
-import { LOCAL_AGENT } from '../domain/names.js';
-import type { ReceiverPort } from '../protocol/receiver-port.js';
-import type { Store } from '../store/store-port.js';
-import { AgentReceiver } from './agent-receiver.js';
-import { ReceiverService } from './service.js';
+
+import { LOCAL_AGENT } from '../domain/base/names.js';
+import type { VerifyEvent } from '../domain/session/messages.js';
+import type { ReceiverPort } from '../protocol/port/receiver.js';
+import type { Store } from '../store/port/store.js';
+import { AgentReceiver } from './sessions/agent-receiver.js';
+import { ReceiverService } from './sessions/service.js';
 
 export interface EmbeddedOptions {
   /** Default: LOCAL_AGENT. Null: it, and the points of all others are seen. */

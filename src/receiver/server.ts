@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import fastify from 'fastify';
 import type { Logger } from 'pino';
-import { isStillpointError, StillpointError } from '../domain/errors.js';
+import { isStillpointError, StillpointError } from '../domain/base/errors.js';
 import {
   BATCH_BYTES_MAX,
   KiB,
@@ -17,23 +17,23 @@ import {
   RECEIVER_BODY_BYTES_MAX,
   RECEIVER_CONNECTIONS_MAX,
   RECEIVER_WAITING_MAX,
-} from '../domain/limits.js';
-import { BodyMemory } from '../protocol/body-memory.js';
-import { ByteBudget } from '../protocol/byte-budget.js';
-import { type EnrolAnswer, type EnrolRequest, ROUTE_PREFIX } from '../protocol/messages.js';
-import { BODY_TIMEOUTS, type BodyTimeouts, bodyTimeoutMs } from '../protocol/request-body.js';
+} from '../domain/base/limits.js';
+import { type EnrolAnswer, type EnrolRequest, ROUTE_PREFIX } from '../protocol/messages/schemas.js';
 import { type Refusal, registerRoutes } from '../protocol/routes.js';
-import { TLS_CIPHERS } from '../protocol/transport.js';
-import type { Store } from '../store/store-port.js';
-import { Attempts } from './attempts.js';
-import { Authorizer } from './authorize.js';
-import { openControl } from './control-server.js';
-import { DialOut } from './dial-out.js';
-import { loadIdentity, parseListen, type ReceiverIdentity } from './identity.js';
-import type { OrderBook } from './orders.js';
-import { Remote } from './remote.js';
-import { ReceiverService } from './service.js';
-import { Tenants } from './tenants.js';
+import { BodyMemory } from '../protocol/transport/body-memory.js';
+import { ByteBudget } from '../protocol/transport/byte-budget.js';
+import { BODY_TIMEOUTS, type BodyTimeouts, bodyTimeoutMs } from '../protocol/transport/request-body.js';
+import { TLS_CIPHERS } from '../protocol/transport/transport.js';
+import type { Store } from '../store/port/store.js';
+import { Attempts } from './access/attempts.js';
+import { Authorizer } from './access/authorize.js';
+import { loadIdentity, parseListen, type ReceiverIdentity } from './access/identity.js';
+import { Tenants } from './access/tenants.js';
+import { openControl } from './control/server.js';
+import { DialOut } from './orders/dial-out.js';
+import type { OrderBook } from './orders/orders.js';
+import { Remote } from './orders/remote.js';
+import { ReceiverService } from './sessions/service.js';
 
 export interface ServerOptions {
   /** Made by initReceiver. */

@@ -8,11 +8,11 @@ import { rm, symlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
-import { listDirectory, readFact } from '../devices/block-sysfs.js';
-import { type DeviceUse, findUses } from '../devices/in-use.js';
-import { StillpointError } from '../domain/errors.js';
-import { readBootId } from './continuity-facts.js';
-import type { RegisteredTap } from './registry.js';
+import { listDirectory, readFact } from '../devices/system/block-sysfs.js';
+import { type DeviceUse, findUses } from '../devices/system/in-use.js';
+import { StillpointError } from '../domain/base/errors.js';
+import type { RegisteredTap } from './registry/registry.js';
+import { readBootId } from './source/continuity-facts.js';
 
 const execute = promisify(execFile);
 const COMMAND_TIMEOUT_MS = 30_000;

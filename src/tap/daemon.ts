@@ -11,19 +11,25 @@ import { lstat, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { promisify } from 'node:util';
 import type { Logger } from 'pino';
-import { onDevice } from '../devices/device-error.js';
-import { findUses } from '../devices/in-use.js';
-import { StillpointError } from '../domain/errors.js';
+import { onDevice } from '../devices/system/device-error.js';
+import { findUses } from '../devices/system/in-use.js';
+import { StillpointError } from '../domain/base/errors.js';
 import { makeDirectories, syncFile } from '../native/files.js';
 import type { Tap, TapAddon } from '../native/tap.js';
 import { attach, attachedDevice, detach } from './attach.js';
-import { continuityMark, whyDistrusted } from './continuity.js';
-import { machineStops, readDeviceFacts, readMapFacts, readStart, writeStart } from './continuity-facts.js';
-import type { TapReport } from './control-messages.js';
-import { ControlServer, type HoldSettings } from './control-server.js';
-import { parseListenAddress } from './listen-address.js';
-import { checkPreserveDirectory, makePreserveDirectory } from './preserve.js';
-import { lockTap, type RegisteredTap } from './registry.js';
+import type { TapReport } from './control/messages.js';
+import { ControlServer, type HoldSettings } from './control/server.js';
+import { parseListenAddress } from './registry/listen-address.js';
+import { lockTap, type RegisteredTap } from './registry/registry.js';
+import { continuityMark, whyDistrusted } from './source/continuity.js';
+import {
+  machineStops,
+  readDeviceFacts,
+  readMapFacts,
+  readStart,
+  writeStart,
+} from './source/continuity-facts.js';
+import { checkPreserveDirectory, makePreserveDirectory } from './source/preserve.js';
 import {
   anchorOf,
   placeOfSource,
@@ -31,7 +37,7 @@ import {
   readSourceIdentity,
   type SourceIdentity,
   type TapSource,
-} from './source.js';
+} from './source/source.js';
 
 export interface ServeOptions {
   readonly tap: RegisteredTap;

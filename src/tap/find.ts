@@ -1,11 +1,11 @@
 /** Which tap serves a device: asked by its source, or by the /dev/nbdN that it is attached as. */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { isStillpointError } from '../domain/errors.js';
+import { isStillpointError } from '../domain/base/errors.js';
 import { attachedDevice } from './attach.js';
-import { connectTap } from './control-client.js';
-import { listTaps, type RegisteredTap } from './registry.js';
-import { readSource } from './source.js';
+import { connectTap } from './control/client.js';
+import { listTaps, type RegisteredTap } from './registry/registry.js';
+import { readSource } from './source/source.js';
 
 export interface FoundTap {
   readonly tap: RegisteredTap;

@@ -1,10 +1,10 @@
 /** May a tap be stopped without taking the device away from somebody? */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DeviceUse } from '../devices/in-use.js';
-import { StillpointError } from '../domain/errors.js';
+import type { DeviceUse } from '../devices/system/in-use.js';
+import { StillpointError } from '../domain/base/errors.js';
 import { attachedDevice, attachedInUse, attachmentUses } from './attach.js';
 import { reportOf } from './launch.js';
-import type { RegisteredTap } from './registry.js';
+import type { RegisteredTap } from './registry/registry.js';
 
 /** A client that has just ended is counted until its connection is closed; udev reads a device that was just written to. */
 const SETTLE_TRIES = 10;

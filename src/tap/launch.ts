@@ -5,11 +5,11 @@ import { open, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { ERROR_CODES, isStillpointError, StillpointError } from '../domain/errors.js';
+import { ERROR_CODES, isStillpointError, StillpointError } from '../domain/base/errors.js';
 import { lockFile } from '../native/files.js';
-import { connectTap } from './control-client.js';
-import type { TapReport } from './control-messages.js';
-import type { RegisteredTap } from './registry.js';
+import { connectTap } from './control/client.js';
+import type { TapReport } from './control/messages.js';
+import type { RegisteredTap } from './registry/registry.js';
 
 const execute = promisify(execFile);
 

@@ -2,14 +2,14 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { inspectDevice } from '../../src/capture/inspect.js';
-import { encodeMark } from '../../src/devices/half-restored.js';
-import { isStillpointError } from '../../src/domain/errors.js';
-import type { Point } from '../../src/domain/point.js';
-import { freezable } from '../helpers/freezable.js';
-import { temporaryDirectory } from '../helpers/loop-device.js';
+import { encodeMark } from '../../src/devices/facts/half-restored.js';
+import { isStillpointError } from '../../src/domain/base/errors.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { freezable } from '../helpers/disks/freezable.js';
+import { temporaryDirectory } from '../helpers/disks/loop-device.js';
+import { makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 import { testWith } from '../helpers/requirements.js';
-import { makeMachine, runHere } from '../helpers/stillpoint.js';
-import { makeTap } from '../helpers/taps.js';
+import { makeTap } from '../helpers/worlds/taps.js';
 
 test('an image that nobody uses: offline, unless a running tap serves it', async (t) => {
   const path = join(await temporaryDirectory(t, 'inspect'), 'disk.img');

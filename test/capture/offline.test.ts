@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { offlineProvider } from '../../src/capture/offline.js';
 import type { Snapshot } from '../../src/capture/ports.js';
-import { attachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
-import { attachPartitioned } from '../helpers/partition-table.js';
+import { makeStampedImage, stampedBlock } from '../helpers/bytes/stamped-blocks.js';
+import { attachLoop, mount, run, temporaryDirectory } from '../helpers/disks/loop-device.js';
+import { attachPartitioned } from '../helpers/disks/partition-table.js';
 import { refused } from '../helpers/refused.js';
 import { testWith } from '../helpers/requirements.js';
-import { makeStampedImage, stampedBlock } from '../helpers/stamped-blocks.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

@@ -8,10 +8,10 @@ import test, { type ExecutionContext } from 'ava';
 import { inspectDevice } from '../../src/capture/inspect.js';
 import { offlineProvider } from '../../src/capture/offline.js';
 import type { Snapshot } from '../../src/capture/ports.js';
-import { doubtfulFileSystem } from '../../src/devices/honest-times.js';
-import { attachLoop, detachLoop, mount, run, temporaryDirectory } from '../helpers/loop-device.js';
-import { NBD_FUSE_REQUIREMENTS, nbdFile } from '../helpers/nbd-fuse.js';
-import { attachPartitioned } from '../helpers/partition-table.js';
+import { doubtfulFileSystem } from '../../src/devices/facts/honest-times.js';
+import { attachLoop, detachLoop, mount, run, temporaryDirectory } from '../helpers/disks/loop-device.js';
+import { NBD_FUSE_REQUIREMENTS, nbdFile } from '../helpers/disks/nbd-fuse.js';
+import { attachPartitioned } from '../helpers/disks/partition-table.js';
 import { refused } from '../helpers/refused.js';
 import { testWith } from '../helpers/requirements.js';
 

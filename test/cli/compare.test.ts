@@ -2,11 +2,11 @@
 import { open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../../src/cli/exit-codes.js';
-import { KiB } from '../../src/domain/limits.js';
+import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../../src/cli/output/exit-codes.js';
+import { KiB } from '../../src/domain/base/limits.js';
 import { native, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../src/native/index.js';
-import { flipRecords } from '../helpers/pack-damage.js';
-import { makeStampedImage, stampedBlock } from '../helpers/stamped-blocks.js';
+import { makeStampedImage, stampedBlock } from '../helpers/bytes/stamped-blocks.js';
+import { flipRecords } from '../helpers/faults/pack-damage.js';
 import {
   IN_MEMORY,
   lastResult,
@@ -14,7 +14,7 @@ import {
   makeMachine,
   type Outcome,
   runHere,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
 
 const BLOCK = 4096;
 const COUNT = 300;

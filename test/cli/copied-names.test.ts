@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { EXIT_OK, makeMachine, runExpecting } from '../helpers/stillpoint.js';
+import { EXIT_OK, makeMachine, runExpecting } from '../helpers/machines/stillpoint.js';
 
 test('a time copied from the list of points names the point that it was copied from', async (t) => {
   const machine = await makeMachine(t);

@@ -2,8 +2,8 @@
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { EXIT_OK, EXIT_USAGE } from '../../src/cli/exit-codes.js';
-import { makeMachine, type Outcome, runHere } from '../helpers/stillpoint.js';
+import { EXIT_OK, EXIT_USAGE } from '../../src/cli/output/exit-codes.js';
+import { makeMachine, type Outcome, runHere } from '../helpers/machines/stillpoint.js';
 
 const BLOCK = 4096;
 

@@ -4,10 +4,10 @@ import { mkdir, open, readdir, rm, truncate, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { EXIT_FAILED, EXIT_NO_ACCESS, EXIT_OK, EXIT_USAGE } from '../../src/cli/exit-codes.js';
-import { encodeMark } from '../../src/devices/half-restored.js';
-import type { Point } from '../../src/domain/point.js';
-import { type Machine, makeMachine, runHere } from '../helpers/stillpoint.js';
+import { EXIT_FAILED, EXIT_NO_ACCESS, EXIT_OK, EXIT_USAGE } from '../../src/cli/output/exit-codes.js';
+import { encodeMark } from '../../src/devices/facts/half-restored.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 
 /** Runs the command, which must fail so; its message, without what differs from run to run, is the snapshot. */
 async function fails(t: ExecutionContext, machine: Machine, code: number, ...args: string[]): Promise<void> {

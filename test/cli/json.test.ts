@@ -2,8 +2,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { EXIT_OK } from '../../src/cli/exit-codes.js';
-import { makeMachine, run, runHere } from '../helpers/stillpoint.js';
+import { EXIT_OK } from '../../src/cli/output/exit-codes.js';
+import { makeMachine, run, runHere } from '../helpers/machines/stillpoint.js';
 
 interface Event {
   readonly event: string;

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { chmod, copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { tempDir } from '../helpers/temp-dir.js';
+import { tempDir } from '../helpers/disks/temp-dir.js';
 
 const RUNTIME = 'scripts/runtime/package.json';
 

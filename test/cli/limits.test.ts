@@ -4,7 +4,6 @@ import { closeSync, openSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { testWith } from '../helpers/requirements.js';
 import {
   backup,
   COMMAND,
@@ -14,7 +13,8 @@ import {
   outcome,
   points,
   runExpecting,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
+import { testWith } from '../helpers/requirements.js';
 
 const IMAGE_BYTES = 300_000;
 

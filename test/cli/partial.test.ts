@@ -2,16 +2,16 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { EXIT_OK } from '../../src/cli/exit-codes.js';
-import { parsePeriod } from '../../src/cli/format.js';
-import type { PartialSet } from '../../src/domain/messages.js';
+import { EXIT_OK } from '../../src/cli/output/exit-codes.js';
+import { parsePeriod } from '../../src/cli/output/format.js';
+import type { PartialSet } from '../../src/domain/session/messages.js';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
-import { openStore } from '../../src/store/store.js';
+import { openStore } from '../../src/store/open.js';
 import { blocksOf } from '../conformance/receiver.js';
-import { batchOf } from '../helpers/batches.js';
+import { batchOf } from '../helpers/bytes/batches.js';
+import { beginRequest, sessionId } from '../helpers/bytes/requests.js';
+import { lastResult, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 import { refused } from '../helpers/refused.js';
-import { beginRequest, sessionId } from '../helpers/requests.js';
-import { lastResult, makeMachine, runHere } from '../helpers/stillpoint.js';
 
 test('what was delivered without a point is listed, by agent and device', async (t) => {
   const machine = await makeMachine(t);

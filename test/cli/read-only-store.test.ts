@@ -5,10 +5,17 @@ import { chmod, readFile, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { MiB } from '../../src/domain/limits.js';
-import { attachLoop, mount, run as runProgram } from '../helpers/loop-device.js';
+import { MiB } from '../../src/domain/base/limits.js';
+import { attachLoop, mount, run as runProgram } from '../helpers/disks/loop-device.js';
+import {
+  backup,
+  COMMAND,
+  type Machine,
+  makeMachine,
+  run,
+  runExpecting,
+} from '../helpers/machines/stillpoint.js';
 import { programs, testWith } from '../helpers/requirements.js';
-import { backup, COMMAND, type Machine, makeMachine, run, runExpecting } from '../helpers/stillpoint.js';
 
 type Outcome = { readonly code: number | null; readonly stderr: string };
 

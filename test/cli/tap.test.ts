@@ -2,13 +2,13 @@
 import { readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { EXIT_FAILED, EXIT_OK, EXIT_USAGE } from '../../src/cli/exit-codes.js';
-import { describeTap, listLines } from '../../src/cli/tap-view.js';
-import { createStore } from '../../src/store/store.js';
-import type { TapReport } from '../../src/tap/control-messages.js';
-import { lockTap, readTap } from '../../src/tap/registry.js';
-import { FakeTap } from '../helpers/fake-tap.js';
-import { lastResult, type Machine, makeMachine, runHere } from '../helpers/stillpoint.js';
+import { EXIT_FAILED, EXIT_OK, EXIT_USAGE } from '../../src/cli/output/exit-codes.js';
+import { describeTap, listLines } from '../../src/cli/output/tap-view.js';
+import { createStore } from '../../src/store/open.js';
+import type { TapReport } from '../../src/tap/control/messages.js';
+import { lockTap, readTap } from '../../src/tap/registry/registry.js';
+import { FakeTap } from '../helpers/fakes/tap.js';
+import { lastResult, type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 
 interface Place {
   readonly machine: Machine;

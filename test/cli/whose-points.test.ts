@@ -2,14 +2,14 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { EXIT_OK } from '../../src/cli/exit-codes.js';
-import type { Point } from '../../src/domain/point.js';
+import { EXIT_OK } from '../../src/cli/output/exit-codes.js';
+import type { Point } from '../../src/domain/point/point.js';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
-import { createStore, openStore } from '../../src/store/store.js';
+import { createStore, openStore } from '../../src/store/open.js';
 import { blocksOf } from '../conformance/receiver.js';
-import { batchOf, rootOf } from '../helpers/batches.js';
-import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/requests.js';
-import { lastResult, type Machine, makeMachine, runHere } from '../helpers/stillpoint.js';
+import { batchOf, rootOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/bytes/requests.js';
+import { lastResult, type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 
 const DEVICES = [
   ['m1', 'root'],

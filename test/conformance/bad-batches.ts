@@ -1,9 +1,9 @@
 /** Batches that are wrong in one thing each. */
-import { BATCH_BYTES_MAX, MiB } from '../../src/domain/limits.js';
+import { BATCH_BYTES_MAX, MiB } from '../../src/domain/base/limits.js';
 import { native } from '../../src/native/index.js';
-import { alterRecord, batchOf, encodeTestBatch, encodeTestRecord, seal } from '../helpers/batches.js';
-import { changePieces, encodeTestPatch, type TestPatch } from '../helpers/patches.js';
-import { GEOMETRY } from '../helpers/requests.js';
+import { alterRecord, batchOf, encodeTestBatch, encodeTestRecord, seal } from '../helpers/bytes/batches.js';
+import { changePieces, encodeTestPatch, type TestPatch } from '../helpers/bytes/patches.js';
+import { GEOMETRY } from '../helpers/bytes/requests.js';
 import { block, blocksOf, newSessionId } from './receiver.js';
 import type { BadCall, BadCase } from './receiver-scene.js';
 

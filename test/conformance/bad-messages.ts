@@ -6,9 +6,9 @@ import {
   NODES_REQUEST_MAX,
   PIECES_REQUEST_MAX,
   WARNINGS_MAX,
-} from '../../src/domain/limits.js';
-import type { BeginRequest, CommitRequest } from '../../src/domain/messages.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
+} from '../../src/domain/base/limits.js';
+import type { BeginRequest, CommitRequest } from '../../src/domain/session/messages.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import { eventsOf, newSessionId } from './receiver.js';
 import type { BadCall, BadCase } from './receiver-scene.js';
 

@@ -1,9 +1,9 @@
 /** How an agent hears of what its receiver wants: the same on every ReceiverPort. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext, TestFn } from 'ava';
-import { OFFERS_MAX, ORDER_WAIT_MS_MAX } from '../../src/domain/limits.js';
-import type { AgentOrder, AwaitOrderRequest, Order, OrderReport } from '../../src/domain/order.js';
-import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
+import { OFFERS_MAX, ORDER_WAIT_MS_MAX } from '../../src/domain/base/limits.js';
+import type { AgentOrder, AwaitOrderRequest, Order, OrderReport } from '../../src/domain/order/order.js';
+import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
 import { backUp, blocksOf, type MakeWorld, newSessionId, type ReceiverWorld } from './receiver.js';
 
 const question = (changes: Partial<AwaitOrderRequest> = {}): AwaitOrderRequest => ({

@@ -1,8 +1,8 @@
 /** What every ReceiverPort promises of sessions that came to no point, and of going on with one. */
 import type { TestFn } from 'ava';
 import { native } from '../../src/native/index.js';
-import { batchOf, encodeTestBatch, rootOf } from '../helpers/batches.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
+import { batchOf, encodeTestBatch, rootOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import { block, blocksOf, checkContent, type MakeWorld, newSessionId } from './receiver.js';
 
 export function partialSetsConformance(test: TestFn, make: MakeWorld): void {

@@ -1,12 +1,12 @@
 /** Pieces of a base's blocks, and batches with patches, on each ReceiverPort; bad ones are in the tables of bad-*.ts. */
 import type { TestFn } from 'ava';
-import { PIECE_BYTES } from '../../src/domain/limits.js';
-import { splitPieces } from '../../src/domain/pieces.js';
+import { PIECE_BYTES } from '../../src/domain/base/limits.js';
+import { splitPieces } from '../../src/domain/blocks/pieces.js';
 import { native } from '../../src/native/index.js';
 import { ENTRY_PATCH } from '../../src/native/patch.js';
-import { batchOf, encodeTestBatch, encodeTestRecord, rootOf } from '../helpers/batches.js';
-import { changePieces, encodeTestPatch } from '../helpers/patches.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
+import { batchOf, encodeTestBatch, encodeTestRecord, rootOf } from '../helpers/bytes/batches.js';
+import { changePieces, encodeTestPatch } from '../helpers/bytes/patches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import {
   type Blocks,
   backUp,

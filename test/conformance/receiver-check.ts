@@ -1,16 +1,16 @@
 /** Which blocks of a point a receiver can still give, recomputed from its stored bytes, as every ReceiverPort answers it. */
 import { rm } from 'node:fs/promises';
 import type { TestFn } from 'ava';
-import type { BlockRange } from '../../src/domain/block-ranges.js';
-import type { CheckDamage, CheckSummary } from '../../src/domain/messages.js';
-import type { Point } from '../../src/domain/point.js';
+import type { BlockRange } from '../../src/domain/blocks/block-ranges.js';
+import type { Point } from '../../src/domain/point/point.js';
+import type { CheckDamage, CheckSummary } from '../../src/domain/session/messages.js';
 import { native, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../src/native/index.js';
-import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
-import { batchOf } from '../helpers/batches.js';
-import { findRecords, flipRecords } from '../helpers/pack-damage.js';
-import { beginRequest, commitRequest } from '../helpers/requests.js';
-import { stampedBlock } from '../helpers/stamped-blocks.js';
-import { rootOf } from '../helpers/store-device.js';
+import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
+import { batchOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest } from '../helpers/bytes/requests.js';
+import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
+import { findRecords, flipRecords } from '../helpers/faults/pack-damage.js';
+import { rootOf } from '../helpers/worlds/store-device.js';
 import { type Blocks, checkContent, eventsOf, type MakeWorld, newSessionId } from './receiver.js';
 
 /** Three levels of tree below the root, a short last block. */

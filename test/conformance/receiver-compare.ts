@@ -1,13 +1,17 @@
 /** The question which children of tree nodes differ, as every ReceiverPort answers it. */
 import type { TestFn } from 'ava';
-import { NODES_REQUEST_MAX } from '../../src/domain/limits.js';
+import { NODES_REQUEST_MAX } from '../../src/domain/base/limits.js';
 import { native } from '../../src/native/index.js';
-import { type ComparedNode, decodeAnswer, encodeQuestion } from '../../src/protocol/compare-codec.js';
-import { batchOf } from '../helpers/batches.js';
-import { beginRequest, commitRequest } from '../helpers/requests.js';
+import {
+  type ComparedNode,
+  decodeAnswer,
+  encodeQuestion,
+} from '../../src/protocol/messages/compare-codec.js';
+import { batchOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest } from '../helpers/bytes/requests.js';
+import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
 import { seededRandom } from '../helpers/seed.js';
-import { stampedBlock } from '../helpers/stamped-blocks.js';
-import { rootOf } from '../helpers/store-device.js';
+import { rootOf } from '../helpers/worlds/store-device.js';
 import { type MakeWorld, newSessionId } from './receiver.js';
 import { type BadCase, checkUnchanged, setUp } from './receiver-scene.js';
 

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { dialledWorld } from '../helpers/receiver-worlds.js';
+import { dialledWorld } from '../helpers/worlds/receiver-worlds.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { receiverConformance } from './receiver.js';

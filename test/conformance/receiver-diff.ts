@@ -2,17 +2,17 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext, TestFn } from 'ava';
-import type { Geometry } from '../../src/domain/geometry.js';
-import { DIFF_RANGES_MAX } from '../../src/domain/limits.js';
-import type { DiffSummary } from '../../src/domain/messages.js';
-import type { Point } from '../../src/domain/point.js';
-import type { DiffRange } from '../../src/domain/tree-diff.js';
-import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
-import { batchOf, encodeTestBatch, type TestEntry } from '../helpers/batches.js';
-import { listFiles } from '../helpers/faulty-disk.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
-import { stampedBlock } from '../helpers/stamped-blocks.js';
-import { rootOf as rootOfState } from '../helpers/store-device.js';
+import { DIFF_RANGES_MAX } from '../../src/domain/base/limits.js';
+import type { Geometry } from '../../src/domain/blocks/geometry.js';
+import type { Point } from '../../src/domain/point/point.js';
+import type { DiffSummary } from '../../src/domain/session/messages.js';
+import type { DiffRange } from '../../src/domain/tree/tree-diff.js';
+import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
+import { batchOf, encodeTestBatch, type TestEntry } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
+import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
+import { listFiles } from '../helpers/faults/disk.js';
+import { rootOf as rootOfState } from '../helpers/worlds/store-device.js';
 import { type Blocks, backUp, blocksOf, eventsOf, type MakeWorld, newSessionId } from './receiver.js';
 
 const SMALL = { sizeBytes: 3000 * 4096, blockSize: 4096 };

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { httpWorld } from '../helpers/receiver-worlds.js';
+import { httpWorld } from '../helpers/worlds/receiver-worlds.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { patchConformance } from './patches.js';

@@ -1,11 +1,11 @@
 /** Whatever arrives gets a typed error, and the store stays as it was: tables of bad inputs, run on each ReceiverPort. */
 import type { TestFn } from 'ava';
-import { HAVE_DIGESTS_MAX } from '../../src/domain/limits.js';
+import { HAVE_DIGESTS_MAX } from '../../src/domain/base/limits.js';
 import { native } from '../../src/native/index.js';
-import { encodeQuestion } from '../../src/protocol/compare-codec.js';
-import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
-import { batchOf, rootOf } from '../helpers/batches.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
+import { encodeQuestion } from '../../src/protocol/messages/compare-codec.js';
+import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
+import { batchOf, rootOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import { BAD_BATCHES } from './bad-batches.js';
 import { BAD_MESSAGES } from './bad-messages.js';
 import { block, blocksOf, checkContent, eventsOf, type MakeWorld, newSessionId } from './receiver.js';

@@ -1,11 +1,11 @@
 /** What every refusal is tried on: a receiver with a history, and the check that nothing of it has changed. */
 import type { ExecutionContext } from 'ava';
-import type { ErrorCode } from '../../src/domain/errors.js';
-import type { BeginRequest } from '../../src/domain/messages.js';
-import type { Point } from '../../src/domain/point.js';
-import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
-import { batchOf, rootOf } from '../helpers/batches.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
+import type { ErrorCode } from '../../src/domain/base/errors.js';
+import type { Point } from '../../src/domain/point/point.js';
+import type { BeginRequest } from '../../src/domain/session/messages.js';
+import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
+import { batchOf, rootOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import {
   type Blocks,
   backUp,

@@ -4,14 +4,14 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { ExecutionContext, TestFn } from 'ava';
-import type { Point } from '../../src/domain/point.js';
+import type { Point } from '../../src/domain/point/point.js';
 import { native } from '../../src/native/index.js';
-import { PROTOCOL_VERSION } from '../../src/protocol/messages.js';
-import type { ReceiverPort } from '../../src/protocol/receiver-port.js';
-import type { OrderBook } from '../../src/receiver/orders.js';
-import { batchOf, encodeTestBatch, rootOf } from '../helpers/batches.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/requests.js';
-import { stampedBlock } from '../helpers/stamped-blocks.js';
+import { PROTOCOL_VERSION } from '../../src/protocol/messages/schemas.js';
+import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
+import type { OrderBook } from '../../src/receiver/orders/orders.js';
+import { batchOf, encodeTestBatch, rootOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
+import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
 
 /** One receiver with an empty store. */
 export interface ReceiverWorld {

@@ -1,8 +1,8 @@
 /** A backup into a directory store, agent and receiver in one process, meets a fault at every one of its durable steps. */
 import test, { type ExecutionContext } from 'ava';
-import { checkAfterFault, makeWorld, remember } from '../helpers/crash-world.js';
-import { type Fault, listSteps, runFaulty } from '../helpers/faulty.js';
+import { type Fault, listSteps, runFaulty } from '../helpers/faults/at-step.js';
 import { LONG, seededRandom } from '../helpers/seed.js';
+import { checkAfterFault, makeWorld, remember } from '../helpers/worlds/crash.js';
 
 /** All steps in the long run. In the short one, a sample where it is not the second backup that is killed. */
 const SAMPLE = 6;

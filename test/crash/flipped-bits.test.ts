@@ -5,12 +5,12 @@
 import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { makeWorld, remember, type World } from '../helpers/crash-world.js';
-import { listSteps, runFaulty } from '../helpers/faulty.js';
-import { filesBelow, flipBit } from '../helpers/images.js';
-import { killReceiver, serve, startReceiver } from '../helpers/receiver.js';
+import { filesBelow, flipBit } from '../helpers/disks/images.js';
+import { listSteps, runFaulty } from '../helpers/faults/at-step.js';
+import { killReceiver, serve, startReceiver } from '../helpers/machines/receiver.js';
+import { EXIT_DAMAGED, IN_MEMORY, run, runHere } from '../helpers/machines/stillpoint.js';
 import { LONG, type Random, seededRandom } from '../helpers/seed.js';
-import { EXIT_DAMAGED, IN_MEMORY, run, runHere } from '../helpers/stillpoint.js';
+import { makeWorld, remember, type World } from '../helpers/worlds/crash.js';
 
 /** Offsets in every part of a file: its first and last bytes, and some between. */
 async function chooseOffsets(random: Random, path: string, count: number): Promise<number[]> {

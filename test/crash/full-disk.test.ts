@@ -1,12 +1,12 @@
 /** A disk that is really full: the store on a small tmpfs, with a little more room from run to run until the backup passes. */
 import { open, readdir, readFile, statfs, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { KiB } from '../../src/domain/limits.js';
-import { backupArgs, listPoints, restoredBytes } from '../helpers/crash-world.js';
-import { mount } from '../helpers/loop-device.js';
+import { KiB } from '../../src/domain/base/limits.js';
+import { makeStampedImage, writeStamped } from '../helpers/bytes/stamped-blocks.js';
+import { mount } from '../helpers/disks/loop-device.js';
+import { makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 import { testWith } from '../helpers/requirements.js';
-import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
-import { makeMachine, runHere } from '../helpers/stillpoint.js';
+import { backupArgs, listPoints, restoredBytes } from '../helpers/worlds/crash.js';
 
 const BLOCK = 16 * KiB;
 const BLOCKS = 320;

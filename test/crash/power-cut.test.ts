@@ -7,12 +7,9 @@ import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import { KiB, MiB } from '../../src/domain/limits.js';
-import { backupArgs, listPoints, restoredBytes } from '../helpers/crash-world.js';
-import { attachLoop, detachLoop, mount, run } from '../helpers/loop-device.js';
-import { testWith } from '../helpers/requirements.js';
-import { LONG, seededRandom } from '../helpers/seed.js';
-import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
+import { KiB, MiB } from '../../src/domain/base/limits.js';
+import { makeStampedImage, writeStamped } from '../helpers/bytes/stamped-blocks.js';
+import { attachLoop, detachLoop, mount, run } from '../helpers/disks/loop-device.js';
 import {
   EXIT_OK,
   EXIT_WARNINGS,
@@ -21,7 +18,10 @@ import {
   outcome,
   runHere,
   start,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
+import { testWith } from '../helpers/requirements.js';
+import { LONG, seededRandom } from '../helpers/seed.js';
+import { backupArgs, listPoints, restoredBytes } from '../helpers/worlds/crash.js';
 
 const BLOCK = 16 * KiB;
 const BLOCKS = 256;

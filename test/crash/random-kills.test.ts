@@ -4,12 +4,20 @@ import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { EXIT_NO_ACCESS, EXIT_OK } from '../../src/cli/exit-codes.js';
-import { KiB, MiB } from '../../src/domain/limits.js';
-import { copyImage, difference } from '../helpers/images.js';
-import { enroll, killReceiver, serve, startReceiver } from '../helpers/receiver.js';
+import { EXIT_NO_ACCESS, EXIT_OK } from '../../src/cli/output/exit-codes.js';
+import { KiB, MiB } from '../../src/domain/base/limits.js';
+import { copyImage, difference } from '../helpers/disks/images.js';
+import { enroll, killReceiver, serve, startReceiver } from '../helpers/machines/receiver.js';
+import {
+  backup,
+  makeMachine,
+  outcome,
+  points,
+  restore,
+  runHere,
+  start,
+} from '../helpers/machines/stillpoint.js';
 import { LONG, seededRandom } from '../helpers/seed.js';
-import { backup, makeMachine, outcome, points, restore, runHere, start } from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
 const SIZE = 48 * MiB;

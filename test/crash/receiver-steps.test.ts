@@ -5,11 +5,10 @@
 import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { KiB } from '../../src/domain/limits.js';
-import { listServeSteps, receiverEnd, serveWithFault } from '../helpers/faulty.js';
-import { enroll, killReceiver, type Receiver, serve, startReceiver } from '../helpers/receiver.js';
-import { LONG, seededRandom } from '../helpers/seed.js';
-import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
+import { KiB } from '../../src/domain/base/limits.js';
+import { makeStampedImage, writeStamped } from '../helpers/bytes/stamped-blocks.js';
+import { listServeSteps, receiverEnd, serveWithFault } from '../helpers/faults/at-step.js';
+import { enroll, killReceiver, type Receiver, serve, startReceiver } from '../helpers/machines/receiver.js';
 import {
   backup,
   IN_MEMORY,
@@ -20,7 +19,8 @@ import {
   restore,
   runHere,
   start,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
+import { LONG, seededRandom } from '../helpers/seed.js';
 
 const BLOCK = 16 * KiB;
 const BLOCKS = 70;

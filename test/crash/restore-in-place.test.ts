@@ -8,11 +8,11 @@ import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import type { RestoreResult } from '../../src/agent/restore.js';
-import { EXIT_FAILED } from '../../src/cli/exit-codes.js';
-import { decodeMark } from '../../src/devices/half-restored.js';
-import { KiB, MiB } from '../../src/domain/limits.js';
-import { type Fault, listSteps, runFaulty } from '../helpers/faulty.js';
+import type { RestoreResult } from '../../src/agent/restore/restore.js';
+import { EXIT_FAILED } from '../../src/cli/output/exit-codes.js';
+import { decodeMark } from '../../src/devices/facts/half-restored.js';
+import { KiB, MiB } from '../../src/domain/base/limits.js';
+import { makeStampedImage } from '../helpers/bytes/stamped-blocks.js';
 import {
   changeTree,
   checkFilesystem,
@@ -21,12 +21,10 @@ import {
   FILESYSTEMS,
   fillTree,
   makeFilesystem,
-} from '../helpers/filesystem.js';
-import { copyImage, difference } from '../helpers/images.js';
-import { attachLoop, mount, run } from '../helpers/loop-device.js';
-import { programs, testWith } from '../helpers/requirements.js';
-import { LONG, seededRandom } from '../helpers/seed.js';
-import { makeStampedImage } from '../helpers/stamped-blocks.js';
+} from '../helpers/disks/filesystem.js';
+import { copyImage, difference } from '../helpers/disks/images.js';
+import { attachLoop, mount, run } from '../helpers/disks/loop-device.js';
+import { type Fault, listSteps, runFaulty } from '../helpers/faults/at-step.js';
 import {
   backup,
   IN_MEMORY,
@@ -37,7 +35,9 @@ import {
   runExpecting,
   runHere,
   start,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
+import { programs, testWith } from '../helpers/requirements.js';
+import { LONG, seededRandom } from '../helpers/seed.js';
 
 const BLOCK = 64 * KiB;
 

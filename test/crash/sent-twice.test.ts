@@ -6,12 +6,11 @@ import { randomBytes } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { BATCH_RAW_BYTES_TARGET, BATCH_WINDOW, KiB, MiB } from '../../src/domain/limits.js';
-import type { PartialSet } from '../../src/domain/messages.js';
-import { difference } from '../helpers/images.js';
-import { enroll, killReceiver, type Receiver, serve, startReceiver } from '../helpers/receiver.js';
-import { Relay } from '../helpers/relay.js';
-import { LONG, seededRandom } from '../helpers/seed.js';
+import { BATCH_RAW_BYTES_TARGET, BATCH_WINDOW, KiB, MiB } from '../../src/domain/base/limits.js';
+import type { PartialSet } from '../../src/domain/session/messages.js';
+import { difference } from '../helpers/disks/images.js';
+import { enroll, killReceiver, type Receiver, serve, startReceiver } from '../helpers/machines/receiver.js';
+import { Relay } from '../helpers/machines/relay.js';
 import {
   backup,
   lastResult,
@@ -22,7 +21,8 @@ import {
   restore,
   runHere,
   start,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
+import { LONG, seededRandom } from '../helpers/seed.js';
 
 const SIZE = 96 * MiB;
 const ROUNDS = LONG ? 12 : 2;

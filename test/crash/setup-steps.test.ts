@@ -2,10 +2,10 @@
 import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { listSteps, runFaulty } from '../helpers/faulty.js';
-import { invite, startReceiver } from '../helpers/receiver.js';
+import { listSteps, runFaulty } from '../helpers/faults/at-step.js';
+import { invite, startReceiver } from '../helpers/machines/receiver.js';
+import { IN_MEMORY, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 import { LONG, seededRandom } from '../helpers/seed.js';
-import { IN_MEMORY, makeMachine, runHere } from '../helpers/stillpoint.js';
 
 const SAMPLE = 10;
 

@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { KiB, MiB } from '../../src/domain/limits.js';
-import { difference, flipBit } from '../helpers/images.js';
-import { temporaryDirectory } from '../helpers/loop-device.js';
+import { KiB, MiB } from '../../src/domain/base/limits.js';
+import { difference, flipBit } from '../helpers/disks/images.js';
+import { temporaryDirectory } from '../helpers/disks/loop-device.js';
+import { IN_MEMORY } from '../helpers/machines/stillpoint.js';
 import { nativeProgram } from '../helpers/native-programs.js';
 import { LONG, seededRandom } from '../helpers/seed.js';
-import { IN_MEMORY } from '../helpers/stillpoint.js';
-import { TapWorld } from '../helpers/tap-world.js';
+import { TapWorld } from '../helpers/worlds/tap.js';
 
 test.serial('killed hundreds of times: no changed block is missing in the map', async (t) => {
   t.timeout(60 * 60_000);

@@ -2,12 +2,11 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { KiB } from '../../src/domain/limits.js';
-import type { BadRange } from '../../src/domain/point.js';
-import { BAD_SECTOR_REQUIREMENTS, badSectorDevice, type Range } from '../helpers/bad-sectors.js';
-import { readRange } from '../helpers/images.js';
-import { testWith } from '../helpers/requirements.js';
-import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
+import { KiB } from '../../src/domain/base/limits.js';
+import type { BadRange } from '../../src/domain/point/point.js';
+import { makeStampedImage, writeStamped } from '../helpers/bytes/stamped-blocks.js';
+import { readRange } from '../helpers/disks/images.js';
+import { BAD_SECTOR_REQUIREMENTS, badSectorDevice, type Range } from '../helpers/faults/bad-sectors.js';
 import {
   backup,
   backupExpecting,
@@ -17,7 +16,8 @@ import {
   restore,
   restoreExpecting,
   run,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
+import { testWith } from '../helpers/requirements.js';
 
 const BLOCK = 64 * KiB;
 const BLOCKS = 128;

@@ -13,12 +13,12 @@ import {
   fillTree,
   listTree,
   makeFilesystem,
-} from '../helpers/filesystem.js';
-import { contentDigest, copyImage, difference } from '../helpers/images.js';
-import { attachLoop, mount } from '../helpers/loop-device.js';
-import { enroll, startReceiver } from '../helpers/receiver.js';
+} from '../helpers/disks/filesystem.js';
+import { contentDigest, copyImage, difference } from '../helpers/disks/images.js';
+import { attachLoop, mount } from '../helpers/disks/loop-device.js';
+import { enroll, startReceiver } from '../helpers/machines/receiver.js';
+import { backup, type Machine, makeMachine, points, restore } from '../helpers/machines/stillpoint.js';
 import { testWith } from '../helpers/requirements.js';
-import { backup, type Machine, makeMachine, points, restore } from '../helpers/stillpoint.js';
 
 interface Instant {
   readonly sequence: number;

@@ -2,12 +2,12 @@
 import { open, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { KiB, MiB } from '../../src/domain/limits.js';
-import { contentDigest, copyImage, difference } from '../helpers/images.js';
-import { attachLoop, detachLoop } from '../helpers/loop-device.js';
+import { KiB, MiB } from '../../src/domain/base/limits.js';
+import { makeStampedImage, writeStamped } from '../helpers/bytes/stamped-blocks.js';
+import { contentDigest, copyImage, difference } from '../helpers/disks/images.js';
+import { attachLoop, detachLoop } from '../helpers/disks/loop-device.js';
+import { backup, type Machine, makeMachine, restore, run } from '../helpers/machines/stillpoint.js';
 import { testWith } from '../helpers/requirements.js';
-import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
-import { backup, type Machine, makeMachine, restore, run } from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
 

@@ -2,12 +2,11 @@
 import { cp, mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { KiB } from '../../src/domain/limits.js';
-import type { Point } from '../../src/domain/point.js';
-import { difference } from '../helpers/images.js';
-import { enroll, killReceiver, type Receiver, serve, startReceiver } from '../helpers/receiver.js';
-import { testWith } from '../helpers/requirements.js';
-import { makeStampedImage, writeStamped } from '../helpers/stamped-blocks.js';
+import { KiB } from '../../src/domain/base/limits.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { makeStampedImage, writeStamped } from '../helpers/bytes/stamped-blocks.js';
+import { difference } from '../helpers/disks/images.js';
+import { enroll, killReceiver, type Receiver, serve, startReceiver } from '../helpers/machines/receiver.js';
 import {
   EXIT_OK,
   EXIT_WARNINGS,
@@ -16,7 +15,8 @@ import {
   makeMachine,
   restore,
   runExpecting,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
+import { testWith } from '../helpers/requirements.js';
 
 const BLOCK = 64 * KiB;
 const SIZE = 400 * BLOCK;

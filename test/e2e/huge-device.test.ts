@@ -1,12 +1,12 @@
 /** A device of 16 TiB, nearly all holes: quick, and in memory that does not grow with the device. */
 import { join } from 'node:path';
-import { KiB, MiB, TiB } from '../../src/domain/limits.js';
-import type { Point } from '../../src/domain/point.js';
-import { readRange } from '../helpers/images.js';
-import { watchPeak } from '../helpers/memory.js';
+import { KiB, MiB, TiB } from '../../src/domain/base/limits.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { makeStampedImage } from '../helpers/bytes/stamped-blocks.js';
+import { readRange } from '../helpers/disks/images.js';
+import { watchPeak } from '../helpers/machines/memory.js';
+import { lastResult, makeMachine, outcome, restore, start } from '../helpers/machines/stillpoint.js';
 import { testWith } from '../helpers/requirements.js';
-import { makeStampedImage } from '../helpers/stamped-blocks.js';
-import { lastResult, makeMachine, outcome, restore, start } from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
 /** ext4 ends one block before 16 TiB. */

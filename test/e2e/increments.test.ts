@@ -3,12 +3,12 @@ import { randomBytes } from 'node:crypto';
 import { cp, open, rm, truncate } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { KiB, MiB, PIECE_BYTES } from '../../src/domain/limits.js';
-import type { Point } from '../../src/domain/point.js';
-import { difference, filesBelow } from '../helpers/images.js';
-import { enroll, startReceiver } from '../helpers/receiver.js';
+import { KiB, MiB, PIECE_BYTES } from '../../src/domain/base/limits.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { difference, filesBelow } from '../helpers/disks/images.js';
+import { enroll, startReceiver } from '../helpers/machines/receiver.js';
+import { backup, type Machine, makeMachine, restore } from '../helpers/machines/stillpoint.js';
 import { testWith } from '../helpers/requirements.js';
-import { backup, type Machine, makeMachine, restore } from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
 const BLOCKS = 1024;

@@ -2,13 +2,13 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { KiB, MiB } from '../../src/domain/limits.js';
-import { makeFilesystem } from '../helpers/filesystem.js';
-import { contentDigest, difference } from '../helpers/images.js';
-import { attachLoop, mount } from '../helpers/loop-device.js';
+import { KiB, MiB } from '../../src/domain/base/limits.js';
+import { makeStampedImage } from '../helpers/bytes/stamped-blocks.js';
+import { makeFilesystem } from '../helpers/disks/filesystem.js';
+import { contentDigest, difference } from '../helpers/disks/images.js';
+import { attachLoop, mount } from '../helpers/disks/loop-device.js';
+import { backup, type Machine, makeMachine, points, restore, run } from '../helpers/machines/stillpoint.js';
 import { testWith } from '../helpers/requirements.js';
-import { makeStampedImage } from '../helpers/stamped-blocks.js';
-import { backup, type Machine, makeMachine, points, restore, run } from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
 

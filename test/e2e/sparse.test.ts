@@ -1,12 +1,12 @@
 /** Holes stay holes, zeros are really written where something else was, and standard output gets every byte. */
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { GiB, KiB, MiB } from '../../src/domain/limits.js';
-import { allocatedBytes, contentDigest, difference } from '../helpers/images.js';
-import { attachLoop } from '../helpers/loop-device.js';
+import { GiB, KiB, MiB } from '../../src/domain/base/limits.js';
+import { makeStampedImage } from '../helpers/bytes/stamped-blocks.js';
+import { allocatedBytes, contentDigest, difference } from '../helpers/disks/images.js';
+import { attachLoop } from '../helpers/disks/loop-device.js';
+import { backup, makeMachine, outcome, restore, run, start } from '../helpers/machines/stillpoint.js';
 import { testWith } from '../helpers/requirements.js';
-import { makeStampedImage } from '../helpers/stamped-blocks.js';
-import { backup, makeMachine, outcome, restore, run, start } from '../helpers/stillpoint.js';
 
 const BLOCK = 64 * KiB;
 

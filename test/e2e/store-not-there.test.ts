@@ -5,12 +5,19 @@
 import { cp, mkdir, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../src/cli/exit-codes.js';
-import type { Point } from '../../src/domain/point.js';
-import { attachLoop, mount, run as runProgram } from '../helpers/loop-device.js';
-import { enroll, killReceiver, serve, startReceiver } from '../helpers/receiver.js';
+import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../src/cli/output/exit-codes.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { attachLoop, mount, run as runProgram } from '../helpers/disks/loop-device.js';
+import { enroll, killReceiver, serve, startReceiver } from '../helpers/machines/receiver.js';
+import {
+  COMMAND,
+  lastResult,
+  type Machine,
+  makeMachine,
+  runHere,
+  start,
+} from '../helpers/machines/stillpoint.js';
 import { programs, testWith } from '../helpers/requirements.js';
-import { COMMAND, lastResult, type Machine, makeMachine, runHere, start } from '../helpers/stillpoint.js';
 
 const MIB = 1024 * 1024;
 

@@ -1,6 +1,6 @@
 /** Refusals, said the one way in which errors cross rooms. */
 import type { ExecutionContext } from 'ava';
-import { type ErrorCode, isStillpointError, type StillpointError } from '../../src/domain/errors.js';
+import { type ErrorCode, isStillpointError, type StillpointError } from '../../src/domain/base/errors.js';
 
 /** Requires that the work fails with this code, and that the message says so much. */
 export async function refused(

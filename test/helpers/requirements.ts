@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { whyNoLoopDevices } from './loop-device.js';
+import { whyNoLoopDevices } from './disks/loop-device.js';
 
 export type Requirement =
   | 'root'

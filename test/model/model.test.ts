@@ -6,12 +6,11 @@
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { KiB } from '../../src/domain/limits.js';
-import type { Point } from '../../src/domain/point.js';
-import { runFaulty } from '../helpers/faulty.js';
-import { filesBelow, flipBit } from '../helpers/images.js';
-import { LONG, type Random, seededRandom } from '../helpers/seed.js';
-import { stampedBlock } from '../helpers/stamped-blocks.js';
+import { KiB } from '../../src/domain/base/limits.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
+import { filesBelow, flipBit } from '../helpers/disks/images.js';
+import { runFaulty } from '../helpers/faults/at-step.js';
 import {
   IN_MEMORY,
   lastResult,
@@ -19,7 +18,8 @@ import {
   makeMachine,
   type Outcome,
   runHere,
-} from '../helpers/stillpoint.js';
+} from '../helpers/machines/stillpoint.js';
+import { LONG, type Random, seededRandom } from '../helpers/seed.js';
 
 const OPERATIONS = LONG ? 2000 : 70;
 const UNIT = 4 * KiB;

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { temporaryDirectory } from '../helpers/loop-device.js';
+import { temporaryDirectory } from '../helpers/disks/loop-device.js';
 
 const execute = promisify(execFile);
 const PROGRAMS = ['nbd_load', 'nbd_serve', 'tap_kills'];

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
-import { BATCH_ENTRIES_MAX, BATCH_ZERO_BLOCKS_MAX, KiB } from '../../src/domain/limits.js';
+import { BATCH_ENTRIES_MAX, BATCH_ZERO_BLOCKS_MAX, KiB } from '../../src/domain/base/limits.js';
 import {
   ENTRY_HELD,
   ENTRY_PAYLOAD,
@@ -16,8 +16,8 @@ import {
   RECORD_KIND_BLOCK,
   RECORD_KIND_NODE,
 } from '../../src/native/index.js';
-import { recordsOf } from '../helpers/block-batch.js';
-import { type BatchItem, makeBatch } from '../helpers/hand-made-batch.js';
+import { recordsOf } from '../helpers/bytes/block-batch.js';
+import { type BatchItem, makeBatch } from '../helpers/bytes/hand-made-batch.js';
 
 const SESSION = '5e'.repeat(16);
 const BLOCK = 4 * KiB;

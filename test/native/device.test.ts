@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { native } from '../../src/native/index.js';
 import { createMemoryDevice } from '../../src/native/testing.js';
-import { attachLoop, detachLoop, temporaryDirectory } from '../helpers/loop-device.js';
+import { attachLoop, detachLoop, temporaryDirectory } from '../helpers/disks/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
 
 for (const sectorSize of [512, 4096] as const) {

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
-import { temporaryDirectory } from '../helpers/loop-device.js';
+import { temporaryDirectory } from '../helpers/disks/loop-device.js';
 
 interface Ended {
   readonly code: number | null;

@@ -4,13 +4,13 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { KiB } from '../../src/domain/limits.js';
+import { KiB } from '../../src/domain/base/limits.js';
 import { type Device, native, type TreeFile } from '../../src/native/index.js';
 import { createMemoryDevice } from '../../src/native/testing.js';
-import { batchOf } from '../helpers/block-batch.js';
-import { attachLoop } from '../helpers/loop-device.js';
+import { batchOf } from '../helpers/bytes/block-batch.js';
+import { makeTree } from '../helpers/bytes/trees.js';
+import { attachLoop } from '../helpers/disks/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
-import { makeTree } from '../helpers/trees.js';
 
 const BLOCK = 64 * KiB;
 const SIZE = 100 * BLOCK + 1000;

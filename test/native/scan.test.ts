@@ -10,8 +10,8 @@ import {
   type TreeFile,
 } from '../../src/native/index.js';
 import { createMemoryDevice, type MemoryDevice } from '../../src/native/testing.js';
-import { temporaryDirectory } from '../helpers/loop-device.js';
-import { stampedBlock } from '../helpers/stamped-blocks.js';
+import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
+import { temporaryDirectory } from '../helpers/disks/loop-device.js';
 
 const BLOCK = 65_536;
 const SESSION = 'ab'.repeat(16);

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
-import { blockCount, blockLength, type Geometry, treeHeight } from '../../src/domain/geometry.js';
-import { TiB } from '../../src/domain/limits.js';
+import { TiB } from '../../src/domain/base/limits.js';
+import { blockCount, blockLength, type Geometry, treeHeight } from '../../src/domain/blocks/geometry.js';
 import { type LeafOverlay, native, type TreeFile } from '../../src/native/index.js';
 
 const NULL_DIGEST = Buffer.alloc(32);

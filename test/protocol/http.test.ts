@@ -6,13 +6,13 @@ import { connect as connectTcp } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
-import { BATCH_BYTES_MAX, JSON_BYTES_MAX, MiB } from '../../src/domain/limits.js';
-import type { Enrolment } from '../../src/protocol/enrolment.js';
-import { PROTOCOL_VERSION } from '../../src/protocol/messages.js';
-import { MemoryStore } from '../helpers/memory-store.js';
-import { makePoint } from '../helpers/points.js';
-import { beginRequest, sessionId } from '../helpers/requests.js';
-import { makeTlsReceiver, type TlsReceiver } from '../helpers/tls-receiver.js';
+import { BATCH_BYTES_MAX, JSON_BYTES_MAX, MiB } from '../../src/domain/base/limits.js';
+import type { Enrolment } from '../../src/protocol/certificates/enrolment.js';
+import { PROTOCOL_VERSION } from '../../src/protocol/messages/schemas.js';
+import { makePoint } from '../helpers/bytes/points.js';
+import { beginRequest, sessionId } from '../helpers/bytes/requests.js';
+import { MemoryStore } from '../helpers/fakes/memory-store.js';
+import { makeTlsReceiver, type TlsReceiver } from '../helpers/worlds/tls-receiver.js';
 
 interface Answer {
   readonly status: number | undefined;

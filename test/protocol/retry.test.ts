@@ -1,5 +1,5 @@
 import test from 'ava';
-import { StillpointError } from '../../src/domain/errors.js';
+import { StillpointError } from '../../src/domain/base/errors.js';
 import { type RetryPolicy, retry } from '../../src/protocol/retry.js';
 
 const passing = new StillpointError('connection-lost', { thing: 'x', reason: 'y', permanent: false });

@@ -2,17 +2,17 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { findSettings, initReceiver } from '../../src/receiver/access/identity.js';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
-import { findSettings, initReceiver } from '../../src/receiver/identity.js';
-import { ReceiverService } from '../../src/receiver/service.js';
-import { createStore, openStore } from '../../src/store/store.js';
+import { ReceiverService } from '../../src/receiver/sessions/service.js';
+import { createStore, openStore } from '../../src/store/open.js';
 import { blocksOf } from '../conformance/receiver.js';
-import { batchOf, rootOf } from '../helpers/batches.js';
-import { listFiles } from '../helpers/faulty-disk.js';
-import { MemoryStore } from '../helpers/memory-store.js';
-import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/requests.js';
-import { tempDir } from '../helpers/temp-dir.js';
-import { TlsReceiver } from '../helpers/tls-receiver.js';
+import { batchOf, rootOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/bytes/requests.js';
+import { tempDir } from '../helpers/disks/temp-dir.js';
+import { MemoryStore } from '../helpers/fakes/memory-store.js';
+import { listFiles } from '../helpers/faults/disk.js';
+import { TlsReceiver } from '../helpers/worlds/tls-receiver.js';
 
 const HOUR_MS = 3_600_000;
 const [A, B] = [sessionId(1), sessionId(2)];

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
-import { createStore, openStore } from '../../src/store/store.js';
-import { batchOf, rootOf } from '../helpers/batches.js';
-import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/requests.js';
+import { createStore, openStore } from '../../src/store/open.js';
+import { batchOf, rootOf } from '../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/bytes/requests.js';
 
 test('a store in a directory is used without network, by one at a time, and is there the next time', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'embedded-test-'));

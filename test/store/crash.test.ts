@@ -1,11 +1,12 @@
 /** A session and its store on a disk that fails, crashes or loses power at any of its steps. */
 import { join } from 'node:path';
 import test from 'ava';
-import { isStillpointError } from '../../src/domain/errors.js';
-import { nodeDisk } from '../../src/store/disk.js';
-import { createStore, openStore } from '../../src/store/store.js';
-import { type Fault, FaultyDisk, PowerLossDisk, type Step } from '../helpers/faulty-disk.js';
-import { holds } from '../helpers/store-device.js';
+import { isStillpointError } from '../../src/domain/base/errors.js';
+import { nodeDisk } from '../../src/store/disk/disk.js';
+import { createStore, openStore } from '../../src/store/open.js';
+import { tempDir } from '../helpers/disks/temp-dir.js';
+import { type Fault, FaultyDisk, PowerLossDisk, type Step } from '../helpers/faults/disk.js';
+import { holds } from '../helpers/worlds/store-device.js';
 import {
   after,
   before,
@@ -15,8 +16,7 @@ import {
   packBytesTarget,
   retry,
   runSession,
-} from '../helpers/store-session.js';
-import { tempDir } from '../helpers/temp-dir.js';
+} from '../helpers/worlds/store-session.js';
 
 const once = (fault: Fault) => (failing: number) => (step: Step) => (step.number === failing ? fault : null);
 /** At the Nth append, not the Nth step. */

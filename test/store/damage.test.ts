@@ -2,14 +2,15 @@
 import { cp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { isStillpointError } from '../../src/domain/errors.js';
-import { KiB } from '../../src/domain/limits.js';
-import type { VerifyFinding, VerifySummary } from '../../src/domain/messages.js';
-import type { Point } from '../../src/domain/point.js';
-import { nodeDisk } from '../../src/store/disk.js';
-import { createStore, openStore } from '../../src/store/store.js';
-import type { Store } from '../../src/store/store-port.js';
-import { FaultyDisk, listFiles, type Step } from '../helpers/faulty-disk.js';
+import { isStillpointError } from '../../src/domain/base/errors.js';
+import { KiB } from '../../src/domain/base/limits.js';
+import type { Point } from '../../src/domain/point/point.js';
+import type { VerifyFinding, VerifySummary } from '../../src/domain/session/messages.js';
+import { nodeDisk } from '../../src/store/disk/disk.js';
+import { createStore, openStore } from '../../src/store/open.js';
+import type { Store } from '../../src/store/port/store.js';
+import { tempDir } from '../helpers/disks/temp-dir.js';
+import { FaultyDisk, listFiles, type Step } from '../helpers/faults/disk.js';
 import {
   backUp,
   change,
@@ -21,8 +22,7 @@ import {
   holds,
   leavesOf,
   sendChanges,
-} from '../helpers/store-device.js';
-import { tempDir } from '../helpers/temp-dir.js';
+} from '../helpers/worlds/store-device.js';
 
 const geometry = { sizeBytes: 100 * 4 * KiB - 512, blockSize: 4 * KiB };
 const first = change(

@@ -3,11 +3,12 @@ import { execFileSync } from 'node:child_process';
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { isStillpointError } from '../../src/domain/errors.js';
-import { KiB, MiB } from '../../src/domain/limits.js';
-import { createStore, openStore } from '../../src/store/store.js';
-import { listFiles } from '../helpers/faulty-disk.js';
-import { makeBatch } from '../helpers/hand-made-batch.js';
+import { isStillpointError } from '../../src/domain/base/errors.js';
+import { KiB, MiB } from '../../src/domain/base/limits.js';
+import { createStore, openStore } from '../../src/store/open.js';
+import { makeBatch } from '../helpers/bytes/hand-made-batch.js';
+import { tempDir } from '../helpers/disks/temp-dir.js';
+import { listFiles } from '../helpers/faults/disk.js';
 import { testWith } from '../helpers/requirements.js';
 import {
   backUp,
@@ -17,8 +18,7 @@ import {
   emptyState,
   holds,
   stampedBlock,
-} from '../helpers/store-device.js';
-import { tempDir } from '../helpers/temp-dir.js';
+} from '../helpers/worlds/store-device.js';
 
 const geometry = { sizeBytes: 2000 * 16 * KiB, blockSize: 16 * KiB };
 

@@ -4,14 +4,15 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { isStillpointError } from '../../src/domain/errors.js';
-import { blockCount } from '../../src/domain/geometry.js';
-import { KiB } from '../../src/domain/limits.js';
-import type { Point } from '../../src/domain/point.js';
-import { nodeDisk } from '../../src/store/disk.js';
-import { createStore, openStore } from '../../src/store/store.js';
-import type { Store } from '../../src/store/store-port.js';
-import { FaultyDisk, PowerLossDisk } from '../helpers/faulty-disk.js';
+import { isStillpointError } from '../../src/domain/base/errors.js';
+import { KiB } from '../../src/domain/base/limits.js';
+import { blockCount } from '../../src/domain/blocks/geometry.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { nodeDisk } from '../../src/store/disk/disk.js';
+import { createStore, openStore } from '../../src/store/open.js';
+import type { Store } from '../../src/store/port/store.js';
+import { tempDir } from '../helpers/disks/temp-dir.js';
+import { FaultyDisk, PowerLossDisk } from '../helpers/faults/disk.js';
 import { type Random, seededRandom } from '../helpers/seed.js';
 import {
   change,
@@ -22,8 +23,7 @@ import {
   emptyState,
   holds,
   sendChanges,
-} from '../helpers/store-device.js';
-import { tempDir } from '../helpers/temp-dir.js';
+} from '../helpers/worlds/store-device.js';
 
 const DEVICES = ['a', 'b'];
 const ROUNDS = 60;

@@ -1,15 +1,15 @@
 /** A session and its store on an object store that fails, or gives other bytes than it holds, at any of its steps. */
 import test from 'ava';
-import { isStillpointError } from '../../src/domain/errors.js';
-import type { Point } from '../../src/domain/point.js';
-import { nodeDisk } from '../../src/store/disk.js';
-import { LocalObjectStore } from '../../src/store/local-object-store.js';
-import { openStore } from '../../src/store/store.js';
-import type { Store } from '../../src/store/store-port.js';
-import type { Step } from '../helpers/faulty-disk.js';
-import { FaultyObjectStore, type ObjectFault } from '../helpers/faulty-object-store.js';
+import { isStillpointError } from '../../src/domain/base/errors.js';
+import type { Point } from '../../src/domain/point/point.js';
+import { nodeDisk } from '../../src/store/disk/disk.js';
+import { LocalObjectStore } from '../../src/store/objects/local-object-store.js';
+import { openStore } from '../../src/store/open.js';
+import type { Store } from '../../src/store/port/store.js';
+import type { Step } from '../helpers/faults/disk.js';
+import { FaultyObjectStore, type ObjectFault } from '../helpers/faults/object-store.js';
 import { seededRandom } from '../helpers/seed.js';
-import { holds } from '../helpers/store-device.js';
+import { holds } from '../helpers/worlds/store-device.js';
 import {
   after,
   before,
@@ -18,7 +18,7 @@ import {
   type Progress,
   packBytesTarget,
   runSession,
-} from '../helpers/store-session.js';
+} from '../helpers/worlds/store-session.js';
 
 const ALL = ['put', 'putFile', 'read', 'size', 'list', 'delete', 'withFile'];
 const WRITES = ['put', 'putFile'];

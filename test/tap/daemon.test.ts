@@ -5,15 +5,15 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
-import { connectTap } from '../../src/tap/control-client.js';
+import { connectTap } from '../../src/tap/control/client.js';
 import { serveTap } from '../../src/tap/daemon.js';
 import { findTap } from '../../src/tap/find.js';
 import { reportOf, startProcess, stopTap } from '../../src/tap/launch.js';
-import { addTap, type RegisteredTap } from '../../src/tap/registry.js';
-import type { TapSettings } from '../../src/tap/settings.js';
-import { type FakeTap, type FakeTapAddon, fakeTapAddon } from '../helpers/fake-tap.js';
+import { addTap, type RegisteredTap } from '../../src/tap/registry/registry.js';
+import type { TapSettings } from '../../src/tap/registry/settings.js';
+import { type FakeTap, type FakeTapAddon, fakeTapAddon } from '../helpers/fakes/tap.js';
 import { refused } from '../helpers/refused.js';
-import { makeTap, makeTapPlace, SILENT, settingsFor } from '../helpers/taps.js';
+import { makeTap, makeTapPlace, SILENT, settingsFor } from '../helpers/worlds/taps.js';
 
 const HOLD = {
   ...{

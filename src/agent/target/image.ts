@@ -2,14 +2,14 @@
 import type { FileHandle } from 'node:fs/promises';
 import { open, rename, rm, truncate } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { readFact } from '../../devices/block-sysfs.js';
-import { onDevice } from '../../devices/device-error.js';
-import { decodeMark, MARK_BYTES } from '../../devices/half-restored.js';
-import { explain } from '../../devices/read-only.js';
-import { StillpointError } from '../../domain/errors.js';
+import { decodeMark, MARK_BYTES } from '../../devices/facts/half-restored.js';
+import { readFact } from '../../devices/system/block-sysfs.js';
+import { onDevice } from '../../devices/system/device-error.js';
+import { explain } from '../../devices/system/read-only.js';
+import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile, syncDirectory } from '../../native/files.js';
 import { type Device, type NativeError, native } from '../../native/index.js';
-import type { Held, RestoreTarget } from '../restore-target.js';
+import type { Held, RestoreTarget } from './target.js';
 
 export interface ImagePlan {
   /** Its size as it was found. */

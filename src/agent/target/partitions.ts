@@ -1,8 +1,8 @@
 /** After a whole disk was restored, the kernel still has the partitions of its former content: it is told to look again. */
 import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type BlockNode, readBlockFamily, readFact } from '../../devices/block-sysfs.js';
-import { deviceNumber } from '../../devices/in-use.js';
+import { type BlockNode, readBlockFamily, readFact } from '../../devices/system/block-sysfs.js';
+import { deviceNumber } from '../../devices/system/in-use.js';
 import { runTool, type ToolResult } from './tools.js';
 
 const TRIES = 5;

@@ -2,7 +2,7 @@
 import type { Stats } from 'node:fs';
 import { readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { StillpointError } from '../../domain/errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
 
 export interface TargetPath {
   /** Absolute, without symbolic links. */

@@ -5,15 +5,15 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type Footprint, footprintOf, footprintUnder, overlaps } from '../../devices/footprint.js';
-import { findUses } from '../../devices/in-use.js';
-import { namesOf, parseMountinfo } from '../../devices/mount-table.js';
-import { isStillpoint, readCommandLine } from '../../devices/target-lock.js';
-import { StillpointError } from '../../domain/errors.js';
-import { CAPTURE_DIR, LOCK_FILE, PACKS_PREFIX, POINTS_PREFIX, STORE_FILE } from '../../store/layout.js';
-import { existingPart } from '../../tap/preserve.js';
-import { listTaps, lockTap, type RegisteredTap } from '../../tap/registry.js';
-import { voidMap } from '../../tap/void-map.js';
+import { isStillpoint, readCommandLine } from '../../devices/locks/target-lock.js';
+import { type Footprint, footprintOf, footprintUnder, overlaps } from '../../devices/system/footprint.js';
+import { findUses } from '../../devices/system/in-use.js';
+import { namesOf, parseMountinfo } from '../../devices/system/mount-table.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { CAPTURE_DIR, LOCK_FILE, PACKS_PREFIX, POINTS_PREFIX, STORE_FILE } from '../../store/disk/layout.js';
+import { listTaps, lockTap, type RegisteredTap } from '../../tap/registry/registry.js';
+import { voidMap } from '../../tap/registry/void-map.js';
+import { existingPart } from '../../tap/source/preserve.js';
 
 export interface ProtectedOptions {
   /** Null: there is none, and no taps. */

@@ -1,11 +1,11 @@
 /** Room for an image is looked for before anything of its old content changes. */
 import { readFile, realpath, stat, statfs } from 'node:fs/promises';
-import { readFact } from '../../devices/block-sysfs.js';
-import { mountShownAt, parseMountinfo, superOptions } from '../../devices/mount-table.js';
-import { StillpointError } from '../../domain/errors.js';
-import { missingRoom } from '../../domain/target-room.js';
+import { readFact } from '../../devices/system/block-sysfs.js';
+import { mountShownAt, parseMountinfo, superOptions } from '../../devices/system/mount-table.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { missingRoom } from '../../domain/device/target-room.js';
 import type { TreeFile } from '../../native/index.js';
-import { zeroRuns } from '../block-requests.js';
+import { zeroRuns } from './block-requests.js';
 
 const SECTOR_BYTES = 512;
 /** statfs(2): the file systems that keep part of their room for root. */

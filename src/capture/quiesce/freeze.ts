@@ -15,7 +15,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { StillpointError } from '../../domain/errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
 
 export interface FreezeTarget {
   /** Of /proc/self/mountinfo. */
@@ -48,7 +48,7 @@ const FLUSH_DEADLINE_MS = 120_000;
 const GRACE_MS = 2_000;
 const RESCUE_MS = 10_000;
 const OUTPUT_CHARS_MAX = 64 * 1024;
-const PROGRAM = new URL('../../../../../build/native/Release/stillpoint-freezer', import.meta.url).pathname;
+const PROGRAM = new URL('../../../../native/Release/stillpoint-freezer', import.meta.url).pathname;
 
 const REASONS: Readonly<Record<string, string>> = {
   deadline: 'the freeze had to end at its deadline',

@@ -15,8 +15,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { StillpointError } from '../../domain/errors.js';
-import { systemError } from '../../domain/system-errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { systemError } from '../../domain/base/system-errors.js';
 
 export interface HookOptions {
   /** Given to it as STILLPOINT_DEVICE and STILLPOINT_NAME. */

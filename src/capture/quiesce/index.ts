@@ -13,9 +13,9 @@
  * | `crash`       | anything else            |                                                                            |
  */
 import { stat } from 'node:fs/promises';
-import { deviceNumber } from '../../devices/in-use.js';
-import { isStillpointError, StillpointError } from '../../domain/errors.js';
-import type { ConsistencyKind } from '../../domain/point.js';
+import { deviceNumber } from '../../devices/system/in-use.js';
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import type { ConsistencyKind } from '../../domain/point/point.js';
 import { freeze, stillFrozen, type ThawResult, thawByHand } from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
 import { type Filesystem, filesystemsAt, findFilesystems } from './mounts.js';

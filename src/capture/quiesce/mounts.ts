@@ -4,8 +4,8 @@
  * writes must still get through.
  */
 import { readFile, realpath } from 'node:fs/promises';
-import { type BlockStack, readBlockStack } from '../../devices/block-stack.js';
-import { type Mount, mountShownAt, parseMountinfo, unescapeOctal } from '../../devices/mount-table.js';
+import { type BlockStack, readBlockStack } from '../../devices/system/block-stack.js';
+import { type Mount, mountShownAt, parseMountinfo, unescapeOctal } from '../../devices/system/mount-table.js';
 
 export interface Filesystem {
   readonly number: string;

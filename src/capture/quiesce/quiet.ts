@@ -9,8 +9,8 @@ import {
   sampleWrites,
   type WriteSample,
   wroteBetween,
-} from '../../devices/block-sysfs.js';
-import { StillpointError } from '../../domain/errors.js';
+} from '../../devices/system/block-sysfs.js';
+import { StillpointError } from '../../domain/base/errors.js';
 
 export interface QuietOptions {
   /** No write for so long ... */

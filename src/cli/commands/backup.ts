@@ -1,18 +1,18 @@
 /** `stillpoint backup DEVICE`: one new restore point of a device that has a tap, or that nobody writes to. */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { type BackupResult, runBackup } from '../../agent/backup.js';
+import { type BackupResult, runBackup } from '../../agent/backup/backup.js';
 import { chooseProvider, PROVIDER_NAMES, type ProviderName } from '../../capture/choose.js';
 import type { TapProviderOptions } from '../../capture/tap.js';
-import { StillpointError } from '../../domain/errors.js';
-import { checkName } from '../../domain/names.js';
-import { PATCH_MODES, type PatchMode } from '../../domain/patching.js';
-import type { RateSchedule } from '../../domain/rate-limit.js';
-import { agentProgress } from '../agent-progress.js';
-import type { CommandContext, Run } from '../context.js';
-import { defaultName } from '../default-name.js';
-import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
-import { formatBytes, formatDuration, formatInstant, parseSize } from '../format.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { checkName } from '../../domain/base/names.js';
+import { PATCH_MODES, type PatchMode } from '../../domain/session/patching.js';
+import type { RateSchedule } from '../../domain/session/rate-limit.js';
+import { agentProgress } from '../output/agent-progress.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
+import { formatBytes, formatDuration, formatInstant, parseSize } from '../output/format.js';
+import type { CommandContext, Run } from '../setting/context.js';
+import { defaultName } from '../setting/default-name.js';
 import {
   addPlaceOptions,
   limitRateOption,
@@ -20,7 +20,7 @@ import {
   type ReceiverChoice,
   storeOption,
   withReceiver,
-} from '../open-receiver.js';
+} from '../setting/open-receiver.js';
 
 interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice, 'agent' | 'newStore'> {
   readonly acceptIdentity?: boolean;

@@ -1,30 +1,35 @@
 /** `stillpoint compare DEVICE [POINT]`: which blocks of a device differ from a point, found by digests alone; told, remembered, or shipped. */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { type BackupResult, runBackup } from '../../agent/backup.js';
-import { unlessAborted } from '../../agent/cancel.js';
-import { type CompareResult, checkStored, type DamagedRange, runCompare } from '../../agent/compare.js';
-import type { StorePlace } from '../../agent/known-stores.js';
+import { type BackupResult, runBackup } from '../../agent/backup/backup.js';
+import { unlessAborted } from '../../agent/common/cancel.js';
+import {
+  type CompareResult,
+  checkStored,
+  type DamagedRange,
+  runCompare,
+} from '../../agent/compare/compare.js';
+import type { StorePlace } from '../../agent/state/known-stores.js';
 import { chooseProvider } from '../../capture/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
-import { type BlockRange, rangeBytes } from '../../domain/block-ranges.js';
-import type { BlockSet } from '../../domain/block-set.js';
-import type { Direction } from '../../domain/compare-direction.js';
-import { StillpointError } from '../../domain/errors.js';
-import type { LinkMeter } from '../../domain/link-meter.js';
-import { checkName } from '../../domain/names.js';
-import type { Point } from '../../domain/point.js';
-import { pointName } from '../../domain/point-ref.js';
-import type { ReceiverPort } from '../../protocol/receiver-port.js';
-import { type AgentProgress, agentProgress } from '../agent-progress.js';
-import { parseByteRanges } from '../byte-ranges.js';
-import type { CommandContext, Run } from '../context.js';
-import { defaultName } from '../default-name.js';
-import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
-import { formatBytes, formatCount, formatInstant, formatTable } from '../format.js';
-import { storeOption, withReceiver } from '../open-receiver.js';
-import type { Output } from '../output.js';
-import { findPoint, ownAgent } from '../point-argument.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { checkName } from '../../domain/base/names.js';
+import { type BlockRange, rangeBytes } from '../../domain/blocks/block-ranges.js';
+import type { BlockSet } from '../../domain/blocks/block-set.js';
+import type { Point } from '../../domain/point/point.js';
+import { pointName } from '../../domain/point/point-ref.js';
+import type { Direction } from '../../domain/session/compare-direction.js';
+import type { LinkMeter } from '../../domain/session/link-meter.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { type AgentProgress, agentProgress } from '../output/agent-progress.js';
+import { parseByteRanges } from '../output/byte-ranges.js';
+import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
+import { formatBytes, formatCount, formatInstant, formatTable } from '../output/format.js';
+import type { Output } from '../output/output.js';
+import type { CommandContext, Run } from '../setting/context.js';
+import { defaultName } from '../setting/default-name.js';
+import { storeOption, withReceiver } from '../setting/open-receiver.js';
+import { findPoint, ownAgent } from '../setting/point-argument.js';
 import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
 
 /** Ranges that people are shown, unless they ask for all. */

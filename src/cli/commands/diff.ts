@@ -1,18 +1,18 @@
 /** `stillpoint diff POINT POINT`: what changed between two points, found by the receiver in their trees. */
 import type { Command } from 'commander';
-import { unlessAborted } from '../../agent/cancel.js';
-import { rangeBytes } from '../../domain/block-ranges.js';
-import { StillpointError } from '../../domain/errors.js';
-import type { Geometry } from '../../domain/geometry.js';
-import type { DiffEvent, DiffSummary } from '../../domain/messages.js';
-import type { Point } from '../../domain/point.js';
-import { pointName } from '../../domain/point-ref.js';
-import type { DiffRange } from '../../domain/tree-diff.js';
-import type { CommandContext, Run } from '../context.js';
-import { EXIT_OK } from '../exit-codes.js';
-import { formatBytes, formatCount } from '../format.js';
-import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
-import { findPoint, ownAgent } from '../point-argument.js';
+import { unlessAborted } from '../../agent/common/cancel.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { rangeBytes } from '../../domain/blocks/block-ranges.js';
+import type { Geometry } from '../../domain/blocks/geometry.js';
+import type { Point } from '../../domain/point/point.js';
+import { pointName } from '../../domain/point/point-ref.js';
+import type { DiffEvent, DiffSummary } from '../../domain/session/messages.js';
+import type { DiffRange } from '../../domain/tree/tree-diff.js';
+import { EXIT_OK } from '../output/exit-codes.js';
+import { formatBytes, formatCount } from '../output/format.js';
+import type { CommandContext, Run } from '../setting/context.js';
+import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../setting/open-receiver.js';
+import { findPoint, ownAgent } from '../setting/point-argument.js';
 
 /** Ranges that people are shown, unless they ask for all: with the totals below them, about a screen. */
 const SHOWN_MAX = 50;

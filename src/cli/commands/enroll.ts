@@ -1,8 +1,8 @@
 /** `stillpoint enroll URL CODE`: makes this machine an agent of a receiver. */
 import type { Command } from 'commander';
-import { unlessAborted } from '../../agent/cancel.js';
-import type { CommandContext, Run } from '../context.js';
-import { EXIT_OK } from '../exit-codes.js';
+import { unlessAborted } from '../../agent/common/cancel.js';
+import { EXIT_OK } from '../output/exit-codes.js';
+import type { CommandContext, Run } from '../setting/context.js';
 
 export function addEnroll(program: Command, run: Run): void {
   program
@@ -23,7 +23,7 @@ async function enroll(
   makeDefault: boolean,
 ): Promise<number> {
   const { enroll: enrollWith } = await import('../../protocol/enroll.js');
-  const { saveEnrolment } = await import('../../agent/enrolment.js');
+  const { saveEnrolment } = await import('../../agent/state/enrolment.js');
   const enrolment = await unlessAborted(signal, enrollWith(url, code));
   await saveEnrolment(stateDirectory, enrolment, { makeDefault });
   output.result({ agent: enrolment.agent, url: enrolment.url, receiverId: enrolment.receiverId }, [

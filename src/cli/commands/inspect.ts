@@ -2,13 +2,13 @@
 import type { Command } from 'commander';
 import { type Inspection, inspectDevice } from '../../capture/inspect.js';
 import type { Filesystem } from '../../capture/quiesce/mounts.js';
-import { onDevice } from '../../devices/device-error.js';
-import { describeHalfRestored } from '../../devices/half-restored.js';
-import { describeFormat } from '../../devices/image-format.js';
+import { describeHalfRestored } from '../../devices/facts/half-restored.js';
+import { describeFormat } from '../../devices/facts/image-format.js';
+import { onDevice } from '../../devices/system/device-error.js';
 import { findTap } from '../../tap/find.js';
-import type { CommandContext, Run } from '../context.js';
-import { EXIT_OK } from '../exit-codes.js';
-import { formatBytes } from '../format.js';
+import { EXIT_OK } from '../output/exit-codes.js';
+import { formatBytes } from '../output/format.js';
+import type { CommandContext, Run } from '../setting/context.js';
 
 export function addInspect(program: Command, run: Run): void {
   program

@@ -1,14 +1,14 @@
 /** `stillpoint points [DEVICE] [--partial]`: the committed restore points; or what was delivered without one. */
 import type { Command } from 'commander';
-import { unlessAborted } from '../../agent/cancel.js';
-import type { PartialSet } from '../../domain/messages.js';
-import type { Point } from '../../domain/point.js';
-import { deviceName, parseDeviceRef, pointName } from '../../domain/point-ref.js';
-import type { CommandContext, Run } from '../context.js';
-import { EXIT_OK } from '../exit-codes.js';
-import { type Column, formatBytes, formatDuration, formatInstant, formatTable } from '../format.js';
-import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
-import { ownAgent } from '../point-argument.js';
+import { unlessAborted } from '../../agent/common/cancel.js';
+import type { Point } from '../../domain/point/point.js';
+import { deviceName, parseDeviceRef, pointName } from '../../domain/point/point-ref.js';
+import type { PartialSet } from '../../domain/session/messages.js';
+import { EXIT_OK } from '../output/exit-codes.js';
+import { type Column, formatBytes, formatDuration, formatInstant, formatTable } from '../output/format.js';
+import type { CommandContext, Run } from '../setting/context.js';
+import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../setting/open-receiver.js';
+import { ownAgent } from '../setting/point-argument.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },

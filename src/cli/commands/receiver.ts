@@ -1,11 +1,11 @@
 /** `stillpoint receiver init | serve | invite`: the backup system's side. Its modules are loaded when they are needed. */
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../domain/limits.js';
-import type { CommandContext, Run } from '../context.js';
-import { EXIT_OK } from '../exit-codes.js';
-import { formatDuration, formatInstant, parsePeriod } from '../format.js';
-import { addPlaceOptions, type PlaceChoice } from '../open-receiver.js';
+import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';
+import { EXIT_OK } from '../output/exit-codes.js';
+import { formatDuration, formatInstant, parsePeriod } from '../output/format.js';
+import type { CommandContext, Run } from '../setting/context.js';
+import { addPlaceOptions, type PlaceChoice } from '../setting/open-receiver.js';
 import { addReceiverOrders } from './receiver-orders.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
@@ -67,7 +67,7 @@ function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined
 /** @throws StillpointError `store-missing` where a store was, or a disk should be */
 async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
   const directory = directoryOf(context, dir);
-  const { placeToRead } = await import('../store-place.js');
+  const { placeToRead } = await import('../setting/store-place.js');
   await placeToRead(context.stateDirectory, directory);
   return directory;
 }
@@ -78,8 +78,8 @@ async function initialize(
   { keepPartial, newStore, acceptStore, ...options }: InitChoice,
 ): Promise<number> {
   const directory = directoryOf(context, dir);
-  const { checkUrl, initReceiver, parseListen } = await import('../../receiver/identity.js');
-  const { placeToOwn } = await import('../store-place.js');
+  const { checkUrl, initReceiver, parseListen } = await import('../../receiver/access/identity.js');
+  const { placeToOwn } = await import('../setting/store-place.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
@@ -105,8 +105,8 @@ async function serve(
 ): Promise<number> {
   const directory = await existingDirectory(context, dir);
   const { startServer } = await import('../../receiver/server.js');
-  const { openStoreWithLog } = await import('../open-store.js');
-  const { createLog } = await import('../log.js');
+  const { openStoreWithLog } = await import('../setting/open-store.js');
+  const { createLog } = await import('../setting/log.js');
   const log = createLog(context.logLevel, context.stdout);
   const server = await startServer({
     dir: directory,
@@ -126,8 +126,8 @@ async function serve(
 
 async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {
   const directory = await existingDirectory(context, dir);
-  const { readSettings } = await import('../../receiver/identity.js');
-  const { createInvite } = await import('../../receiver/tenants.js');
+  const { readSettings } = await import('../../receiver/access/identity.js');
+  const { createInvite } = await import('../../receiver/access/tenants.js');
   const { url } = await readSettings(directory);
   const { code, expiresAt, replaces } = await createInvite(directory, name, new Date());
   if (replaces) {

@@ -1,14 +1,14 @@
 /** `stillpoint restore POINT TARGET`: a point's bytes, to a device, an image or standard output. */
 import type { Command } from 'commander';
-import { unlessAborted } from '../../agent/cancel.js';
-import { type RestoreResult, runRestore } from '../../agent/restore.js';
-import { StillpointError } from '../../domain/errors.js';
-import type { Point } from '../../domain/point.js';
-import { pointName } from '../../domain/point-ref.js';
-import { agentProgress } from '../agent-progress.js';
-import type { CommandContext, Run } from '../context.js';
-import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
-import { formatBytes, formatInstant } from '../format.js';
+import { unlessAborted } from '../../agent/common/cancel.js';
+import { type RestoreResult, runRestore } from '../../agent/restore/restore.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import type { Point } from '../../domain/point/point.js';
+import { pointName } from '../../domain/point/point-ref.js';
+import { agentProgress } from '../output/agent-progress.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
+import { formatBytes, formatInstant } from '../output/format.js';
+import type { CommandContext, Run } from '../setting/context.js';
 import {
   agentOption,
   limitRateOption,
@@ -17,8 +17,8 @@ import {
   storeDirectory,
   storeOption,
   withReceiver,
-} from '../open-receiver.js';
-import { findPoint, ownAgent } from '../point-argument.js';
+} from '../setting/open-receiver.js';
+import { findPoint, ownAgent } from '../setting/point-argument.js';
 
 interface RestoreOptions extends ReceiverChoice {
   readonly overwrite?: boolean;

@@ -3,18 +3,18 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { runDirectory } from '../../config/state-directory.js';
-import { StillpointError } from '../../domain/errors.js';
-import { geometry } from '../../domain/geometry.js';
-import { BLOCK_SIZE_DEFAULT } from '../../domain/limits.js';
-import { checkName } from '../../domain/names.js';
-import type { RegisteredTap } from '../../tap/registry.js';
-import type { TapSettings } from '../../tap/settings.js';
-import type { TapSource } from '../../tap/source.js';
-import type { CommandContext, Run } from '../context.js';
-import { defaultName } from '../default-name.js';
-import { EXIT_OK, EXIT_WARNINGS } from '../exit-codes.js';
-import { parseSize } from '../format.js';
-import { describeTap, listLines, type ShownTap, tapJson } from '../tap-view.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { BLOCK_SIZE_DEFAULT } from '../../domain/base/limits.js';
+import { checkName } from '../../domain/base/names.js';
+import { geometry } from '../../domain/blocks/geometry.js';
+import type { RegisteredTap } from '../../tap/registry/registry.js';
+import type { TapSettings } from '../../tap/registry/settings.js';
+import type { TapSource } from '../../tap/source/source.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
+import { parseSize } from '../output/format.js';
+import { describeTap, listLines, type ShownTap, tapJson } from '../output/tap-view.js';
+import type { CommandContext, Run } from '../setting/context.js';
+import { defaultName } from '../setting/default-name.js';
 
 interface AddOptions {
   readonly name?: string;
@@ -108,7 +108,7 @@ function addAdd(tap: Command, run: Run): void {
 }
 
 async function add(context: CommandContext, device: string, options: AddOptions): Promise<number> {
-  const { addTap, removeTap } = await import('../../tap/registry.js');
+  const { addTap, removeTap } = await import('../../tap/registry/registry.js');
   const settings = await settingsOf(context, device, options);
   const tap = await addTap(context.stateDirectory, settings);
   if (!options.start) return show(context, tap, 'added');
@@ -130,9 +130,9 @@ async function settingsOf(
 ): Promise<TapSettings> {
   const { stateDirectory, environment, userId } = context;
   const { join } = await import('node:path');
-  const { runDirectoryOf } = await import('../../tap/registry.js');
-  const { readSource } = await import('../../tap/source.js');
-  const { checkPreserveDirectory, defaultPreserveMax } = await import('../../tap/preserve.js');
+  const { runDirectoryOf } = await import('../../tap/registry/registry.js');
+  const { readSource } = await import('../../tap/source/source.js');
+  const { checkPreserveDirectory, defaultPreserveMax } = await import('../../tap/source/preserve.js');
   const sourcePath = resolve(device);
   const source = await readSource(sourcePath);
   // The tap's users write to it.
@@ -166,7 +166,7 @@ async function settingsOf(
  * earlier user has left at its beginning says little about it.
  */
 async function checkFormat({ output }: CommandContext, { kind, path }: TapSource): Promise<void> {
-  const { describeFormat, imageFormatOf } = await import('../../devices/image-format.js');
+  const { describeFormat, imageFormatOf } = await import('../../devices/facts/image-format.js');
   const format = await imageFormatOf(path);
   if (format === null) return;
   if (kind === 'block') return output.warn(`${path}: ${describeFormat(format)}`);
@@ -181,7 +181,7 @@ async function checkListen(
   listen: readonly string[],
   { unprotected, attach }: Pick<AddOptions, 'unprotected' | 'attach'>,
 ): Promise<void> {
-  const { isLocal, parseListenAddress } = await import('../../tap/listen-address.js');
+  const { isLocal, parseListenAddress } = await import('../../tap/registry/listen-address.js');
   const addresses = listen.map((text) => ({ text, parsed: parseListenAddress(text) }));
   const open = addresses.find(({ parsed }) => !isLocal(parsed));
   if (open !== undefined && unprotected !== true) {
@@ -219,7 +219,7 @@ async function launch(context: CommandContext, tap: RegisteredTap): Promise<void
 }
 
 async function list(context: CommandContext): Promise<number> {
-  const { listTaps } = await import('../../tap/registry.js');
+  const { listTaps } = await import('../../tap/registry/registry.js');
   const shown = await Promise.all((await listTaps(context.stateDirectory)).map(look));
   context.output.result({ taps: shown.map(tapJson) }, listLines(shown), true);
   return EXIT_OK;
@@ -233,7 +233,7 @@ async function status(context: CommandContext, name: string): Promise<number> {
 
 async function tapOf({ stateDirectory }: CommandContext, nameOrPath: string): Promise<RegisteredTap> {
   if (!nameOrPath.includes('/')) {
-    const { readTap } = await import('../../tap/registry.js');
+    const { readTap } = await import('../../tap/registry/registry.js');
     return readTap(stateDirectory, nameOrPath);
   }
   const { findTap } = await import('../../tap/find.js');
@@ -261,7 +261,7 @@ async function show(context: CommandContext, tap: RegisteredTap, done: string): 
 }
 
 async function start(context: CommandContext, name: string): Promise<number> {
-  const { readTap } = await import('../../tap/registry.js');
+  const { readTap } = await import('../../tap/registry/registry.js');
   const tap = await readTap(context.stateDirectory, name);
   if ((await look(tap)).report !== null) return show(context, tap, 'it was running');
   await launch(context, tap);
@@ -269,7 +269,7 @@ async function start(context: CommandContext, name: string): Promise<number> {
 }
 
 async function stop(context: CommandContext, name: string, force: boolean): Promise<number> {
-  const { readTap } = await import('../../tap/registry.js');
+  const { readTap } = await import('../../tap/registry/registry.js');
   const tap = await readTap(context.stateDirectory, name);
   await endTap(tap, force);
   context.output.result({ name, stopped: true }, [`${name}: stopped`]);
@@ -284,7 +284,7 @@ async function endTap(tap: RegisteredTap, force: boolean): Promise<void> {
 }
 
 async function remove(context: CommandContext, name: string, force: boolean): Promise<number> {
-  const { readTap, removeTap } = await import('../../tap/registry.js');
+  const { readTap, removeTap } = await import('../../tap/registry/registry.js');
   const { detach } = await import('../../tap/attach.js');
   const { disableUnit } = await import('../../tap/launch.js');
   const tap = await readTap(context.stateDirectory, name);
@@ -301,9 +301,9 @@ async function remove(context: CommandContext, name: string, force: boolean): Pr
 
 async function serve(context: CommandContext, name: string): Promise<number> {
   const { native } = await import('../../native/index.js');
-  const { readTap } = await import('../../tap/registry.js');
+  const { readTap } = await import('../../tap/registry/registry.js');
   const { serveTap } = await import('../../tap/daemon.js');
-  const { createLog } = await import('../log.js');
+  const { createLog } = await import('../setting/log.js');
   const tap = await readTap(context.stateDirectory, name);
   const log = createLog(context.logLevel, context.stdout);
   await serveTap({ tap, addon: native, log, signal: context.signal });

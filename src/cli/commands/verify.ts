@@ -1,13 +1,13 @@
 /** `stillpoint verify [POINT]`: has the receiver re-read and re-digest what it holds. */
 import type { Command } from 'commander';
-import { unlessAborted } from '../../agent/cancel.js';
-import { StillpointError } from '../../domain/errors.js';
-import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/messages.js';
-import type { CommandContext, Run } from '../context.js';
-import { EXIT_DAMAGED, EXIT_OK } from '../exit-codes.js';
-import { formatBytes, formatCount } from '../format.js';
-import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../open-receiver.js';
-import { findPoint } from '../point-argument.js';
+import { unlessAborted } from '../../agent/common/cancel.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/session/messages.js';
+import { EXIT_DAMAGED, EXIT_OK } from '../output/exit-codes.js';
+import { formatBytes, formatCount } from '../output/format.js';
+import type { CommandContext, Run } from '../setting/context.js';
+import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../setting/open-receiver.js';
+import { findPoint } from '../setting/point-argument.js';
 
 export function addVerify(program: Command, run: Run): void {
   program

@@ -1,17 +1,17 @@
 /** Sessions that are open, from their files alone: an owner may be writing to them, so whatever goes meanwhile was never looked at. */
 import { join } from 'node:path';
-import { isStillpointError } from '../../domain/errors.js';
-import { isHexId } from '../../domain/names.js';
+import { isStillpointError } from '../../domain/base/errors.js';
+import { isHexId } from '../../domain/base/names.js';
 import { native } from '../../native/index.js';
-import { LogReader, NO_PACK } from '../capture-log.js';
-import { packEndsSeamlessly } from '../capture-recovery.js';
-import { type Disk, errnoOf, readSmallFile } from '../disk.js';
-import { CAPTURE_DESCRIPTION, CAPTURE_DIR, CAPTURE_LOG, packKey, stagingPackName } from '../layout.js';
-import { decodeDescription, MANIFEST_BYTES_MAX } from '../manifest.js';
-import type { ObjectStore } from '../object-store.js';
-import { PACK_ENTRY_BYTES, PACK_FOOTER_BYTES, PACK_HEADER_BYTES, packEntryCount } from '../pack-entries.js';
-import type { OpenCapture } from '../partial-sets.js';
-import type { CaptureDescription } from '../store-port.js';
+import { LogReader, NO_PACK } from '../capture/log.js';
+import type { OpenCapture } from '../capture/partial-sets.js';
+import { packEndsSeamlessly } from '../capture/recovery.js';
+import { type Disk, errnoOf, readSmallFile } from '../disk/disk.js';
+import { CAPTURE_DESCRIPTION, CAPTURE_DIR, CAPTURE_LOG, packKey, stagingPackName } from '../disk/layout.js';
+import type { ObjectStore } from '../objects/object-store.js';
+import { PACK_ENTRY_BYTES, PACK_FOOTER_BYTES, PACK_HEADER_BYTES, packEntryCount } from '../packs/entries.js';
+import { decodeDescription, MANIFEST_BYTES_MAX } from '../points/manifest.js';
+import type { CaptureDescription } from '../port/store.js';
 
 export interface CapturesContext {
   readonly disk: Disk;

@@ -4,21 +4,28 @@
  *
  * State: the points as they were when it was opened. Their packs stay (format.md section 6): its owner removes only what no point needs.
  */
-import type { BlockRange } from '../../domain/block-ranges.js';
-import { StillpointError } from '../../domain/errors.js';
-import type { CheckEvent, DiffEvent, NodeRequest, PartialSet, VerifyEvent } from '../../domain/messages.js';
-import type { Point } from '../../domain/point.js';
-import type { Disk } from '../disk.js';
-import type { ObjectStore } from '../object-store.js';
-import type { PartialSets } from '../partial-sets.js';
-import { PointAccess } from '../point-access.js';
-import type { PointCatalog } from '../point-catalog.js';
-import { PointReader } from '../point-reader.js';
-import { RecordReader } from '../record-reader.js';
-import { checkStoreFiles } from '../store-file.js';
-import type { Capture, DeviceKey, PointsKey, Store, VerifyScope } from '../store-port.js';
+
+import { StillpointError } from '../../domain/base/errors.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { Point } from '../../domain/point/point.js';
+import type {
+  CheckEvent,
+  DiffEvent,
+  NodeRequest,
+  PartialSet,
+  VerifyEvent,
+} from '../../domain/session/messages.js';
+import type { PartialSets } from '../capture/partial-sets.js';
+import type { Disk } from '../disk/disk.js';
+import type { ObjectStore } from '../objects/object-store.js';
+import type { PointCatalog } from '../points/catalog.js';
+import { PointReader } from '../points/reader.js';
+import type { Capture, DeviceKey, PointsKey, Store, VerifyScope } from '../port/store.js';
+import { RecordReader } from '../records/record-reader.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
+import { PointAccess } from './point-access.js';
 import type { ReadingIndex } from './reading-index.js';
+import { checkStoreFiles } from './store-file.js';
 
 export interface ReaderStoreOptions {
   readonly storeId: string;

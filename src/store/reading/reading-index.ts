@@ -6,13 +6,13 @@
  * out about records (damaged; another copy) is remembered until the end, and is over both.
  */
 import { join } from 'node:path';
-import type { OpenProgress } from '../index-heal.js';
-import { type Place, placeKey } from '../index-values.js';
-import { INDEX_DIR, PACKS_PREFIX, packIdOf, packKey } from '../layout.js';
-import type { ObjectStore, StoredObject } from '../object-store.js';
-import { readPackEntries } from '../pack-contents.js';
-import type { IndexedPack, Location, RecordIndex } from '../record-index.js';
-import { StoreIndex } from '../store-index.js';
+import { INDEX_DIR, PACKS_PREFIX, packIdOf, packKey } from '../disk/layout.js';
+import type { IndexedPack, Location, RecordIndex } from '../index/record-index.js';
+import { StoreIndex } from '../index/store-index.js';
+import { type Place, placeKey } from '../index/values.js';
+import type { ObjectStore, StoredObject } from '../objects/object-store.js';
+import { readPackEntries } from '../packs/contents.js';
+import type { OpenProgress } from '../upkeep/index-heal.js';
 import { Scratch } from './scratch.js';
 import { SharedIndex } from './shared-index.js';
 

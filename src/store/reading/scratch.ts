@@ -6,9 +6,9 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { StillpointError } from '../../domain/errors.js';
-import { errnoOf } from '../disk.js';
-import { DATA_FILE } from '../index-tables.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { errnoOf } from '../disk/disk.js';
+import { DATA_FILE } from '../index/tables.js';
 
 const READS_FILE = 'reads';
 const DIED_MAX = 2;

@@ -4,13 +4,13 @@
  */
 import { accessSync, constants, statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { errnoOf } from '../disk.js';
-import { checkIndexForReading, openTables, type Tables } from '../index-tables.js';
-import { decodePlace, placeKey } from '../index-values.js';
-import { LOCK_FILE } from '../layout.js';
-import type { IndexedPack, Location } from '../record-index.js';
-import { INDEX_FORMAT } from '../store-index.js';
-import { mayHaveOwner } from '../store-lock.js';
+import { errnoOf } from '../disk/disk.js';
+import { LOCK_FILE } from '../disk/layout.js';
+import { mayHaveOwner } from '../disk/lock.js';
+import type { IndexedPack, Location } from '../index/record-index.js';
+import { INDEX_FORMAT } from '../index/store-index.js';
+import { checkIndexForReading, openTables, type Tables } from '../index/tables.js';
+import { decodePlace, placeKey } from '../index/values.js';
 
 /** NFS, SMB, FUSE, 9p, Ceph: what another machine writes may not be seen whole in a mapped file. */
 const REMOTE = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x65735546, 0x01021997, 0x00c36400]);

@@ -2,13 +2,13 @@
 import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { runRestore } from '../../../src/agent/restore.js';
+import { runRestore } from '../../../src/agent/restore/restore.js';
 import { rereadPartitions } from '../../../src/agent/target/partitions.js';
-import { MiB } from '../../../src/domain/limits.js';
-import { BackupWorld } from '../../helpers/backup-world.js';
-import { attachLoop, mount, run } from '../../helpers/loop-device.js';
-import { writeGpt } from '../../helpers/partition-table.js';
+import { MiB } from '../../../src/domain/base/limits.js';
+import { attachLoop, mount, run } from '../../helpers/disks/loop-device.js';
+import { writeGpt } from '../../helpers/disks/partition-table.js';
 import { programs, testWith } from '../../helpers/requirements.js';
+import { BackupWorld } from '../../helpers/worlds/backup.js';
 
 /** In sectors; of the partitions that the kernel has. */
 async function startsOf(loop: string): Promise<number[]> {

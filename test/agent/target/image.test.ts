@@ -3,15 +3,15 @@ import { execFile } from 'node:child_process';
 import { chmod, chown, link, mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import test from 'ava';
 import { checkRoom } from '../../../src/agent/target/room.js';
-import { decodeMark, encodeMark } from '../../../src/devices/half-restored.js';
-import { StillpointError } from '../../../src/domain/errors.js';
-import { MiB } from '../../../src/domain/limits.js';
-import { attachLoop, mount, run } from '../../helpers/loop-device.js';
+import { decodeMark, encodeMark } from '../../../src/devices/facts/half-restored.js';
+import { StillpointError } from '../../../src/domain/base/errors.js';
+import { MiB } from '../../../src/domain/base/limits.js';
+import { leafOf, makeTree } from '../../helpers/bytes/trees.js';
+import { attachLoop, mount, run } from '../../helpers/disks/loop-device.js';
+import { backup, COMMAND, makeMachine, run as stillpoint } from '../../helpers/machines/stillpoint.js';
 import { refused } from '../../helpers/refused.js';
 import { programs, testWith } from '../../helpers/requirements.js';
-import { restoreWorld } from '../../helpers/restore-world.js';
-import { backup, COMMAND, makeMachine, run as stillpoint } from '../../helpers/stillpoint.js';
-import { leafOf, makeTree } from '../../helpers/trees.js';
+import { restoreWorld } from '../../helpers/worlds/restore.js';
 
 const lost = new StillpointError('store-damaged', { thing: 'pack', reason: 'lost' });
 

@@ -2,7 +2,7 @@
 import { lstat, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import test from 'ava';
 import { refused } from '../../helpers/refused.js';
-import { restoreWorld } from '../../helpers/restore-world.js';
+import { restoreWorld } from '../../helpers/worlds/restore.js';
 
 test('links are followed to an empty file, to one that is not there yet, and through one another', async (t) => {
   const { at, bytes, restore } = await restoreWorld(t);

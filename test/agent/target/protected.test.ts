@@ -3,17 +3,17 @@ import { execFile } from 'node:child_process';
 import { link, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import type { RestoreOptions } from '../../../src/agent/restore.js';
+import type { RestoreOptions } from '../../../src/agent/restore/restore.js';
 import { refuseProtected } from '../../../src/agent/target/protected.js';
-import { lockSource } from '../../../src/devices/source-lock.js';
-import { lockTarget } from '../../../src/devices/target-lock.js';
-import { createStore } from '../../../src/store/store.js';
-import { addTap, lockTap } from '../../../src/tap/registry.js';
-import { attachLoop, mount, run } from '../../helpers/loop-device.js';
+import { lockSource } from '../../../src/devices/locks/source-lock.js';
+import { lockTarget } from '../../../src/devices/locks/target-lock.js';
+import { createStore } from '../../../src/store/open.js';
+import { addTap, lockTap } from '../../../src/tap/registry/registry.js';
+import { attachLoop, mount, run } from '../../helpers/disks/loop-device.js';
 import { refused } from '../../helpers/refused.js';
 import { programs, testWith } from '../../helpers/requirements.js';
-import { type RestoreWorld, restoreWorld } from '../../helpers/restore-world.js';
-import { settingsFor } from '../../helpers/taps.js';
+import { type RestoreWorld, restoreWorld } from '../../helpers/worlds/restore.js';
+import { settingsFor } from '../../helpers/worlds/taps.js';
 
 const ALL_ALLOWED: Partial<RestoreOptions> = { overwrite: true, allowInUse: true, allowSectorSize: true };
 

@@ -16,8 +16,8 @@ import {
   targetAt,
   unfreeze,
   untilThawed,
-} from '../../helpers/freezable.js';
-import { mount, run, temporaryDirectory } from '../../helpers/loop-device.js';
+} from '../../helpers/disks/freezable.js';
+import { mount, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { testWith } from '../../helpers/requirements.js';
 
 /** Thawing is a matter of milliseconds; on a busy machine the processes around it are not. */
@@ -310,9 +310,7 @@ testWith(
 
 testWith(['root', 'loop'], 'the freezer refuses what it can not read', async (t) => {
   const { target } = await freezable(t, 'ext4');
-  const program = fileURLToPath(
-    new URL('../../../../../build/native/Release/stillpoint-freezer', import.meta.url),
-  );
+  const program = fileURLToPath(new URL('../../../../native/Release/stillpoint-freezer', import.meta.url));
   for (const args of [[], ['1'], ['0', 'x'], ['x', '1:/'], ['600001', '1:/'], ['9x', '1:/']]) {
     const child = spawn(program, args, { stdio: 'ignore' });
     t.deepEqual(await once(child, 'exit'), [2, null], args.join(' '));

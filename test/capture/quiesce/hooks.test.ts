@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { startHook } from '../../../src/capture/quiesce/hooks.js';
-import { isStillpointError } from '../../../src/domain/errors.js';
-import { hookScene, WELL_BEHAVED } from '../../helpers/hooks.js';
+import { isStillpointError } from '../../../src/domain/base/errors.js';
+import { hookScene, WELL_BEHAVED } from '../../helpers/machines/hooks.js';
 
 const OPTIONS = { device: '/dev/sdz', name: 'pay roll', deadlineMs: 10_000 };
 

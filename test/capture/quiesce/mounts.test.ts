@@ -3,9 +3,9 @@ import { dirname, join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { filesystemsAt, findFilesystems, planFreeze } from '../../../src/capture/quiesce/mounts.js';
-import { type BlockStack, readBlockStack } from '../../../src/devices/block-stack.js';
-import { freezable } from '../../helpers/freezable.js';
-import { attachLoop, mount, run, temporaryDirectory } from '../../helpers/loop-device.js';
+import { type BlockStack, readBlockStack } from '../../../src/devices/system/block-stack.js';
+import { freezable } from '../../helpers/disks/freezable.js';
+import { attachLoop, mount, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { testWith } from '../../helpers/requirements.js';
 
 interface World {

@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import { startHook } from '../../../src/capture/quiesce/hooks.js';
 import { quiesce } from '../../../src/capture/quiesce/index.js';
-import { freezable } from '../../helpers/freezable.js';
-import { attachLoop, mount, run, temporaryDirectory } from '../../helpers/loop-device.js';
+import { freezable } from '../../helpers/disks/freezable.js';
+import { attachLoop, mount, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { testWith } from '../../helpers/requirements.js';
 
 const HOOK = fileURLToPath(new URL('../../../../../packaging/hooks/postgresql', import.meta.url));

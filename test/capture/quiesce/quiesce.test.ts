@@ -1,9 +1,9 @@
 import test from 'ava';
 import { type QuiesceOptions, quiesce } from '../../../src/capture/quiesce/index.js';
-import { isStillpointError } from '../../../src/domain/errors.js';
-import { freezable, isFrozen, startWriter, unfreeze } from '../../helpers/freezable.js';
-import { hookScene, WELL_BEHAVED } from '../../helpers/hooks.js';
-import { mount, run, temporaryDirectory } from '../../helpers/loop-device.js';
+import { isStillpointError } from '../../../src/domain/base/errors.js';
+import { freezable, isFrozen, startWriter, unfreeze } from '../../helpers/disks/freezable.js';
+import { mount, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
+import { hookScene, WELL_BEHAVED } from '../../helpers/machines/hooks.js';
 import { testWith } from '../../helpers/requirements.js';
 
 const BARE: QuiesceOptions = { device: '/dev/null', name: 'test', hooks: [], freeze: 'none' };

@@ -8,9 +8,9 @@ import {
   type WriteWatch,
   waitUntilQuiet,
 } from '../../../src/capture/quiesce/quiet.js';
-import { deviceNumber } from '../../../src/devices/in-use.js';
-import { isStillpointError } from '../../../src/domain/errors.js';
-import { attachLoop, run, temporaryDirectory } from '../../helpers/loop-device.js';
+import { deviceNumber } from '../../../src/devices/system/in-use.js';
+import { isStillpointError } from '../../../src/domain/base/errors.js';
+import { attachLoop, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { testWith } from '../../helpers/requirements.js';
 
 /** A device with writes at these times, and a clock that only moves when somebody sleeps. */

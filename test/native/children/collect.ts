@@ -1,6 +1,6 @@
 /** Run with --expose-gc: objects that are dropped in the middle of their work are collected, and their memory with them. argv: directory. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { native, type Scan } from '../../../src/native/index.js';
+import type { Scan } from '../../../src/native/index.js';
 import { createMemoryDevice } from '../../../src/native/testing.js';
 import { slowScan } from './world.js';
 

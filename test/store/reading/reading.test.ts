@@ -3,14 +3,15 @@ import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { KiB } from '../../../src/domain/limits.js';
-import type { Point } from '../../../src/domain/point.js';
+import { KiB } from '../../../src/domain/base/limits.js';
+import type { Point } from '../../../src/domain/point/point.js';
 import { RECORD_KIND_BLOCK } from '../../../src/native/index.js';
-import { createStore, openStore, openStoreForReading } from '../../../src/store/store.js';
-import type { Store } from '../../../src/store/store-port.js';
-import { listFiles } from '../../helpers/faulty-disk.js';
-import { flipRecords } from '../../helpers/pack-damage.js';
-import { backup, makeMachine, runExpecting, start } from '../../helpers/stillpoint.js';
+import { createStore, openStore, openStoreForReading } from '../../../src/store/open.js';
+import type { Store } from '../../../src/store/port/store.js';
+import { tempDir } from '../../helpers/disks/temp-dir.js';
+import { listFiles } from '../../helpers/faults/disk.js';
+import { flipRecords } from '../../helpers/faults/pack-damage.js';
+import { backup, makeMachine, runExpecting, start } from '../../helpers/machines/stillpoint.js';
 import {
   backUp,
   change,
@@ -20,8 +21,7 @@ import {
   holds,
   leavesOf,
   sendChanges,
-} from '../../helpers/store-device.js';
-import { tempDir } from '../../helpers/temp-dir.js';
+} from '../../helpers/worlds/store-device.js';
 
 const geometry = { sizeBytes: 200 * 64 * KiB - 100, blockSize: 64 * KiB };
 const first = change(emptyState(geometry), [
@@ -213,7 +213,7 @@ test('commands that died with an index are remembered: the third one makes its o
   const env = { ...machine.env, TMPDIR: machine.directory };
   for (let round = 0; round < 2; round += 1) {
     // A process that reads the index until it is killed.
-    const script = `import { openStoreForReading } from ${JSON.stringify(new URL('../../../src/store/store.js', import.meta.url).href)};
+    const script = `import { openStoreForReading } from ${JSON.stringify(new URL('../../../src/store/open.js', import.meta.url).href)};
       const store = await openStoreForReading(${JSON.stringify(world.dir)});
       const [point] = await store.points({});
       await store.nodes(point, [{ level: 1, index: 0 }]);

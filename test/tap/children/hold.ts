@@ -1,5 +1,5 @@
 /** An agent that takes a hold and then waits to be killed. */
-import { connectTap } from '../../../src/tap/control-client.js';
+import { connectTap } from '../../../src/tap/control/client.js';
 
 const control = await connectTap(process.argv[2] ?? '');
 await control.hold({

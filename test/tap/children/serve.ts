@@ -1,9 +1,9 @@
 /** The process of a tap over a fake one: what `stillpoint tap serve NAME` is over the native one. */
 import { pino } from 'pino';
-import { isStillpointError } from '../../../src/domain/errors.js';
+import { isStillpointError } from '../../../src/domain/base/errors.js';
 import { serveTap } from '../../../src/tap/daemon.js';
-import { readTap } from '../../../src/tap/registry.js';
-import { fakeTapAddon } from '../../helpers/fake-tap.js';
+import { readTap } from '../../../src/tap/registry/registry.js';
+import { fakeTapAddon } from '../../helpers/fakes/tap.js';
 
 const [stateDirectory = '', name = ''] = process.argv.slice(2);
 const stopped = new AbortController();

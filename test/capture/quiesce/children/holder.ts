@@ -4,7 +4,7 @@
  */
 import { createInterface } from 'node:readline';
 import { freeze } from '../../../../src/capture/quiesce/freeze.js';
-import { freezersOf } from '../../../helpers/freezable.js';
+import { freezersOf } from '../../../helpers/disks/freezable.js';
 
 const [deadlineMs, ...mounts] = process.argv.slice(2);
 const targets = mounts.map((text) => {

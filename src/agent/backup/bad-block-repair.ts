@@ -1,0 +1,101 @@
+/** Makes blocks with unreadable sectors whole (src/domain/point/bad-blocks.ts), with the base point's content where the receiver still has it. */
+
+import { StillpointError } from '../../domain/base/errors.js';
+import { BAD_BYTES_MAX, BAD_RANGES_MAX, MiB } from '../../domain/base/limits.js';
+import { blockLength, type Geometry, sameGeometry } from '../../domain/blocks/geometry.js';
+import { makeWhole, mergeBadRanges } from '../../domain/point/bad-blocks.js';
+import type { BadRange, Point } from '../../domain/point/point.js';
+import { type BadBlock, native, type TreeFile } from '../../native/index.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { geometryOf } from '../state/device-state.js';
+import { PartlyRead } from '../tree/second-reading.js';
+
+export interface RepairFacts {
+  readonly receiver: ReceiverPort;
+  readonly path: string;
+  /** Null without a base point. */
+  readonly basePoint: Point | null;
+  /** The scan's base, in the device's geometry. */
+  readonly baseTree: TreeFile;
+  readonly onWarning: (text: string) => void;
+  /** Why nothing of the device can be read any more; null: it is there, and has bad sectors. */
+  readonly whyLost: () => Promise<StillpointError | null>;
+}
+
+export class BadBlockRepair {
+  readonly #facts: RepairFacts;
+  /** For a second reading to compare with. */
+  readonly partlyRead = new PartlyRead();
+  #badRanges: readonly BadRange[] = [];
+  #badBytes = 0;
+
+  constructor(facts: RepairFacts) {
+    this.#facts = facts;
+  }
+
+  /** Of all blocks so far, ascending. */
+  get badRanges(): readonly BadRange[] {
+    return this.#badRanges;
+  }
+
+  /**
+   * @returns the bytes that the point shall hold.
+   * @throws StillpointError `device-io` where too much of the device can't be read for it to be backed up; or why it is gone: then a
+   * filler would stand for what is not there any more.
+   */
+  async repair(block: BadBlock): Promise<Uint8Array> {
+    const lost = await this.#facts.whyLost();
+    if (lost !== null) throw lost;
+    this.partlyRead.add(block);
+    for (const { byteLength } of block.badRanges) this.#badBytes += byteLength;
+    if (this.#badBytes > BAD_BYTES_MAX) throw this.#failing(`${BAD_BYTES_MAX / MiB} MiB`);
+    const { basePoint } = this.#facts;
+    const { blockSize } = this.#facts.baseTree;
+    const whole = makeWhole({
+      byteOffset: block.blockIndex * blockSize,
+      bytes: block.bytes,
+      badRanges: block.badRanges,
+      previous: await this.#previous(block.blockIndex),
+      previousBadRanges: basePoint?.badRanges ?? [],
+    });
+    this.#badRanges = mergeBadRanges([...this.#badRanges, ...whole.badRanges]);
+    if (this.#badRanges.length > BAD_RANGES_MAX) throw this.#failing(`${BAD_RANGES_MAX} ranges`);
+    return whole.bytes;
+  }
+
+  #failing(bound: string): StillpointError {
+    return new StillpointError('device-io', {
+      thing: this.#facts.path,
+      reason: `it has more than ${bound} that can't be read: it is failing`,
+      remedy: 'Rescue what is left with a tool made for it, such as ddrescue, and back up its image.',
+    });
+  }
+
+  /** The block in the base point; null where there is none of the same length, or the receiver can't prove it. */
+  async #previous(blockIndex: number): Promise<Uint8Array | null> {
+    const { basePoint, baseTree, receiver, onWarning } = this.#facts;
+    if (basePoint === null) return null;
+    const geometry: Geometry = geometryOf(baseTree);
+    const byteLength = blockLength(geometry, blockIndex);
+    if (blockLength(basePoint.geometry, blockIndex) !== byteLength) return null;
+    const leaf = baseTree.leaves(blockIndex, 1);
+    if (leaf.every((byte) => byte === 0)) return new Uint8Array(byteLength);
+    try {
+      const body = await receiver.blocks(basePoint.id, [blockIndex]);
+      const [previous] = await native.decodeBlocks(body, {
+        sessionId: basePoint.id,
+        sequence: 0,
+        ...basePoint.geometry,
+        ...(sameGeometry(geometry, basePoint.geometry) ? { expected: baseTree } : {}),
+      });
+      if (previous === undefined || !native.leafDigest(previous).equals(leaf)) return null;
+      return previous;
+    } catch (error) {
+      if (error instanceof StillpointError && !error.permanent) throw error;
+      onWarning(
+        `block ${blockIndex} of ${basePoint.device}@${basePoint.sequence}: its content can't be had: ${(error as Error).message}`,
+      );
+      return null;
+    }
+  }
+}

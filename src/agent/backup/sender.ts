@@ -1,0 +1,212 @@
+/**
+ * scan -> have, pieces -> cut -> encode -> batch: a chunk being asked about and some batches encoded ahead, several on their way, all in the
+ * order of the device. Chunks are cut to what the link carries now (src/domain/session/sending.ts) only after they were asked about: one question
+ * serves many batches. Bounded: ASK_AHEAD chunks of raw bytes and what is left of one, PREPARE_AHEAD bodies, and at most BATCH_WINDOW
+ * bodies not yet durable.
+ */
+import { DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';
+import { type LeafOverlay, native, type Scan, type ScanChunk } from '../../native/index.js';
+import { InFlight } from '../common/in-flight.js';
+import type { Pace } from '../common/pace.js';
+import type { BadBlockRepair } from './bad-block-repair.js';
+import { type AskedPieces, Patches, type PatchOptions } from './patches.js';
+import type { SessionLink } from './session-link.js';
+
+const ASK_AHEAD = 1;
+const PREPARE_AHEAD = 2;
+
+export interface SendOptions extends PatchOptions {
+  readonly scan: Scan;
+  readonly overlay: LeafOverlay;
+  readonly repair: BadBlockRepair;
+  readonly pace: Pace;
+  /** Number of the last batch before these. */
+  readonly lastSequence: number;
+  /** The scan's good blocks are in batches that are durable already: read for the tree alone. */
+  readonly isDurable: boolean;
+}
+
+interface Asked {
+  readonly chunk: ScanChunk;
+  readonly told: Promise<Told>;
+}
+
+/** What the receiver says of a chunk. */
+interface Told {
+  /** Empty where there is nothing to ask about. */
+  readonly held: Uint8Array;
+  readonly pieces: AskedPieces | null;
+}
+
+const NOTHING_TOLD: Told = { held: new Uint8Array(), pieces: null };
+
+interface Prepared {
+  readonly sequence: number;
+  readonly body: Promise<Uint8Array>;
+}
+
+/** @returns the number of the last batch; all are durable. */
+export async function sendChanges(options: SendOptions): Promise<number> {
+  const { scan, link, pace } = options;
+  const batches = new InFlight(() => pace.inFlightMax);
+  const asked: Asked[] = [];
+  const prepared: Prepared[] = [];
+  const patches = new Patches(options);
+  let sequence = options.lastSequence;
+  const sendFirst = async () => {
+    const first = prepared.shift();
+    if (first === undefined) return;
+    const body = await first.body;
+    await batches.room();
+    await pace.turn(body.length, link.signal);
+    await batches.start(async () => {
+      await link.batch(first.sequence, body).finally(() => pace.ended());
+      native.freeBuffer(body);
+    });
+    if (first.sequence === options.lastSequence + 1 && pace.now.msPerByte > 0) link.prepare();
+  };
+  const prepare = async (encode: (sequence: number) => Promise<Uint8Array>) => {
+    sequence += 1;
+    const body = encode(sequence);
+    body.catch(() => undefined); // It is awaited in its turn; until then nobody listens.
+    prepared.push({ sequence, body });
+    while (prepared.length > PREPARE_AHEAD) await sendFirst();
+  };
+  const prepareFirst = async () => {
+    const first = asked.shift();
+    if (first === undefined) return;
+    const { badBlocks } = first.chunk;
+    if (options.isDurable) first.chunk.release();
+    else await prepareChunk(first, options, patches, prepare);
+    for (const block of badBlocks) {
+      const bytes = await options.repair.repair(block);
+      await prepareBadBlock(block.blockIndex, bytes, options, prepare);
+    }
+  };
+  try {
+    for (let chunk = await scan.next(); chunk !== null; chunk = await scan.next()) {
+      const told = options.isDurable ? Promise.resolve(NOTHING_TOLD) : askAbout(chunk, link, patches);
+      told.catch(() => undefined);
+      asked.push({ chunk, told });
+      while (asked.length > ASK_AHEAD) await prepareFirst();
+    }
+    while (asked.length > 0) await prepareFirst();
+    while (prepared.length > 0) await sendFirst();
+    await batches.drain();
+    return sequence;
+  } catch (error) {
+    link.stop();
+    throw error;
+  } finally {
+    await batches.settle();
+    await Promise.allSettled([...prepared.map(({ body }) => body), ...asked.map(({ told }) => told)]);
+    for (const { chunk } of asked) chunk.release();
+  }
+}
+
+type Prepare = (encode: (sequence: number) => Promise<Uint8Array>) => Promise<void>;
+
+/** Cuts as it goes: what the link carries may have changed by the time that the next piece has its turn. */
+async function prepareChunk(
+  asked: Asked,
+  options: SendOptions,
+  patches: Patches,
+  prepare: Prepare,
+): Promise<void> {
+  const { pace } = options;
+  let rest: ScanChunk | null = asked.chunk;
+  try {
+    const { pieces, ...told } = await asked.told;
+    let { held } = told;
+    while (rest !== null && rest.entryCount > 0) {
+      const whole: ScanChunk = rest;
+      const [piece, after] =
+        whole.rawBytes <= pace.now.rawBytes ? [whole, null] : whole.split(pace.now.rawBytes, held);
+      rest = after;
+      const count = payloadCount(piece);
+      const ofPiece = bits(held, 0, count);
+      held = bits(held, count, rest === null ? 0 : payloadCount(rest));
+      await prepare(async (sequence) => {
+        const body = await encodePart(piece, { held: ofPiece, pieces }, options, sequence);
+        patches.observe(piece, pieces);
+        return body;
+      });
+    }
+  } finally {
+    rest?.release();
+  }
+}
+
+async function encodePart(
+  piece: ScanChunk,
+  { held, pieces }: Told,
+  options: SendOptions,
+  sequence: number,
+): Promise<Uint8Array> {
+  const count = payloadCount(piece);
+  const sentShare = count === 0 ? 0 : 1 - bitCount(held) / count;
+  try {
+    const ofPieces = pieces === null ? {} : { pieces: pieces.of(piece) };
+    const body = await piece.encode({ ...headerOf(options, sequence), held, ...ofPieces });
+    if (sentShare > 0) options.pace.encoded(piece.rawBytes * sentShare, body.length);
+    return body;
+  } catch (error) {
+    piece.release();
+    throw error;
+  }
+}
+
+function payloadCount(chunk: ScanChunk): number {
+  return chunk.digests.length / DIGEST_BYTES;
+}
+
+/** `count` bits from `from` on, LSB first; what fills the last byte is 0. */
+function bits(from: Uint8Array, start: number, count: number): Uint8Array {
+  const cut = new Uint8Array(Math.ceil(count / 8));
+  for (let bit = 0; bit < count; bit += 1) {
+    const at = start + bit;
+    if (((from[at >> 3] ?? 0) >> (at & 7)) & 1) cut[bit >> 3] = (cut[bit >> 3] ?? 0) | (1 << (bit & 7));
+  }
+  return cut;
+}
+
+function bitCount(bytes: Uint8Array): number {
+  let count = 0;
+  for (const byte of bytes) for (let rest = byte; rest !== 0; rest &= rest - 1) count += 1;
+  return count;
+}
+
+/**
+ * A block that came out as it is in the base point differs in nothing, and is not sent; unless the session may have other bytes of it,
+ * from before, when it could be read.
+ */
+async function prepareBadBlock(
+  blockIndex: number,
+  bytes: Uint8Array,
+  options: SendOptions,
+  prepare: Prepare,
+): Promise<void> {
+  const leaf = native.leafDigest(bytes);
+  if (!options.isDurable && leaf.equals(options.baseTree.leaves(blockIndex, 1))) return;
+  options.overlay.put(blockIndex, leaf);
+  await prepare((sequence) => native.encodeBlock({ ...headerOf(options, sequence), blockIndex, bytes }));
+}
+
+function headerOf({ link, pace }: SendOptions, sequence: number) {
+  const { compressionLevel } = pace.now;
+  return { sessionId: link.sessionId, sequence, agentTimeMs: Date.now(), compressionLevel };
+}
+
+async function askAbout(chunk: ScanChunk, link: SessionLink, patches: Patches): Promise<Told> {
+  const [held, pieces] = await Promise.all([askHeld(link, chunk.digests), patches.ask(chunk)]);
+  return { held, pieces };
+}
+
+async function askHeld(link: SessionLink, digests: Buffer): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  const partBytes = HAVE_DIGESTS_MAX * DIGEST_BYTES;
+  for (let at = 0; at < digests.length; at += partBytes) {
+    parts.push(await link.have(digests.subarray(at, at + partBytes)));
+  }
+  return Buffer.concat(parts);
+}

@@ -1,0 +1,36 @@
+/** Cancelling: what waits stops waiting at once; what works is left to end. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { StillpointError } from '../../domain/base/errors.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { RETRY_DEFAULT, RetryingReceiver } from '../../protocol/retry.js';
+
+function cancelled(): StillpointError {
+  return new StillpointError('cancelled', { thing: 'the command', reason: 'it was cancelled' });
+}
+
+export function throwIfCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw cancelled();
+}
+
+/** Settles as the promise does, or rejects as soon as the signal is aborted; the work itself is left to end. */
+export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  let onAbort: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(cancelled());
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** The receiver for questions that belong to no session: asked again while the link is down, until the signal. */
+export function retrying(receiver: ReceiverPort, signal: AbortSignal): ReceiverPort {
+  return new RetryingReceiver(receiver, {
+    ...RETRY_DEFAULT,
+    sleep: (durationMs) => unlessAborted(signal, sleep(durationMs)),
+  });
+}

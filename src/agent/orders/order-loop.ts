@@ -1,0 +1,97 @@
+/**
+ * Asks a receiver for orders, for ever, and runs them: the connection that it holds open for that is the one by which the receiver reaches
+ * this machine. A receiver that is not there is asked again with growing pauses.
+ *
+ * | the receiver      | is asked again          | told to the log                     |
+ * |-------------------|-------------------------|-------------------------------------|
+ * | answers           | at once                 | when it has not answered before     |
+ * | does not, refuses | after 1 s … 60 s        | when the reason is another than before |
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { AgentOrder, RunningOrder } from '../../domain/order/order.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { listOffers, type Offer } from './offers.js';
+import { type OpenReceiver, runOrder } from './run-order.js';
+
+export interface OrderLoopOptions {
+  readonly stateDirectory: string;
+  /** For questions and reports; closed at the end. */
+  readonly orders: ReceiverPort;
+  /** For one backup. */
+  readonly openReceiver: OpenReceiver;
+  /** Backups at once. */
+  readonly ordersMax: number;
+  /** Devices that are being backed up, by name: shared by the loops of all receivers. */
+  readonly busy: Set<string>;
+  readonly log: Logger;
+  /** Aborted: backups are cancelled, and the loop ends. */
+  readonly signal: AbortSignal;
+  readonly waitMs?: number;
+  readonly pauseMs?: number;
+}
+
+const WAIT_MS = 30_000;
+const PAUSE_FIRST_MS = 1_000;
+const PAUSE_MAX_MS = 60_000;
+
+export async function orderLoop(options: OrderLoopOptions): Promise<void> {
+  const { orders, signal, log, ordersMax, stateDirectory, waitMs = WAIT_MS } = options;
+  const firstPauseMs = options.pauseMs ?? PAUSE_FIRST_MS;
+  const running = new Map<string, RunningOrder & { readonly end: Promise<void> }>();
+  let problem: string | null = 'not asked yet';
+  let pauseMs = firstPauseMs;
+  const pause = (ms: number) =>
+    sleep(ms * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
+
+  const begin = (order: AgentOrder, offers: readonly Offer[]): void => {
+    const { orderId, device } = order;
+    // Its answer was sent twice.
+    if (running.has(orderId)) return;
+    // One whose end the receiver has heard of, while the answer to that is still on its way.
+    const before = [...running.values()].findLast((other) => other.device === device)?.end;
+    const end = (before ?? Promise.resolve()).then(() => run(order, offers));
+    running.set(orderId, { orderId, device, end });
+  };
+  const run = async (order: AgentOrder, offers: readonly Offer[]): Promise<void> => {
+    const { orderId, device } = order;
+    const isBusy = options.busy.has(device);
+    options.busy.add(device);
+    const offer = offers.find(({ name }) => name === device) ?? null;
+    await runOrder({ ...options, order, offer, isBusy });
+    running.delete(orderId);
+    if (!isBusy) options.busy.delete(device);
+  };
+
+  while (!signal.aborted) {
+    try {
+      const offers = await listOffers(stateDirectory);
+      const startMs = performance.now();
+      const question = {
+        devices: offers.map(({ name }) => name),
+        running: [...running.values()].map(({ orderId, device }) => ({ orderId, device })),
+        ...{ ordersMax, waitMs },
+      };
+      const order = await orders.awaitOrder(question, signal);
+      if (problem !== null) log.info('connected, waiting for orders');
+      problem = null;
+      pauseMs = firstPauseMs;
+      // The receiver does not keep to what it was told: more than wait for their last report to be taken are not begun.
+      if (order !== null && running.size >= 2 * ordersMax) {
+        log.warn({ device: order.device }, 'an order beyond the limit was not taken');
+        await pause(firstPauseMs);
+      } else if (order !== null) begin(order, offers);
+      // The receiver is closing, or another agent asks under the same name.
+      else if (performance.now() - startMs < Math.min(firstPauseMs, waitMs)) await pause(firstPauseMs);
+    } catch (error) {
+      if (signal.aborted) break;
+      const reason = (error as Error).message;
+      if (reason !== problem) log.warn({ reason }, 'the receiver does not answer; asking again');
+      problem = reason;
+      await pause(pauseMs);
+      pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS);
+    }
+  }
+  await Promise.all([...running.values()].map(({ end }) => end));
+  await orders.close();
+}

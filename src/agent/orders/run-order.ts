@@ -1,0 +1,242 @@
+/**
+ * One order from its receipt to its last report. The backup is the ordinary one, with what the offer says of the device; reports go beside
+ * it, and what becomes of them does not touch it, unless the answer is that the order was cancelled.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { chooseProvider } from '../../capture/choose.js';
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
+import { systemError } from '../../domain/base/system-errors.js';
+import {
+  type AgentOrder,
+  ORDER_PHASES,
+  type OrderFailure,
+  type OrderProgress,
+  type OrderReport,
+} from '../../domain/order/order.js';
+import type { LinkMeter } from '../../domain/session/link-meter.js';
+import type { RateSchedule } from '../../domain/session/rate-limit.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { RETRY_DEFAULT, retry } from '../../protocol/retry.js';
+import { type BackupResult, runBackup } from '../backup/backup.js';
+import { unlessAborted } from '../common/cancel.js';
+import type { AgentEvent } from '../common/events.js';
+import type { StorePlace } from '../state/known-stores.js';
+import type { Offer } from './offers.js';
+
+/** A receiver for one backup, over a link that is held to the limit, and how fast it is. */
+export type OpenReceiver = (limitRate: RateSchedule | null) => {
+  readonly receiver: ReceiverPort;
+  readonly meter: LinkMeter;
+  readonly place?: StorePlace;
+};
+
+export interface OrderContext {
+  readonly order: AgentOrder;
+  /** Null: no such device is offered (any more). */
+  readonly offer: Offer | null;
+  /** Another order works on the device. */
+  readonly isBusy: boolean;
+  readonly stateDirectory: string;
+  /** For reports. */
+  readonly orders: ReceiverPort;
+  /** For the backup, closed at its end. */
+  readonly openReceiver: OpenReceiver;
+  readonly log: Logger;
+  /** Aborted: the agent stops; its session stays to be resumed or superseded. */
+  readonly signal: AbortSignal;
+  readonly reportEveryMs?: number;
+}
+
+const REPORT_EVERY_MS = 2_000;
+/** For the last report. The receiver gives a silent order up by itself. */
+const LAST_REPORT_MS = 10 * 60_000;
+/** When the agent is stopped, nobody waits for long. */
+const PARTING_MS = 3_000;
+/** Until the receiver has answered the first report, for a cancellation that came before it. */
+const FIRST_REPORT_MS = 5_000;
+
+/** Never rejects. */
+export async function runOrder(context: OrderContext): Promise<void> {
+  const { order, orders, signal } = context;
+  const log = context.log.child({ device: order.device, order: order.orderId.slice(0, 12) });
+  const cancel = new AbortController();
+  const progress = new ProgressOfOrder(log);
+  const ended = new AbortController();
+  const reporting = reportUntil(
+    context,
+    ended.signal,
+    () => progress.current,
+    () => cancel.abort(),
+  );
+  let last: OrderReport;
+  try {
+    const told = await Promise.race([reporting.first, sleep(FIRST_REPORT_MS, 'open', { ref: false })]);
+    if (told === 'cancelled') throw cancelled(order.device);
+    log.info({ full: order.full }, 'backup begins');
+    const result = await backUp(context, progress, AbortSignal.any([signal, cancel.signal]));
+    const { point, wireBytes, warnings } = result;
+    log.info(
+      { point: `${point.device}@${point.sequence}`, wireBytes, warnings: warnings.length },
+      'backup done',
+    );
+    last = {
+      state: 'done',
+      pointId: point.id,
+      warnings: warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
+    };
+  } catch (error) {
+    const failure = failureOf(
+      isStillpointError(error, 'cancelled') ? interrupted(order.device, signal) : error,
+    );
+    log.warn({ code: failure.code, thing: failure.thing, reason: failure.reason }, 'backup failed');
+    last = { state: 'failed', error: failure };
+  }
+  ended.abort();
+  await reporting.end;
+  const deadlineMs = signal.aborted ? PARTING_MS : LAST_REPORT_MS;
+  const limit = AbortSignal.any([AbortSignal.timeout(deadlineMs), partingAfter(signal)]);
+  const send = () =>
+    retry({ ...RETRY_DEFAULT, deadlineMs, sleep: (ms) => unlessAborted(limit, sleep(ms)) }, () =>
+      orders.reportOrder(order.orderId, last),
+    );
+  await unlessAborted(limit, send()).catch((error: Error) =>
+    log.warn({ reason: error.message }, 'the receiver was not told of the end'),
+  );
+}
+
+/** Aborted a while after the signal. */
+function partingAfter(signal: AbortSignal): AbortSignal {
+  const parting = new AbortController();
+  const start = () => setTimeout(() => parting.abort(), PARTING_MS).unref();
+  if (signal.aborted) start();
+  else signal.addEventListener('abort', start, { once: true });
+  return parting.signal;
+}
+
+async function backUp(
+  { order, offer, isBusy, stateDirectory, openReceiver, log }: OrderContext,
+  progress: ProgressOfOrder,
+  signal: AbortSignal,
+): Promise<BackupResult> {
+  if (offer === null) throw notOffered(order.device);
+  if (isBusy) throw busy(order.device);
+  const { path, name, blockSize, compressionLevel, patch, fuzzy } = offer;
+  const { provider, note } = await chooseProvider({
+    stateDirectory,
+    path,
+    wanted: offer.provider ?? undefined,
+    quiesce: {
+      ...{ name, hooks: offer.hooks, freeze: offer.freeze, quiet: offer.quiet ?? undefined },
+      freezeDeadlineMs: offer.freezeDeadlineMs ?? undefined,
+      hookDeadlineMs: offer.hookDeadlineMs ?? undefined,
+    },
+  });
+  if (note !== null) log.info(note);
+  const { receiver, meter, place } = openReceiver(offer.limitRate);
+  try {
+    return await runBackup({
+      ...{ receiver, meter, place, path, device: name, stateDirectory, signal, provider },
+      ...{ compressionLevel, patch, fuzzy },
+      blockSize: blockSize ?? undefined,
+      full: order.full,
+      onEvent: (event) => progress.take(event),
+    });
+  } finally {
+    await receiver.close();
+  }
+}
+
+/** Sends what is current, one report after the other. */
+function reportUntil(
+  { order, orders, reportEveryMs = REPORT_EVERY_MS, log }: OrderContext,
+  ended: AbortSignal,
+  current: () => OrderProgress,
+  onCancelled: () => void,
+): { readonly first: Promise<string>; readonly end: Promise<void> } {
+  const send = async (): Promise<string> => {
+    try {
+      const standing = await orders.reportOrder(order.orderId, { state: 'running', progress: current() });
+      if (standing === 'cancelled') onCancelled();
+      return standing;
+    } catch (error) {
+      log.debug({ reason: (error as Error).message }, 'a report was not taken');
+      return 'open';
+    }
+  };
+  const first = send();
+  const loop = async (): Promise<void> => {
+    await first;
+    while (!ended.aborted) {
+      await sleep(reportEveryMs, undefined, { signal: ended }).catch(() => undefined);
+      if (!ended.aborted) await send();
+    }
+  };
+  return { first, end: loop() };
+}
+
+class ProgressOfOrder {
+  readonly #log: Logger;
+  current: OrderProgress = { phase: 'snapshot', doneBytes: 0, totalBytes: 0, changedBytes: 0, wireBytes: 0 };
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  take(event: AgentEvent): void {
+    if (event.type === 'notice') this.#log.info(event.text);
+    else if (event.type === 'warning') this.#log.warn(event.text);
+    else if (event.type === 'phase') {
+      const phase = ORDER_PHASES.find((known) => known === event.phase);
+      if (phase !== undefined) this.current = { ...this.current, phase };
+    } else {
+      const { doneBytes, totalBytes, changedBytes = 0, wireBytes } = event;
+      this.current = { ...this.current, doneBytes, totalBytes, changedBytes, wireBytes };
+    }
+  }
+}
+
+function failureOf(error: unknown): OrderFailure {
+  const known = isStillpointError(error)
+    ? error
+    : (systemError(error, { thing: 'agent', place: 'process' }) ??
+      new StillpointError('internal', {
+        thing: 'agent',
+        reason: `it failed in a way that it does not know: ${(error as Error).message}`,
+        remedy: 'Look into its log.',
+      }));
+  const { code, thing, reason, remedy, permanent } = known;
+  return { code, thing, reason, permanent, ...(remedy === undefined ? {} : { remedy }) };
+}
+
+function notOffered(device: string): StillpointError {
+  return new StillpointError('device-unknown', {
+    thing: `device ${device}`,
+    reason: 'the agent does not offer it (any more)',
+    remedy: 'Offer it on its machine with "stillpoint agent add DEVICE --name NAME".',
+  });
+}
+
+function busy(device: string): StillpointError {
+  return new StillpointError('session-busy', {
+    thing: `device ${device}`,
+    reason: 'the agent works on another order for it, of another receiver or of one that was restarted',
+    remedy: 'Try again when that has ended.',
+    permanent: false,
+  });
+}
+
+/** Told to the receiver too, where "the command" would be another one. */
+function interrupted(device: string, stop: AbortSignal): StillpointError {
+  if (!stop.aborted) return cancelled(device);
+  return new StillpointError('cancelled', {
+    thing: `device ${device}`,
+    reason: 'the agent was stopped',
+    remedy: 'Start it again; what had arrived is not sent again.',
+  });
+}
+
+function cancelled(device: string): StillpointError {
+  return new StillpointError('cancelled', { thing: `device ${device}`, reason: 'the order was cancelled' });
+}

@@ -1,0 +1,102 @@
+/** Gets ranges of a point onto a device: what is zero is zeroed, all else fetched, proven, written. In no order; nothing is flushed unasked. */
+
+import { BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/limits.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { Point } from '../../domain/point/point.js';
+import type { Fetching } from '../../domain/session/sending.js';
+import { type Device, native, type RestoreWriter, type TreeFile } from '../../native/index.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
+import { InFlight } from '../common/in-flight.js';
+import { blockGroups, fetchGroup, zeroRuns } from '../target/block-requests.js';
+
+/** Without a link, in one process with the receiver. */
+export const FETCHING_UNMETERED: Fetching = { rawBytes: BLOCKS_REQUEST_RAW_BYTES, window: 4 };
+
+export interface PointSource {
+  readonly receiver: ReceiverPort;
+  readonly point: Point;
+  /** The point's, proven. */
+  readonly tree: TreeFile;
+  /** What is asked for at once, and how often at a time: as the link carries it now. */
+  readonly fetching: () => Fetching;
+  readonly signal: AbortSignal;
+  /** So many bytes more are done; fetched ones were not zero. */
+  readonly onDone: (byteLength: number, isFetched: boolean) => void;
+}
+
+export class PointWriter {
+  readonly #source: PointSource;
+  readonly #writer: RestoreWriter;
+
+  constructor(source: PointSource, device: Device) {
+    this.#source = source;
+    this.#writer = native.createRestoreWriter(device, source.tree);
+  }
+
+  /** @param skipZeros what is zero is zero there already */
+  async write(ranges: readonly BlockRange[], skipZeros: boolean): Promise<void> {
+    const { tree, signal, onDone } = this.#source;
+    for (const { byteOffset, byteLength } of zeroRuns(tree, ranges)) {
+      throwIfCancelled(signal);
+      if (!skipZeros) await this.#writer.zero(byteOffset, byteLength);
+      onDone(byteLength, false);
+    }
+    await this.#fetch(ranges);
+  }
+
+  async #fetch(ranges: readonly BlockRange[]): Promise<void> {
+    const { receiver, point, tree, fetching, signal, onDone } = this.#source;
+    const groups = new InFlight(() => fetching().window);
+    try {
+      for (const group of blockGroups(tree, ranges, () => fetching().rawBytes)) {
+        throwIfCancelled(signal);
+        const work = () =>
+          fetchGroup(receiver, point, group, async (body) => {
+            const { writtenBytes } = await this.#writer.write(body, point.id);
+            onDone(writtenBytes, true);
+          });
+        await unlessAborted(signal, groups.start(work));
+      }
+      await unlessAborted(signal, groups.drain());
+    } finally {
+      await groups.settle();
+    }
+  }
+
+  zero(byteOffset: number, byteLength: number): Promise<void> {
+    return this.#writer.zero(byteOffset, byteLength);
+  }
+
+  flush(): Promise<void> {
+    return this.#writer.flush();
+  }
+
+  /** First differing block, or null. */
+  verify(onProgress: (doneBytes: number) => void): Promise<number | null> {
+    return unlessAborted(this.#source.signal, this.#writer.verify(onProgress));
+  }
+
+  close(): Promise<void> {
+    return this.#writer.close();
+  }
+}
+
+/** Blocks of a point in memory, each proven: few enough for one request. */
+export async function fetchBlocks(
+  { receiver, point, tree, signal, onDone }: PointSource,
+  group: readonly number[],
+): Promise<Buffer[]> {
+  const blocks: Buffer[] = [];
+  await unlessAborted(
+    signal,
+    fetchGroup(receiver, point, group, async (body) => {
+      const bounds = { sessionId: point.id, sequence: 0, ...point.geometry, expected: tree };
+      for (const block of await native.decodeBlocks(body, bounds)) {
+        blocks.push(block);
+        onDone(block.length, true);
+      }
+    }),
+  );
+  return blocks;
+}

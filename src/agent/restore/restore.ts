@@ -1,0 +1,308 @@
+/**
+ * Restores a point to a block device, an image file or standard output. Every block is proven against the point's digest tree before
+ * it is written; zeros are written as zeros wherever other bytes may have been. The tree itself is proven by the point's root.
+ *
+ * A target that holds something is read first, where it is, and only what differs is fetched and written (target-tree.ts): a disk is
+ * rolled back for the price of its changes, and an interrupted restore goes on. What is written in place is marked as half restored
+ * meanwhile (in-place.ts).
+ */
+import type { Writable } from 'node:stream';
+import { deviceError } from '../../devices/system/device-error.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { Geometry } from '../../domain/blocks/geometry.js';
+import type { Point } from '../../domain/point/point.js';
+import type { LinkMeter } from '../../domain/session/link-meter.js';
+import { fetchingAt } from '../../domain/session/sending.js';
+import type { Scan, TreeFile } from '../../native/index.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { retrying, throwIfCancelled } from '../common/cancel.js';
+import { everyInterval, type OnAgentEvent } from '../common/events.js';
+import { WireCounter } from '../common/wire-counter.js';
+import { everything } from '../target/block-requests.js';
+import { checkRoom } from '../target/room.js';
+import { openTarget, type RestoreTarget } from '../target/target.js';
+import { openPointTree } from '../tree/point-tree.js';
+import { looksBlank, openTargetTree } from '../tree/target-tree.js';
+import { InPlaceRestore } from './in-place.js';
+import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
+import { streamPoint } from './stream.js';
+
+export interface RestoreOptions {
+  readonly receiver: ReceiverPort;
+  /** Of the link to it; undefined: there is none, it is in this process. */
+  readonly meter?: LinkMeter | undefined;
+  readonly point: Point;
+  /** Block device, image file, or `-` for `output`. */
+  readonly target: string;
+  /** Where `-` goes. Default: standard output. It is not ended. */
+  readonly output?: Writable | undefined;
+  /** Null: there is none, and scratch files go to the temporary directory. */
+  readonly stateDirectory: string | null;
+  /** Of the receiver's store, where it is a directory of this machine: no target lies in it, or below it. */
+  readonly storeDirectory?: string | undefined;
+  /** Replace an image file that is not empty. */
+  readonly overwrite?: boolean | undefined;
+  /** Write although the target is mounted or open. */
+  readonly allowInUse?: boolean | undefined;
+  /** Write to a block device of another logical sector size than the point's. */
+  readonly allowSectorSize?: boolean | undefined;
+  /** Write everything, without looking at what the target holds. */
+  readonly rewrite?: boolean | undefined;
+  /** Read the target back and compare it with the point. */
+  readonly verify?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onEvent?: OnAgentEvent | undefined;
+}
+
+export interface RestoreResult {
+  /** Raw bytes fetched and written, zeros not counted. */
+  readonly writtenBytes: number;
+  /** Of the target, to find what differs. */
+  readonly readBytes: number;
+  /** Bytes of blocks that the target did not hold; null: everything was written, without looking. */
+  readonly differingBytes: number | null;
+  readonly wireBytes: number;
+  readonly isVerified: boolean;
+  readonly warnings: readonly string[];
+}
+
+export async function runRestore(options: RestoreOptions): Promise<RestoreResult> {
+  const { point, target, signal, onEvent = () => undefined } = options;
+  try {
+    if (target === '-' && options.verify === true) {
+      throw new StillpointError('usage', {
+        thing: 'standard output',
+        reason: 'what was written there can not be read back',
+        remedy: 'Leave the verification away: every block is proven before it is written.',
+      });
+    }
+    throwIfCancelled(signal);
+    return await new Restore(options, onEvent).run();
+  } catch (error) {
+    const thing = target === '-' ? `point ${point.device}@${point.sequence}` : target;
+    throw deviceError(thing, error, { place: 'target', stateDirectory: options.stateDirectory });
+  }
+}
+
+class Restore {
+  readonly #options: RestoreOptions;
+  readonly #onEvent: OnAgentEvent;
+  readonly #wire: WireCounter;
+  readonly #receiver: ReceiverPort;
+  readonly #signal: AbortSignal;
+  #writtenBytes = 0;
+  #readBytes = 0;
+  #differingBytes: number | null = null;
+  #doneBytes = 0;
+  readonly #warnings: string[] = [];
+
+  constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
+    this.#options = options;
+    this.#onEvent = onEvent;
+    this.#wire = new WireCounter(options.receiver);
+    this.#signal = options.signal ?? new AbortController().signal;
+    this.#receiver = retrying(this.#wire, this.#signal);
+  }
+
+  async run(): Promise<RestoreResult> {
+    const { point, target, verify = false } = this.#options;
+    for (const text of badRangeWarnings(point)) this.#warn(text);
+    // Before anything is fetched: a target that must not be written to.
+    const opened = target === '-' ? null : await this.#openTarget(target);
+    try {
+      if (opened === null) await this.#toStream();
+      else await this.#toDevice(opened);
+    } finally {
+      await opened?.close();
+    }
+    return {
+      writtenBytes: this.#writtenBytes,
+      readBytes: this.#readBytes,
+      differingBytes: this.#differingBytes,
+      wireBytes: this.#wire.bytes,
+      isVerified: verify,
+      warnings: this.#warnings,
+    };
+  }
+
+  #openTarget(target: string): Promise<RestoreTarget> {
+    const { point, overwrite = false, allowInUse = false, allowSectorSize = false } = this.#options;
+    const { stateDirectory, storeDirectory } = this.#options;
+    return openTarget(target, point, {
+      ...{ overwrite, allowInUse, allowSectorSize, stateDirectory, storeDirectory },
+      onNotice: this.#notice,
+    });
+  }
+
+  readonly #notice = (text: string): void => this.#onEvent({ type: 'notice', text });
+
+  #warn(text: string): void {
+    this.#warnings.push(text);
+    this.#onEvent({ type: 'warning', text });
+  }
+
+  async #toStream(): Promise<void> {
+    const { point, stateDirectory, output = process.stdout } = this.#options;
+    this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
+    const { tree, close } = await openPointTree(this.#receiver, point, stateDirectory, this.#signal);
+    const stopReports = this.#startPhase('restore', tree.sizeBytes);
+    try {
+      const onProgress = (doneBytes: number) => {
+        this.#doneBytes = doneBytes;
+        this.#writtenBytes = doneBytes;
+      };
+      await streamPoint({ ...this.#source(tree), output, onProgress });
+    } finally {
+      stopReports();
+      await close();
+    }
+  }
+
+  async #toDevice(target: RestoreTarget): Promise<void> {
+    let inPlace: InPlaceRestore | null = null;
+    try {
+      const { tree, differing, close } = await this.#look(target);
+      try {
+        if (target.device.type === 'file') await checkRoom(target.path, tree, this.#notice);
+        const source = { ...this.#source(tree), onDone: this.#count };
+        if (target.isInPlace) inPlace = new InPlaceRestore(source, target);
+        await this.#write(target, source, inPlace, differing);
+        if (this.#options.verify === true) await this.#verify(target, source, inPlace);
+      } finally {
+        await close();
+      }
+      throwIfCancelled(this.#signal);
+    } catch (error) {
+      const isMarked = inPlace?.isMarked === true;
+      const isUndone = await target.undo(isMarked).catch(() => false);
+      if (isMarked && !isUndone) {
+        const text = `${this.#options.target} is half restored, and marked so: no backup takes it for good. The same restore, run again, goes on from there`;
+        this.#onEvent({ type: 'warning', text });
+      }
+      throw error;
+    }
+    for (const text of await target.complete()) this.#warn(text);
+  }
+
+  /** The point's tree, and what of the target is to be written. */
+  async #look(target: RestoreTarget): Promise<Plan> {
+    const { point, stateDirectory, rewrite = false } = this.#options;
+    const isBlank =
+      target.isReused && !rewrite && (await looksBlank(target.device, point.geometry.sizeBytes));
+    if (isBlank) {
+      const text = `${this.#options.target} looks blank, and is written without being read first`;
+      this.#notice(text);
+    }
+    if (!target.isReused || rewrite || isBlank) {
+      this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
+      const pointTree = await openPointTree(this.#receiver, point, stateDirectory, this.#signal);
+      const { tree } = pointTree;
+      return { tree, differing: everything(tree), close: () => pointTree.close() };
+    }
+    const { tree, differing } = await openTargetTree({
+      ...{ receiver: this.#receiver, point, device: target.device, stateDirectory },
+      ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
+    });
+    this.#differingBytes = byteLength(differing, point.geometry);
+    return { tree, differing, close: () => tree.close() };
+  }
+
+  async #write(
+    target: RestoreTarget,
+    source: PointSource,
+    inPlace: InPlaceRestore | null,
+    differing: readonly BlockRange[],
+  ): Promise<void> {
+    const { geometry } = this.#options.point;
+    const stopReports = this.#startPhase('restore', byteLength(differing, geometry));
+    try {
+      if (inPlace !== null) return await inPlace.run(differing);
+      const writer = new PointWriter(source, target.device);
+      try {
+        await writer.write(differing, !target.isReused);
+        this.#onEvent({ type: 'phase', phase: 'flush' });
+        await writer.flush();
+      } finally {
+        await writer.close();
+      }
+    } finally {
+      stopReports();
+    }
+  }
+
+  async #verify(target: RestoreTarget, source: PointSource, inPlace: InPlaceRestore | null): Promise<void> {
+    const { tree } = source;
+    const writer = new PointWriter(source, target.device);
+    const stopReports = this.#startPhase('verify', tree.sizeBytes);
+    try {
+      const differing = await writer.verify((doneBytes) => {
+        this.#doneBytes = doneBytes;
+      });
+      if (differing === null) return;
+      await inPlace?.mark();
+      throw new StillpointError('bad-digest', {
+        thing: this.#options.target,
+        reason: `block ${differing} (byte ${differing * tree.blockSize}) reads back with other bytes than were written`,
+        remedy: 'The target is failing, or something else writes to it: choose another one.',
+      });
+    } finally {
+      stopReports();
+      await writer.close();
+    }
+  }
+
+  #source(tree: TreeFile): Omit<PointSource, 'onDone'> {
+    const { point, meter } = this.#options;
+    const fetching = () => (meter === undefined ? FETCHING_UNMETERED : fetchingAt(meter.speed));
+    return { receiver: this.#receiver, point, tree, fetching, signal: this.#signal };
+  }
+
+  readonly #count = (bytes: number, isFetched: boolean): void => {
+    this.#doneBytes += bytes;
+    if (isFetched) this.#writtenBytes += bytes;
+  };
+
+  /** Of a scan that digests the target. */
+  #watch(scan: Scan, { device }: RestoreTarget): () => void {
+    const totalBytes = Math.min(device.sizeBytes, this.#options.point.geometry.sizeBytes);
+    const stopReports = everyInterval(() => {
+      this.#readBytes = scan.progress().readBytes;
+      this.#doneBytes = scan.progress().scannedBytes;
+      this.#report(totalBytes);
+    });
+    return stopReports;
+  }
+
+  #startPhase(phase: 'restore' | 'verify', totalBytes: number): () => void {
+    this.#doneBytes = 0;
+    this.#onEvent({ type: 'phase', phase });
+    return everyInterval(() => this.#report(totalBytes));
+  }
+
+  #report(totalBytes: number): void {
+    const { bytes: wireBytes } = this.#wire;
+    this.#onEvent({ type: 'progress', doneBytes: this.#doneBytes, totalBytes, wireBytes });
+  }
+}
+
+interface Plan {
+  readonly tree: TreeFile;
+  readonly differing: readonly BlockRange[];
+  close(): Promise<void>;
+}
+
+function byteLength(ranges: readonly BlockRange[], { sizeBytes, blockSize }: Geometry): number {
+  return ranges.reduce((sum, [from, to]) => sum + Math.min(to * blockSize, sizeBytes) - from * blockSize, 0);
+}
+
+const RANGES_NAMED_MAX = 10;
+
+function badRangeWarnings({ badRanges, device, sequence }: Point): string[] {
+  const named = badRanges.slice(0, RANGES_NAMED_MAX).map(({ byteOffset, byteLength, content }) => {
+    const held = content === 'previous' ? 'the content of an earlier point' : 'a marker, no data';
+    return `${device}@${sequence}: ${byteLength} bytes at byte ${byteOffset} could not be read when it was taken; they hold ${held}`;
+  });
+  const rest = badRanges.length - named.length;
+  return rest > 0 ? [...named, `${device}@${sequence}: ${rest} more ranges could not be read`] : named;
+}

@@ -1,0 +1,29 @@
+/**
+ * The last point that the receiver acknowledged to this agent: the file `acknowledged` in the device's state directory (device-state.ts). It
+ * outlives a lost or damaged tree. Lost itself, it costs one check.
+ */
+import { join } from 'node:path';
+import { z } from 'zod';
+import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import type { AcknowledgedPoint } from '../../domain/point/acknowledged-point.js';
+import { hexIdSchema } from '../../protocol/messages/schemas.js';
+
+const format: StateFormat<AcknowledgedPoint> = {
+  format: 'stillpoint-acknowledged',
+  version: 1,
+  schema: z.strictObject({ id: hexIdSchema, sequence: z.int().min(1), committedAt: z.iso.datetime() }),
+};
+
+const pathIn = (directory: string) => join(directory, 'acknowledged');
+
+export function readAcknowledged(directory: string): Promise<AcknowledgedPoint | null> {
+  return readStateFile(pathIn(directory), format).catch(() => null);
+}
+
+/** Durable when it resolves. */
+export function writeAcknowledged(
+  directory: string,
+  { id, sequence, committedAt }: AcknowledgedPoint,
+): Promise<void> {
+  return writeStateFile(pathIn(directory), format, { id, sequence, committedAt });
+}

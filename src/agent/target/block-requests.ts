@@ -1,0 +1,113 @@
+/** Which blocks of a point are asked for together, and the check that just those came back. */
+
+import { StillpointError } from '../../domain/base/errors.js';
+import { BLOCKS_REQUEST_MAX, BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/limits.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { Point } from '../../domain/point/point.js';
+import { type NativeError, native, type TreeFile } from '../../native/index.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+
+/**
+ * All blocks of the ranges (default: of the device) that are not zero, in device order, in groups for one request each.
+ * @param rawBytes of a group, asked for each: what the link carries may change.
+ */
+export function* blockGroups(
+  tree: TreeFile,
+  ranges: Iterable<BlockRange> = everything(tree),
+  rawBytes: () => number = () => BLOCKS_REQUEST_RAW_BYTES,
+): Generator<readonly number[]> {
+  const blocksNow = () => Math.max(1, Math.min(BLOCKS_REQUEST_MAX, Math.floor(rawBytes() / tree.blockSize)));
+  let groupBlocks = blocksNow();
+  let group: number[] = [];
+  for (const [from, to] of ranges) {
+    for (let start = tree.nextNonNull(from); start < to; ) {
+      const end = Math.min(tree.nextNull(start), to);
+      for (let blockIndex = start; blockIndex < end; blockIndex += 1) {
+        group.push(blockIndex);
+        if (group.length < groupBlocks) continue;
+        yield group;
+        group = [];
+        groupBlocks = blocksNow();
+      }
+      start = end < to ? tree.nextNonNull(end) : to;
+    }
+  }
+  if (group.length > 0) yield group;
+}
+
+/** All runs of zero blocks in the ranges (default: in the device), in device order. */
+export function* zeroRuns(
+  tree: TreeFile,
+  ranges: Iterable<BlockRange> = everything(tree),
+): Generator<{ byteOffset: number; byteLength: number }> {
+  for (const [from, to] of ranges) {
+    for (let start = tree.nextNull(from); start < to; ) {
+      const end = Math.min(tree.nextNonNull(start), to);
+      const byteOffset = start * tree.blockSize;
+      yield { byteOffset, byteLength: Math.min(end * tree.blockSize, tree.sizeBytes) - byteOffset };
+      start = end < to ? tree.nextNull(end) : to;
+    }
+  }
+}
+
+export function everything(tree: TreeFile): readonly BlockRange[] {
+  return [[0, tree.blockCount]];
+}
+
+/** Fetches a group; the receiver may answer it in parts. Each part is a batch whose contents are still to be proven. */
+export async function fetchGroup(
+  receiver: ReceiverPort,
+  point: Point,
+  group: readonly number[],
+  onBatch: (body: Uint8Array) => Promise<void>,
+): Promise<void> {
+  for (let wanted = group; wanted.length > 0; ) {
+    const body = await receiver.blocks(point.id, wanted);
+    const entryCount = countEntries(body, point, wanted);
+    await onBatch(body).catch((error: unknown) => {
+      throw unprovenBatch(point, error);
+    });
+    native.freeBuffer(body);
+    wanted = wanted.slice(entryCount);
+  }
+}
+
+const ENTRY_COUNT_OFFSET = 32;
+const { batchHeaderBytes, batchEntryBytes } = native.constants;
+
+/** The native side proves that each block is what its index asks for; that no index is left out is checked here. */
+function countEntries(body: Uint8Array, point: Point, wanted: readonly number[]): number {
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const entryCount = body.length < batchHeaderBytes ? 0 : view.getUint32(ENTRY_COUNT_OFFSET, true);
+  const isComplete = body.length >= batchHeaderBytes + entryCount * batchEntryBytes;
+  if (entryCount < 1 || entryCount > wanted.length || !isComplete) throw wrongAnswer(point);
+  for (let entry = 0; entry < entryCount; entry += 1) {
+    const at = batchHeaderBytes + entry * batchEntryBytes;
+    const isWanted =
+      view.getBigUint64(at, true) === BigInt(wanted[entry] ?? -1) && view.getUint32(at + 8, true) === 1;
+    if (!isWanted) throw wrongAnswer(point);
+  }
+  return entryCount;
+}
+
+/** What the native decoder calls a batch that it does not accept: `bad-checksum`, `bad-digest`, `truncated`, ... */
+const DECODER_CODE = /^(bad-[a-z]+|truncated|geometry-mismatch)$/;
+
+function unprovenBatch(point: Point, error: unknown): unknown {
+  const { code } = error as NativeError;
+  if (error instanceof StillpointError || !DECODER_CODE.test(code)) return error;
+  return new StillpointError(code === 'bad-digest' ? 'bad-digest' : 'bad-batch', {
+    thing: `blocks of point ${point.device}@${point.sequence}`,
+    reason: `what the receiver sent is not what the point holds: ${(error as Error).message}`,
+    remedy: 'Check the store with "stillpoint verify".',
+    cause: error,
+  });
+}
+
+function wrongAnswer(point: Point): StillpointError {
+  return new StillpointError('bad-batch', {
+    thing: `blocks of point ${point.device}@${point.sequence}`,
+    reason: 'the receiver answered with other blocks than were asked for',
+    remedy: 'Check that both sides run the same version.',
+  });
+}

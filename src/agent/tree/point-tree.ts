@@ -1,0 +1,71 @@
+/** The digest tree of a point for a restore: the local one where it is that point's, else fetched into a file that nobody sees. */
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isStillpointError } from '../../domain/base/errors.js';
+import { errnoNameOf } from '../../domain/base/system-errors.js';
+import type { Point } from '../../domain/point/point.js';
+import type { TreeFile } from '../../native/index.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { treeFileBytes, withScratch } from '../common/scratch.js';
+import { DeviceState, deviceStateDirectory, type StateKey } from '../state/device-state.js';
+import { fetchTree } from './fetch-tree.js';
+
+export interface PointTree {
+  readonly tree: TreeFile;
+  readonly isFetched: boolean;
+  close(): Promise<void>;
+}
+
+export async function openPointTree(
+  receiver: ReceiverPort,
+  point: Point,
+  stateDirectory: string | null,
+  signal: AbortSignal | undefined,
+): Promise<PointTree> {
+  const local = await openLocalTree(receiver, point, stateDirectory);
+  return local ?? fetchUnnamed(receiver, point, stateDirectory, signal);
+}
+
+/** Null where there is none of this point, or a backup of the device is using it. */
+export async function openLocalTree(
+  receiver: ReceiverPort,
+  point: Point,
+  stateDirectory: string | null,
+): Promise<PointTree | null> {
+  if (stateDirectory === null) return null;
+  const { storeId } = await receiver.info();
+  return openLocal(stateDirectory, { storeId, agent: point.agent, device: point.device }, point);
+}
+
+async function openLocal(stateDirectory: string, key: StateKey, point: Point): Promise<PointTree | null> {
+  try {
+    await access(deviceStateDirectory(stateDirectory, key));
+  } catch {
+    return null;
+  }
+  const state = await DeviceState.open(stateDirectory, key).catch((error: unknown) => {
+    // It is a copy: where it can not be had (a read-only state directory, one of another user), the receiver has the same.
+    if (isStillpointError(error, 'session-busy') || errnoNameOf(error) !== null) return null;
+    throw error;
+  });
+  if (state === null) return null;
+  const { tree } = state;
+  if (tree?.generation.pointId === point.id && tree.generation.root === point.root) {
+    return { tree, isFetched: false, close: () => state.close() };
+  }
+  await state.close();
+  return null;
+}
+
+/** The file loses its name as soon as it is whole. */
+async function fetchUnnamed(
+  receiver: ReceiverPort,
+  point: Point,
+  stateDirectory: string | null,
+  signal: AbortSignal | undefined,
+): Promise<PointTree> {
+  return withScratch(stateDirectory, treeFileBytes(point.geometry), async (directory) => {
+    const tree = await fetchTree(receiver, point, join(directory, 'tree'), signal);
+    return { tree, isFetched: true, close: () => tree.close() };
+  });
+}

@@ -1,0 +1,52 @@
+/** What a running backup or restore tells, put into words. */
+import type { AgentEvent, OnAgentEvent } from '../../agent/common/events.js';
+import { formatBytes } from './format.js';
+import type { Output, Progress } from './output.js';
+
+type Phase = Extract<AgentEvent, { type: 'phase' }>['phase'];
+
+/** Phases without one are over in a moment. */
+const LABELS: Partial<Record<Phase, string>> = {
+  'fetch-tree': 'fetching digests',
+  compare: 'digesting the device',
+  check: 'checking what the receiver stores',
+  scan: 'backing up',
+  prove: 'proving that it is one instant',
+  restore: 'restoring',
+  verify: 'reading back',
+};
+
+export interface AgentProgress {
+  readonly onEvent: OnAgentEvent;
+  end(): void;
+}
+
+export function agentProgress(output: Output): AgentProgress {
+  let phase: Phase | null = null;
+  let progress: Progress | null = null;
+  const end = (): void => {
+    progress?.end();
+    progress = null;
+  };
+  const onEvent: OnAgentEvent = (event) => {
+    if (event.type === 'notice') return output.note(event.text);
+    if (event.type === 'warning') return output.warn(event.text);
+    if (event.type === 'phase') {
+      end();
+      phase = event.phase;
+      const label = LABELS[phase];
+      if (label !== undefined) progress = output.progress(phase, label);
+      return;
+    }
+    const { doneBytes, totalBytes, changedBytes, wireBytes } = event;
+    const details = [
+      ...(changedBytes === undefined ? [] : [`${formatBytes(changedBytes)} changed`]),
+      ...(wireBytes === 0 ? [] : [`${formatBytes(wireBytes)} on the wire`]),
+    ];
+    progress?.update(
+      { doneBytes, totalBytes, details },
+      { ...(changedBytes === undefined ? {} : { changedBytes }), wireBytes },
+    );
+  };
+  return { onEvent, end };
+}

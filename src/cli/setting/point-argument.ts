@@ -1,0 +1,26 @@
+/** A point as it is named on the command line. */
+import { StillpointError } from '../../domain/base/errors.js';
+import type { Point } from '../../domain/point/point.js';
+import { deviceOf, parsePointRef, resolvePoint } from '../../domain/point/point-ref.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+
+/** @throws StillpointError `bad-point-name`, `device-unknown`, `point-unknown` */
+export async function findPoint(receiver: ReceiverPort, text: string): Promise<Point> {
+  const ref = parsePointRef(text);
+  const points = await receiver.points(deviceOf(ref));
+  // For an unknown device the error names the known ones.
+  const known = points.length > 0 ? points : await receiver.points();
+  const own = await ownAgent(receiver);
+  const agents = known.length > 0 ? [] : ((await receiver.agents?.()) ?? []);
+  if (agents.length === 0) return resolvePoint(ref, known, own);
+  throw new StillpointError('device-unknown', {
+    thing: `agent ${own}`,
+    reason: 'the store has no point of it',
+    remedy: `Agents with points: ${agents.join(', ')}.`,
+  });
+}
+
+/** In a receiver's own directory, whose points are named without an agent; null where only one agent's points are seen anyway. */
+export async function ownAgent(receiver: ReceiverPort): Promise<string | null> {
+  return receiver.agents === undefined ? null : (await receiver.info()).agent;
+}

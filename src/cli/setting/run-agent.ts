@@ -1,0 +1,143 @@
+/** The process that waits for orders: to each receiver a loop of its own, over connections that it makes or that it is called on. */
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { unlessAborted } from '../../agent/common/cancel.js';
+import { orderLoop } from '../../agent/orders/order-loop.js';
+import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
+import { receiverPlace } from '../../agent/state/known-stores.js';
+import { makeDirectory } from '../../config/state-file.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { lockFile } from '../../native/files.js';
+import { type Enrolment, isCaller, parseHostPort } from '../../protocol/certificates/enrolment.js';
+import { type ClientOptions, ReceiverClient } from '../../protocol/client.js';
+import { enrollOver } from '../../protocol/enroll.js';
+import type { Connect } from '../../protocol/transport/connect.js';
+import { provenAs, ReceiverListener } from '../../protocol/transport/listener.js';
+import { measuredLink } from '../../protocol/transport/measured-link.js';
+import type { ReceiverAddress } from '../../protocol/transport/transport.js';
+import { EXIT_OK } from '../output/exit-codes.js';
+import type { CommandContext } from './context.js';
+import { createLog } from './log.js';
+
+interface WaitOptions {
+  readonly store?: string;
+  readonly parallel: number;
+}
+
+/** Questions, and reports of all that runs: none waits for another's answer, nor for a batch. */
+const connectionsFor = (parallel: number): number => 1 + parallel;
+
+export async function runAgent(context: CommandContext, { store, parallel }: WaitOptions): Promise<number> {
+  const { stateDirectory } = context;
+  const enrolments =
+    store === undefined
+      ? (await listEnrolments(stateDirectory)).filter((enrolment) => !isCaller(enrolment))
+      : [await findEnrolment(stateDirectory, store)];
+  if (enrolments.length === 0) {
+    throw new StillpointError('not-enrolled', {
+      thing: 'this machine',
+      reason: 'it is not enrolled with any receiver that it can connect to',
+      remedy:
+        'Run "stillpoint enroll URL CODE", or "stillpoint agent listen" where only the receiver can connect.',
+    });
+  }
+  return alone(context, async (log) => {
+    const busy = new Set<string>();
+    await Promise.all(enrolments.map((enrolment) => serve(context, enrolment, { parallel, busy, log })));
+  });
+}
+
+export async function listenAsAgent(
+  context: CommandContext,
+  options: WaitOptions & { readonly listen: string; readonly enroll?: string },
+): Promise<number> {
+  const { stateDirectory, signal } = context;
+  const { host, port } = parseHostPort(options.listen);
+  const known = options.enroll === undefined ? await findEnrolment(stateDirectory, options.store) : null;
+  return alone(context, async (log) => {
+    const listener = await ReceiverListener.listen({
+      ...{ host, port },
+      prove:
+        known === null
+          ? () => Promise.reject(new Error('nobody is expected yet'))
+          : provenAs(addressOf(known)),
+      onRefused: (address, error) => log.warn({ address, reason: error.message }, 'connection refused'),
+    });
+    try {
+      log.info({ listen: `${host}:${listener.port}` }, 'listening for the receiver');
+      const enrolment = known ?? (await enrolWhenCalled(context, listener, options.enroll ?? '', log));
+      listener.proveWith(provenAs(addressOf(enrolment)));
+      const { parallel } = options;
+      await serve(context, enrolment, { parallel, busy: new Set(), log, connect: listener.connect });
+    } finally {
+      await listener.close();
+    }
+    if (signal.aborted) log.info('listener closed');
+  });
+}
+
+async function enrolWhenCalled(
+  { stateDirectory, signal }: CommandContext,
+  listener: ReceiverListener,
+  code: string,
+  log: Logger,
+): Promise<Enrolment> {
+  const enrolment = await unlessAborted(signal, enrollOver(listener, code, { signal }));
+  await saveEnrolment(stateDirectory, enrolment);
+  log.info({ agent: enrolment.agent, receiver: enrolment.receiverId }, 'enrolled');
+  return enrolment;
+}
+
+/** One process of a state directory waits for orders. */
+async function alone(context: CommandContext, work: (log: Logger) => Promise<void>): Promise<number> {
+  const { stateDirectory, signal } = context;
+  await makeDirectory(stateDirectory);
+  const lock = await lockFile(join(stateDirectory, 'agent.lock'));
+  if (lock === null) {
+    throw new StillpointError('busy', {
+      thing: `agent in ${stateDirectory}`,
+      reason: 'another process waits for orders there',
+      remedy: 'Stop it first.',
+      permanent: false,
+    });
+  }
+  try {
+    const log = createLog(context.logLevel, context.stdout);
+    await work(log);
+    if (signal.aborted) log.info('agent stopped');
+    return EXIT_OK;
+  } finally {
+    await lock.close();
+  }
+}
+
+async function serve(
+  { stateDirectory, signal }: CommandContext,
+  enrolment: Enrolment,
+  options: {
+    readonly parallel: number;
+    readonly busy: Set<string>;
+    readonly log: Logger;
+    readonly connect?: Connect;
+  },
+): Promise<void> {
+  const { parallel, busy, log, connect } = options;
+  const client = (options: ClientOptions) =>
+    new ReceiverClient(addressOf(enrolment), { ...options, ...(connect === undefined ? {} : { connect }) });
+  await orderLoop({
+    ...{ stateDirectory, busy, signal, ordersMax: parallel },
+    orders: client({ connections: connectionsFor(parallel) }),
+    openReceiver: (limitRate) => {
+      const link = measuredLink(limitRate);
+      return { receiver: client(link), meter: link.meter, place: receiverPlace(enrolment) };
+    },
+    log: log.child({
+      agent: enrolment.agent,
+      receiver: connect === undefined ? enrolment.url : enrolment.receiverId,
+    }),
+  });
+}
+
+function addressOf({ url, receiverId, authority, key, certificate }: Enrolment): ReceiverAddress {
+  return { url, receiverId, authority, credentials: { key, certificate } };
+}

@@ -1,0 +1,210 @@
+/**
+ * An order: a receiver's wish that an agent backs up one of the devices that it offers. The receiver never commands; the agent asks
+ * for orders, and runs them as it would run the command. Pure.
+ *
+ * | state     | take  | running report | done, failed report | cancel           | tick, agent silent for too long | agent has forgotten it |
+ * |-----------|-------|----------------|---------------------|------------------|---------------------------------|------------------------|
+ * | queued    | taken | -              | -                   | cancelled        | expired, unless it is connected | -                      |
+ * | taken     | taken | running        | done, failed        | asked for        | expired                         | -                      |
+ * | running   | -     | running        | done, failed        | asked for        | lost                            | lost                   |
+ * | the others are ends: nothing changes them                                                                                             |
+ *
+ * All times are the receiver's. What `taken` means is only that an answer was written: an agent that asks again is given it again, and
+ * it starts to count when the agent says that it runs. An order that the agent may have is only asked to end: the agent hears of it with
+ * its next report, and the order is `cancelled` when it says that it failed because of that, or says nothing more.
+ */
+import type { ErrorCode } from '../base/errors.js';
+import { ORDER_LEASE_MS, ORDER_QUEUED_MS, ORDER_STALLED_MS, ORDER_START_MS } from '../base/limits.js';
+import type { Point } from '../point/point.js';
+
+export const ORDER_PHASES = ['snapshot', 'base', 'compare', 'fetch-tree', 'scan', 'commit'] as const;
+export type OrderPhase = (typeof ORDER_PHASES)[number];
+
+/** What the agent is handed: a name that it offers, and nothing that says what is read how. */
+export interface AgentOrder {
+  /** 32 hex digits. */
+  readonly orderId: string;
+  readonly device: string;
+  /** Read everything, although the agent may know what changed. */
+  readonly full: boolean;
+}
+
+export interface RunningOrder {
+  readonly orderId: string;
+  readonly device: string;
+}
+
+export interface AwaitOrderRequest {
+  /** Names of the devices that the agent offers. */
+  readonly devices: readonly string[];
+  /** What it is doing for this receiver. */
+  readonly running: readonly RunningOrder[];
+  /** How many it runs at once. */
+  readonly ordersMax: number;
+  /** How long an answer may take if there is no order. */
+  readonly waitMs: number;
+}
+
+export interface OrderProgress {
+  readonly phase: OrderPhase;
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  readonly changedBytes: number;
+  readonly wireBytes: number;
+}
+
+/** A StillpointError as a fact. */
+export interface OrderFailure {
+  readonly code: ErrorCode;
+  readonly thing: string;
+  readonly reason: string;
+  readonly remedy?: string;
+  readonly permanent: boolean;
+}
+
+export type OrderReport =
+  | { readonly state: 'running'; readonly progress: OrderProgress }
+  | { readonly state: 'done'; readonly pointId: string; readonly warnings: readonly string[] }
+  | { readonly state: 'failed'; readonly error: OrderFailure };
+
+/** What a report is answered with. `unknown`: nobody waits for it any more; the backup goes on for its own sake. */
+export type OrderStanding = 'open' | 'cancelled' | 'unknown';
+
+export type OrderState =
+  | 'queued'
+  | 'taken'
+  | 'running'
+  | 'done'
+  | 'failed'
+  | 'cancelled'
+  | 'expired'
+  | 'lost';
+
+export interface Order {
+  readonly id: string;
+  readonly agent: string;
+  readonly device: string;
+  readonly full: boolean;
+  readonly state: OrderState;
+  readonly createdAtMs: number;
+  /** When silence ends it. */
+  readonly silentUntilMs: number;
+  /** Of the last report that told of something new. */
+  readonly movedAtMs: number;
+  readonly isCancelAsked: boolean;
+  readonly progress: OrderProgress | null;
+  readonly point: Point | null;
+  /** Of the agent, after its commit too. */
+  readonly warnings: readonly string[];
+  readonly failure: OrderFailure | null;
+}
+
+export type OrderEvent =
+  | { readonly type: 'take'; readonly nowMs: number }
+  | { readonly type: 'running'; readonly progress: OrderProgress; readonly nowMs: number }
+  | { readonly type: 'done'; readonly point: Point; readonly warnings: readonly string[] }
+  | { readonly type: 'failed'; readonly failure: OrderFailure }
+  | { readonly type: 'cancel' }
+  | { readonly type: 'tick'; readonly nowMs: number; readonly isConnected: boolean }
+  /** The agent asks for more, and names it among what it does. */
+  | { readonly type: 'heard'; readonly nowMs: number }
+  | { readonly type: 'forgotten' };
+
+export interface OrderWish {
+  readonly agent: string;
+  readonly device: string;
+  readonly full: boolean;
+}
+
+/** @param waitMs for an agent that is not connected. */
+export function newOrder(id: string, wish: OrderWish, nowMs: number, waitMs: number): Order {
+  const { agent, device, full } = wish;
+  return {
+    ...{ id, agent, device, full, state: 'queued', createdAtMs: nowMs, silentUntilMs: nowMs + waitMs },
+    movedAtMs: nowMs,
+    ...{ isCancelAsked: false, progress: null, point: null, warnings: [], failure: null },
+  };
+}
+
+export function isEnded({ state }: Order): boolean {
+  return state !== 'queued' && state !== 'taken' && state !== 'running';
+}
+
+/** Held by the agent, as far as the receiver knows. */
+export function isHeld({ state }: Order): boolean {
+  return state === 'taken' || state === 'running';
+}
+
+/** The order after the event; the same object if nothing changes. */
+export function advance(order: Order, event: OrderEvent): Order {
+  if (isEnded(order)) return order;
+  switch (event.type) {
+    case 'take':
+      if (order.state !== 'queued') return order;
+      return {
+        ...order,
+        state: 'taken',
+        movedAtMs: event.nowMs,
+        silentUntilMs: Math.max(order.silentUntilMs, event.nowMs + ORDER_START_MS),
+      };
+    case 'running': {
+      if (order.state === 'queued') return order;
+      const { progress, nowMs } = event;
+      const movedAtMs = isSame(progress, order.progress) ? order.movedAtMs : nowMs;
+      return { ...order, state: 'running', progress, movedAtMs, silentUntilMs: nowMs + ORDER_LEASE_MS };
+    }
+    case 'done':
+      if (order.state === 'queued') return order;
+      return { ...order, state: 'done', point: event.point, warnings: event.warnings };
+    case 'failed':
+      if (order.state === 'queued') return order;
+      return {
+        ...order,
+        state: order.isCancelAsked && event.failure.code === 'cancelled' ? 'cancelled' : 'failed',
+        failure: event.failure,
+      };
+    case 'cancel':
+      if (order.state === 'queued') return { ...order, state: 'cancelled' };
+      return order.isCancelAsked ? order : { ...order, isCancelAsked: true };
+    case 'tick':
+      if (order.state === 'running' && event.nowMs - order.movedAtMs >= ORDER_STALLED_MS)
+        return { ...order, state: 'lost' };
+      if (order.state === 'queued' && event.nowMs - order.createdAtMs >= ORDER_QUEUED_MS)
+        return { ...order, state: 'expired' };
+      if (event.nowMs < order.silentUntilMs) return order;
+      if (order.isCancelAsked) return { ...order, state: 'cancelled' };
+      if (order.state === 'running') return { ...order, state: 'lost' };
+      // Connected and busy with others: its turn comes.
+      return order.state === 'queued' && event.isConnected ? order : { ...order, state: 'expired' };
+    case 'heard':
+      if (order.state !== 'running') return order;
+      return { ...order, silentUntilMs: Math.max(order.silentUntilMs, event.nowMs + ORDER_LEASE_MS) };
+    case 'forgotten':
+      return order.state === 'running' ? { ...order, state: 'lost' } : order;
+  }
+}
+
+function isSame(a: OrderProgress, b: OrderProgress | null): boolean {
+  const keys = ['phase', 'doneBytes', 'totalBytes', 'changedBytes', 'wireBytes'] as const;
+  return b !== null && keys.every((key) => a[key] === b[key]);
+}
+
+/**
+ * The order that an agent that asks is to be given: the oldest for a device that it offers and does not work on, within its limit. One that
+ * it was given before, and has not begun, is given again: the answer may have been lost.
+ */
+export function nextOrder(orders: readonly Order[], request: AwaitOrderRequest): Order | null {
+  const { devices, running, ordersMax } = request;
+  const isKnownToRun = (order: Order) => running.some(({ orderId }) => orderId === order.id);
+  const held = orders.filter(isHeld);
+  const again = held.find((order) => order.state === 'taken' && !order.isCancelAsked && !isKnownToRun(order));
+  if (again !== undefined) return again;
+  // What it does that no order here stands for any more counts too.
+  const others = running.filter(({ orderId }) => !held.some(({ id }) => id === orderId));
+  if (held.length + others.length >= ordersMax) return null;
+  const isBusy = (device: string) => [...held, ...others].some((work) => work.device === device);
+  return (
+    orders.find(({ state, device }) => state === 'queued' && devices.includes(device) && !isBusy(device)) ??
+    null
+  );
+}

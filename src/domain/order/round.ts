@@ -1,0 +1,161 @@
+/**
+ * A round: the devices of many agents, in turn or several at once. Which comes next, what is given up, and what is said at the end: pure.
+ *
+ * Which devices an agent offers is known when it is connected. All agents have the same time to be so, from the start of the round: those
+ * that are there are backed up meanwhile, and nobody waits for the unreachable but the end.
+ *
+ * | agent       | is seen                        | time is up          | an item is unreachable               |
+ * |-------------|--------------------------------|---------------------|--------------------------------------|
+ * | waiting     | expanded: an item a device     | skipped, with a reason | -                                 |
+ * | expanded    | -                              | -                   | its other waiting items are skipped  |
+ */
+import { ROUND_ITEMS_KEPT } from '../base/limits.js';
+
+export type ItemState = 'waiting' | 'running' | 'done' | 'failed' | 'skipped';
+
+export interface RoundItem {
+  readonly agent: string;
+  /** Null: of an agent that was not reached, all that it may offer. */
+  readonly device: string | null;
+  readonly state: ItemState;
+  /** The point, as `DEVICE@SEQUENCE`. */
+  readonly point: string | null;
+  readonly warningCount: number;
+  readonly wireBytes: number;
+  readonly durationMs: number;
+  /** Of what failed or was skipped, as a clause. */
+  readonly reason: string | null;
+}
+
+export interface Round {
+  readonly startMs: number;
+  /** Agents are waited for until then. */
+  readonly waitUntilMs: number;
+  readonly parallel: number;
+  /** Not seen yet. */
+  readonly unseen: readonly string[];
+  readonly items: readonly RoundItem[];
+}
+
+export interface ItemOutcome {
+  readonly state: 'done' | 'failed' | 'skipped';
+  readonly point?: string;
+  readonly warningCount?: number;
+  readonly wireBytes?: number;
+  readonly durationMs?: number;
+  readonly reason?: string;
+}
+
+export interface RoundSummary {
+  readonly done: number;
+  readonly failed: number;
+  readonly skipped: number;
+  /** Of those done, the ones with warnings. */
+  readonly withWarnings: number;
+  readonly wireBytes: number;
+  readonly durationMs: number;
+  /** What failed, then what was skipped, then the others; at most ROUND_ITEMS_KEPT. */
+  readonly items: readonly RoundItem[];
+}
+
+export function newRound(
+  agents: readonly string[],
+  options: { readonly parallel: number; readonly waitMs: number; readonly nowMs: number },
+): Round {
+  const { parallel, waitMs, nowMs } = options;
+  const unseen = [...new Set(agents)].sort();
+  return { startMs: nowMs, waitUntilMs: nowMs + waitMs, parallel, unseen, items: [] };
+}
+
+function item(agent: string, device: string | null, state: ItemState, reason: string | null): RoundItem {
+  return {
+    agent,
+    device,
+    state,
+    point: null,
+    warningCount: 0,
+    wireBytes: 0,
+    durationMs: 0,
+    reason,
+  };
+}
+
+/** An agent is connected, and offers these. */
+export function agentSeen(round: Round, agent: string, devices: readonly string[]): Round {
+  if (!round.unseen.includes(agent)) return round;
+  const items =
+    devices.length === 0
+      ? [item(agent, null, 'skipped', 'it offers no device')]
+      : [...devices].sort().map((device) => item(agent, device, 'waiting', null));
+  return {
+    ...round,
+    unseen: round.unseen.filter((other) => other !== agent),
+    items: [...round.items, ...items],
+  };
+}
+
+/** Gives up agents that were not seen in time. @param reasonOf as a clause. */
+export function giveUpUnseen(round: Round, nowMs: number, reasonOf: (agent: string) => string): Round {
+  if (nowMs < round.waitUntilMs || round.unseen.length === 0) return round;
+  const items = round.unseen.map((agent) => item(agent, null, 'skipped', reasonOf(agent)));
+  return { ...round, unseen: [], items: [...round.items, ...items] };
+}
+
+/** Begins as many items as may run. @returns the round, and what to begin. */
+export function beginNext(round: Round): { readonly round: Round; readonly begun: readonly RoundItem[] } {
+  let free = round.parallel - round.items.filter(({ state }) => state === 'running').length;
+  const begun: RoundItem[] = [];
+  const items = round.items.map((waiting) => {
+    if (waiting.state !== 'waiting' || free <= 0) return waiting;
+    free -= 1;
+    const running: RoundItem = { ...waiting, state: 'running' };
+    begun.push(running);
+    return running;
+  });
+  return { round: begun.length === 0 ? round : { ...round, items }, begun };
+}
+
+/** A running item has ended. One that was skipped takes those of its agent along that have not begun: it is gone. */
+export function itemEnded(round: Round, agent: string, device: string, outcome: ItemOutcome): Round {
+  const items = round.items.map((other) => {
+    if (other.agent !== agent) return other;
+    if (other.device === device && other.state === 'running') return { ...other, ...outcome };
+    if (outcome.state === 'skipped' && other.state === 'waiting')
+      return { ...other, state: 'skipped' as const, reason: outcome.reason ?? null };
+    return other;
+  });
+  return { ...round, items };
+}
+
+/** Nothing more is begun. */
+export function stopRound(round: Round, reason: string): Round {
+  return {
+    ...round,
+    unseen: [],
+    items: [
+      ...round.items.map((other) =>
+        other.state === 'waiting' ? { ...other, state: 'skipped' as const, reason } : other,
+      ),
+      ...round.unseen.map((agent) => item(agent, null, 'skipped', reason)),
+    ],
+  };
+}
+
+export function isOver({ unseen, items }: Round): boolean {
+  return unseen.length === 0 && items.every(({ state }) => state !== 'waiting' && state !== 'running');
+}
+
+const ORDER: Readonly<Record<ItemState, number>> = { failed: 0, skipped: 1, running: 2, waiting: 2, done: 3 };
+
+export function summarize({ startMs, items }: Round, nowMs: number): RoundSummary {
+  const count = (state: ItemState) => items.filter((each) => each.state === state).length;
+  return {
+    done: count('done'),
+    failed: count('failed'),
+    skipped: count('skipped'),
+    withWarnings: items.filter(({ state, warningCount }) => state === 'done' && warningCount > 0).length,
+    wireBytes: items.reduce((sum, { wireBytes }) => sum + wireBytes, 0),
+    durationMs: nowMs - startMs,
+    items: [...items].sort((a, b) => ORDER[a.state] - ORDER[b.state]).slice(0, ROUND_ITEMS_KEPT),
+  };
+}

@@ -1,0 +1,80 @@
+/** What a restore point is, for every room. The manifest's file form is in src/store/points/manifest.ts. */
+import type { Geometry } from '../blocks/geometry.js';
+
+/**
+ * What the instant of a point is worth (design.md section 1): hooks succeeded; file systems frozen; one instant, nothing
+ * flushed by agreement; no write seen while it was read; or, only when asked for by name, no single instant at all.
+ */
+export const CONSISTENCY_KINDS = ['application', 'filesystem', 'crash', 'idle', 'fuzzy'] as const;
+export type ConsistencyKind = (typeof CONSISTENCY_KINDS)[number];
+
+/** Facts that tell one disk from another; empty where unknown. Order of trust is in device-identity.ts. */
+export interface DeviceIdentity {
+  readonly type: 'block' | 'image';
+  /** Path as given by the user, resolved: a label, not an identity. */
+  readonly path: string;
+  readonly byId?: string;
+  readonly wwn?: string;
+  readonly serial?: string;
+  readonly partitionUuid?: string;
+  /** What is written on it: the file system's, or that of a LUKS header, an LVM physical volume, a RAID array. */
+  readonly filesystemUuid?: string;
+  /** Of a whole disk, or whatever else has a partition table: GPT's disk GUID, MBR's signature. */
+  readonly partitionTableUuid?: string;
+  /** Tells devices that share `filesystemUuid` apart: members of a RAID array or of a btrfs. */
+  readonly memberUuid?: string;
+  /** Block devices: what blkid found (`ext4`, `gpt`, ...), `none` where it found nothing; missing where nobody could look. */
+  readonly content?: string;
+  /** Image files: device number and inode of the file, `MAJOR:MINOR/INODE`. */
+  readonly inode?: string;
+  readonly logicalSectorSize: number;
+}
+
+/** A byte range that could not be read, and what the point holds in its place. */
+export interface BadRange {
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  /** `previous`: the last good content of an earlier point. `filler`: the marker pattern, never zeros. */
+  readonly content: 'previous' | 'filler';
+}
+
+export interface SessionStatistics {
+  readonly scannedBytes: number;
+  /** Raw bytes of blocks that differ from the base point. */
+  readonly changedBytes: number;
+  /** Request and answer bodies of the session, both directions, as the agent counted them. */
+  readonly wireBytes: number;
+  readonly durationMs: number;
+}
+
+export interface Point {
+  readonly id: string;
+  /** Id of the enrolled agent that owns the device; `local` in an embedded store. */
+  readonly agent: string;
+  readonly device: string;
+  /** Assigned by the receiver, from 1 without reuse: the order of a device's points. */
+  readonly sequence: number;
+  /** Sequence of the point whose tree this one was built on; null starts a chain. */
+  readonly baseSequence: number | null;
+  readonly geometry: Geometry;
+  readonly identity: DeviceIdentity;
+  /** Hex digests of the root and of the top node of the digest tree. */
+  readonly root: string;
+  readonly top: string;
+  readonly kind: ConsistencyKind;
+  readonly provider: string;
+  /** The agent's clock at the instant, ISO 8601: a label. */
+  readonly instant: string;
+  /** The receiver's clock at the commit, ISO 8601. */
+  readonly committedAt: string;
+  readonly statistics: SessionStatistics;
+  /**
+   * Records that the session added to what the device has in the store, in bytes. Those that the store has already for another
+   * device are counted too, though they are not stored again: the number must not tell an agent what others have.
+   */
+  readonly storedBytes: number;
+  readonly badRanges: readonly BadRange[];
+  readonly warnings: readonly string[];
+}
+
+export const NULL_DIGEST_HEX = '0'.repeat(64);

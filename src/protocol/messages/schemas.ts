@@ -1,0 +1,279 @@
+/**
+ * The shapes of all JSON messages (docs/protocol.md): strict, every string, number and list bounded. A message is parsed
+ * once, where it enters: requests by AgentReceiver, answers by ReceiverClient. Behind that the types of src/domain/session/messages.ts hold.
+ */
+import { z } from 'zod';
+import { StillpointError } from '../../domain/base/errors.js';
+import {
+  BAD_RANGES_MAX,
+  BLOCKS_REQUEST_MAX,
+  CHECK_RANGES_MAX,
+  DEVICE_SIZE_MAX,
+  DIFF_RANGES_MAX,
+  NODES_REQUEST_MAX,
+  PIECES_REQUEST_MAX,
+  WARNING_CHARS_MAX,
+  WARNINGS_MAX,
+} from '../../domain/base/limits.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import { CONSISTENCY_KINDS, type Point } from '../../domain/point/point.js';
+import type {
+  BeginAnswer,
+  BeginRequest,
+  CheckEvent,
+  CommitRequest,
+  DiffEvent,
+  NodeRequest,
+  PartialSet,
+  PointsOptions,
+  ReceiverInfo,
+  SessionStatus,
+  VerifyEvent,
+} from '../../domain/session/messages.js';
+
+/** Raised by any change that an older side would misread. Both sides refuse another one by name. */
+export const PROTOCOL_VERSION = 2;
+
+export const ROUTE_PREFIX = '/v1';
+export const BINARY_TYPE = 'application/octet-stream';
+
+/** The control header of every message. */
+export const HEADER_PROTOCOL = 'stillpoint-protocol';
+export const HEADER_SESSION = 'stillpoint-session';
+export const HEADER_SEQUENCE = 'stillpoint-sequence';
+export const HEADER_AGENT_TIME = 'stillpoint-agent-time';
+
+/** Batches of one session. */
+export const SEQUENCE_MAX = 2 ** 32 - 1;
+
+const PATH_CHARS_MAX = 4096;
+const LABEL_CHARS_MAX = 512;
+const PEM_CHARS_MAX = 8192;
+
+const hexId = z.string().regex(/^[0-9a-f]{32}$/, '32 lower-case hex digits');
+const hexDigest = z.string().regex(/^[0-9a-f]{64}$/, '64 lower-case hex digits');
+/** Names are checked by checkName, for an error of their own; here only that they are bounded. */
+const name = z.string().max(PATH_CHARS_MAX);
+const label = z.string().max(LABEL_CHARS_MAX);
+const count = z.int().min(0);
+const time = z.iso.datetime().max(40);
+const kind = z.enum(CONSISTENCY_KINDS);
+
+const geometry = z.strictObject({ sizeBytes: z.number(), blockSize: z.number() });
+
+const identity = z.strictObject({
+  type: z.enum(['block', 'image']),
+  path: z.string().max(PATH_CHARS_MAX),
+  byId: label.exactOptional(),
+  wwn: label.exactOptional(),
+  serial: label.exactOptional(),
+  partitionUuid: label.exactOptional(),
+  filesystemUuid: label.exactOptional(),
+  partitionTableUuid: label.exactOptional(),
+  memberUuid: label.exactOptional(),
+  content: label.exactOptional(),
+  inode: label.exactOptional(),
+  logicalSectorSize: z.int().min(1).max(65_536),
+});
+
+const statistics = z.strictObject({
+  scannedBytes: count,
+  changedBytes: count,
+  wireBytes: count,
+  durationMs: count,
+});
+
+const badRanges = z
+  .array(
+    z.strictObject({
+      byteOffset: count.max(DEVICE_SIZE_MAX),
+      byteLength: z.int().min(1).max(DEVICE_SIZE_MAX),
+      content: z.enum(['previous', 'filler']),
+    }),
+  )
+  .max(BAD_RANGES_MAX);
+
+const warnings = z.array(z.string().max(WARNING_CHARS_MAX)).max(WARNINGS_MAX);
+
+export const pointSchema: z.ZodType<Point> = z.strictObject({
+  id: hexId,
+  agent: name,
+  device: name,
+  sequence: z.int().min(1),
+  baseSequence: z.int().min(1).nullable(),
+  geometry,
+  identity,
+  root: hexDigest,
+  top: hexDigest,
+  kind,
+  provider: label,
+  instant: time,
+  committedAt: time,
+  statistics,
+  storedBytes: count,
+  badRanges,
+  warnings,
+});
+
+export const infoSchema: z.ZodType<ReceiverInfo> = z.strictObject({
+  storeId: hexId,
+  agent: name,
+  protocolVersion: z.int(),
+});
+
+export const pointsOptionsSchema: z.ZodType<PointsOptions> = z.strictObject({
+  last: z.boolean().exactOptional(),
+});
+
+export const beginRequestSchema: z.ZodType<BeginRequest> = z.strictObject({
+  device: name,
+  identity,
+  geometry,
+  base: z.strictObject({ id: hexId, root: hexDigest }).nullable(),
+  instant: time,
+  kind,
+  provider: label,
+  sessionId: hexId,
+  acceptIdentity: z.boolean(),
+  newChain: z.boolean(),
+});
+
+export const beginAnswerSchema: z.ZodType<BeginAnswer> = z.strictObject({
+  sessionId: hexId,
+  base: pointSchema.nullable(),
+  resumed: z.boolean(),
+  durableSequence: count.max(SEQUENCE_MAX),
+  durableBlockEnd: count,
+});
+
+export const batchAnswerSchema: z.ZodType<{ durableSequence: number }> = z.strictObject({
+  durableSequence: count.max(SEQUENCE_MAX),
+});
+
+export const commitRequestSchema: z.ZodType<CommitRequest> = z.strictObject({
+  root: hexDigest,
+  batchCount: count.max(SEQUENCE_MAX),
+  statistics,
+  badRanges,
+  warnings,
+  kind,
+});
+
+export const statusSchema: z.ZodType<SessionStatus> = z.strictObject({
+  sessionId: hexId,
+  state: z.enum(['open', 'committed', 'unknown']),
+  durableSequence: count.max(SEQUENCE_MAX),
+  point: pointSchema.nullable(),
+});
+
+export const partialSetSchema: z.ZodType<PartialSet> = z.strictObject({
+  device: name,
+  sessionId: hexId,
+  instant: time,
+  state: z.enum(['open', 'ended']),
+  durableBytes: count,
+  lastActivityAt: time,
+  expiresAt: time,
+});
+
+export const hexIdSchema: z.ZodType<string> = hexId;
+export const sequenceSchema: z.ZodType<number> = z.int().min(1).max(SEQUENCE_MAX);
+
+export const nodeRequestsSchema: z.ZodType<NodeRequest[]> = z
+  .array(z.strictObject({ level: z.int().min(1).max(16), index: count }))
+  .min(1)
+  .max(NODES_REQUEST_MAX);
+export const blockRangesSchema: z.ZodType<BlockRange[]> = z
+  .array(z.tuple([count, count]))
+  .min(1)
+  .max(CHECK_RANGES_MAX);
+export const blockIndexesSchema: z.ZodType<number[]> = z.array(count).min(1).max(BLOCKS_REQUEST_MAX);
+export const pieceIndexesSchema: z.ZodType<number[]> = z.array(count).min(1).max(PIECES_REQUEST_MAX);
+
+export const verifyEventSchema: z.ZodType<VerifyEvent> = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('finding'),
+    what: z.string().max(PATH_CHARS_MAX),
+    reason: z.string().max(PATH_CHARS_MAX),
+    points: z.array(z.string().max(LABEL_CHARS_MAX)),
+  }),
+  z.strictObject({ type: z.literal('progress'), doneBytes: count, totalBytes: count }),
+  z.strictObject({
+    type: z.literal('summary'),
+    pointCount: count,
+    blockCount: count,
+    checkedBytes: count,
+    findingCount: count,
+  }),
+]);
+
+export const checkEventSchema: z.ZodType<CheckEvent> = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('damaged'),
+    start: count,
+    end: count,
+    reason: z.string().max(PATH_CHARS_MAX),
+  }),
+  z.strictObject({ type: z.literal('progress'), doneBytes: count, totalBytes: count }),
+  z.strictObject({ type: z.literal('summary'), blockCount: count, damagedBlocks: count }),
+]);
+
+export const diffEventSchema: z.ZodType<DiffEvent> = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('ranges'),
+    ranges: z
+      .array(z.tuple([count, count, count]))
+      .min(1)
+      .max(DIFF_RANGES_MAX),
+  }),
+  z.strictObject({ type: z.literal('progress'), doneBytes: count, totalBytes: count }),
+  z.strictObject({
+    type: z.literal('summary'),
+    rangeCount: count,
+    blockCount: count,
+    changedBytes: count,
+    zeroBlockCount: count,
+  }),
+]);
+
+/** An agent that is not enrolled yet asks for a certificate. The secret proves the invite. */
+export interface EnrolRequest {
+  /** 32 hex digits. */
+  readonly secret: string;
+  /** PKCS#10 request, PEM. */
+  readonly csr: string;
+  /** The name that the agent expects; null: whatever the invite says. */
+  readonly name: string | null;
+}
+
+export interface EnrolAnswer {
+  readonly receiverId: string;
+  readonly agent: string;
+  /** The agent's certificate, PEM. */
+  readonly certificate: string;
+}
+
+export const enrolRequestSchema: z.ZodType<EnrolRequest> = z.strictObject({
+  secret: hexId,
+  csr: z.string().max(PEM_CHARS_MAX),
+  name: name.nullable(),
+});
+
+export const enrolAnswerSchema: z.ZodType<EnrolAnswer> = z.strictObject({
+  receiverId: hexId,
+  agent: name,
+  certificate: z.string().max(PEM_CHARS_MAX),
+});
+
+/** @param what names the message in the error. @throws StillpointError `bad-message` */
+export function parseMessage<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const where = issue === undefined || issue.path.length === 0 ? '' : `${issue.path.join('.')}: `;
+  throw new StillpointError('bad-message', {
+    thing: what,
+    reason: `it is not a valid message (${where}${issue?.message ?? 'unknown shape'})`.slice(0, 500),
+    remedy: 'Agent and receiver may be of different versions; update the older one.',
+  });
+}

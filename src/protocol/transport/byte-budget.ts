@@ -1,0 +1,134 @@
+/**
+ * A bounded number of bytes, shared fairly between owners: what request bodies, or answers, may hold in memory at once.
+ *
+ * Who waits: a request for more than is free, or for more than its owner's share (half of all, so that one agent alone can
+ * never shut out the others), or behind an earlier request of its own owner. Owners take turns; within an owner it is first
+ * come, first served. The head of the owner whose turn it is may be large: nobody overtakes it, so it is not starved.
+ * A wait ends with `busy` at its deadline.
+ */
+import { StillpointError } from '../../domain/base/errors.js';
+
+/** Gives bytes back, all but those that are still needed; after all are given back, nothing. */
+export type Release = (keptBytes?: number) => void;
+
+interface Waiting {
+  readonly bytes: number;
+  readonly admit: () => void;
+}
+
+export class ByteBudget {
+  readonly #capacity: number;
+  readonly #waitingMax: number;
+  #used = 0;
+  #waitingCount = 0;
+  readonly #usedBy = new Map<string, number>();
+  /** Only owners that wait, in the order of their turns. */
+  readonly #queues = new Map<string, Waiting[]>();
+
+  constructor(capacityBytes: number, waitingMax: number) {
+    this.#capacity = capacityBytes;
+    this.#waitingMax = waitingMax;
+  }
+
+  get usedBytes(): number {
+    return this.#used;
+  }
+
+  /** @param bytes at most half of the capacity. */
+  async acquire(owner: string, bytes: number, deadlineMs: number): Promise<Release> {
+    if (bytes > this.#share()) throw new Error(`${bytes} bytes can never be had of this budget`);
+    if (this.#queues.size === 0 && this.#fits(owner, bytes)) return this.#take(owner, bytes);
+    if (this.#waitingCount >= this.#waitingMax) throw busy();
+    await this.#wait(owner, bytes, deadlineMs);
+    return this.#releaser(owner, bytes);
+  }
+
+  #wait(owner: string, bytes: number, deadlineMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const waiting: Waiting = {
+        bytes,
+        admit: () => {
+          clearTimeout(timer);
+          resolve();
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#remove(owner, waiting);
+        this.#admitWaiting();
+        reject(busy());
+      }, deadlineMs);
+      const queue = this.#queues.get(owner);
+      if (queue === undefined) this.#queues.set(owner, [waiting]);
+      else queue.push(waiting);
+      this.#waitingCount += 1;
+      this.#admitWaiting();
+    });
+  }
+
+  /** Goes round the owners. One that is at its share is passed over; one that only waits for free bytes stops the round. */
+  #admitWaiting(): void {
+    for (let admitted = true; admitted; ) {
+      admitted = false;
+      for (const [owner, [head]] of [...this.#queues]) {
+        if (head === undefined || this.#heldBy(owner) + head.bytes > this.#share()) continue;
+        if (this.#used + head.bytes > this.#capacity) return;
+        this.#remove(owner, head);
+        this.#count(owner, head.bytes);
+        head.admit();
+        admitted = true;
+      }
+    }
+  }
+
+  /** The owner goes to the end of the round, or out of it. */
+  #remove(owner: string, waiting: Waiting): void {
+    const rest = (this.#queues.get(owner) ?? []).filter((other) => other !== waiting);
+    this.#queues.delete(owner);
+    if (rest.length > 0) this.#queues.set(owner, rest);
+    this.#waitingCount -= 1;
+  }
+
+  #fits(owner: string, bytes: number): boolean {
+    return this.#used + bytes <= this.#capacity && this.#heldBy(owner) + bytes <= this.#share();
+  }
+
+  #take(owner: string, bytes: number): Release {
+    this.#count(owner, bytes);
+    return this.#releaser(owner, bytes);
+  }
+
+  #releaser(owner: string, bytes: number): Release {
+    let held = bytes;
+    return (keptBytes = 0) => {
+      const given = held - Math.min(held, keptBytes);
+      if (given === 0) return;
+      held -= given;
+      this.#count(owner, -given);
+      this.#admitWaiting();
+    };
+  }
+
+  #count(owner: string, bytes: number): void {
+    this.#used += bytes;
+    const held = this.#heldBy(owner) + bytes;
+    if (held === 0) this.#usedBy.delete(owner);
+    else this.#usedBy.set(owner, held);
+  }
+
+  #heldBy(owner: string): number {
+    return this.#usedBy.get(owner) ?? 0;
+  }
+
+  #share(): number {
+    return this.#capacity / 2;
+  }
+}
+
+function busy(): StillpointError {
+  return new StillpointError('busy', {
+    thing: 'receiver',
+    reason: 'it holds as many messages in memory as it may',
+    remedy: 'The message is sent again later.',
+    permanent: false,
+  });
+}

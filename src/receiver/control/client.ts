@@ -1,0 +1,65 @@
+/** The commands' end of a receiver's control socket. */
+import { connect } from 'node:net';
+import { StillpointError } from '../../domain/base/errors.js';
+import { splitLines } from '../../domain/base/lines.js';
+import { whyNotConnected } from '../../domain/base/system-errors.js';
+import { decodeError } from '../../protocol/messages/error-body.js';
+import { CONTROL_LINE_BYTES_MAX, CONTROL_VERSION, type ControlWish, parseReply } from './messages.js';
+import { controlPath } from './server.js';
+
+/**
+ * Asks the receiver that serves the directory. An abort of the signal ends the wish there.
+ * @throws the receiver's error; StillpointError `unreachable` if none serves it, `connection-lost`, `cancelled`
+ */
+export async function askReceiver(
+  dir: string,
+  wish: ControlWish,
+  options: { readonly signal: AbortSignal; readonly onEvent?: (event: unknown) => void },
+): Promise<unknown> {
+  const { signal, onEvent } = options;
+  const socket = connect({ path: controlPath(dir) });
+  const lost = (reason: string) =>
+    new StillpointError('connection-lost', {
+      thing: `receiver in ${dir}`,
+      reason,
+      remedy: 'See its log. A backup that an agent has begun goes on by itself.',
+      permanent: false,
+    });
+  const stop = () => socket.destroy();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve).once('error', (cause) => reject(notServed(dir, cause)));
+      socket.once('close', () => reject(lost('the connection was closed')));
+    });
+    socket.write(`${JSON.stringify({ v: CONTROL_VERSION, ...wish })}\n`);
+    const refuse = (reason: string): never => {
+      throw lost(reason);
+    };
+    for await (const line of splitLines(socket, CONTROL_LINE_BYTES_MAX, refuse)) {
+      const reply = parseReply(line);
+      if ('error' in reply) throw decodeError(reply.error);
+      if ('result' in reply) return reply.result;
+      onEvent?.(reply.event);
+    }
+    throw lost('it has ended');
+  } catch (error) {
+    if (signal.aborted) {
+      throw new StillpointError('cancelled', { thing: 'the command', reason: 'it was cancelled' });
+    }
+    throw error instanceof StillpointError ? error : lost((error as Error).message);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    socket.destroy();
+  }
+}
+
+function notServed(dir: string, cause: Error): StillpointError {
+  return new StillpointError('unreachable', {
+    thing: `receiver in ${dir}`,
+    reason: whyNotConnected(cause, 'none serves there'),
+    remedy: `Start it with "stillpoint receiver serve ${dir}".`,
+    permanent: false,
+    cause,
+  });
+}

@@ -1,0 +1,95 @@
+/**
+ * What commands say to the receiver that serves, over a socket in its directory: one JSON object a line. One request to a connection; its end
+ * is the end of the wish, and cancels it.
+ *
+ *   request  {"v":1, "op":"backup", ...}
+ *   events   {"event":{...}}, as things happen
+ *   the end  {"result":...} or {"error":{...}}
+ */
+import { z } from 'zod';
+import { orderFailureSchema, orderProgressSchema } from '../../protocol/messages/order-messages.js';
+import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
+import {
+  agentsSchema,
+  parallelSchema,
+  roundItemSchema,
+  roundSummarySchema,
+  waitMsSchema,
+} from '../orders/remote-settings.js';
+
+export const CONTROL_VERSION = 1;
+export const CONTROL_LINE_BYTES_MAX = 4 * 1024 * 1024;
+
+const text = z.string().max(8192);
+const v = z.literal(CONTROL_VERSION);
+
+const requestSchema = z.discriminatedUnion('op', [
+  z.strictObject({
+    v,
+    op: z.literal('backup'),
+    agent: text,
+    device: text,
+    full: z.boolean(),
+    waitMs: waitMsSchema,
+  }),
+  z.strictObject({
+    v,
+    op: z.literal('round'),
+    agents: agentsSchema,
+    parallel: parallelSchema,
+    waitMs: waitMsSchema,
+  }),
+  z.strictObject({ v, op: z.literal('agents') }),
+  z.strictObject({ v, op: z.literal('reload') }),
+]);
+export type ControlRequest = z.infer<typeof requestSchema>;
+export type ControlWish = ControlRequest extends infer R
+  ? R extends ControlRequest
+    ? Omit<R, 'v'>
+    : never
+  : never;
+
+export const orderEventSchema = z.strictObject({
+  state: z.enum(['queued', 'taken', 'running', 'done', 'failed', 'cancelled', 'expired', 'lost']),
+  hasJoined: z.boolean(),
+  progress: orderProgressSchema.nullable(),
+});
+export type OrderChange = z.infer<typeof orderEventSchema>;
+
+export const orderResultSchema = z.strictObject({ point: pointSchema, warnings: z.array(z.string()) });
+export const agentViewsSchema = z.array(
+  z.strictObject({
+    agent: text,
+    isConnected: z.boolean(),
+    address: text.nullable(),
+    problem: text.nullable(),
+    lastSeenAt: text.nullable(),
+    devices: z.array(text),
+    lastPoint: z.strictObject({ point: text, committedAt: text }).nullable(),
+  }),
+);
+export const itemEventSchema = roundItemSchema;
+export const summarySchema = roundSummarySchema;
+
+const reply = z.union([
+  z.strictObject({ event: z.unknown() }),
+  z.strictObject({ result: z.unknown() }),
+  z.strictObject({ error: orderFailureSchema }),
+]);
+export type ControlReply = z.infer<typeof reply>;
+
+export function parseRequest(line: Buffer): ControlRequest {
+  return parseMessage('message to the receiver', requestSchema, parseJson(line));
+}
+
+export function parseReply(line: Buffer): ControlReply {
+  return parseMessage("receiver's answer", reply, parseJson(line));
+}
+
+function parseJson(line: Buffer): unknown {
+  try {
+    return JSON.parse(line.toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * The control socket of a receiver that serves: `DIR/receiver/control.sock`, for its owner only. A wish lasts as long as its connection:
+ * who is gone wants nothing any more.
+ */
+import { chmod, rm } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { StillpointError } from '../../domain/base/errors.js';
+import { splitLines } from '../../domain/base/lines.js';
+import { encodeError, toStillpointError } from '../../protocol/messages/error-body.js';
+import { receiverDirectory } from '../access/identity.js';
+import type { Remote } from '../orders/remote.js';
+import { CONTROL_LINE_BYTES_MAX, type ControlRequest, parseRequest } from './messages.js';
+
+const CONNECTIONS_MAX = 64;
+const REQUEST_TIMEOUT_MS = 10_000;
+
+/** Of sockaddr_un.sun_path, without the byte that ends it (unix(7)). */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/** @throws StillpointError `config` where the kernel takes no socket of so long a path */
+export function controlPath(dir: string): string {
+  const path = join(receiverDirectory(dir), 'control.sock');
+  if (Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX) return path;
+  throw new StillpointError('config', {
+    thing: path,
+    reason: `it has more than ${SOCKET_PATH_BYTES_MAX} bytes, the most that the kernel takes for a socket`,
+    remedy: "Move the receiver's directory to a shorter path, or name it by a shorter link.",
+  });
+}
+
+export interface ControlServer {
+  close(): Promise<void>;
+}
+
+/** The store's lock says that no other receiver serves this directory: a socket that is there was left by one that died. */
+export async function openControl(dir: string, remote: Remote, log: Logger): Promise<ControlServer> {
+  const path = controlPath(dir);
+  const connections = new Map<Socket, Promise<void>>();
+  const server: Server = createServer((socket) => {
+    const done = serve(socket, remote, log).finally(() => connections.delete(socket));
+    connections.set(socket, done);
+  });
+  server.maxConnections = CONNECTIONS_MAX;
+  await rm(path, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject).listen(path, resolve);
+  });
+  await chmod(path, 0o600);
+  return {
+    close: async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      for (const socket of connections.keys()) socket.destroySoon();
+      await Promise.all(connections.values());
+      await closed;
+    },
+  };
+}
+
+/** Never rejects. */
+async function serve(socket: Socket, remote: Remote, log: Logger): Promise<void> {
+  const gone = new AbortController();
+  socket.once('close', () => gone.abort());
+  socket.on('error', () => socket.destroy());
+  const say = (value: object): void => {
+    if (socket.writable) socket.write(`${JSON.stringify(value)}\n`);
+  };
+  try {
+    const request = await requestOf(socket);
+    // Read on, so that the end is noticed.
+    socket.resume();
+    socket.once('end', () => gone.abort());
+    say({ result: (await perform(remote, request, gone.signal, (event) => say({ event }))) ?? null });
+  } catch (error) {
+    const known = toStillpointError(error);
+    if (known.code === 'internal') log.error({ err: error }, 'command failed');
+    say({ error: encodeError(known).body });
+  } finally {
+    socket.destroySoon();
+  }
+}
+
+async function requestOf(socket: Socket): Promise<ControlRequest> {
+  const refuse = (reason: string): never => {
+    throw new StillpointError('bad-message', { thing: 'message to the receiver', reason });
+  };
+  socket.setTimeout(REQUEST_TIMEOUT_MS, () => socket.destroy());
+  const chunks = socket.iterator({ destroyOnReturn: false });
+  for await (const line of splitLines(chunks, CONTROL_LINE_BYTES_MAX, refuse)) {
+    socket.setTimeout(0);
+    return parseRequest(line);
+  }
+  return refuse('there is none');
+}
+
+async function perform(
+  remote: Remote,
+  request: ControlRequest,
+  signal: AbortSignal,
+  tell: (event: object) => void,
+): Promise<unknown> {
+  switch (request.op) {
+    case 'backup': {
+      const { agent, device, full, waitMs } = request;
+      return remote.backup({ agent, device, full }, waitMs, signal, ({ state, progress }, hasJoined) =>
+        tell({ state, hasJoined, progress }),
+      );
+    }
+    case 'round':
+      return remote.round(request, signal, tell);
+    case 'agents':
+      return remote.agents();
+    case 'reload':
+      return remote.reload();
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * The receiver's own initiative: orders for agents, rounds over many, dialling those that only listen. What it wants done goes through the
+ * one book of orders, whichever way an agent is connected.
+ */
+import type { Logger } from 'pino';
+import { StillpointError } from '../../domain/base/errors.js';
+import type { Order, OrderWish } from '../../domain/order/order.js';
+import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
+import type { Store } from '../../store/port/store.js';
+import type { Tenants } from '../access/tenants.js';
+import { addressText, type DialOut } from './dial-out.js';
+import { followOrder, type OrderResult } from './order-outcome.js';
+import type { OrderBook } from './orders.js';
+import { readAddresses } from './remote-settings.js';
+import { runRound } from './rounds.js';
+import { Scheduler } from './scheduler.js';
+
+export interface RemoteOptions {
+  readonly dir: string;
+  readonly store: Store;
+  readonly tenants: Tenants;
+  readonly orders: OrderBook;
+  readonly dialOut: DialOut;
+  readonly log: Logger;
+  readonly now: () => Date;
+}
+
+export interface AgentView {
+  readonly agent: string;
+  readonly isConnected: boolean;
+  /** Where it is dialled, `HOST:PORT`. */
+  readonly address: string | null;
+  /** Why dialling fails. */
+  readonly problem: string | null;
+  /** Since the receiver was started, ISO 8601. */
+  readonly lastSeenAt: string | null;
+  readonly devices: readonly string[];
+  readonly lastPoint: { readonly point: string; readonly committedAt: string } | null;
+}
+
+export interface RoundWish {
+  /** Null: all. */
+  readonly agents: readonly string[] | null;
+  readonly parallel: number;
+  readonly waitMs: number;
+}
+
+export class Remote {
+  readonly #options: RemoteOptions;
+  #scheduler: Scheduler | null = null;
+
+  private constructor(options: RemoteOptions) {
+    this.#options = options;
+  }
+
+  static async start(options: RemoteOptions): Promise<Remote> {
+    const remote = new Remote(options);
+    const { dir, log, now, dialOut } = options;
+    dialOut.set(await readAddresses(dir));
+    remote.#scheduler = await Scheduler.start({
+      ...{ dir, log, now },
+      runRound: (schedule, signal) => remote.#round(schedule, signal, () => undefined),
+    });
+    return remote;
+  }
+
+  /** Settings were changed by a command. */
+  async reload(): Promise<void> {
+    this.#options.dialOut.set(await readAddresses(this.#options.dir));
+    await this.#scheduler?.reload();
+  }
+
+  /** Rounds end; orders are given up by the book itself. */
+  async close(): Promise<void> {
+    await this.#scheduler?.close();
+  }
+
+  /** @throws StillpointError of the agent's backup; `usage`, `unreachable`, `connection-lost`, `device-unknown`, `session-busy`, `cancelled` */
+  async backup(
+    wish: OrderWish,
+    waitMs: number,
+    signal: AbortSignal,
+    onChange: (order: Order, hasJoined: boolean) => void,
+  ): Promise<OrderResult> {
+    const { log, orders, dialOut } = this.#options;
+    this.#checkEnrolled([wish.agent]);
+    log.info({ ...wish }, 'backup ordered');
+    dialOut.hurry(wish.agent);
+    try {
+      const whyAbsent = (agent: string) => this.#whyAbsent(agent);
+      const result = await followOrder(orders, wish, { waitMs, signal, onChange, whyAbsent });
+      log.info(
+        { agent: wish.agent, device: wish.device, point: result.point.sequence },
+        'ordered backup done',
+      );
+      return result;
+    } catch (error) {
+      const reason = (error as Error).message;
+      log.warn({ agent: wish.agent, device: wish.device, reason }, 'ordered backup failed');
+      throw error;
+    }
+  }
+
+  /** @throws StillpointError `usage` for a name that is not enrolled */
+  async round(
+    wish: RoundWish,
+    signal: AbortSignal,
+    onItem: (item: RoundItem) => void,
+  ): Promise<RoundSummary> {
+    if (wish.agents !== null) this.#checkEnrolled(wish.agents);
+    return this.#round(wish, signal, onItem);
+  }
+
+  /** Names that are not enrolled are skipped: a schedule is not to fail for one of them. */
+  async #round(
+    { agents: asked, parallel, waitMs }: RoundWish,
+    signal: AbortSignal,
+    onItem: (item: RoundItem) => void,
+  ): Promise<RoundSummary> {
+    const { orders, tenants, dialOut, now } = this.#options;
+    const agents = asked ?? tenants.names();
+    for (const agent of agents) dialOut.hurry(agent);
+    return runRound({
+      ...{ orders, agents, parallel, waitMs, signal, onItem },
+      whyAbsent: (agent) => this.#whyAbsent(agent),
+      nowMs: () => now().getTime(),
+    });
+  }
+
+  async agents(): Promise<AgentView[]> {
+    const { tenants, orders, dialOut, store } = this.#options;
+    const addresses = await readAddresses(this.#options.dir);
+    const names = [...new Set([...tenants.names(), ...addresses.keys()])].sort();
+    return Promise.all(
+      names.map(async (agent) => {
+        const { isConnected, lastSeenMs, devices } = orders.presence(agent);
+        const dialled = dialOut.state(agent);
+        const last = (await store.points({ agent })).reduce<{ point: string; committedAt: string } | null>(
+          (latest, { device, sequence, committedAt }) =>
+            latest !== null && latest.committedAt >= committedAt
+              ? latest
+              : { point: `${device}@${sequence}`, committedAt },
+          null,
+        );
+        return {
+          ...{ agent, isConnected, devices },
+          address: dialled === null ? null : addressText(dialled.address),
+          problem: dialled?.problem ?? null,
+          lastSeenAt: lastSeenMs === 0 ? null : new Date(lastSeenMs).toISOString(),
+          lastPoint: last,
+        };
+      }),
+    );
+  }
+
+  #whyAbsent(agent: string): string {
+    const { tenants, dialOut } = this.#options;
+    if (tenants.agent(agent) === null) return 'no agent of this name is enrolled here';
+    const dialled = dialOut.state(agent);
+    if (dialled === null) return 'it is not connected';
+    const at = `it is dialled at ${addressText(dialled.address)}`;
+    return dialled.problem === null ? `${at}, and does not ask for orders` : `${at}: ${dialled.problem}`;
+  }
+
+  #checkEnrolled(names: readonly string[]): void {
+    const { tenants } = this.#options;
+    const unknown = names.find((name) => tenants.agent(name) === null);
+    if (unknown === undefined) return;
+    throw new StillpointError('usage', {
+      thing: `agent ${JSON.stringify(unknown.slice(0, 80))}`,
+      reason: 'no agent of this name is enrolled here',
+      remedy: 'See "stillpoint receiver agents".',
+    });
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * The receiver as one agent may use it, and the edge where everything that an agent sends is checked, whether it came over
+ * HTTP or from the same process. What is another agent's is answered exactly like what does not exist.
+ */
+
+import { StillpointError } from '../../domain/base/errors.js';
+import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';
+import { checkName } from '../../domain/base/names.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
+import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../../domain/order/order.js';
+import type { Point } from '../../domain/point/point.js';
+import type {
+  BeginAnswer,
+  BeginRequest,
+  CheckEvent,
+  CommitRequest,
+  DiffEvent,
+  NodeRequest,
+  PartialSet,
+  PointsOptions,
+  ReceiverInfo,
+  SessionStatus,
+  VerifyEvent,
+} from '../../domain/session/messages.js';
+import { compareChildren, decodeQuestion, encodeAnswer } from '../../protocol/messages/compare-codec.js';
+import { decodeNodes } from '../../protocol/messages/node-answer.js';
+import { awaitOrderSchema, orderReportSchema } from '../../protocol/messages/order-messages.js';
+import {
+  beginRequestSchema,
+  blockIndexesSchema,
+  blockRangesSchema,
+  commitRequestSchema,
+  hexIdSchema,
+  nodeRequestsSchema,
+  PROTOCOL_VERSION,
+  parseMessage,
+  pieceIndexesSchema,
+  pointsOptionsSchema,
+  sequenceSchema,
+} from '../../protocol/messages/schemas.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { PointsKey } from '../../store/port/store.js';
+import type { ReceiverService } from './service.js';
+
+export class AgentReceiver implements ReceiverPort {
+  readonly #service: ReceiverService;
+  readonly #agent: string;
+  /** Whose points are seen; null: those of all agents. */
+  readonly #seen: string | null;
+
+  constructor(
+    service: ReceiverService,
+    agent: string,
+    { seesAll = false }: { readonly seesAll?: boolean } = {},
+  ) {
+    this.#service = service;
+    this.#agent = agent;
+    this.#seen = seesAll ? null : agent;
+  }
+
+  async info(): Promise<ReceiverInfo> {
+    return {
+      storeId: this.#service.store.storeId,
+      agent: this.#agent,
+      protocolVersion: PROTOCOL_VERSION,
+    };
+  }
+
+  async points(device?: string, options: PointsOptions = {}): Promise<Point[]> {
+    const { last = false } = parseMessage('points request', pointsOptionsSchema, options);
+    const points = await this.#service.store.points(this.#keyOf(device));
+    const isSameDevice = (a: Point, b: Point | undefined) => a.device === b?.device && a.agent === b.agent;
+    return last ? points.filter((point, at) => !isSameDevice(point, points[at + 1])) : points;
+  }
+
+  async partialSets(device?: string): Promise<PartialSet[]> {
+    return this.#service.store.partialSets(this.#keyOf(device));
+  }
+
+  #keyOf(device: string | undefined): PointsKey {
+    return {
+      ...(this.#seen === null ? {} : { agent: this.#seen }),
+      ...(device === undefined ? {} : { device: checkDevice(device) }),
+    };
+  }
+
+  async begin(request: BeginRequest): Promise<BeginAnswer> {
+    const begin = parseMessage('begin', beginRequestSchema, request);
+    checkDevice(begin.device);
+    return this.#service.begin(this.#agent, begin);
+  }
+
+  async have(sessionId: string, digests: Uint8Array): Promise<Uint8Array> {
+    const count = digests.length / DIGEST_BYTES;
+    if (!Number.isInteger(count) || count < 1 || count > HAVE_DIGESTS_MAX) {
+      throw new StillpointError('bad-message', {
+        thing: 'have',
+        reason: `it has ${digests.length} bytes, not those of 1 to ${HAVE_DIGESTS_MAX} digests`,
+      });
+    }
+    const id = checkId('session', sessionId);
+    const session = this.#service.find(this.#agent, id);
+    return session?.have(digests) ?? this.#service.refuse(this.#agent, id, 'have');
+  }
+
+  async pieces(sessionId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    const indexes = parseMessage('pieces request', pieceIndexesSchema, blockIndexes);
+    checkAscending('pieces request', indexes);
+    const id = checkId('session', sessionId);
+    const session = this.#service.find(this.#agent, id);
+    return session?.pieces(indexes) ?? this.#service.refuse(this.#agent, id, 'pieces');
+  }
+
+  async batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
+    const number = parseMessage('batch number', sequenceSchema, sequence);
+    const id = checkId('session', sessionId);
+    if (body.length > BATCH_BYTES_MAX) {
+      throw new StillpointError('too-large', {
+        thing: `batch ${number}`,
+        reason: `it has ${body.length} bytes, and ${BATCH_BYTES_MAX} is the limit`,
+      });
+    }
+    const session = this.#service.find(this.#agent, id);
+    return session?.batch(number, body) ?? this.#service.refuse(this.#agent, id, 'batch');
+  }
+
+  async status(sessionId: string): Promise<SessionStatus> {
+    return this.#service.status(this.#agent, checkId('session', sessionId));
+  }
+
+  async commit(sessionId: string, request: CommitRequest): Promise<Point> {
+    const id = checkId('session', sessionId);
+    return this.#service.commit(this.#agent, id, parseMessage('commit', commitRequestSchema, request));
+  }
+
+  async abort(sessionId: string): Promise<void> {
+    await this.#service.abort(this.#agent, checkId('session', sessionId));
+  }
+
+  async nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+    const nodes = parseMessage('nodes request', nodeRequestsSchema, requests);
+    return this.#nodes(await this.#point(pointId), nodes);
+  }
+
+  async compareNodes(question: Uint8Array): Promise<Uint8Array> {
+    const { pointId, nodes } = decodeQuestion(question);
+    const requests = parseMessage(
+      'compare question',
+      nodeRequestsSchema,
+      nodes.map(({ level, index }) => ({ level, index })),
+    );
+    const contents = decodeNodes(await this.#nodes(await this.#point(pointId), requests), nodes.length);
+    if (typeof contents === 'string') throw new Error(contents);
+    return encodeAnswer(nodes.map(({ content }, n) => compareChildren(content, contents[n] as Buffer)));
+  }
+
+  #nodes(point: Point, nodes: readonly NodeRequest[]): Promise<Uint8Array> {
+    const height = treeHeight(point.geometry);
+    for (const { level, index } of nodes) {
+      if (level > height || index >= Math.max(1, levelCount(point.geometry, level))) {
+        throw outside(point, `node ${index} of level ${level}`);
+      }
+    }
+    return this.#service.store.nodes(point, nodes);
+  }
+
+  async blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    const indexes = parseMessage('blocks request', blockIndexesSchema, blockIndexes);
+    const point = await this.#point(pointId);
+    checkAscending('blocks request', indexes);
+    const last = indexes.at(-1) ?? 0;
+    if (last >= blockCount(point.geometry)) throw outside(point, `block ${last}`);
+    return this.#service.store.blocks(point, indexes);
+  }
+
+  async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {
+    const scope =
+      pointId === undefined
+        ? this.#keyOf(undefined)
+        : { ...this.#keyOf(undefined), pointId: (await this.#point(pointId)).id };
+    yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
+  }
+
+  async *check(pointId: string, ranges?: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+    const asked = ranges === undefined ? null : parseMessage('check request', blockRangesSchema, ranges);
+    const point = await this.#point(pointId);
+    const count = blockCount(point.geometry);
+    let previousEnd = 0;
+    for (const [start, end] of asked ?? []) {
+      if (start < previousEnd || end <= start) {
+        throw new StillpointError('bad-message', {
+          thing: 'check request',
+          reason: 'its ranges of blocks do not ascend, or one of them is empty',
+        });
+      }
+      if (end > count) throw outside(point, `block ${end - 1}`);
+      previousEnd = end;
+    }
+    const events = this.#service.store.check(point, asked ?? [[0, count]]);
+    yield* this.#service.whileVerifying(this.#agent, events);
+  }
+
+  async *diff(fromId: string, toId: string): AsyncGenerator<DiffEvent> {
+    const from = await this.#point(fromId);
+    const to = await this.#point(toId);
+    yield* this.#service.whileDiffing(this.#agent, this.#service.store.diff(from, to));
+  }
+
+  async awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {
+    const question = parseMessage('question for orders', awaitOrderSchema, request);
+    for (const device of question.devices) checkDevice(device);
+    return this.#service.orders.await(this.#agent, question, signal);
+  }
+
+  async reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding> {
+    const id = checkId('order', orderId);
+    const told = parseMessage('report on an order', orderReportSchema, report);
+    // That there is a point is not the agent's to say.
+    const point = told.state === 'done' ? await this.#point(told.pointId) : null;
+    return this.#service.orders.report(this.#agent, id, told, point);
+  }
+
+  async close(): Promise<void> {}
+
+  async #point(pointId: string): Promise<Point> {
+    const point = await this.#service.store.point(this.#seen, checkId('point', pointId));
+    if (point !== null) return point;
+    throw new StillpointError('point-unknown', {
+      thing: `point ${pointId}`,
+      reason: 'the receiver has no such point of this agent',
+      remedy: 'List them with "stillpoint points".',
+    });
+  }
+}
+
+function checkDevice(name: string): string {
+  return checkName('device name', typeof name === 'string' ? name : String(name));
+}
+
+function checkAscending(what: string, indexes: readonly number[]): void {
+  if (indexes.every((index, i) => i === 0 || index > (indexes[i - 1] ?? -1))) return;
+  throw new StillpointError('bad-message', { thing: what, reason: 'its block indexes do not ascend' });
+}
+
+function checkId(what: string, id: string): string {
+  return parseMessage(`${what} id`, hexIdSchema, id);
+}
+
+function outside(point: Point, what: string): StillpointError {
+  return new StillpointError('bad-message', {
+    thing: what,
+    reason: `it lies outside of point ${point.device}@${point.sequence}`,
+  });
+}

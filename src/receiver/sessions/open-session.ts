@@ -1,0 +1,114 @@
+/**
+ * One open session: which messages it takes in which state (src/domain/session/session.ts). The order of batches, and what is durable, is
+ * its capture's business; calls on it are serialized there.
+ */
+
+import type { Point } from '../../domain/point/point.js';
+import type { CommitRequest } from '../../domain/session/messages.js';
+import {
+  guardMessage,
+  type SessionMessage,
+  type SessionState,
+  transition,
+} from '../../domain/session/session.js';
+import type { Capture } from '../../store/port/store.js';
+import type { BaseBlocks } from './base-blocks.js';
+import { checkCommit } from './check-commit.js';
+
+interface Commit {
+  readonly root: string;
+  readonly batchCount: number;
+  readonly result: Promise<Point>;
+}
+
+export class OpenSession {
+  readonly capture: Capture;
+  readonly #baseBlocks: BaseBlocks;
+  readonly #onEnd: (session: OpenSession) => void;
+  #state: SessionState = 'open';
+  #commit: Commit | null = null;
+
+  /** @param onEnd called in the same instant as the session's last change of state: committed, or gone */
+  constructor(capture: Capture, baseBlocks: BaseBlocks, onEnd: (session: OpenSession) => void) {
+    this.capture = capture;
+    this.#baseBlocks = baseBlocks;
+    this.#onEnd = onEnd;
+  }
+
+  get id(): string {
+    return this.capture.description.sessionId;
+  }
+
+  get base(): Point | null {
+    return this.#baseBlocks.point;
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+
+  /** @throws StillpointError where the state does not allow the message */
+  guard(message: SessionMessage): void {
+    guardMessage(this.#state, message, this.id);
+  }
+
+  async resume(): Promise<{ durableSequence: number; durableBlockEnd: number }> {
+    this.guard('begin');
+    return this.capture.resume();
+  }
+
+  async have(digests: Uint8Array): Promise<Uint8Array> {
+    this.guard('have');
+    return this.capture.have(digests);
+  }
+
+  async pieces(blockIndexes: readonly number[]): Promise<Uint8Array> {
+    this.guard('pieces');
+    return this.#baseBlocks.pieces(blockIndexes);
+  }
+
+  async batch(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
+    this.guard('batch');
+    // A number that is durable is only answered.
+    if (sequence <= this.capture.durableSequence) return this.capture.append(sequence, body);
+    return this.#baseBlocks.withWholeBlocks(sequence, body, (whole) => {
+      this.guard('batch');
+      return this.capture.append(sequence, whole);
+    });
+  }
+
+  /** Sent again while it runs, it is joined. */
+  async commit(request: CommitRequest): Promise<Point> {
+    this.guard('commit');
+    const { root, batchCount } = request;
+    if (this.#commit === null) {
+      checkCommit(request, this.capture.description);
+      this.#state = transition(this.#state, 'committing');
+      this.#commit = { root, batchCount, result: this.#runCommit(request) };
+    } else if (this.#commit.root !== root || this.#commit.batchCount !== batchCount) {
+      guardMessage('committing', 'begin', this.id);
+    }
+    return this.#commit.result;
+  }
+
+  async #runCommit(request: CommitRequest): Promise<Point> {
+    try {
+      const point = await this.capture.commit(request);
+      this.#state = transition(this.#state, 'committed');
+      this.#onEnd(this);
+      return point;
+    } catch (error) {
+      this.#state = transition(this.#state, 'open');
+      this.#commit = null;
+      throw error;
+    }
+  }
+
+  /** Gone when it resolves; may be called again, also when it failed. */
+  async abort(): Promise<void> {
+    this.guard('abort');
+    this.#state = transition(this.#state, 'aborted');
+    await this.capture.abort();
+    this.#onEnd(this);
+  }
+}

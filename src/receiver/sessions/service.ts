@@ -1,0 +1,284 @@
+/**
+ * The receiver's sessions over one store, for all agents; AgentReceiver is the face that one agent sees.
+ *
+ * At most one session is open per device (and agent). Begins of one device run one after the other; everything else is ordered
+ * by its session's capture. A session is in the table from its begin, or from the start of the receiver, until
+ * its commit or abort has ended; a committed one is known by its point.
+ */
+import { StillpointError } from '../../domain/base/errors.js';
+import {
+  DIFFS_PER_AGENT_MAX,
+  RECEIVER_PATCH_BYTES_MAX,
+  RECEIVER_WAITING_MAX,
+  SESSIONS_PER_AGENT_MAX,
+} from '../../domain/base/limits.js';
+import type { Point } from '../../domain/point/point.js';
+import type {
+  BeginAnswer,
+  BeginRequest,
+  CommitRequest,
+  SessionStatus,
+} from '../../domain/session/messages.js';
+import { guardMessage } from '../../domain/session/session.js';
+import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import { ByteBudget } from '../../protocol/transport/byte-budget.js';
+import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
+import { OrderBook } from '../orders/orders.js';
+import { AgentReceiver } from './agent-receiver.js';
+import { BaseBlocks } from './base-blocks.js';
+import { OpenSession } from './open-session.js';
+import { planBegin } from './plan-begin.js';
+
+export class ReceiverService {
+  readonly store: Store;
+  /** What agents are asked to back up; empty where nobody can ask. */
+  readonly orders = new OrderBook();
+  readonly #sessions = new Map<string, OpenSession>();
+  /** Ids of sessions that are being made: nobody else may take them meanwhile. */
+  readonly #reserved = new Set<string>();
+  /** By device: the last begin, which the next one waits for. */
+  readonly #begins = new Map<string, Promise<unknown>>();
+  readonly #verifying = new Set<string>();
+  /** By agent: how many diffs run. */
+  readonly #diffing = new Map<string, number>();
+  readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
+
+  private constructor(store: Store) {
+    this.store = store;
+  }
+
+  /** Takes up the sessions that were open when the receiver last stopped. The store stays the caller's to close. */
+  static async open(store: Store): Promise<ReceiverService> {
+    const service = new ReceiverService(store);
+    for (const capture of store.captures()) {
+      const { agent, basePointId } = capture.description;
+      const base = basePointId === null ? null : await store.point(agent, basePointId);
+      const isOrphan = basePointId !== null && base === null;
+      if (isOrphan || service.#openSession(capture.description) !== null) await capture.abort();
+      else service.#add(capture, base);
+    }
+    return service;
+  }
+
+  bind(agent: string): ReceiverPort {
+    return new AgentReceiver(this, agent);
+  }
+
+  begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
+    const key = keyOf({ agent, device: request.device });
+    const result = (this.#begins.get(key) ?? Promise.resolve()).then(() => this.#begin(agent, request));
+    const settled = result
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#begins.get(key) === settled) this.#begins.delete(key);
+      });
+    this.#begins.set(key, settled);
+    return result;
+  }
+
+  async #begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
+    const key = { agent, device: request.device };
+    for (;;) {
+      const open = this.#openSession(key);
+      if (open?.state === 'aborted') {
+        await open.abort();
+        continue;
+      }
+      open?.guard('begin');
+      const last = (await this.store.points(key)).at(-1) ?? null;
+      const base = await this.store.baseFor(key);
+      const isTaken = await this.#isTaken(agent, request.sessionId);
+      // A commit or abort may have ended meanwhile, and what was read is of the time before it.
+      if (this.#openSession(key) !== open || (open?.state ?? 'open') !== 'open') continue;
+      if (isTaken && open?.id !== request.sessionId) guardMessage('committed', 'begin', request.sessionId);
+      const plan = planBegin(request, {
+        last,
+        base,
+        open: open === null ? null : { description: open.capture.description, base: open.base },
+      });
+      if (open !== null && plan.action === 'resume') return beginAnswer(open, true, await open.resume());
+      return this.#replace(agent, request, plan.base, open);
+    }
+  }
+
+  async #replace(
+    agent: string,
+    request: BeginRequest,
+    base: Point | null,
+    superseded: OpenSession | null,
+  ): Promise<BeginAnswer> {
+    const { device, sessionId, geometry, identity, instant, kind, provider } = request;
+    if (superseded === null) this.#checkRoom(agent);
+    this.#reserved.add(sessionId);
+    try {
+      await superseded?.abort();
+      const basePointId = base?.id ?? null;
+      const capture = await this.store.createCapture({
+        agent,
+        device,
+        sessionId,
+        geometry,
+        identity,
+        basePointId,
+        instant,
+        kind,
+        provider,
+      });
+      return beginAnswer(this.#add(capture, base), false, { durableSequence: 0, durableBlockEnd: 0 });
+    } finally {
+      this.#reserved.delete(sessionId);
+    }
+  }
+
+  /** A session's id is its point's id in the end: it is used once. */
+  async #isTaken(agent: string, sessionId: string): Promise<boolean> {
+    const point = await this.store.point(agent, sessionId);
+    return point !== null || this.#sessions.has(sessionId) || this.#reserved.has(sessionId);
+  }
+
+  #checkRoom(agent: string): void {
+    let count = 0;
+    for (const session of this.#sessions.values()) {
+      if (session.capture.description.agent === agent) count += 1;
+    }
+    if (count < SESSIONS_PER_AGENT_MAX) return;
+    throw new StillpointError('busy', {
+      thing: `agent ${agent}`,
+      reason: `it has ${count} sessions open, which is the limit`,
+      remedy: 'Commit or abort one of them.',
+      permanent: false,
+    });
+  }
+
+  /** The agent's open session of this id; another agent's is as unknown as none. */
+  find(agent: string, sessionId: string): OpenSession | null {
+    const session = this.#sessions.get(sessionId);
+    return session?.capture.description.agent === agent ? session : null;
+  }
+
+  async status(agent: string, sessionId: string): Promise<SessionStatus> {
+    const session = this.find(agent, sessionId);
+    if (session !== null && session.state !== 'aborted') {
+      return { sessionId, state: 'open', durableSequence: session.capture.durableSequence, point: null };
+    }
+    const point = await this.store.point(agent, sessionId);
+    return { sessionId, state: point === null ? 'unknown' : 'committed', durableSequence: 0, point };
+  }
+
+  async commit(agent: string, sessionId: string, request: CommitRequest): Promise<Point> {
+    const session = this.find(agent, sessionId);
+    if (session !== null) return session.commit(request);
+    const point = await this.store.point(agent, sessionId);
+    if (point === null) guardMessage('aborted', 'commit', sessionId);
+    else if (point.root === request.root) return point;
+    throw new StillpointError('root-mismatch', {
+      thing: `session ${sessionId}`,
+      reason: 'it was committed with another root',
+    });
+  }
+
+  /** A session that is not there is gone already. */
+  async abort(agent: string, sessionId: string): Promise<void> {
+    const session = this.find(agent, sessionId);
+    if (session !== null) return session.abort();
+    if ((await this.store.point(agent, sessionId)) !== null) guardMessage('committed', 'abort', sessionId);
+  }
+
+  /** Why a message for a session that is not open can't be taken. */
+  async refuse(agent: string, sessionId: string, message: 'have' | 'pieces' | 'batch'): Promise<never> {
+    const isCommitted = (await this.store.point(agent, sessionId)) !== null;
+    guardMessage(isCommitted ? 'committed' : 'aborted', message, sessionId);
+    throw new Error(`${message} is refused in every closed state`);
+  }
+
+  /**
+   * Ends the sessions that nobody went on with for as long as partial sets are kept, then removes what such left and nobody needs.
+   * Does not reject: what can't be done now is done at the next call.
+   */
+  async collect(): Promise<void> {
+    for (const { description } of this.store.expiredCaptures()) {
+      // One that is being committed, or gone on with at this moment, stays.
+      await this.find(description.agent, description.sessionId)
+        ?.abort()
+        .catch(() => undefined);
+    }
+    await this.store.collect().catch(() => undefined);
+  }
+
+  /** Reading all of the store is for one at a time per agent. */
+  async *whileVerifying<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
+    if (this.#verifying.has(agent)) {
+      throw new StillpointError('busy', {
+        thing: `agent ${agent}`,
+        reason: 'a verification of its points is running',
+        remedy: 'Wait for its end.',
+        permanent: false,
+      });
+    }
+    this.#verifying.add(agent);
+    try {
+      yield* events;
+    } finally {
+      this.#verifying.delete(agent);
+    }
+  }
+
+  async *whileDiffing<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
+    const count = this.#diffing.get(agent) ?? 0;
+    if (count >= DIFFS_PER_AGENT_MAX) {
+      throw new StillpointError('busy', {
+        thing: `agent ${agent}`,
+        reason: `${count} diffs of its points are running, which is the limit`,
+        remedy: 'Wait for the end of one.',
+        permanent: false,
+      });
+    }
+    this.#diffing.set(agent, count + 1);
+    try {
+      yield* events;
+    } finally {
+      const left = (this.#diffing.get(agent) ?? 1) - 1;
+      if (left > 0) this.#diffing.set(agent, left);
+      else this.#diffing.delete(agent);
+    }
+  }
+
+  /** Waits for begins that run; the store waits for all else when it closes. No message may come any more. */
+  async close(): Promise<void> {
+    this.orders.close();
+    await Promise.all(this.#begins.values());
+  }
+
+  #openSession(key: DeviceKey): OpenSession | null {
+    for (const session of this.#sessions.values()) {
+      const { agent, device } = session.capture.description;
+      if (agent === key.agent && device === key.device) return session;
+    }
+    return null;
+  }
+
+  #add(capture: Capture, base: Point | null): OpenSession {
+    const session = new OpenSession(capture, this.#baseBlocks(capture, base), (ended) => {
+      if (this.#sessions.get(ended.id) === ended) this.#sessions.delete(ended.id);
+    });
+    this.#sessions.set(session.id, session);
+    return session;
+  }
+
+  #baseBlocks({ description }: Capture, base: Point | null): BaseBlocks {
+    return new BaseBlocks({ store: this.store, base, description, memory: this.#patchMemory });
+  }
+}
+
+function beginAnswer(
+  session: OpenSession,
+  resumed: boolean,
+  durable: Pick<BeginAnswer, 'durableSequence' | 'durableBlockEnd'>,
+): BeginAnswer {
+  return { sessionId: session.id, base: session.base, resumed, ...durable };
+}
+
+/** Names hold no slash. */
+function keyOf({ agent, device }: DeviceKey): string {
+  return `${agent}/${device}`;
+}

@@ -1,0 +1,73 @@
+/** Names of files and objects in a store (docs/format.md section 5), made and read in one place. */
+import type { DeviceKey } from '../port/store.js';
+
+export const STORE_FILE = 'store.json';
+export const LOCK_FILE = 'lock';
+export const INDEX_DIR = 'index';
+export const CAPTURE_DIR = 'capture';
+export const PACKS_PREFIX = 'packs';
+export const POINTS_PREFIX = 'points';
+export const PARTIAL_DIR = 'partial';
+/** The same as STORE_FILE, for when that is lost. */
+export const STORE_COPY = 'store-copy.json';
+
+/** In a capture's directory. */
+export const CAPTURE_DESCRIPTION = 'description';
+export const CAPTURE_LOG = 'log';
+export const CAPTURE_OVERLAY = 'overlay';
+const PACK_SUFFIX = '.pack';
+
+const PACK_FOLDER = /^packs\/[0-9a-f]{2}$/;
+const PACK_KEY = /^packs\/([0-9a-f]{2})\/(\1[0-9a-f]{30})$/;
+const POINT_KEY = /^points\/([^/]+)\/([^/]+)\/(\d{10})(\.deleted)?$/;
+const STAGING_PACK = /^([0-9a-f]{32})\.pack$/;
+
+export function packKey(packId: string): string {
+  return `${PACKS_PREFIX}/${packId.slice(0, 2)}/${packId}`;
+}
+
+/** Pack id of an object key; null for anything else. */
+export function packIdOf(key: string): string | null {
+  return PACK_KEY.exec(key)?.[2] ?? null;
+}
+
+/** True for folders that objects may be in. What else lies about (a NAS has folders of its own, a file system its lost+found) is not entered. */
+export function isObjectFolder(folder: string): boolean {
+  if (folder.startsWith(`${PACKS_PREFIX}/`)) return PACK_FOLDER.test(folder);
+  return !folder.startsWith(`${POINTS_PREFIX}/`) || folder.split('/').length <= 3;
+}
+
+/** True for names that an object of the store may have: a pack's, a point's, a mark's. */
+export function isObjectName(key: string): boolean {
+  return packIdOf(key) !== null || pointPlaceOf(key) !== null;
+}
+
+export function stagingPackName(packId: string): string {
+  return `${packId}${PACK_SUFFIX}`;
+}
+
+export function stagingPackIdOf(name: string): string | null {
+  return STAGING_PACK.exec(name)?.[1] ?? null;
+}
+
+export function pointKey(key: DeviceKey, sequence: number): string {
+  return `${POINTS_PREFIX}/${key.agent}/${key.device}/${String(sequence).padStart(10, '0')}`;
+}
+
+export interface PointPlace extends DeviceKey {
+  readonly sequence: number;
+  /** A mark that the sequence was used, not a manifest. */
+  readonly deleted: boolean;
+}
+
+export function pointPlaceOf(key: string): PointPlace | null {
+  const match = POINT_KEY.exec(key);
+  if (match === null) return null;
+  const [, agent = '', device = '', sequence = '', mark] = match;
+  return { agent, device, sequence: Number(sequence), deleted: mark !== undefined };
+}
+
+/** How points are named to users. */
+export function pointLabel(point: { readonly device: string; readonly sequence: number }): string {
+  return `${point.device}@${point.sequence}`;
+}

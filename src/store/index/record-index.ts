@@ -1,0 +1,28 @@
+/** What reading needs of an index. The owner's is StoreIndex; who only reads has reading/reading-index.ts. */
+import type { Place } from './values.js';
+
+export interface Location extends Place {
+  readonly packId: string;
+}
+
+export interface IndexedPack {
+  readonly number: number;
+  readonly sizeBytes: number;
+}
+
+export interface RecordIndex {
+  /** Packs whose records are all in the index, with their file sizes. */
+  packs(): ReadonlyMap<string, IndexedPack>;
+  locate(digest: Uint8Array, kind: number): Location | null;
+  isBad(packNumber: number, offset: number, digest: Uint8Array): boolean;
+  markBad(packNumber: number, offset: number, digest: Uint8Array, kind: number): Promise<void>;
+  markGood(packNumber: number, offset: number): Promise<void>;
+  relocate(
+    digest: Uint8Array,
+    kind: number,
+    packNumber: number,
+    at: Omit<Place, 'packNumber'>,
+  ): Promise<void>;
+  /** Takes in what another process wrote; an owner has nothing to take in. */
+  catchUp?(): Promise<void>;
+}

@@ -1,0 +1,285 @@
+/** Makes and opens stores. Who writes: lock, store.json, debris, index, points, captures, in this order. Who only reads: reading/. */
+import { randomBytes } from 'node:crypto';
+import { join, resolve } from 'node:path';
+import { isStillpointError, StillpointError } from '../domain/base/errors.js';
+import { PACK_BYTES_TARGET, PARTIAL_KEEP_MS } from '../domain/base/limits.js';
+import { isHexId } from '../domain/base/names.js';
+import type { CommitContext } from './capture/commit.js';
+import { PartialSets } from './capture/partial-sets.js';
+import { recoverStaging } from './capture/recovery.js';
+import { recordRemains } from './capture/remains.js';
+import { type CaptureStaging, captureDir, removeCapture } from './capture/staging.js';
+import { type Disk, makeDirs, nodeDisk, readSmallFile } from './disk/disk.js';
+import { asStoreStep } from './disk/errors.js';
+import {
+  CAPTURE_DESCRIPTION,
+  CAPTURE_DIR,
+  INDEX_DIR,
+  LOCK_FILE,
+  PACKS_PREFIX,
+  POINTS_PREFIX,
+  STORE_COPY,
+  STORE_FILE,
+} from './disk/layout.js';
+import { type LockWaiting, lockStore, lockStoreInTurn, type OwnerRole, type StoreLock } from './disk/lock.js';
+import { StoreIndex } from './index/store-index.js';
+import { LocalObjectStore } from './objects/local-object-store.js';
+import type { ObjectStore } from './objects/object-store.js';
+import { LocalStore } from './pack-store.js';
+import { PointCatalog } from './points/catalog.js';
+import { decodeDescription, MANIFEST_BYTES_MAX } from './points/manifest.js';
+import { PointReader } from './points/reader.js';
+import type { CaptureDescription, Store } from './port/store.js';
+import { ReaderStore } from './reading/reader-store.js';
+import { ReadingIndex } from './reading/reading-index.js';
+import { identifyStore, repairStoreFile, type StoreIdentity, writeStoreFile } from './reading/store-file.js';
+import { RecordReader } from './records/record-reader.js';
+import {
+  dropLostPacks,
+  type HealContext,
+  indexPacks,
+  type OpenProgress,
+  walkPoints,
+} from './upkeep/index-heal.js';
+
+export type { OpenProgress } from './upkeep/index-heal.js';
+
+export interface StoreOptions {
+  /** Default: the file system. */
+  readonly disk?: Disk;
+  /** Keeps packs and manifests. Default: files in the store's directory, on `disk`. */
+  readonly objects?: ObjectStore;
+  /** One line about something that the operator should know. */
+  readonly log?: (message: string) => void;
+  /** Work that takes long: the index is being made. */
+  readonly onProgress?: (progress: OpenProgress) => void;
+  readonly now?: () => Date;
+  /** 32 hex digits that no other call gave. */
+  readonly randomId?: () => string;
+  /** Default PACK_BYTES_TARGET. */
+  readonly packBytesTarget?: number;
+  /** How long partial sets are kept. Default PARTIAL_KEEP_MS. */
+  readonly keepPartialMs?: number;
+  /** What the owner is, for others that want the store. Default: a command. */
+  readonly role?: OwnerRole;
+  /** Wait where another process has the store open. Default: refuse. */
+  readonly waiting?: LockWaiting;
+}
+
+const newId = () => randomBytes(16).toString('hex');
+/** What a directory may have in it and still become a store: a new file system's own, a NAS's own, and traces of an earlier try. */
+const MAY_BE_THERE = new Set([
+  ...[
+    'lost+found',
+    '@eaDir',
+    '#recycle',
+    '$RECYCLE.BIN',
+    'System Volume Information',
+    'Thumbs.db',
+    'desktop.ini',
+  ],
+  ...[CAPTURE_DIR, LOCK_FILE],
+]);
+
+/**
+ * Makes an empty store of a missing or empty directory.
+ * @throws StillpointError `usage` if there is something in it
+ */
+export async function createStore(
+  dir: string,
+  { disk = nodeDisk, now = () => new Date(), randomId = newId }: StoreOptions = {},
+): Promise<void> {
+  const path = resolve(dir);
+  await asStoreStep(`store ${path}`, async () => {
+    await makeDirs(disk, '/', path.slice(1));
+    const names = (await disk.list(path)).map(({ name }) => name);
+    const foreign = names.find((name) => !MAY_BE_THERE.has(name) && !name.startsWith('.'));
+    if (foreign !== undefined) {
+      throw new StillpointError('usage', {
+        thing: `directory ${path}`,
+        reason: foreign === STORE_FILE ? 'it is a store already' : `it is not empty: it has ${foreign}`,
+        remedy: 'Choose a new or an empty directory.',
+      });
+    }
+    await makeDirs(disk, path, CAPTURE_DIR);
+    await writeStoreFile(disk, path, randomId(), now());
+  });
+}
+
+/** Which store a directory has, also where its store.json is damaged or gone. */
+export function findStoreIdentity(dir: string): Promise<StoreIdentity> {
+  const path = resolve(dir);
+  return asStoreStep(`store ${path}`, () =>
+    identifyStore(nodeDisk, path, new LocalObjectStore(nodeDisk, path), newId),
+  );
+}
+
+/** Reads points beside the store's owner, or without one; or owns the store. As openStore; a reader is never refused for a lock. */
+export async function openStoreForReading(dir: string, options: StoreOptions = {}): Promise<Store> {
+  const path = resolve(dir);
+  const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
+  return asStoreStep(`store ${path}`, async () => {
+    const objects = options.objects ?? new LocalObjectStore(disk, path);
+    const { storeId, fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
+    if (fault !== null) log(fault);
+    const catalog = new PointCatalog();
+    for (const { key, reason } of await catalog.load(objects)) log(`manifest ${key} is no point: ${reason}`);
+    const partials = new PartialSets({
+      disk,
+      dir: path,
+      log,
+      keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
+    });
+    await partials.load({ tidy: false });
+    return new ReaderStore({
+      ...{ storeId, disk, dir: path, objects, catalog, partials, log },
+      now: options.now ?? (() => new Date()),
+      index: new ReadingIndex({ dir: path, storeId, objects, log, onProgress }),
+      remember: (findings) => rememberFindings(path, options, findings),
+    });
+  });
+}
+
+/** What a reader found out about records, for the store's next owner: so that nothing is built on what is damaged, and it is healed. */
+async function rememberFindings(
+  path: string,
+  options: StoreOptions,
+  { bad, good }: ReturnType<ReadingIndex['findings']>,
+): Promise<void> {
+  const { log = () => undefined } = options;
+  try {
+    const store = await openOwned(path, options);
+    try {
+      await store.remember(bad, good);
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    log(`what was found damaged is not written down in the index: ${String(error)}`);
+  }
+}
+
+/** @throws StillpointError `store-missing`, `store-locked`, `store-damaged`, `version`, `store-io`, `store-full` */
+export async function openStore(dir: string, options: StoreOptions = {}): Promise<Store> {
+  return openOwned(dir, options);
+}
+
+async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
+  const path = resolve(dir);
+  const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
+  return asStoreStep(`store ${path}`, async () => {
+    const local = new LocalObjectStore(disk, path);
+    const objects = options.objects ?? local;
+    const identify = () => identifyStore(disk, path, objects, options.randomId ?? newId);
+    // Before the lock, which makes a file: a directory that is no store is not touched.
+    await identify();
+    const lock = await lockFor(path, options);
+    /** Closes what is open so far, the lock last. */
+    let close = async () => lock.release();
+    try {
+      const identity = await identify();
+      const { storeId } = identity;
+      await repair(path, options, identity);
+      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
+      const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
+        log(`index of store ${path}: ${reason}; it is made anew`),
+      );
+      close = async () => {
+        await objects.close();
+        await index.close();
+        lock.release();
+      };
+      const catalog = new PointCatalog();
+      for (const { key, reason } of await catalog.load(objects))
+        log(`manifest ${key} is no point: ${reason}`);
+      const records = new RecordReader(objects, index, log);
+      const partials = new PartialSets({
+        disk,
+        dir: path,
+        log,
+        keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
+      });
+      await partials.load({ tidy: true });
+      const context: CommitContext = {
+        disk,
+        dir: path,
+        objects,
+        index,
+        catalog,
+        records,
+        reader: new PointReader(records),
+        partials,
+        log,
+        now: options.now ?? (() => new Date()),
+        randomId: options.randomId ?? newId,
+        packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
+      };
+      const store = new LocalStore(storeId, context, lock);
+      close = () => store.close();
+      const heal: HealContext = { objects, index, log, onProgress };
+      const packs = await objects.list(PACKS_PREFIX);
+      await dropLostPacks(heal, packs);
+      await findCaptures(context, store);
+      await indexPacks(heal, catalog, packs);
+      await walkPoints(heal, catalog, records);
+      return store;
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  });
+}
+
+function lockFor(path: string, { role, waiting }: StoreOptions): Promise<StoreLock> | StoreLock {
+  const file = join(path, LOCK_FILE);
+  const options = role === undefined ? {} : { role };
+  return waiting === undefined
+    ? lockStore(file, path, options)
+    : lockStoreInTurn(file, path, waiting, options);
+}
+
+/** A full disk must not keep a store closed for it: it is tried again at the next opening. */
+async function repair(path: string, options: StoreOptions, identity: StoreIdentity): Promise<void> {
+  const { disk = nodeDisk, log = () => undefined, now = () => new Date() } = options;
+  try {
+    await repairStoreFile(disk, path, identity, now());
+    if (identity.fault !== null) log(`${identity.fault}; ${STORE_FILE} was made again`);
+  } catch (error) {
+    log(`${identity.fault ?? STORE_COPY}: it can't be written now: ${String(error)}`);
+  }
+}
+
+/** Open sessions go on; what has no description, or is committed, is debris. */
+async function findCaptures(context: CommitContext, store: LocalStore): Promise<void> {
+  const { disk, dir, catalog, log } = context;
+  for (const { name: sessionId, isDirectory } of await disk.list(join(dir, CAPTURE_DIR))) {
+    if (!isDirectory || !isHexId(sessionId)) continue;
+    const place = captureDir(context, sessionId);
+    let description: CaptureDescription | null = null;
+    try {
+      const bytes = await readSmallFile(disk, join(place, CAPTURE_DESCRIPTION), MANIFEST_BYTES_MAX);
+      if (bytes === null || catalog.byId(sessionId) !== undefined) {
+        await removeCapture(context, sessionId);
+        continue;
+      }
+      description = decodeDescription(bytes, sessionId, join(place, CAPTURE_DESCRIPTION));
+      let staging: CaptureStaging | null = null;
+      try {
+        staging = await recoverStaging(context, description);
+      } catch (error) {
+        if (isStillpointError(error)) throw error;
+        // A full or failing disk: points can be read meanwhile, and the session is recovered when it goes on.
+        log(`session ${sessionId}: ${String(error)}`);
+      }
+      store.addCapture(description, staging);
+    } catch (error) {
+      if (isStillpointError(error, 'version')) throw error;
+      const isDamaged = isStillpointError(error, 'store-damaged');
+      // What can't be read or removed now is left for the next opening; the store is not to stay closed for it.
+      log(`capture of session ${sessionId} is ${isDamaged ? 'discarded' : 'left alone'}: ${String(error)}`);
+      if (!isDamaged) continue;
+      if (description !== null) await recordRemains(context, description, null, context.now());
+      await removeCapture(context, sessionId).catch((reason) => log(String(reason)));
+    }
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * The store: packs and manifests, which are the truth; an index, which is a cache; captures of open sessions.
+ *
+ * Who blocks whom:
+ *
+ * |                     | append          | have     | commit            | abort           | nodes, blocks, diff | verify, check | close |
+ * |---------------------|-----------------|----------|-------------------|-----------------|---------------|--------|-------|
+ * | of the same capture | decodes beside, written in order | beside | after each other | after each other | -  | its log check waits | waits |
+ * | of other captures   | beside          | beside   | beside            | beside          | -             | beside | waits |
+ * | readers of points   | beside          | beside   | beside            | beside          | beside        | beside | waits |
+ *
+ * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a verification waits for
+ * one that removes.
+ *
+ * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A device has at most
+ * one capture, so commits of one device can't meet. A process has the store to itself (flock).
+ */
+import { join } from 'node:path';
+import { StillpointError } from '../domain/base/errors.js';
+import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/base/limits.js';
+import { checkName, isHexId } from '../domain/base/names.js';
+import type { BlockRange } from '../domain/blocks/block-ranges.js';
+import type { Point } from '../domain/point/point.js';
+import type {
+  CheckEvent,
+  DiffEvent,
+  NodeRequest,
+  PartialSet,
+  VerifyEvent,
+} from '../domain/session/messages.js';
+import { StoreCapture } from './capture/capture.js';
+import { type CommitContext, firstLostPart } from './capture/commit.js';
+import { CaptureStaging } from './capture/staging.js';
+import type { StoreLock } from './disk/lock.js';
+import { checkNameClash } from './objects/name-clash.js';
+import type { Capture, CaptureDescription, DeviceKey, PointsKey, Store, VerifyScope } from './port/store.js';
+import { PointAccess } from './reading/point-access.js';
+import type { BadPlace, GoodPlace } from './reading/reading-index.js';
+import { checkStoreFiles } from './reading/store-file.js';
+import { Collector } from './upkeep/collector.js';
+import { treeOf } from './upkeep/index-heal.js';
+
+export class LocalStore implements Store {
+  readonly storeId: string;
+  readonly #context: CommitContext;
+  readonly #lock: StoreLock;
+  readonly #captures = new Map<string, StoreCapture>();
+  /** Devices whose capture is being made. */
+  readonly #creating = new Set<string>();
+  readonly #access: PointAccess;
+  readonly #collector: Collector;
+  #verifyCount = 0;
+  #closing: Promise<void> | null = null;
+
+  constructor(storeId: string, context: CommitContext, lock: StoreLock) {
+    this.storeId = storeId;
+    this.#context = context;
+    this.#lock = lock;
+    this.#access = new PointAccess({ ...context, checkOthers: () => this.#checkOtherFiles() });
+    this.#collector = new Collector({
+      context,
+      captures: () => [...this.#captures.values()],
+      isHindered: () => this.#verifyCount > 0,
+      isStopped: () => this.#closing !== null,
+    });
+  }
+
+  /** @param staging null: it can't be recovered now, and is tried again when it is used */
+  addCapture(description: CaptureDescription, staging: CaptureStaging | null): StoreCapture {
+    const { sessionId } = description;
+    const capture = new StoreCapture(this.#context, description, staging, (cleaning) => {
+      this.#captures.delete(sessionId);
+      void this.#access.waitFor(cleaning);
+    });
+    this.#captures.set(sessionId, capture);
+    return capture;
+  }
+
+  points(key: PointsKey): Promise<Point[]> {
+    return this.#access.points(key);
+  }
+
+  point(agent: string | null, pointId: string): Promise<Point | null> {
+    return this.#access.point(agent, pointId);
+  }
+
+  async baseFor(key: DeviceKey): Promise<Point | null> {
+    const { catalog, index } = this.#context;
+    const last = catalog.ofDevice(key).at(-1) ?? null;
+    if (last === null || !index.hasUnhealed()) return last;
+    const lost = await this.#access.run(`device ${key.device}`, () =>
+      firstLostPart(this.#context, treeOf(last)),
+    );
+    return lost === null ? last : null;
+  }
+
+  captures(): readonly Capture[] {
+    return [...this.#captures.values()];
+  }
+
+  async partialSets(key: PointsKey): Promise<PartialSet[]> {
+    return this.#context.partials.list(key, [...this.#captures.values()]);
+  }
+
+  expiredCaptures(): readonly Capture[] {
+    const { partials, now } = this.#context;
+    const before = now().getTime() - partials.keepMs;
+    return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
+  }
+
+  collect(): Promise<void> {
+    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect());
+  }
+
+  createCapture(description: CaptureDescription): Promise<Capture> {
+    return this.#access.run(`session ${description.sessionId} of ${description.device}`, async () => {
+      const device = this.#checkNewCapture(description);
+      this.#creating.add(device);
+      try {
+        const { disk, dir } = this.#context;
+        const open = [...this.#captures.values()].map((capture) => capture.description);
+        await checkNameClash(disk, dir, description, open);
+        const begun = { ...description, begunAt: this.#context.now().toISOString() };
+        return this.addCapture(begun, await CaptureStaging.create(this.#context, begun));
+      } finally {
+        this.#creating.delete(device);
+      }
+    });
+  }
+
+  #checkNewCapture(description: CaptureDescription): string {
+    const { agent, sessionId, basePointId, geometry } = description;
+    const device = `${checkName('agent', agent)}/${checkName('device', description.device)}`;
+    this.#checkManifestRoom(agent);
+    const refuse = (
+      code: 'bad-message' | 'session-busy' | 'session-closed' | 'base-mismatch',
+      reason: string,
+    ) => new StillpointError(code, { thing: `session ${sessionId} of ${description.device}`, reason });
+    if (!isHexId(sessionId)) throw refuse('bad-message', 'a session id has 32 hex digits');
+    if (this.#context.catalog.byId(sessionId) !== undefined)
+      throw refuse('session-closed', 'it is committed');
+    const open = [...this.#captures.values()].find(
+      (capture) =>
+        capture.description.sessionId === sessionId ||
+        `${capture.description.agent}/${capture.description.device}` === device,
+    );
+    if (open !== undefined || this.#creating.has(device)) {
+      throw refuse('session-busy', 'a session of the device, or one with this id, is open');
+    }
+    if (basePointId === null) return device;
+    const base = this.#context.catalog.byId(basePointId);
+    if (base?.agent !== agent || base.device !== description.device) {
+      throw refuse('base-mismatch', `point ${basePointId} is not one of the device`);
+    }
+    if (base.geometry.blockSize !== geometry.blockSize) {
+      throw refuse(
+        'base-mismatch',
+        `the block size is ${geometry.blockSize}, and ${base.geometry.blockSize} in its base`,
+      );
+    }
+    return device;
+  }
+
+  #checkManifestRoom(agent: string): void {
+    if (this.#context.catalog.manifestBytes(agent) < AGENT_MANIFEST_BYTES_MAX) return;
+    throw new StillpointError('too-large', {
+      thing: `agent ${agent}`,
+      reason: `the manifests of its points have more than ${AGENT_MANIFEST_BYTES_MAX / MiB} MiB together, which is the limit`,
+      remedy: 'Enroll the machine under another name; its points stay restorable under the present one.',
+    });
+  }
+
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+    return this.#access.nodes(point, requests);
+  }
+
+  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    return this.#access.blocks(point, blockIndexes);
+  }
+
+  async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {
+    this.#verifyCount += 1;
+    try {
+      await this.#collector.settled();
+      yield* this.#access.verify(scope);
+    } finally {
+      this.#verifyCount -= 1;
+    }
+  }
+
+  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+    return this.#access.check(point, ranges);
+  }
+
+  diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
+    return this.#access.diff(from, to);
+  }
+
+  async #checkOtherFiles(): Promise<{ what: string; reason: string }[]> {
+    const { disk, dir } = this.#context;
+    const findings = await checkStoreFiles(disk, dir);
+    for (const capture of [...this.#captures.values()]) {
+      const what = join('capture', capture.description.sessionId);
+      for (const reason of await capture.check()) findings.push({ what, reason });
+    }
+    findings.push(...(await this.#context.partials.check()));
+    return findings;
+  }
+
+  /** What a reader found out about records, by packs that are still there. */
+  async remember(bad: readonly BadPlace[], good: readonly GoodPlace[]): Promise<void> {
+    const { index } = this.#context;
+    for (const { packId, offset, digest, kind } of bad) {
+      const number = index.packs().get(packId)?.number;
+      if (number !== undefined) await index.markBad(number, offset, digest, kind);
+    }
+    for (const { packId, digest, kind, ...place } of good) {
+      const number = index.packs().get(packId)?.number;
+      if (number !== undefined) await index.relocate(digest, kind, number, place);
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { objects, index } = this.#context;
+    this.#access.close();
+    try {
+      await Promise.allSettled([...this.#captures.values()].map((capture) => capture.close()));
+      await this.#access.settled();
+      await objects.close();
+      await index.close();
+    } finally {
+      this.#lock.release();
+    }
+  }
+}

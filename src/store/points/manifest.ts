@@ -1,0 +1,59 @@
+/** Manifests of points and descriptions of captures as sealed text (docs/format.md section 5). */
+import { StillpointError } from '../../domain/base/errors.js';
+import { MiB } from '../../domain/base/limits.js';
+import { isHexDigest, isHexId } from '../../domain/base/names.js';
+import { geometry } from '../../domain/blocks/geometry.js';
+import type { Point } from '../../domain/point/point.js';
+import { decodeSealed, encodeSealed } from '../disk/sealed-text.js';
+import type { CaptureDescription, DeviceKey } from '../port/store.js';
+
+/** More than the largest manifest (BAD_RANGES_MAX, WARNINGS_MAX) has. */
+export const MANIFEST_BYTES_MAX = 16 * MiB;
+
+export function encodeManifest(point: Point): Buffer {
+  return encodeSealed('stillpoint-point', point);
+}
+
+/**
+ * @param place where the manifest was found; one that says otherwise of itself is a copy in the wrong place
+ * @throws StillpointError `store-damaged`, `version`
+ */
+export function decodeManifest(
+  bytes: Buffer,
+  place: DeviceKey & { readonly sequence: number },
+  thing: string,
+): Point {
+  const point = decodeSealed('stillpoint-point', bytes, thing) as unknown as Point;
+  const isWhole =
+    isHexId(point.id) &&
+    isHexDigest(point.root) &&
+    isHexDigest(point.top) &&
+    Array.isArray(point.badRanges) &&
+    Array.isArray(point.warnings) &&
+    typeof point.statistics === 'object' &&
+    typeof point.identity === 'object';
+  if (!isWhole)
+    throw new StillpointError('store-damaged', { thing, reason: 'it lacks fields of a manifest' });
+  geometry(point.geometry.sizeBytes, point.geometry.blockSize);
+  if (point.agent !== place.agent || point.device !== place.device || point.sequence !== place.sequence) {
+    throw new StillpointError('store-damaged', {
+      thing,
+      reason: `it is the manifest of ${point.agent}/${point.device}@${point.sequence}, in the wrong place`,
+    });
+  }
+  return point;
+}
+
+export function encodeDescription(description: CaptureDescription): Buffer {
+  return encodeSealed('stillpoint-capture', description);
+}
+
+/** @throws StillpointError `store-damaged`, `version` */
+export function decodeDescription(bytes: Buffer, sessionId: string, thing: string): CaptureDescription {
+  const description = decodeSealed('stillpoint-capture', bytes, thing) as unknown as CaptureDescription;
+  geometry(description.geometry.sizeBytes, description.geometry.blockSize);
+  if (description.sessionId !== sessionId) {
+    throw new StillpointError('store-damaged', { thing, reason: 'it describes another session' });
+  }
+  return description;
+}

@@ -1,0 +1,97 @@
+/** What the receiver needs of the store. One implementation, src/store/open.ts; all fault injection lies below it, in Disk. */
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { Geometry } from '../../domain/blocks/geometry.js';
+import type { ConsistencyKind, DeviceIdentity, Point } from '../../domain/point/point.js';
+import type {
+  CheckEvent,
+  CommitRequest,
+  DiffEvent,
+  NodeRequest,
+  PartialSet,
+  VerifyEvent,
+} from '../../domain/session/messages.js';
+
+export interface DeviceKey {
+  readonly agent: string;
+  readonly device: string;
+}
+
+/** All that a session needs to be resumed after a restart; written once, when the capture is made. */
+export interface CaptureDescription extends DeviceKey {
+  readonly sessionId: string;
+  readonly geometry: Geometry;
+  readonly identity: DeviceIdentity;
+  /** The point that the session's blocks are a difference to; null: the empty tree. */
+  readonly basePointId: string | null;
+  readonly instant: string;
+  readonly kind: ConsistencyKind;
+  readonly provider: string;
+  /** By the receiver's clock; the store enters it. */
+  readonly begunAt?: string;
+}
+
+/**
+ * The capture buffer of one open session: durable, invisible until commit. Calls on one capture are serialized by its own queue.
+ */
+export interface Capture {
+  readonly description: CaptureDescription;
+  /** All batches up to this number are durable. */
+  readonly durableSequence: number;
+  /**
+   * Another process of the agent takes over: batches of the former one that are whole become durable, what waits for one that did not
+   * come is refused. `durableBlockEnd` is one more than the highest block index of a durable batch.
+   */
+  resume(): Promise<{ readonly durableSequence: number; readonly durableBlockEnd: number }>;
+  /** Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered, not stored twice. */
+  append(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }>;
+  /** Bit per digest: in this session, or held for the device. */
+  have(digests: Uint8Array): Promise<Uint8Array>;
+  /** docs/format.md, ordering invariants. Idempotent: after a crash in the middle it may be called again. */
+  commit(request: CommitRequest): Promise<Point>;
+  abort(): Promise<void>;
+}
+
+/** Without an agent: of all agents. */
+export interface PointsKey {
+  readonly agent?: string;
+  readonly device?: string;
+}
+
+export interface VerifyScope {
+  readonly agent?: string;
+  readonly pointId?: string;
+}
+
+export interface Store {
+  readonly storeId: string;
+  points(key: PointsKey): Promise<Point[]>;
+  /** Null if there is none, or it is not the agent's. @param agent null: any */
+  point(agent: string | null, pointId: string): Promise<Point | null>;
+  /**
+   * The point that the device's next session is a difference to: its last one. Null if there is none, or if the store knows that
+   * it lost a part of that one: a session from the empty tree then sends only what is not held (`have`), and so heals it.
+   */
+  baseFor(key: DeviceKey): Promise<Point | null>;
+  /** Open sessions, found again after a restart. */
+  captures(): readonly Capture[];
+  /** Sessions without a point, open and ended, whose blocks are kept: by device, then by their last activity. */
+  partialSets(key: PointsKey): Promise<PartialSet[]>;
+  /** Of open sessions, those that nobody went on with for as long as partial sets are kept. */
+  expiredCaptures(): readonly Capture[];
+  /** Removes what ended sessions left, where its time is over and nobody needs it. Does not reject: what fails is done later. */
+  collect(): Promise<void>;
+  /** `session-busy` while the device has an open capture; `session-closed` if the id is a point's; `base-mismatch`. */
+  createCapture(description: CaptureDescription): Promise<Capture>;
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array>;
+  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array>;
+  verify(scope: VerifyScope): AsyncIterable<VerifyEvent>;
+  /**
+   * Re-reads and re-digests the point's tree and blocks in these ranges: which of them the store can't give.
+   * @param ranges ascending, apart, inside the point
+   */
+  check(point: Point, ranges: readonly BlockRange[]): AsyncIterable<CheckEvent>;
+  /** What differs between two points of one block size. */
+  diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
+  /** Waits for work in flight, closes the index, releases the lock. */
+  close(): Promise<void>;
+}

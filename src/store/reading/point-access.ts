@@ -1,0 +1,154 @@
+/**
+ * What may be asked of a store's points, whoever has the store open: its owner (pack-store.ts) or who only reads (reading/).
+ *
+ * State: calls in flight, which closing waits for; closed once and for all.
+ */
+
+import { StillpointError } from '../../domain/base/errors.js';
+import { LOCAL_AGENT } from '../../domain/base/names.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { Point } from '../../domain/point/point.js';
+import { pointName } from '../../domain/point/point-ref.js';
+import type { CheckEvent, DiffEvent, NodeRequest, VerifyEvent } from '../../domain/session/messages.js';
+import { asStoreStep } from '../disk/errors.js';
+import { type PointPlace, pointLabel } from '../disk/layout.js';
+import type { RecordIndex } from '../index/record-index.js';
+import type { ObjectStore } from '../objects/object-store.js';
+import type { PointCatalog } from '../points/catalog.js';
+import { pointDiff } from '../points/diff.js';
+import type { PointReader } from '../points/reader.js';
+import type { PointsKey, VerifyScope } from '../port/store.js';
+import type { RecordReader } from '../records/record-reader.js';
+import { checkPoint } from '../upkeep/check.js';
+import { Verification } from '../upkeep/verify.js';
+
+export interface PointAccessOptions {
+  /** Root of the store. */
+  readonly dir: string;
+  readonly objects: ObjectStore;
+  readonly catalog: PointCatalog;
+  readonly index: RecordIndex;
+  readonly records: RecordReader;
+  readonly reader: PointReader;
+  /** What is wrong with files outside packs/ and points/: file and reason. */
+  readonly checkOthers: () => Promise<{ what: string; reason: string }[]>;
+  /** Before whatever needs the index. */
+  readonly prepare?: () => Promise<void>;
+}
+
+export class PointAccess {
+  readonly #options: PointAccessOptions;
+  readonly #inFlight = new Set<Promise<unknown>>();
+  #isClosed = false;
+
+  constructor(options: PointAccessOptions) {
+    this.#options = options;
+  }
+
+  async points({ agent, device }: PointsKey): Promise<Point[]> {
+    const { catalog } = this.#options;
+    if (device === undefined) return catalog.all(agent);
+    if (agent !== undefined) return [...catalog.ofDevice({ agent, device })];
+    return catalog.all().filter((point) => point.device === device);
+  }
+
+  async point(agent: string | null, pointId: string): Promise<Point | null> {
+    const point = this.#options.catalog.byId(pointId);
+    return point !== undefined && (agent === null || point.agent === agent) ? point : null;
+  }
+
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+    return this.#read(`point ${pointLabel(point)}`, () => this.#options.reader.nodes(point, requests));
+  }
+
+  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
+    return this.#read(`point ${pointLabel(point)}`, () => this.#options.reader.blocks(point, blockIndexes));
+  }
+
+  async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent, void> {
+    yield* this.#stepwise(`store ${this.#options.dir}`, () => this.#verification(scope));
+  }
+
+  async *check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent, void> {
+    const { records } = this.#options;
+    records.forgetLost();
+    yield* this.#stepwise(`point ${pointLabel(point)}`, () =>
+      checkPoint({ records, point, ranges, nowMs: () => performance.now() }),
+    );
+  }
+
+  diff(from: Point, to: Point): AsyncGenerator<DiffEvent, void> {
+    const { reader } = this.#options;
+    return this.#stepwise(`points ${pointLabel(from)} and ${pointLabel(to)}`, () =>
+      pointDiff(reader, from, to),
+    );
+  }
+
+  /** Step by step, so that close waits for the step that runs, and not for who takes the events. */
+  async *#stepwise<T>(thing: string, begin: () => AsyncGenerator<T, void>): AsyncGenerator<T, void> {
+    const events = begin();
+    for (;;) {
+      const step = await this.#read(thing, () => events.next());
+      if (step.done === true) return;
+      yield step.value;
+    }
+  }
+
+  #verification(scope: VerifyScope): AsyncGenerator<VerifyEvent, void> {
+    const { catalog, objects, index, records, checkOthers } = this.#options;
+    records.forgetLost();
+    // Who sees the points of all agents gets names that tell them apart.
+    const own = scope.agent === undefined ? LOCAL_AGENT : null;
+    const label = (point: Omit<PointPlace, 'deleted'>) => pointName(point, own);
+    const verification = new Verification({ objects, index, records, checkOthers, label });
+    if (scope.pointId === undefined) {
+      const points = catalog.all(scope.agent);
+      return scope.agent === undefined
+        ? verification.everything(points)
+        : verification.ofAgent(scope.agent, points);
+    }
+    const point = catalog.byId(scope.pointId);
+    if (point === undefined || (scope.agent !== undefined && point.agent !== scope.agent)) {
+      throw new StillpointError('point-unknown', {
+        thing: `point ${scope.pointId}`,
+        reason: 'there is none with this id',
+      });
+    }
+    return verification.ofPoint(point);
+  }
+
+  #read<T>(thing: string, step: () => Promise<T>): Promise<T> {
+    const { prepare } = this.#options;
+    return this.run(thing, prepare === undefined ? step : () => prepare().then(step));
+  }
+
+  /** A call that closing waits for. */
+  async run<T>(thing: string, step: () => Promise<T>): Promise<T> {
+    if (this.#isClosed) {
+      throw new StillpointError('cancelled', {
+        thing: `store ${this.#options.dir}`,
+        reason: 'it is closed',
+        permanent: false,
+      });
+    }
+    return this.waitFor(asStoreStep(thing, step));
+  }
+
+  async waitFor<T>(work: Promise<T>): Promise<T> {
+    this.#inFlight.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#inFlight.delete(work);
+    }
+  }
+
+  /** Takes no new calls. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  async settled(): Promise<void> {
+    await Promise.allSettled([...this.#inFlight]);
+  }
+}

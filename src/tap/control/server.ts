@@ -1,0 +1,269 @@
+/**
+ * The control socket of a tap: who may hold its snapshot, and what becomes of a hold whose owner is gone.
+ *
+ * | owner    | hold by A      | abort, commit by A   | A disconnects   | given up by the tap             | stop               |
+ * |----------|----------------|----------------------|-----------------|---------------------------------|--------------------|
+ * | none     | owner = A      | nothing, refused     |                 |                                 |                    |
+ * | A        | session-busy   | done, owner = none   | aborted, none   | A is told once; A still has to abort | A is told, aborted |
+ * | B        | when B has gone, which A waits for a second: owner = A; else session-busy | nothing, refused |  |  |  |
+ *
+ * All on the JavaScript thread; `owner` changes in the turn in which it was seen to be none, so that two holds never overlap. The
+ * requests of one connection are done one after the other, and its end comes after the last one.
+ */
+import { chmod } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { StillpointError } from '../../domain/base/errors.js';
+import { MiB } from '../../domain/base/limits.js';
+import { splitLines } from '../../domain/base/lines.js';
+import type { Tap, TapHoldOptions } from '../../native/tap.js';
+import {
+  CONTROL_LINE_BYTES_MAX,
+  type ControlHold,
+  type ControlRequest,
+  encodeFailure,
+  encodeInvalid,
+  encodeResult,
+  parseRequest,
+  type TapReport,
+} from './messages.js';
+
+/** What the tap's settings say of a hold. */
+export type HoldSettings = Pick<TapHoldOptions, 'preserveDirectory' | 'preserveMaxBytes' | 'whenFull'>;
+
+export interface ControlServerOptions {
+  readonly tap: Tap;
+  readonly name: string;
+  readonly snapshotAddress: string;
+  report(): Promise<TapReport>;
+  /** Asked before each hold. @throws StillpointError where the preserve area can't be used now */
+  holdSettings(): Promise<HoldSettings>;
+  /** A client asked for it; returns at once. */
+  onStop(): void;
+  readonly log: Logger;
+}
+
+const CONNECTIONS_MAX = 64;
+const INVALID_POLL_MS = 500;
+const OWNER_WAIT_MS = 1000;
+/** Answers that a client has not taken. */
+const UNREAD_BYTES_MAX = 4 * MiB;
+
+export class ControlServer {
+  readonly #options: ControlServerOptions;
+  readonly #server: Server;
+  readonly #connections = new Map<Socket, Promise<void>>();
+  #owner: Socket | null = null;
+  #watch: NodeJS.Timeout | null = null;
+
+  private constructor(options: ControlServerOptions) {
+    this.#options = options;
+    this.#server = createServer((socket) => {
+      const done = this.#serve(socket).finally(() => this.#connections.delete(socket));
+      this.#connections.set(socket, done);
+    });
+    this.#server.maxConnections = CONNECTIONS_MAX;
+  }
+
+  /** @param path where nothing is. */
+  static async listen(path: string, options: ControlServerOptions): Promise<ControlServer> {
+    const control = new ControlServer(options);
+    await new Promise<void>((resolve, reject) => {
+      control.#server.once('error', reject).listen(path, resolve);
+    });
+    await chmod(path, 0o600);
+    return control;
+  }
+
+  /** Ends all connections; a hold is aborted. */
+  async close(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#owner?.write(encodeInvalid('the tap was stopped'));
+    for (const socket of this.#connections.keys()) socket.destroySoon();
+    await Promise.all(this.#connections.values());
+    await closed;
+  }
+
+  /** Never rejects. */
+  async #serve(socket: Socket): Promise<void> {
+    socket.on('error', () => socket.destroy());
+    // A hold may be waiting for quiet, for whoever asked for it and is gone.
+    let waitEnds = Promise.resolve();
+    socket.once('close', () => {
+      if (this.#owner === socket) waitEnds = this.#options.tap.abort().catch(() => undefined);
+    });
+    const refuse = (reason: string): never => {
+      throw new StillpointError('bad-message', { thing: 'message to the tap', reason });
+    };
+    try {
+      // Not destroyed by what ends the loop: the reason is still to be written.
+      const chunks = socket.iterator({ destroyOnReturn: false });
+      for await (const line of splitLines(chunks, CONTROL_LINE_BYTES_MAX, refuse)) {
+        await this.#answer(socket, parseRequest(line));
+        if (socket.writableLength > UNREAD_BYTES_MAX) refuse('its answers are not read');
+      }
+    } catch (error) {
+      if (socket.writable) socket.write(encodeFailure(null, error));
+    } finally {
+      socket.destroySoon();
+      // Not later: it would end the hold of the next one.
+      await waitEnds;
+      if (this.#owner === socket) await this.#abandon();
+    }
+  }
+
+  async #abandon(): Promise<void> {
+    const { log, tap } = this.#options;
+    log.warn('the client that held the snapshot is gone: aborted');
+    try {
+      await tap.abort();
+    } catch (error) {
+      log.error({ error: (error as Error).message }, 'the snapshot could not be released');
+    } finally {
+      this.#setOwner(null);
+    }
+  }
+
+  async #answer(socket: Socket, request: ControlRequest): Promise<void> {
+    try {
+      const result = await this.#perform(socket, request);
+      if (socket.writable) socket.write(encodeResult(request.id, result));
+      if (request.op === 'stop') this.#options.onStop();
+    } catch (error) {
+      this.#options.log.warn({ op: request.op, error: (error as Error).message }, 'refused');
+      if (socket.writable) socket.write(encodeFailure(request.id, error));
+    }
+  }
+
+  async #perform(socket: Socket, request: ControlRequest): Promise<unknown> {
+    const { tap, log } = this.#options;
+    switch (request.op) {
+      case 'status':
+        return this.#options.report();
+      case 'hold':
+        return this.#hold(socket, request.options);
+      case 'abort':
+        if (this.#owner !== socket) return null;
+        await tap.abort();
+        this.#setOwner(null);
+        log.info('snapshot aborted');
+        return null;
+      case 'commit':
+        this.#checkMayCommit(socket);
+        await tap.commit();
+        this.#setOwner(null);
+        log.info('snapshot committed');
+        return null;
+      case 'mark':
+        await tap.mark(request.ranges);
+        return null;
+      case 'adopt':
+        this.#checkMayCommit(socket);
+        await tap.adopt(request.pointId, request.complete);
+        this.#setOwner(null);
+        log.info({ point: request.pointId, complete: request.complete }, 'map adopted after a comparison');
+        return null;
+      case 'void-map':
+        await tap.voidMap(request.reason);
+        log.warn({ reason: request.reason }, 'map voided');
+        return null;
+      case 'stop':
+        return null;
+    }
+  }
+
+  async #hold(
+    socket: Socket,
+    options: Extract<ControlRequest, { op: 'hold' }>['options'],
+  ): Promise<ControlHold> {
+    const { tap, name, snapshotAddress, log } = this.#options;
+    if (this.#owner !== null && this.#owner !== socket) await this.#connectionEnds(this.#owner);
+    if (this.#owner !== null) throw busy(name);
+    this.#setOwner(socket);
+    try {
+      const hold = await tap.hold({ ...options, ...(await this.#options.holdSettings()) });
+      const { mapUsed, reason, changedBlocks } = hold;
+      log.info({ session: options.sessionId, mapUsed, reason, changedBlocks }, 'snapshot held');
+      return { ...hold, snapshotAddress };
+    } catch (error) {
+      this.#setOwner(null);
+      throw holdError(name, error);
+    }
+  }
+
+  /** Or it doesn't, within the wait: the owner may have been cancelled a moment ago, or may be at work. */
+  async #connectionEnds(owner: Socket): Promise<void> {
+    const waited = new AbortController();
+    const wait = sleep(OWNER_WAIT_MS, undefined, { signal: waited.signal }).catch(() => undefined);
+    await Promise.race([this.#connections.get(owner), wait]);
+    waited.abort();
+  }
+
+  #checkMayCommit(socket: Socket): void {
+    const hold = this.#owner === socket ? this.#options.tap.status().hold : null;
+    if (hold?.state === 'held') return;
+    throw new StillpointError('session-closed', {
+      thing: `tap ${this.#options.name}`,
+      reason:
+        hold === null ? 'this connection holds no snapshot' : `the snapshot was given up: ${hold.reason}`,
+    });
+  }
+
+  #setOwner(owner: Socket | null): void {
+    this.#owner = owner;
+    if (this.#watch !== null) clearInterval(this.#watch);
+    this.#watch = owner === null ? null : setInterval(() => this.#tellIfInvalid(owner), INVALID_POLL_MS);
+  }
+
+  #tellIfInvalid(owner: Socket): void {
+    const { tap, log } = this.#options;
+    const { hold } = tap.status();
+    if (hold?.state !== 'invalid') return;
+    if (this.#watch !== null) clearInterval(this.#watch);
+    this.#watch = null;
+    log.warn({ reason: hold.reason }, 'snapshot given up');
+    if (owner.writable) owner.write(encodeInvalid(hold.reason));
+  }
+}
+
+function busy(name: string): StillpointError {
+  return new StillpointError('session-busy', {
+    thing: `tap ${name}`,
+    reason: 'another backup holds its snapshot',
+    remedy: 'Wait until it has ended.',
+    permanent: false,
+  });
+}
+
+/** What the native tap says, in the words of the user. */
+function holdError(name: string, error: unknown): unknown {
+  if (error instanceof StillpointError || !(error instanceof Error)) return error;
+  const { code } = error as NodeJS.ErrnoException;
+  const about = { thing: `tap ${name}`, permanent: false, cause: error };
+  switch (code) {
+    case 'EBUSY':
+      return busy(name);
+    case 'barrier-timeout':
+      return new StillpointError('device-changed', {
+        ...about,
+        reason:
+          'writes in flight did not end within the time given; there is no instant that could become a point',
+        remedy: 'The device below may hang; try again when it answers.',
+      });
+    case 'not-quiet':
+      return new StillpointError('device-changed', {
+        ...about,
+        reason: 'it was written to all the time, and no quiet instant was found',
+        remedy: 'Give it a longer deadline, or ask for another kind of quiescing.',
+      });
+    case 'ETRUNCATED':
+      return new StillpointError('device-changed', {
+        ...about,
+        reason: error.message,
+        remedy: 'Restore its source from a point, or start the tap anew to go on with the smaller size.',
+      });
+    default:
+      return new StillpointError('device-io', { ...about, reason: error.message });
+  }
+}

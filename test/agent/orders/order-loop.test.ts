@@ -1,0 +1,186 @@
+/** What an agent makes of what a receiver answers, one that breaks the rules included. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { pino } from 'pino';
+import { addOffer, listOffers, type Offer, removeOffer } from '../../../src/agent/orders/offers.js';
+import { orderLoop } from '../../../src/agent/orders/order-loop.js';
+import { StillpointError } from '../../../src/domain/base/errors.js';
+import { OFFERS_MAX } from '../../../src/domain/base/limits.js';
+import type {
+  AgentOrder,
+  AwaitOrderRequest,
+  OrderReport,
+  OrderStanding,
+} from '../../../src/domain/order/order.js';
+import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { measuredLink } from '../../../src/protocol/transport/measured-link.js';
+import { tempDir } from '../../helpers/disks/temp-dir.js';
+
+const offer = (directory: string, name: string, changes: Partial<Offer> = {}): Offer => ({
+  ...{
+    name,
+    path: join(directory, name),
+    provider: null,
+    blockSize: null,
+    compressionLevel: 1,
+    patch: 'auto',
+    limitRate: null,
+    fuzzy: false,
+  },
+  ...{ hooks: [], freeze: 'auto', freezeDeadlineMs: null, hookDeadlineMs: null, quiet: null },
+  addedAt: '2026-01-01T00:00:00.000Z',
+  ...changes,
+});
+
+interface World {
+  readonly questions: AwaitOrderRequest[];
+  readonly reports: (readonly [orderId: string, report: OrderReport])[];
+  /** Answers in turn; then null. */
+  readonly answers: (AgentOrder | null | Error)[];
+  standing: OrderStanding;
+  /** Receivers that were opened for backups. */
+  opened: number;
+  /** What a backup's first message does. */
+  info: () => Promise<never>;
+  start(ordersMax?: number): { stop(): Promise<void> };
+  until(what: string, holds: () => boolean): Promise<void>;
+}
+
+async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise<World> {
+  const stateDirectory = await tempDir(t);
+  for (const name of names) {
+    await writeFile(join(stateDirectory, name), 'x');
+    await addOffer(stateDirectory, offer(stateDirectory, name));
+  }
+  const world: World = {
+    ...{ questions: [], reports: [], answers: [], standing: 'open', opened: 0 },
+    info: () => Promise.reject(new StillpointError('forbidden', { thing: 'test', reason: 'it is one' })),
+    start: (ordersMax = 4) => {
+      const stop = new AbortController();
+      const orders = {
+        awaitOrder: async (question: AwaitOrderRequest, signal: AbortSignal) => {
+          world.questions.push(question);
+          const answer = world.answers.shift() ?? null;
+          if (answer instanceof Error) throw answer;
+          if (answer === null) await sleep(15, undefined, { signal }).catch(() => undefined);
+          return answer;
+        },
+        reportOrder: async (orderId: string, report: OrderReport) => {
+          world.reports.push([orderId, report]);
+          return world.standing;
+        },
+        close: async () => undefined,
+      };
+      const end = orderLoop({
+        ...{ stateDirectory, ordersMax, busy: new Set<string>(), log: pino({ level: 'silent' }) },
+        orders: orders as unknown as ReceiverPort,
+        openReceiver: () => {
+          world.opened += 1;
+          const receiver = { info: () => world.info(), close: async () => undefined };
+          return { ...measuredLink(), receiver: receiver as unknown as ReceiverPort };
+        },
+        ...{ signal: stop.signal, waitMs: 10, pauseMs: 10 },
+      });
+      return {
+        stop: async () => {
+          stop.abort();
+          await end;
+        },
+      };
+    },
+    until: async (what, holds) => {
+      for (const endMs = Date.now() + 10_000; !holds(); await sleep(5)) {
+        if (Date.now() > endMs) throw new Error(`never: ${what}`);
+      }
+    },
+  };
+  return world;
+}
+
+const order = (number: number, device: string): AgentOrder => ({
+  orderId: String(number).padStart(32, '0'),
+  device,
+  full: false,
+});
+const ends = ({ reports }: World) =>
+  reports.flatMap(([id, report]) =>
+    report.state === 'running' ? [] : [[Number(id), report.state === 'failed' ? report.error.code : 'done']],
+  );
+
+test('only names that are offered are backed up', async (t) => {
+  const world = await makeWorld(t, ['disk']);
+  world.answers.push(order(1, 'tape'), order(2, '../../etc/passwd'), order(3, 'disk'));
+  const loop = world.start();
+  await world.until('three ends', () => ends(world).length === 3);
+  await loop.stop();
+  t.deepEqual(ends(world).sort(), [
+    [1, 'device-unknown'],
+    [2, 'device-unknown'],
+    [3, 'forbidden'],
+  ]);
+  t.is(world.opened, 1);
+  t.deepEqual(world.questions[0]?.devices, ['disk']);
+});
+
+test('an order that comes twice is run once, and is named while it runs', async (t) => {
+  const world = await makeWorld(t, ['disk']);
+  let finish: () => void = () => undefined;
+  world.info = () =>
+    new Promise((_, reject) => {
+      finish = () => reject(new StillpointError('forbidden', { thing: 'test', reason: 'it is one' }));
+    });
+  world.answers.push(order(1, 'disk'), order(1, 'disk'));
+  const loop = world.start();
+  await world.until('a question that names it', () => (world.questions.at(-1)?.running.length ?? 0) === 1);
+  await world.until('a backup', () => world.opened === 1);
+  finish();
+  await world.until('the end', () => ends(world).length === 1);
+  await world.until('a question that does not', () => world.questions.at(-1)?.running.length === 0);
+  await loop.stop();
+  t.is(world.opened, 1);
+  t.deepEqual(ends(world), [[1, 'forbidden']]);
+});
+
+test('a cancelled order is not begun, or is stopped', async (t) => {
+  const world = await makeWorld(t, ['disk', 'other']);
+  world.standing = 'cancelled';
+  world.answers.push(order(1, 'disk'));
+  const loop = world.start();
+  await world.until('the end', () => ends(world).length === 1);
+  t.deepEqual(ends(world), [[1, 'cancelled']]);
+  t.is(world.opened, 0);
+  world.standing = 'open';
+  world.info = () => new Promise(() => undefined);
+  await loop.stop();
+});
+
+test('a receiver that fails is asked again, whatever the reason', async (t) => {
+  const world = await makeWorld(t, ['disk']);
+  const refused = new StillpointError('unauthorized', { thing: 'certificate', reason: 'it was replaced' });
+  world.answers.push(new Error('broken'), refused, refused, order(1, 'disk'));
+  const loop = world.start();
+  await world.until('the end', () => ends(world).length === 1);
+  await loop.stop();
+  t.true(world.questions.length >= 4);
+});
+
+test('what is offered is asked for anew each time; names are taken once, and bounded', async (t) => {
+  const world = await makeWorld(t, ['a']);
+  const directory = await tempDir(t);
+  await addOffer(directory, offer(directory, 'a'));
+  await t.throwsAsync(addOffer(directory, offer(directory, 'a')), { code: 'config' });
+  await removeOffer(directory, 'a');
+  await t.throwsAsync(removeOffer(directory, 'a'), { code: 'device-unknown' });
+  for (let i = 0; i < OFFERS_MAX; i += 1) await addOffer(directory, offer(directory, `d${i}`));
+  await t.throwsAsync(addOffer(directory, offer(directory, 'more')), {
+    code: 'config',
+    message: /the limit/,
+  });
+  t.is((await listOffers(directory)).length, OFFERS_MAX);
+  const loop = world.start();
+  await world.until('a question', () => world.questions.length > 0);
+  await loop.stop();
+  t.deepEqual(world.questions[0], { devices: ['a'], running: [], ordersMax: 4, waitMs: 10 });
+});

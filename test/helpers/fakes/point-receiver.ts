@@ -1,0 +1,76 @@
+/** A receiver of one point, held in memory: what a restore needs of one, with hooks for faults. */
+import { join } from 'node:path';
+import type { Geometry } from '../../../src/domain/blocks/geometry.js';
+import { blockLength } from '../../../src/domain/blocks/geometry.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import type { NodeRequest } from '../../../src/domain/session/messages.js';
+import { native } from '../../../src/native/index.js';
+import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { batchOf } from '../bytes/block-batch.js';
+import { makePoint } from '../bytes/points.js';
+import { stampedBlock } from '../bytes/stamped-blocks.js';
+import { answerNodes, makeTree } from '../bytes/trees.js';
+
+export interface PointReceiver {
+  readonly receiver: ReceiverPort;
+  readonly point: Point;
+  /** Of the whole device. */
+  readonly bytes: Buffer;
+  /** Requests for blocks: their sizes. */
+  readonly requests: number[];
+  close(): Promise<void>;
+}
+
+export interface PointReceiverOptions {
+  readonly geometry: Geometry;
+  /** These are stamped, all others zero. */
+  readonly blockIndexes: readonly number[];
+  readonly point?: Partial<Point>;
+  /** Answers at most so many blocks of a request. */
+  readonly answerBlocksMax?: number;
+  /** Is called before each answer of blocks; may throw. */
+  readonly onBlocks?: (requestNumber: number) => void;
+  /** May change an answer. */
+  readonly spoil?: (body: Buffer, requestNumber: number) => Uint8Array;
+}
+
+const POINT_ID = 'de'.repeat(16);
+
+/** @param directory of the test's own. */
+export async function pointReceiver(
+  directory: string,
+  options: PointReceiverOptions,
+): Promise<PointReceiver> {
+  const { geometry } = options;
+  const bytes = Buffer.alloc(geometry.sizeBytes);
+  const blockOf = (blockIndex: number) => {
+    const at = blockIndex * geometry.blockSize;
+    return bytes.subarray(at, at + blockLength(geometry, blockIndex));
+  };
+  for (const blockIndex of options.blockIndexes) {
+    const block = blockOf(blockIndex);
+    block.set(stampedBlock({ seed: 9, blockIndex, generation: 1 }, block.length));
+  }
+  const leaves = new Map(options.blockIndexes.map((index) => [index, native.leafDigest(blockOf(index))]));
+  const tree = await makeTree(join(directory, 'receiver-tree'), geometry, leaves, POINT_ID);
+  const point = makePoint({
+    id: POINT_ID,
+    geometry,
+    root: tree.generation.root,
+    top: tree.top.toString('hex'),
+    ...options.point,
+  });
+  const requests: number[] = [];
+  const receiver = {
+    info: async () => ({ storeId: '6'.repeat(32), agent: 'local', protocolVersion: 1 }),
+    nodes: async (_: string, wanted: readonly NodeRequest[]) => answerNodes(tree, wanted),
+    blocks: async (_: string, wanted: readonly number[]) => {
+      const requestNumber = requests.push(wanted.length);
+      options.onBlocks?.(requestNumber);
+      const indexes = wanted.slice(0, options.answerBlocksMax ?? wanted.length);
+      const body = await batchOf(POINT_ID, new Map(indexes.map((index) => [index, blockOf(index)])));
+      return options.spoil?.(body, requestNumber) ?? body;
+    },
+  } as unknown as ReceiverPort;
+  return { receiver, point, bytes, requests, close: () => tree.close() };
+}

@@ -1,0 +1,196 @@
+/** A device in memory and its agent, as far as a store sees them: what tests back up, change and read back. */
+import { randomBytes } from 'node:crypto';
+import { BLOCKS_REQUEST_MAX } from '../../../src/domain/base/limits.js';
+import { blockCount, blockLength, type Geometry, treeHeight } from '../../../src/domain/blocks/geometry.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import type { CommitRequest } from '../../../src/domain/session/messages.js';
+import { native } from '../../../src/native/index.js';
+import type { Capture, CaptureDescription, Store } from '../../../src/store/port/store.js';
+import { type BatchItem, makeBatch } from '../bytes/hand-made-batch.js';
+
+export interface DeviceState {
+  readonly geometry: Geometry;
+  /** Bytes of blocks; those that are not in it are zero. */
+  readonly blocks: ReadonlyMap<number, Buffer>;
+}
+
+/** Leaf digests of the blocks that are not zero. */
+export function leavesOf({ blocks }: DeviceState): Map<number, Buffer> {
+  const leaves = new Map<number, Buffer>();
+  for (const [blockIndex, bytes] of blocks) {
+    if (bytes.some((byte) => byte !== 0)) leaves.set(blockIndex, native.leafDigest(bytes));
+  }
+  return leaves;
+}
+
+/** The root as docs/format.md section 1 defines it, level by level from all leaves. */
+export function rootOf(state: DeviceState): string {
+  let level = leavesOf(state);
+  for (let height = treeHeight(state.geometry); height > 0; height -= 1) {
+    const contents = new Map<number, Buffer>();
+    for (const [index, digest] of level) {
+      const content = contents.get(Math.floor(index / 64)) ?? Buffer.alloc(2048);
+      content.set(digest, (index % 64) * 32);
+      contents.set(Math.floor(index / 64), content);
+    }
+    level = new Map([...contents].map(([index, content]) => [index, native.nodeDigest(content)]));
+  }
+  const { sizeBytes, blockSize } = state.geometry;
+  return native.rootDigest(sizeBytes, blockSize, level.get(0) ?? Buffer.alloc(32)).toString('hex');
+}
+
+/** What a session from `before` to `after` sends. */
+export function changesBetween(before: DeviceState | null, after: DeviceState): BatchItem[] {
+  const items: BatchItem[] = [];
+  for (let blockIndex = 0; blockIndex < blockCount(after.geometry); blockIndex += 1) {
+    const length = blockLength(after.geometry, blockIndex);
+    const bytes = after.blocks.get(blockIndex) ?? Buffer.alloc(length);
+    const old = blockIndex < (before === null ? 0 : blockCount(before.geometry)) ? before : null;
+    const oldBytes =
+      old === null
+        ? Buffer.alloc(length)
+        : (old.blocks.get(blockIndex) ?? Buffer.alloc(blockLength(old.geometry, blockIndex)));
+    const isZero = bytes.every((byte) => byte === 0);
+    if (bytes.equals(oldBytes)) continue;
+    if (isZero && oldBytes.every((byte) => byte === 0)) continue;
+    items.push(isZero ? { blockIndex, zeroCount: 1 } : { blockIndex, bytes });
+  }
+  return items;
+}
+
+export function describe(
+  device: string,
+  state: DeviceState,
+  basePointId: string | null,
+  sessionId = randomBytes(16).toString('hex'),
+): CaptureDescription {
+  return {
+    agent: 'alpha',
+    device,
+    sessionId,
+    geometry: state.geometry,
+    identity: { type: 'image', path: '/images/disk.img', logicalSectorSize: 512 },
+    basePointId,
+    instant: '2026-01-02T03:04:05.000Z',
+    kind: 'idle',
+    provider: 'offline',
+  };
+}
+
+export function commitRequest(state: DeviceState, batchCount: number): CommitRequest {
+  return {
+    root: rootOf(state),
+    batchCount,
+    statistics: { scannedBytes: state.geometry.sizeBytes, changedBytes: 0, wireBytes: 0, durationMs: 1 },
+    badRanges: [],
+    warnings: [],
+    kind: 'idle',
+  };
+}
+
+/** Sends the changes in batches of `perBatch` blocks, up to four at once. @returns how many batches */
+export async function sendChanges(
+  capture: Capture,
+  items: readonly BatchItem[],
+  perBatch = 8,
+  from = 1,
+): Promise<number> {
+  let sequence = from - 1;
+  let inFlight: Promise<unknown>[] = [];
+  for (let at = 0; at < items.length; at += perBatch) {
+    sequence += 1;
+    const body = makeBatch(capture.description.sessionId, sequence, items.slice(at, at + perBatch));
+    const sent = capture.append(sequence, body);
+    sent.catch(() => undefined);
+    inFlight.push(sent);
+    if (inFlight.length === 4) {
+      await Promise.all(inFlight);
+      inFlight = [];
+    }
+  }
+  await Promise.all(inFlight);
+  return sequence;
+}
+
+/** A whole session: the difference between the device's last point, of state `before`, and `after`. */
+export async function backUp(
+  store: Store,
+  device: string,
+  before: DeviceState | null,
+  after: DeviceState,
+): Promise<Point> {
+  const base = await store.baseFor({ agent: 'alpha', device });
+  const capture = await store.createCapture(describe(device, after, base?.id ?? null));
+  const batchCount = await sendChanges(capture, changesBetween(base === null ? null : before, after));
+  return capture.commit(commitRequest(after, batchCount));
+}
+
+/** All blocks of a point that its tree says are not zero, each proven against its leaf by the native decoder's digest check. */
+export async function readBack(store: Store, point: Point): Promise<Map<number, Buffer>> {
+  const { geometry } = point;
+  const leaves: number[] = [];
+  const nodeCount = Math.ceil(blockCount(geometry) / 64);
+  for (let node = 0; node < nodeCount; node += 1) {
+    const answer = Buffer.from(await store.nodes(point, [{ level: 1, index: node }]));
+    const content = answer.subarray(4, 4 + answer.readUInt32LE());
+    for (let i = 0; i * 32 < content.length; i += 1) {
+      if (content.subarray(i * 32, i * 32 + 32).some((byte) => byte !== 0)) leaves.push(node * 64 + i);
+    }
+  }
+  const blocks = new Map<number, Buffer>();
+  while (leaves.length > 0) {
+    const body = Buffer.from(await store.blocks(point, leaves.slice(0, BLOCKS_REQUEST_MAX)));
+    const bounds = { sessionId: point.id, sequence: 0, ...geometry };
+    const { blockIndexes } = await native.decodeBatch(body, bounds);
+    const decoded = await native.decodeBlocks(body, bounds);
+    for (const [i, blockIndex] of blockIndexes.entries())
+      blocks.set(blockIndex, decoded[i] ?? Buffer.alloc(0));
+    leaves.splice(0, blockIndexes.length);
+  }
+  return blocks;
+}
+
+/** True if the point holds exactly the state. */
+export async function holds(store: Store, point: Point, state: DeviceState): Promise<boolean> {
+  if (point.root !== rootOf(state)) return false;
+  const read = await readBack(store, point);
+  const expected = [...state.blocks].filter(([, bytes]) => bytes.some((byte) => byte !== 0));
+  return (
+    read.size === expected.length &&
+    expected.every(([blockIndex, bytes]) => read.get(blockIndex)?.equals(bytes) === true)
+  );
+}
+
+/** Blocks that compress a little and are all different, from a seed. */
+export function stampedBlock(seed: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length, `seed ${seed} `);
+  let state = seed * 2654435761 + 1;
+  for (let at = 0; at < length; at += 7) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    bytes[at] = state >>> 24;
+  }
+  return bytes;
+}
+
+/** `state` with other blocks at `changed`: each a new seed, or null for zero. */
+export function change(
+  state: DeviceState,
+  changed: Iterable<readonly [number, number | null]>,
+  geometry = state.geometry,
+): DeviceState {
+  const blocks = new Map<number, Buffer>();
+  for (const [blockIndex, bytes] of state.blocks) {
+    if (blockIndex >= blockCount(geometry)) continue;
+    const length = blockLength(geometry, blockIndex);
+    blocks.set(blockIndex, Buffer.concat([bytes, Buffer.alloc(length)]).subarray(0, length));
+  }
+  for (const [blockIndex, seed] of changed) {
+    if (seed === null) blocks.delete(blockIndex);
+    else blocks.set(blockIndex, stampedBlock(seed, blockLength(geometry, blockIndex)));
+  }
+  return { geometry, blocks };
+}
+
+export function emptyState(geometry: Geometry): DeviceState {
+  return { geometry, blocks: new Map() };
+}

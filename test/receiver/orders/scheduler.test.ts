@@ -1,0 +1,159 @@
+/** The schedule under a clock that the test sets. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { pino } from 'pino';
+import type { RoundSummary } from '../../../src/domain/order/round.js';
+import {
+  readLastRound,
+  readSchedule,
+  type Schedule,
+  writeSchedule,
+} from '../../../src/receiver/orders/remote-settings.js';
+import { Scheduler } from '../../../src/receiver/orders/scheduler.js';
+import { tempDir } from '../../helpers/disks/temp-dir.js';
+
+const HOUR = 3_600_000;
+const START = Date.parse('2026-05-01T00:00:00.000Z');
+const SUMMARY: RoundSummary = {
+  ...{ done: 1, failed: 0, skipped: 0, withWarnings: 0, wireBytes: 5, durationMs: 1, items: [] },
+};
+
+class World {
+  readonly dir: string;
+  nowMs = START;
+  readonly begun: number[] = [];
+  /** Of the round that runs. */
+  end: () => void = () => undefined;
+  holdsRounds = false;
+  stopped = 0;
+
+  constructor(dir: string) {
+    this.dir = dir;
+  }
+
+  async start(t: ExecutionContext): Promise<Scheduler> {
+    const scheduler = await Scheduler.start({
+      dir: this.dir,
+      log: pino({ level: 'silent' }),
+      now: () => new Date(this.nowMs),
+      tickMs: 2,
+      runRound: async (_schedule, signal) => {
+        this.begun.push(this.nowMs);
+        if (this.holdsRounds) {
+          await new Promise<void>((resolve) => {
+            this.end = resolve;
+            signal.addEventListener('abort', () => {
+              this.stopped += 1;
+              resolve();
+            });
+          });
+        }
+        return SUMMARY;
+      },
+    });
+    t.teardown(() => scheduler.close());
+    return scheduler;
+  }
+
+  /** Sets the clock, and waits until so many rounds have begun; then a little longer, for one too many. */
+  async at(hours: number, count = this.begun.length): Promise<void> {
+    this.nowMs = START + hours * HOUR;
+    for (const endMs = Date.now() + 20_000; this.begun.length < count && Date.now() < endMs; ) await sleep(5);
+    await sleep(60);
+  }
+}
+
+async function makeWorld(t: ExecutionContext, changes: Partial<Schedule> = {}): Promise<World> {
+  const dir = await tempDir(t);
+  await mkdir(join(dir, 'receiver'));
+  await writeSchedule(dir, {
+    ...{ timing: { kind: 'every', everyMs: 6 * HOUR }, parallel: 1, waitMs: 0, agents: null },
+    setAt: new Date(START).toISOString(),
+    ...changes,
+  });
+  return new World(dir);
+}
+
+test('rounds begin when they are due, and how they ended is kept', async (t) => {
+  const world = await makeWorld(t);
+  await world.start(t);
+  await world.at(5.9);
+  t.deepEqual(world.begun, []);
+  await world.at(6.1, 1);
+  await world.at(12, 1);
+  t.is(world.begun.length, 1, 'six hours from the last one, not from the clock');
+  await world.at(12.2, 2);
+  t.is(world.begun.length, 2);
+  while ((await readLastRound(world.dir))?.endedAt === null) await sleep(5);
+  t.like(await readLastRound(world.dir), {
+    startedAt: new Date(START + 12.2 * HOUR).toISOString(),
+    endedAt: new Date(START + 12.2 * HOUR).toISOString(),
+    summary: SUMMARY,
+  });
+});
+
+test('what was missed while nobody was there is made up for once', async (t) => {
+  const world = await makeWorld(t);
+  await world.at(100);
+  await world.start(t);
+  await world.at(100.1, 1);
+  t.is(world.begun.length, 1);
+  await world.at(106.2, 2);
+  t.is(world.begun.length, 2);
+});
+
+test('a round that takes too long is followed by one, not by as many as it missed', async (t) => {
+  const world = await makeWorld(t);
+  world.holdsRounds = true;
+  await world.start(t);
+  await world.at(6, 1);
+  await world.at(30, 1);
+  t.is(world.begun.length, 1);
+  world.end();
+  await world.at(30.1, 2);
+  t.is(world.begun.length, 2);
+  world.end();
+  await world.at(31, 2);
+  t.is(world.begun.length, 2);
+});
+
+test('a receiver that died in a round does not begin it again, and the round shows as not ended', async (t) => {
+  const world = await makeWorld(t);
+  world.holdsRounds = true;
+  await world.start(t);
+  await world.at(6, 1);
+  t.like(await readLastRound(world.dir), { endedAt: null, summary: null });
+  const again = new World(world.dir);
+  await again.start(t);
+  await again.at(7);
+  t.deepEqual(again.begun, []);
+  await again.at(12.1, 1);
+  t.is(again.begun.length, 1);
+});
+
+test('a stop ends the round that runs', async (t) => {
+  const world = await makeWorld(t);
+  world.holdsRounds = true;
+  const scheduler = await world.start(t);
+  await world.at(6, 1);
+  await scheduler.close();
+  t.is(world.stopped, 1);
+});
+
+test('a schedule that is changed or cleared counts from then on', async (t) => {
+  const world = await makeWorld(t);
+  const scheduler = await world.start(t);
+  const schedule = await readSchedule(world.dir);
+  if (schedule === null) return t.fail();
+  const setAt = new Date(START + HOUR).toISOString();
+  await writeSchedule(world.dir, { ...schedule, timing: { kind: 'every', everyMs: HOUR }, setAt });
+  await scheduler.reload();
+  await world.at(2.1, 1);
+  t.is(world.begun.length, 1);
+  await writeSchedule(world.dir, null);
+  await scheduler.reload();
+  await world.at(50, 1);
+  t.is(world.begun.length, 1);
+});

@@ -1,0 +1,238 @@
+import test from 'ava';
+import { StillpointError } from '../../../src/domain/base/errors.js';
+import { DIFFS_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from '../../../src/domain/base/limits.js';
+import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { ReceiverService } from '../../../src/receiver/sessions/service.js';
+import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../../helpers/bytes/requests.js';
+import { MemoryStore, type StoreCall } from '../../helpers/fakes/memory-store.js';
+
+const BODY = Buffer.from('batch');
+
+async function make(): Promise<{ store: MemoryStore; service: ReceiverService; port: ReceiverPort }> {
+  const store = new MemoryStore();
+  const service = await ReceiverService.open(store);
+  return { store, service, port: service.bind('host') };
+}
+
+/** Holds up the store's calls of one kind until it is opened. */
+function gate(store: MemoryStore, held: StoreCall): { open: () => void; reached: Promise<void> } {
+  let open: () => void = () => undefined;
+  let reach: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  const reached = new Promise<void>((resolve) => {
+    reach = resolve;
+  });
+  store.before = async (call) => {
+    if (call !== held) return;
+    reach();
+    await opened;
+  };
+  return { open, reached };
+}
+
+const [A, B] = [sessionId(1), sessionId(2)];
+
+test('a commit is joined when it is sent again, and repeated after its end', async (t) => {
+  const { store, port } = await make();
+  await port.begin(beginRequest());
+  await port.batch(A, 1, BODY);
+  const { open, reached } = gate(store, 'commit');
+  const commits = [1, 2].map(() => port.commit(A, commitRequest({ batchCount: 1 })));
+  await reached;
+  t.is((await port.status(A)).state, 'open');
+  open();
+  const [one, two] = await Promise.all(commits);
+  t.is(one, two);
+  t.is(store.committed.length, 1);
+  t.true((await port.commit(A, commitRequest({ batchCount: 1 }))) === one);
+  await t.throwsAsync(port.commit(A, commitRequest({ root: 'd'.repeat(64) })), { code: 'root-mismatch' });
+  t.deepEqual(await port.status(A), {
+    sessionId: A,
+    state: 'committed',
+    durableSequence: 0,
+    point: one ?? null,
+  });
+});
+
+test('while a commit runs, nothing else gets in', async (t) => {
+  const { store, port } = await make();
+  await port.begin(beginRequest());
+  const { open, reached } = gate(store, 'commit');
+  const commit = port.commit(A, commitRequest());
+  await reached;
+  await t.throwsAsync(port.batch(A, 1, BODY), { code: 'session-closed' });
+  await t.throwsAsync(port.have(A, Buffer.alloc(32)), { code: 'session-closed' });
+  t.like(await t.throwsAsync(port.abort(A)), { code: 'session-busy', permanent: false });
+  t.like(await t.throwsAsync(port.begin(beginRequest({ sessionId: B }))), { code: 'session-busy' });
+  t.like(await t.throwsAsync(port.commit(A, commitRequest({ batchCount: 2 }))), { code: 'session-busy' });
+  open();
+  const point = await commit;
+  t.like(await port.begin(beginRequest({ sessionId: B })), { base: point, resumed: false });
+});
+
+test('a commit that fails leaves the session open and can be sent again', async (t) => {
+  const { store, port } = await make();
+  await port.begin(beginRequest());
+  store.before = async (call) => {
+    if (call === 'commit')
+      throw new StillpointError('store-full', { thing: 'store', reason: 'no space left' });
+  };
+  await t.throwsAsync(port.commit(A, commitRequest()), { code: 'store-full' });
+  store.before = async () => undefined;
+  await port.batch(A, 1, BODY);
+  t.is((await port.commit(A, commitRequest({ batchCount: 1 }))).sequence, 1);
+});
+
+test('a begin that arrives while the session is aborted waits and starts anew', async (t) => {
+  const { store, port } = await make();
+  await port.begin(beginRequest());
+  await port.batch(A, 1, BODY);
+  const { open, reached } = gate(store, 'abort');
+  const abort = port.abort(A);
+  await reached;
+  await t.throwsAsync(port.batch(A, 2, BODY), { code: 'session-unknown' });
+  const begin = port.begin(beginRequest());
+  open();
+  await abort;
+  t.like(await begin, { resumed: false, durableSequence: 0 });
+});
+
+test('an abort that the store fails can be repeated', async (t) => {
+  const { store, port } = await make();
+  await port.begin(beginRequest());
+  store.before = async (call) => {
+    if (call === 'abort') throw new StillpointError('store-io', { thing: 'capture', reason: 'EIO' });
+  };
+  await t.throwsAsync(port.abort(A), { code: 'store-io' });
+  t.is((await port.status(A)).state, 'unknown');
+  store.before = async () => undefined;
+  await port.abort(A);
+  t.is(store.open.size, 0);
+});
+
+test('begins that race for one device leave one session open', async (t) => {
+  const { store, port } = await make();
+  const ids = [1, 2, 3, 4, 5].map(sessionId);
+  await Promise.all(ids.map((id) => port.begin(beginRequest({ sessionId: id }))));
+  t.is(store.open.size, 1);
+  const states = await Promise.all(ids.map((id) => port.status(id)));
+  t.is(states.filter(({ state }) => state === 'open').length, 1);
+});
+
+test('a begin that races a commit builds on what was committed', async (t) => {
+  for (let round = 0; round < 20; round += 1) {
+    const { store, port } = await make();
+    store.before = async () => {
+      for (let i = 0; i < Math.random() * 4; i += 1) await new Promise((resolve) => setImmediate(resolve));
+    };
+    await port.begin(beginRequest());
+    const commit = port.commit(A, commitRequest());
+    const begin = await port.begin(beginRequest({ sessionId: B })).catch((error: StillpointError) => error);
+    const point = await commit;
+    if (begin instanceof StillpointError) t.is(begin.code, 'session-busy');
+    else t.is(begin.base?.id, point.id);
+  }
+});
+
+test('one id can’t be taken for two devices, or by two agents', async (t) => {
+  const { service, port } = await make();
+  const results = await Promise.allSettled(
+    ['one', 'two'].map((device) => port.begin(beginRequest({ device }))),
+  );
+  t.deepEqual(results.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+  await t.throwsAsync(service.bind('other').begin(beginRequest()), { code: 'session-closed' });
+  await port.commit(A, commitRequest());
+  await t.throwsAsync(port.begin(beginRequest({ device: 'three' })), { code: 'session-closed' });
+});
+
+test('an agent may hold only so many sessions', async (t) => {
+  const { service, port } = await make();
+  const begin = (n: number) => port.begin(beginRequest({ device: `disk${n}`, sessionId: sessionId(n) }));
+  for (let n = 1; n <= SESSIONS_PER_AGENT_MAX; n += 1) await begin(n);
+  t.like(await t.throwsAsync(begin(1000)), { code: 'busy', permanent: false });
+  await port.abort(sessionId(1));
+  await t.notThrowsAsync(begin(1000));
+  await t.notThrowsAsync(service.bind('other').begin(beginRequest({ sessionId: sessionId(2000) })));
+});
+
+test('a restarted receiver takes up its sessions', async (t) => {
+  const { store, port } = await make();
+  await port.begin(beginRequest());
+  await port.batch(A, 1, BODY);
+  await port.batch(A, 2, BODY);
+  const again = (await ReceiverService.open(store.reopen())).bind('host');
+  t.like(await again.status(A), { state: 'open', durableSequence: 2 });
+  t.deepEqual(await again.begin(beginRequest()), {
+    sessionId: A,
+    base: null,
+    resumed: true,
+    durableSequence: 2,
+    durableBlockEnd: 0,
+  });
+  t.is((await again.batch(A, 2, BODY)).durableSequence, 2);
+  t.is((await again.batch(A, 3, BODY)).durableSequence, 3);
+});
+
+test('close waits for a begin that runs', async (t) => {
+  const { store, service, port } = await make();
+  const { open, reached } = gate(store, 'createCapture');
+  const begin = port.begin(beginRequest());
+  await reached;
+  let isClosed = false;
+  const close = service.close().then(() => {
+    isClosed = true;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  t.false(isClosed);
+  open();
+  await Promise.all([begin, close]);
+});
+
+test('one verification at a time per agent', async (t) => {
+  const { service, port } = await make();
+  const first = port.verify()[Symbol.asyncIterator]();
+  await first.next();
+  await t.throwsAsync(port.verify()[Symbol.asyncIterator]().next(), { code: 'busy' });
+  await t.notThrowsAsync(service.bind('other').verify()[Symbol.asyncIterator]().next());
+  await first.return?.();
+  await t.notThrowsAsync(port.verify()[Symbol.asyncIterator]().next());
+});
+
+test('a check of a point counts as a verification', async (t) => {
+  const { port } = await make();
+  await port.begin(beginRequest());
+  const { id } = await port.commit(A, commitRequest());
+  const check = () => port.check(id)[Symbol.asyncIterator]();
+  const first = check();
+  await first.next();
+  await t.throwsAsync(check().next(), { code: 'busy' });
+  await t.throwsAsync(port.verify()[Symbol.asyncIterator]().next(), { code: 'busy' });
+  await first.return?.();
+  await t.notThrowsAsync(check().next());
+});
+
+test('a few diffs at a time per agent', async (t) => {
+  const { service, port } = await make();
+  await port.begin(beginRequest());
+  const { id } = await port.commit(A, commitRequest());
+  const diff = () => port.diff(id, id)[Symbol.asyncIterator]();
+  const running = Array.from({ length: DIFFS_PER_AGENT_MAX }, diff);
+  for (const events of running) await events.next();
+  await t.throwsAsync(diff().next(), { code: 'busy' });
+  await t.throwsAsync(service.bind('other').diff(id, id)[Symbol.asyncIterator]().next(), {
+    code: 'point-unknown',
+  });
+  await running[0]?.return?.();
+  await t.notThrowsAsync(diff().next());
+});
+
+test('a block size that changed needs a chain of its own', async (t) => {
+  const { port } = await make();
+  await port.begin(beginRequest());
+  await port.commit(A, commitRequest());
+  const geometry = { ...GEOMETRY, blockSize: 4096 };
+  await t.throwsAsync(port.begin(beginRequest({ sessionId: B, geometry })), { code: 'base-mismatch' });
+  t.is((await port.begin(beginRequest({ sessionId: B, geometry, newChain: true }))).base, null);
+});

@@ -1,0 +1,47 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { BATCH_BYTES_MAX, RECEIVER_BODY_BYTES_MAX } from '../../../src/domain/base/limits.js';
+import { beginRequest, commitRequest, sessionId } from '../../helpers/bytes/requests.js';
+import { MemoryStore } from '../../helpers/fakes/memory-store.js';
+import { makeTlsReceiver } from '../../helpers/worlds/tls-receiver.js';
+
+const AGENTS = 4;
+const BATCHES = 6;
+const BODIES_MAX = RECEIVER_BODY_BYTES_MAX / BATCH_BYTES_MAX;
+
+test('several agents that send all they can are all served, within the memory for bodies', async (t) => {
+  const store = new MemoryStore();
+  const receiver = await makeTlsReceiver(t, {
+    openStore: async () => store,
+    timeouts: { admissionMs: 120_000, idleMs: 120_000 },
+  });
+  let held = 0;
+  let peak = 0;
+  store.before = async (call) => {
+    if (call !== 'append') return;
+    held += 1;
+    peak = Math.max(peak, held);
+    // Until memory is full; then a moment longer, for one too many to show itself.
+    for (let i = 0; i < 600 && peak < BODIES_MAX; i += 1) await sleep(100);
+    await sleep(100);
+    held -= 1;
+  };
+  const body = Buffer.alloc(BATCH_BYTES_MAX, 1);
+  await Promise.all(
+    Array.from({ length: AGENTS }, async (_, i) => {
+      const port = receiver.client(await receiver.enroll(`host-${i}`), BATCHES);
+      const id = sessionId(i);
+      await port.begin(beginRequest({ sessionId: id }));
+      await Promise.all(Array.from({ length: BATCHES }, (_, n) => port.batch(id, n + 1, body)));
+      const point = await port.commit(id, commitRequest({ batchCount: BATCHES }));
+      t.is(point.agent, `host-${i}`);
+    }),
+  );
+  t.true(AGENTS * BATCHES > BODIES_MAX);
+  t.is(
+    peak,
+    BODIES_MAX,
+    'more: memory is not bounded; fewer: an agent that has its share shuts out the others',
+  );
+  t.is(store.committed.length, AGENTS);
+});
