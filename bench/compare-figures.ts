@@ -5,8 +5,7 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CountingProxy } from './counting-proxy.js';
-import type { Measured } from './process.js';
-import { shell } from './process.js';
+import { type Measured, shell } from './process.js';
 import { byteStream } from './random.js';
 import { withRelay } from './relayed.js';
 import { mebibytes, type Row, seconds, times } from './report.js';

@@ -1,28 +1,92 @@
 /** Holds the layers of docs/architecture.md: imports run downwards only, and each foreign power has one room. */
 import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import test from 'ava';
-import { importsOf, projectFiles, resolveImport } from './helpers/source-files.js';
+import { circleIn, importsOf, projectFiles, resolveImport } from './helpers/source-files.js';
 
-/** What each room may import of ours, besides itself. */
+/** What each room may import of ours, besides itself: just what it needs. */
 const BELOW: Readonly<Record<string, readonly string[]>> = {
   domain: [],
   native: [],
   devices: ['native', 'domain'],
   config: ['native', 'domain'],
   tap: ['devices', 'config', 'native', 'domain'],
-  capture: ['tap', 'devices', 'config', 'native', 'domain'],
+  capture: ['tap', 'devices', 'native', 'domain'],
   protocol: ['native', 'domain'],
   store: ['native', 'domain'],
   agent: ['capture', 'tap', 'devices', 'protocol', 'store', 'config', 'native', 'domain'],
-  receiver: ['capture', 'protocol', 'store', 'config', 'native', 'domain'],
+  receiver: ['protocol', 'store', 'config', 'native', 'domain'],
   cli: ['agent', 'receiver', 'capture', 'tap', 'devices', 'protocol', 'store', 'config', 'native', 'domain'],
 };
+
+/** The floors of rooms that have folders: which of its room's folders each may import. Lower floors come first. */
+const FLOORS: Readonly<Record<string, readonly string[]>> = {
+  'domain/base': [],
+  'domain/blocks': ['base'],
+  'domain/tree': ['base', 'blocks'],
+  'domain/point': ['base', 'blocks', 'tree'],
+  'domain/device': ['point'],
+  'domain/order': ['base', 'point'],
+  'domain/session': ['base', 'blocks', 'tree', 'point'],
+  'native/border': [],
+  native: ['border'],
+  'devices/system': [],
+  'devices/facts': ['system'],
+  'devices/locks': ['system'],
+  'tap/source': [],
+  'tap/control': ['source'],
+  'tap/registry': ['source'],
+  tap: ['source', 'control', 'registry'],
+  'capture/quiesce': [],
+  capture: ['quiesce'],
+  'protocol/certificates': [],
+  'protocol/messages': [],
+  'protocol/port': [],
+  'protocol/transport': ['certificates', 'messages'],
+  protocol: ['certificates', 'messages', 'port', 'transport'],
+  'store/port': [],
+  'store/disk': ['port'],
+  'store/objects': ['port', 'disk'],
+  'store/packs': ['disk', 'objects'],
+  'store/index': ['port', 'disk', 'packs'],
+  'store/records': ['disk', 'objects', 'packs', 'index'],
+  'store/points': ['port', 'disk', 'objects', 'packs', 'index', 'records'],
+  'store/capture': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points'],
+  'store/upkeep': ['disk', 'objects', 'packs', 'index', 'records', 'points', 'capture'],
+  'store/reading': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points', 'capture', 'upkeep'],
+  store: ['port', 'disk', 'objects', 'index', 'records', 'points', 'capture', 'upkeep', 'reading'],
+  'agent/common': [],
+  'agent/state': [],
+  'agent/tree': ['common', 'state'],
+  'agent/backup': ['common', 'state', 'tree'],
+  'agent/compare': ['common', 'state', 'tree'],
+  'agent/orders': ['common', 'state', 'backup'],
+  'agent/target': [],
+  'agent/restore': ['common', 'state', 'tree', 'target'],
+  'receiver/access': [],
+  'receiver/orders': ['access'],
+  'receiver/control': ['access', 'orders'],
+  'receiver/sessions': ['orders'],
+  receiver: ['access', 'orders', 'control', 'sessions'],
+  'cli/output': [],
+  'cli/common': ['output'],
+  'cli/commands': ['output', 'common'],
+  cli: ['output', 'common', 'commands'],
+};
+
+const FILES_PER_FOLDER_MAX = 15;
 
 /** Modules that speak the protocols of a network. */
 const NETWORK = /^(fastify|node:(http|https|http2|tls|dgram))(\/|$)/;
 
 const sources = projectFiles().filter((file) => file.startsWith('src/') && file.endsWith('.ts'));
 const roomOf = (file: string): string => file.split('/')[1] ?? '';
+/** The file's folder, below src/. */
+const floorOf = (file: string): string => dirname(file).slice('src/'.length);
+const ownImports = (file: string): string[] =>
+  importsOf(file)
+    .filter((name) => name.startsWith('.'))
+    .map((name) => resolveImport(file, name));
 
 /** Who imports a module that matches, outside of the rooms that may. */
 function importers(modules: RegExp, rooms: readonly string[]): string[] {
@@ -45,13 +109,61 @@ test('every source file is in a room that has a rule', (t) => {
 
 test('imports run downwards only', (t) => {
   const upwards = sources.flatMap((file) =>
-    importsOf(file)
-      .filter((name) => name.startsWith('.'))
-      .map((name) => resolveImport(file, name))
+    ownImports(file)
       .filter((target) => roomOf(target) !== roomOf(file) && !BELOW[roomOf(file)]?.includes(roomOf(target)))
       .map((target) => `${file} imports ${target}`),
   );
   t.deepEqual(upwards, []);
+});
+
+test('imports run downwards inside of rooms, too', (t) => {
+  const upwards = sources.flatMap((file) =>
+    ownImports(file)
+      .filter((target) => roomOf(target) === roomOf(file) && floorOf(target) !== floorOf(file))
+      .filter((target) => !FLOORS[floorOf(file)]?.includes(floorOf(target).slice(roomOf(target).length + 1)))
+      .map((target) => `${file} imports ${target}`),
+  );
+  t.deepEqual(upwards, []);
+});
+
+test('nothing is allowed that nobody uses', (t) => {
+  const used = new Set(
+    sources.flatMap((file) =>
+      ownImports(file).flatMap((target) => [
+        `${roomOf(file)} > ${roomOf(target)}`,
+        `${floorOf(file)} > ${floorOf(target)}`,
+      ]),
+    ),
+  );
+  const allowed = [
+    ...Object.entries(BELOW).flatMap(([room, below]) => below.map((name) => `${room} > ${name}`)),
+    ...Object.entries(FLOORS).flatMap(([floor, below]) =>
+      below.map((name) => `${floor} > ${floor.split('/')[0]}/${name}`),
+    ),
+  ];
+  t.deepEqual(
+    allowed.filter((rule) => !used.has(rule)),
+    [],
+  );
+});
+
+test('neither rooms nor floors nor files import each other in a circle', (t) => {
+  t.deepEqual(circleIn(new Map(Object.entries(BELOW))), null);
+  const floors = Object.entries(FLOORS).map(
+    ([floor, below]) => [floor, below.map((name) => `${floor.split('/')[0]}/${name}`)] as const,
+  );
+  t.deepEqual(circleIn(new Map(floors)), null);
+  t.deepEqual(circleIn(new Map(sources.map((file) => [file, ownImports(file)]))), null);
+  t.deepEqual(circleIn(new Map(Object.entries({ a: ['b'], b: ['c'], c: ['b'] }))), ['b', 'c', 'b']);
+});
+
+test('folders are small enough to be seen at a glance', (t) => {
+  const counts = new Map<string, number>();
+  for (const file of projectFiles().filter((name) => /^(src|test)\//.test(name))) {
+    counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);
+  }
+  const crowded = [...counts].filter(([, count]) => count > FILES_PER_FOLDER_MAX);
+  t.deepEqual(crowded, []);
 });
 
 test('own files are imported by relative paths with their suffix, and exist', (t) => {

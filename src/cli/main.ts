@@ -14,12 +14,12 @@ import { addReceiver } from './commands/receiver.js';
 import { addRestore } from './commands/restore.js';
 import { addTapCommands } from './commands/tap.js';
 import { addVerify } from './commands/verify.js';
+import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './common/context.js';
+import { untilSignal } from './common/signals.js';
 import { EXIT_CODE_HELP, EXIT_OK, EXIT_SIGNALS_FROM, EXIT_USAGE, exitCodeOf } from './output/exit-codes.js';
 import { Output, type TextSink } from './output/output.js';
 import { standardError, standardOutput } from './output/standard-output.js';
 import { tellUncaught } from './output/uncaught.js';
-import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './setting/context.js';
-import { untilSignal } from './setting/signals.js';
 
 /** The process's surroundings, so that tests can run commands inside their own process. */
 export interface Surroundings {

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { isStillpointError, StillpointError } from '../domain/base/errors.js';
 import { PACK_BYTES_TARGET, PARTIAL_KEEP_MS } from '../domain/base/limits.js';
 import { isHexId } from '../domain/base/names.js';
-import type { CommitContext } from './capture/commit.js';
+import type { StoreContext } from './capture/context.js';
 import { PartialSets } from './capture/partial-sets.js';
 import { recoverStaging } from './capture/recovery.js';
 import { recordRemains } from './capture/remains.js';
@@ -200,7 +200,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
       });
       await partials.load({ tidy: true });
-      const context: CommitContext = {
+      const context: StoreContext = {
         disk,
         dir: path,
         objects,
@@ -250,7 +250,7 @@ async function repair(path: string, options: StoreOptions, identity: StoreIdenti
 }
 
 /** Open sessions go on; what has no description, or is committed, is debris. */
-async function findCaptures(context: CommitContext, store: LocalStore): Promise<void> {
+async function findCaptures(context: StoreContext, store: LocalStore): Promise<void> {
   const { disk, dir, catalog, log } = context;
   for (const { name: sessionId, isDirectory } of await disk.list(join(dir, CAPTURE_DIR))) {
     if (!isDirectory || !isHexId(sessionId)) continue;

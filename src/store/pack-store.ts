@@ -20,7 +20,7 @@ import { StillpointError } from '../domain/base/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/base/limits.js';
 import { checkName, isHexId } from '../domain/base/names.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
-import type { Point } from '../domain/point/point.js';
+import { type Point, treeOf } from '../domain/point/point.js';
 import type {
   CheckEvent,
   DiffEvent,
@@ -29,7 +29,8 @@ import type {
   VerifyEvent,
 } from '../domain/session/messages.js';
 import { StoreCapture } from './capture/capture.js';
-import { type CommitContext, firstLostPart } from './capture/commit.js';
+import { firstLostPart } from './capture/commit.js';
+import type { StoreContext } from './capture/context.js';
 import { CaptureStaging } from './capture/staging.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
@@ -38,11 +39,10 @@ import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
 import { Collector } from './upkeep/collector.js';
-import { treeOf } from './upkeep/index-heal.js';
 
 export class LocalStore implements Store {
   readonly storeId: string;
-  readonly #context: CommitContext;
+  readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();
   /** Devices whose capture is being made. */
@@ -52,7 +52,7 @@ export class LocalStore implements Store {
   #verifyCount = 0;
   #closing: Promise<void> | null = null;
 
-  constructor(storeId: string, context: CommitContext, lock: StoreLock) {
+  constructor(storeId: string, context: StoreContext, lock: StoreLock) {
     this.storeId = storeId;
     this.#context = context;
     this.#lock = lock;

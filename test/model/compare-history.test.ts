@@ -7,7 +7,8 @@
 import { cp, mkdir, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type BackupResult, runBackup } from '../../src/agent/backup/backup.js';
+import { runBackup } from '../../src/agent/backup/backup.js';
+import type { BackupResult } from '../../src/agent/backup/options.js';
 import { runCompare } from '../../src/agent/compare/compare.js';
 import { runRestore } from '../../src/agent/restore/restore.js';
 import { isStillpointError, StillpointError } from '../../src/domain/base/errors.js';

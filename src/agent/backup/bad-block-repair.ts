@@ -4,7 +4,7 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { BAD_BYTES_MAX, BAD_RANGES_MAX, MiB } from '../../domain/base/limits.js';
 import { blockLength, type Geometry, sameGeometry } from '../../domain/blocks/geometry.js';
 import { makeWhole, mergeBadRanges } from '../../domain/point/bad-blocks.js';
-import type { BadRange, Point } from '../../domain/point/point.js';
+import { type BadRange, type Point, pointLabel } from '../../domain/point/point.js';
 import { type BadBlock, native, type TreeFile } from '../../native/index.js';
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
 import { geometryOf } from '../state/device-state.js';
@@ -93,7 +93,7 @@ export class BadBlockRepair {
     } catch (error) {
       if (error instanceof StillpointError && !error.permanent) throw error;
       onWarning(
-        `block ${blockIndex} of ${basePoint.device}@${basePoint.sequence}: its content can't be had: ${(error as Error).message}`,
+        `block ${blockIndex} of ${pointLabel(basePoint)}: its content can't be had: ${(error as Error).message}`,
       );
       return null;
     }

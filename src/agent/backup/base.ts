@@ -4,7 +4,7 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
 import type { BlockSet } from '../../domain/blocks/block-set.js';
 import { blockCount, type Geometry } from '../../domain/blocks/geometry.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { BasePlan, LocalBase } from '../../domain/session/plan.js';
 import { type Device, native, type Scan, type TreeFile } from '../../native/index.js';
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
@@ -81,7 +81,7 @@ async function startingTree(options: BaseOptions): Promise<PreparedBase> {
 async function compared(options: BaseOptions): Promise<PreparedBase> {
   const { plan, state, receiver, device, basePoint, onEvent, signal, watch } = options;
   if (basePoint === null) throw new Error('there is no point to compare with');
-  const label = `${basePoint.device}@${basePoint.sequence}`;
+  const label = pointLabel(basePoint);
   onEvent({ type: 'notice', text: `comparing digests with ${label} at the receiver: ${plan.reason}` });
   onEvent({ type: 'phase', phase: 'compare' });
   let differing: BlockRange[] = [];

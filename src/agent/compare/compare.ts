@@ -5,6 +5,7 @@
  *
  * Nothing is changed, but for `mark`: the map of the device's tap then counts for the point, and names what differs.
  */
+
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { offlineProvider } from '../../capture/offline.js';
@@ -17,7 +18,7 @@ import { type BlockRange, mergeRanges, withoutRanges } from '../../domain/blocks
 import { BlockSet } from '../../domain/blocks/block-set.js';
 import { coverageOf } from '../../domain/blocks/coverage.js';
 import { blockCount, sameGeometry } from '../../domain/blocks/geometry.js';
-import type { ConsistencyKind, Point } from '../../domain/point/point.js';
+import { type ConsistencyKind, type Point, pointLabel } from '../../domain/point/point.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { Scan, TreeFile } from '../../native/index.js';
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
@@ -278,7 +279,7 @@ export async function checkStored(
     else onEvent({ ...event, wireBytes: 0 });
   }
   throw new StillpointError('connection-lost', {
-    thing: `check of point ${point.device}@${point.sequence}`,
+    thing: `check of point ${pointLabel(point)}`,
     reason: 'the receiver ended it without a summary',
     remedy: 'Try again.',
     permanent: false,
@@ -302,7 +303,7 @@ function checkCanMark({ path, point, byteRanges }: CompareOptions, { tracking }:
   if (byteRanges !== undefined && !tracking.knows(point.id)) {
     throw new StillpointError('usage', {
       thing: path,
-      reason: `the map of its tap does not count for point ${point.device}@${point.sequence}, and ranges alone can't make it do so`,
+      reason: `the map of its tap does not count for point ${pointLabel(point)}, and ranges alone can't make it do so`,
       remedy: 'Leave --ranges away, so that all of it is compared.',
     });
   }

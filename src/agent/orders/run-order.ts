@@ -2,6 +2,7 @@
  * One order from its receipt to its last report. The backup is the ordinary one, with what the offer says of the device; reports go beside
  * it, and what becomes of them does not touch it, unless the answer is that the order was cancelled.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { chooseProvider } from '../../capture/choose.js';
@@ -15,11 +16,13 @@ import {
   type OrderProgress,
   type OrderReport,
 } from '../../domain/order/order.js';
+import { pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
 import { RETRY_DEFAULT, retry } from '../../protocol/retry.js';
-import { type BackupResult, runBackup } from '../backup/backup.js';
+import { runBackup } from '../backup/backup.js';
+import type { BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
 import type { AgentEvent } from '../common/events.js';
 import type { StorePlace } from '../state/known-stores.js';
@@ -77,10 +80,7 @@ export async function runOrder(context: OrderContext): Promise<void> {
     log.info({ full: order.full }, 'backup begins');
     const result = await backUp(context, progress, AbortSignal.any([signal, cancel.signal]));
     const { point, wireBytes, warnings } = result;
-    log.info(
-      { point: `${point.device}@${point.sequence}`, wireBytes, warnings: warnings.length },
-      'backup done',
-    );
+    log.info({ point: pointLabel(point), wireBytes, warnings: warnings.length }, 'backup done');
     last = {
       state: 'done',
       pointId: point.id,

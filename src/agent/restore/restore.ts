@@ -6,12 +6,13 @@
  * rolled back for the price of its changes, and an interrupted restore goes on. What is written in place is marked as half restored
  * meanwhile (in-place.ts).
  */
+
 import type { Writable } from 'node:stream';
 import { deviceError } from '../../devices/system/device-error.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import { fetchingAt } from '../../domain/session/sending.js';
 import type { Scan, TreeFile } from '../../native/index.js';
@@ -20,8 +21,9 @@ import { retrying, throwIfCancelled } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { WireCounter } from '../common/wire-counter.js';
 import { everything } from '../target/block-requests.js';
+import type { RestoreTarget } from '../target/port.js';
 import { checkRoom } from '../target/room.js';
-import { openTarget, type RestoreTarget } from '../target/target.js';
+import { openTarget } from '../target/target.js';
 import { openPointTree } from '../tree/point-tree.js';
 import { looksBlank, openTargetTree } from '../tree/target-tree.js';
 import { InPlaceRestore } from './in-place.js';
@@ -80,7 +82,7 @@ export async function runRestore(options: RestoreOptions): Promise<RestoreResult
     throwIfCancelled(signal);
     return await new Restore(options, onEvent).run();
   } catch (error) {
-    const thing = target === '-' ? `point ${point.device}@${point.sequence}` : target;
+    const thing = target === '-' ? `point ${pointLabel(point)}` : target;
     throw deviceError(thing, error, { place: 'target', stateDirectory: options.stateDirectory });
   }
 }

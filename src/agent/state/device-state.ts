@@ -17,8 +17,7 @@
  * All of it is a cache: what is damaged is dropped, and made anew by comparing with the receiver. One process at a time, by flock on `lock`.
  */
 
-import type { FileHandle } from 'node:fs/promises';
-import { readdir, rename, rm } from 'node:fs/promises';
+import { type FileHandle, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';

@@ -8,8 +8,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Snapshot } from '../../capture/ports.js';
 import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
-import type { ConsistencyKind } from '../../domain/point/point.js';
-import { CONSISTENCY_KINDS } from '../../domain/point/point.js';
+import { CONSISTENCY_KINDS, type ConsistencyKind } from '../../domain/point/point.js';
 
 export interface KeptSession {
   readonly sessionId: string;

@@ -3,7 +3,7 @@
 import { StillpointError } from '../../domain/base/errors.js';
 import { BLOCKS_REQUEST_MAX, BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import { type NativeError, native, type TreeFile } from '../../native/index.js';
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
 
@@ -97,7 +97,7 @@ function unprovenBatch(point: Point, error: unknown): unknown {
   const { code } = error as NativeError;
   if (error instanceof StillpointError || !DECODER_CODE.test(code)) return error;
   return new StillpointError(code === 'bad-digest' ? 'bad-digest' : 'bad-batch', {
-    thing: `blocks of point ${point.device}@${point.sequence}`,
+    thing: `blocks of point ${pointLabel(point)}`,
     reason: `what the receiver sent is not what the point holds: ${(error as Error).message}`,
     remedy: 'Check the store with "stillpoint verify".',
     cause: error,
@@ -106,7 +106,7 @@ function unprovenBatch(point: Point, error: unknown): unknown {
 
 function wrongAnswer(point: Point): StillpointError {
   return new StillpointError('bad-batch', {
-    thing: `blocks of point ${point.device}@${point.sequence}`,
+    thing: `blocks of point ${pointLabel(point)}`,
     reason: 'the receiver answered with other blocks than were asked for',
     remedy: 'Check that both sides run the same version.',
   });

@@ -1,6 +1,5 @@
 /** Images that a point is restored to: a new one under a temporary name, or one that exists, in place. */
-import type { FileHandle } from 'node:fs/promises';
-import { open, rename, rm, truncate } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, truncate } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { decodeMark, MARK_BYTES } from '../../devices/facts/half-restored.js';
 import { readFact } from '../../devices/system/block-sysfs.js';
@@ -9,7 +8,7 @@ import { explain } from '../../devices/system/read-only.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile, syncDirectory } from '../../native/files.js';
 import { type Device, type NativeError, native } from '../../native/index.js';
-import type { Held, RestoreTarget } from './target.js';
+import type { Held, RestoreTarget } from './port.js';
 
 export interface ImagePlan {
   /** Its size as it was found. */

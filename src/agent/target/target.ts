@@ -2,6 +2,7 @@
  * What a point is restored to. A new image is made under a temporary name and gets its own when it is whole, so that nothing
  * half-done looks like an image; block devices and images that exist are written in place (in-place.ts).
  */
+
 import type { Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,33 +16,9 @@ import { type Device, type NativeError, native } from '../../native/index.js';
 import { ExistingImage, isEmptyImage, isHalfRestoredImage, newImage } from './image.js';
 import { rereadPartitions } from './partitions.js';
 import { followTarget } from './path.js';
+import type { Held, RestoreTarget } from './port.js';
 import { holdTaps, type ProtectedOptions, refuseProtected } from './protected.js';
 import { tellStale } from './stale.js';
-
-export interface RestoreTarget {
-  /** Where it really is: links are followed, and a new image has a temporary name. */
-  readonly path: string;
-  /** Of its present size; an image of another size than the point's is another object after `prepare` and `resize`. */
-  readonly device: Device;
-  /** It may hold other bytes: zeros must be written too, and what it holds already need not be. */
-  readonly isReused: boolean;
-  /** Under its own name, where everybody sees it. */
-  readonly isInPlace: boolean;
-  /** Before the first write: makes an image longer that is shorter than the point. */
-  prepare(): Promise<void>;
-  /** Gives an image the point's size. */
-  resize(): Promise<void>;
-  /**
-   * The restore has failed: takes back what can be.
-   * @param isMarked the mark of a half restored target is there, or may be
-   * @returns nothing of the restore is left in it
-   */
-  undo(isMarked: boolean): Promise<boolean>;
-  /** All is written and flushed: gives a new image its name, and shows a disk's new partitions. @returns warnings */
-  complete(): Promise<readonly string[]>;
-  /** Harmless after `complete`; before it, nothing of a new image remains. */
-  close(): Promise<void>;
-}
 
 export interface TargetOptions extends ProtectedOptions {
   /** An image file that is not empty is replaced. Block devices are always overwritten. */
@@ -83,11 +60,6 @@ async function refuseToOverwrite(path: string, { size }: Stats): Promise<void> {
     reason: `it exists and is not empty (${size} bytes)`,
     remedy: 'Choose another name, or allow overwriting (--overwrite).',
   });
-}
-
-/** What is kept from others while a target is written. */
-export interface Held {
-  release(): Promise<void>;
 }
 
 /** Opens what is there, when it is sure that it may be written, and keeps others from it until it is closed. */

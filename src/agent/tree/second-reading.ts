@@ -9,8 +9,7 @@
  * them. A sector that can be read once and not again proves nothing; the next session knows it as bad from its first reading on.
  */
 import { rm } from 'node:fs/promises';
-import type { Conclusion, Snapshot } from '../../capture/ports.js';
-import { changedError } from '../../capture/ports.js';
+import { type Conclusion, changedError, type Snapshot } from '../../capture/ports.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { blockLength } from '../../domain/blocks/geometry.js';

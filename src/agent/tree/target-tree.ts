@@ -4,8 +4,7 @@
  */
 import { join } from 'node:path';
 import { MiB, TREE_FANOUT } from '../../domain/base/limits.js';
-import type { BlockRange } from '../../domain/blocks/block-ranges.js';
-import { mergeRanges } from '../../domain/blocks/block-ranges.js';
+import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
 import { blockCount, blockLength, levelCount } from '../../domain/blocks/geometry.js';
 import type { Point } from '../../domain/point/point.js';
 import { isNull, trimNode } from '../../domain/tree/digest-tree.js';

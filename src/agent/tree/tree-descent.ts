@@ -13,7 +13,7 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { DIGEST_BYTES, NODES_REQUEST_MAX, TREE_FANOUT } from '../../domain/base/limits.js';
 import type { Coverage } from '../../domain/blocks/coverage.js';
 import { type Geometry, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import { compareDirection, type Direction } from '../../domain/session/compare-direction.js';
 import { isNull, trimNode } from '../../domain/tree/digest-tree.js';
 import { native, type TreeFile } from '../../native/index.js';
@@ -243,7 +243,7 @@ function digestAt(content: Buffer, i: number): Buffer {
 
 export function unproven(point: Point, reason: string): StillpointError {
   return new StillpointError('bad-digest', {
-    thing: `tree of point ${point.device}@${point.sequence}`,
+    thing: `tree of point ${pointLabel(point)}`,
     reason: `what the receiver sent does not prove it: ${reason}`,
     remedy: 'Check the store with "stillpoint verify".',
   });

@@ -5,11 +5,11 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { addOffer, listOffers, type Offer, removeOffer } from '../../agent/orders/offers.js';
 import { onDevice } from '../../devices/system/device-error.js';
 import { checkName } from '../../domain/base/names.js';
+import type { CommandContext, Run } from '../common/context.js';
+import { defaultName } from '../common/default-name.js';
+import { notEmpty } from '../common/open-receiver.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatTable } from '../output/format.js';
-import type { CommandContext, Run } from '../setting/context.js';
-import { defaultName } from '../setting/default-name.js';
-import { notEmpty } from '../setting/open-receiver.js';
 import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
 
 export const AGENT_LISTEN_DEFAULT = '0.0.0.0:8441';
@@ -44,7 +44,7 @@ export function addAgent(program: Command, run: Run): void {
     .addOption(storeOption('URL of the receiver to take orders from (default: all enrolled with)'))
     .addOption(parallelOption())
     .action((options: WaitOptions) =>
-      run(async (context) => (await import('../setting/run-agent.js')).runAgent(context, options)),
+      run(async (context) => (await import('../common/run-agent.js')).runAgent(context, options)),
     );
   agent
     .command('listen')
@@ -54,7 +54,7 @@ export function addAgent(program: Command, run: Run): void {
     .option('--enroll <code>', 'first become an agent of the receiver that calls, with its one-time code')
     .addOption(parallelOption())
     .action((options: WaitOptions & { listen: string; enroll?: string }) =>
-      run(async (context) => (await import('../setting/run-agent.js')).listenAsAgent(context, options)),
+      run(async (context) => (await import('../common/run-agent.js')).listenAsAgent(context, options)),
     );
 }
 

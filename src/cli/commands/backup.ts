@@ -1,26 +1,29 @@
 /** `stillpoint backup DEVICE`: one new restore point of a device that has a tap, or that nobody writes to. */
+
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { type BackupResult, runBackup } from '../../agent/backup/backup.js';
+import { runBackup } from '../../agent/backup/backup.js';
+import type { BackupResult } from '../../agent/backup/options.js';
 import { chooseProvider, PROVIDER_NAMES, type ProviderName } from '../../capture/choose.js';
 import type { TapProviderOptions } from '../../capture/tap.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
+import { pointLabel } from '../../domain/point/point.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/session/patching.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
-import { agentProgress } from '../output/agent-progress.js';
-import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
-import { formatBytes, formatDuration, formatInstant, parseSize } from '../output/format.js';
-import type { CommandContext, Run } from '../setting/context.js';
-import { defaultName } from '../setting/default-name.js';
+import type { CommandContext, Run } from '../common/context.js';
+import { defaultName } from '../common/default-name.js';
 import {
   addPlaceOptions,
   limitRateOption,
-  type PlaceChoice,
   type ReceiverChoice,
   storeOption,
   withReceiver,
-} from '../setting/open-receiver.js';
+} from '../common/open-receiver.js';
+import type { PlaceChoice } from '../common/store-place.js';
+import { agentProgress } from '../output/agent-progress.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
+import { formatBytes, formatDuration, formatInstant, parseSize } from '../output/format.js';
 
 interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice, 'agent' | 'newStore'> {
   readonly acceptIdentity?: boolean;
@@ -139,7 +142,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
       }).finally(progress.end),
     { mayCreate: true },
   );
-  output.stands(`The point ${device}@${result.point.sequence} is made all the same.`);
+  output.stands(`The point ${pointLabel(result.point)} is made all the same.`);
   output.result(toJson(result), describe(result));
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
@@ -183,9 +186,9 @@ function describe({ point, wireBytes, base, tracking }: BackupResult): string[] 
   const basis =
     point.baseSequence === null
       ? `everything that is not zero: ${base.reason}`
-      : `what differs from ${point.device}@${point.baseSequence}`;
+      : `what differs from ${pointLabel({ device: point.device, sequence: point.baseSequence })}`;
   return [
-    `${point.device}@${point.sequence}: committed, ${point.kind}, ${formatInstant(point.instant)}`,
+    `${pointLabel(point)}: committed, ${point.kind}, ${formatInstant(point.instant)}`,
     `  shipped  ${basis}`,
     ...(tracking === null
       ? []

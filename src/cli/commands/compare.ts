@@ -1,7 +1,9 @@
 /** `stillpoint compare DEVICE [POINT]`: which blocks of a device differ from a point, found by digests alone; told, remembered, or shipped. */
+
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { type BackupResult, runBackup } from '../../agent/backup/backup.js';
+import { runBackup } from '../../agent/backup/backup.js';
+import type { BackupResult } from '../../agent/backup/options.js';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import {
   type CompareResult,
@@ -16,20 +18,20 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
 import { type BlockRange, rangeBytes } from '../../domain/blocks/block-ranges.js';
 import type { BlockSet } from '../../domain/blocks/block-set.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { CommandContext, Run } from '../common/context.js';
+import { defaultName } from '../common/default-name.js';
+import { storeOption, withReceiver } from '../common/open-receiver.js';
+import { findPoint, ownAgent } from '../common/point-argument.js';
 import { type AgentProgress, agentProgress } from '../output/agent-progress.js';
 import { parseByteRanges } from '../output/byte-ranges.js';
 import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatCount, formatInstant, formatTable } from '../output/format.js';
 import type { Output } from '../output/output.js';
-import type { CommandContext, Run } from '../setting/context.js';
-import { defaultName } from '../setting/default-name.js';
-import { storeOption, withReceiver } from '../setting/open-receiver.js';
-import { findPoint, ownAgent } from '../setting/point-argument.js';
 import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
 
 /** Ranges that people are shown, unless they ask for all. */
@@ -185,7 +187,7 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
   const last = (await unlessAborted(signal, receiver.points(device, { last: true }))).at(-1);
   if (last?.id !== point.id) {
     throw new StillpointError('usage', {
-      thing: `point ${point.device}@${point.sequence}`,
+      thing: `point ${pointLabel(point)}`,
       reason: `it is not the last point of device ${device}, and a new point is a difference to that`,
       remedy: 'Leave the point away, or compare without --ship.',
     });
@@ -226,7 +228,7 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
       warnings: backup.warnings,
     },
     [
-      `${made.device}@${made.sequence}: committed, ${made.kind}, ${formatInstant(made.instant)}; ` +
+      `${pointLabel(made)}: committed, ${made.kind}, ${formatInstant(made.instant)}; ` +
         `${formatBytes(made.statistics.changedBytes)} changed, ${formatBytes(backup.wireBytes)} on the wire`,
     ],
     made,

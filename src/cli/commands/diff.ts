@@ -8,11 +8,11 @@ import type { Point } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { DiffEvent, DiffSummary } from '../../domain/session/messages.js';
 import type { DiffRange } from '../../domain/tree/tree-diff.js';
+import type { CommandContext, Run } from '../common/context.js';
+import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../common/open-receiver.js';
+import { findPoint, ownAgent } from '../common/point-argument.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatBytes, formatCount } from '../output/format.js';
-import type { CommandContext, Run } from '../setting/context.js';
-import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../setting/open-receiver.js';
-import { findPoint, ownAgent } from '../setting/point-argument.js';
 
 /** Ranges that people are shown, unless they ask for all: with the totals below them, about a screen. */
 const SHOWN_MAX = 50;

@@ -1,8 +1,8 @@
 /** `stillpoint enroll URL CODE`: makes this machine an agent of a receiver. */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
+import type { CommandContext, Run } from '../common/context.js';
 import { EXIT_OK } from '../output/exit-codes.js';
-import type { CommandContext, Run } from '../setting/context.js';
 
 export function addEnroll(program: Command, run: Run): void {
   program

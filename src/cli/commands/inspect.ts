@@ -6,9 +6,9 @@ import { describeHalfRestored } from '../../devices/facts/half-restored.js';
 import { describeFormat } from '../../devices/facts/image-format.js';
 import { onDevice } from '../../devices/system/device-error.js';
 import { findTap } from '../../tap/find.js';
+import type { CommandContext, Run } from '../common/context.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatBytes } from '../output/format.js';
-import type { CommandContext, Run } from '../setting/context.js';
 
 export function addInspect(program: Command, run: Run): void {
   program

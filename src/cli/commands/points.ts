@@ -4,11 +4,11 @@ import { unlessAborted } from '../../agent/common/cancel.js';
 import type { Point } from '../../domain/point/point.js';
 import { deviceName, parseDeviceRef, pointName } from '../../domain/point/point-ref.js';
 import type { PartialSet } from '../../domain/session/messages.js';
+import type { CommandContext, Run } from '../common/context.js';
+import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../common/open-receiver.js';
+import { ownAgent } from '../common/point-argument.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { type Column, formatBytes, formatDuration, formatInstant, formatTable } from '../output/format.js';
-import type { CommandContext, Run } from '../setting/context.js';
-import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../setting/open-receiver.js';
-import { ownAgent } from '../setting/point-argument.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },

@@ -1,15 +1,17 @@
 /** `stillpoint receiver backup | agents | dial | round | schedule`: what the receiver starts. The receiver that serves the directory does it. */
+
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
 import { describeTiming, parseEvery, parseTimes } from '../../domain/order/schedule.js';
+import { pointLabel } from '../../domain/point/point.js';
 import type { AgentView } from '../../receiver/orders/remote.js';
+import type { CommandContext, Run } from '../common/context.js';
+import { notEmpty } from '../common/open-receiver.js';
 import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, formatTable } from '../output/format.js';
 import { orderProgress } from '../output/order-progress.js';
-import type { CommandContext, Run } from '../setting/context.js';
-import { notEmpty } from '../setting/open-receiver.js';
 import { seconds } from './backup.js';
 
 const STORE_HELP = 'the directory of the store (default: "receiver" in the state directory)';
@@ -138,7 +140,7 @@ async function backup(
   for (const text of warnings) output.warn(text);
   const { changedBytes, wireBytes, durationMs } = point.statistics;
   output.result({ agent, point, warnings }, [
-    `${agent}: ${point.device}@${point.sequence}: committed, ${point.kind}, ${formatInstant(point.instant)}`,
+    `${agent}: ${pointLabel(point)}: committed, ${point.kind}, ${formatInstant(point.instant)}`,
     `  size     ${formatBytes(point.geometry.sizeBytes)} in ${formatDuration(durationMs)}`,
     `  changed  ${formatBytes(changedBytes)}, on the wire ${formatBytes(wireBytes)}, stored ${formatBytes(point.storedBytes)}`,
   ]);

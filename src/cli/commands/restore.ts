@@ -5,10 +5,7 @@ import { type RestoreResult, runRestore } from '../../agent/restore/restore.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
-import { agentProgress } from '../output/agent-progress.js';
-import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
-import { formatBytes, formatInstant } from '../output/format.js';
-import type { CommandContext, Run } from '../setting/context.js';
+import type { CommandContext, Run } from '../common/context.js';
 import {
   agentOption,
   limitRateOption,
@@ -17,8 +14,11 @@ import {
   storeDirectory,
   storeOption,
   withReceiver,
-} from '../setting/open-receiver.js';
-import { findPoint, ownAgent } from '../setting/point-argument.js';
+} from '../common/open-receiver.js';
+import { findPoint, ownAgent } from '../common/point-argument.js';
+import { agentProgress } from '../output/agent-progress.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
+import { formatBytes, formatInstant } from '../output/format.js';
 
 interface RestoreOptions extends ReceiverChoice {
   readonly overwrite?: boolean;

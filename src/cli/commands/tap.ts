@@ -10,11 +10,11 @@ import { geometry } from '../../domain/blocks/geometry.js';
 import type { RegisteredTap } from '../../tap/registry/registry.js';
 import type { TapSettings } from '../../tap/registry/settings.js';
 import type { TapSource } from '../../tap/source/source.js';
+import type { CommandContext, Run } from '../common/context.js';
+import { defaultName } from '../common/default-name.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { parseSize } from '../output/format.js';
 import { describeTap, listLines, type ShownTap, tapJson } from '../output/tap-view.js';
-import type { CommandContext, Run } from '../setting/context.js';
-import { defaultName } from '../setting/default-name.js';
 
 interface AddOptions {
   readonly name?: string;
@@ -303,7 +303,7 @@ async function serve(context: CommandContext, name: string): Promise<number> {
   const { native } = await import('../../native/index.js');
   const { readTap } = await import('../../tap/registry/registry.js');
   const { serveTap } = await import('../../tap/daemon.js');
-  const { createLog } = await import('../setting/log.js');
+  const { createLog } = await import('../common/log.js');
   const tap = await readTap(context.stateDirectory, name);
   const log = createLog(context.logLevel, context.stdout);
   await serveTap({ tap, addon: native, log, signal: context.signal });

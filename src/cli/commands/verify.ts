@@ -3,11 +3,11 @@ import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/session/messages.js';
+import type { CommandContext, Run } from '../common/context.js';
+import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../common/open-receiver.js';
+import { findPoint } from '../common/point-argument.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../output/exit-codes.js';
 import { formatBytes, formatCount } from '../output/format.js';
-import type { CommandContext, Run } from '../setting/context.js';
-import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../setting/open-receiver.js';
-import { findPoint } from '../setting/point-argument.js';
 
 export function addVerify(program: Command, run: Run): void {
   program

@@ -3,9 +3,10 @@
  * else of the target changes, and the sector's true content replaces it when all else is written and flushed. So a target that has
  * it is neither what it was nor what it shall become; and one without it is one of both.
  */
+
 import { stat } from 'node:fs/promises';
 import { StillpointError } from '../../domain/base/errors.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import { type Device, native } from '../../native/index.js';
 import { readBlockFamily } from '../system/block-sysfs.js';
 import { deviceNumber } from '../system/in-use.js';
@@ -109,8 +110,8 @@ export async function readMarkOfDisk(path: string): Promise<HalfRestored | null>
 /** A clause about the device. */
 export function describeHalfRestored({ point, startedAt }: HalfRestored): string {
   if (point === null) return 'it is half restored, and its mark does not tell from which point';
-  const { device, sequence, id } = point;
-  return `it is half restored: to point ${device}@${sequence} (${id.slice(0, 8)}), begun ${startedAt}, and not ended`;
+  const id = point.id.slice(0, 8);
+  return `it is half restored: to point ${pointLabel(point)} (${id}), begun ${startedAt}, and not ended`;
 }
 
 export function halfRestoredError(path: string, mark: HalfRestored): StillpointError {

@@ -5,7 +5,8 @@
  * What an agent remembers may be older than the store's last point: it died before it wrote it down, the answer to its commit was lost, or
  * another agent of the same name went on. So a later point is no loss.
  */
-import type { Point } from './point.js';
+
+import { type Point, pointLabel } from './point.js';
 
 export type AcknowledgedPoint = Pick<Point, 'id' | 'sequence' | 'committedAt'>;
 
@@ -29,5 +30,5 @@ export function whyPointsAreMissing(
 
 /** With its id: two points of one number are told apart. */
 function nameOf(device: string, { id, sequence, committedAt }: AcknowledgedPoint): string {
-  return `${device}@${sequence} (${id.slice(0, 12)}, committed at ${committedAt})`;
+  return `${pointLabel({ device, sequence })} (${id.slice(0, 12)}, committed at ${committedAt})`;
 }

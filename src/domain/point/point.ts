@@ -1,5 +1,7 @@
 /** What a restore point is, for every room. The manifest's file form is in src/store/points/manifest.ts. */
+
 import type { Geometry } from '../blocks/geometry.js';
+import type { Tree } from '../tree/digest-tree.js';
 
 /**
  * What the instant of a point is worth (design.md section 1): hooks succeeded; file systems frozen; one instant, nothing
@@ -78,3 +80,12 @@ export interface Point {
 }
 
 export const NULL_DIGEST_HEX = '0'.repeat(64);
+
+/** How messages and logs name a point of an agent's own. Where agents may be mixed: `pointName` of point-ref.ts. */
+export function pointLabel(point: { readonly device: string; readonly sequence: number }): string {
+  return `${point.device}@${point.sequence}`;
+}
+
+export function treeOf(point: Point): Tree {
+  return { geometry: point.geometry, top: Buffer.from(point.top, 'hex') };
+}

@@ -3,8 +3,9 @@
  * The tree must be that of the receiver's last point, since what the session sends is a difference to exactly that point. A local
  * tree is a cache: where it is not certainly the right one, the device is digested and compared with the point, which makes it anew.
  */
+
 import { type Geometry, sameGeometry } from '../blocks/geometry.js';
-import type { Point } from '../point/point.js';
+import { type Point, pointLabel } from '../point/point.js';
 
 /** What the agent holds for the device. */
 export interface LocalBase {
@@ -38,7 +39,7 @@ export function planBase(local: LocalBase, last: Point | null, device: Geometry)
     return {
       start: 'new-chain',
       resizeFrom: null,
-      reason: `the block size is ${device.blockSize}, but ${last.geometry.blockSize} in point ${last.device}@${last.sequence}`,
+      reason: `the block size is ${device.blockSize}, but ${last.geometry.blockSize} in point ${pointLabel(last)}`,
     };
   }
   const resizeFrom = last.geometry.sizeBytes === device.sizeBytes ? null : last.geometry.sizeBytes;
@@ -74,7 +75,6 @@ function isOf(tree: NonNullable<LocalBase['tree']>, point: Point): boolean {
 function whyNot(local: LocalBase, last: Point): string {
   if (local.problem !== null) return local.problem;
   if (local.tree === null) return 'there is no local tree';
-  if (local.tree.pointId === last.id)
-    return `the local tree contradicts point ${last.device}@${last.sequence}`;
-  return `the local tree is not that of the last point ${last.device}@${last.sequence}`;
+  if (local.tree.pointId === last.id) return `the local tree contradicts point ${pointLabel(last)}`;
+  return `the local tree is not that of the last point ${pointLabel(last)}`;
 }

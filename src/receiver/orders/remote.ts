@@ -2,10 +2,12 @@
  * The receiver's own initiative: orders for agents, rounds over many, dialling those that only listen. What it wants done goes through the
  * one book of orders, whichever way an agent is connected.
  */
+
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Order, OrderWish } from '../../domain/order/order.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
+import { pointLabel } from '../../domain/point/point.js';
 import type { Store } from '../../store/port/store.js';
 import type { Tenants } from '../access/tenants.js';
 import { addressText, type DialOut } from './dial-out.js';
@@ -139,7 +141,7 @@ export class Remote {
           (latest, { device, sequence, committedAt }) =>
             latest !== null && latest.committedAt >= committedAt
               ? latest
-              : { point: `${device}@${sequence}`, committedAt },
+              : { point: pointLabel({ device, sequence }), committedAt },
           null,
         );
         return {

@@ -1,4 +1,5 @@
 /** Carries out a round (src/domain/order/round.ts) with orders. */
+
 import { isStillpointError } from '../../domain/base/errors.js';
 import {
   agentSeen,
@@ -14,6 +15,7 @@ import {
   stopRound,
   summarize,
 } from '../../domain/order/round.js';
+import { pointLabel } from '../../domain/point/point.js';
 import { followOrder } from './order-outcome.js';
 import type { OrderBook } from './orders.js';
 
@@ -87,7 +89,7 @@ async function backUp(
     );
     return {
       state: 'done',
-      point: `${point.device}@${point.sequence}`,
+      point: pointLabel(point),
       warningCount: warnings.length,
       wireBytes: point.statistics.wireBytes,
       ...spent(),

@@ -9,7 +9,7 @@ import { checkName } from '../../domain/base/names.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
 import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../../domain/order/order.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
   BeginRequest,
@@ -250,6 +250,6 @@ function checkId(what: string, id: string): string {
 function outside(point: Point, what: string): StillpointError {
   return new StillpointError('bad-message', {
     thing: what,
-    reason: `it lies outside of point ${point.device}@${point.sequence}`,
+    reason: `it lies outside of point ${pointLabel(point)}`,
   });
 }

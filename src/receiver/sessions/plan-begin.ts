@@ -3,7 +3,7 @@
 import { StillpointError } from '../../domain/base/errors.js';
 import { geometry, sameGeometry } from '../../domain/blocks/geometry.js';
 import { compareDevices } from '../../domain/device/device-identity.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { BeginRequest } from '../../domain/session/messages.js';
 import type { CaptureDescription } from '../../store/port/store.js';
 
@@ -60,7 +60,7 @@ function checkIdentity(request: BeginRequest, last: Point | null): void {
   if (comparison.same) return;
   throw new StillpointError('device-identity', {
     thing: `device ${request.device}`,
-    reason: `it is not the one that point ${last.device}@${last.sequence} was taken of: ${comparison.reason}`,
+    reason: `it is not the one that point ${pointLabel(last)} was taken of: ${comparison.reason}`,
     remedy:
       request.identity.type === 'image'
         ? 'If it goes on from that one, a copy or a converted image for example, accept it with --accept-identity; else back it up under a name of its own (--name).'

@@ -20,11 +20,9 @@ import type {
   SessionStatus,
 } from '../../domain/session/messages.js';
 import { guardMessage } from '../../domain/session/session.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
 import { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
 import { OrderBook } from '../orders/orders.js';
-import { AgentReceiver } from './agent-receiver.js';
 import { BaseBlocks } from './base-blocks.js';
 import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
@@ -58,10 +56,6 @@ export class ReceiverService {
       else service.#add(capture, base);
     }
     return service;
-  }
-
-  bind(agent: string): ReceiverPort {
-    return new AgentReceiver(this, agent);
   }
 
   begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {

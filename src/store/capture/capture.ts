@@ -23,7 +23,8 @@ import { asStoreStep, toStoreError } from '../disk/errors.js';
 import { Mutex } from '../disk/mutex.js';
 import type { Capture, CaptureDescription } from '../port/store.js';
 import { BatchQueue, type QueuedBatch } from './batch-queue.js';
-import { type CommitContext, commitCapture } from './commit.js';
+import { commitCapture } from './commit.js';
+import type { StoreContext } from './context.js';
 import { checkStaging, recoverStaging } from './recovery.js';
 import { packIdsOf, recordRemains, sliceOfLeaves } from './remains.js';
 import { type CaptureStaging, captureDir, endCapture, removeCapture } from './staging.js';
@@ -33,7 +34,7 @@ const LOOKUPS_PER_TURN = 1024;
 
 export class StoreCapture implements Capture {
   readonly description: CaptureDescription;
-  readonly #context: CommitContext;
+  readonly #context: StoreContext;
   readonly #onEnd: (cleaning: Promise<void>) => void;
   readonly #lock = new Mutex();
   readonly #queue: BatchQueue;
@@ -56,7 +57,7 @@ export class StoreCapture implements Capture {
    * @param onEnd called once, when the capture is committed or gone, with what is still being removed: never rejects
    */
   constructor(
-    context: CommitContext,
+    context: StoreContext,
     description: CaptureDescription,
     staging: CaptureStaging | null,
     onEnd: (cleaning: Promise<void>) => void,

@@ -1,9 +1,10 @@
 /** The commit of a capture, in the order of docs/format.md section 6: everything that the point needs first, its manifest last. */
+
 import { setImmediate } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { DIGEST_BYTES, MiB } from '../../domain/base/limits.js';
 import { blockLength } from '../../domain/blocks/geometry.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
 import type { CommitRequest } from '../../domain/session/messages.js';
 import {
   type ChangedLeaves,
@@ -13,24 +14,15 @@ import {
   updateTree,
 } from '../../domain/tree/digest-tree.js';
 import { native, PACK_KIND_TREE, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
-import { pointKey, pointLabel } from '../disk/layout.js';
+import { pointKey } from '../disk/layout.js';
 import { digestKey, PACK_ENTRY_BYTES, RECORD_HEADER_BYTES } from '../packs/entries.js';
 import { PackWriter } from '../packs/writer.js';
-import { type PointCatalog, readManifest } from '../points/catalog.js';
+import { readManifest } from '../points/catalog.js';
 import { encodeManifest } from '../points/manifest.js';
-import type { PointReader } from '../points/reader.js';
 import type { CaptureDescription } from '../port/store.js';
 import type { RecordReader } from '../records/record-reader.js';
-import { treeOf } from '../upkeep/index-heal.js';
-import type { PartialSets } from './partial-sets.js';
-import { type CaptureStaging, publishPack, type StagingContext } from './staging.js';
-
-export interface CommitContext extends StagingContext {
-  readonly catalog: PointCatalog;
-  readonly records: RecordReader;
-  readonly reader: PointReader;
-  readonly partials: PartialSets;
-}
+import type { StoreContext } from './context.js';
+import { type CaptureStaging, publishPack } from './staging.js';
 
 const FLUSH_BYTES = MiB;
 const NODES_PER_TURN = 64;
@@ -49,7 +41,7 @@ interface MissingLeaf {
  * was. Anything else: not known, ask again.
  */
 export async function commitCapture(
-  context: CommitContext,
+  context: StoreContext,
   staging: CaptureStaging,
   description: CaptureDescription,
   request: CommitRequest,
@@ -106,7 +98,7 @@ export async function commitCapture(
 }
 
 /** The manifest under the name is there already: this session's, if an earlier try failed after its last rename. */
-async function existingPoint(context: CommitContext, key: string, point: Point): Promise<Point> {
+async function existingPoint(context: StoreContext, key: string, point: Point): Promise<Point> {
   const sizeBytes = (await context.objects.size(key)) ?? 0;
   const found = await readManifest(context.objects, key, sizeBytes);
   if (!('reason' in found)) return found;
@@ -116,7 +108,7 @@ async function existingPoint(context: CommitContext, key: string, point: Point):
   });
 }
 
-function baseOf({ catalog }: CommitContext, description: CaptureDescription): Point | null {
+function baseOf({ catalog }: StoreContext, description: CaptureDescription): Point | null {
   if (description.basePointId === null) return null;
   const base = catalog.byId(description.basePointId);
   const last = catalog.ofDevice(description).at(-1);
@@ -134,7 +126,7 @@ function baseMismatch(description: CaptureDescription, reason: string): Stillpoi
 
 /** Stores the nodes that the new tree has and the store has not. */
 async function buildTree(
-  context: CommitContext,
+  context: StoreContext,
   staging: CaptureStaging,
   description: CaptureDescription,
   base: Point | null,
@@ -211,7 +203,7 @@ async function buildTree(
 
 /** The index names one place of a block; where that place was collected, or is damaged, another pack may have the block still. */
 async function reallyMissing(
-  { records }: CommitContext,
+  { records }: StoreContext,
   { geometry }: CaptureDescription,
   leaves: readonly MissingLeaf[],
 ): Promise<MissingLeaf[]> {
@@ -224,11 +216,7 @@ async function reallyMissing(
 }
 
 /** Damage is known in the store: none of it may be in the new point. */
-async function checkWhole(
-  context: CommitContext,
-  description: CaptureDescription,
-  tree: Tree,
-): Promise<void> {
+async function checkWhole(context: StoreContext, description: CaptureDescription, tree: Tree): Promise<void> {
   const lost = await firstLostPart(context, tree);
   if (lost === null) return;
   throw baseMismatch(description, `${lost} of its base is damaged in the store`);
@@ -236,7 +224,7 @@ async function checkWhole(
 
 /** Names a part of the tree that the store can't give, as far as is known; null if there is none. */
 export async function firstLostPart(
-  { index, records }: { readonly index: CommitContext['index']; readonly records: RecordReader },
+  { index, records }: { readonly index: StoreContext['index']; readonly records: RecordReader },
   tree: Tree,
 ): Promise<string | null> {
   let lostNode = false;

@@ -28,8 +28,9 @@ import {
 import { PackWriter } from '../packs/writer.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from '../points/manifest.js';
 import type { CaptureDescription } from '../port/store.js';
+import type { StagingContext } from './context.js';
 import { blockEndOf, LogReader, NO_PACK } from './log.js';
-import { CaptureStaging, captureDir, createOverlay, publishPack, type StagingContext } from './staging.js';
+import { CaptureStaging, captureDir, createOverlay, publishPack } from './staging.js';
 
 const { batchHeaderBytes, batchEntryBytes } = native.constants;
 /** Leaves put into an overlay at once when a zero run is replayed. */

@@ -1,7 +1,7 @@
 /** What an open capture relies on, for a collection, and what it leaves when it ends without a point. */
 import type { LeafOverlay } from '../../native/index.js';
 import type { CaptureDescription } from '../port/store.js';
-import type { CommitContext } from './commit.js';
+import type { StoreContext } from './context.js';
 import { loggedPackIds } from './recovery.js';
 import type { CaptureStaging } from './staging.js';
 
@@ -33,7 +33,7 @@ export function sliceOfLeaves(overlay: LeafOverlay, from: number): { leaves: Buf
  * @param staging null: it could not be recovered, and its log tells what there is of it
  */
 export async function recordRemains(
-  context: CommitContext,
+  context: StoreContext,
   description: CaptureDescription,
   staging: CaptureStaging | null,
   lastActivityAt: Date,

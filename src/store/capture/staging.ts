@@ -6,6 +6,7 @@
  * earlier packs are in the index. Not locked: the capture calls one method at a time. After any error that is not about a
  * batch's contents, memory and disk may differ: close it and `recover` another one.
  */
+
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';
 import { blockLength } from '../../domain/blocks/geometry.js';
@@ -19,30 +20,15 @@ import {
 } from '../../native/index.js';
 import { type Disk, type DiskFile, makeDirs, writeDurably } from '../disk/disk.js';
 import { CAPTURE_DESCRIPTION, CAPTURE_DIR, CAPTURE_LOG, CAPTURE_OVERLAY, packKey } from '../disk/layout.js';
-import type { StoreIndex } from '../index/store-index.js';
-import type { ObjectStore } from '../objects/object-store.js';
 import { digestKey, PACK_ENTRY_BYTES, RECORD_HEADER_BYTES } from '../packs/entries.js';
 import { PackWriter } from '../packs/writer.js';
 import { encodeDescription } from '../points/manifest.js';
 import type { CaptureDescription } from '../port/store.js';
+import type { StagingContext } from './context.js';
 import { batchHead, blockEndOf, encodeLogRecord, type LogRecord, NO_PACK } from './log.js';
 
 /** Blocks that were not stored again are entered as held when there are as many. */
 const ADOPTED_MAX = 4096;
-
-export interface StagingContext {
-  readonly disk: Disk;
-  /** Root of the store. */
-  readonly dir: string;
-  readonly objects: ObjectStore;
-  readonly index: StoreIndex;
-  readonly log: (message: string) => void;
-  readonly now: () => Date;
-  /** 32 hex digits. */
-  readonly randomId: () => string;
-  /** A pack is ended when it has as many bytes. */
-  readonly packBytesTarget: number;
-}
 
 export interface Batch {
   readonly sequence: number;

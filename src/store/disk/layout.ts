@@ -66,8 +66,3 @@ export function pointPlaceOf(key: string): PointPlace | null {
   const [, agent = '', device = '', sequence = '', mark] = match;
   return { agent, device, sequence: Number(sequence), deleted: mark !== undefined };
 }
-
-/** How points are named to users. */
-export function pointLabel(point: { readonly device: string; readonly sequence: number }): string {
-  return `${point.device}@${point.sequence}`;
-}

@@ -1,20 +1,10 @@
 /**
  * Room on the store's disk. Packs, which grow with what agents send, leave a reserve that nothing but the index and the few small
- * files of a commit or a removal may take. LMDB must not meet a full disk: version 3.5.6 writes past the end of a buffer for the
- * text of its error (`sprintf` to 100 bytes in `mdb_page_flush`), and the process then dies of it or goes on with a damaged heap.
+ * files of a commit or a removal may take.
  */
-import { statfsSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { KiB, MiB, STORE_RESERVE_BYTES_MAX, STORE_RESERVE_PART } from '../../domain/base/limits.js';
-import { DATA_FILE, PAGE_BYTES } from '../index/tables.js';
+import { dirname } from 'node:path';
+import { MiB, STORE_RESERVE_BYTES_MAX, STORE_RESERVE_PART } from '../../domain/base/limits.js';
 import type { Disk } from './disk.js';
-
-/** LMDB's free list, upper pages and tables' roots. */
-const INDEX_MARGIN_BYTES = 256 * KiB;
-/** What an entry adds, with the half-empty pages of a tree of random keys. */
-const INDEX_ENTRY_BYTES = 256;
-/** Each entry has a page of its own, and some of those that lead to it. */
-const INDEX_REWRITTEN_BYTES = 1.25 * PAGE_BYTES;
 
 /**
  * Before a pack grows.
@@ -26,24 +16,10 @@ export async function leaveReserve(disk: Disk, path: string, byteLength: number)
   if (freeBytes < byteLength + reserveBytes) throw noRoom(freeBytes, byteLength + reserveBytes);
 }
 
-/**
- * Before entries are put into the index, or taken out of it: a page that changes is written elsewhere. Synchronous, so that who asks can
- * queue its writes before anybody else does.
- * @param path directory of the index
- * @throws code `ENOSPC` if they might not find room
- */
-export function ensureIndexRoom(path: string, writeCount: number): void {
-  const fileBytes = statSync(join(path, DATA_FILE), { throwIfNoEntry: false })?.size ?? 0;
-  const rewrittenBytes = Math.min(fileBytes, INDEX_REWRITTEN_BYTES * writeCount);
-  const neededBytes = INDEX_MARGIN_BYTES + rewrittenBytes + INDEX_ENTRY_BYTES * writeCount;
-  const { bavail, bsize } = statfsSync(path);
-  if (bavail * bsize < neededBytes) throw noRoom(bavail * bsize, neededBytes);
-}
-
 /** Its message tells how much is free, and how much must be. */
 export class NoRoom extends Error {}
 
-function noRoom(freeBytes: number, neededBytes: number): Error {
+export function noRoom(freeBytes: number, neededBytes: number): Error {
   const [free, needed] = [freeBytes, neededBytes].map((bytes) => (bytes / MiB).toFixed(1));
   return Object.assign(new NoRoom(`${free} MiB are free, and ${needed} MiB must be`), { code: 'ENOSPC' });
 }

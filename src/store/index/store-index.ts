@@ -7,10 +7,10 @@
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { ensureIndexRoom } from '../disk/room.js';
 import { decodePackEntry, digestKey, packEntryCount } from '../packs/entries.js';
 import type { DeviceKey } from '../port/store.js';
 import type { IndexedPack, Location, RecordIndex } from './record-index.js';
+import { ensureIndexRoom } from './room.js';
 import {
   checkIndexFiles,
   coverLastPage,

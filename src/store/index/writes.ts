@@ -2,7 +2,7 @@
 import { statfs } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { MiB } from '../../domain/base/limits.js';
-import { ensureIndexRoom } from '../disk/room.js';
+import { ensureIndexRoom } from './room.js';
 
 const REASON_WAIT_MS = 1000;
 /** With less than this free, a write that failed is taken to have failed for that: LMDB calls a part of it an I/O error. */

@@ -3,11 +3,9 @@ import { setImmediate } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { DIFF_RANGES_MAX } from '../../domain/base/limits.js';
 import { rangeBytes } from '../../domain/blocks/block-ranges.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
 import type { DiffEvent } from '../../domain/session/messages.js';
 import { type DiffRange, treeDiff } from '../../domain/tree/tree-diff.js';
-import { pointLabel } from '../disk/layout.js';
-import { treeOf } from '../upkeep/index-heal.js';
 import type { PointReader } from './reader.js';
 
 /** Level-1 nodes that differ, between two events at most: who waits for the next one must not take the receiver for dead. */

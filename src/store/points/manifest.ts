@@ -1,9 +1,10 @@
 /** Manifests of points and descriptions of captures as sealed text (docs/format.md section 5). */
+
 import { StillpointError } from '../../domain/base/errors.js';
 import { MiB } from '../../domain/base/limits.js';
 import { isHexDigest, isHexId } from '../../domain/base/names.js';
 import { geometry } from '../../domain/blocks/geometry.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import { decodeSealed, encodeSealed } from '../disk/sealed-text.js';
 import type { CaptureDescription, DeviceKey } from '../port/store.js';
 
@@ -38,7 +39,7 @@ export function decodeManifest(
   if (point.agent !== place.agent || point.device !== place.device || point.sequence !== place.sequence) {
     throw new StillpointError('store-damaged', {
       thing,
-      reason: `it is the manifest of ${point.agent}/${point.device}@${point.sequence}, in the wrong place`,
+      reason: `it is the manifest of ${point.agent}/${pointLabel(point)}, in the wrong place`,
     });
   }
   return point;

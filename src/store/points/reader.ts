@@ -9,11 +9,10 @@ import {
   TREE_FANOUT,
 } from '../../domain/base/limits.js';
 import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { NodeRequest } from '../../domain/session/messages.js';
 import { isNull, type ReadNodes } from '../../domain/tree/digest-tree.js';
 import { native, RECORD_KIND_BLOCK } from '../../native/index.js';
-import { pointLabel } from '../disk/layout.js';
 import type { Location } from '../index/record-index.js';
 import { isDataError } from '../packs/contents.js';
 import { digestKey, RECORD_HEADER_BYTES } from '../packs/entries.js';

@@ -7,11 +7,11 @@
 import { StillpointError } from '../../domain/base/errors.js';
 import { LOCAL_AGENT } from '../../domain/base/names.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { CheckEvent, DiffEvent, NodeRequest, VerifyEvent } from '../../domain/session/messages.js';
 import { asStoreStep } from '../disk/errors.js';
-import { type PointPlace, pointLabel } from '../disk/layout.js';
+import type { PointPlace } from '../disk/layout.js';
 import type { RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';

@@ -7,11 +7,10 @@
 
 import { TREE_FANOUT } from '../../domain/base/limits.js';
 import { type BlockRange, intersectRanges, rangeBytes } from '../../domain/blocks/block-ranges.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
 import type { CheckDamage, CheckEvent, VerifyProgress } from '../../domain/session/messages.js';
 import { type LostLeaves, leafParts, type ReadNodes } from '../../domain/tree/digest-tree.js';
 import { native } from '../../native/index.js';
-import { pointLabel } from '../disk/layout.js';
 import {
   CHECKED_BYTES,
   type Leaf,
@@ -21,7 +20,6 @@ import {
   readCheckedNodes,
 } from '../records/checked-records.js';
 import type { RecordReader } from '../records/record-reader.js';
-import { treeOf } from './index-heal.js';
 
 /** Between two events while all is well, about: nobody is to take the receiver for dead, and a slow link has better to carry. */
 const PROGRESS_MS = 2_000;

@@ -10,7 +10,7 @@
  *    the next opening, and the pack is indexed again or gone.
  */
 import { StillpointError } from '../../domain/base/errors.js';
-import type { CommitContext } from '../capture/commit.js';
+import type { StoreContext } from '../capture/context.js';
 import type { PartialRecord } from '../capture/partial-sets.js';
 import { packKey } from '../disk/layout.js';
 import { readPackEntries } from '../packs/contents.js';
@@ -26,7 +26,7 @@ export interface PinningCapture {
 }
 
 export interface CollectorOptions {
-  readonly context: CommitContext;
+  readonly context: StoreContext;
   readonly captures: () => readonly PinningCapture[];
   /** Who reads all packs can't have one vanish. */
   readonly isHindered: () => boolean;

@@ -4,11 +4,11 @@
  */
 
 import { DIGEST_BYTES } from '../../domain/base/limits.js';
-import type { Point } from '../../domain/point/point.js';
-import { isNull, leafNodes, type Tree } from '../../domain/tree/digest-tree.js';
+import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
+import { isNull, leafNodes } from '../../domain/tree/digest-tree.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
 import { isFull } from '../disk/disk.js';
-import { packIdOf, packKey, pointLabel } from '../disk/layout.js';
+import { packIdOf, packKey } from '../disk/layout.js';
 import type { StoreIndex } from '../index/store-index.js';
 import type { ObjectStore, StoredObject } from '../objects/object-store.js';
 import { readPackEntries } from '../packs/contents.js';
@@ -151,8 +151,4 @@ function* digestsOf(leaves: Buffer): Generator<Buffer> {
     const digest = leaves.subarray(at, at + DIGEST_BYTES);
     if (!isNull(digest)) yield digest;
   }
-}
-
-export function treeOf(point: Point): Tree {
-  return { geometry: point.geometry, top: Buffer.from(point.top, 'hex') };
 }

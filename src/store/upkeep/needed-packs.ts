@@ -7,14 +7,12 @@
 import { setImmediate } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { DIGEST_BYTES } from '../../domain/base/limits.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
 import { isNull, leafNodes } from '../../domain/tree/digest-tree.js';
 import { RECORD_KIND_BLOCK } from '../../native/index.js';
-import { pointLabel } from '../disk/layout.js';
 import type { StoreIndex } from '../index/store-index.js';
 import type { PointCatalog } from '../points/catalog.js';
 import type { RecordReader } from '../records/record-reader.js';
-import { treeOf } from './index-heal.js';
 
 const NODES_PER_TURN = 64;
 

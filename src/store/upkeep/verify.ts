@@ -7,7 +7,7 @@
  */
 
 import { TREE_FANOUT } from '../../domain/base/limits.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, treeOf } from '../../domain/point/point.js';
 import type { VerifyEvent, VerifyFinding } from '../../domain/session/messages.js';
 import { leafNodes, type ReadNodes } from '../../domain/tree/digest-tree.js';
 import { native, PACK_KIND_TREE, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
@@ -34,7 +34,6 @@ import {
   readCheckedNodes,
 } from '../records/checked-records.js';
 import type { RecordReader } from '../records/record-reader.js';
-import { treeOf } from './index-heal.js';
 
 const FINDINGS_MAX = 10_000;
 

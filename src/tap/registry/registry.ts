@@ -12,8 +12,7 @@
  *
  * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Adding and removing are one at a time, by flock on `<state>/taps/lock`.
  */
-import type { FileHandle } from 'node:fs/promises';
-import { readdir, rm } from 'node:fs/promises';
+import { type FileHandle, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory, readStateFile, writeStateFile } from '../../config/state-file.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';

@@ -5,7 +5,7 @@
 import { cp, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import type { BackupOptions, BackupResult } from '../../../src/agent/backup/backup.js';
+import type { BackupOptions, BackupResult } from '../../../src/agent/backup/options.js';
 import { deviceStateDirectory } from '../../../src/agent/state/device-state.js';
 import type { HoldOptions, SnapshotProvider } from '../../../src/capture/ports.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';

@@ -1,7 +1,7 @@
 /** Patches as an agent sends them: what they spare, when they are asked for, and that what is restored is what was there. */
 import { open, readFile } from 'node:fs/promises';
 import test, { type ExecutionContext } from 'ava';
-import type { BackupOptions } from '../../../src/agent/backup/backup.js';
+import type { BackupOptions } from '../../../src/agent/backup/options.js';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import { pieceCount } from '../../../src/domain/blocks/pieces.js';
 import { LinkMeter } from '../../../src/domain/session/link-meter.js';

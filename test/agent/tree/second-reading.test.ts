@@ -1,7 +1,7 @@
 /** Views that nothing proves to be one instant: read a second time, in backups and comparisons. */
 import { readdir, truncate } from 'node:fs/promises';
 import test, { type ExecutionContext } from 'ava';
-import type { BackupOptions } from '../../../src/agent/backup/backup.js';
+import type { BackupOptions } from '../../../src/agent/backup/options.js';
 import { runCompare } from '../../../src/agent/compare/compare.js';
 import { offlineProvider } from '../../../src/capture/offline.js';
 import type { SnapshotProvider } from '../../../src/capture/ports.js';

@@ -1,8 +1,7 @@
 /** Digest trees made from leaves, and a naive receiver of their nodes. */
 
 import { TREE_FANOUT } from '../../../src/domain/base/limits.js';
-import type { Geometry } from '../../../src/domain/blocks/geometry.js';
-import { levelCount } from '../../../src/domain/blocks/geometry.js';
+import { type Geometry, levelCount } from '../../../src/domain/blocks/geometry.js';
 import type { NodeRequest } from '../../../src/domain/session/messages.js';
 import { type LeafOverlay, native, type TreeFile } from '../../../src/native/index.js';
 

@@ -1,7 +1,6 @@
 /** A receiver of one point, held in memory: what a restore needs of one, with hooks for faults. */
 import { join } from 'node:path';
-import type { Geometry } from '../../../src/domain/blocks/geometry.js';
-import { blockLength } from '../../../src/domain/blocks/geometry.js';
+import { blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { NodeRequest } from '../../../src/domain/session/messages.js';
 import { native } from '../../../src/native/index.js';

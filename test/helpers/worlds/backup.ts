@@ -2,7 +2,8 @@
 import { cp, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type BackupOptions, type BackupResult, runBackup } from '../../../src/agent/backup/backup.js';
+import { runBackup } from '../../../src/agent/backup/backup.js';
+import type { BackupOptions, BackupResult } from '../../../src/agent/backup/options.js';
 import type { AgentEvent } from '../../../src/agent/common/events.js';
 import { runRestore } from '../../../src/agent/restore/restore.js';
 import { deviceStateDirectory } from '../../../src/agent/state/device-state.js';

@@ -1,4 +1,5 @@
 /** The implementations of ReceiverPort that the conformance suite runs on, over real stores. */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { provenAs, ReceiverListener } from '../../../src/protocol/transport/listener.js';
 import { initReceiver } from '../../../src/receiver/access/identity.js';
 import { writeAddress } from '../../../src/receiver/orders/remote-settings.js';
+import { AgentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import type { MakeWorld } from '../../conformance/receiver.js';
@@ -26,7 +28,7 @@ export const embeddedWorld: MakeWorld = async (t) => {
   });
   return {
     dir,
-    portFor: async (agent) => service.bind(agent),
+    portFor: async (agent) => new AgentReceiver(service, agent),
     orders: () => service.orders,
     restart: async () => {
       await service.close();

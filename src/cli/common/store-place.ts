@@ -10,8 +10,12 @@ import {
 } from '../../agent/state/known-stores.js';
 import { PACKS_PREFIX, POINTS_PREFIX, STORE_COPY, STORE_FILE } from '../../store/disk/layout.js';
 import { findStoreIdentity } from '../../store/open.js';
-import type { PlaceChoice } from './open-receiver.js';
 import { makeStoreIfMissing } from './open-store.js';
+
+export interface PlaceChoice {
+  readonly newStore?: boolean | undefined;
+  readonly acceptStore?: boolean | undefined;
+}
 
 /** @throws StillpointError `store-missing` where a store was, or a disk should be, and none may be made */
 export async function placeToRead(stateDirectory: string | null, directory: string): Promise<StorePlace> {

@@ -2,6 +2,7 @@
  * `--store`: which receiver a command talks to, the same on every command. What only one of the two ways needs (TLS and HTTP;
  * the store and its index) is loaded when it is gone: a short backup is not to wait for it.
  */
+
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
@@ -13,6 +14,7 @@ import { parseRateLimit, type RateSchedule } from '../../domain/session/rate-lim
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
 import { type MeasuredLink, measuredLink } from '../../protocol/transport/measured-link.js';
 import type { CommandContext } from './context.js';
+import type { PlaceChoice } from './store-place.js';
 
 /** `--store` and `--agent`, as a command is given them. */
 export interface ReceiverChoice extends Pick<PlaceChoice, 'newStore'> {
@@ -34,11 +36,6 @@ export function agentOption(): Option {
     '--agent <name>',
     'with --store DIR: only the points of this agent, of those enrolled with that receiver (default: the points of all)',
   ).argParser(notEmpty);
-}
-
-export interface PlaceChoice {
-  readonly newStore?: boolean | undefined;
-  readonly acceptStore?: boolean | undefined;
 }
 
 /** Of the commands that make or fill a store. */

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { createLog } from '../../../src/cli/setting/log.js';
+import { createLog } from '../../../src/cli/common/log.js';
 
 class Sink {
   text = '';

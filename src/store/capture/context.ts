@@ -1,0 +1,29 @@
+/** What the parts of an open store share: made once, when it is opened (open.ts), and handed down. */
+import type { Disk } from '../disk/disk.js';
+import type { StoreIndex } from '../index/store-index.js';
+import type { ObjectStore } from '../objects/object-store.js';
+import type { PointCatalog } from '../points/catalog.js';
+import type { PointReader } from '../points/reader.js';
+import type { RecordReader } from '../records/record-reader.js';
+import type { PartialSets } from './partial-sets.js';
+
+export interface StagingContext {
+  readonly disk: Disk;
+  /** Root of the store. */
+  readonly dir: string;
+  readonly objects: ObjectStore;
+  readonly index: StoreIndex;
+  readonly log: (message: string) => void;
+  readonly now: () => Date;
+  /** 32 hex digits. */
+  readonly randomId: () => string;
+  /** A pack is ended when it has as many bytes. */
+  readonly packBytesTarget: number;
+}
+
+export interface StoreContext extends StagingContext {
+  readonly catalog: PointCatalog;
+  readonly records: RecordReader;
+  readonly reader: PointReader;
+  readonly partials: PartialSets;
+}
