@@ -74,7 +74,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   cli: ['output', 'common', 'commands'],
 };
 
-const FILES_PER_FOLDER_MAX = 15;
+const FILES_PER_FOLDER_MAX = 18;
 
 /** Modules that speak the protocols of a network. */
 const NETWORK = /^(fastify|node:(http|https|http2|tls|dgram))(\/|$)/;
