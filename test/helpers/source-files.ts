@@ -29,3 +29,23 @@ export function importsOf(file: string): string[] {
 export function resolveImport(from: string, name: string): string {
   return join(dirname(from), name).replace(/\.js$/, '.ts');
 }
+
+/** A way that leads back to where it began; null: there is none. */
+export function circleIn(edges: ReadonlyMap<string, readonly string[]>): string[] | null {
+  const done = new Set<string>();
+  const visit = (node: string, way: readonly string[]): string[] | null => {
+    if (way.includes(node)) return [...way.slice(way.indexOf(node)), node];
+    if (done.has(node)) return null;
+    for (const next of edges.get(node) ?? []) {
+      const circle = visit(next, [...way, node]);
+      if (circle !== null) return circle;
+    }
+    done.add(node);
+    return null;
+  };
+  for (const node of edges.keys()) {
+    const circle = visit(node, []);
+    if (circle !== null) return circle;
+  }
+  return null;
+}

@@ -14,7 +14,7 @@ import { BLOCK_SIZE_DEFAULT } from '../../domain/base/limits.js';
 import { whyPointsAreMissing } from '../../domain/point/acknowledged-point.js';
 import type { Point } from '../../domain/point/point.js';
 import { holdsPoint, planBase } from '../../domain/session/plan.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import type { OnAgentEvent } from '../common/events.js';
 import { keepLinkHint, readLinkHint } from '../common/link-hint.js';
@@ -56,7 +56,7 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
 async function attempts(
   options: BackupOptions,
   state: DeviceState,
-  receiver: ReceiverPort,
+  receiver: DataPort,
 ): Promise<BackupResult> {
   const { device, onEvent = () => undefined } = options;
   const lastPoint = async () => (await receiver.points(device, { last: true })).at(-1) ?? null;
@@ -108,7 +108,7 @@ async function checkAcknowledged(
 async function attempt(
   options: BackupOptions,
   state: DeviceState,
-  receiver: ReceiverPort,
+  receiver: DataPort,
   { last, accepted }: Pick<SessionFacts, 'last' | 'accepted'>,
   doubt: string | null,
 ): Promise<BackupResult> {

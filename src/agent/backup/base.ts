@@ -7,7 +7,7 @@ import { blockCount, type Geometry } from '../../domain/blocks/geometry.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { BasePlan, LocalBase } from '../../domain/session/plan.js';
 import { type Device, native, type Scan, type TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { NodeSource } from '../../protocol/port/point.js';
 import type { OnAgentEvent } from '../common/events.js';
 import type { DeviceState } from '../state/device-state.js';
 import { digestDevice, treeInGeometry } from '../tree/digest-device.js';
@@ -16,7 +16,7 @@ import { completeTree } from '../tree/fetch-tree.js';
 export interface BaseOptions {
   readonly plan: BasePlan;
   readonly state: DeviceState;
-  readonly receiver: ReceiverPort;
+  readonly receiver: NodeSource;
   /** The session's static view, all of which can be read where the plan is to compare. */
   readonly device: Device;
   /** The point that the session's blocks are a difference to. */

@@ -9,7 +9,7 @@ import type { Snapshot } from '../../capture/ports.js';
 import { isStillpointError, type StillpointError } from '../../domain/base/errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { BeginAnswer } from '../../domain/session/messages.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { SessionPort } from '../../protocol/port/session.js';
 import type { DeviceState } from '../state/device-state.js';
 import { describeSession, isSameView, type KeptSession } from '../state/kept-session.js';
 
@@ -34,7 +34,7 @@ export function shedsDoubt(error: unknown): error is StillpointError {
 /** The kept session, if it is of this very view and the receiver still holds it open. */
 export async function findResumable(
   state: DeviceState,
-  receiver: ReceiverPort,
+  receiver: Pick<SessionPort, 'status'>,
   snapshot: Snapshot,
   facts: Pick<KeptSession, 'sessionId' | 'instant' | 'provider' | 'blockSize' | 'lastPointId'>,
 ): Promise<Pick<KeptSession, 'sessionId' | 'instant'> | null> {

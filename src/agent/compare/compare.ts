@@ -21,7 +21,8 @@ import { blockCount, sameGeometry } from '../../domain/blocks/geometry.js';
 import { type ConsistencyKind, type Point, pointLabel } from '../../domain/point/point.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { Scan, TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { PointPort } from '../../protocol/port/point.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
@@ -32,7 +33,7 @@ import { concludeProven, PartlyRead } from '../tree/second-reading.js';
 import { descend } from '../tree/tree-descent.js';
 
 export interface CompareOptions {
-  readonly receiver: ReceiverPort;
+  readonly receiver: DataPort;
   readonly point: Point;
   /** Block device or image file. */
   readonly path: string;
@@ -98,7 +99,7 @@ class Comparison {
   readonly #snapshot: Snapshot;
   readonly #signal: AbortSignal;
   readonly #wire: WireCounter;
-  readonly #receiver: ReceiverPort;
+  readonly #receiver: DataPort;
   readonly #onEvent: OnAgentEvent;
   /** Of the point's block size; undefined: all. */
   readonly #ranges: readonly BlockRange[] | undefined;
@@ -263,7 +264,7 @@ class Comparison {
 
 /** What of the point can't be had from the receiver's stored bytes, by its own word; it remembers that, and heals it. */
 export async function checkStored(
-  receiver: ReceiverPort,
+  receiver: Pick<PointPort, 'check'>,
   point: Point,
   ranges: readonly BlockRange[] | undefined,
   signal: AbortSignal,

@@ -22,7 +22,7 @@ import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { defaultName } from '../common/default-name.js';
 import { storeOption, withReceiver } from '../common/open-receiver.js';
@@ -142,7 +142,7 @@ function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }
     refuse('--ranges', 'a point is of the whole device', 'Leave them away, or compare without --ship.');
 }
 
-async function look(setting: Setting, receiver: ReceiverPort, point: Point): Promise<number> {
+async function look(setting: Setting, receiver: DataPort, point: Point): Promise<number> {
   const { context, options, path, provider, progress } = setting;
   const { stateDirectory, signal, output } = context;
   const { deep, ranges: byteRanges, mark, fuzzy } = options;
@@ -175,7 +175,7 @@ function checkBeyond(output: Output, ranges: CompareOptions['ranges'], endByte: 
 }
 
 interface ShipSetting extends Setting {
-  readonly receiver: ReceiverPort;
+  readonly receiver: DataPort;
   readonly meter: LinkMeter | undefined;
   readonly place: StorePlace;
 }

@@ -14,9 +14,11 @@ import type {
   OrderReport,
   OrderStanding,
 } from '../../../src/domain/order/order.js';
-import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import type { OrderPort } from '../../../src/protocol/port/order.js';
+import type { Closable, DataPort } from '../../../src/protocol/port/receiver.js';
 import { measuredLink } from '../../../src/protocol/transport/measured-link.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
+import { fakePort } from '../../helpers/fakes/port.js';
 
 const offer = (directory: string, name: string, changes: Partial<Offer> = {}): Offer => ({
   ...{
@@ -59,27 +61,29 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
     info: () => Promise.reject(new StillpointError('forbidden', { thing: 'test', reason: 'it is one' })),
     start: (ordersMax = 4) => {
       const stop = new AbortController();
-      const orders = {
-        awaitOrder: async (question: AwaitOrderRequest, signal: AbortSignal) => {
+      const orders: OrderPort = {
+        awaitOrder: async (question, signal) => {
           world.questions.push(question);
           const answer = world.answers.shift() ?? null;
           if (answer instanceof Error) throw answer;
           if (answer === null) await sleep(15, undefined, { signal }).catch(() => undefined);
           return answer;
         },
-        reportOrder: async (orderId: string, report: OrderReport) => {
+        reportOrder: async (orderId, report) => {
           world.reports.push([orderId, report]);
           return world.standing;
         },
-        close: async () => undefined,
       };
       const end = orderLoop({
         ...{ stateDirectory, ordersMax, busy: new Set<string>(), log: pino({ level: 'silent' }) },
-        orders: orders as unknown as ReceiverPort,
+        orders,
         openReceiver: () => {
           world.opened += 1;
-          const receiver = { info: () => world.info(), close: async () => undefined };
-          return { ...measuredLink(), receiver: receiver as unknown as ReceiverPort };
+          const receiver = fakePort<DataPort & Closable>({
+            info: () => world.info(),
+            close: async () => undefined,
+          });
+          return { ...measuredLink(), receiver };
         },
         ...{ signal: stop.signal, waitMs: 10, pauseMs: 10 },
       });

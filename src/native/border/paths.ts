@@ -1,4 +1,4 @@
-/** The part of the border that is about paths; rules as in index.ts. */
+/** The part of the border that is about paths; rules as in ../index.ts. */
 
 export interface PathAddon {
   /** True if some process holds the regular file open for writing (probed by a read lease, taken and dropped). */

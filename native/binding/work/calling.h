@@ -1,11 +1,14 @@
 // run_promise for work that also calls back into JavaScript: progress, findings.
 #pragma once
 
+#include <napi.h>
+
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
 
-#include "binding/util.h"
+#include "binding/work/promises.h"
 
 namespace stillpoint::binding {
 

@@ -1,4 +1,4 @@
-/** The part of the border that is about digest trees; rules as in index.ts. */
+/** The part of the border that is about digest trees; rules as in ../index.ts. */
 
 export interface TreeGeneration {
   /** 32 hex digits; zeros for a tree of no point (all NULL). */

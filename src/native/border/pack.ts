@@ -1,4 +1,4 @@
-/** The part of the border that is about records and packs (docs/format.md section 3); rules as in index.ts. */
+/** The part of the border that is about records and packs (docs/format.md section 3); rules as in ../index.ts. */
 
 export const RECORD_KIND_BLOCK = 1;
 export const RECORD_KIND_NODE = 2;

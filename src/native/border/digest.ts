@@ -1,4 +1,4 @@
-/** The part of the border that is about digests (docs/format.md section 1); rules as in index.ts. */
+/** The part of the border that is about digests (docs/format.md section 1); rules as in ../index.ts. */
 
 export interface DigestAddon {
   /** Leaf digest: NULL for all-zero bytes, else BLAKE3. */

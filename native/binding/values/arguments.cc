@@ -1,53 +1,12 @@
-#include "binding/util.h"
+#include "binding/values/arguments.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <cstring>
-#include <system_error>
+
+#include "binding/values/errors.h"
 
 namespace stillpoint::binding {
-
-// ---- errors ----
-
-namespace {
-
-// Of what the standard library throws: no memory, no thread.
-std::string foreign_code(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "ENOMEM";
-  const auto* refused = dynamic_cast<const std::system_error*>(&error);
-  const char* const name = refused == nullptr ? nullptr : strerrorname_np(refused->code().value());
-  return name == nullptr ? "internal" : name;
-}
-
-}  // namespace
-
-Napi::Error make_error(Napi::Env env, const std::exception& error) {
-  Napi::Error result = Napi::Error::New(env, error.what());
-  const auto* native = dynamic_cast<const NativeError*>(&error);
-  result.Set("code", Napi::String::New(env, native != nullptr ? native->code() : foreign_code(error)));
-  if (native != nullptr && !native->path().empty())
-    result.Set("path", Napi::String::New(env, native->path()));
-  if (native != nullptr && native->byte_offset() != NativeError::kNoOffset) {
-    result.Set("byteOffset", Napi::Number::New(env, static_cast<double>(native->byte_offset())));
-  }
-  return result;
-}
-
-Napi::Error make_error(Napi::Env env, const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const Napi::Error& thrown) {
-    return thrown;
-  } catch (const std::exception& thrown) {
-    return make_error(env, thrown);
-  }
-}
-
-void throw_argument(const std::string& name, const std::string& expectation) {
-  throw NativeError("argument", name + ": expected " + expectation);
-}
-
-// ---- arguments ----
 
 std::string arg_string(const Napi::Value& value, const char* name) {
   if (!value.IsString()) throw_argument(name, "a string");
@@ -150,59 +109,6 @@ Digest arg_digest_hex(const Napi::Value& value, const char* name) { return arg_h
 Napi::Value option(const Napi::Value& options, const char* name) {
   if (options.IsUndefined()) return options;
   return arg_object(options, "options").Get(name);
-}
-
-std::string to_hex(Bytes bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  text.reserve(2 * bytes.size());
-  for (uint8_t byte : bytes) {
-    text += kDigits[byte >> 4];
-    text += kDigits[byte & 15];
-  }
-  return text;
-}
-
-Napi::Value to_buffer(Napi::Env env, Bytes bytes) {
-  return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
-}
-
-Napi::Value take_memory(Napi::Env env, uint8_t* data, size_t size, std::shared_ptr<void> owner) {
-  if (size == 0) return Napi::Buffer<uint8_t>::New(env, 0);
-  // V8 counts the memory of its array buffers itself, external ones included.
-  return Napi::Buffer<uint8_t>::New(
-      env, data, size, [](Napi::Env, uint8_t*, std::shared_ptr<void>* kept) { delete kept; },
-      new std::shared_ptr<void>(std::move(owner)));
-}
-
-// ---- type tags ----
-
-namespace {
-
-// The tag is the address-free name of the class: padded or cut to 16 bytes, which our class names are within.
-napi_type_tag type_tag(const char* class_name) {
-  napi_type_tag tag{};
-  char bytes[16] = {};
-  std::memcpy(bytes, class_name, std::min<size_t>(std::strlen(class_name), sizeof bytes));
-  std::memcpy(&tag.lower, bytes, 8);
-  std::memcpy(&tag.upper, bytes + 8, 8);
-  // No other addon's names.
-  tag.upper ^= 0x7374696c6c706f69;
-  return tag;
-}
-
-}  // namespace
-
-void tag_object(Napi::Object object, const char* class_name) {
-  const napi_type_tag tag = type_tag(class_name);
-  object.TypeTag(&tag);
-}
-
-void check_tag(const Napi::Value& value, const char* class_name, const char* name) {
-  const napi_type_tag tag = type_tag(class_name);
-  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&tag)) {
-    throw_argument(name, std::string("a ") + class_name);
-  }
 }
 
 }  // namespace stillpoint::binding

@@ -1,4 +1,4 @@
-/** The part of the border that is about batches (docs/format.md section 4); rules as in index.ts. */
+/** The part of the border that is about batches (docs/format.md section 4); rules as in ../index.ts. */
 import type { TreeFile } from './tree.js';
 
 export const ENTRY_ZERO = 0;
