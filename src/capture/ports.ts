@@ -1,5 +1,5 @@
 /**
- * The port of capture (design.md section 4): where the static view of an instant comes from, and which blocks differ in it. `offline`
+ * The port of capture (docs/design.md section 4): where the static view of an instant comes from, and which blocks differ in it. `offline`
  * and `tap` are providers; live, lvm and reflink fit beside them. A session works on this port alone.
  */
 

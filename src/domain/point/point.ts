@@ -4,7 +4,7 @@ import type { Geometry } from '../blocks/geometry.js';
 import type { Tree } from '../tree/digest-tree.js';
 
 /**
- * What the instant of a point is worth (design.md section 1): hooks succeeded; file systems frozen; one instant, nothing
+ * What the instant of a point is worth (docs/design.md section 1): hooks succeeded; file systems frozen; one instant, nothing
  * flushed by agreement; no write seen while it was read; or, only when asked for by name, no single instant at all.
  */
 export const CONSISTENCY_KINDS = ['application', 'filesystem', 'crash', 'idle', 'fuzzy'] as const;
