@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EXITS } from '../../src/cli/output/exit-codes.js';
 import { native } from '../../src/native/index.js';
-import { RECORD_KIND_BLOCK } from '../../src/native/pack.js';
+import { RECORD_KIND_BLOCK } from '../../src/native/border/pack.js';
 import { flipRecords } from '../helpers/faults/pack-damage.js';
 import { type Machine, makeMachine, run, runHere, start } from '../helpers/machines/stillpoint.js';
 
