@@ -5,7 +5,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { CreateTapOptions, Tap } from '../src/native/tap.js';
+import type { CreateTapOptions, Tap } from '../src/native/index.js';
 import { end } from './process.js';
 import type { TapReply } from './tap-child.js';
 

@@ -2,8 +2,7 @@
  * The native tap in a process of its own, without the commands around it, so that it can be made without a map file. Argument: the
  * options of `createTap` as JSON. Calls come as messages and are answered one by one; it ends with its parent.
  */
-import { native } from '../src/native/index.js';
-import type { CreateTapOptions, Tap } from '../src/native/tap.js';
+import { type CreateTapOptions, native, type Tap } from '../src/native/index.js';
 
 export type TapCall = {
   [Name in keyof Tap]: { readonly method: Name; readonly args: Parameters<Tap[Name]> };

@@ -6,6 +6,7 @@ import test from 'ava';
 import { importsOf, projectFiles, resolveImport } from './helpers/source-files.js';
 
 const LINES_MAX = 400;
+const COMMENT_WIDTH_MAX = 110;
 const CODE = /\.(ts|js|mjs|cc|h|sh|txt)$|^scripts\/[a-z-]+$/;
 const files = projectFiles();
 const code = files.filter((file) => CODE.test(file));
@@ -26,6 +27,27 @@ const word = (...parts: string[]): string => parts.join('');
 test(`no file of code is longer than ${LINES_MAX} lines`, (t) => {
   const long = code.filter((file) => text(file).split('\n').length > LINES_MAX + 1);
   t.deepEqual(long, []);
+});
+
+/** Comments of a file that are too wide, as file:line. Code is as wide as its formatter lets it be. */
+function wideComments(file: string): string[] {
+  const isCode = /\.(ts|js|mjs|cc|h)$/.test(file);
+  const whole = isCode ? /^\s*(\/\/|\/\*|\*)/ : /^\s*#/;
+  return text(file)
+    .split('\n')
+    .flatMap((line, index) => {
+      if (line.length <= COMMENT_WIDTH_MAX) return [];
+      // Behind code: what is not in quotes, and no part of an address.
+      const behind = isCode && /\s\/\/\s/.test(line.replace(/(["'`])(?:\\.|(?!\1).)*\1/g, ''));
+      return whole.test(line) || behind ? [`${file}:${index + 1}`] : [];
+    });
+}
+
+test(`comments are at most ${COMMENT_WIDTH_MAX} characters wide`, (t) => {
+  t.deepEqual(
+    code.filter((file) => file.startsWith('native/')).flatMap((file) => wideComments(file)),
+    [],
+  );
 });
 
 test('nothing is left to do', (t) => {
@@ -122,4 +144,22 @@ test('documents mention only files that exist', (t) => {
         .map((path) => `${file} mentions ${path}`);
     });
   t.deepEqual(missing, []);
+});
+
+test('the glossary says of every term what it means and where it lives, once', (t) => {
+  const rows = text('docs/glossary.md')
+    .split('\n')
+    .filter((line) => line.startsWith('|') && !/^\|( term |-)/.test(line))
+    .map((line) => line.split('|').map((cell) => cell.trim()));
+  t.true(rows.length > 80);
+  const wrong = rows.filter(
+    ([, term = '', meaning = '', where = '', ...rest]) =>
+      term === '' || !meaning.endsWith('.') || !existsSync(where.slice(1, -1)) || rest.length !== 1,
+  );
+  t.deepEqual(wrong, []);
+  const terms = rows.flatMap(([, term = '']) => term.split(', '));
+  t.deepEqual(
+    terms.filter((term, index) => terms.indexOf(term) !== index),
+    [],
+  );
 });

@@ -4,9 +4,14 @@
 #include <cmath>
 #include <cstring>
 
-#include "binding/calling.h"
 #include "binding/module.h"
-#include "binding/util.h"
+#include "binding/values/arguments.h"
+#include "binding/values/buffers.h"
+#include "binding/values/errors.h"
+#include "binding/work/calling.h"
+#include "binding/work/operation.h"
+#include "binding/work/promises.h"
+#include "core/base/error.h"
 #include "core/base/thread_pool.h"
 #include "core/codec/batch.h"
 #include "core/codec/compress.h"

@@ -6,8 +6,16 @@
 #include <cerrno>
 
 #include "binding/module.h"
-#include "binding/util.h"
+#include "binding/values/arguments.h"
+#include "binding/values/buffers.h"
+#include "binding/values/errors.h"
+#include "binding/work/classes.h"
+#include "binding/work/closing.h"
+#include "binding/work/gate.h"
+#include "binding/work/operation.h"
+#include "binding/work/promises.h"
 #include "core/base/aligned_buffer.h"
+#include "core/base/error.h"
 #include "core/device/block_device.h"
 #include "core/device/memory_device.h"
 #include "core/tree/geometry.h"

@@ -4,7 +4,9 @@
 #include <zstd.h>
 
 #include "binding/module.h"
-#include "binding/util.h"
+#include "binding/values/arguments.h"
+#include "binding/values/buffers.h"
+#include "binding/values/errors.h"
 #include "core/tree/geometry.h"
 
 namespace stillpoint::binding {

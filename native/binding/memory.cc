@@ -1,6 +1,7 @@
 // Memory of Buffers given back before the garbage collector comes round.
 #include "binding/module.h"
-#include "binding/util.h"
+#include "binding/values/arguments.h"
+#include "binding/values/errors.h"
 
 namespace stillpoint::binding {
 namespace {

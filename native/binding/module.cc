@@ -2,6 +2,8 @@
 // the wraps' finalizers, then the instance data.
 #include "binding/module.h"
 
+#include "binding/work/environment.h"
+
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {

@@ -15,7 +15,6 @@ namespace stillpoint::binding {
 
 class Gate;
 
-void init_environment(Napi::Env env);  // lifetime.cc
 void init_digest(Napi::Env env, Napi::Object exports);
 void init_memory(Napi::Env env, Napi::Object exports);
 void init_device(Napi::Env env, Napi::Object exports);

@@ -1,7 +1,13 @@
 // RestoreWriter. All of it runs on the pool; close() ends a verification in flight.
-#include "binding/calling.h"
 #include "binding/module.h"
-#include "binding/util.h"
+#include "binding/values/arguments.h"
+#include "binding/values/errors.h"
+#include "binding/work/calling.h"
+#include "binding/work/classes.h"
+#include "binding/work/closing.h"
+#include "binding/work/gate.h"
+#include "binding/work/operation.h"
+#include "binding/work/promises.h"
 #include "core/base/thread_pool.h"
 #include "core/restore/restore_writer.h"
 

@@ -2,7 +2,14 @@
 #include "core/scan/scan.h"
 
 #include "binding/module.h"
-#include "binding/util.h"
+#include "binding/values/arguments.h"
+#include "binding/values/buffers.h"
+#include "binding/values/errors.h"
+#include "binding/work/classes.h"
+#include "binding/work/closing.h"
+#include "binding/work/gate.h"
+#include "binding/work/operation.h"
+#include "binding/work/promises.h"
 #include "core/codec/compress.h"
 
 namespace stillpoint::binding {

@@ -5,7 +5,14 @@
 #include <chrono>
 
 #include "binding/module.h"
-#include "binding/util.h"
+#include "binding/values/arguments.h"
+#include "binding/values/buffers.h"
+#include "binding/values/errors.h"
+#include "binding/work/classes.h"
+#include "binding/work/gate.h"
+#include "binding/work/operation.h"
+#include "binding/work/promises.h"
+#include "core/base/error.h"
 #include "core/tap/maps/map_format.h"
 #include "core/tap/snapshot/source.h"
 

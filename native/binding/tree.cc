@@ -1,7 +1,15 @@
 // TreeFile, LeafOverlay and the functions that make them. Opening, verify, rootWith, apply, seal and close
 // run on the pool; the rest reads a mapping or writes a few pages, and returns at once.
 #include "binding/module.h"
-#include "binding/util.h"
+#include "binding/values/arguments.h"
+#include "binding/values/buffers.h"
+#include "binding/values/errors.h"
+#include "binding/work/classes.h"
+#include "binding/work/closing.h"
+#include "binding/work/gate.h"
+#include "binding/work/operation.h"
+#include "binding/work/promises.h"
+#include "core/base/error.h"
 #include "core/base/little_endian.h"
 #include "core/codec/batch.h"
 #include "core/tree/leaf_overlay.h"

@@ -1,16 +1,16 @@
 /** The addon: all parts of the border in one. Nowhere else is it loaded. */
 import { createRequire } from 'node:module';
-import type { BatchAddon } from './batch.js';
-import type { NativeConstants } from './constants.js';
-import type { DeviceAddon } from './device.js';
-import type { DigestAddon } from './digest.js';
-import type { PackAddon } from './pack.js';
-import type { PatchAddon } from './patch.js';
-import type { PathAddon } from './paths.js';
-import type { RestoreAddon } from './restore.js';
-import type { ScanAddon } from './scan.js';
-import type { TapAddon } from './tap.js';
-import type { TreeAddon } from './tree.js';
+import type { BatchAddon } from './border/batch.js';
+import type { NativeConstants } from './border/constants.js';
+import type { DeviceAddon } from './border/device.js';
+import type { DigestAddon } from './border/digest.js';
+import type { PackAddon } from './border/pack.js';
+import type { PatchAddon } from './border/patch.js';
+import type { PathAddon } from './border/paths.js';
+import type { RestoreAddon } from './border/restore.js';
+import type { ScanAddon } from './border/scan.js';
+import type { TapAddon } from './border/tap.js';
+import type { TreeAddon } from './border/tree.js';
 
 export interface Addon
   extends DigestAddon,

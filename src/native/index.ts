@@ -8,15 +8,15 @@
  * Ownership: a Buffer passed to a promise-returning call must not be changed until it settles.
  */
 export * from './addon.js';
-export * from './batch.js';
-export * from './constants.js';
-export * from './device.js';
-export * from './digest.js';
-export * from './errors.js';
-export * from './pack.js';
-export * from './patch.js';
-export * from './paths.js';
-export * from './restore.js';
-export * from './scan.js';
-export * from './tap.js';
-export * from './tree.js';
+export * from './border/batch.js';
+export * from './border/constants.js';
+export * from './border/device.js';
+export * from './border/digest.js';
+export * from './border/errors.js';
+export * from './border/pack.js';
+export * from './border/patch.js';
+export * from './border/paths.js';
+export * from './border/restore.js';
+export * from './border/scan.js';
+export * from './border/tap.js';
+export * from './border/tree.js';

@@ -1,6 +1,6 @@
 /** Devices with faults: for tests and benchmarks alone, which is why the index does not have them. */
 import { native } from './addon.js';
-import type { Device } from './device.js';
+import type { Device } from './border/device.js';
 
 /** In memory, with faults, for tests of everything above it. */
 export interface MemoryDevice extends Device {

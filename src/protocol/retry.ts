@@ -1,11 +1,10 @@
 /**
  * Repeats messages whose errors are not permanent, with growing pauses, until a deadline: all messages are idempotent. A
- * decorator over any ReceiverPort. `verify`, `check` and `diff` are passed through, since events that were handed on can't be taken back.
+ * decorator over any DataPort. `verify`, `check` and `diff` are passed through, since events that were handed on can't be taken back.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { isStillpointError } from '../domain/base/errors.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
-import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../domain/order/order.js';
 import type { Point } from '../domain/point/point.js';
 import type {
   BeginAnswer,
@@ -20,7 +19,7 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../domain/session/messages.js';
-import type { ReceiverPort } from './port/receiver.js';
+import type { DataPort } from './port/receiver.js';
 
 export interface RetryPolicy {
   /** From the first attempt of a message: no other begins after it. */
@@ -59,11 +58,11 @@ export async function retry<T>(policy: RetryPolicy, call: () => Promise<T>): Pro
   }
 }
 
-export class RetryingReceiver implements ReceiverPort {
-  readonly #port: ReceiverPort;
+export class RetryingReceiver implements DataPort {
+  readonly #port: DataPort;
   readonly #policy: RetryPolicy;
 
-  constructor(port: ReceiverPort, policy: RetryPolicy = RETRY_DEFAULT) {
+  constructor(port: DataPort, policy: RetryPolicy = RETRY_DEFAULT) {
     this.#port = port;
     this.#policy = policy;
   }
@@ -130,18 +129,6 @@ export class RetryingReceiver implements ReceiverPort {
 
   diff(fromId: string, toId: string): AsyncIterable<DiffEvent> {
     return this.#port.diff(fromId, toId);
-  }
-
-  awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {
-    return this.#retry(() => this.#port.awaitOrder(request, signal));
-  }
-
-  reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding> {
-    return this.#retry(() => this.#port.reportOrder(orderId, report));
-  }
-
-  close(): Promise<void> {
-    return this.#port.close();
   }
 
   #retry<T>(call: () => Promise<T>): Promise<T> {

@@ -15,7 +15,7 @@ import { onDevice } from '../devices/system/device-error.js';
 import { findUses } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
 import { makeDirectories, syncFile } from '../native/files.js';
-import type { Tap, TapAddon } from '../native/tap.js';
+import type { Tap, TapAddon } from '../native/index.js';
 import { attach, attachedDevice, detach } from './attach.js';
 import type { TapReport } from './control/messages.js';
 import { ControlServer, type HoldSettings } from './control/server.js';

@@ -2,8 +2,7 @@
 import type { TestFn } from 'ava';
 import { PIECE_BYTES } from '../../src/domain/base/limits.js';
 import { splitPieces } from '../../src/domain/blocks/pieces.js';
-import { native } from '../../src/native/index.js';
-import { ENTRY_PATCH } from '../../src/native/patch.js';
+import { ENTRY_PATCH, native } from '../../src/native/index.js';
 import { batchOf, encodeTestBatch, encodeTestRecord, rootOf } from '../helpers/bytes/batches.js';
 import { changePieces, encodeTestPatch } from '../helpers/bytes/patches.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';

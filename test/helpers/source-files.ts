@@ -4,7 +4,17 @@ import { dirname, join } from 'node:path';
 import ts from 'typescript';
 
 const ROOMS = ['.ci', 'bench', 'bin', 'docs', 'native', 'packaging', 'scripts', 'src', 'test'];
-const FILES = ['README.md', 'package.json', 'biome.json', 'tsconfig.json', 'binding.gyp', '.npmrc'];
+const FILES = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  'package.json',
+  'biome.json',
+  'tsconfig.json',
+  'binding.gyp',
+  '.editorconfig',
+  '.npmrc',
+];
 
 /** Paths relative to the checkout's root, which AVA runs in. */
 export function projectFiles(): string[] {
@@ -28,4 +38,24 @@ export function importsOf(file: string): string[] {
 /** The source file that a relative import means. */
 export function resolveImport(from: string, name: string): string {
   return join(dirname(from), name).replace(/\.js$/, '.ts');
+}
+
+/** A way that leads back to where it began; null: there is none. */
+export function circleIn(edges: ReadonlyMap<string, readonly string[]>): string[] | null {
+  const done = new Set<string>();
+  const visit = (node: string, way: readonly string[]): string[] | null => {
+    if (way.includes(node)) return [...way.slice(way.indexOf(node)), node];
+    if (done.has(node)) return null;
+    for (const next of edges.get(node) ?? []) {
+      const circle = visit(next, [...way, node]);
+      if (circle !== null) return circle;
+    }
+    done.add(node);
+    return null;
+  };
+  for (const node of edges.keys()) {
+    const circle = visit(node, []);
+    if (circle !== null) return circle;
+  }
+  return null;
 }

@@ -152,7 +152,8 @@ test('bad sectors come with the readable rest of their block', async (t) => {
   t.is(world.overlay.get(1), null);
 });
 
-test('the event loop runs while a slow scan waits', async (t) => {
+// Alone: what other tests do on this thread would hold the ticks back.
+test.serial('the event loop runs while a slow scan waits', async (t) => {
   const world = await makeWorld(t, 256 * BLOCK);
   world.device.setReadDelayMs(50);
   let ticks = 0;

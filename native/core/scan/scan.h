@@ -1,17 +1,16 @@
 // The scan pipeline: read -> zero check -> BLAKE3 -> compare with the base's leaf, on reader threads of its
 // own; pulled as chunks of changed blocks in device order.
 //
-//   cursor --claim--> readers (one segment each, own buffer) --deliver--> reorder --> open chunk --> ready
-//   chunks --next()-->
+//   cursor --claim--> readers (one segment each, own buffer) --deliver--> reorder --> open chunk
+//   open chunk --full--> ready chunks --next()-->
 //
-// state      claim()                      next()                                   goes on to
-// --------   --------------------------   --------------------------------------
-// --------------------------------------- running    waits for memory, then a     a ready chunk, or waits
-// ended, when all segments are delivered
-//            segment                                                               failed, on an error or
-//            cancel()
-// ended      none                         the remaining chunks, then null          failed, on cancel()
-// failed     none                         rejects with the error or `cancelled`    -
+// state      claim()             next()                                   goes on to
+// --------   -----------------   --------------------------------------   ----------------------------------
+// running    waits for memory,   a ready chunk, or waits                  ended, when all segments are
+//            then a segment                                               delivered; failed, on an error or
+//                                                                         cancel()
+// ended      none                the remaining chunks, then null          failed, on cancel()
+// failed     none                rejects with the error or `cancelled`    -
 //
 // Bounded: changed bytes by memory_bytes (a reader reserves its whole segment before it claims it, so claimed
 // segments always finish and the oldest is never starved), ready chunks and the distance between oldest and

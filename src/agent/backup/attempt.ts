@@ -1,10 +1,9 @@
 /** One attempt of a backup: one static view, and one session over it; or that of a process that was killed, where the view still stands. */
 import { randomBytes } from 'node:crypto';
-import { offlineProvider } from '../../capture/offline.js';
 import type { Snapshot, SnapshotProvider } from '../../capture/ports.js';
+import { offlineProvider } from '../../capture/providers/offline/offline.js';
 import { planSession, type SessionPlan } from '../../domain/session/plan.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
-import { retrying } from '../common/cancel.js';
+import type { SessionPort } from '../../protocol/port/session.js';
 import type { DeviceState } from '../state/device-state.js';
 import { describeSession, isSameView, type KeptSession } from '../state/kept-session.js';
 import { localBase } from './base.js';
@@ -15,7 +14,7 @@ import { noteFormat, refuseHalfRestored } from './view-checks.js';
 
 /** @throws StillpointError; ChangesDoubted, ResumeDoubted where another attempt can do better */
 export async function attempt(backup: Backup, findings: Findings): Promise<BackupResult> {
-  const { options, state, onEvent } = backup;
+  const { options, state, receiver, onEvent } = backup;
   const { last, doubt } = findings;
   onEvent({ type: 'phase', phase: 'snapshot' });
   const { blockSize, full = false } = options;
@@ -33,7 +32,7 @@ export async function attempt(backup: Backup, findings: Findings): Promise<Backu
       blockSize: plan.blockSize,
       lastPointId: last?.id ?? null,
     });
-    const resumed = await findResumable(state, retrying(options.receiver, backup.signal), kept);
+    const resumed = await findResumable(state, receiver, kept);
     if (resumed !== null) onEvent({ type: 'notice', text: resumedText(resumed) });
     const name: SessionName = { ...fresh, ...(resumed ?? {}), isResumed: resumed !== null, kept };
     return await runSession(new SessionContext({ backup, findings, plan, view, name }));
@@ -70,7 +69,7 @@ function holdView({ backup, findings, plan, provider, sessionId }: Hold): Promis
  */
 async function findResumable(
   state: DeviceState,
-  receiver: ReceiverPort,
+  receiver: Pick<SessionPort, 'status'>,
   now: KeptSession | null,
 ): Promise<Pick<KeptSession, 'sessionId' | 'instant'> | null> {
   const kept = await state.keptSession();

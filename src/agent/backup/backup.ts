@@ -33,7 +33,7 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
       throwIfCancelled(signal);
       if (hint) options.meter?.suppose(hint);
       const { onEvent = () => undefined } = options;
-      return await attempts({ options, state, signal, onEvent });
+      return await attempts({ options, state, receiver, signal, onEvent });
     } finally {
       await state.close();
       await keepLinkHint(stateDirectory, storeId, options.meter?.result ?? null, hint ?? null);
@@ -45,8 +45,7 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
 
 /** Each reason to begin anew, once: what one attempt has found out goes for all that follow. */
 async function attempts(backup: Backup): Promise<BackupResult> {
-  const { options, onEvent } = backup;
-  const receiver = retrying(options.receiver, backup.signal);
+  const { options, receiver, onEvent } = backup;
   const lastPoint = async () => (await receiver.points(options.device, { last: true })).at(-1) ?? null;
   const last = await lastPoint();
   const accepted = await checkAcknowledged(options, backup.state, last);

@@ -6,12 +6,12 @@ import { blockLength, type Geometry, sameGeometry } from '../../domain/blocks/ge
 import { makeWhole, mergeBadRanges } from '../../domain/point/bad-blocks.js';
 import { type BadRange, type Point, pointLabel } from '../../domain/point/point.js';
 import { type BadBlock, native, type TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { BlockSource } from '../../protocol/port/point.js';
 import { geometryOf } from '../state/device-state.js';
 import { PartlyRead } from '../tree/second-reading.js';
 
 export interface RepairFacts {
-  readonly receiver: ReceiverPort;
+  readonly receiver: BlockSource;
   readonly path: string;
   /** Null without a base point. */
   readonly basePoint: Point | null;

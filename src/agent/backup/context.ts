@@ -9,6 +9,7 @@ import type { Point } from '../../domain/point/point.js';
 import type { BeginAnswer } from '../../domain/session/messages.js';
 import type { BasePlan, SessionPlan } from '../../domain/session/plan.js';
 import type { Scan } from '../../native/index.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { WireCounter } from '../common/wire-counter.js';
 import type { DeviceState } from '../state/device-state.js';
@@ -20,6 +21,8 @@ import type { SessionLink } from './session-link.js';
 export interface Backup {
   readonly options: BackupOptions;
   readonly state: DeviceState;
+  /** For questions that belong to no session: asked again while the link is down. */
+  readonly receiver: DataPort;
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
 }
@@ -64,7 +67,7 @@ export interface BegunSession {
   readonly base: BasePlan;
 }
 
-export class SessionContext implements Backup, SessionParts {
+export class SessionContext implements SessionParts {
   readonly backup: Backup;
   readonly findings: Findings;
   readonly plan: SessionPlan;

@@ -5,12 +5,12 @@ import type { Point } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { PatchMode } from '../../domain/session/patching.js';
 import type { BasePlan } from '../../domain/session/plan.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import type { OnAgentEvent } from '../common/events.js';
 import type { StorePlace } from '../state/known-stores.js';
 
 export interface BackupOptions {
-  readonly receiver: ReceiverPort;
+  readonly receiver: DataPort;
   /** Of the link to it; undefined: there is none, it is in this process. */
   readonly meter?: LinkMeter | undefined;
   /** Block device or image file. */

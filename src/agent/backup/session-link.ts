@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';
 import type { BeginAnswer, BeginRequest, CommitRequest } from '../../domain/session/messages.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { SessionPort } from '../../protocol/port/session.js';
 import { unlessAborted } from '../common/cancel.js';
 
 /** How long a session waits for a receiver that does not answer. */
@@ -27,7 +27,7 @@ export interface SessionLinkOptions {
 }
 
 export class SessionLink {
-  readonly #receiver: ReceiverPort;
+  readonly #receiver: SessionPort;
   readonly #request: BeginRequest;
   readonly #options: SessionLinkOptions;
   readonly #stop = new AbortController();
@@ -38,7 +38,7 @@ export class SessionLink {
   readonly #underWay = new Map<number, Promise<void>>();
   #point: Point | null = null;
 
-  constructor(receiver: ReceiverPort, request: BeginRequest, options: SessionLinkOptions) {
+  constructor(receiver: SessionPort, request: BeginRequest, options: SessionLinkOptions) {
     this.#receiver = receiver;
     this.#request = request;
     this.#options = options;

@@ -1,7 +1,7 @@
 /** Cancelling: what waits stops waiting at once; what works is left to end. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import { RETRY_DEFAULT, RetryingReceiver } from '../../protocol/retry.js';
 
 function cancelled(): StillpointError {
@@ -28,7 +28,7 @@ export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): P
 }
 
 /** The receiver for questions that belong to no session: asked again while the link is down, until the signal. */
-export function retrying(receiver: ReceiverPort, signal: AbortSignal): ReceiverPort {
+export function retrying(receiver: DataPort, signal: AbortSignal): DataPort {
   return new RetryingReceiver(receiver, {
     ...RETRY_DEFAULT,
     sleep: (durationMs) => unlessAborted(signal, sleep(durationMs)),

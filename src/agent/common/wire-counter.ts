@@ -1,21 +1,20 @@
 /** A decorator of the receiver that counts the bodies of a session's messages, both directions. */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
-import type { AwaitOrderRequest, OrderReport } from '../../domain/order/order.js';
 import type {
   BeginRequest,
   CommitRequest,
   NodeRequest,
   PointsOptions,
 } from '../../domain/session/messages.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 
 const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value));
 
-export class WireCounter implements ReceiverPort {
-  readonly #receiver: ReceiverPort;
+export class WireCounter implements DataPort {
+  readonly #receiver: DataPort;
   #bytes = 0;
 
-  constructor(receiver: ReceiverPort) {
+  constructor(receiver: DataPort) {
     this.#receiver = receiver;
   }
 
@@ -87,17 +86,6 @@ export class WireCounter implements ReceiverPort {
   diff(fromId: string, toId: string) {
     return this.#lines({ from: fromId, to: toId }, this.#receiver.diff(fromId, toId));
   }
-
-  awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal) {
-    return this.#receiver.awaitOrder(request, signal);
-  }
-
-  reportOrder(orderId: string, report: OrderReport) {
-    return this.#receiver.reportOrder(orderId, report);
-  }
-
-  /** The port belongs to who made it. */
-  async close() {}
 
   #bodies(requestBytes: number, answer: Uint8Array): Uint8Array {
     this.#bytes += requestBytes + answer.length;

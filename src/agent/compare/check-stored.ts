@@ -2,7 +2,7 @@
 import { StillpointError } from '../../domain/base/errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { PointPort } from '../../protocol/port/point.js';
 import { throwIfCancelled } from '../common/cancel.js';
 import type { OnAgentEvent } from '../common/events.js';
 
@@ -12,7 +12,7 @@ export interface DamagedRange {
 }
 
 export interface CheckOptions {
-  readonly receiver: ReceiverPort;
+  readonly receiver: Pick<PointPort, 'check'>;
   readonly point: Point;
   /** Default: all of the point. */
   readonly ranges?: readonly BlockRange[] | undefined;

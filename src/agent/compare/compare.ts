@@ -8,8 +8,8 @@
 
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { offlineProvider } from '../../capture/offline.js';
 import type { Conclusion, Snapshot, SnapshotProvider } from '../../capture/ports.js';
+import { offlineProvider } from '../../capture/providers/offline/offline.js';
 import { describeHalfRestored, readMark } from '../../devices/facts/half-restored.js';
 import { deviceError } from '../../devices/system/device-error.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
@@ -21,7 +21,7 @@ import { blockCount, sameGeometry } from '../../domain/blocks/geometry.js';
 import { type ConsistencyKind, type Point, pointLabel } from '../../domain/point/point.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { Scan, TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import { retrying } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
@@ -33,7 +33,7 @@ import { descend } from '../tree/tree-descent.js';
 import { checkStored, type DamagedRange } from './check-stored.js';
 
 export interface CompareOptions {
-  readonly receiver: ReceiverPort;
+  readonly receiver: DataPort;
   readonly point: Point;
   /** Block device or image file. */
   readonly path: string;
@@ -94,7 +94,7 @@ class Comparison {
   readonly #snapshot: Snapshot;
   readonly #signal: AbortSignal;
   readonly #wire: WireCounter;
-  readonly #receiver: ReceiverPort;
+  readonly #receiver: DataPort;
   readonly #onEvent: OnAgentEvent;
   /** Of the point's block size; undefined: all. */
   readonly #ranges: readonly BlockRange[] | undefined;

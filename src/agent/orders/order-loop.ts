@@ -10,14 +10,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { AgentOrder, RunningOrder } from '../../domain/order/order.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { OrderPort } from '../../protocol/port/order.js';
 import { listOffers, type Offer } from './offers.js';
 import { type OpenReceiver, runOrder } from './run-order.js';
 
 export interface OrderLoopOptions {
   readonly stateDirectory: string;
-  /** For questions and reports; closed at the end. */
-  readonly orders: ReceiverPort;
+  /** For questions and reports. */
+  readonly orders: OrderPort;
   /** For one backup. */
   readonly openReceiver: OpenReceiver;
   /** Backups at once. */
@@ -93,5 +93,4 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
     }
   }
   await Promise.all([...running.values()].map(({ end }) => end));
-  await orders.close();
 }

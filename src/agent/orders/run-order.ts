@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { chooseProvider } from '../../capture/choose.js';
+import { chooseProvider } from '../../capture/choice/choose.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { systemError } from '../../domain/base/system-errors.js';
@@ -19,7 +19,8 @@ import {
 import { pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { OrderPort } from '../../protocol/port/order.js';
+import type { Closable, DataPort } from '../../protocol/port/receiver.js';
 import { RETRY_DEFAULT, retry } from '../../protocol/retry.js';
 import { runBackup } from '../backup/backup.js';
 import type { BackupResult } from '../backup/options.js';
@@ -30,7 +31,7 @@ import type { Offer } from './offers.js';
 
 /** A receiver for one backup, over a link that is held to the limit, and how fast it is. */
 export type OpenReceiver = (limitRate: RateSchedule | null) => {
-  readonly receiver: ReceiverPort;
+  readonly receiver: DataPort & Closable;
   readonly meter: LinkMeter;
   readonly place?: StorePlace;
 };
@@ -43,7 +44,7 @@ export interface OrderContext {
   readonly isBusy: boolean;
   readonly stateDirectory: string;
   /** For reports. */
-  readonly orders: ReceiverPort;
+  readonly orders: Pick<OrderPort, 'reportOrder'>;
   /** For the backup, closed at its end. */
   readonly openReceiver: OpenReceiver;
   readonly log: Logger;
@@ -127,7 +128,8 @@ async function backUp(
     stateDirectory,
     path,
     wanted: offer.provider ?? undefined,
-    quiesce: {
+    fuzzy,
+    rest: {
       ...{ name, hooks: offer.hooks, freeze: offer.freeze, quiet: offer.quiet ?? undefined },
       freezeDeadlineMs: offer.freezeDeadlineMs ?? undefined,
       hookDeadlineMs: offer.hookDeadlineMs ?? undefined,

@@ -5,7 +5,7 @@ import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
 import { type Device, native, type RestoreWriter, type TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { BlockSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { InFlight } from '../common/in-flight.js';
 import { blockGroups, fetchGroup, zeroRuns } from '../target/block-requests.js';
@@ -14,7 +14,7 @@ import { blockGroups, fetchGroup, zeroRuns } from '../target/block-requests.js';
 export const FETCHING_UNMETERED: Fetching = { rawBytes: BLOCKS_REQUEST_RAW_BYTES, window: 4 };
 
 export interface PointSource {
-  readonly receiver: ReceiverPort;
+  readonly receiver: BlockSource;
   readonly point: Point;
   /** The point's, proven. */
   readonly tree: TreeFile;

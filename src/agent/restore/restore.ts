@@ -16,7 +16,7 @@ import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import { fetchingAt } from '../../domain/session/sending.js';
 import type { Scan, TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { WireCounter } from '../common/wire-counter.js';
@@ -31,7 +31,7 @@ import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-write
 import { streamPoint } from './stream.js';
 
 export interface RestoreOptions {
-  readonly receiver: ReceiverPort;
+  readonly receiver: DataPort;
   /** Of the link to it; undefined: there is none, it is in this process. */
   readonly meter?: LinkMeter | undefined;
   readonly point: Point;
@@ -91,7 +91,7 @@ class Restore {
   readonly #options: RestoreOptions;
   readonly #onEvent: OnAgentEvent;
   readonly #wire: WireCounter;
-  readonly #receiver: ReceiverPort;
+  readonly #receiver: DataPort;
   readonly #signal: AbortSignal;
   #writtenBytes = 0;
   #readBytes = 0;

@@ -7,7 +7,7 @@ import { systemError } from '../../domain/base/system-errors.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
 import { native, type TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { BlockSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { blockGroups, fetchGroup } from '../target/block-requests.js';
 
@@ -15,7 +15,7 @@ const GROUPS_AHEAD = 3;
 const ZEROS = Buffer.alloc(MiB);
 
 export interface StreamOptions {
-  readonly receiver: ReceiverPort;
+  readonly receiver: BlockSource;
   readonly point: Point;
   readonly tree: TreeFile;
   readonly output: Writable;
@@ -58,7 +58,7 @@ export async function streamPoint(options: StreamOptions): Promise<void> {
 }
 
 async function fetchBlocks(
-  receiver: ReceiverPort,
+  receiver: BlockSource,
   point: Point,
   tree: TreeFile,
   group: readonly number[],

@@ -5,7 +5,7 @@ import { BLOCKS_REQUEST_MAX, BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import { type NativeError, native, type TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { BlockSource } from '../../protocol/port/point.js';
 
 /**
  * All blocks of the ranges (default: of the device) that are not zero, in device order, in groups for one request each.
@@ -56,7 +56,7 @@ export function everything(tree: TreeFile): readonly BlockRange[] {
 
 /** Fetches a group; the receiver may answer it in parts. Each part is a batch whose contents are still to be proven. */
 export async function fetchGroup(
-  receiver: ReceiverPort,
+  receiver: BlockSource,
   point: Point,
   group: readonly number[],
   onBatch: (body: Uint8Array) => Promise<void>,

@@ -7,15 +7,15 @@ import { rm } from 'node:fs/promises';
 import { BlockSet } from '../../domain/blocks/block-set.js';
 import type { Point } from '../../domain/point/point.js';
 import { native, type TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
-import { descend, type NodeSource } from './tree-descent.js';
+import type { NodeSource } from '../../protocol/port/point.js';
+import { descend } from './tree-descent.js';
 
 /**
  * @param path where the tree file is made; it must not exist. Nothing stays behind on failure.
  * @throws StillpointError `bad-digest` where the receiver's nodes do not prove the root.
  */
 export async function fetchTree(
-  receiver: ReceiverPort,
+  receiver: NodeSource,
   point: Point,
   path: string,
   signal?: AbortSignal,

@@ -5,7 +5,7 @@ import { isStillpointError } from '../../domain/base/errors.js';
 import { errnoNameOf } from '../../domain/base/system-errors.js';
 import type { Point } from '../../domain/point/point.js';
 import type { TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { TreeSource } from '../../protocol/port/point.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
 import { DeviceState, deviceStateDirectory, type StateKey } from '../state/device-state.js';
 import { fetchTree } from './fetch-tree.js';
@@ -17,7 +17,7 @@ export interface PointTree {
 }
 
 export async function openPointTree(
-  receiver: ReceiverPort,
+  receiver: TreeSource,
   point: Point,
   stateDirectory: string | null,
   signal: AbortSignal | undefined,
@@ -28,7 +28,7 @@ export async function openPointTree(
 
 /** Null where there is none of this point, or a backup of the device is using it. */
 export async function openLocalTree(
-  receiver: ReceiverPort,
+  receiver: TreeSource,
   point: Point,
   stateDirectory: string | null,
 ): Promise<PointTree | null> {
@@ -59,7 +59,7 @@ async function openLocal(stateDirectory: string, key: StateKey, point: Point): P
 
 /** The file loses its name as soon as it is whole. */
 async function fetchUnnamed(
-  receiver: ReceiverPort,
+  receiver: TreeSource,
   point: Point,
   stateDirectory: string | null,
   signal: AbortSignal | undefined,

@@ -9,17 +9,16 @@ import { blockCount, blockLength, levelCount } from '../../domain/blocks/geometr
 import type { Point } from '../../domain/point/point.js';
 import { isNull, trimNode } from '../../domain/tree/digest-tree.js';
 import { type Device, native, type Scan, type TreeFile } from '../../native/index.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { NodeSource, TreeSource } from '../../protocol/port/point.js';
 import type { OnAgentEvent } from '../common/events.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
 import { geometryOf } from '../state/device-state.js';
 import { digestDevice, treeInGeometry } from './digest-device.js';
 import { completeTree } from './fetch-tree.js';
 import { openLocalTree } from './point-tree.js';
-import type { NodeSource } from './tree-descent.js';
 
 export interface TargetTreeOptions {
-  readonly receiver: ReceiverPort;
+  readonly receiver: TreeSource;
   readonly point: Point;
   readonly device: Device;
   /** Null: there is none. */

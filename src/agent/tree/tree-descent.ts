@@ -23,7 +23,7 @@ import {
   encodeQuestion,
 } from '../../protocol/messages/compare-codec.js';
 import { decodeNodes } from '../../protocol/messages/node-answer.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { NodeSource } from '../../protocol/port/point.js';
 import { throwIfCancelled } from '../common/cancel.js';
 import { InFlight } from '../common/in-flight.js';
 
@@ -31,9 +31,6 @@ const REQUESTS_IN_FLIGHT = 4;
 const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);
 const NULLS_AT_ONCE = 65_536;
 const NULL_LEAVES = Buffer.alloc(NULLS_AT_ONCE * DIGEST_BYTES);
-
-/** Who answers for the point's tree: the receiver, or a tree file at hand. */
-export type NodeSource = Pick<ReceiverPort, 'nodes' | 'compareNodes'>;
 
 export interface DescentOptions {
   readonly receiver: NodeSource;

@@ -8,7 +8,7 @@ import { unlessAborted } from '../../agent/common/cancel.js';
 import { checkStored, type DamagedRange } from '../../agent/compare/check-stored.js';
 import { type CompareResult, runCompare } from '../../agent/compare/compare.js';
 import type { StorePlace } from '../../agent/state/known-stores.js';
-import { chooseProvider } from '../../capture/choose.js';
+import { chooseProvider } from '../../capture/choice/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
@@ -18,7 +18,7 @@ import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { DataPort } from '../../protocol/port/receiver.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { defaultName } from '../common/default-name.js';
 import { storeOption, withReceiver } from '../common/open-receiver.js';
@@ -28,7 +28,7 @@ import { parseByteRanges } from '../output/byte-ranges.js';
 import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatCount, formatInstant, formatTable } from '../output/format.js';
 import type { Output } from '../output/output.js';
-import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
+import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
 /** Ranges that people are shown, unless they ask for all. */
 const SHOWN_MAX = 50;
@@ -102,7 +102,13 @@ async function compare(
   checkOptions(options);
   const device = checkName('device name', options.name ?? defaultName(resolve(path)));
   const { provider, note } = await chooseProvider({
-    ...{ stateDirectory, path, wanted: options.provider, quiesce: quiesceOptions(device, options) },
+    ...{
+      stateDirectory,
+      path,
+      wanted: options.provider,
+      fuzzy: options.fuzzy,
+      rest: restOptions(device, options),
+    },
   });
   const progress = agentProgress(output);
   if (note !== null) progress.onEvent({ type: 'notice', text: note });
@@ -138,7 +144,7 @@ function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }
     refuse('--ranges', 'a point is of the whole device', 'Leave them away, or compare without --ship.');
 }
 
-async function look(setting: Setting, receiver: ReceiverPort, point: Point): Promise<number> {
+async function look(setting: Setting, receiver: DataPort, point: Point): Promise<number> {
   const { context, options, path, provider, progress } = setting;
   const { stateDirectory, signal, output } = context;
   const { deep, ranges: byteRanges, mark, fuzzy } = options;
@@ -171,7 +177,7 @@ function checkBeyond(output: Output, ranges: CompareOptions['ranges'], endByte: 
 }
 
 interface ShipSetting extends Setting {
-  readonly receiver: ReceiverPort;
+  readonly receiver: DataPort;
   readonly meter: LinkMeter | undefined;
   readonly place: StorePlace;
 }

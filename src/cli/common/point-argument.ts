@@ -2,10 +2,12 @@
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';
 import { deviceOf, parsePointRef, resolvePoint } from '../../domain/point/point-ref.js';
-import type { ReceiverPort } from '../../protocol/port/receiver.js';
+import type { PointPort } from '../../protocol/port/point.js';
+
+type PointLister = Pick<PointPort, 'info' | 'points' | 'agents'>;
 
 /** @throws StillpointError `bad-point-name`, `device-unknown`, `point-unknown` */
-export async function findPoint(receiver: ReceiverPort, text: string): Promise<Point> {
+export async function findPoint(receiver: PointLister, text: string): Promise<Point> {
   const ref = parsePointRef(text);
   const points = await receiver.points(deviceOf(ref));
   // For an unknown device the error names the known ones.
@@ -21,6 +23,6 @@ export async function findPoint(receiver: ReceiverPort, text: string): Promise<P
 }
 
 /** In a receiver's own directory, whose points are named without an agent; null where only one agent's points are seen anyway. */
-export async function ownAgent(receiver: ReceiverPort): Promise<string | null> {
+export async function ownAgent(receiver: Pick<PointPort, 'info' | 'agents'>): Promise<string | null> {
   return receiver.agents === undefined ? null : (await receiver.info()).agent;
 }

@@ -124,9 +124,10 @@ async function serve(
   const { parallel, busy, log, connect } = options;
   const client = (options: ClientOptions) =>
     new ReceiverClient(addressOf(enrolment), { ...options, ...(connect === undefined ? {} : { connect }) });
-  await orderLoop({
+  const orders = client({ connections: connectionsFor(parallel) });
+  const loop = orderLoop({
     ...{ stateDirectory, busy, signal, ordersMax: parallel },
-    orders: client({ connections: connectionsFor(parallel) }),
+    orders,
     openReceiver: (limitRate) => {
       const link = measuredLink(limitRate);
       return { receiver: client(link), meter: link.meter, place: receiverPlace(enrolment) };
@@ -136,6 +137,7 @@ async function serve(
       receiver: connect === undefined ? enrolment.url : enrolment.receiverId,
     }),
   });
+  await loop.finally(() => orders.close());
 }
 
 function addressOf({ url, receiverId, authority, key, certificate }: Enrolment): ReceiverAddress {

@@ -4,11 +4,15 @@ import type { Geometry } from '../blocks/geometry.js';
 import type { Tree } from '../tree/digest-tree.js';
 
 /**
- * What the instant of a point is worth (design.md section 1): hooks succeeded; file systems frozen; one instant, nothing
+ * What the instant of a point is worth (docs/design.md section 1): hooks succeeded; file systems frozen; one instant, nothing
  * flushed by agreement; no write seen while it was read; or, only when asked for by name, no single instant at all.
  */
 export const CONSISTENCY_KINDS = ['application', 'filesystem', 'crash', 'idle', 'fuzzy'] as const;
 export type ConsistencyKind = (typeof CONSISTENCY_KINDS)[number];
+
+export function worseKind(a: ConsistencyKind, b: ConsistencyKind): ConsistencyKind {
+  return CONSISTENCY_KINDS.indexOf(a) > CONSISTENCY_KINDS.indexOf(b) ? a : b;
+}
 
 /** Facts that tell one disk from another; empty where unknown. Order of trust is in device-identity.ts. */
 export interface DeviceIdentity {

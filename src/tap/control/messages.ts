@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { ERROR_CODES, isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, DEVICE_SIZE_MAX, KiB } from '../../domain/base/limits.js';
 import { systemError } from '../../domain/base/system-errors.js';
-import type { TapHold, TapHoldOptions, TapStatus } from '../../native/tap.js';
+import type { TapHold, TapHoldOptions, TapStatus } from '../../native/index.js';
 import type { SourceReport } from '../source/source-state.js';
 
 export const CONTROL_VERSION = 1;

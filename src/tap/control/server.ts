@@ -17,7 +17,7 @@ import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
 import { MiB } from '../../domain/base/limits.js';
 import { splitLines } from '../../domain/base/lines.js';
-import type { Tap, TapHoldOptions } from '../../native/tap.js';
+import type { Tap, TapHoldOptions } from '../../native/index.js';
 import {
   CONTROL_LINE_BYTES_MAX,
   type ControlHold,

@@ -8,7 +8,7 @@ import { readStateFile, type StateFormat, writeStateFile } from '../../config/st
 import { readBlockState } from '../../devices/facts/block-facts.js';
 import { doubtfulFileSystem as doubtfulFileSystemOf, waitForTick } from '../../devices/facts/honest-times.js';
 import { listDirectory, readBlockFamily, readFact, sampleWrites } from '../../devices/system/block-sysfs.js';
-import type { TapAddon } from '../../native/tap.js';
+import type { TapAddon } from '../../native/index.js';
 import { type DeviceFacts, type MapFacts, placeOf, type StartRecord } from './continuity.js';
 import type { SourceIdentity, TapSource } from './source.js';
 

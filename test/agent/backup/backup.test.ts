@@ -1,8 +1,8 @@
 import { cp, open, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { offlineProvider } from '../../../src/capture/offline.js';
 import type { SnapshotProvider } from '../../../src/capture/ports.js';
+import { offlineProvider } from '../../../src/capture/providers/offline/offline.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import { attachLoop } from '../../helpers/disks/loop-device.js';
@@ -62,6 +62,26 @@ test('a first backup, an unchanged one, a changed one: what differs is shipped, 
     t.true((await made.contents(point)).equals(states[index] ?? Buffer.alloc(0)), `point ${index + 1}`);
   }
   t.deepEqual((await readdir(made.deviceState)).sort(), ['acknowledged', 'lock', 'tree']);
+});
+
+test('the point says what the view was worth at last, and how its provider came to it', async (t) => {
+  const made = await world(t);
+  for (const [promised, reached, kind] of [
+    ['application', 'crash', 'crash'],
+    ['crash', 'application', 'crash'],
+  ] as const) {
+    const provider: SnapshotProvider = {
+      name: 'fake',
+      hold: async (path, options) => ({
+        ...(await offlineProvider.hold(path, options)),
+        ...{ kind: promised, instant: new Date('2026-02-03T04:05:06.789Z') },
+        conclude: async () => ({ kind: reached, warnings: [], facts: { passes: 2, converged: true } }),
+      }),
+    };
+    const { point } = await made.backup({ provider });
+    t.like(point, { kind, provider: 'fake', instant: '2026-02-03T04:05:06.789Z' });
+    t.deepEqual(point.providerFacts, { passes: 2, converged: true });
+  }
 });
 
 test('blocks that come back are not sent again', async (t) => {

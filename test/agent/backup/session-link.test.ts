@@ -3,8 +3,9 @@ import test from 'ava';
 import { SessionLink } from '../../../src/agent/backup/session-link.js';
 import { type ErrorCode, StillpointError } from '../../../src/domain/base/errors.js';
 import type { BeginRequest, CommitRequest, SessionStatus } from '../../../src/domain/session/messages.js';
-import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import type { SessionPort } from '../../../src/protocol/port/session.js';
 import { makePoint } from '../../helpers/bytes/points.js';
+import { fakePort } from '../../helpers/fakes/port.js';
 
 const SESSION_ID = 'c'.repeat(32);
 const point = makePoint({ id: SESSION_ID });
@@ -30,7 +31,7 @@ function scripted(script: Record<string, readonly unknown[]>) {
   const receiver = Object.fromEntries(
     ['begin', 'have', 'batch', 'status', 'commit', 'abort'].map((name) => [name, method(name)]),
   );
-  return { calls, receiver: receiver as unknown as ReceiverPort };
+  return { calls, receiver: fakePort<SessionPort>(receiver) };
 }
 
 const status = (overrides: Partial<SessionStatus>): SessionStatus => ({
@@ -41,7 +42,7 @@ const status = (overrides: Partial<SessionStatus>): SessionStatus => ({
   ...overrides,
 });
 
-function linkTo(receiver: ReceiverPort, patienceMs = 60_000, signal = new AbortController().signal) {
+function linkTo(receiver: SessionPort, patienceMs = 60_000, signal = new AbortController().signal) {
   const interruptions: string[] = [];
   const link = new SessionLink(receiver, { sessionId: SESSION_ID, device: 'disk1' } as BeginRequest, {
     signal,
@@ -74,8 +75,8 @@ test('batches of a link that broke are sent again one after the other', async (t
   let atOnce = 0;
   let most = 0;
   const sent: number[] = [];
-  const receiver = {
-    batch: async (_session: string, sequence: number) => {
+  const receiver = fakePort<SessionPort>({
+    batch: async (_, sequence) => {
       sent.push(sequence);
       if (sent.length <= 3) throw lost();
       atOnce += 1;
@@ -85,7 +86,7 @@ test('batches of a link that broke are sent again one after the other', async (t
       return { durableSequence: sequence };
     },
     status: async () => status({}),
-  } as unknown as ReceiverPort;
+  });
   const { link } = linkTo(receiver);
   await Promise.all([1, 2, 3].map((sequence) => link.batch(sequence, body)));
   t.deepEqual(sent, [1, 2, 3, 1, 2, 3]);
@@ -94,15 +95,15 @@ test('batches of a link that broke are sent again one after the other', async (t
 
 test('a link that breaks again and again is not given up while it carries something', async (t) => {
   let tries = 0;
-  const receiver = {
-    batch: async (_session: string, sequence: number) => {
+  const receiver = fakePort<SessionPort>({
+    batch: async (_, sequence) => {
       tries += 1;
       if (tries < 4) throw lost();
       return { durableSequence: sequence };
     },
     // Another batch comes through each time.
     status: async () => status({ durableSequence: tries }),
-  } as unknown as ReceiverPort;
+  });
   await t.notThrowsAsync(linkTo(receiver, 300).link.batch(9, body));
   t.is(tries, 4);
 });
@@ -164,7 +165,7 @@ test('a commit that breaks off after long work is asked for again', async (t) =>
 test('cancelling and stopping end waits at once', async (t) => {
   for (const end of ['cancel', 'stop'] as const) {
     const abort = new AbortController();
-    const receiver = { batch: () => new Promise(() => undefined) } as unknown as ReceiverPort;
+    const receiver = fakePort<SessionPort>({ batch: () => new Promise(() => undefined) });
     const { link } = linkTo(receiver, 60_000, abort.signal);
     const batch = link.batch(1, body);
     if (end === 'cancel') abort.abort();

@@ -14,9 +14,11 @@ import type {
   OrderReport,
   OrderStanding,
 } from '../../../src/domain/order/order.js';
-import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import type { OrderPort } from '../../../src/protocol/port/order.js';
+import type { Closable, DataPort } from '../../../src/protocol/port/receiver.js';
 import { measuredLink } from '../../../src/protocol/transport/measured-link.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
+import { fakePort } from '../../helpers/fakes/port.js';
 
 const offer = (directory: string, name: string, changes: Partial<Offer> = {}): Offer => ({
   ...{
@@ -56,30 +58,32 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
   }
   const world: World = {
     ...{ questions: [], reports: [], answers: [], standing: 'open', opened: 0 },
-    info: () => Promise.reject(new StillpointError('forbidden', { thing: 'test', reason: 'it is one' })),
+    info: () => Promise.reject(new StillpointError('not-enrolled', { thing: 'test', reason: 'it is one' })),
     start: (ordersMax = 4) => {
       const stop = new AbortController();
-      const orders = {
-        awaitOrder: async (question: AwaitOrderRequest, signal: AbortSignal) => {
+      const orders: OrderPort = {
+        awaitOrder: async (question, signal) => {
           world.questions.push(question);
           const answer = world.answers.shift() ?? null;
           if (answer instanceof Error) throw answer;
           if (answer === null) await sleep(15, undefined, { signal }).catch(() => undefined);
           return answer;
         },
-        reportOrder: async (orderId: string, report: OrderReport) => {
+        reportOrder: async (orderId, report) => {
           world.reports.push([orderId, report]);
           return world.standing;
         },
-        close: async () => undefined,
       };
       const end = orderLoop({
         ...{ stateDirectory, ordersMax, busy: new Set<string>(), log: pino({ level: 'silent' }) },
-        orders: orders as unknown as ReceiverPort,
+        orders,
         openReceiver: () => {
           world.opened += 1;
-          const receiver = { info: () => world.info(), close: async () => undefined };
-          return { ...measuredLink(), receiver: receiver as unknown as ReceiverPort };
+          const receiver = fakePort<DataPort & Closable>({
+            info: () => world.info(),
+            close: async () => undefined,
+          });
+          return { ...measuredLink(), receiver };
         },
         ...{ signal: stop.signal, waitMs: 10, pauseMs: 10 },
       });
@@ -118,7 +122,7 @@ test('only names that are offered are backed up', async (t) => {
   t.deepEqual(ends(world).sort(), [
     [1, 'device-unknown'],
     [2, 'device-unknown'],
-    [3, 'forbidden'],
+    [3, 'not-enrolled'],
   ]);
   t.is(world.opened, 1);
   t.deepEqual(world.questions[0]?.devices, ['disk']);
@@ -129,7 +133,7 @@ test('an order that comes twice is run once, and is named while it runs', async 
   let finish: () => void = () => undefined;
   world.info = () =>
     new Promise((_, reject) => {
-      finish = () => reject(new StillpointError('forbidden', { thing: 'test', reason: 'it is one' }));
+      finish = () => reject(new StillpointError('not-enrolled', { thing: 'test', reason: 'it is one' }));
     });
   world.answers.push(order(1, 'disk'), order(1, 'disk'));
   const loop = world.start();
@@ -140,7 +144,7 @@ test('an order that comes twice is run once, and is named while it runs', async 
   await world.until('a question that does not', () => world.questions.at(-1)?.running.length === 0);
   await loop.stop();
   t.is(world.opened, 1);
-  t.deepEqual(ends(world), [[1, 'forbidden']]);
+  t.deepEqual(ends(world), [[1, 'not-enrolled']]);
 });
 
 test('a cancelled order is not begun, or is stopped', async (t) => {

@@ -8,10 +8,11 @@ import { blockCount, type Geometry } from '../../../src/domain/blocks/geometry.j
 import type { Point } from '../../../src/domain/point/point.js';
 import type { NodeRequest } from '../../../src/domain/session/messages.js';
 import type { TreeFile } from '../../../src/native/index.js';
-import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import type { NodeSource } from '../../../src/protocol/port/point.js';
 import { makePoint } from '../../helpers/bytes/points.js';
 import { answerNodes, leafOf, makeTree } from '../../helpers/bytes/trees.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
+import { fakePort } from '../../helpers/fakes/port.js';
 
 const POINT_ID = 'ab'.repeat(16);
 
@@ -21,7 +22,7 @@ interface World {
   readonly point: Point;
   /** One entry a request: how many nodes. */
   readonly requests: number[];
-  readonly receiver: ReceiverPort;
+  readonly receiver: NodeSource;
 }
 
 /** A receiver that holds one tree; `answer` may spoil what it says. */
@@ -36,13 +37,13 @@ async function world(
   const tree = await makeTree(join(directory, 'remote'), geometry, leaves, POINT_ID);
   t.teardown(() => tree.close());
   const requests: number[] = [];
-  const receiver = {
-    nodes: async (pointId: string, wanted: readonly NodeRequest[]) => {
+  const receiver = fakePort<NodeSource>({
+    nodes: async (pointId, wanted) => {
       t.is(pointId, POINT_ID);
       requests.push(wanted.length);
       return answer(tree, wanted);
     },
-  } as unknown as ReceiverPort;
+  });
   const { root } = tree.generation;
   const point = makePoint({ id: POINT_ID, geometry, root, top: tree.top.toString('hex') });
   return { directory, tree, point, requests, receiver };

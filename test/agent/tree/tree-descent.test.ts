@@ -9,14 +9,13 @@ import { BlockSet } from '../../../src/domain/blocks/block-set.js';
 import { coverageOf } from '../../../src/domain/blocks/coverage.js';
 import { blockCount, type Geometry, levelCount, treeHeight } from '../../../src/domain/blocks/geometry.js';
 import { DIRECTIONS, type Direction } from '../../../src/domain/session/compare-direction.js';
-import type { NodeRequest } from '../../../src/domain/session/messages.js';
 import type { TreeFile } from '../../../src/native/index.js';
 import {
   compareChildren,
   decodeQuestion,
   encodeAnswer,
 } from '../../../src/protocol/messages/compare-codec.js';
-import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import type { NodeSource } from '../../../src/protocol/port/point.js';
 import { makePoint } from '../../helpers/bytes/points.js';
 import { leafOf, makeTree } from '../../helpers/bytes/trees.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
@@ -35,7 +34,7 @@ interface Counters {
 }
 
 /** A receiver of one tree, read from its file; counts what a request and its answer have in their bodies. */
-function receiverOf(tree: TreeFile, counters: Counters): ReceiverPort {
+function receiverOf(tree: TreeFile, counters: Counters): NodeSource {
   const geometry = { sizeBytes: tree.sizeBytes, blockSize: tree.blockSize };
   const content = (level: number, index: number): Buffer => {
     const count = Math.min(TREE_FANOUT, levelCount(geometry, level - 1) - index * TREE_FANOUT);
@@ -52,7 +51,7 @@ function receiverOf(tree: TreeFile, counters: Counters): ReceiverPort {
     return answer;
   };
   return {
-    nodes: async (_: string, wanted: readonly NodeRequest[]) => {
+    nodes: async (_, wanted) => {
       const parts = wanted.flatMap(({ level, index }) => {
         const bytes = content(level, index);
         const length = Buffer.alloc(4);
@@ -66,7 +65,7 @@ function receiverOf(tree: TreeFile, counters: Counters): ReceiverPort {
         wanted.map(({ level }) => level),
       );
     },
-    compareNodes: async (question: Uint8Array) => {
+    compareNodes: async (question) => {
       const { nodes } = decodeQuestion(question);
       const answer = nodes.map((node) => compareChildren(node.content, content(node.level, node.index)));
       return count(
@@ -75,7 +74,7 @@ function receiverOf(tree: TreeFile, counters: Counters): ReceiverPort {
         nodes.map(({ level }) => level),
       );
     },
-  } as unknown as ReceiverPort;
+  };
 }
 
 async function treeOf(directory: string, name: string, geometry: Geometry, content: Content, id = POINT_ID) {

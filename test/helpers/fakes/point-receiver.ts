@@ -2,16 +2,16 @@
 import { join } from 'node:path';
 import { blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
-import type { NodeRequest } from '../../../src/domain/session/messages.js';
 import { native } from '../../../src/native/index.js';
-import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import type { DataPort } from '../../../src/protocol/port/receiver.js';
 import { batchOf } from '../bytes/block-batch.js';
 import { makePoint } from '../bytes/points.js';
 import { stampedBlock } from '../bytes/stamped-blocks.js';
 import { answerNodes, makeTree } from '../bytes/trees.js';
+import { fakePort } from './port.js';
 
 export interface PointReceiver {
-  readonly receiver: ReceiverPort;
+  readonly receiver: DataPort;
   readonly point: Point;
   /** Of the whole device. */
   readonly bytes: Buffer;
@@ -60,16 +60,16 @@ export async function pointReceiver(
     ...options.point,
   });
   const requests: number[] = [];
-  const receiver = {
+  const receiver = fakePort<DataPort>({
     info: async () => ({ storeId: '6'.repeat(32), agent: 'local', protocolVersion: 1 }),
-    nodes: async (_: string, wanted: readonly NodeRequest[]) => answerNodes(tree, wanted),
-    blocks: async (_: string, wanted: readonly number[]) => {
+    nodes: async (_, wanted) => answerNodes(tree, wanted),
+    blocks: async (_, wanted) => {
       const requestNumber = requests.push(wanted.length);
       options.onBlocks?.(requestNumber);
       const indexes = wanted.slice(0, options.answerBlocksMax ?? wanted.length);
       const body = await batchOf(POINT_ID, new Map(indexes.map((index) => [index, blockOf(index)])));
       return options.spoil?.(body, requestNumber) ?? body;
     },
-  } as unknown as ReceiverPort;
+  });
   return { receiver, point, bytes, requests, close: () => tree.close() };
 }

@@ -9,7 +9,7 @@ import type {
   TapMapHeader,
   TapSourceState,
   TapStatus,
-} from '../../../src/native/tap.js';
+} from '../../../src/native/index.js';
 
 const SIZE_BYTES = 1024 * 1024;
 

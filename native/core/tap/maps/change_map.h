@@ -1,22 +1,21 @@
-// What changed on a tapped device, since when (design.md section 4): the snapshot map, the backup map, their
-// file.
+// What changed on a tapped device, since when (docs/design.md section 4): the snapshot map, the backup map,
+// their file.
 //
 // snapshot map   blocks written since the latest instant; the one that writes mark
 // backup map     blocks changed between the points and the latest instant
 // points         both maps together name all changes since each of these: the committed point, and sessions
-// that may have been
-//                committed without our hearing of it; none: the map is void
+//                that may have been committed without our hearing of it; none: the map is void
 //
-// event             snapshot map      backup map            points                 map file
-// ---------------   ---------------   -------------------   -------------------- ---------------------------
-// start             empty             what the file names   the file's             open
-// begin (session)   -                 -                     + session, if any are  points, before the instant
-// cut               -> cut, a new one -                     -                      -
-// merge             -                 |= cut                -                      -
-// commit            -                 cleared               session alone          regions of the snapshot
-// adopt             |= backup, or -   cleared               the point compared     regions of the snapshot
-// map void              -                 -                     none                   points end - - -
-// clean, precise
+// event            snapshot map       backup map           points                 map file
+// ---------------  -----------------  -------------------  ---------------------  ---------------------------
+// start            empty              what the file names  the file's             open
+// begin (session)  -                  -                    + session, if any are  points, before the instant
+// cut              -> cut, a new one  -                    -                      -
+// merge            -                  |= cut               -                      -
+// commit           -                  cleared              session alone          regions of the snapshot map
+// adopt            |= backup, or -    cleared              the point compared     regions of the snapshot map
+// void             -                  -                    none                   points
+// end              -                  -                    -                      clean, precise
 //
 // An aborted session changes nothing: its cut is in the backup map already. OR, not copy: an earlier session
 // may have failed.

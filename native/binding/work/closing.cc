@@ -1,0 +1,43 @@
+#include "binding/work/closing.h"
+
+#include <exception>
+#include <utility>
+
+#include "binding/values/errors.h"
+#include "binding/work/operation.h"
+
+namespace stillpoint::binding {
+
+Napi::Value close_handle(Napi::Env env, const std::shared_ptr<Gate>& gate,
+                         const std::shared_ptr<Closer>& closer, std::function<void()> release) {
+  Napi::Promise::Deferred deferred(env);
+  if (closer->done) {
+    deferred.Resolve(env.Undefined());
+    return deferred.Promise();
+  }
+  closer->waiting.push_back(deferred);
+  gate->close([env, closer, release = std::move(release)] {
+    Operation* const operation = Operation::start(env, {});
+    submit_to_pool([operation, closer, release] {
+      std::exception_ptr failure;
+      try {
+        release();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      operation->finish([closer, failure](Napi::Env e) {
+        closer->done = true;
+        for (const auto& waiting : std::exchange(closer->waiting, {})) {
+          if (failure) {
+            waiting.Reject(make_error(e, failure).Value());
+          } else {
+            waiting.Resolve(e.Undefined());
+          }
+        }
+      });
+    });
+  });
+  return deferred.Promise();
+}
+
+}  // namespace stillpoint::binding

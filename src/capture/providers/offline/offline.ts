@@ -1,0 +1,180 @@
+/**
+ * The provider `offline`: the static view is the device itself, because nobody writes to it while it is read. That is checked, not
+ * believed:
+ *
+ * |              | before                                  | while                  | after                                          |
+ * |--------------|-----------------------------------------|------------------------|------------------------------------------------|
+ * | block device | no mount, swap, holder, writer; dirty   | opened exclusively (or | dirty pages written; facts compared             |
+ * |              | pages written; facts noted              | mounted read-only)     |                                                |
+ * | image        | no writer, no writable loop device on   |                        | facts compared; still no writer                |
+ * |              | it; facts noted                         |                        |                                                |
+ *
+ * What the facts prove is decided in src/domain/device/instant-proof.ts: that the view stood, that it changed (there is no point then), or nothing
+ * (then the session reads it a second time). The mark of continuity is made of the facts noted before, so that a later command can tell
+ * whether they are still the same. Both kinds carry a shared lock on the node, for restores to see.
+ */
+import type { BigIntStats, Stats } from 'node:fs';
+import { type FileHandle, stat } from 'node:fs/promises';
+import { readBlockPresence, readBlockState } from '../../../devices/facts/block-facts.js';
+import { blockContinuity, imageContinuity } from '../../../devices/facts/continuity.js';
+import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
+import { doubtfulFileSystem } from '../../../devices/facts/honest-times.js';
+import { readImageFacts, readImagePresence } from '../../../devices/facts/image-facts.js';
+import { lockSource } from '../../../devices/locks/source-lock.js';
+import { deviceError, notADevice, onDevice } from '../../../devices/system/device-error.js';
+import { type DeviceUse, deviceNumber, findUses } from '../../../devices/system/in-use.js';
+import { StillpointError } from '../../../domain/base/errors.js';
+import { judgeBlock, judgeImage, judgePresence, type Verdict } from '../../../domain/device/instant-proof.js';
+import type { ConsistencyKind } from '../../../domain/point/point.js';
+import { type Device, native } from '../../../native/index.js';
+import { changedError, type HoldOptions, type Snapshot, type SnapshotProvider } from '../../ports.js';
+
+export const offlineProvider: SnapshotProvider = {
+  name: 'offline',
+  hold: async (path, options) => {
+    const uses = await onDevice(path, async () => {
+      await checkIsDevice(path);
+      return findUses(path, 'writers');
+    });
+    const writer = uses.find((use) => use.writable);
+    if (writer !== undefined && !options.fuzzy) throw inUse(path, writer);
+    const lock = await onDevice(path, () => lockSource(path));
+    try {
+      return await holdLocked(path, options, uses, lock);
+    } catch (error) {
+      await lock?.close();
+      throw error;
+    }
+  },
+};
+
+export async function checkIsDevice(path: string): Promise<void> {
+  const status: Stats = await stat(path);
+  if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, status);
+}
+
+interface Watched {
+  /** Whether it is the same one still, and no shorter. */
+  judgePresence(): Promise<Verdict | null>;
+  judge(): Promise<Verdict>;
+  readonly continuity: string | null;
+  /** Later reads are none of pages that this host has cached before. */
+  freshen(): Promise<void>;
+}
+
+/** Notes the state of the device. */
+type Watch = (path: string, device: Device) => Promise<Watched>;
+
+async function holdLocked(
+  path: string,
+  options: HoldOptions,
+  uses: readonly DeviceUse[],
+  lock: FileHandle | null,
+): Promise<Snapshot> {
+  const writer = uses.find((use) => use.writable);
+  // A read-only mount holds the device exclusively itself; then the counters alone are the check.
+  const exclusive = !uses.some((use) => use.exclusive);
+  const named: BigIntStats = await onDevice(path, () => stat(path, { bigint: true }));
+  const device = await onDevice(path, async () => {
+    const fresh = named.isFile() && (await doubtfulFileSystem(path)) !== null;
+    return native.openDevice(path, { exclusive, fresh });
+  });
+  try {
+    const watched = await (device.type === 'block' ? watchBlockDevice : watchImage)(path, device);
+    const { continuity, freshen } = watched;
+    const { dev, ino } = await stat(path, { bigint: true });
+    if (dev !== named.dev || ino !== named.ino) throw changedError(path, 'was replaced while it was opened');
+    await freshen();
+    const identity = await readDeviceIdentity(path, device.logicalSectorSize);
+    const kind: ConsistencyKind = writer === undefined ? 'idle' : 'fuzzy';
+    return {
+      device,
+      identity,
+      instant: new Date(),
+      kind,
+      warnings: writer === undefined ? [] : [`${path} was in use: ${writer.how}; the point is fuzzy`],
+      // Who writes may do so unseen until it is flushed.
+      ...(continuity === null || writer !== undefined ? {} : { continuity }),
+      freshen,
+      lost: async () => {
+        const verdict = await watched.judgePresence();
+        return verdict?.is === 'changed' && verdict.isGone ? changedError(path, verdict.reason) : null;
+      },
+      conclude: async () => {
+        const verdict = await watched.judge();
+        if (verdict.is === 'stood') return { kind, warnings: [] };
+        // One that is fuzzy from the start claims nothing.
+        if (verdict.is === 'unproven')
+          return { kind, warnings: [], ...(kind === 'fuzzy' ? {} : { unproven: verdict.reason }) };
+        if (!options.fuzzy || verdict.isGone) throw changedError(path, verdict.reason);
+        return { kind: 'fuzzy', warnings: [`${path} ${verdict.reason}; the point is fuzzy`] };
+      },
+      release: async () => {
+        await device.close();
+        await lock?.close();
+      },
+    };
+  } catch (error) {
+    await device.close();
+    throw deviceError(path, error);
+  }
+}
+
+const watchBlockDevice: Watch = async (path, device) => {
+  // Dirty pages of earlier writers reach the device now, not in the middle of the read.
+  await device.flush();
+  const status: BigIntStats = await stat(path, { bigint: true });
+  const number = deviceNumber(status.rdev);
+  const before = await readBlockState(number);
+  if (before === null) {
+    throw new StillpointError('device-not-found', {
+      thing: path,
+      reason: 'the kernel has no device of its number, or /sys is not mounted',
+      remedy: 'Check the path; "lsblk" lists block devices.',
+    });
+  }
+  return {
+    judgePresence: async () => judgePresence('block', before.facts, await readBlockPresence(number)),
+    judge: async () => {
+      // Of a device that is gone nothing can be flushed; the facts say so.
+      await device.flush().catch(() => undefined);
+      return judgeBlock(before.facts, (await readBlockState(number))?.facts ?? null);
+    },
+    continuity: await blockContinuity(before),
+    freshen: async () => {
+      for (const file of before.filesBelow) await dropCacheOf(file);
+    },
+  };
+};
+
+/** What a loop device reads of its file, it reads through this host's page cache. */
+async function dropCacheOf(path: string): Promise<void> {
+  const file = await native.openDevice(path);
+  try {
+    await file.dropCache();
+  } finally {
+    await file.close();
+  }
+}
+
+const watchImage: Watch = async (path, device) => {
+  const before = await readImageFacts(path);
+  if (before === null) throw changedError(path, 'was removed while it was opened');
+  if (before.sizeBytes !== device.sizeBytes) throw changedError(path, 'was written to while it was opened');
+  return {
+    judgePresence: async () => judgePresence('image', before, await readImagePresence(path)),
+    judge: async () => judgeImage(before, await readImageFacts(path)),
+    continuity: await imageContinuity(before),
+    // It was opened so that it never reads cached pages, where that matters.
+    freshen: async () => undefined,
+  };
+};
+
+export function inUse(path: string, use: DeviceUse): StillpointError {
+  return new StillpointError('device-in-use', {
+    thing: path,
+    reason: `it is ${use.how}, and could change while it is read`,
+    remedy: use.remedy,
+    permanent: false,
+  });
+}

@@ -1,0 +1,243 @@
+/**
+ * The provider `tap`: a process in the path of reads and writes holds the instant, and knows what changed (src/tap, native/core/tap/snapshot/snapshot.h).
+ *
+ *   hooks -> freeze -> tap cuts its maps (an instant between two writes) -> thaw -> hooks -> snapshot read over a socket of the tap
+ *
+ * The hold belongs to the control connection: if this process dies, the tap releases it and keeps its maps.
+ */
+import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
+import { StillpointError } from '../../../domain/base/errors.js';
+import { type BlockRange, mergeRanges } from '../../../domain/blocks/block-ranges.js';
+import type { ConsistencyKind, DeviceIdentity } from '../../../domain/point/point.js';
+import { native, type SnapshotDevice } from '../../../native/index.js';
+import { connectTap, type TapControl } from '../../../tap/control/client.js';
+import type { ControlHold, TapReport } from '../../../tap/control/messages.js';
+import type { RegisteredTap } from '../../../tap/registry/registry.js';
+import { sourceProblem } from '../../../tap/source/source-state.js';
+import type {
+  HoldOptions,
+  RestOptions,
+  Snapshot,
+  SnapshotProvider,
+  TrackedChanges,
+  Tracking,
+} from '../../ports.js';
+import { type Quiesced, quiesce } from '../../quiesce/index.js';
+
+/** How long new writes may be held back for those in flight. */
+const BARRIER_MS = 3_000;
+const SAMPLE_BLOCKS = 64;
+
+export interface TapProviderOptions {
+  readonly tap: RegisteredTap;
+  readonly rest: RestOptions;
+  /** In [0, 1), for the sample. */
+  readonly random?: () => number;
+}
+
+export function tapProvider(options: TapProviderOptions): SnapshotProvider {
+  return {
+    name: 'tap',
+    hold: async (_path, hold) => {
+      const control = await connectTap(options.tap.controlPath);
+      try {
+        return await holdWith(control, options, hold);
+      } catch (error) {
+        control.close();
+        throw error;
+      }
+    },
+  };
+}
+
+async function holdWith(
+  control: TapControl,
+  { tap, rest: how, random = Math.random }: TapProviderOptions,
+  options: HoldOptions,
+): Promise<Snapshot> {
+  const { sourcePath } = tap.settings;
+  const report = await control.status();
+  const before = refuseOrWarn(tap, report);
+  const identity = await identityOf(sourcePath);
+  if (options.doubt !== null) await control.voidMap(options.doubt);
+  const { sizeBytes, blockSize: tapBlockSize } = report.status;
+  const sample = randomBlocks(Math.ceil(sizeBytes / options.blockSize), random);
+  // The tap's own counters are the better watch: it knows the writes themselves.
+  const { quiet, ...rest } = how;
+  const attached = report.attachment.device;
+  const held = await quiesce(
+    {
+      ...rest,
+      device: sourcePath,
+      alsoSeenAs: attached === null ? [] : [attached],
+      signal: options.signal,
+    },
+    () =>
+      control.hold(
+        {
+          sessionId: options.sessionId,
+          basePointId: options.basePointId,
+          full: options.full,
+          readBlockSize: options.blockSize,
+          sampleBlocks: sample.map((block) => Math.floor((block * options.blockSize) / tapBlockSize)),
+          barrierMs: BARRIER_MS,
+          quietMs: quiet?.quietMs,
+          quietDeadlineMs: quiet?.deadlineMs,
+        },
+        options.signal,
+      ),
+  );
+  const { pointIds } = report.status.map;
+  const knows = (pointId: string) => pointIds?.includes(pointId) ?? false;
+  const device = await native.openSnapshot(held.result.snapshotAddress, held.result.exportName);
+  try {
+    const changes = held.result.mapUsed ? await changesOf(device, options, sample) : null;
+    const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
+    return {
+      identity,
+      ...snapshotOf(tap, control, device, { changes, reason: held.result.reason, knows }, held, kind, {
+        blockSize: options.blockSize,
+        tapBlockSize,
+      }),
+      warnings: [...before, ...held.warnings],
+    };
+  } catch (error) {
+    await device.close();
+    throw (await whyLost(tap, control)) ?? error;
+  }
+}
+
+/** @returns what the point is to say of the source. @throws StillpointError `device-changed`: it is not what the tap was put on */
+function refuseOrWarn(
+  { settings: { name, sourcePath } }: RegisteredTap,
+  { status, source }: TapReport,
+): string[] {
+  const problem = sourceProblem({ name, sizeBytes: status.sizeBytes }, source);
+  if (problem === null) return [];
+  const { reason, remedy, refused } = problem;
+  if (refused) {
+    throw new StillpointError('device-changed', { thing: sourcePath, reason, remedy, permanent: false });
+  }
+  return [`${sourcePath}: ${reason}. ${remedy}`];
+}
+
+async function identityOf(path: string): Promise<DeviceIdentity> {
+  const device = await native.openDevice(path, { direct: false });
+  await device.close();
+  return readDeviceIdentity(path, device.logicalSectorSize);
+}
+
+function randomBlocks(blockCount: number, random: () => number): number[] {
+  const count = Math.min(SAMPLE_BLOCKS, blockCount);
+  const blocks = Array.from({ length: count }, () => Math.floor(random() * blockCount));
+  return [...new Set(blocks)].sort((a, b) => a - b);
+}
+
+async function changesOf(
+  device: SnapshotDevice,
+  { blockSize }: HoldOptions,
+  candidates: readonly number[],
+): Promise<TrackedChanges> {
+  const ranges = await device.changedRanges(blockSize);
+  let next = 0;
+  const sample = candidates.filter((block) => {
+    while (next < ranges.length && (ranges[next]?.[1] ?? 0) <= block) next += 1;
+    return block < (ranges[next]?.[0] ?? Number.POSITIVE_INFINITY);
+  });
+  return { ranges, sample };
+}
+
+function snapshotOf(
+  tap: RegisteredTap,
+  control: TapControl,
+  device: SnapshotDevice,
+  tracked: Pick<Tracking, 'changes' | 'reason' | 'knows'>,
+  { result }: Quiesced<ControlHold>,
+  kind: ConsistencyKind,
+  { blockSize, tapBlockSize }: { readonly blockSize: number; readonly tapBlockSize: number },
+): Omit<Snapshot, 'identity' | 'warnings'> {
+  let ended = false;
+  return {
+    device,
+    instant: new Date(result.instantMs),
+    kind,
+    lost: () => whyLost(tap, control),
+    // The tap checks each read after it. This is the check of all that was not read: holes, and what the map left out.
+    conclude: async () => {
+      const lost = await whyLost(tap, control);
+      if (lost !== null) throw lost;
+      return { kind, warnings: [], facts: { tap: tap.settings.name, mapUsed: result.mapUsed } };
+    },
+    tracking: {
+      ...tracked,
+      committed: async () => {
+        await device.close();
+        await control.commit();
+        ended = true;
+      },
+      adopt: async (pointId, ranges, complete) => {
+        await control.mark(inBlocksOf(tapBlockSize, ranges, blockSize, device.sizeBytes));
+        await device.close();
+        await control.adopt(pointId, complete);
+        ended = true;
+      },
+    },
+    release: async () => {
+      await device.close();
+      if (!ended) await control.abort().catch(() => undefined);
+      control.close();
+    },
+  };
+}
+
+/** The same bytes in blocks of the tap's size, which may be more. */
+function inBlocksOf(
+  tapBlockSize: number,
+  ranges: readonly BlockRange[],
+  blockSize: number,
+  sizeBytes: number,
+): BlockRange[] {
+  const tapBlocks = Math.ceil(sizeBytes / tapBlockSize);
+  const scaled = ranges.map(
+    ([start, end]): BlockRange => [
+      Math.floor((start * blockSize) / tapBlockSize),
+      Math.min(Math.ceil((end * blockSize) / tapBlockSize), tapBlocks),
+    ],
+  );
+  return mergeRanges(
+    scaled.filter(([start, end]) => start < end),
+    [],
+  );
+}
+
+async function whyLost(tap: RegisteredTap, control: TapControl): Promise<StillpointError | null> {
+  const about = { thing: `snapshot of tap ${tap.settings.name}`, permanent: false };
+  let report: TapReport;
+  try {
+    report = await control.status();
+  } catch (cause) {
+    return new StillpointError('snapshot-lost', {
+      ...about,
+      reason: 'the tap has stopped',
+      remedy: `See its log ("stillpoint tap status ${tap.settings.name}"), and back up again when it runs.`,
+      cause,
+    });
+  }
+  const { hold, blockSize } = report.status;
+  try {
+    refuseOrWarn(tap, report);
+  } catch (error) {
+    if (error instanceof StillpointError) return error;
+    throw error;
+  }
+  if (hold?.state === 'held') return null;
+  if (hold === null)
+    return new StillpointError('snapshot-lost', { ...about, reason: 'it is not held any more' });
+  return new StillpointError('snapshot-lost', {
+    ...about,
+    reason: `it was given up, so that nobody's writes had to wait: ${hold.reason}`,
+    remedy:
+      `The backup would have needed at most ${hold.neededBlocks * blockSize} bytes. Give the tap a larger area ` +
+      '(tap add --preserve-max), let writes wait instead (--throttle), or back up when less is written.',
+  });
+}
