@@ -1,5 +1,6 @@
 #!/bin/sh
-true /* For sh, up to the end of this comment: the rest runs under the Node of scripts/setup, whatever is in PATH.
+true /* For sh, up to the end of this comment. The rest runs under the Node of scripts/setup,
+# whatever is in PATH.
 set -eu
 home=${0%/*}/..
 node=build/runtime/node_modules/.bin/node
@@ -13,7 +14,8 @@ if [ ! -x "$home/$node" ]; then
   fi
 fi
 # Node opens /dev/null for an output that is closed: only here it can be seen.
-if { command : 3>&1; } 2>/dev/null; then unset STILLPOINT_CLOSED_OUTPUT; else export STILLPOINT_CLOSED_OUTPUT=1; fi
+unset STILLPOINT_CLOSED_OUTPUT
+if ! { command : 3>&1; } 2>/dev/null; then export STILLPOINT_CLOSED_OUTPUT=1; fi
 exec "$home/$node" "$home/bin/stillpoint.js" "$@"
 */;
 

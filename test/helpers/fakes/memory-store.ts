@@ -115,9 +115,9 @@ export class MemoryStore implements Store {
   }
 
   #setOf(capture: MemoryCapture, state: PartialSet['state']): PartialSet {
-    const { device, sessionId, instant } = capture.description;
+    const { device, sessionId, begunAt } = capture.description;
     return {
-      ...{ device, sessionId, instant, state },
+      ...{ device, sessionId, state, begunAt: begunAt ?? '' },
       durableBytes: capture.durableBytes,
       lastActivityAt: capture.lastActivityAt.toISOString(),
       expiresAt: new Date(capture.lastActivityAt.getTime() + this.#keepPartialMs).toISOString(),
