@@ -4,8 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EXITS } from '../../src/cli/output/exit-codes.js';
-import { RECORD_KIND_BLOCK } from '../../src/native/border/pack.js';
-import { native } from '../../src/native/index.js';
+import { native, RECORD_KIND_BLOCK } from '../../src/native/index.js';
 import { flipRecords } from '../helpers/faults/pack-damage.js';
 import { type Machine, makeMachine, run, runHere, start } from '../helpers/machines/stillpoint.js';
 
