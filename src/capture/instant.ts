@@ -118,7 +118,7 @@ class Instant {
       members.map(({ path }) => path),
       members.flatMap(({ shownAt }) => shownAt),
       options,
-      this.#signal,
+      { cancelled: signal, over: this.#signal },
     );
   }
 

@@ -5,22 +5,23 @@
 // so, again) -> preserve originals that the snapshot needs (no room, with throttle: out, wait, again) ->
 // write -> leave the gate -> answer. The way of a hold:
 //
-// state       prepare()     close_gate()        cut()                 open_gate()   abort()    goes on to
-// ----------  ------------  ------------------  --------------------  ------------  ---------  --------------
-// nothing     session into  -                   -                     -             -          prepared
+// state       prepare()     close_gate()       cut()                open_gate()  abort()   goes on to
+// ----------  ------------  -----------------  -------------------  -----------  --------  -----------
+// nothing     session into  -                  -                    -            -         prepared
 //             the map file
-// prepared    EBUSY         nobody inside, or   -                     -             nothing    closed
+// prepared    EBUSY         nobody inside, or  `gate-open`          -            nothing   closed
 //                           barrier-timeout
-// closed      EBUSY         -                   cuts the maps,        prepared      nothing,   held
-//                                               publishes the         again         open
-//                                               snapshot, opens,
-//                                               merges
-// closed, at  EBUSY         closes again        `gate-open`           prepared      nothing
+// closed      EBUSY         closes again       cuts the maps,       prepared     nothing,  held
+//                                              publishes the                     open
+//                                              snapshot, opens,
+//                                              merges
+// closed, at  EBUSY         closes again       `gate-open`          prepared     nothing
 // its limit
-// held        EBUSY         -                   -                     -             nothing    commit(), adopt()
+// held        EBUSY         -                  -                    -            nothing   by commit(),
+//                                                                                          adopt()
 //
-// Locking: control_ lets one of these calls, commit, void or the end happen at a time. holding_ says without a
-// lock that there is no snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
+// Locking: control_ lets one of these calls, commit, void or the end happen at a time. holding_ says without
+// a lock that there is no snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
 #pragma once
 
 #include <atomic>

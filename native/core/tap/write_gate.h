@@ -1,21 +1,21 @@
 // The barrier of a snapshot: every write passes through the gate, and the instant is a moment with nobody
-// inside. Whoever closes it names a limit, at which it opens by itself: nobody who writes depends on the closer.
+// inside. Whoever closes it names a limit, at which it opens by itself: no writer depends on the closer.
 //
-// state     enter()                  leave()               close()             run_closed()      open()
-// --------  -----------------------  --------------------  ------------------  ----------------  -------
-// open      inside + 1               inside - 1            -> closing          false             -
-// closing   waits; at the limit      inside - 1; the last  at nobody inside    -                 -
-//           -> open                  one wakes the closer  -> closed; too
-//                                                          late -> open
-// closed    waits; at the limit      -                     -                   before the limit  -> open
-//           -> open                                                            runs, -> open;
-//                                                                              else -> open
+// state     enter()               leave()               close()             run_closed()      open()
+// --------  --------------------  --------------------  ------------------  ----------------  -------
+// open      inside + 1            inside - 1            -> closing          false             -
+// closing   waits; at the limit   inside - 1; the last  at nobody inside    -                 -
+//           -> open               one wakes the closer  -> closed; too
+//                                                       late -> open
+// closed    waits; at the limit   -                     -                   before the limit  -> open
+//           -> open                                                         runs, -> open;
+//                                                                           else -> open
 //
-// The limit needs no thread of its own: while nobody wants to enter it does not matter, and who does keeps it.
+// The limit needs no thread of its own: it matters to those who want to enter, and they keep it.
 //
 // Locking: state_ is one atomic (bit 63: closing or closed; below: how many are inside), so that an open gate
-// costs two atomic operations. mutex_ guards limit_ and is_closed_, and every change of bit 63. One thread at a
-// time closes, runs and opens: its callers see to that.
+// costs two atomic operations. mutex_ guards limit_ and is_closed_, and every change of bit 63. One thread at
+// a time closes, runs and opens: its callers see to that.
 #pragma once
 
 #include <atomic>

@@ -39,12 +39,19 @@ export interface Rested {
   readonly frozenMs: number | null;
 }
 
+export interface RestSignals {
+  /** By the user: hooks get their time to undo what they have begun. */
+  readonly cancelled: AbortSignal | undefined;
+  /** That, or there is no more time. */
+  readonly over: AbortSignal;
+}
+
 /** One use. From `freeze` to `end` this process must write to none of the file systems. */
 export class Rest {
   readonly #devices: readonly string[];
   readonly #shownAt: readonly string[];
   readonly #options: RestOptions;
-  readonly #signal: AbortSignal;
+  readonly #signals: RestSignals;
   readonly #hooks: RunningHook[] = [];
   #plan: Plan = { targets: [], warnings: [] };
   #frozen = NOTHING_FROZEN;
@@ -58,12 +65,12 @@ export class Rest {
     devices: readonly string[],
     shownAt: readonly string[],
     options: RestOptions,
-    signal: AbortSignal,
+    signals: RestSignals,
   ) {
     this.#devices = devices;
     this.#shownAt = shownAt;
     this.#options = options;
-    this.#signal = signal;
+    this.#signals = signals;
   }
 
   /**
@@ -81,12 +88,12 @@ export class Rest {
     await planOf(this.#options.freeze, this.#shownAt);
     const device = this.#devices.join('\n');
     for (const path of hooks) {
-      const limits = { deadlineMs: hookDeadlineMs, readyMs: leftMs(), signal: this.#signal };
+      const limits = { deadlineMs: hookDeadlineMs, readyMs: leftMs(), signal: this.#signals.cancelled };
       this.#hooks.push(await startHook(path, { device, name, ...limits }));
     }
     this.#plan = await planOf(this.#options.freeze, this.#shownAt);
     const deadlineMs = Math.min(freezeDeadlineMs, leftMs());
-    this.#frozen = await tryFreeze(this.#plan.targets, deadlineMs, this.#signal);
+    this.#frozen = await tryFreeze(this.#plan.targets, deadlineMs, this.#signals.over);
     if (this.#frozen.count > 0) this.#frozenAtMs = performance.now();
   }
 

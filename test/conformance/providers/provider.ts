@@ -1,11 +1,11 @@
 /** What every provider of instants must do (the table of src/capture/ports.ts), whatever is behind it. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { prepareAll, takeInstant } from '../../src/capture/instant.js';
-import type { Member, Probe, ProbeRequest, Provider, Snapshot } from '../../src/capture/ports.js';
-import { isStillpointError } from '../../src/domain/base/errors.js';
-import { refused } from '../helpers/refused.js';
-import { HOLD } from '../helpers/worlds/quiesce.js';
+import { prepareAll, takeInstant } from '../../../src/capture/instant.js';
+import type { Member, Probe, ProbeRequest, Provider, Snapshot } from '../../../src/capture/ports.js';
+import { isStillpointError } from '../../../src/domain/base/errors.js';
+import { refused } from '../../helpers/refused.js';
+import { HOLD } from '../../helpers/worlds/quiesce.js';
 
 export interface ProviderScene {
   readonly provider: Provider;

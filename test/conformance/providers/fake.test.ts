@@ -1,4 +1,4 @@
-import { FakeDisk, fakeProvider } from '../helpers/fakes/provider.js';
+import { FakeDisk, fakeProvider } from '../../helpers/fakes/provider.js';
 import { BLOCK, checkProvider } from './provider.js';
 
 checkProvider(

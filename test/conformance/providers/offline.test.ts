@@ -1,7 +1,7 @@
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { offlineEntry } from '../../src/capture/providers/offline/entry.js';
-import { temporaryDirectory } from '../helpers/disks/loop-device.js';
+import { offlineEntry } from '../../../src/capture/providers/offline/entry.js';
+import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { BLOCK, checkProvider } from './provider.js';
 
 checkProvider('offline', async (t) => {

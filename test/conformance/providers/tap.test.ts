@@ -1,7 +1,7 @@
 /** A tap with its real process; its users write over NBD. */
 import { readFile } from 'node:fs/promises';
-import { tapEntry } from '../../src/capture/providers/tap/entry.js';
-import { TapWorld } from '../helpers/worlds/tap.js';
+import { tapEntry } from '../../../src/capture/providers/tap/entry.js';
+import { TapWorld } from '../../helpers/worlds/tap.js';
 import { BLOCK, checkProvider } from './provider.js';
 
 checkProvider('tap', async (t) => {
