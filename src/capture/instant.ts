@@ -23,7 +23,7 @@ import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deviceNumber } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
-import { type ConsistencyKind, worstKind } from '../domain/point/point.js';
+import { type ConsistencyKind, type ProviderFacts, worstKind } from '../domain/point/point.js';
 import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider } from './ports.js';
 import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from './quiesce/quiet.js';
 import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type Rested, type RestOptions } from './quiesce/rest.js';
@@ -255,8 +255,15 @@ class Instant {
     try {
       for (const cut of cuts) {
         const snapshot = await cut.view(kind);
-        const standstill = { frozenMs, closedMs: cut.closedMs };
-        snapshots.push({ ...snapshot, standstill, warnings: [...snapshot.warnings, ...warnings] });
+        const facts = standstillOf({ frozenMs, closedMs: cut.closedMs });
+        snapshots.push({
+          ...snapshot,
+          warnings: [...snapshot.warnings, ...warnings],
+          conclude: async () => {
+            const conclusion = await snapshot.conclude();
+            return { ...conclusion, facts: { ...conclusion.facts, ...facts } };
+          },
+        });
       }
       return snapshots;
     } catch (error) {
@@ -300,6 +307,13 @@ class Instant {
       cause: error,
     });
   }
+}
+
+/** For how long those who write were held up, where they were: into the point. In milliseconds, to a tenth. */
+function standstillOf(lengths: Readonly<Record<string, number | null>>): ProviderFacts {
+  return Object.fromEntries(
+    Object.entries(lengths).flatMap(([name, ms]) => (ms === null ? [] : [[name, Math.round(ms * 10) / 10]])),
+  );
 }
 
 function sumOfParts(options: RestOptions): number {

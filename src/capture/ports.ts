@@ -1,5 +1,5 @@
 /**
- * The ports of capture (design.md sections 4 and 8): where the static view of an instant comes from, and which blocks differ in it.
+ * The ports of capture (docs/design.md sections 4 and 8): where the static view of an instant comes from, and which blocks differ in it.
  *
  * A session asks a `SnapshotProvider` for a readable instant, and knows nothing else. Below, a `Provider` is an entry of the list
  * (choice/list.ts) that is asked whether it can take a device, and prepares a `Member`: its part in one instant. The instant is led from
@@ -30,7 +30,7 @@
 
 import { StillpointError } from '../domain/base/errors.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
-import type { ConsistencyKind, DeviceIdentity } from '../domain/point/point.js';
+import type { ConsistencyKind, DeviceIdentity, ProviderFacts } from '../domain/point/point.js';
 import type { Device } from '../native/index.js';
 
 export interface HoldOptions {
@@ -52,6 +52,8 @@ export interface HoldOptions {
 export interface Conclusion {
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
+  /** How it came to the instant. They go into the point. */
+  readonly facts?: ProviderFacts | undefined;
   /** A clause: why nothing proves that it was one instant. A second reading must find the same then, or it has changed. */
   readonly unproven?: string | undefined;
 }
@@ -75,8 +77,6 @@ export interface Snapshot {
   /** The best that the point can become. */
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
-  /** Undefined: nobody led it. */
-  readonly standstill?: Standstill | undefined;
   /**
    * Of a view that outlives its process: facts of the instant, taken before the first read. A later view with the same text is the same
    * one, without a change at any time between, and what was read of either belongs to both. Such a provider ties nothing to the
@@ -199,14 +199,6 @@ export interface Cut {
   readonly closedMs: number | null;
   /** Once, after everybody may write again. If it fails, the member is released. @param kind of the instant */
   view(kind: ConsistencyKind): Promise<Snapshot>;
-}
-
-/** For how long an instant held up those who write. */
-export interface Standstill {
-  /** The file systems; null: none was frozen. */
-  readonly frozenMs: number | null;
-  /** Writes to the device, at the gate; null: it has none. */
-  readonly closedMs: number | null;
 }
 
 export interface Tracking {
