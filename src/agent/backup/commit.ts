@@ -1,7 +1,7 @@
 /** The end of a session that has sent all: the overlay is sealed, then the receiver makes the point. */
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { blockCount, blockLength, type Geometry } from '../../domain/blocks/geometry.js';
-import { type BadRange, type Point, worseKind } from '../../domain/point/point.js';
+import { type BadRange, type Point, worstKind } from '../../domain/point/point.js';
 import type { CommitRequest } from '../../domain/session/messages.js';
 import { afterFailedCommit } from '../../domain/session/resume.js';
 import type { LeafOverlay } from '../../native/index.js';
@@ -39,7 +39,7 @@ function commitRequest(context: SessionContext, transferred: Transferred): Commi
   return {
     root,
     batchCount,
-    ...{ instant, kind: worseKind(context.view.kind, conclusion.kind) },
+    ...{ instant, kind: worstKind([context.view.kind, conclusion.kind]) },
     ...{ provider, providerFacts: conclusion.facts ?? {} },
     statistics: {
       scannedBytes: context.scannedBytes,
