@@ -122,7 +122,7 @@ TapExport::Hold TapExport::cut() {
   if (!prepared_) throw NativeError("argument", "no instant is prepared");
   // Decided now: the map may have become void since it was prepared.
   const bool map_used =
-      !prepared_->everything && prepared_->base_point && map_->knows(*prepared_->base_point);
+      !prepared_->everything && prepared_->base_known && map_->knows(*prepared_->base_point);
   const std::string reason = why_read(*prepared_, map_used);
   const auto snapshot = prepared_->snapshot;
   if (!map_used) snapshot->need_everything();
