@@ -162,6 +162,20 @@ for (const [what, path, headers, body, status, code] of REFUSED) {
   });
 }
 
+test('an older agent is told which side to update, whatever it asks', async (t) => {
+  const s = await setup(t);
+  const older = { 'stillpoint-protocol': String(PROTOCOL_VERSION - 1) };
+  for (const path of ['/v1/info', '/v1/session/begin']) {
+    const { status, body } = await send(s, path, older);
+    t.is(status, 426);
+    t.like(body, {
+      ...{ code: 'version', permanent: true, remedy: 'Update the older of agent and receiver.' },
+      reason: `the request is of version "${PROTOCOL_VERSION - 1}", and this receiver speaks ${PROTOCOL_VERSION}`,
+    });
+  }
+  await stillServes(t, s);
+});
+
 async function rawConnection(s: Setup): Promise<TLSSocket> {
   const { hostname, port } = new URL(s.receiver.url);
   const { ca, key, cert } = tlsOptions(s) as { ca: string; key: string; cert: string };

@@ -25,7 +25,7 @@ const COLUMNS: readonly Column[] = [
 
 const PARTIAL_COLUMNS: readonly Column[] = [
   { title: 'DEVICE' },
-  { title: 'INSTANT' },
+  { title: 'BEGUN' },
   { title: 'STATE' },
   { title: 'DURABLE', align: 'right' },
   { title: 'LAST ACTIVITY' },
@@ -39,9 +39,9 @@ export function addPoints(program: Command, run: Run): void {
     .description('list restore points')
     .argument(
       '[device]',
-      'only those of the device that was backed up under this name; AGENT/DEVICE in a directory of several agents',
+      'only points of the device with this name; AGENT/DEVICE in a directory with several agents',
     )
-    .option('--partial', 'backups that did not come to an end, whose blocks the receiver keeps for a time')
+    .option('--partial', 'unfinished backups, whose blocks the receiver keeps for a time')
     .addOption(storeOption())
     .addOption(agentOption())
     .action((device: string | undefined, { partial = false, ...choice }: Choice) =>
@@ -67,7 +67,7 @@ async function partialSets(
       ? [
           device === undefined
             ? 'There are no partial sets.'
-            : `There are no partial sets of a device ${device}.`,
+            : `There are no partial sets of device ${device}.`,
         ]
       : formatTable(
           PARTIAL_COLUMNS,
@@ -80,7 +80,7 @@ async function partialSets(
 function partialRow(set: PartialSet, own: string | null): string[] {
   return [
     set.agent === undefined ? set.device : deviceName({ agent: set.agent, device: set.device }, own),
-    formatInstant(set.instant),
+    set.begunAt === null ? '-' : formatInstant(set.begunAt),
     set.state,
     formatBytes(set.durableBytes),
     formatInstant(set.lastActivityAt),
@@ -125,7 +125,7 @@ function ofOthers(agents: readonly string[]): string {
 /** A receiver's directory has other agents' points too: whose were looked for is said. */
 function ofWhom(device: string | undefined, { agent }: ReceiverChoice): string {
   return [
-    device === undefined ? '' : ` of a device ${device}`,
+    device === undefined ? '' : ` of device ${device}`,
     agent === undefined ? '' : ` of agent ${agent}`,
   ].join('');
 }

@@ -31,7 +31,7 @@ export interface BasePlan {
 export function planBase(local: LocalBase, last: Point | null, device: Geometry): BasePlan {
   if (last === null) {
     const reason = holdsPoint(local)
-      ? 'the receiver has no point of the device any more'
+      ? 'the receiver no longer has any point of the device'
       : 'the device has no point yet';
     return { start: 'empty', resizeFrom: null, reason };
   }
@@ -57,7 +57,7 @@ export function planBase(local: LocalBase, last: Point | null, device: Geometry)
     return {
       start: 'apply-pending',
       resizeFrom,
-      reason: 'the last session was committed, but the local tree had not followed yet',
+      reason: 'the last session was committed, but the local tree was not updated yet',
     };
   }
   return { start: 'compare', resizeFrom, reason: whyNot(local, last) };

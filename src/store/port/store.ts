@@ -1,7 +1,7 @@
 /** What the receiver needs of the store. One implementation, src/store/open.ts; all fault injection lies below it, in Disk. */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
-import type { ConsistencyKind, DeviceIdentity, Point } from '../../domain/point/point.js';
+import type { DeviceIdentity, Point } from '../../domain/point/point.js';
 import type {
   CheckEvent,
   CommitRequest,
@@ -16,16 +16,13 @@ export interface DeviceKey {
   readonly device: string;
 }
 
-/** All that a session needs to be resumed after a restart; written once, when the capture is made. */
+/** All that a session needs to be resumed after a restart; written once, when the capture is made. Its instant comes with its commit. */
 export interface CaptureDescription extends DeviceKey {
   readonly sessionId: string;
   readonly geometry: Geometry;
   readonly identity: DeviceIdentity;
   /** The point that the session's blocks are a difference to; null: the empty tree. */
   readonly basePointId: string | null;
-  readonly instant: string;
-  readonly kind: ConsistencyKind;
-  readonly provider: string;
   /** By the receiver's clock; the store enters it. */
   readonly begunAt?: string;
 }
@@ -42,11 +39,17 @@ export interface Capture {
    * come is refused. `durableBlockEnd` is one more than the highest block index of a durable batch.
    */
   resume(): Promise<{ readonly durableSequence: number; readonly durableBlockEnd: number }>;
-  /** Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered, not stored twice. */
+  /**
+   * Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered, not stored twice. A block
+   * may come in several batches: the highest number has it.
+   */
   append(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }>;
   /** Bit per digest: in this session, or held for the device. */
   have(digests: Uint8Array): Promise<Uint8Array>;
-  /** docs/format.md, ordering invariants. Idempotent: after a crash in the middle it may be called again. */
+  /**
+   * docs/format.md, ordering invariants. Idempotent: after a crash in the middle it may be called again. If an earlier call made the point
+   * after all, that point is the answer, whatever is asked for now.
+   */
   commit(request: CommitRequest): Promise<Point>;
   abort(): Promise<void>;
 }

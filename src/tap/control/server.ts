@@ -254,14 +254,14 @@ function holdError(name: string, error: unknown): unknown {
     case 'not-quiet':
       return new StillpointError('device-changed', {
         ...about,
-        reason: 'it was written to all the time, and no quiet instant was found',
+        reason: 'it was written to all the time, so no quiet instant was found',
         remedy: 'Give it a longer deadline, or ask for another kind of quiescing.',
       });
     case 'ETRUNCATED':
       return new StillpointError('device-changed', {
         ...about,
         reason: error.message,
-        remedy: 'Restore its source from a point, or start the tap anew to go on with the smaller size.',
+        remedy: 'Restore its source from a point, or restart the tap to continue with the smaller size.',
       });
     default:
       return new StillpointError('device-io', { ...about, reason: error.message });

@@ -16,7 +16,7 @@ test('without a point the base is empty, whatever the agent holds', (t) => {
   t.is(planBase({ ...nothing, tree: unused }, null, same).reason, 'the device has no point yet');
   const { start, reason } = planBase({ ...nothing, tree: treeOf(older) }, null, same);
   t.is(start, 'empty');
-  t.is(reason, 'the receiver has no point of the device any more');
+  t.is(reason, 'the receiver no longer has any point of the device');
 });
 
 test('the tree of the last point is used', (t) => {

@@ -13,9 +13,6 @@ export function beginRequest(changes: Partial<BeginRequest> = {}): BeginRequest 
     identity: { type: 'image', path: '/images/disk.img', inode: '8:1/42', logicalSectorSize: 512 },
     geometry: GEOMETRY,
     base: null,
-    instant: '2026-01-01T00:00:00.000Z',
-    kind: 'crash',
-    provider: 'offline',
     sessionId: sessionId(1),
     acceptIdentity: false,
     newChain: false,
@@ -31,6 +28,9 @@ export function commitRequest(changes: Partial<CommitRequest> = {}): CommitReque
     badRanges: [],
     warnings: [],
     kind: 'crash',
+    provider: 'offline',
+    providerFacts: {},
+    instant: '2026-01-01T00:00:00.000Z',
     ...changes,
   };
 }

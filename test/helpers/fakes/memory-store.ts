@@ -60,8 +60,9 @@ export class MemoryStore implements Store {
     return [...this.open.values()]
       .map(({ description }) => description)
       .filter(({ agent, device }) => agent === key.agent && (key.device ?? device) === device)
-      .map(({ device, sessionId, instant }) => ({
-        ...{ device, sessionId, instant, state: 'open', durableBytes: 0 },
+      .map(({ device, sessionId }) => ({
+        ...{ device, sessionId, state: 'open', durableBytes: 0 },
+        begunAt: '2026-01-01T00:00:00.000Z',
         lastActivityAt: '2026-01-01T00:00:00.000Z',
         expiresAt: '2026-01-08T00:00:00.000Z',
       }));
@@ -141,7 +142,7 @@ class MemoryCapture implements Capture {
 
   async commit(request: CommitRequest): Promise<Point> {
     await this.#store.before('commit', request.root);
-    const { agent, device, geometry, identity, instant, provider, sessionId } = this.description;
+    const { agent, device, geometry, identity, sessionId } = this.description;
     const earlier = await this.#store.points({ agent, device });
     const point: Point = {
       id: sessionId,
@@ -154,8 +155,9 @@ class MemoryCapture implements Capture {
       root: request.root,
       top: '0'.repeat(64),
       kind: request.kind,
-      provider,
-      instant,
+      provider: request.provider,
+      providerFacts: request.providerFacts,
+      instant: request.instant,
       committedAt: '2026-01-01T00:00:00.000Z',
       statistics: request.statistics,
       storedBytes: 0,

@@ -71,13 +71,14 @@ export function describe(
     geometry: state.geometry,
     identity: { type: 'image', path: '/images/disk.img', logicalSectorSize: 512 },
     basePointId,
-    instant: '2026-01-02T03:04:05.000Z',
-    kind: 'idle',
-    provider: 'offline',
   };
 }
 
-export function commitRequest(state: DeviceState, batchCount: number): CommitRequest {
+export function commitRequest(
+  state: DeviceState,
+  batchCount: number,
+  changes: Partial<CommitRequest> = {},
+): CommitRequest {
   return {
     root: rootOf(state),
     batchCount,
@@ -85,6 +86,10 @@ export function commitRequest(state: DeviceState, batchCount: number): CommitReq
     badRanges: [],
     warnings: [],
     kind: 'idle',
+    provider: 'offline',
+    providerFacts: {},
+    instant: '2026-01-02T03:04:05.000Z',
+    ...changes,
   };
 }
 

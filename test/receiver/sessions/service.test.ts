@@ -1,6 +1,7 @@
 import test from 'ava';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { DIFFS_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from '../../../src/domain/base/limits.js';
+import type { Point } from '../../../src/domain/point/point.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { AgentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
@@ -49,6 +50,15 @@ test('a commit is joined when it is sent again, and repeated after its end', asy
   t.is(store.committed.length, 1);
   t.true((await port.commit(A, commitRequest({ batchCount: 1 }))) === one);
   await t.throwsAsync(port.commit(A, commitRequest({ root: 'd'.repeat(64) })), { code: 'root-mismatch' });
+  for (const change of [
+    { instant: '2027-01-01T00:00:00.000Z' },
+    { kind: 'idle' },
+    { provider: 'tap' },
+  ] as const)
+    await t.throwsAsync(port.commit(A, commitRequest(change)), {
+      code: 'session-closed',
+      message: /another instant: 2026-01-01T00:00:00.000Z, crash, from the provider offline/,
+    });
   t.deepEqual(await port.status(A), {
     sessionId: A,
     state: 'committed',
@@ -67,7 +77,12 @@ test('while a commit runs, nothing else gets in', async (t) => {
   await t.throwsAsync(port.have(A, Buffer.alloc(32)), { code: 'session-closed' });
   t.like(await t.throwsAsync(port.abort(A)), { code: 'session-busy', permanent: false });
   t.like(await t.throwsAsync(port.begin(beginRequest({ sessionId: B }))), { code: 'session-busy' });
-  t.like(await t.throwsAsync(port.commit(A, commitRequest({ batchCount: 2 }))), { code: 'session-busy' });
+  for (const change of [
+    { batchCount: 2 },
+    { instant: '2027-01-01T00:00:00.000Z' },
+    { kind: 'idle' },
+  ] as const)
+    t.like(await t.throwsAsync(port.commit(A, commitRequest(change))), { code: 'session-busy' });
   open();
   const point = await commit;
   t.like(await port.begin(beginRequest({ sessionId: B })), { base: point, resumed: false });
@@ -84,6 +99,22 @@ test('a commit that fails leaves the session open and can be sent again', async 
   store.before = async () => undefined;
   await port.batch(A, 1, BODY);
   t.is((await port.commit(A, commitRequest({ batchCount: 1 }))).sequence, 1);
+});
+
+test('a point that an earlier commit made after all is not the answer to one of another state', async (t) => {
+  const { store, port } = await make();
+  for (const [id, change, code] of [
+    [A, { root: 'd'.repeat(64) }, 'root-mismatch'],
+    [B, { instant: '2027-01-01T00:00:00.000Z' }, 'session-closed'],
+  ] as const) {
+    await port.begin(beginRequest({ sessionId: id }));
+    const capture = store.open.get(id);
+    const commit = capture?.commit.bind(capture);
+    if (capture !== undefined) capture.commit = async () => commit?.(commitRequest()) as Promise<Point>;
+    await t.throwsAsync(port.commit(id, commitRequest(change)), { code });
+    t.like(await port.status(id), { state: 'committed', point: { id } });
+    t.like(await port.commit(id, commitRequest()), { id });
+  }
 });
 
 test('a begin that arrives while the session is aborted waits and starts anew', async (t) => {
