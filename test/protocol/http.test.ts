@@ -11,7 +11,7 @@ import type { Enrolment } from '../../src/protocol/certificates/enrolment.js';
 import { PROTOCOL_VERSION } from '../../src/protocol/messages/schemas.js';
 import { makePoint } from '../helpers/bytes/points.js';
 import { beginRequest, sessionId } from '../helpers/bytes/requests.js';
-import { MemoryStore } from '../helpers/fakes/memory-store.js';
+import { FaultyStore } from '../helpers/faults/store.js';
 import { makeTlsReceiver, type TlsReceiver } from '../helpers/worlds/tls-receiver.js';
 
 interface Answer {
@@ -20,13 +20,13 @@ interface Answer {
 }
 
 interface Setup {
-  readonly store: MemoryStore;
+  readonly store: FaultyStore;
   readonly receiver: TlsReceiver;
   readonly enrolment: Enrolment;
 }
 
 async function setup(t: ExecutionContext): Promise<Setup> {
-  const store = new MemoryStore();
+  const store = new FaultyStore();
   const timeouts = { idleMs: 300, totalMs: 1000 };
   const receiver = await makeTlsReceiver(t, { openStore: async () => store, timeouts });
   return { store, receiver, enrolment: await receiver.enroll('host') };
@@ -69,8 +69,8 @@ const sized = (body: string | Buffer) => ({ 'content-length': Buffer.byteLength(
 /** After the refusal: the receiver serves, and the store is as it was. */
 async function stillServes(t: ExecutionContext, { store, receiver, enrolment }: Setup): Promise<void> {
   t.is((await receiver.client(enrolment).info()).agent, 'host');
-  t.is(store.open.size, 0);
-  t.is(store.committed.length, 0);
+  t.is(store.captures().length, 0);
+  t.is((await store.points({})).length, 0);
 }
 
 const REFUSED: readonly [

@@ -31,6 +31,8 @@ export const HAVE_DIGESTS_MAX = 16_384;
 /** Nodes in one tree request, and blocks in one block request. */
 export const NODES_REQUEST_MAX = 1024;
 export const BLOCKS_REQUEST_MAX = 4096;
+/** Stored bytes of the blocks of one answer: with its head, and an entry for each block that may be asked for, it is a batch. */
+export const BLOCKS_ANSWER_STORED_BYTES = BATCH_BYTES_MAX - MiB;
 /** Ranges of blocks in one check request. */
 export const CHECK_RANGES_MAX = 4096;
 /** Ranges in one event of a diff of two points, and diffs of one agent that run at once: each has a path of both trees in memory. */

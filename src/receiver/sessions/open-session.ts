@@ -56,7 +56,7 @@ export class OpenSession {
     return this.capture.resume();
   }
 
-  async have(digests: Uint8Array): Promise<Uint8Array> {
+  async have(digests: Uint8Array): Promise<ReadonlySet<number>> {
     this.guard('have');
     return this.capture.have(digests);
   }
