@@ -1,7 +1,8 @@
 /** Which provider takes a device: the first of the list that can take it now, or the one asked for by name. */
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Probe, Provider, RestOptions, SnapshotProvider } from '../ports.js';
-import { PROVIDERS, type ProviderName } from './list.js';
+import { PROVIDERS } from './list.js';
+import type { ProviderName } from './names.js';
 
 export interface ChooseOptions {
   readonly stateDirectory: string;
