@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { BackupResult } from '../../agent/backup/options.js';
 import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/names.js';
-import type { RestOptions } from '../../capture/ports.js';
+import type { RestOptions } from '../../capture/quiesce/rest.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
 import { pointLabel } from '../../domain/point/point.js';

@@ -4,7 +4,8 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { BackupResult } from '../../agent/backup/options.js';
 import { unlessAborted } from '../../agent/common/cancel.js';
-import type { CompareResult, DamagedRange } from '../../agent/compare/compare.js';
+import type { DamagedRange } from '../../agent/compare/check-stored.js';
+import type { CompareResult } from '../../agent/compare/compare.js';
 import type { StorePlace } from '../../agent/state/known-stores.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -194,13 +195,13 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
     });
   }
   const { runBackup } = await import('../../agent/backup/backup.js');
-  const { checkStored } = await import('../../agent/compare/compare.js');
+  const { checkStored } = await import('../../agent/compare/check-stored.js');
   // Where the receiver has lost parts of the point, there is nothing to compare with: what it lacks is shipped.
   let differing: BlockSet | null = null;
   let backup: BackupResult;
   let damaged: DamagedRange[];
   try {
-    damaged = deep ? await checkStored(receiver, point, undefined, signal, progress.onEvent) : [];
+    damaged = deep ? await checkStored({ receiver, point, signal, onEvent: progress.onEvent }) : [];
     backup = await runBackup({
       ...{
         receiver,
