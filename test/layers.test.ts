@@ -41,7 +41,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   capture: ['quiesce'],
   'protocol/certificates': [],
   'protocol/messages': [],
-  'protocol/port': [],
+  'protocol/port': ['messages'],
   'protocol/transport': ['certificates', 'messages'],
   protocol: ['certificates', 'messages', 'port', 'transport'],
   'store/port': [],

@@ -14,14 +14,13 @@ import { BLOCK_SIZE_DEFAULT } from '../../domain/base/limits.js';
 import { whyPointsAreMissing } from '../../domain/point/acknowledged-point.js';
 import type { Point } from '../../domain/point/point.js';
 import { holdsPoint, planBase } from '../../domain/session/plan.js';
-import type { DataPort } from '../../protocol/port/receiver.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import type { OnAgentEvent } from '../common/events.js';
 import { keepLinkHint, readLinkHint } from '../common/link-hint.js';
 import { DeviceState } from '../state/device-state.js';
 import { checkStore } from '../state/known-stores.js';
 import { localBase } from './base.js';
-import type { BackupOptions, BackupResult } from './options.js';
+import type { BackupOptions, BackupReceiver, BackupResult } from './options.js';
 import { findResumable, ResumeDoubted, resumedText } from './resume.js';
 import { BackupSession, type SessionFacts } from './session.js';
 import { ChangesDoubted } from './tracked-scan.js';
@@ -56,7 +55,7 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
 async function attempts(
   options: BackupOptions,
   state: DeviceState,
-  receiver: DataPort,
+  receiver: Pick<BackupReceiver, 'points' | 'status'>,
 ): Promise<BackupResult> {
   const { device, onEvent = () => undefined } = options;
   const lastPoint = async () => (await receiver.points(device, { last: true })).at(-1) ?? null;
@@ -108,7 +107,7 @@ async function checkAcknowledged(
 async function attempt(
   options: BackupOptions,
   state: DeviceState,
-  receiver: DataPort,
+  receiver: Pick<BackupReceiver, 'status'>,
   { last, accepted }: Pick<SessionFacts, 'last' | 'accepted'>,
   doubt: string | null,
 ): Promise<BackupResult> {

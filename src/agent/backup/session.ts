@@ -14,17 +14,17 @@ import type { BadRange, Point } from '../../domain/point/point.js';
 import type { BeginAnswer, CommitRequest } from '../../domain/session/messages.js';
 import { type BasePlan, planBase } from '../../domain/session/plan.js';
 import { type LeafOverlay, native, type Scan, type TreeFile } from '../../native/index.js';
+import { BodyCounter } from '../../protocol/port/body-counter.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { Pace } from '../common/pace.js';
-import { WireCounter } from '../common/wire-counter.js';
 import { type DeviceState, geometryOf } from '../state/device-state.js';
 import { describeSession } from '../state/kept-session.js';
 import { concludeProven, type PartlyRead } from '../tree/second-reading.js';
 import { BadBlockRepair } from './bad-block-repair.js';
 import { localBase, prepareBase } from './base.js';
 import { describeBadRanges, presentBytes } from './commit-facts.js';
-import type { BackupOptions, BackupResult } from './options.js';
+import type { BackupOptions, BackupReceiver, BackupResult } from './options.js';
 import { partsToScan, ResumeDoubted, shedsDoubt } from './resume.js';
 import { sendChanges } from './sender.js';
 import { PATIENCE_MS, SessionLink } from './session-link.js';
@@ -52,7 +52,9 @@ export class BackupSession {
   readonly #state: DeviceState;
   readonly #snapshot: Snapshot;
   readonly #facts: SessionFacts;
-  readonly #wire: WireCounter;
+  readonly #wire = new BodyCounter();
+  /** All that goes over it is counted. */
+  readonly #receiver: Omit<BackupReceiver, 'info' | 'points'>;
   readonly #onEvent: OnAgentEvent;
   readonly #signal: AbortSignal;
   readonly #startMs = performance.now();
@@ -64,7 +66,7 @@ export class BackupSession {
     this.#state = state;
     this.#snapshot = snapshot;
     this.#facts = facts;
-    this.#wire = new WireCounter(options.receiver);
+    this.#receiver = this.#wire.count(options.receiver);
     this.#onEvent = options.onEvent ?? (() => undefined);
     this.#signal = options.signal ?? new AbortController().signal;
   }
@@ -157,7 +159,7 @@ export class BackupSession {
       acceptIdentity,
       newChain: plan.start === 'new-chain',
     };
-    return new SessionLink(this.#wire, request, {
+    return new SessionLink(this.#receiver, request, {
       signal: this.#signal,
       patienceMs,
       onInterruption: (error) => {
@@ -172,7 +174,7 @@ export class BackupSession {
     const { tree, differing } = await prepareBase({
       plan,
       state: this.#state,
-      receiver: retrying(this.#wire, link.signal),
+      receiver: retrying(this.#receiver, link.signal),
       device: this.#snapshot.device,
       basePoint,
       geometry: size,
@@ -184,7 +186,7 @@ export class BackupSession {
     const overlay = await this.#state.newOverlay(tree);
     try {
       const repair = new BadBlockRepair({
-        receiver: retrying(this.#wire, link.signal),
+        receiver: retrying(this.#receiver, link.signal),
         path: this.#options.path,
         basePoint,
         baseTree: tree,

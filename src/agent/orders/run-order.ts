@@ -20,10 +20,10 @@ import { pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { OrderPort } from '../../protocol/port/order.js';
-import type { Closable, DataPort } from '../../protocol/port/receiver.js';
+import type { Closable } from '../../protocol/port/receiver.js';
 import { RETRY_DEFAULT, retry } from '../../protocol/retry.js';
 import { runBackup } from '../backup/backup.js';
-import type { BackupResult } from '../backup/options.js';
+import type { BackupReceiver, BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
 import type { AgentEvent } from '../common/events.js';
 import type { StorePlace } from '../state/known-stores.js';
@@ -31,7 +31,7 @@ import type { Offer } from './offers.js';
 
 /** A receiver for one backup, over a link that is held to the limit, and how fast it is. */
 export type OpenReceiver = (limitRate: RateSchedule | null) => {
-  readonly receiver: DataPort & Closable;
+  readonly receiver: BackupReceiver & Closable;
   readonly meter: LinkMeter;
   readonly place?: StorePlace;
 };

@@ -3,9 +3,10 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { runBackup } from '../../agent/backup/backup.js';
-import type { BackupResult } from '../../agent/backup/options.js';
+import type { BackupReceiver, BackupResult } from '../../agent/backup/options.js';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import {
+  type CompareReceiver,
   type CompareResult,
   checkStored,
   type DamagedRange,
@@ -22,7 +23,6 @@ import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
-import type { DataPort } from '../../protocol/port/receiver.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { defaultName } from '../common/default-name.js';
 import { storeOption, withReceiver } from '../common/open-receiver.js';
@@ -142,7 +142,7 @@ function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }
     refuse('--ranges', 'a point is of the whole device', 'Leave them away, or compare without --ship.');
 }
 
-async function look(setting: Setting, receiver: DataPort, point: Point): Promise<number> {
+async function look(setting: Setting, receiver: CompareReceiver, point: Point): Promise<number> {
   const { context, options, path, provider, progress } = setting;
   const { stateDirectory, signal, output } = context;
   const { deep, ranges: byteRanges, mark, fuzzy } = options;
@@ -175,7 +175,7 @@ function checkBeyond(output: Output, ranges: CompareOptions['ranges'], endByte: 
 }
 
 interface ShipSetting extends Setting {
-  readonly receiver: DataPort;
+  readonly receiver: BackupReceiver & CompareReceiver;
   readonly meter: LinkMeter | undefined;
   readonly place: StorePlace;
 }

@@ -8,7 +8,7 @@ import {
   signRequest,
 } from '../../../src/protocol/certificates/certificates.js';
 import { decodeInviteCode, encodeInviteCode } from '../../../src/protocol/certificates/invite-code.js';
-import { ReceiverClient } from '../../../src/protocol/client.js';
+import { receiverClient } from '../../../src/protocol/client.js';
 import { enroll } from '../../../src/protocol/enroll.js';
 import { PROTOCOL_VERSION } from '../../../src/protocol/messages/schemas.js';
 import { loadIdentity, readAuthority } from '../../../src/receiver/access/identity.js';
@@ -110,7 +110,7 @@ test('no certificate, an unknown one, and one for another use are refused on bot
   const { key, csr } = await createRequest();
   const with_ = (certificate: string) => receiver.client({ ...enrolment, key, certificate });
   const { url, receiverId } = enrolment;
-  const bare = new ReceiverClient({ url, receiverId, authority: enrolment.authority });
+  const bare = receiverClient({ url, receiverId, authority: enrolment.authority });
   await t.throwsAsync(bare.info(), { code: 'not-enrolled', message: /showed no certificate/ });
   await bare.close();
   const stranger = await createAuthority('ab', new Date());
