@@ -1,11 +1,11 @@
 /**
- * The port of capture (design.md section 4): where the static view of an instant comes from, and which blocks differ in it. `offline`
+ * The port of capture (docs/design.md section 4): where the static view of an instant comes from, and which blocks differ in it. `offline`
  * and `tap` are providers; live, lvm and reflink fit beside them. A session works on this port alone.
  */
 
 import { StillpointError } from '../domain/base/errors.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
-import type { ConsistencyKind, DeviceIdentity } from '../domain/point/point.js';
+import type { ConsistencyKind, DeviceIdentity, ProviderFacts } from '../domain/point/point.js';
 import type { Device } from '../native/index.js';
 
 export interface HoldOptions {
@@ -27,6 +27,8 @@ export interface HoldOptions {
 export interface Conclusion {
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
+  /** How it came to the instant. They go into the point. */
+  readonly facts?: ProviderFacts | undefined;
   /** A clause: why nothing proves that it was one instant. A second reading must find the same then, or it has changed. */
   readonly unproven?: string | undefined;
 }
@@ -71,6 +73,7 @@ export interface Snapshot {
   release(): Promise<void>;
 }
 
+/** Where snapshots of a device come from. */
 export interface SnapshotProvider {
   /** Stored with the point: `offline`, `tap`, ... */
   readonly name: string;
@@ -79,6 +82,68 @@ export interface SnapshotProvider {
    * @throws StillpointError `device-not-found`, `device-in-use`, `device-io`, `device-changed`
    */
   hold(path: string, options: HoldOptions): Promise<Snapshot>;
+}
+
+/** How the device is brought to rest before the instant. */
+export interface RestOptions {
+  /** The name that its points have. */
+  readonly name: string;
+  /** Executables, in the order to start them. */
+  readonly hooks: readonly string[];
+  /** `auto`: every writable file system that is found on it. Mount points: these, by the user's word that they lie on it. */
+  readonly freeze: 'auto' | 'none' | readonly string[];
+  /** The instant comes after so long without a write. */
+  readonly quiet?: { readonly quietMs: number; readonly deadlineMs: number } | undefined;
+  readonly freezeDeadlineMs?: number | undefined;
+  /** For becoming ready, and again for ending. */
+  readonly hookDeadlineMs?: number | undefined;
+}
+
+export interface ProbeRequest {
+  readonly path: string;
+  /** Null: there is none yet. */
+  readonly stateDirectory: string | null;
+  /** As in `HoldOptions`. */
+  readonly fuzzy: boolean;
+}
+
+/** What a provider gives, or would give: for people who choose. */
+export interface ProviderGain {
+  /** What an instant of it can be worth, best first. */
+  readonly kinds: readonly ConsistencyKind[];
+  /** Where what changed since the last point comes from, a clause. */
+  readonly changes: string;
+  /** A clause. */
+  readonly cost: string;
+}
+
+/** A provider's answer to the question whether it can take a device now. Nothing is held, and nothing changed, by asking. */
+export type Probe = ProviderGain & {
+  /** Other paths that show the same content, as /dev/nbd0 that a tap is attached as. */
+  readonly seenAs: readonly string[];
+} & (
+    | {
+        readonly possible: true;
+        /** A clause. */
+        readonly reason: string;
+        open(rest: RestOptions): SnapshotProvider;
+      }
+    | {
+        readonly possible: false;
+        /** What is thrown at who asked for this provider by name: the reason, and the remedy. */
+        readonly refusal: StillpointError;
+        /** It was made ready for this device by the user, who hears of it when another one takes its place. */
+        readonly isSetUp: boolean;
+      }
+  );
+
+/** An entry of the list of providers (src/capture/choice/list.ts). */
+export interface Provider {
+  readonly name: string;
+  /** It takes instants of a device that others write to: hooks, freezing and waiting for quiet make sense with it. */
+  readonly takesDevicesInUse: boolean;
+  /** @throws StillpointError `device-not-found`, `device-io`, `config`: nobody could take it */
+  probe(request: ProbeRequest): Promise<Probe>;
 }
 
 export interface Tracking {

@@ -1,5 +1,5 @@
-// The mass-storage read/write block (design.md section 4; US 6,085,298, figures 4 to 6): passes reads and
-// writes through to the device, marks what changes, and holds the snapshot of one instant.
+// The mass-storage read/write block (docs/design.md sections 4 and 9: figures 4 to 6 of the patent): passes
+// reads and writes through to the device, marks what changes, and holds the snapshot of one instant.
 //
 // The way of a write: enter the gate -> mark the snapshot map -> is the mark safe on disk? (else out, make it
 // so, again) -> preserve originals that the snapshot needs (no room, with throttle: out, wait, again) ->

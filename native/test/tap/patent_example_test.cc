@@ -1,5 +1,5 @@
-// The worked example of US 6,085,298, figures 7A and 7B: six locations, two snapshots, every structure at
-// every step.
+// The worked example of the patent in docs/design.md section 9, figures 7A and 7B: six locations, two
+// snapshots, every structure at every step.
 #include <deque>
 #include <map>
 #include <set>

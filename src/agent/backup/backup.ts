@@ -4,8 +4,8 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { offlineProvider } from '../../capture/offline.js';
 import type { Snapshot } from '../../capture/ports.js';
+import { offlineProvider } from '../../capture/providers/offline/offline.js';
 import { halfRestoredError, readMark, readMarkOfDisk } from '../../devices/facts/half-restored.js';
 import { describeFormat, readImageFormat } from '../../devices/facts/image-format.js';
 import { deviceError } from '../../devices/system/device-error.js';

@@ -6,6 +6,7 @@ import { blockLength, type Geometry, sameGeometry } from '../../domain/blocks/ge
 import { makeWhole, mergeBadRanges } from '../../domain/point/bad-blocks.js';
 import { type BadRange, type Point, pointLabel } from '../../domain/point/point.js';
 import { type BadBlock, native, type TreeFile } from '../../native/index.js';
+import { decodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { geometryOf } from '../state/device-state.js';
 import { PartlyRead } from '../tree/second-reading.js';
@@ -82,12 +83,8 @@ export class BadBlockRepair {
     if (leaf.every((byte) => byte === 0)) return new Uint8Array(byteLength);
     try {
       const body = await receiver.blocks(basePoint.id, [blockIndex]);
-      const [previous] = await native.decodeBlocks(body, {
-        sessionId: basePoint.id,
-        sequence: 0,
-        ...basePoint.geometry,
-        ...(sameGeometry(geometry, basePoint.geometry) ? { expected: baseTree } : {}),
-      });
+      const isSameTree = sameGeometry(geometry, basePoint.geometry);
+      const [previous] = await decodeBlocks(body, basePoint, isSameTree ? baseTree : undefined);
       if (previous === undefined || !native.leafDigest(previous).equals(leaf)) return null;
       return previous;
     } catch (error) {

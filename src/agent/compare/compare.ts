@@ -8,8 +8,8 @@
 
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { offlineProvider } from '../../capture/offline.js';
 import type { Conclusion, Snapshot, SnapshotProvider } from '../../capture/ports.js';
+import { offlineProvider } from '../../capture/providers/offline/offline.js';
 import { describeHalfRestored, readMark } from '../../devices/facts/half-restored.js';
 import { deviceError } from '../../devices/system/device-error.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';

@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { chooseProvider } from '../../capture/choose.js';
+import { chooseProvider } from '../../capture/choice/choose.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { systemError } from '../../domain/base/system-errors.js';
@@ -128,7 +128,8 @@ async function backUp(
     stateDirectory,
     path,
     wanted: offer.provider ?? undefined,
-    quiesce: {
+    fuzzy,
+    rest: {
       ...{ name, hooks: offer.hooks, freeze: offer.freeze, quiet: offer.quiet ?? undefined },
       freezeDeadlineMs: offer.freezeDeadlineMs ?? undefined,
       hookDeadlineMs: offer.hookDeadlineMs ?? undefined,

@@ -10,7 +10,7 @@ import { defaultName } from '../common/default-name.js';
 import { notEmpty } from '../common/open-receiver.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatTable } from '../output/format.js';
-import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
+import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
 export const AGENT_LISTEN_DEFAULT = '0.0.0.0:8441';
 const PARALLEL_DEFAULT = 4;
@@ -82,7 +82,7 @@ async function add(context: CommandContext, device: string, options: CaptureOpti
     freezeDeadlineMs = null,
     hookDeadlineMs = null,
     quiet = null,
-  } = quiesceOptions(name, options);
+  } = restOptions(name, options);
   const offer: Offer = {
     ...{ name, path, provider, blockSize, compressionLevel, patch, limitRate, fuzzy, hooks, freeze },
     ...{ freezeDeadlineMs, hookDeadlineMs, quiet, addedAt: new Date().toISOString() },

@@ -4,8 +4,9 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { runBackup } from '../../agent/backup/backup.js';
 import type { BackupResult } from '../../agent/backup/options.js';
-import { chooseProvider, PROVIDER_NAMES, type ProviderName } from '../../capture/choose.js';
-import type { TapProviderOptions } from '../../capture/tap.js';
+import { chooseProvider } from '../../capture/choice/choose.js';
+import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/list.js';
+import type { RestOptions } from '../../capture/ports.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
 import { pointLabel } from '../../domain/point/point.js';
@@ -122,12 +123,12 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, acceptStore } =
     options;
-  const quiesce = quiesceOptions(device, options);
   const { provider, note } = await chooseProvider({
     stateDirectory,
     path,
     wanted: options.provider,
-    quiesce,
+    fuzzy,
+    rest: restOptions(device, options),
   });
   const progress = agentProgress(output);
   if (note !== null) progress.onEvent({ type: 'notice', text: note });
@@ -160,7 +161,7 @@ export function seconds(flags: string, description: string): Option {
   });
 }
 
-export function quiesceOptions(name: string, options: CaptureOptions): TapProviderOptions['quiesce'] {
+export function restOptions(name: string, options: CaptureOptions): RestOptions {
   const { freeze = ['auto'], hook = [], freezeDeadline, hookDeadline, waitQuiet, quietDeadline } = options;
   const [first = 'auto'] = freeze;
   const inMs = (value: number | undefined): number | undefined =>

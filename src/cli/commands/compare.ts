@@ -13,7 +13,7 @@ import {
   runCompare,
 } from '../../agent/compare/compare.js';
 import type { StorePlace } from '../../agent/state/known-stores.js';
-import { chooseProvider } from '../../capture/choose.js';
+import { chooseProvider } from '../../capture/choice/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
@@ -32,7 +32,7 @@ import { parseByteRanges } from '../output/byte-ranges.js';
 import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatCount, formatInstant, formatTable } from '../output/format.js';
 import type { Output } from '../output/output.js';
-import { addCaptureOptions, type CaptureOptions, quiesceOptions } from './backup.js';
+import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
 /** Ranges that people are shown, unless they ask for all. */
 const SHOWN_MAX = 50;
@@ -106,7 +106,13 @@ async function compare(
   checkOptions(options);
   const device = checkName('device name', options.name ?? defaultName(resolve(path)));
   const { provider, note } = await chooseProvider({
-    ...{ stateDirectory, path, wanted: options.provider, quiesce: quiesceOptions(device, options) },
+    ...{
+      stateDirectory,
+      path,
+      wanted: options.provider,
+      fuzzy: options.fuzzy,
+      rest: restOptions(device, options),
+    },
   });
   const progress = agentProgress(output);
   if (note !== null) progress.onEvent({ type: 'notice', text: note });

@@ -1,11 +1,9 @@
 /** `stillpoint inspect DEVICE`: what it is, who uses it, what lies on it, and how it would be backed up. */
 import type { Command } from 'commander';
-import { type Inspection, inspectDevice } from '../../capture/inspect.js';
+import { type Inspection, inspectDevice, type ProviderChoice } from '../../capture/choice/inspect.js';
 import type { Filesystem } from '../../capture/quiesce/mounts.js';
 import { describeHalfRestored } from '../../devices/facts/half-restored.js';
 import { describeFormat } from '../../devices/facts/image-format.js';
-import { onDevice } from '../../devices/system/device-error.js';
-import { findTap } from '../../tap/find.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatBytes } from '../output/format.js';
@@ -22,12 +20,7 @@ async function inspect(
   { output, stateDirectoryIfAny: stateDirectory }: CommandContext,
   path: string,
 ): Promise<number> {
-  // Without a state directory there is no tap either.
-  const tap =
-    stateDirectory === null
-      ? null
-      : await onDevice(path, () => findTap(stateDirectory, path), { stateDirectory });
-  const inspection = await inspectDevice(path, tap);
+  const inspection = await inspectDevice(path, stateDirectory);
   output.result({ device: path, ...inspection }, describe(path, inspection), true);
   return EXIT_OK;
 }
@@ -49,16 +42,22 @@ function describe(path: string, inspection: Inspection): string[] {
     ),
     ...section('Mounted from it, in the order to freeze:', filesystems.map(describeFilesystem), 'nothing'),
     ...(notes.length === 0 ? [] : section('Not held by a freeze:', notes, '')),
-    ...section(
-      'Ways to back it up:',
-      providers.map(({ provider, usable, reason }) => `${provider}: ${usable ? 'yes' : 'no'}, ${reason}`),
-      '',
-    ),
+    ...section('Ways to back it up:', providers.flatMap(describeProvider), ''),
     chosen === null
       ? `None of them can be used now. ${uses[0]?.remedy ?? ''}`
       : halfRestored === null
         ? `It would be backed up with "${chosen}".`
         : `It would not be backed up: run the restore again, or use --accept-half-restored; then with "${chosen}".`,
+  ];
+}
+
+function describeProvider({ provider, usable, reason, remedy, ...gain }: ProviderChoice): string[] {
+  return [
+    `${provider}: ${usable ? 'yes' : 'no'}, ${reason}`,
+    ...(remedy === null ? [] : [`  remedy: ${remedy}`]),
+    `  points: ${gain.kinds.join(', ')}`,
+    `  changes: ${gain.changes}`,
+    `  cost: ${gain.cost}`,
   ];
 }
 

@@ -1,62 +1,50 @@
-/** Exit codes of every command: for scripts, so they never change their meaning. README.md documents them. */
-import { type ErrorCode, isStillpointError } from '../../domain/base/errors.js';
+/** Exit codes of every command: for scripts, so they never change their meaning. README.md shows the table; a test compares the two. */
+import { ERRORS, type FailureKind } from '../../domain/base/error-codes.js';
+import { isStillpointError } from '../../domain/base/errors.js';
 
-export const EXIT_OK = 0;
-export const EXIT_FAILED = 1;
-export const EXIT_USAGE = 2;
-/** Done, and a restore point is there, but part of the device could not be read, or something else deserves a look. */
-export const EXIT_WARNINGS = 3;
-/** `verify` found damage, or what came from the store did not give the digests that it should. */
-export const EXIT_DAMAGED = 4;
-/** The receiver can't be reached, or refuses this machine. */
-export const EXIT_NO_ACCESS = 5;
-/** `compare`: done, and the device differs from the point. */
-export const EXIT_DIFFERS = 6;
-/** 128 + signal number, as shells do. */
+export interface ExitRow {
+  readonly code: number;
+  /** The command did what it was asked for, each in its way. */
+  readonly isDone: boolean;
+  readonly meaning: string;
+}
+
+export const EXITS = {
+  ok: { code: 0, isDone: true, meaning: 'done' },
+  failed: { code: 1, isDone: false, meaning: 'failed; no point and no new image stays half-done' },
+  usage: { code: 2, isDone: false, meaning: 'the command line, a name or a setting is wrong' },
+  /** A restore point is there, but part of the device could not be read, or something else deserves a look. */
+  warnings: { code: 3, isDone: true, meaning: 'done, with warnings' },
+  /** `verify` found damage, or what came from the store did not give the digests that it should. */
+  damaged: { code: 4, isDone: false, meaning: 'damage was found in what the store holds' },
+  noAccess: { code: 5, isDone: false, meaning: "the receiver can't be reached or refuses access" },
+  differs: { code: 6, isDone: true, meaning: 'compare: the device differs from the point' },
+  // 128 + signal number, as shells do.
+  interrupted: { code: 130, isDone: false, meaning: 'interrupted (SIGINT)' },
+  terminated: { code: 143, isDone: false, meaning: 'terminated (SIGTERM)' },
+} satisfies Readonly<Record<FailureKind, ExitRow> & Record<string, ExitRow>>;
+
+export const EXIT_OK = EXITS.ok.code;
+export const EXIT_FAILED = EXITS.failed.code;
+export const EXIT_USAGE = EXITS.usage.code;
+export const EXIT_WARNINGS = EXITS.warnings.code;
+export const EXIT_DAMAGED = EXITS.damaged.code;
+export const EXIT_NO_ACCESS = EXITS.noAccess.code;
+export const EXIT_DIFFERS = EXITS.differs.code;
 export const EXIT_SIGNALS_FROM = 128;
-export const EXIT_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const;
-
-const USAGE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'usage',
-  'bad-name',
-  'bad-geometry',
-  'bad-point-name',
-  'config',
-]);
-const DAMAGED: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['store-damaged', 'bad-digest']);
-const NO_ACCESS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'not-enrolled',
-  'unauthorized',
-  'forbidden',
-  'invite-invalid',
-  'invite-expired',
-  'identity-mismatch',
-  'unreachable',
-  'connection-lost',
-  'timeout',
-  'busy',
-]);
+export const EXIT_SIGNAL = { SIGINT: EXITS.interrupted.code, SIGTERM: EXITS.terminated.code } as const;
 
 export function exitCodeOf(error: unknown): number {
-  if (!isStillpointError(error)) return EXIT_FAILED;
-  if (USAGE.has(error.code)) return EXIT_USAGE;
-  if (DAMAGED.has(error.code)) return EXIT_DAMAGED;
-  if (NO_ACCESS.has(error.code)) return EXIT_NO_ACCESS;
-  return EXIT_FAILED;
+  return isStillpointError(error) ? EXITS[ERRORS[error.code].exit].code : EXIT_FAILED;
 }
 
 /** The command did not do what it was asked for, or found damage. The others say "done", each in its way. */
 export function isFailure(exitCode: number): boolean {
-  return exitCode !== EXIT_OK && exitCode !== EXIT_WARNINGS && exitCode !== EXIT_DIFFERS;
+  return !Object.values(EXITS).some(({ code, isDone }) => isDone && code === exitCode);
 }
 
 export const EXIT_CODE_HELP = `
 Exit codes:
-  0    done
-  1    failed; no point and no new image stays half-done
-  2    the command line, a name or a setting is wrong
-  3    done, with warnings
-  4    damage was found in what the store holds
-  5    the receiver can't be reached or refuses access
-  6    compare: the device differs from the point
-  130  interrupted (SIGINT); 143: terminated (SIGTERM)`;
+${Object.values(EXITS)
+  .map(({ code, meaning }) => `  ${String(code).padEnd(5)}${meaning}`)
+  .join('\n')}`;

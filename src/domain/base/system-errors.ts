@@ -259,10 +259,8 @@ export function systemError(error: unknown, failure: SystemFailure): StillpointE
   const { byteOffset } = error as { readonly byteOffset?: number };
   const { reason, remedy } = tellErrno(errno, failure);
   const where = byteOffset !== undefined && kindOf(errno) === 'failing' ? ` at byte ${byteOffset}` : '';
-  const code = codeOf(errno, place);
-  return new StillpointError(code, {
+  return new StillpointError(codeOf(errno, place), {
     ...{ thing, reason: `${reason}${where}`, remedy, cause: error },
-    permanent: !code.startsWith('store-'),
   });
 }
 

@@ -1,60 +1,8 @@
-/** StillpointError <-> HTTP status and error body: the only place that maps one to the other. */
+/** StillpointError <-> HTTP status and error body: the only place that makes one of the other. */
 import { z } from 'zod';
+import { ERRORS } from '../../domain/base/error-codes.js';
 import { ERROR_CODES, type ErrorCode, isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { systemError } from '../../domain/base/system-errors.js';
-
-/** HTTP statuses are for proxies and logs; programs read the code in the body. */
-const STATUS: Record<ErrorCode, number> = {
-  usage: 400,
-  'bad-name': 400,
-  'bad-geometry': 400,
-  'bad-point-name': 400,
-  config: 500,
-  'device-not-found': 404,
-  'device-in-use': 409,
-  'device-changed': 409,
-  'device-identity': 409,
-  'device-io': 500,
-  'device-too-small': 409,
-  'device-sector-size': 409,
-  'half-restored': 409,
-  hook: 500,
-  frozen: 500,
-  'snapshot-lost': 500,
-  'bad-message': 400,
-  'bad-batch': 422,
-  'bad-digest': 422,
-  'bad-patch': 422,
-  'too-large': 413,
-  'out-of-order': 409,
-  'session-unknown': 404,
-  'session-closed': 409,
-  'session-busy': 409,
-  'root-mismatch': 422,
-  'base-mismatch': 409,
-  version: 426,
-  'not-enrolled': 401,
-  unauthorized: 401,
-  forbidden: 403,
-  'invite-invalid': 403,
-  'invite-expired': 403,
-  'identity-mismatch': 409,
-  'store-locked': 503,
-  'store-missing': 500,
-  'store-changed': 409,
-  'store-damaged': 500,
-  'store-full': 507,
-  'store-io': 500,
-  'point-unknown': 404,
-  'device-unknown': 404,
-  unreachable: 503,
-  'connection-lost': 400,
-  timeout: 408,
-  busy: 503,
-  cancelled: 409,
-  system: 500,
-  internal: 500,
-};
 
 export interface ErrorBody {
   readonly code: ErrorCode;
@@ -91,7 +39,7 @@ export function toStillpointError(error: unknown): StillpointError {
 export function encodeError(error: StillpointError): { status: number; body: ErrorBody } {
   const { code, remedy, permanent } = error;
   return {
-    status: STATUS[code],
+    status: ERRORS[code].httpStatus,
     body: {
       code,
       thing: error.thing.slice(0, TEXT_CHARS_MAX),

@@ -25,8 +25,10 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
+import { encodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import { compareChildren, decodeQuestion, encodeAnswer } from '../../protocol/messages/compare-codec.js';
-import { decodeNodes } from '../../protocol/messages/node-answer.js';
+import { encodeHeld } from '../../protocol/messages/have-codec.js';
+import { encodeNodes } from '../../protocol/messages/nodes-codec.js';
 import { nodeRequestsSchema, PROTOCOL_VERSION, parseMessage } from '../../protocol/messages/schemas.js';
 import type { MessagePort } from '../../protocol/messages/table.js';
 import { checked } from '../../protocol/port/checked.js';
@@ -95,7 +97,8 @@ export class AgentHandlers implements MessagePort {
       });
     }
     const session = this.#service.find(this.#agent, sessionId);
-    return session?.have(digests) ?? this.#service.refuse(this.#agent, sessionId, 'have');
+    const held = await (session?.have(digests) ?? this.#service.refuse(this.#agent, sessionId, 'have'));
+    return encodeHeld(held, count);
   }
 
   async pieces(sessionId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
@@ -128,7 +131,7 @@ export class AgentHandlers implements MessagePort {
   }
 
   async nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
-    return this.#nodes(await this.#point(pointId), requests);
+    return encodeNodes(await this.#nodes(await this.#point(pointId), requests));
   }
 
   async compareNodes(question: Uint8Array): Promise<Uint8Array> {
@@ -138,12 +141,11 @@ export class AgentHandlers implements MessagePort {
       nodeRequestsSchema,
       nodes.map(({ level, index }) => ({ level, index })),
     );
-    const contents = decodeNodes(await this.#nodes(await this.#point(pointId), requests), nodes.length);
-    if (typeof contents === 'string') throw new Error(contents);
+    const contents = await this.#nodes(await this.#point(pointId), requests);
     return encodeAnswer(nodes.map(({ content }, n) => compareChildren(content, contents[n] as Buffer)));
   }
 
-  #nodes(point: Point, nodes: readonly NodeRequest[]): Promise<Uint8Array> {
+  #nodes(point: Point, nodes: readonly NodeRequest[]): Promise<Buffer[]> {
     const height = treeHeight(point.geometry);
     for (const { level, index } of nodes) {
       if (level > height || index >= Math.max(1, levelCount(point.geometry, level))) {
@@ -158,7 +160,7 @@ export class AgentHandlers implements MessagePort {
     checkAscending('blocks request', blockIndexes);
     const last = blockIndexes.at(-1) ?? 0;
     if (last >= blockCount(point.geometry)) throw outside(point, `block ${last}`);
-    return this.#service.store.blocks(point, blockIndexes);
+    return this.#service.store.blocks(point, blockIndexes, (blocks) => encodeBlocks(point.id, blocks));
   }
 
   async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {

@@ -14,7 +14,6 @@ export function toStoreError(error: unknown, thing: string): StillpointError {
       thing,
       reason: `the disk of the store is full${error instanceof NoRoom ? `: ${text}` : ''}`,
       remedy: 'Make room on it and try again; nothing that was committed is affected.',
-      permanent: false,
       cause: error,
     });
   }
@@ -28,7 +27,6 @@ export function toStoreError(error: unknown, thing: string): StillpointError {
     thing,
     reason: `the store can't be read or written: ${text}`,
     remedy: 'Look at the disk of the store.',
-    permanent: false,
     cause: error,
   });
 }

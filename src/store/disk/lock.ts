@@ -150,6 +150,7 @@ function openLockFile(path: string, storeDir: string): number {
         errno === 'EROFS'
           ? 'Mount it writable, or use another store. Points can be listed, verified and restored as it is.'
           : "Run the command as the store's owner. Who may read the store can list, verify and restore its points.",
+      permanent: true,
       cause: error,
     });
   }
@@ -163,7 +164,6 @@ function lockedError(storeDir: string, owner: StoreOwner, cause: unknown): Still
       owner.role === 'receiver'
         ? 'Back up through that receiver: enroll this machine with it, and leave --store DIR away; or stop it first.'
         : 'Wait for its end, or stop it.',
-    permanent: false,
     cause,
   });
 }
@@ -175,6 +175,7 @@ function noLocksError(path: string, errno: string, cause: unknown): StillpointEr
     remedy:
       'Mount it with locks (NFS: with its lock service running, or "-o local_lock=flock" where only this machine writes to it; ' +
       'sshfs and the like: another file system), or reach the store through a receiver on the machine that has it.',
+    permanent: true,
     cause,
   });
 }

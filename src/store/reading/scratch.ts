@@ -50,6 +50,7 @@ export class Scratch {
         thing: `directory ${this.#root}`,
         reason: `no index can be made in it (${errnoOf(this.#problem) ?? String(this.#problem)}), and that of the store is of no use`,
         remedy: 'Set TMPDIR to a directory that can be written to.',
+        permanent: true,
         cause: this.#problem,
       });
     }

@@ -1,8 +1,8 @@
 import { cp, open, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { offlineProvider } from '../../../src/capture/offline.js';
 import type { SnapshotProvider } from '../../../src/capture/ports.js';
+import { offlineProvider } from '../../../src/capture/providers/offline/offline.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import { attachLoop } from '../../helpers/disks/loop-device.js';

@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { runBackup } from '../../../src/agent/backup/backup.js';
 import { type CompareOptions, runCompare } from '../../../src/agent/compare/compare.js';
-import { offlineProvider } from '../../../src/capture/offline.js';
+import { offlineProvider } from '../../../src/capture/providers/offline/offline.js';
 import { KiB, NODE_BYTES_MAX } from '../../../src/domain/base/limits.js';
 import type { BlockSet } from '../../../src/domain/blocks/block-set.js';
 import { blockCount, blockLength, treeHeight } from '../../../src/domain/blocks/geometry.js';

@@ -59,7 +59,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
   }
   const world: World = {
     ...{ questions: [], reports: [], answers: [], standing: 'open', opened: 0 },
-    info: () => Promise.reject(new StillpointError('forbidden', { thing: 'test', reason: 'it is one' })),
+    info: () => Promise.reject(new StillpointError('not-enrolled', { thing: 'test', reason: 'it is one' })),
     start: (ordersMax = 4) => {
       const stop = new AbortController();
       const orders: OrderPort = {
@@ -123,7 +123,7 @@ test('only names that are offered are backed up', async (t) => {
   t.deepEqual(ends(world).sort(), [
     [1, 'device-unknown'],
     [2, 'device-unknown'],
-    [3, 'forbidden'],
+    [3, 'not-enrolled'],
   ]);
   t.is(world.opened, 1);
   t.deepEqual(world.questions[0]?.devices, ['disk']);
@@ -134,7 +134,7 @@ test('an order that comes twice is run once, and is named while it runs', async 
   let finish: () => void = () => undefined;
   world.info = () =>
     new Promise((_, reject) => {
-      finish = () => reject(new StillpointError('forbidden', { thing: 'test', reason: 'it is one' }));
+      finish = () => reject(new StillpointError('not-enrolled', { thing: 'test', reason: 'it is one' }));
     });
   world.answers.push(order(1, 'disk'), order(1, 'disk'));
   const loop = world.start();
@@ -145,7 +145,7 @@ test('an order that comes twice is run once, and is named while it runs', async 
   await world.until('a question that does not', () => world.questions.at(-1)?.running.length === 0);
   await loop.stop();
   t.is(world.opened, 1);
-  t.deepEqual(ends(world), [[1, 'forbidden']]);
+  t.deepEqual(ends(world), [[1, 'not-enrolled']]);
 });
 
 test('a cancelled order is not begun, or is stopped', async (t) => {

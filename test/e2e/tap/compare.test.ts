@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { type CompareOptions, type CompareResult, runCompare } from '../../../src/agent/compare/compare.js';
 import { deviceStateDirectory } from '../../../src/agent/state/device-state.js';
 import type { SnapshotProvider } from '../../../src/capture/ports.js';
-import { tapProvider } from '../../../src/capture/tap.js';
+import { tapProvider } from '../../../src/capture/providers/tap/tap.js';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import { LOCAL_AGENT } from '../../../src/domain/base/names.js';
 import type { BlockSet } from '../../../src/domain/blocks/block-set.js';
@@ -38,7 +38,7 @@ function compare(
   point: Point,
   { meanwhile, ...options }: Partial<CompareOptions> & Disturbed = {},
 ): Promise<CompareResult> {
-  const through = tapProvider({ tap, quiesce: { name: 'disk', hooks: [], freeze: 'none' } });
+  const through = tapProvider({ tap, rest: { name: 'disk', hooks: [], freeze: 'none' } });
   const provider: SnapshotProvider = {
     name: through.name,
     hold: async (...args) => {

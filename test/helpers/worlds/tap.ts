@@ -10,8 +10,8 @@ import type { ExecutionContext } from 'ava';
 import { runBackup } from '../../../src/agent/backup/backup.js';
 import type { BackupOptions, BackupResult } from '../../../src/agent/backup/options.js';
 import { runRestore } from '../../../src/agent/restore/restore.js';
-import type { Snapshot, SnapshotProvider } from '../../../src/capture/ports.js';
-import { type TapProviderOptions, tapProvider } from '../../../src/capture/tap.js';
+import type { RestOptions, Snapshot, SnapshotProvider } from '../../../src/capture/ports.js';
+import { tapProvider } from '../../../src/capture/providers/tap/tap.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { native } from '../../../src/native/index.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
@@ -44,13 +44,13 @@ export interface LoadResult {
 }
 
 export interface TapBackupOptions extends Partial<BackupOptions> {
-  readonly quiesce?: TapProviderOptions['quiesce'];
+  readonly quiesce?: RestOptions;
   readonly sampleRandom?: () => number;
   /** The receiver commits, the tap does not hear of it. */
   readonly loseCommit?: boolean;
 }
 
-const NO_QUIESCE: TapProviderOptions['quiesce'] = { name: 'disk', hooks: [], freeze: 'none' };
+const NO_QUIESCE: RestOptions = { name: 'disk', hooks: [], freeze: 'none' };
 
 export class TapWorld {
   readonly directory: string;
@@ -154,7 +154,7 @@ export class TapWorld {
     const { quiesce = NO_QUIESCE, sampleRandom, loseCommit = false, ...rest } = options;
     const provider = tapProvider({
       tap: this.tap,
-      quiesce,
+      rest: quiesce,
       ...(sampleRandom === undefined ? {} : { random: sampleRandom }),
     });
     const noting: SnapshotProvider = {

@@ -1,6 +1,7 @@
 /** Registered taps of images in directories of the test's own. */
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import { addTap, type RegisteredTap } from '../../../src/tap/registry/registry.js';
@@ -48,4 +49,12 @@ export async function makeTap(
 ): Promise<{ readonly place: TapPlace; readonly tap: RegisteredTap }> {
   const place = await makeTapPlace(t);
   return { place, tap: await addTap(place.directory, settingsFor(place, changes)) };
+}
+
+/** Somebody answers there, as the control socket of a tap that runs; more than that can't be asked. */
+export async function answerOn(t: ExecutionContext, controlPath: string): Promise<void> {
+  await mkdir(dirname(controlPath), { recursive: true });
+  const server = createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve) => server.listen(controlPath, resolve));
+  t.teardown(() => void server.close());
 }

@@ -129,7 +129,7 @@ test('bytes of a list are those of its lines, and nothing is nothing', (t) => {
   t.is(answerBytes(MESSAGES.abort, undefined), '{}'.length);
   t.is(answerBytes(MESSAGES.partialSets, []), 0);
   const set = {
-    ...{ device: 'disk', sessionId: ID, instant: '', state: 'open', durableBytes: 0 },
+    ...{ device: 'disk', sessionId: ID, begunAt: null, state: 'open', durableBytes: 0 },
     ...{ lastActivityAt: '', expiresAt: '' },
   } as const;
   t.is(answerBytes(MESSAGES.partialSets, [set, set]), 2 * (JSON.stringify(set).length + 1));

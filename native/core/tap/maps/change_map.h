@@ -1,5 +1,5 @@
-// What changed on a tapped device, since when (design.md section 4): the snapshot map, the backup map, their
-// file.
+// What changed on a tapped device, since when (docs/design.md section 4): the snapshot map, the backup map,
+// their file.
 //
 // snapshot map   blocks written since the latest instant; the one that writes mark
 // backup map     blocks changed between the points and the latest instant

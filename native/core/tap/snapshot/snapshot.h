@@ -1,5 +1,5 @@
-// The static view of a tapped device at one instant, and the copy-on-write that keeps it so (design.md
-// section 4).
+// The static view of a tapped device at one instant, and the copy-on-write that keeps it so
+// (docs/design.md section 4).
 //
 // Of each block, while the snapshot is held:
 //

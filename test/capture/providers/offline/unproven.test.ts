@@ -5,15 +5,21 @@ import { link, mkdir, open, rename, rm, truncate, writeFile } from 'node:fs/prom
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { inspectDevice } from '../../src/capture/inspect.js';
-import { offlineProvider } from '../../src/capture/offline.js';
-import type { Snapshot } from '../../src/capture/ports.js';
-import { doubtfulFileSystem } from '../../src/devices/facts/honest-times.js';
-import { attachLoop, detachLoop, mount, run, temporaryDirectory } from '../helpers/disks/loop-device.js';
-import { NBD_FUSE_REQUIREMENTS, nbdFile } from '../helpers/disks/nbd-fuse.js';
-import { attachPartitioned } from '../helpers/disks/partition-table.js';
-import { refused } from '../helpers/refused.js';
-import { testWith } from '../helpers/requirements.js';
+import { inspectDevice } from '../../../../src/capture/choice/inspect.js';
+import type { Snapshot } from '../../../../src/capture/ports.js';
+import { offlineProvider } from '../../../../src/capture/providers/offline/offline.js';
+import { doubtfulFileSystem } from '../../../../src/devices/facts/honest-times.js';
+import {
+  attachLoop,
+  detachLoop,
+  mount,
+  run,
+  temporaryDirectory,
+} from '../../../helpers/disks/loop-device.js';
+import { NBD_FUSE_REQUIREMENTS, nbdFile } from '../../../helpers/disks/nbd-fuse.js';
+import { attachPartitioned } from '../../../helpers/disks/partition-table.js';
+import { refused } from '../../../helpers/refused.js';
+import { testWith } from '../../../helpers/requirements.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

@@ -1,13 +1,13 @@
 import { appendFile, open, rename, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { offlineProvider } from '../../src/capture/offline.js';
-import type { Snapshot } from '../../src/capture/ports.js';
-import { makeStampedImage, stampedBlock } from '../helpers/bytes/stamped-blocks.js';
-import { attachLoop, mount, run, temporaryDirectory } from '../helpers/disks/loop-device.js';
-import { attachPartitioned } from '../helpers/disks/partition-table.js';
-import { refused } from '../helpers/refused.js';
-import { testWith } from '../helpers/requirements.js';
+import type { Snapshot } from '../../../../src/capture/ports.js';
+import { offlineProvider } from '../../../../src/capture/providers/offline/offline.js';
+import { makeStampedImage, stampedBlock } from '../../../helpers/bytes/stamped-blocks.js';
+import { attachLoop, mount, run, temporaryDirectory } from '../../../helpers/disks/loop-device.js';
+import { attachPartitioned } from '../../../helpers/disks/partition-table.js';
+import { refused } from '../../../helpers/refused.js';
+import { testWith } from '../../../helpers/requirements.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

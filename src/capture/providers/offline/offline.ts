@@ -15,26 +15,25 @@
  */
 import type { BigIntStats, Stats } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
-import { readBlockPresence, readBlockState } from '../devices/facts/block-facts.js';
-import { blockContinuity, imageContinuity } from '../devices/facts/continuity.js';
-import { readDeviceIdentity } from '../devices/facts/device-identity.js';
-import { doubtfulFileSystem } from '../devices/facts/honest-times.js';
-import { readImageFacts, readImagePresence } from '../devices/facts/image-facts.js';
-import { lockSource } from '../devices/locks/source-lock.js';
-import { deviceError, notADevice, onDevice } from '../devices/system/device-error.js';
-import { type DeviceUse, deviceNumber, findUses } from '../devices/system/in-use.js';
-import { StillpointError } from '../domain/base/errors.js';
-import { judgeBlock, judgeImage, judgePresence, type Verdict } from '../domain/device/instant-proof.js';
-import type { ConsistencyKind } from '../domain/point/point.js';
-import { type Device, native } from '../native/index.js';
-import { changedError, type HoldOptions, type Snapshot, type SnapshotProvider } from './ports.js';
+import { readBlockPresence, readBlockState } from '../../../devices/facts/block-facts.js';
+import { blockContinuity, imageContinuity } from '../../../devices/facts/continuity.js';
+import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
+import { doubtfulFileSystem } from '../../../devices/facts/honest-times.js';
+import { readImageFacts, readImagePresence } from '../../../devices/facts/image-facts.js';
+import { lockSource } from '../../../devices/locks/source-lock.js';
+import { deviceError, notADevice, onDevice } from '../../../devices/system/device-error.js';
+import { type DeviceUse, deviceNumber, findUses } from '../../../devices/system/in-use.js';
+import { StillpointError } from '../../../domain/base/errors.js';
+import { judgeBlock, judgeImage, judgePresence, type Verdict } from '../../../domain/device/instant-proof.js';
+import type { ConsistencyKind } from '../../../domain/point/point.js';
+import { type Device, native } from '../../../native/index.js';
+import { changedError, type HoldOptions, type Snapshot, type SnapshotProvider } from '../../ports.js';
 
 export const offlineProvider: SnapshotProvider = {
   name: 'offline',
   hold: async (path, options) => {
     const uses = await onDevice(path, async () => {
-      const status: Stats = await stat(path);
-      if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, status);
+      await checkIsDevice(path);
       return findUses(path, 'writers');
     });
     const writer = uses.find((use) => use.writable);
@@ -48,6 +47,11 @@ export const offlineProvider: SnapshotProvider = {
     }
   },
 };
+
+export async function checkIsDevice(path: string): Promise<void> {
+  const status: Stats = await stat(path);
+  if (!status.isBlockDevice() && !status.isFile()) throw notADevice(path, status);
+}
 
 interface Watched {
   /** Whether it is the same one still, and no shorter. */
@@ -166,7 +170,7 @@ const watchImage: Watch = async (path, device) => {
   };
 };
 
-function inUse(path: string, use: DeviceUse): StillpointError {
+export function inUse(path: string, use: DeviceUse): StillpointError {
   return new StillpointError('device-in-use', {
     thing: path,
     reason: `it is ${use.how}, and could change while it is read`,

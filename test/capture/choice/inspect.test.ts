@@ -1,15 +1,16 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { inspectDevice } from '../../src/capture/inspect.js';
-import { encodeMark } from '../../src/devices/facts/half-restored.js';
-import { isStillpointError } from '../../src/domain/base/errors.js';
-import type { Point } from '../../src/domain/point/point.js';
-import { freezable } from '../helpers/disks/freezable.js';
-import { temporaryDirectory } from '../helpers/disks/loop-device.js';
-import { makeMachine, runHere } from '../helpers/machines/stillpoint.js';
-import { testWith } from '../helpers/requirements.js';
-import { makeTap } from '../helpers/worlds/taps.js';
+import { inspectDevice } from '../../../src/capture/choice/inspect.js';
+import { encodeMark } from '../../../src/devices/facts/half-restored.js';
+import { isStillpointError } from '../../../src/domain/base/errors.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import { freezable } from '../../helpers/disks/freezable.js';
+import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
+import { fakeProvider } from '../../helpers/fakes/provider.js';
+import { makeMachine, runHere } from '../../helpers/machines/stillpoint.js';
+import { testWith } from '../../helpers/requirements.js';
+import { answerOn, makeTap } from '../../helpers/worlds/taps.js';
 
 test('an image that nobody uses: offline, unless a running tap serves it', async (t) => {
   const path = join(await temporaryDirectory(t, 'inspect'), 'disk.img');
@@ -23,11 +24,41 @@ test('an image that nobody uses: offline, unless a running tap serves it', async
     notes: [],
     chosen: 'offline',
   });
-  const { tap } = await makeTap(t, { name: 'vm1', sourcePath: path });
-  const stopped = await inspectDevice(path, { tap, running: false });
+  const { place, tap } = await makeTap(t, { name: 'vm1', sourcePath: path });
+  const stopped = await inspectDevice(path, place.directory);
   t.is(stopped.chosen, 'offline');
-  t.deepEqual(stopped.providers[0], { provider: 'tap', usable: false, reason: 'its tap vm1 does not run' });
-  t.is((await inspectDevice(path, { tap, running: true })).chosen, 'tap');
+  t.deepEqual(stopped.providers[0], {
+    provider: 'tap',
+    usable: false,
+    reason: 'its tap vm1 does not run',
+    remedy: 'Start it: stillpoint tap start vm1',
+    kinds: ['application', 'filesystem', 'crash', 'idle'],
+    changes: 'the map of the tap; only what it names is read',
+    cost: 'all that reads and writes it goes through the tap',
+  });
+  await answerOn(t, tap.controlPath);
+  const running = await inspectDevice(path, place.directory);
+  t.is(running.chosen, 'tap');
+  t.like(running.providers[0], { usable: true, remedy: null });
+});
+
+test('what is shown is the list of providers, in its order, and the first that can take it is chosen', async (t) => {
+  const path = join(await temporaryDirectory(t, 'inspect'), 'disk.img');
+  await writeFile(path, Buffer.alloc(4096));
+  const { providers, chosen } = await inspectDevice(path, null, [
+    fakeProvider('a', { refusal: 'it sleeps' }),
+    fakeProvider('b', {}),
+    fakeProvider('c', {}),
+  ]);
+  t.deepEqual(
+    providers.map(({ provider, usable, reason, remedy }) => [provider, usable, reason, remedy]),
+    [
+      ['a', false, 'it sleeps', 'Wake it.'],
+      ['b', true, 'b can', null],
+      ['c', true, 'c can', null],
+    ],
+  );
+  t.is(chosen, 'b');
 });
 
 testWith(
@@ -45,7 +76,10 @@ testWith(
       inspection.filesystems.map(({ path, type }) => [path, type]),
       [[mountPoint, 'ext4']],
     );
-    t.is(inspection.providers[1]?.reason, `it could be written to: it is mounted at ${mountPoint}`);
+    t.is(
+      inspection.providers[1]?.reason,
+      `it is mounted at ${mountPoint}, and could change while it is read`,
+    );
     t.is((await inspectDevice(image, null)).chosen, null);
   },
 );

@@ -5,17 +5,24 @@
  *
  * The hold belongs to the control connection: if this process dies, the tap releases it and keeps its maps.
  */
-import { readDeviceIdentity } from '../devices/facts/device-identity.js';
-import { StillpointError } from '../domain/base/errors.js';
-import { type BlockRange, mergeRanges } from '../domain/blocks/block-ranges.js';
-import type { ConsistencyKind, DeviceIdentity } from '../domain/point/point.js';
-import { native, type SnapshotDevice } from '../native/index.js';
-import { connectTap, type TapControl } from '../tap/control/client.js';
-import type { ControlHold, TapReport } from '../tap/control/messages.js';
-import type { RegisteredTap } from '../tap/registry/registry.js';
-import { sourceProblem } from '../tap/source/source-state.js';
-import type { HoldOptions, Snapshot, SnapshotProvider, TrackedChanges, Tracking } from './ports.js';
-import { type Quiesced, type QuiesceOptions, quiesce } from './quiesce/index.js';
+import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
+import { StillpointError } from '../../../domain/base/errors.js';
+import { type BlockRange, mergeRanges } from '../../../domain/blocks/block-ranges.js';
+import type { ConsistencyKind, DeviceIdentity } from '../../../domain/point/point.js';
+import { native, type SnapshotDevice } from '../../../native/index.js';
+import { connectTap, type TapControl } from '../../../tap/control/client.js';
+import type { ControlHold, TapReport } from '../../../tap/control/messages.js';
+import type { RegisteredTap } from '../../../tap/registry/registry.js';
+import { sourceProblem } from '../../../tap/source/source-state.js';
+import type {
+  HoldOptions,
+  RestOptions,
+  Snapshot,
+  SnapshotProvider,
+  TrackedChanges,
+  Tracking,
+} from '../../ports.js';
+import { type Quiesced, quiesce } from '../../quiesce/index.js';
 
 /** How long new writes may be held back for those in flight. */
 const BARRIER_MS = 3_000;
@@ -23,10 +30,7 @@ const SAMPLE_BLOCKS = 64;
 
 export interface TapProviderOptions {
   readonly tap: RegisteredTap;
-  readonly quiesce: Pick<
-    QuiesceOptions,
-    'name' | 'hooks' | 'freeze' | 'quiet' | 'freezeDeadlineMs' | 'hookDeadlineMs'
-  >;
+  readonly rest: RestOptions;
   /** In [0, 1), for the sample. */
   readonly random?: () => number;
 }
@@ -48,7 +52,7 @@ export function tapProvider(options: TapProviderOptions): SnapshotProvider {
 
 async function holdWith(
   control: TapControl,
-  { tap, quiesce: how, random = Math.random }: TapProviderOptions,
+  { tap, rest: how, random = Math.random }: TapProviderOptions,
   options: HoldOptions,
 ): Promise<Snapshot> {
   const { sourcePath } = tap.settings;
@@ -162,7 +166,7 @@ function snapshotOf(
     conclude: async () => {
       const lost = await whyLost(tap, control);
       if (lost !== null) throw lost;
-      return { kind, warnings: [] };
+      return { kind, warnings: [], facts: { tap: tap.settings.name, mapUsed: result.mapUsed } };
     },
     tracking: {
       ...tracked,
