@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { isStillpointError, StillpointError } from '../domain/base/errors.js';
 import { checkName } from '../domain/base/names.js';
+import { type RetryPolicy, retry } from '../domain/base/retry.js';
 import { subjectOf } from './certificates/certificate-identity.js';
 import { createRequest } from './certificates/certificates.js';
 import { callerOrigin, type Enrolment, receiverOrigin } from './certificates/enrolment.js';
@@ -15,13 +16,13 @@ import { decodeInviteCode, matchesPin } from './certificates/invite-code.js';
 import { Exchange } from './exchange.js';
 import { ENROL_MESSAGE } from './messages/enrol-message.js';
 import type { EnrolRequest } from './messages/schemas.js';
-import { RETRY_DEFAULT, type RetryPolicy, retry } from './retry.js';
+import { RETRY_DEFAULT } from './retry.js';
 import { handshake, provenAs, type ReceiverListener } from './transport/listener.js';
 import { TLS_CIPHERS, Transport, transportError } from './transport/transport.js';
 
 const LOOK_TIMEOUT_MS = 15_000;
 /** A person waits for it. */
-const ENROL_RETRY: RetryPolicy = { ...RETRY_DEFAULT, deadlineMs: 30_000 };
+const ENROL_RETRY: RetryPolicy = { ...RETRY_DEFAULT, patienceMs: 30_000 };
 
 /**
  * @param options.name the agent's name, where it is to be sure that the code was made for it.

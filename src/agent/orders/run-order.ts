@@ -8,6 +8,7 @@ import type { Logger } from 'pino';
 import { chooseProvider } from '../../capture/choice/choose.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
+import { retry } from '../../domain/base/retry.js';
 import { systemError } from '../../domain/base/system-errors.js';
 import {
   type AgentOrder,
@@ -21,7 +22,7 @@ import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import type { Closable } from '../../protocol/port/receiver.js';
-import { RETRY_DEFAULT, retry } from '../../protocol/retry.js';
+import { RETRY_DEFAULT } from '../../protocol/retry.js';
 import { runBackup } from '../backup/backup.js';
 import type { BackupReceiver, BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
@@ -96,10 +97,10 @@ export async function runOrder(context: OrderContext): Promise<void> {
   }
   ended.abort();
   await reporting.end;
-  const deadlineMs = signal.aborted ? PARTING_MS : LAST_REPORT_MS;
-  const limit = AbortSignal.any([AbortSignal.timeout(deadlineMs), partingAfter(signal)]);
+  const patienceMs = signal.aborted ? PARTING_MS : LAST_REPORT_MS;
+  const limit = AbortSignal.any([AbortSignal.timeout(patienceMs), partingAfter(signal)]);
   const send = () =>
-    retry({ ...RETRY_DEFAULT, deadlineMs, sleep: (ms) => unlessAborted(limit, sleep(ms)) }, () =>
+    retry({ ...RETRY_DEFAULT, patienceMs, sleep: (ms) => unlessAborted(limit, sleep(ms)) }, () =>
       orders.reportOrder(order.orderId, last),
     );
   await unlessAborted(limit, send()).catch((error: Error) =>

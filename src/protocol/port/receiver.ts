@@ -3,8 +3,8 @@
  * three, and the same conformance suite runs on them: `receiverClient` (HTTP over TLS) and `agentReceiver`, which is
  * `ReceiverService` bound to one agent (in the same process, no network).
  *
- * Every method may throw StillpointError; `connection-lost`, `unreachable`, `timeout` and `busy` are not permanent and the
- * call may be repeated as it is, since every message is idempotent.
+ * Every method may throw StillpointError. Which of them pass, src/domain/base/retry.ts says; the call may then be repeated as it is,
+ * since every message is idempotent.
  */
 import type { OrderPort } from './order.js';
 import type { PointPort } from './point.js';

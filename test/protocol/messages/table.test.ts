@@ -1,6 +1,6 @@
 /** The table of messages: what holds for every row, and for what is made from it. */
 import test from 'ava';
-import type { BeginRequest } from '../../../src/domain/session/messages.js';
+import type { BeginRequest, PartialSet } from '../../../src/domain/session/messages.js';
 import { answerBytes, requestBytes } from '../../../src/protocol/messages/body-bytes.js';
 import { ENROL_MESSAGE } from '../../../src/protocol/messages/enrol-message.js';
 import { requestBody } from '../../../src/protocol/messages/request-forms.js';
@@ -128,9 +128,9 @@ test('bytes of a list are those of its lines, and nothing is nothing', (t) => {
   t.is(requestBytes(MESSAGES.status, [ID]), 0);
   t.is(answerBytes(MESSAGES.abort, undefined), '{}'.length);
   t.is(answerBytes(MESSAGES.partialSets, []), 0);
-  const set = {
-    ...{ device: 'disk', sessionId: ID, begunAt: null, state: 'open', durableBytes: 0 },
-    ...{ lastActivityAt: '', expiresAt: '' },
-  } as const;
+  const set: PartialSet = {
+    ...{ device: 'disk', sessionId: ID, begunAt: null, durableBytes: 0 },
+    ...{ state: 'open', lastActivityAt: '', expiresAt: '' },
+  };
   t.is(answerBytes(MESSAGES.partialSets, [set, set]), 2 * (JSON.stringify(set).length + 1));
 });

@@ -81,7 +81,7 @@ test('too many failures from one address have to wait', async (t) => {
   for (let i = 0; i < 10; i += 1)
     await t.throwsAsync(enroll(receiver.url, wrong), { code: 'invite-invalid' });
   const impatient = {
-    deadlineMs: 0,
+    patienceMs: 0,
     pauseMs: 1,
     pauseMaxMs: 1,
     now: () => 0,
