@@ -44,7 +44,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'capture/choice': ['', 'quiesce', 'providers/offline', 'providers/tap'],
   'protocol/certificates': [],
   'protocol/messages': [],
-  'protocol/port': [],
+  'protocol/port': ['messages'],
   'protocol/transport': ['certificates', 'messages'],
   protocol: ['certificates', 'messages', 'port', 'transport'],
   'store/port': [],

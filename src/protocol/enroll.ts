@@ -7,21 +7,22 @@ import type { X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { isStillpointError, StillpointError } from '../domain/base/errors.js';
-import { JSON_BYTES_MAX } from '../domain/base/limits.js';
 import { checkName } from '../domain/base/names.js';
+import { type RetryPolicy, retry } from '../domain/base/retry.js';
 import { subjectOf } from './certificates/certificate-identity.js';
 import { createRequest } from './certificates/certificates.js';
 import { callerOrigin, type Enrolment, receiverOrigin } from './certificates/enrolment.js';
 import { decodeInviteCode, matchesPin } from './certificates/invite-code.js';
-import { type EnrolRequest, enrolAnswerSchema, parseMessage, ROUTE_PREFIX } from './messages/schemas.js';
-import { RETRY_DEFAULT, type RetryPolicy, retry } from './retry.js';
+import { Exchange } from './exchange.js';
+import { ENROL_MESSAGE } from './messages/enrol-message.js';
+import type { EnrolRequest } from './messages/schemas.js';
+import { RETRY_DEFAULT } from './retry.js';
 import { handshake, provenAs, type ReceiverListener } from './transport/listener.js';
 import { TLS_CIPHERS, Transport, transportError } from './transport/transport.js';
 
 const LOOK_TIMEOUT_MS = 15_000;
-const ENROL_TIMEOUT_MS = 60_000;
 /** A person waits for it. */
-const ENROL_RETRY: RetryPolicy = { ...RETRY_DEFAULT, deadlineMs: 30_000 };
+const ENROL_RETRY: RetryPolicy = { ...RETRY_DEFAULT, patienceMs: 30_000 };
 
 /**
  * @param options.name the agent's name, where it is to be sure that the code was made for it.
@@ -95,18 +96,8 @@ async function askFor(
     const { key, csr } = await createRequest();
     const request: EnrolRequest = { secret: secret.toString('hex'), csr, name: options.name ?? null };
     // The same secret with the same key again is the same enrolment: an answer that was lost is asked for once more.
-    const answer = await retry(options.retry ?? ENROL_RETRY, async () => {
-      const bytes = await transport.bytes(
-        {
-          path: `${ROUTE_PREFIX}/enroll`,
-          headers: { 'content-type': 'application/json' },
-          body: Buffer.from(JSON.stringify(request)),
-          answerTimeoutMs: ENROL_TIMEOUT_MS,
-        },
-        JSON_BYTES_MAX,
-      );
-      return parseMessage('answer to enroll', enrolAnswerSchema, JSON.parse(bytes.toString('utf8')));
-    });
+    const exchange = new Exchange(transport, null);
+    const answer = await retry(options.retry ?? ENROL_RETRY, () => exchange.call(ENROL_MESSAGE, [request]));
     const { agent, certificate } = answer;
     return { receiverId, url, agent: checkName('agent name', agent), authority, key, certificate };
   } finally {

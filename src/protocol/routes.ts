@@ -1,46 +1,33 @@
 /**
- * The receiver's HTTP face (docs/protocol.md): framing only. A request is authorized before its body is read, its body is
- * admitted and bounded, and its content goes as it is to the agent's port, which validates it.
+ * The receiver's HTTP face (docs/protocol.md), made from the table of messages: framing only. A request is authorized before its
+ * body is read, its body is admitted and bounded, and its content is checked as its message's row says before it goes to the agent's port.
  */
 import { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { StillpointError } from '../domain/base/errors.js';
-import {
-  BATCH_BYTES_MAX,
-  DIGEST_BYTES,
-  HAVE_DIGESTS_MAX,
-  JSON_BYTES_MAX,
-  KiB,
-  NODE_BYTES_MAX,
-  NODES_REQUEST_MAX,
-  PIECES_RAW_BYTES_MAX,
-} from '../domain/base/limits.js';
-import type { BlockRange } from '../domain/blocks/block-ranges.js';
-import type { AwaitOrderRequest, OrderReport } from '../domain/order/order.js';
-import type { BeginRequest, CommitRequest, NodeRequest } from '../domain/session/messages.js';
+import { KiB } from '../domain/base/limits.js';
 import { native } from '../native/index.js';
-import { COMPARE_QUESTION_BYTES_MAX } from './messages/compare-codec.js';
+import { contentBytes } from './messages/body-bytes.js';
+import { ENROL_MESSAGE } from './messages/enrol-message.js';
 import { encodeError, toStillpointError } from './messages/error-body.js';
+import type { Call } from './messages/message.js';
 import { encodeLines, NDJSON_TYPE } from './messages/ndjson.js';
+import type { RequestForm } from './messages/request-forms.js';
 import {
   BINARY_TYPE,
   type EnrolAnswer,
   type EnrolRequest,
-  enrolRequestSchema,
   HEADER_PROTOCOL,
   HEADER_SEQUENCE,
   HEADER_SESSION,
   PROTOCOL_VERSION,
-  parseMessage,
   ROUTE_PREFIX,
 } from './messages/schemas.js';
-import type { ReceiverPort } from './port/receiver.js';
+import { MESSAGE_NAMES, MESSAGES, type MessagePort, visit } from './messages/table.js';
 import type { BodyMemory } from './transport/body-memory.js';
 import type { ByteBudget, Release } from './transport/byte-budget.js';
 import { type BodyTimeouts, withBody } from './transport/request-body.js';
-
-const ENROL_BYTES_MAX = 16 * 1024;
 
 export interface Refusal {
   readonly agent: string | null;
@@ -52,7 +39,8 @@ export interface Refusal {
 export interface RoutesOptions {
   /** The agent that a connection speaks for. @throws StillpointError `not-enrolled`, `unauthorized` */
   readonly authorize: (socket: TLSSocket) => string;
-  readonly portFor: (agent: string) => ReceiverPort;
+  /** Is handed only what its message's row has checked. */
+  readonly portFor: (agent: string) => MessagePort;
   readonly enrol: (request: EnrolRequest) => Promise<EnrolAnswer>;
   /** Called before the body of an enrolment is read. @throws StillpointError `busy` */
   readonly admitEnrolment: (address: string) => void;
@@ -68,101 +56,6 @@ export interface RoutesOptions {
   readonly closing: AbortSignal;
 }
 
-type Handler<T> = (port: ReceiverPort, request: FastifyRequest, body: Buffer) => Promise<T>;
-
-interface Route {
-  readonly path: string;
-  readonly bytesMax: number;
-  /** Of an answer that is large; such answers share a budget from before they are made until they are taken. */
-  readonly answerBytesMax?: number;
-  /** A Buffer is answered as it is, anything else as JSON. */
-  readonly handle: Handler<object>;
-}
-
-const HAVE_BYTES_MAX = HAVE_DIGESTS_MAX * DIGEST_BYTES;
-const POINT_REQUEST_BYTES_MAX = 256 * 1024;
-const ORDER_BYTES_MAX = 64 * 1024;
-const NODES_ANSWER_BYTES_MAX = NODES_REQUEST_MAX * (4 + NODE_BYTES_MAX);
-
-/** Every message of an enrolled agent is a POST; `bytesMax` bounds its body. */
-const ROUTES: readonly Route[] = [
-  { path: '/info', bytesMax: 0, handle: (port) => port.info() },
-  {
-    path: '/session/begin',
-    bytesMax: JSON_BYTES_MAX,
-    handle: (port, _request, body) => port.begin(json(body) as BeginRequest),
-  },
-  {
-    path: '/session/have',
-    bytesMax: HAVE_BYTES_MAX,
-    handle: async (port, request, body) => toBuffer(await port.have(sessionOf(request), body)),
-  },
-  {
-    path: '/session/pieces',
-    bytesMax: POINT_REQUEST_BYTES_MAX,
-    // The answer is small; what it is made of is not.
-    answerBytesMax: PIECES_RAW_BYTES_MAX,
-    handle: async (port, request, body) => {
-      const { blockIndexes } = json(body) as { blockIndexes: number[] };
-      return toBuffer(await port.pieces(sessionOf(request), blockIndexes));
-    },
-  },
-  {
-    path: '/session/batch',
-    bytesMax: BATCH_BYTES_MAX,
-    handle: (port, request, body) => port.batch(sessionOf(request), sequenceOf(request), body),
-  },
-  {
-    path: '/session/status',
-    bytesMax: 0,
-    handle: (port, request) => port.status(sessionOf(request)),
-  },
-  {
-    path: '/session/commit',
-    bytesMax: JSON_BYTES_MAX,
-    handle: (port, request, body) => port.commit(sessionOf(request), json(body) as CommitRequest),
-  },
-  {
-    path: '/session/abort',
-    bytesMax: 0,
-    handle: async (port, request) => {
-      await port.abort(sessionOf(request));
-      return {};
-    },
-  },
-  {
-    path: '/point/nodes',
-    bytesMax: POINT_REQUEST_BYTES_MAX,
-    answerBytesMax: NODES_ANSWER_BYTES_MAX,
-    handle: async (port, _request, body) => {
-      const { pointId, requests } = json(body) as { pointId: string; requests: NodeRequest[] };
-      return toBuffer(await port.nodes(pointId, requests));
-    },
-  },
-  {
-    path: '/point/compare',
-    bytesMax: COMPARE_QUESTION_BYTES_MAX,
-    handle: async (port, _request, body) => toBuffer(await port.compareNodes(body)),
-  },
-  {
-    path: '/point/blocks',
-    bytesMax: POINT_REQUEST_BYTES_MAX,
-    answerBytesMax: BATCH_BYTES_MAX,
-    handle: async (port, _request, body) => {
-      const { pointId, blockIndexes } = json(body) as { pointId: string; blockIndexes: number[] };
-      return toBuffer(await port.blocks(pointId, blockIndexes));
-    },
-  },
-  {
-    path: '/order/report',
-    bytesMax: JSON_BYTES_MAX,
-    handle: async (port, _request, body) => {
-      const { orderId, report } = json(body) as { orderId: string; report: OrderReport };
-      return { standing: await port.reportOrder(orderId, report) };
-    },
-  },
-];
-
 export function registerRoutes(app: FastifyInstance, options: RoutesOptions): void {
   // Bodies are read by withBody alone, after admission: fastify hands the request through.
   app.removeAllContentTypeParsers();
@@ -175,93 +68,89 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
     checkVersion(request);
   });
 
-  const onPort = <T>(request: FastifyRequest, bytesMax: number, handle: Handler<T>): Promise<T> => {
-    const agent = options.authorize(socketOf(request));
-    return withBody(request.raw, { ...options, owner: agent, bytesMax }, (body) =>
-      handle(options.portFor(agent), request, body),
-    );
-  };
-  for (const { path, bytesMax, answerBytesMax, handle } of ROUTES) {
-    app.post(ROUTE_PREFIX + path, async (request, reply) => {
-      if (answerBytesMax === undefined) return send(reply, await onPort(request, bytesMax, handle));
-      const release = await admitAnswer(request, reply, answerBytesMax, options);
-      const answer = await onPort(request, bytesMax, handle);
-      release(Buffer.isBuffer(answer) ? answer.length : 0);
-      // An agent that takes nothing for so long is gone; one that is only slow goes on.
-      reply.raw.setTimeout(options.timeouts.idleMs, () => reply.raw.destroy());
-      return send(reply, answer);
+  for (const name of MESSAGE_NAMES) {
+    app.post(ROUTE_PREFIX + MESSAGES[name].path, async (request, reply) => {
+      const agent = options.authorize(socketOf(request));
+      return visit(options.portFor(agent), name, {
+        call: (message, method) => answerCall({ agent, request, reply, options }, message, method),
+        stream: async (message, method) => {
+          const events = await withArgs({ agent, request, reply, options }, message.request, async (args) =>
+            method(...args),
+          );
+          return sendLines({ agent, request, reply, options }, events);
+        },
+      });
     });
   }
 
-  const lines = (request: FastifyRequest, values: AsyncIterable<unknown> | Iterable<unknown>): Readable =>
-    Readable.from(
-      encodeLines(untilClosing(values, options.closing), (error) => {
-        const known = toStillpointError(error);
-        options.onRefusal({ ...describe(request, options), error: known });
-        return known;
-      }),
-    );
-  app.post(`${ROUTE_PREFIX}/points`, async (request, reply) => {
-    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
-      const { device, ...options } = json(body) as { device?: string; last?: boolean };
-      return lines(request, await port.points(device, options));
-    });
-    return reply.type(NDJSON_TYPE).send(answer);
-  });
-  app.post(`${ROUTE_PREFIX}/partial`, async (request, reply) => {
-    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
-      const { device } = json(body) as { device?: string };
-      return lines(request, await port.partialSets(device));
-    });
-    return reply.type(NDJSON_TYPE).send(answer);
-  });
-  app.post(`${ROUTE_PREFIX}/point/verify`, async (request, reply) => {
-    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
-      const { pointId } = json(body) as { pointId?: string };
-      return lines(request, port.verify(pointId));
-    });
-    return reply.type(NDJSON_TYPE).send(answer);
-  });
-  app.post(`${ROUTE_PREFIX}/point/check`, async (request, reply) => {
-    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
-      const { pointId, ranges } = json(body) as { pointId: string; ranges?: BlockRange[] };
-      return lines(request, port.check(pointId, ranges));
-    });
-    return reply.type(NDJSON_TYPE).send(answer);
-  });
-  app.post(`${ROUTE_PREFIX}/point/diff`, async (request, reply) => {
-    const answer = await onPort(request, POINT_REQUEST_BYTES_MAX, async (port, _request, body) => {
-      const { from, to } = json(body) as { from: string; to: string };
-      return lines(request, port.diff(from, to));
-    });
-    return reply.type(NDJSON_TYPE).send(answer);
-  });
-
-  app.post(`${ROUTE_PREFIX}/order/await`, async (request, reply) => {
-    // It waits for long: not with a share of the memory of bodies.
-    const question = await onPort(request, ORDER_BYTES_MAX, async (_port, _request, body) => json(body));
-    const gone = new AbortController();
-    reply.raw.once('close', () => gone.abort());
-    const port = options.portFor(options.authorize(socketOf(request)));
-    return { order: await port.awaitOrder(question as AwaitOrderRequest, gone.signal) };
-  });
-
-  app.post(`${ROUTE_PREFIX}/enroll`, async (request) => {
+  app.post(ROUTE_PREFIX + ENROL_MESSAGE.path, async (request, reply) => {
     options.admitEnrolment(addressOf(request));
-    return withBody(request.raw, { ...options, owner: 'enrolment', bytesMax: ENROL_BYTES_MAX }, (body) =>
-      options.enrol(parseMessage('enrolment', enrolRequestSchema, json(body))),
-    );
+    const asked = { agent: 'enrolment', request, reply, options };
+    return answerCall(asked, ENROL_MESSAGE, options.enrol);
   });
 }
 
+/** A request and who asks. */
+interface Asked {
+  readonly agent: string;
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  readonly options: RoutesOptions;
+}
+
+async function answerCall<Args extends unknown[], Answer>(
+  asked: Asked,
+  message: Call<Args, Answer>,
+  method: (...args: Args) => Promise<Answer>,
+): Promise<FastifyReply> {
+  const { reply, options } = asked;
+  const { memoryBytesMax } = message.answer;
+  const release = memoryBytesMax === undefined ? null : await admitAnswer(asked, memoryBytesMax);
+  const answer =
+    message.waits === true
+      ? await method(...(await withArgs(asked, message.request, async (args) => args)))
+      : await withArgs(asked, message.request, (args) => method(...args));
+  const content = message.answer.write(answer);
+  if (release !== null) {
+    release(contentBytes(content));
+    // An agent that takes nothing for so long is gone; one that is only slow goes on.
+    reply.raw.setTimeout(options.timeouts.idleMs, () => reply.raw.destroy());
+  }
+  if ('bytes' in content) return sendBytes(reply, content.bytes);
+  return 'json' in content ? reply.send(content.json) : sendLines(asked, content.lines);
+}
+
+/** Reads the body, and hands on what the message says, checked. Its memory is counted until `use` has ended. */
+function withArgs<Args extends unknown[], Result>(
+  { agent, request, reply, options }: Asked,
+  form: RequestForm<Args>,
+  use: (args: Args) => Promise<Result>,
+): Promise<Result> {
+  const gone = () => {
+    const abort = new AbortController();
+    reply.raw.once('close', () => abort.abort());
+    return abort.signal;
+  };
+  return withBody(request.raw, { ...options, owner: agent, bytesMax: form.bytesMax }, async (body) => {
+    const received = { sessionId: sessionOf(request), sequence: sequenceOf(request), body, gone };
+    return use(form.check(form.decode(received)));
+  });
+}
+
+/** One value to a line, as they come. */
+function sendLines(asked: Asked, values: AsyncIterable<unknown> | Iterable<unknown>): FastifyReply {
+  const { request, reply, options } = asked;
+  const lines = encodeLines(untilClosing(values, options.closing), (error) => {
+    const known = toStillpointError(error);
+    options.onRefusal({ ...describe(request, options), error: known });
+    return known;
+  });
+  return reply.type(NDJSON_TYPE).send(Readable.from(lines));
+}
+
 /** Memory for an answer, until the agent has taken it or is gone. */
-async function admitAnswer(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  bytes: number,
-  { authorize, answers, timeouts }: RoutesOptions,
-): Promise<Release> {
-  const agent = authorize(socketOf(request));
+async function admitAnswer({ agent, reply, options }: Asked, bytes: number): Promise<Release> {
+  const { answers, timeouts } = options;
   let isClosed = false;
   let release: Release | null = null;
   reply.raw.once('close', () => {
@@ -273,8 +162,7 @@ async function admitAnswer(
   return release;
 }
 
-function send(reply: FastifyReply, answer: object): FastifyReply {
-  if (!Buffer.isBuffer(answer)) return reply.send(answer);
+function sendBytes(reply: FastifyReply, answer: Buffer): FastifyReply {
   // All of it is encrypted by then. If it broke off, a part may still be waiting to be.
   reply.raw.once('finish', () => native.freeBuffer(answer));
   const body = answer.length > PIECE_BYTES ? Readable.from(piecesOf(answer)) : answer;
@@ -341,28 +229,12 @@ function header(request: FastifyRequest, name: string): string {
   return typeof value === 'string' ? value : '';
 }
 
-/** An object of unknown content: the port that it goes to validates it. */
-function json(body: Buffer): object {
-  let value: unknown;
-  try {
-    value = JSON.parse(body.toString('utf8'));
-  } catch {
-    value = null;
-  }
-  if (typeof value === 'object' && value !== null) return value;
-  throw new StillpointError('bad-message', { thing: 'request body', reason: 'it is no JSON object' });
-}
-
 function socketOf(request: FastifyRequest): TLSSocket {
   return request.raw.socket as TLSSocket;
 }
 
 function addressOf(request: FastifyRequest): string {
   return request.raw.socket.remoteAddress ?? 'unknown';
-}
-
-function toBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 async function* untilClosing(

@@ -2,9 +2,10 @@
 
 import { LOCAL_AGENT } from '../domain/base/names.js';
 import type { VerifyEvent } from '../domain/session/messages.js';
+import { checked } from '../protocol/port/checked.js';
 import type { ReceiverPort } from '../protocol/port/receiver.js';
 import type { Store } from '../store/port/store.js';
-import { AgentReceiver } from './sessions/agent-receiver.js';
+import { AgentHandlers } from './sessions/agent-receiver.js';
 import { ReceiverService } from './sessions/service.js';
 
 export interface EmbeddedOptions {
@@ -18,14 +19,17 @@ export async function openEmbeddedReceiver(dir: string, options: EmbeddedOptions
   const store = await options.openStore(dir);
   try {
     const service = await ReceiverService.open(store);
-    return new EmbeddedReceiver(service, options.agent ?? LOCAL_AGENT, { seesAll: options.agent === null });
+    const handlers = new EmbeddedHandlers(service, options.agent ?? LOCAL_AGENT, {
+      seesAll: options.agent === null,
+    });
+    return { ...checked(handlers), agents: () => handlers.agents(), close: () => handlers.close() };
   } catch (error) {
     await store.close();
     throw error;
   }
 }
 
-class EmbeddedReceiver extends AgentReceiver {
+class EmbeddedHandlers extends AgentHandlers {
   readonly #service: ReceiverService;
 
   constructor(service: ReceiverService, agent: string, sight: { readonly seesAll: boolean }) {
@@ -47,7 +51,7 @@ class EmbeddedReceiver extends AgentReceiver {
     yield* this.#service.store.verify({});
   }
 
-  override async close(): Promise<void> {
+  async close(): Promise<void> {
     await this.#service.close();
     await this.#service.collect();
     await this.#service.store.close();

@@ -34,7 +34,7 @@ import { openControl } from './control/server.js';
 import { DialOut } from './orders/dial-out.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
-import { AgentReceiver } from './sessions/agent-receiver.js';
+import { AgentHandlers } from './sessions/agent-receiver.js';
 import { ReceiverService } from './sessions/service.js';
 
 export interface ServerOptions {
@@ -183,7 +183,7 @@ async function listenOn(
   });
   registerRoutes(app, {
     authorize: (socket) => authorizer.agentOf(socket),
-    portFor: (agent) => new AgentReceiver(service, agent),
+    portFor: (agent) => new AgentHandlers(service, agent),
     admitEnrolment: (address) => attempts.admit(address),
     enrol: (request) => enrol(request, identity, tenants, log, now()),
     budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { findSettings, initReceiver } from '../../src/receiver/access/identity.js';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
-import { AgentReceiver } from '../../src/receiver/sessions/agent-receiver.js';
+import { agentReceiver } from '../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../src/receiver/sessions/service.js';
 import { createStore, openStore } from '../../src/store/open.js';
 import { blocksOf } from '../conformance/receiver.js';
@@ -91,7 +91,7 @@ test('a receiver that serves collects by itself, for as long as it was told', as
 test('a session that is being committed is not ended for its age', async (t) => {
   const store = new FaultyStore();
   const service = await ReceiverService.open(store);
-  const port = new AgentReceiver(service, 'host');
+  const port = agentReceiver(service, 'host');
   await port.begin(beginRequest({ sessionId: A }));
   await port.begin(beginRequest({ sessionId: B, device: 'other' }));
   let release: () => void = () => undefined;

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../src/domain/base/limits.js';
-import { AgentReceiver } from '../../src/receiver/sessions/agent-receiver.js';
+import { agentReceiver } from '../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../src/receiver/sessions/service.js';
 import { openStore, openStoreForReading } from '../../src/store/open.js';
 import type { Store } from '../../src/store/port/store.js';
@@ -103,7 +103,7 @@ test('who writes to a store of format 1 makes it one of format 2, and its open s
   t.regex(await readFile(join(dir, 'store.json'), 'utf8'), /"createdAt": "2026-01-02T03:04:06.000Z"/);
 
   const service = await ReceiverService.open(store);
-  const port = new AgentReceiver(service, 'alpha');
+  const port = agentReceiver(service, 'alpha');
   const identity = { type: 'image', path: '/images/disk.img', logicalSectorSize: 512 } as const;
   const request = { device: 'disk', identity, geometry, base: null, sessionId: OPEN };
   const answer = await port.begin({ ...request, acceptIdentity: false, newChain: false });

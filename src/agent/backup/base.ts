@@ -77,7 +77,7 @@ async function compared(
     });
     const made = await treeInGeometry(digested.tree, path, basePoint.geometry);
     try {
-      const blocks = await completeTree(retrying(context.wire, signal), basePoint, made, signal);
+      const blocks = await completeTree(retrying(context.receiver, signal), basePoint, made, signal);
       context.notice(`${blocks.count} blocks differ from ${label}`);
       context.options.onCompared?.(blocks);
       // What can't be read has no digest, and may seem to be zero.

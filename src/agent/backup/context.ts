@@ -9,12 +9,11 @@ import type { Point } from '../../domain/point/point.js';
 import type { BeginAnswer } from '../../domain/session/messages.js';
 import type { BasePlan, SessionPlan } from '../../domain/session/plan.js';
 import type { Scan } from '../../native/index.js';
-import type { DataPort } from '../../protocol/port/receiver.js';
+import { BodyCounter } from '../../protocol/port/body-counter.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
-import { WireCounter } from '../common/wire-counter.js';
 import type { DeviceState } from '../state/device-state.js';
 import type { KeptSession } from '../state/kept-session.js';
-import type { BackupOptions } from './options.js';
+import type { BackupOptions, BackupReceiver } from './options.js';
 import type { SessionLink } from './session-link.js';
 
 /** Of one backup, for all of its attempts. */
@@ -22,7 +21,7 @@ export interface Backup {
   readonly options: BackupOptions;
   readonly state: DeviceState;
   /** For questions that belong to no session: asked again while the link is down. */
-  readonly receiver: DataPort;
+  readonly receiver: Pick<BackupReceiver, 'points' | 'status'>;
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
 }
@@ -75,7 +74,9 @@ export class SessionContext implements SessionParts {
   readonly name: SessionName;
   /** Of the view. */
   readonly size: Geometry;
-  readonly wire: WireCounter;
+  readonly wire = new BodyCounter();
+  /** All that goes over it is counted. */
+  readonly receiver: Omit<BackupReceiver, 'info' | 'points'>;
   readonly warnings: string[] = [];
   readonly startMs = performance.now();
   scannedBytes = 0;
@@ -87,7 +88,7 @@ export class SessionContext implements SessionParts {
     this.view = view;
     this.name = name;
     this.size = geometry(view.device.sizeBytes, plan.blockSize);
-    this.wire = new WireCounter(backup.options.receiver);
+    this.receiver = this.wire.count(backup.options.receiver);
   }
 
   get options(): BackupOptions {

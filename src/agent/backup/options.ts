@@ -5,12 +5,16 @@ import type { Point } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { PatchMode } from '../../domain/session/patching.js';
 import type { BasePlan } from '../../domain/session/plan.js';
-import type { DataPort } from '../../protocol/port/receiver.js';
+import type { BlockSource, PointPort, TreeSource } from '../../protocol/port/point.js';
+import type { SessionPort } from '../../protocol/port/session.js';
 import type { OnAgentEvent } from '../common/events.js';
 import type { StorePlace } from '../state/known-stores.js';
 
+/** What a backup asks a receiver for. */
+export type BackupReceiver = SessionPort & TreeSource & BlockSource & Pick<PointPort, 'points'>;
+
 export interface BackupOptions {
-  readonly receiver: DataPort;
+  readonly receiver: BackupReceiver;
   /** Of the link to it; undefined: there is none, it is in this process. */
   readonly meter?: LinkMeter | undefined;
   /** Block device or image file. */

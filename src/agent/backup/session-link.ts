@@ -7,16 +7,17 @@
  * was lost is found as committed. No locking: calls run side by side, each with its own attempts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ErrorCode, isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { type Pauses, type RetryPolicy, retry } from '../../domain/base/retry.js';
 import type { Point } from '../../domain/point/point.js';
 import type { BeginAnswer, BeginRequest, CommitRequest } from '../../domain/session/messages.js';
 import type { SessionPort } from '../../protocol/port/session.js';
+import { RETRY_DEFAULT } from '../../protocol/retry.js';
 import { unlessAborted } from '../common/cancel.js';
 
 /** How long a session waits for a receiver that does not answer. */
 export const PATIENCE_MS = 10 * 60 * 1000;
-const BACKOFF_FIRST_MS = 200;
-const BACKOFF_MAX_MS = 30_000;
+const PAUSES: Pauses = { pauseMs: 200, pauseMaxMs: 30_000 };
 const ABORT_TIMEOUT_MS = 5000;
 
 export interface SessionLinkOptions {
@@ -118,23 +119,18 @@ export class SessionLink {
     await unlessAborted(timeout, this.#receiver.abort(this.sessionId)).catch(() => undefined);
   }
 
-  async #persist<T>(call: () => Promise<T>, mayAskStatus: boolean = true): Promise<T> {
+  #persist<T>(call: () => Promise<T>, mayAskStatus: boolean = true): Promise<T> {
     const { patienceMs, onInterruption } = this.#options;
-    const { signal } = this;
-    // Patience is for a receiver that does not answer: a commit may work for longer, and then break off for the first time.
-    let failedMs: number | null = null;
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        if (attempt > 0 && mayAskStatus) await this.#askStatus();
-        return await unlessAborted(signal, call());
-      } catch (error) {
-        failedMs ??= performance.now();
-        const giveUpMs = Math.max(failedMs, this.#progressMs) + patienceMs;
-        if (!isPassing(error) || performance.now() >= giveUpMs) throw error;
-        onInterruption(error);
-        await unlessAborted(signal, sleep(pauseMs(attempt)));
-      }
-    }
+    const policy: RetryPolicy = {
+      ...{ ...RETRY_DEFAULT, ...PAUSES, patienceMs },
+      progressMs: () => this.#progressMs,
+      onFailure: onInterruption,
+      sleep: (ms) => unlessAborted(this.signal, sleep(ms)),
+    };
+    return retry(policy, async (failures) => {
+      if (failures > 0 && mayAskStatus) await this.#askStatus();
+      return unlessAborted(this.signal, call());
+    });
   }
 
   async #askStatus(): Promise<void> {
@@ -149,21 +145,4 @@ export class SessionLink {
     this.#durableUpTo(status.durableSequence);
     this.#point = status.point;
   }
-}
-
-function pauseMs(attempt: number): number {
-  return Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** attempt) * (0.75 + Math.random() / 2);
-}
-
-/** A store that is full or fails may do better at the next backup, but nobody gains by waiting for it here. */
-const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'connection-lost',
-  'unreachable',
-  'timeout',
-  'busy',
-  'session-busy',
-]);
-
-function isPassing(error: unknown): error is StillpointError {
-  return isStillpointError(error) && !error.permanent && PASSING.has(error.code);
 }

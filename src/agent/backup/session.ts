@@ -50,7 +50,7 @@ function newLink(context: SessionContext): SessionLink {
     acceptIdentity,
     newChain: plan.base.start === 'new-chain',
   };
-  return new SessionLink(context.wire, request, {
+  return new SessionLink(context.receiver, request, {
     signal,
     patienceMs,
     onInterruption: (error) => context.notice(`${error.message} Trying again.`),

@@ -42,7 +42,7 @@ export async function transfer(
   const { link, answer } = session;
   const { tree, overlay } = target;
   const repair = new BadBlockRepair({
-    receiver: retrying(context.wire, link.signal),
+    receiver: retrying(context.receiver, link.signal),
     path: options.path,
     basePoint: answer.base,
     baseTree: tree,

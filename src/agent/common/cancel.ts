@@ -1,8 +1,8 @@
 /** Cancelling: what waits stops waiting at once; what works is left to end. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
-import type { DataPort } from '../../protocol/port/receiver.js';
-import { RETRY_DEFAULT, RetryingReceiver } from '../../protocol/retry.js';
+import type { MessagePort, MessagesOf } from '../../protocol/messages/table.js';
+import { RETRY_DEFAULT, retryingPort } from '../../protocol/retry.js';
 
 function cancelled(): StillpointError {
   return new StillpointError('cancelled', { thing: 'the command', reason: 'it was cancelled' });
@@ -28,8 +28,11 @@ export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): P
 }
 
 /** The receiver for questions that belong to no session: asked again while the link is down, until the signal. */
-export function retrying(receiver: DataPort, signal: AbortSignal): DataPort {
-  return new RetryingReceiver(receiver, {
+export function retrying<Port extends Partial<MessagePort>>(
+  receiver: Port,
+  signal: AbortSignal,
+): MessagesOf<Port> {
+  return retryingPort(receiver, {
     ...RETRY_DEFAULT,
     sleep: (durationMs) => unlessAborted(signal, sleep(durationMs)),
   });

@@ -12,13 +12,15 @@ export interface DamagedRange {
 }
 
 export interface CheckOptions {
-  readonly receiver: Pick<PointPort, 'check'>;
+  readonly receiver: CheckSource;
   readonly point: Point;
   /** Default: all of the point. */
   readonly ranges?: readonly BlockRange[] | undefined;
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
 }
+
+export type CheckSource = Pick<PointPort, 'check'>;
 
 /** What of the point can't be had from the receiver's stored bytes, by its own word; it remembers that, and heals it. */
 export async function checkStored(options: CheckOptions): Promise<DamagedRange[]> {

@@ -21,19 +21,22 @@ import { blockCount, sameGeometry } from '../../domain/blocks/geometry.js';
 import { type ConsistencyKind, type Point, pointLabel } from '../../domain/point/point.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { Scan, TreeFile } from '../../native/index.js';
-import type { DataPort } from '../../protocol/port/receiver.js';
+import { BodyCounter } from '../../protocol/port/body-counter.js';
+import type { NodeSource } from '../../protocol/port/point.js';
 import { retrying } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
-import { WireCounter } from '../common/wire-counter.js';
 import { geometryOf } from '../state/device-state.js';
 import { digestDevice, treeInGeometry } from '../tree/digest-device.js';
 import { concludeProven, PartlyRead } from '../tree/second-reading.js';
 import { descend } from '../tree/tree-descent.js';
-import { checkStored, type DamagedRange } from './check-stored.js';
+import { type CheckSource, checkStored, type DamagedRange } from './check-stored.js';
+
+/** What a comparison asks a receiver for. */
+export type CompareReceiver = NodeSource & CheckSource;
 
 export interface CompareOptions {
-  readonly receiver: DataPort;
+  readonly receiver: CompareReceiver;
   readonly point: Point;
   /** Block device or image file. */
   readonly path: string;
@@ -93,8 +96,8 @@ class Comparison {
   readonly #options: CompareOptions;
   readonly #snapshot: Snapshot;
   readonly #signal: AbortSignal;
-  readonly #wire: WireCounter;
-  readonly #receiver: DataPort;
+  readonly #wire = new BodyCounter();
+  readonly #receiver: CompareReceiver;
   readonly #onEvent: OnAgentEvent;
   /** Of the point's block size; undefined: all. */
   readonly #ranges: readonly BlockRange[] | undefined;
@@ -110,8 +113,7 @@ class Comparison {
     this.#snapshot = snapshot;
     this.#conclusion = { kind: snapshot.kind, warnings: [] };
     this.#signal = signal;
-    this.#wire = new WireCounter(options.receiver);
-    this.#receiver = retrying(this.#wire, signal);
+    this.#receiver = retrying(this.#wire.count(options.receiver), signal);
     this.#onEvent = options.onEvent ?? (() => undefined);
     this.#ranges = options.byteRanges && this.#toBlocks(options.byteRanges);
   }

@@ -9,6 +9,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { Backoff } from '../../domain/base/retry.js';
 import type { AgentOrder, RunningOrder } from '../../domain/order/order.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import { listOffers, type Offer } from './offers.js';
@@ -40,9 +41,8 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
   const firstPauseMs = options.pauseMs ?? PAUSE_FIRST_MS;
   const running = new Map<string, RunningOrder & { readonly end: Promise<void> }>();
   let problem: string | null = 'not asked yet';
-  let pauseMs = firstPauseMs;
-  const pause = (ms: number) =>
-    sleep(ms * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
+  const backoff = new Backoff({ pauseMs: firstPauseMs, pauseMaxMs: PAUSE_MAX_MS }, Math.random);
+  const pause = (ms: number) => sleep(ms, undefined, { signal }).catch(() => undefined);
 
   const begin = (order: AgentOrder, offers: readonly Offer[]): void => {
     const { orderId, device } = order;
@@ -75,7 +75,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       const order = await orders.awaitOrder(question, signal);
       if (problem !== null) log.info('connected, waiting for orders');
       problem = null;
-      pauseMs = firstPauseMs;
+      backoff.reset();
       // The receiver does not keep to what it was told: more than wait for their last report to be taken are not begun.
       if (order !== null && running.size >= 2 * ordersMax) {
         log.warn({ device: order.device }, 'an order beyond the limit was not taken');
@@ -88,8 +88,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       const reason = (error as Error).message;
       if (reason !== problem) log.warn({ reason }, 'the receiver does not answer; asking again');
       problem = reason;
-      await pause(pauseMs);
-      pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS);
+      await pause(backoff.next());
     }
   }
   await Promise.all([...running.values()].map(({ end }) => end));

@@ -8,6 +8,7 @@ import type { Logger } from 'pino';
 import { chooseProvider } from '../../capture/choice/choose.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
+import { retry } from '../../domain/base/retry.js';
 import { systemError } from '../../domain/base/system-errors.js';
 import {
   type AgentOrder,
@@ -20,10 +21,10 @@ import { pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { OrderPort } from '../../protocol/port/order.js';
-import type { Closable, DataPort } from '../../protocol/port/receiver.js';
-import { RETRY_DEFAULT, retry } from '../../protocol/retry.js';
+import type { Closable } from '../../protocol/port/receiver.js';
+import { RETRY_DEFAULT } from '../../protocol/retry.js';
 import { runBackup } from '../backup/backup.js';
-import type { BackupResult } from '../backup/options.js';
+import type { BackupReceiver, BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
 import type { AgentEvent } from '../common/events.js';
 import type { StorePlace } from '../state/known-stores.js';
@@ -31,7 +32,7 @@ import type { Offer } from './offers.js';
 
 /** A receiver for one backup, over a link that is held to the limit, and how fast it is. */
 export type OpenReceiver = (limitRate: RateSchedule | null) => {
-  readonly receiver: DataPort & Closable;
+  readonly receiver: BackupReceiver & Closable;
   readonly meter: LinkMeter;
   readonly place?: StorePlace;
 };
@@ -96,10 +97,10 @@ export async function runOrder(context: OrderContext): Promise<void> {
   }
   ended.abort();
   await reporting.end;
-  const deadlineMs = signal.aborted ? PARTING_MS : LAST_REPORT_MS;
-  const limit = AbortSignal.any([AbortSignal.timeout(deadlineMs), partingAfter(signal)]);
+  const patienceMs = signal.aborted ? PARTING_MS : LAST_REPORT_MS;
+  const limit = AbortSignal.any([AbortSignal.timeout(patienceMs), partingAfter(signal)]);
   const send = () =>
-    retry({ ...RETRY_DEFAULT, deadlineMs, sleep: (ms) => unlessAborted(limit, sleep(ms)) }, () =>
+    retry({ ...RETRY_DEFAULT, patienceMs, sleep: (ms) => unlessAborted(limit, sleep(ms)) }, () =>
       orders.reportOrder(order.orderId, last),
     );
   await unlessAborted(limit, send()).catch((error: Error) =>

@@ -16,10 +16,10 @@ import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import { fetchingAt } from '../../domain/session/sending.js';
 import type { Scan, TreeFile } from '../../native/index.js';
-import type { DataPort } from '../../protocol/port/receiver.js';
+import { BodyCounter } from '../../protocol/port/body-counter.js';
+import type { BlockSource, TreeSource } from '../../protocol/port/point.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
-import { WireCounter } from '../common/wire-counter.js';
 import { everything } from '../target/block-requests.js';
 import type { RestoreTarget } from '../target/port.js';
 import { checkRoom } from '../target/room.js';
@@ -30,8 +30,11 @@ import { InPlaceRestore } from './in-place.js';
 import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './stream.js';
 
+/** What a restore asks a receiver for. */
+export type RestoreReceiver = TreeSource & BlockSource;
+
 export interface RestoreOptions {
-  readonly receiver: DataPort;
+  readonly receiver: RestoreReceiver;
   /** Of the link to it; undefined: there is none, it is in this process. */
   readonly meter?: LinkMeter | undefined;
   readonly point: Point;
@@ -90,8 +93,8 @@ export async function runRestore(options: RestoreOptions): Promise<RestoreResult
 class Restore {
   readonly #options: RestoreOptions;
   readonly #onEvent: OnAgentEvent;
-  readonly #wire: WireCounter;
-  readonly #receiver: DataPort;
+  readonly #wire = new BodyCounter();
+  readonly #receiver: RestoreReceiver;
   readonly #signal: AbortSignal;
   #writtenBytes = 0;
   #readBytes = 0;
@@ -102,9 +105,8 @@ class Restore {
   constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
     this.#options = options;
     this.#onEvent = onEvent;
-    this.#wire = new WireCounter(options.receiver);
     this.#signal = options.signal ?? new AbortController().signal;
-    this.#receiver = retrying(this.#wire, this.#signal);
+    this.#receiver = retrying(this.#wire.count(options.receiver), this.#signal);
   }
 
   async run(): Promise<RestoreResult> {

@@ -2,10 +2,10 @@
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { BackupResult } from '../../agent/backup/options.js';
+import type { BackupReceiver, BackupResult } from '../../agent/backup/options.js';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import type { DamagedRange } from '../../agent/compare/check-stored.js';
-import type { CompareResult } from '../../agent/compare/compare.js';
+import type { CompareReceiver, CompareResult } from '../../agent/compare/compare.js';
 import type { StorePlace } from '../../agent/state/known-stores.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -16,7 +16,6 @@ import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
-import type { DataPort } from '../../protocol/port/receiver.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { defaultName } from '../common/default-name.js';
 import { storeOption, withReceiver } from '../common/open-receiver.js';
@@ -142,7 +141,7 @@ function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }
     refuse('--ranges', 'a point covers the whole device', 'Omit them, or compare without --ship.');
 }
 
-async function look(setting: Setting, receiver: DataPort, point: Point): Promise<number> {
+async function look(setting: Setting, receiver: CompareReceiver, point: Point): Promise<number> {
   const { context, options, path, provider, progress } = setting;
   const { stateDirectory, signal, output } = context;
   const { deep, ranges: byteRanges, mark, fuzzy } = options;
@@ -176,7 +175,7 @@ function checkBeyond(output: Output, ranges: CompareOptions['ranges'], endByte: 
 }
 
 interface ShipSetting extends Setting {
-  readonly receiver: DataPort;
+  readonly receiver: BackupReceiver & CompareReceiver;
   readonly meter: LinkMeter | undefined;
   readonly place: StorePlace;
 }

@@ -112,10 +112,10 @@ async function connect(
   link: MeasuredLink,
 ): Promise<Opened> {
   const { findEnrolment } = await import('../../agent/state/enrolment.js');
-  const { ReceiverClient } = await import('../../protocol/client.js');
+  const { receiverClient } = await import('../../protocol/client.js');
   const { receiverPlace } = await import('../../agent/state/known-stores.js');
   const { receiverId, authority, key, certificate, ...enrolment } = await findEnrolment(stateDirectory, url);
-  const client = new ReceiverClient(
+  const client = receiverClient(
     { url: enrolment.url, receiverId, authority, credentials: { key, certificate } },
     link,
   );

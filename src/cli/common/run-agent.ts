@@ -9,7 +9,7 @@ import { makeDirectory } from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile } from '../../native/files.js';
 import { type Enrolment, isCaller, parseHostPort } from '../../protocol/certificates/enrolment.js';
-import { type ClientOptions, ReceiverClient } from '../../protocol/client.js';
+import { type ClientOptions, receiverClient } from '../../protocol/client.js';
 import { enrollOver } from '../../protocol/enroll.js';
 import type { Connect } from '../../protocol/transport/connect.js';
 import { provenAs, ReceiverListener } from '../../protocol/transport/listener.js';
@@ -123,7 +123,7 @@ async function serve(
 ): Promise<void> {
   const { parallel, busy, log, connect } = options;
   const client = (options: ClientOptions) =>
-    new ReceiverClient(addressOf(enrolment), { ...options, ...(connect === undefined ? {} : { connect }) });
+    receiverClient(addressOf(enrolment), { ...options, ...(connect === undefined ? {} : { connect }) });
   const orders = client({ connections: connectionsFor(parallel) });
   const loop = orderLoop({
     ...{ stateDirectory, busy, signal, ordersMax: parallel },

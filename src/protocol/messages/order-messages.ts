@@ -1,61 +1,44 @@
-/** The shapes of the messages by which an agent asks for orders and reports on them (src/domain/order/order.ts). */
-import { z } from 'zod';
-import { ERROR_CODES } from '../../domain/base/errors.js';
-import { OFFERS_MAX, ORDER_WAIT_MS_MAX, WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
+/** The messages by which an agent hears of what its receiver wants, and tells it what becomes of it. */
+import { JSON_BYTES_MAX } from '../../domain/base/limits.js';
+import type { AwaitOrderRequest, OrderReport } from '../../domain/order/order.js';
+import { jsonField } from './answer-forms.js';
+import { call } from './message.js';
 import {
-  type AgentOrder,
-  type AwaitOrderRequest,
-  ORDER_PHASES,
-  type OrderFailure,
-  type OrderReport,
-  type OrderStanding,
-} from '../../domain/order/order.js';
+  awaitOrderSchema,
+  orderAnswerSchema,
+  orderReportSchema,
+  orderStandingSchema,
+} from './order-schemas.js';
+import { abortable, field, json, rest } from './request-forms.js';
 import { hexIdSchema } from './schemas.js';
 
-const TEXT_CHARS_MAX = 8192;
-const ORDERS_AT_ONCE_MAX = 256;
-const text = z.string().max(TEXT_CHARS_MAX);
-/** Names are checked by checkName, for an error of their own. */
-const name = z.string().max(TEXT_CHARS_MAX);
-const count = z.int().min(0);
+const QUESTION_BYTES_MAX = 64 * 1024;
+/** Over what was asked to be waited: a link that has died in silence is noticed then. */
+const GRACE_MS = 30_000;
 
-export const awaitOrderSchema: z.ZodType<AwaitOrderRequest> = z.strictObject({
-  devices: z.array(name).max(OFFERS_MAX),
-  running: z.array(z.strictObject({ orderId: hexIdSchema, device: name })).max(ORDERS_AT_ONCE_MAX),
-  ordersMax: z.int().min(1).max(ORDERS_AT_ONCE_MAX),
-  waitMs: z.number().min(0).max(ORDER_WAIT_MS_MAX),
-});
-
-export const orderAnswerSchema: z.ZodType<{ order: AgentOrder | null }> = z.strictObject({
-  order: z.strictObject({ orderId: hexIdSchema, device: name, full: z.boolean() }).nullable(),
-});
-
-export const orderFailureSchema: z.ZodType<OrderFailure> = z.strictObject({
-  code: z.enum(ERROR_CODES),
-  thing: text,
-  reason: text,
-  remedy: text.exactOptional(),
-  permanent: z.boolean(),
-});
-
-export const orderProgressSchema = z.strictObject({
-  phase: z.enum(ORDER_PHASES),
-  doneBytes: count,
-  totalBytes: count,
-  changedBytes: count,
-  wireBytes: count,
-});
-
-export const orderReportSchema: z.ZodType<OrderReport> = z.discriminatedUnion('state', [
-  z.strictObject({ state: z.literal('running'), progress: orderProgressSchema }),
-  z.strictObject({
-    state: z.literal('done'),
-    pointId: hexIdSchema,
-    warnings: z.array(z.string().max(WARNING_CHARS_MAX)).max(WARNINGS_MAX),
+export const ORDER_MESSAGES = {
+  /**
+   * What the receiver wants backed up: answered as soon as there is an order for a device that is offered, else null after `waitMs`.
+   * The agent's next question ends this one.
+   */
+  awaitOrder: call({
+    path: '/order/await',
+    request: abortable(
+      json<[request: AwaitOrderRequest]>(QUESTION_BYTES_MAX, rest('question for orders', awaitOrderSchema)),
+    ),
+    answer: jsonField('order', orderAnswerSchema),
+    answerTimeoutMs: ([{ waitMs }]) => waitMs + GRACE_MS,
+    waits: true,
   }),
-  z.strictObject({ state: z.literal('failed'), error: orderFailureSchema }),
-]);
 
-export const orderStandingSchema: z.ZodType<{ standing: OrderStanding }> = z.strictObject({
-  standing: z.enum(['open', 'cancelled', 'unknown']),
-});
+  reportOrder: call({
+    path: '/order/report',
+    request: json<[orderId: string, report: OrderReport]>(
+      JSON_BYTES_MAX,
+      field('orderId', 'order id', hexIdSchema),
+      field('report', 'report on an order', orderReportSchema),
+    ),
+    answer: jsonField('standing', orderStandingSchema),
+    answerTimeoutMs: () => GRACE_MS,
+  }),
+};

@@ -1,6 +1,6 @@
 /**
  * The shapes of all JSON messages (docs/protocol.md): strict, every string, number and list bounded. A message is parsed
- * once, where it enters: requests by AgentReceiver, answers by ReceiverClient. Behind that the types of src/domain/session/messages.ts hold.
+ * once, where it enters: as its row says (session-messages.ts and its neighbours). Behind that the types of src/domain/session/messages.ts hold.
  */
 import { z } from 'zod';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -46,6 +46,9 @@ export const HEADER_AGENT_TIME = 'stillpoint-agent-time';
 
 /** Batches of one session. */
 export const SEQUENCE_MAX = 2 ** 32 - 1;
+
+/** Of the body of a small request. */
+export const REQUEST_BYTES_MAX = 256 * 1024;
 
 const PATH_CHARS_MAX = 4096;
 const LABEL_CHARS_MAX = 512;
@@ -187,6 +190,7 @@ export const partialSetSchema: z.ZodType<PartialSet> = z.strictObject({
   expiresAt: time,
 });
 
+export const deviceSchema: z.ZodType<string> = name;
 export const hexIdSchema: z.ZodType<string> = hexId;
 export const sequenceSchema: z.ZodType<number> = z.int().min(1).max(SEQUENCE_MAX);
 

@@ -7,7 +7,7 @@
  *   the end  {"result":...} or {"error":{...}}
  */
 import { z } from 'zod';
-import { orderFailureSchema, orderProgressSchema } from '../../protocol/messages/order-messages.js';
+import { orderFailureSchema, orderProgressSchema } from '../../protocol/messages/order-schemas.js';
 import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
 import {
   agentsSchema,

@@ -17,12 +17,12 @@ import type { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { DIALLED_PER_AGENT_MAX, DIALLED_SPARE } from '../../domain/base/limits.js';
+import { Backoff, type Pauses } from '../../domain/base/retry.js';
 import type { ListenAddress } from '../access/identity.js';
 
 const CONNECT_TIMEOUT_MS = 15_000;
 const KEEP_ALIVE_MS = 30_000;
-const PAUSE_FIRST_MS = 1_000;
-const PAUSE_MAX_MS = 60_000;
+const PAUSES: Pauses = { pauseMs: 1_000, pauseMaxMs: 60_000 };
 const SWEEP_INTERVAL_MS = 100;
 
 const NOT_WANTED = 'the agent closed the connection without using it';
@@ -59,7 +59,7 @@ interface Target {
   readonly agent: string;
   readonly address: ListenAddress;
   readonly sockets: Map<Socket, Use>;
-  pauseMs: number;
+  readonly backoff: Backoff;
   pausing: NodeJS.Timeout | null;
   problem: string | null;
 }
@@ -96,7 +96,14 @@ export class DialOut {
     for (const [agent, address] of addresses) {
       if (this.#targets.has(agent)) continue;
       const target: Target = {
-        ...{ agent, address, sockets: new Map(), pauseMs: PAUSE_FIRST_MS, pausing: null, problem: null },
+        ...{
+          agent,
+          address,
+          sockets: new Map(),
+          backoff: new Backoff(PAUSES, Math.random),
+          pausing: null,
+          problem: null,
+        },
       };
       this.#targets.set(agent, target);
       this.#fill(target);
@@ -109,7 +116,7 @@ export class DialOut {
     if (target?.pausing == null) return;
     clearTimeout(target.pausing);
     target.pausing = null;
-    target.pauseMs = PAUSE_FIRST_MS;
+    target.backoff.reset();
     this.#fill(target);
   }
 
@@ -220,7 +227,7 @@ export class DialOut {
     if (use.isUsed) return;
     use.isUsed = true;
     if (!use.isProven) return;
-    known.target.pauseMs = PAUSE_FIRST_MS;
+    known.target.backoff.reset();
     this.#fill(known.target);
   }
 
@@ -238,14 +245,10 @@ export class DialOut {
     target.problem = problem;
     // One pause for all that fail together.
     if (target.pausing !== null) return;
-    target.pausing = setTimeout(
-      () => {
-        target.pausing = null;
-        this.#fill(target);
-      },
-      target.pauseMs * (0.75 + Math.random() / 2),
-    );
-    target.pauseMs = Math.min(2 * target.pauseMs, PAUSE_MAX_MS);
+    target.pausing = setTimeout(() => {
+      target.pausing = null;
+      this.#fill(target);
+    }, target.backoff.next());
   }
 }
 

@@ -1,6 +1,8 @@
 /**
- * The receiver as one agent may use it, and the edge where everything that an agent sends is checked, whether it came over
- * HTTP or from the same process. What is another agent's is answered exactly like what does not exist.
+ * The receiver as one agent may use it. What is another agent's is answered exactly like what does not exist.
+ *
+ * Everything that an agent sends is checked where it enters, as its message's row says: by the routes, or by `agentReceiver` in the same
+ * process. Here is checked what needs more than the message to be judged: names, order, the point that it is about.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';
@@ -27,25 +29,20 @@ import { encodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import { compareChildren, decodeQuestion, encodeAnswer } from '../../protocol/messages/compare-codec.js';
 import { encodeHeld } from '../../protocol/messages/have-codec.js';
 import { encodeNodes } from '../../protocol/messages/nodes-codec.js';
-import { awaitOrderSchema, orderReportSchema } from '../../protocol/messages/order-messages.js';
-import {
-  beginRequestSchema,
-  blockIndexesSchema,
-  blockRangesSchema,
-  commitRequestSchema,
-  hexIdSchema,
-  nodeRequestsSchema,
-  PROTOCOL_VERSION,
-  parseMessage,
-  pieceIndexesSchema,
-  pointsOptionsSchema,
-  sequenceSchema,
-} from '../../protocol/messages/schemas.js';
+import { nodeRequestsSchema, PROTOCOL_VERSION, parseMessage } from '../../protocol/messages/schemas.js';
+import type { MessagePort } from '../../protocol/messages/table.js';
+import { checked } from '../../protocol/port/checked.js';
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
 import type { PointsKey } from '../../store/port/store.js';
 import type { ReceiverService } from './service.js';
 
-export class AgentReceiver implements ReceiverPort {
+/** The receiver in the same process. Its service and its store stay the caller's to close. */
+export function agentReceiver(service: ReceiverService, agent: string): ReceiverPort {
+  return { ...checked(new AgentHandlers(service, agent)), close: async () => undefined };
+}
+
+/** Believes that what it is handed was checked. */
+export class AgentHandlers implements MessagePort {
   readonly #service: ReceiverService;
   readonly #agent: string;
   /** Whose points are seen; null: those of all agents. */
@@ -69,8 +66,7 @@ export class AgentReceiver implements ReceiverPort {
     };
   }
 
-  async points(device?: string, options: PointsOptions = {}): Promise<Point[]> {
-    const { last = false } = parseMessage('points request', pointsOptionsSchema, options);
+  async points(device?: string, { last = false }: PointsOptions = {}): Promise<Point[]> {
     const points = await this.#service.store.points(this.#keyOf(device));
     const isSameDevice = (a: Point, b: Point | undefined) => a.device === b?.device && a.agent === b.agent;
     return last ? points.filter((point, at) => !isSameDevice(point, points[at + 1])) : points;
@@ -87,8 +83,7 @@ export class AgentReceiver implements ReceiverPort {
     };
   }
 
-  async begin(request: BeginRequest): Promise<BeginAnswer> {
-    const begin = parseMessage('begin', beginRequestSchema, request);
+  async begin(begin: BeginRequest): Promise<BeginAnswer> {
     checkDevice(begin.device);
     return this.#service.begin(this.#agent, begin);
   }
@@ -101,49 +96,42 @@ export class AgentReceiver implements ReceiverPort {
         reason: `it has ${digests.length} bytes, not those of 1 to ${HAVE_DIGESTS_MAX} digests`,
       });
     }
-    const id = checkId('session', sessionId);
-    const session = this.#service.find(this.#agent, id);
-    const held = await (session?.have(digests) ?? this.#service.refuse(this.#agent, id, 'have'));
+    const session = this.#service.find(this.#agent, sessionId);
+    const held = await (session?.have(digests) ?? this.#service.refuse(this.#agent, sessionId, 'have'));
     return encodeHeld(held, count);
   }
 
   async pieces(sessionId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    const indexes = parseMessage('pieces request', pieceIndexesSchema, blockIndexes);
-    checkAscending('pieces request', indexes);
-    const id = checkId('session', sessionId);
-    const session = this.#service.find(this.#agent, id);
-    return session?.pieces(indexes) ?? this.#service.refuse(this.#agent, id, 'pieces');
+    checkAscending('pieces request', blockIndexes);
+    const session = this.#service.find(this.#agent, sessionId);
+    return session?.pieces(blockIndexes) ?? this.#service.refuse(this.#agent, sessionId, 'pieces');
   }
 
   async batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
-    const number = parseMessage('batch number', sequenceSchema, sequence);
-    const id = checkId('session', sessionId);
     if (body.length > BATCH_BYTES_MAX) {
       throw new StillpointError('too-large', {
-        thing: `batch ${number}`,
+        thing: `batch ${sequence}`,
         reason: `it has ${body.length} bytes, and ${BATCH_BYTES_MAX} is the limit`,
       });
     }
-    const session = this.#service.find(this.#agent, id);
-    return session?.batch(number, body) ?? this.#service.refuse(this.#agent, id, 'batch');
+    const session = this.#service.find(this.#agent, sessionId);
+    return session?.batch(sequence, body) ?? this.#service.refuse(this.#agent, sessionId, 'batch');
   }
 
   async status(sessionId: string): Promise<SessionStatus> {
-    return this.#service.status(this.#agent, checkId('session', sessionId));
+    return this.#service.status(this.#agent, sessionId);
   }
 
   async commit(sessionId: string, request: CommitRequest): Promise<Point> {
-    const id = checkId('session', sessionId);
-    return this.#service.commit(this.#agent, id, parseMessage('commit', commitRequestSchema, request));
+    return this.#service.commit(this.#agent, sessionId, request);
   }
 
   async abort(sessionId: string): Promise<void> {
-    await this.#service.abort(this.#agent, checkId('session', sessionId));
+    await this.#service.abort(this.#agent, sessionId);
   }
 
   async nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
-    const nodes = parseMessage('nodes request', nodeRequestsSchema, requests);
-    return encodeNodes(await this.#nodes(await this.#point(pointId), nodes));
+    return encodeNodes(await this.#nodes(await this.#point(pointId), requests));
   }
 
   async compareNodes(question: Uint8Array): Promise<Uint8Array> {
@@ -168,12 +156,11 @@ export class AgentReceiver implements ReceiverPort {
   }
 
   async blocks(pointId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    const indexes = parseMessage('blocks request', blockIndexesSchema, blockIndexes);
     const point = await this.#point(pointId);
-    checkAscending('blocks request', indexes);
-    const last = indexes.at(-1) ?? 0;
+    checkAscending('blocks request', blockIndexes);
+    const last = blockIndexes.at(-1) ?? 0;
     if (last >= blockCount(point.geometry)) throw outside(point, `block ${last}`);
-    return this.#service.store.blocks(point, indexes, (blocks) => encodeBlocks(point.id, blocks));
+    return this.#service.store.blocks(point, blockIndexes, (blocks) => encodeBlocks(point.id, blocks));
   }
 
   async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {
@@ -185,11 +172,10 @@ export class AgentReceiver implements ReceiverPort {
   }
 
   async *check(pointId: string, ranges?: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    const asked = ranges === undefined ? null : parseMessage('check request', blockRangesSchema, ranges);
     const point = await this.#point(pointId);
     const count = blockCount(point.geometry);
     let previousEnd = 0;
-    for (const [start, end] of asked ?? []) {
+    for (const [start, end] of ranges ?? []) {
       if (start < previousEnd || end <= start) {
         throw new StillpointError('bad-message', {
           thing: 'check request',
@@ -199,7 +185,7 @@ export class AgentReceiver implements ReceiverPort {
       if (end > count) throw outside(point, `block ${end - 1}`);
       previousEnd = end;
     }
-    const events = this.#service.store.check(point, asked ?? [[0, count]]);
+    const events = this.#service.store.check(point, ranges ?? [[0, count]]);
     yield* this.#service.whileVerifying(this.#agent, events);
   }
 
@@ -210,23 +196,18 @@ export class AgentReceiver implements ReceiverPort {
   }
 
   async awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {
-    const question = parseMessage('question for orders', awaitOrderSchema, request);
-    for (const device of question.devices) checkDevice(device);
-    return this.#service.orders.await(this.#agent, question, signal);
+    for (const device of request.devices) checkDevice(device);
+    return this.#service.orders.await(this.#agent, request, signal);
   }
 
   async reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding> {
-    const id = checkId('order', orderId);
-    const told = parseMessage('report on an order', orderReportSchema, report);
     // That there is a point is not the agent's to say.
-    const point = told.state === 'done' ? await this.#point(told.pointId) : null;
-    return this.#service.orders.report(this.#agent, id, told, point);
+    const point = report.state === 'done' ? await this.#point(report.pointId) : null;
+    return this.#service.orders.report(this.#agent, orderId, report, point);
   }
 
-  async close(): Promise<void> {}
-
   async #point(pointId: string): Promise<Point> {
-    const point = await this.#service.store.point(this.#seen, checkId('point', pointId));
+    const point = await this.#service.store.point(this.#seen, pointId);
     if (point !== null) return point;
     throw new StillpointError('point-unknown', {
       thing: `point ${pointId}`,
@@ -237,16 +218,12 @@ export class AgentReceiver implements ReceiverPort {
 }
 
 function checkDevice(name: string): string {
-  return checkName('device name', typeof name === 'string' ? name : String(name));
+  return checkName('device name', name);
 }
 
 function checkAscending(what: string, indexes: readonly number[]): void {
   if (indexes.every((index, i) => i === 0 || index > (indexes[i - 1] ?? -1))) return;
   throw new StillpointError('bad-message', { thing: what, reason: 'its block indexes do not ascend' });
-}
-
-function checkId(what: string, id: string): string {
-  return parseMessage(`${what} id`, hexIdSchema, id);
 }
 
 function outside(point: Point, what: string): StillpointError {

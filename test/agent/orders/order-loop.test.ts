@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
+import type { BackupReceiver } from '../../../src/agent/backup/options.js';
 import { addOffer, listOffers, type Offer, removeOffer } from '../../../src/agent/orders/offers.js';
 import { orderLoop } from '../../../src/agent/orders/order-loop.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
@@ -15,7 +16,7 @@ import type {
   OrderStanding,
 } from '../../../src/domain/order/order.js';
 import type { OrderPort } from '../../../src/protocol/port/order.js';
-import type { Closable, DataPort } from '../../../src/protocol/port/receiver.js';
+import type { Closable } from '../../../src/protocol/port/receiver.js';
 import { measuredLink } from '../../../src/protocol/transport/measured-link.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { fakePort } from '../../helpers/fakes/port.js';
@@ -79,7 +80,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
         orders,
         openReceiver: () => {
           world.opened += 1;
-          const receiver = fakePort<DataPort & Closable>({
+          const receiver = fakePort<BackupReceiver & Closable>({
             info: () => world.info(),
             close: async () => undefined,
           });

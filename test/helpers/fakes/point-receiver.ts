@@ -1,9 +1,9 @@
 /** A receiver of one point, held in memory: what a restore needs of one, with hooks for faults. */
 import { join } from 'node:path';
+import type { RestoreReceiver } from '../../../src/agent/restore/restore.js';
 import { blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { native } from '../../../src/native/index.js';
-import type { DataPort } from '../../../src/protocol/port/receiver.js';
 import { batchOf } from '../bytes/block-batch.js';
 import { makePoint } from '../bytes/points.js';
 import { stampedBlock } from '../bytes/stamped-blocks.js';
@@ -11,7 +11,7 @@ import { answerNodes, makeTree } from '../bytes/trees.js';
 import { fakePort } from './port.js';
 
 export interface PointReceiver {
-  readonly receiver: DataPort;
+  readonly receiver: RestoreReceiver;
   readonly point: Point;
   /** Of the whole device. */
   readonly bytes: Buffer;
@@ -60,7 +60,7 @@ export async function pointReceiver(
     ...options.point,
   });
   const requests: number[] = [];
-  const receiver = fakePort<DataPort>({
+  const receiver = fakePort<RestoreReceiver>({
     info: async () => ({ storeId: '6'.repeat(32), agent: 'local', protocolVersion: 1 }),
     nodes: async (_, wanted) => answerNodes(tree, wanted),
     blocks: async (_, wanted) => {

@@ -4,12 +4,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { callerOrigin, type Enrolment } from '../../../src/protocol/certificates/enrolment.js';
-import { ReceiverClient } from '../../../src/protocol/client.js';
+import { receiverClient } from '../../../src/protocol/client.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { provenAs, ReceiverListener } from '../../../src/protocol/transport/listener.js';
 import { initReceiver } from '../../../src/receiver/access/identity.js';
 import { writeAddress } from '../../../src/receiver/orders/remote-settings.js';
-import { AgentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
+import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import type { MakeWorld } from '../../conformance/receiver.js';
@@ -28,7 +28,7 @@ export const embeddedWorld: MakeWorld = async (t) => {
   });
   return {
     dir,
-    portFor: async (agent) => new AgentReceiver(service, agent),
+    portFor: async (agent) => agentReceiver(service, agent),
     orders: () => service.orders,
     restart: async () => {
       await service.close();
@@ -77,7 +77,7 @@ export const dialledWorld: MakeWorld = async (t) => {
       listeners.push(listener);
       await writeAddress(dir, agent, { host: '127.0.0.1', port: listener.port });
       await receiver.server.remote.reload();
-      const port = new ReceiverClient(address, { connect: listener.connect });
+      const port = receiverClient(address, { connect: listener.connect });
       ports.set(agent, port);
       return port;
     },

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { Enrolment } from '../../../src/protocol/certificates/enrolment.js';
-import { ReceiverClient } from '../../../src/protocol/client.js';
+import { type ReceiverClient, receiverClient } from '../../../src/protocol/client.js';
 import { enroll } from '../../../src/protocol/enroll.js';
 import { initReceiver } from '../../../src/receiver/access/identity.js';
 import { createInvite } from '../../../src/receiver/access/tenants.js';
@@ -70,7 +70,7 @@ export class TlsReceiver {
   client(enrolment: Enrolment, connections?: number): ReceiverClient {
     const { url, receiverId, authority, key, certificate } = enrolment;
     const address = { url, receiverId, authority, credentials: { key, certificate } };
-    const client = new ReceiverClient(address, connections === undefined ? {} : { connections });
+    const client = receiverClient(address, connections === undefined ? {} : { connections });
     this.#clients.push(client);
     return client;
   }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import { LinkMeter } from '../../../src/domain/session/link-meter.js';
-import { type ClientOptions, ReceiverClient } from '../../../src/protocol/client.js';
+import { type ClientOptions, receiverClient } from '../../../src/protocol/client.js';
 import { Pacer } from '../../../src/protocol/transport/pacer.js';
 import { beginRequest, commitRequest } from '../../helpers/bytes/requests.js';
 import { MemoryStore } from '../../helpers/fakes/memory-store.js';
@@ -13,10 +13,7 @@ async function clientWith(t: ExecutionContext, options: ClientOptions) {
   const store = new MemoryStore();
   const receiver = await makeTlsReceiver(t, { openStore: async () => store });
   const { url, receiverId, authority, key, certificate } = await receiver.enroll('host');
-  const client = new ReceiverClient(
-    { url, receiverId, authority, credentials: { key, certificate } },
-    options,
-  );
+  const client = receiverClient({ url, receiverId, authority, credentials: { key, certificate } }, options);
   t.teardown(() => client.close());
   return { client, store };
 }

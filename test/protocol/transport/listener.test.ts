@@ -8,7 +8,7 @@ import { isStillpointError } from '../../../src/domain/base/errors.js';
 import { DIALLED_SPARE, LISTENER_UNPROVEN_MAX } from '../../../src/domain/base/limits.js';
 import { createAuthority, createServerCertificate } from '../../../src/protocol/certificates/certificates.js';
 import { callerOrigin, type Enrolment } from '../../../src/protocol/certificates/enrolment.js';
-import { ReceiverClient } from '../../../src/protocol/client.js';
+import { type ReceiverClient, receiverClient } from '../../../src/protocol/client.js';
 import { enrollOver } from '../../../src/protocol/enroll.js';
 import { type Prove, provenAs, ReceiverListener } from '../../../src/protocol/transport/listener.js';
 import type { ReceiverAddress } from '../../../src/protocol/transport/transport.js';
@@ -54,7 +54,7 @@ function clientOf(
   enrolment: Enrolment,
   connections = 4,
 ): ReceiverClient {
-  const client = new ReceiverClient(addressOf(enrolment), { connections, connect: listener.connect });
+  const client = receiverClient(addressOf(enrolment), { connections, connect: listener.connect });
   t.teardown(() => client.close());
   return client;
 }
@@ -117,7 +117,7 @@ test('the receiver calls again when the agent was started anew, and stops when i
   t.is((await clientOf(t, world, enrolment).info()).agent, 'host');
   await world.dial('host', null);
   world.listener.proveWith(provenAs(addressOf(enrolment)));
-  const late = new ReceiverClient(addressOf(enrolment), { connect: world.listener.connect });
+  const late = receiverClient(addressOf(enrolment), { connect: world.listener.connect });
   await t.throwsAsync(late.info(), { code: 'unreachable' });
   await late.close();
 });

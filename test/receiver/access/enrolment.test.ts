@@ -8,7 +8,7 @@ import {
   signRequest,
 } from '../../../src/protocol/certificates/certificates.js';
 import { decodeInviteCode, encodeInviteCode } from '../../../src/protocol/certificates/invite-code.js';
-import { ReceiverClient } from '../../../src/protocol/client.js';
+import { receiverClient } from '../../../src/protocol/client.js';
 import { enroll } from '../../../src/protocol/enroll.js';
 import { PROTOCOL_VERSION } from '../../../src/protocol/messages/schemas.js';
 import { loadIdentity, readAuthority } from '../../../src/receiver/access/identity.js';
@@ -81,7 +81,7 @@ test('too many failures from one address have to wait', async (t) => {
   for (let i = 0; i < 10; i += 1)
     await t.throwsAsync(enroll(receiver.url, wrong), { code: 'invite-invalid' });
   const impatient = {
-    deadlineMs: 0,
+    patienceMs: 0,
     pauseMs: 1,
     pauseMaxMs: 1,
     now: () => 0,
@@ -110,7 +110,7 @@ test('no certificate, an unknown one, and one for another use are refused on bot
   const { key, csr } = await createRequest();
   const with_ = (certificate: string) => receiver.client({ ...enrolment, key, certificate });
   const { url, receiverId } = enrolment;
-  const bare = new ReceiverClient({ url, receiverId, authority: enrolment.authority });
+  const bare = receiverClient({ url, receiverId, authority: enrolment.authority });
   await t.throwsAsync(bare.info(), { code: 'not-enrolled', message: /showed no certificate/ });
   await bare.close();
   const stranger = await createAuthority('ab', new Date());

@@ -7,7 +7,7 @@ import { MiB, PATCHED_BYTES_MAX } from '../../../src/domain/base/limits.js';
 import { splitPieces } from '../../../src/domain/blocks/pieces.js';
 import { ENTRY_PATCH, native } from '../../../src/native/index.js';
 import { ByteBudget } from '../../../src/protocol/transport/byte-budget.js';
-import { AgentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
+import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { BaseBlocks } from '../../../src/receiver/sessions/base-blocks.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import { createStore, openStore } from '../../../src/store/open.js';
@@ -66,7 +66,7 @@ test('a damaged block of the base has no digests, and takes no patch; its neighb
   const { dir, store } = await makeStore(t);
   const service = await ReceiverService.open(store);
   t.teardown(() => service.close());
-  const port = new AgentReceiver(service, 'host');
+  const port = agentReceiver(service, 'host');
   await backUp(port, new Map(), blocksOf([0, 1, 2], 1));
   const sessionId = newSessionId();
   await port.begin(beginRequest({ sessionId }));
@@ -95,7 +95,7 @@ test('a damaged tree of the base has no digests', async (t) => {
   const { dir, store } = await makeStore(t);
   const service = await ReceiverService.open(store);
   t.teardown(() => service.close());
-  const port = new AgentReceiver(service, 'host');
+  const port = agentReceiver(service, 'host');
   await backUp(port, new Map(), blocksOf([0], 1));
   const sessionId = newSessionId();
   await port.begin(beginRequest({ sessionId }));
@@ -117,7 +117,7 @@ test('patches that make more than a batch may are refused before anything is rea
   const { store } = await makeStore(t);
   const service = await ReceiverService.open(store);
   t.teardown(() => service.close());
-  const port = new AgentReceiver(service, 'host');
+  const port = agentReceiver(service, 'host');
   const sessionId = newSessionId();
   const geometry = { sizeBytes: 32 * MiB, blockSize: 4 * MiB };
   await port.begin(beginRequest({ sessionId, geometry }));
@@ -133,7 +133,7 @@ test('memory for patched blocks is counted while they are made and taken, and gi
   const { store } = await makeStore(t);
   const service = await ReceiverService.open(store);
   t.teardown(() => service.close());
-  const port = new AgentReceiver(service, 'host');
+  const port = agentReceiver(service, 'host');
   const base = await backUp(port, new Map(), blocksOf([0, 1], 1));
   const memory = new ByteBudget(8 * MiB, 10);
   const sessionId = newSessionId();

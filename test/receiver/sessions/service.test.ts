@@ -3,7 +3,7 @@ import { StillpointError } from '../../../src/domain/base/errors.js';
 import { DIFFS_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
-import { AgentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
+import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../../helpers/bytes/requests.js';
@@ -15,7 +15,7 @@ const body = (sequence: number) => makeBatch(A, sequence, [{ blockIndex: 0, zero
 async function make(): Promise<{ store: FaultyStore; service: ReceiverService; port: ReceiverPort }> {
   const store = new FaultyStore();
   const service = await ReceiverService.open(store);
-  return { store, service, port: new AgentReceiver(service, 'host') };
+  return { store, service, port: agentReceiver(service, 'host') };
 }
 
 /** Holds up the store's calls of one kind until it is opened. */
@@ -176,7 +176,7 @@ test('one id can’t be taken for two devices, or by two agents', async (t) => {
     ['one', 'two'].map((device) => port.begin(beginRequest({ device }))),
   );
   t.deepEqual(results.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
-  await t.throwsAsync(new AgentReceiver(service, 'other').begin(beginRequest()), { code: 'session-closed' });
+  await t.throwsAsync(agentReceiver(service, 'other').begin(beginRequest()), { code: 'session-closed' });
   await port.commit(A, commitRequest());
   await t.throwsAsync(port.begin(beginRequest({ device: 'three' })), { code: 'session-closed' });
 });
@@ -188,9 +188,7 @@ test('an agent may hold only so many sessions', async (t) => {
   t.like(await t.throwsAsync(begin(1000)), { code: 'busy', permanent: false });
   await port.abort(sessionId(1));
   await t.notThrowsAsync(begin(1000));
-  await t.notThrowsAsync(
-    new AgentReceiver(service, 'other').begin(beginRequest({ sessionId: sessionId(2000) })),
-  );
+  await t.notThrowsAsync(agentReceiver(service, 'other').begin(beginRequest({ sessionId: sessionId(2000) })));
 });
 
 test('a restarted receiver takes up its sessions', async (t) => {
@@ -198,7 +196,7 @@ test('a restarted receiver takes up its sessions', async (t) => {
   await port.begin(beginRequest());
   await port.batch(A, 1, body(1));
   await port.batch(A, 2, body(2));
-  const again = new AgentReceiver(await ReceiverService.open(await store.reopen()), 'host');
+  const again = agentReceiver(await ReceiverService.open(await store.reopen()), 'host');
   t.like(await again.status(A), { state: 'open', durableSequence: 2 });
   t.deepEqual(await again.begin(beginRequest()), {
     sessionId: A,
@@ -231,7 +229,7 @@ test('one verification at a time per agent', async (t) => {
   const first = port.verify()[Symbol.asyncIterator]();
   await first.next();
   await t.throwsAsync(port.verify()[Symbol.asyncIterator]().next(), { code: 'busy' });
-  await t.notThrowsAsync(new AgentReceiver(service, 'other').verify()[Symbol.asyncIterator]().next());
+  await t.notThrowsAsync(agentReceiver(service, 'other').verify()[Symbol.asyncIterator]().next());
   await first.return?.();
   await t.notThrowsAsync(port.verify()[Symbol.asyncIterator]().next());
 });
@@ -257,7 +255,7 @@ test('a few diffs at a time per agent', async (t) => {
   const running = Array.from({ length: DIFFS_PER_AGENT_MAX }, diff);
   for (const events of running) await events.next();
   await t.throwsAsync(diff().next(), { code: 'busy' });
-  await t.throwsAsync(new AgentReceiver(service, 'other').diff(id, id)[Symbol.asyncIterator]().next(), {
+  await t.throwsAsync(agentReceiver(service, 'other').diff(id, id)[Symbol.asyncIterator]().next(), {
     code: 'point-unknown',
   });
   await running[0]?.return?.();

@@ -1,0 +1,16 @@
+/** The edge of a receiver in the same process: what an agent hands over is checked as if it had come over HTTP. */
+import { decorate, type MessagePort } from '../messages/table.js';
+
+/** @param handlers believe what they are handed. */
+export function checked(handlers: MessagePort): MessagePort {
+  return decorate(handlers, {
+    call:
+      ({ request }, method) =>
+      async (...args) =>
+        method(...request.check(args)),
+    stream: ({ request }, method) =>
+      async function* (...args) {
+        yield* method(...request.check(args));
+      },
+  });
+}
