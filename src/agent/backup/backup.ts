@@ -14,6 +14,7 @@ import { BLOCK_SIZE_DEFAULT } from '../../domain/base/limits.js';
 import { whyPointsAreMissing } from '../../domain/point/acknowledged-point.js';
 import type { Point } from '../../domain/point/point.js';
 import { holdsPoint, planBase } from '../../domain/session/plan.js';
+import { native } from '../../native/index.js';
 import type { DataPort } from '../../protocol/port/receiver.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import type { OnAgentEvent } from '../common/events.js';
@@ -37,7 +38,7 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   try {
     const { storeId, agent } = await receiver.info();
     if (place !== undefined) await checkStore(stateDirectory, place, storeId, acceptStore);
-    const state = await DeviceState.open(stateDirectory, { storeId, agent, device });
+    const state = await DeviceState.open(stateDirectory, { storeId, agent, device }, native.plainDigester());
     const hint = options.meter && (await readLinkHint(stateDirectory, storeId));
     try {
       throwIfCancelled(signal);

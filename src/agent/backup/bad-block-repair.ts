@@ -25,12 +25,13 @@ export interface RepairFacts {
 export class BadBlockRepair {
   readonly #facts: RepairFacts;
   /** For a second reading to compare with. */
-  readonly partlyRead = new PartlyRead();
+  readonly partlyRead: PartlyRead;
   #badRanges: readonly BadRange[] = [];
   #badBytes = 0;
 
   constructor(facts: RepairFacts) {
     this.#facts = facts;
+    this.partlyRead = new PartlyRead(facts.baseTree.digester);
   }
 
   /** Of all blocks so far, ascending. */
@@ -86,9 +87,10 @@ export class BadBlockRepair {
         sessionId: basePoint.id,
         sequence: 0,
         ...basePoint.geometry,
+        digester: baseTree.digester,
         ...(sameGeometry(geometry, basePoint.geometry) ? { expected: baseTree } : {}),
       });
-      if (previous === undefined || !native.leafDigest(previous).equals(leaf)) return null;
+      if (previous === undefined || !baseTree.digester.leafDigest(previous).equals(leaf)) return null;
       return previous;
     } catch (error) {
       if (error instanceof StillpointError && !error.permanent) throw error;

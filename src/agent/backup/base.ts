@@ -87,7 +87,10 @@ async function compared(options: BaseOptions): Promise<PreparedBase> {
   let differing: BlockRange[] = [];
   const tree = await state.replaceTree(async (path) => {
     const { blockSize } = basePoint.geometry;
-    const digested = await digestDevice({ device, blockSize, path: `${path}.device`, signal, watch });
+    const digested = await digestDevice({
+      ...{ device, blockSize, digester: state.digester },
+      ...{ path: `${path}.device`, signal, watch },
+    });
     const made = await treeInGeometry(digested.tree, path, basePoint.geometry);
     try {
       const blocks = await completeTree(receiver, basePoint, made, signal);
@@ -119,7 +122,7 @@ function withTail(
 }
 
 function emptyTree(state: DeviceState, { sizeBytes, blockSize }: Geometry): Promise<TreeFile> {
-  return state.replaceTree((path) => native.createTree(path, sizeBytes, blockSize));
+  return state.replaceTree((path) => native.createTree(path, sizeBytes, blockSize, state.digester));
 }
 
 function presentTree(state: DeviceState): TreeFile {

@@ -20,7 +20,7 @@ import { coverageOf } from '../../domain/blocks/coverage.js';
 import { blockCount, sameGeometry } from '../../domain/blocks/geometry.js';
 import { type ConsistencyKind, type Point, pointLabel } from '../../domain/point/point.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
-import type { Scan, TreeFile } from '../../native/index.js';
+import { native, type Scan, type TreeFile } from '../../native/index.js';
 import type { PointPort } from '../../protocol/port/point.js';
 import type { DataPort } from '../../protocol/port/receiver.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
@@ -97,6 +97,7 @@ export async function runCompare(options: CompareOptions): Promise<CompareResult
 class Comparison {
   readonly #options: CompareOptions;
   readonly #snapshot: Snapshot;
+  readonly #digester = native.plainDigester();
   readonly #signal: AbortSignal;
   readonly #wire: WireCounter;
   readonly #receiver: DataPort;
@@ -149,9 +150,10 @@ class Comparison {
     const { device } = this.#snapshot;
     this.#onEvent({ type: 'phase', phase: 'compare' });
     const ranges = this.#ranges && within(this.#ranges, device.sizeBytes / point.geometry.blockSize);
-    const partlyRead = new PartlyRead();
+    const partlyRead = new PartlyRead(this.#digester);
     const { tree, badBlocks } = await digestDevice({
-      ...{ device, blockSize: point.geometry.blockSize, path: join(directory, 'device') },
+      ...{ device, blockSize: point.geometry.blockSize, digester: this.#digester },
+      path: join(directory, 'device'),
       ...{ ranges, signal: this.#signal, onBad: (block) => partlyRead.add(block) },
       watch: (scan) => this.#watch(scan),
     });

@@ -91,7 +91,8 @@ export async function fetchBlocks(
   await unlessAborted(
     signal,
     fetchGroup(receiver, point, group, async (body) => {
-      const bounds = { sessionId: point.id, sequence: 0, ...point.geometry, expected: tree };
+      const { digester } = tree;
+      const bounds = { sessionId: point.id, sequence: 0, ...point.geometry, digester, expected: tree };
       for (const block of await native.decodeBlocks(body, bounds)) {
         blocks.push(block);
         onDone(block.length, true);

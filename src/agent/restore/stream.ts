@@ -69,6 +69,7 @@ async function fetchBlocks(
       sessionId: point.id,
       sequence: 0,
       ...point.geometry,
+      digester: tree.digester,
       expected: tree,
     });
     blocks.push(...decoded);

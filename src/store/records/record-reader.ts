@@ -6,7 +6,7 @@
  * verification began.
  */
 import { KiB, MiB } from '../../domain/base/limits.js';
-import { native, RECORD_KIND_NODE } from '../../native/index.js';
+import { type Digester, native, RECORD_KIND_NODE } from '../../native/index.js';
 import { PACKS_PREFIX, packIdOf, packKey } from '../disk/layout.js';
 import type { Location, RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
@@ -45,6 +45,8 @@ interface DamagedItem {
 const MISSING: Damage = { packId: null, offset: 0, reason: 'no pack has it' };
 
 export class RecordReader {
+  /** What proves the records. */
+  readonly digester: Digester;
   readonly #objects: ObjectStore;
   readonly #index: RecordIndex;
   readonly #log: (message: string) => void;
@@ -54,7 +56,8 @@ export class RecordReader {
   #lostAtPackCount = 0;
   #searchCount = 0;
 
-  constructor(objects: ObjectStore, index: RecordIndex, log: (message: string) => void) {
+  constructor(objects: ObjectStore, index: RecordIndex, digester: Digester, log: (message: string) => void) {
+    this.digester = digester;
     this.#objects = objects;
     this.#index = index;
     this.#log = log;
@@ -69,7 +72,7 @@ export class RecordReader {
     const contents = wanted.map((digest) => this.#cachedNode(digestKey(digest)));
     const absent = wanted.filter((_, i) => contents[i] === undefined);
     const read = await this.read(RECORD_KIND_NODE, absent, (record, digest) =>
-      native.decodeRecord(record, digest),
+      native.decodeRecord(record, digest, this.digester),
     );
     let next = 0;
     const results: (Buffer | null)[] = [];
@@ -253,14 +256,18 @@ export class RecordReader {
       const packId = packIdOf(key);
       const packNumber = packId === null ? undefined : this.#index.packs().get(packId)?.number;
       if (packId === null || packNumber === undefined) continue;
-      const { entries } = await readPackEntries(this.#objects, packId);
+      const { entries } = await readPackEntries(this.#objects, packId, this.digester);
       for (let i = 0; i < packEntryCount(entries) && wanted.size > 0; i += 1) {
         const entry = decodePackEntry(entries, i);
         const digest = wanted.get(digestKey(asBuffer(entry.digest)))?.digest;
         if (digest === undefined || entry.kind !== kind) continue;
         try {
           const length = RECORD_HEADER_BYTES + entry.storedLength;
-          await native.decodeRecord(await this.#objects.read(key, entry.offset, length), digest);
+          await native.decodeRecord(
+            await this.#objects.read(key, entry.offset, length),
+            digest,
+            this.digester,
+          );
         } catch (error) {
           if (!isDataError(error)) throw error;
           await this.#index.markBad(packNumber, entry.offset, digest, kind);

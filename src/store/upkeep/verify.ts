@@ -157,12 +157,12 @@ export class Verification {
 
   /** False if it is gone. */
   async #checkPack(packId: string): Promise<boolean> {
-    const { objects, index } = this.#context;
+    const { objects, index, records } = this.#context;
     const key = packKey(packId);
     const damages: { offset: number; digest: Buffer | null; reason: string }[] = [];
     try {
       const checked = await objects.withFile(key, (path) =>
-        native.verifyPack(path, (damage) => damages.push(damage)),
+        native.verifyPack(path, records.digester, (damage) => damages.push(damage)),
       );
       this.#checkedBytes += checked.checkedBytes;
       this.#blockCount += checked.recordCount;
@@ -177,7 +177,9 @@ export class Verification {
     }
     const packNumber = index.packs().get(packId)?.number;
     const contents =
-      damages.length > 0 || packNumber === undefined ? await readPackEntries(objects, packId) : null;
+      damages.length > 0 || packNumber === undefined
+        ? await readPackEntries(objects, packId, records.digester)
+        : null;
     if (contents?.salvaged) {
       const good = new Set<number>();
       for (let i = 0; i < packEntryCount(contents.entries); i += 1)

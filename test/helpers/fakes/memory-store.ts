@@ -13,10 +13,12 @@ import type {
   VerifyEvent,
 } from '../../../src/domain/session/messages.js';
 import type { Capture, CaptureDescription, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../bytes/digests.js';
 
 export type StoreCall = 'createCapture' | 'append' | 'commit' | 'abort' | 'points';
 
 export class MemoryStore implements Store {
+  readonly digester = PLAIN;
   readonly storeId = 'a'.repeat(32);
   readonly committed: Point[] = [];
   readonly open = new Map<string, MemoryCapture>();

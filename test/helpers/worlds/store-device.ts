@@ -6,6 +6,7 @@ import type { Point } from '../../../src/domain/point/point.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
 import { native } from '../../../src/native/index.js';
 import type { Capture, CaptureDescription, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../bytes/digests.js';
 import { type BatchItem, makeBatch } from '../bytes/hand-made-batch.js';
 
 export interface DeviceState {
@@ -18,7 +19,7 @@ export interface DeviceState {
 export function leavesOf({ blocks }: DeviceState): Map<number, Buffer> {
   const leaves = new Map<number, Buffer>();
   for (const [blockIndex, bytes] of blocks) {
-    if (bytes.some((byte) => byte !== 0)) leaves.set(blockIndex, native.leafDigest(bytes));
+    if (bytes.some((byte) => byte !== 0)) leaves.set(blockIndex, PLAIN.leafDigest(bytes));
   }
   return leaves;
 }
@@ -33,10 +34,10 @@ export function rootOf(state: DeviceState): string {
       content.set(digest, (index % 64) * 32);
       contents.set(Math.floor(index / 64), content);
     }
-    level = new Map([...contents].map(([index, content]) => [index, native.nodeDigest(content)]));
+    level = new Map([...contents].map(([index, content]) => [index, PLAIN.nodeDigest(content)]));
   }
   const { sizeBytes, blockSize } = state.geometry;
-  return native.rootDigest(sizeBytes, blockSize, level.get(0) ?? Buffer.alloc(32)).toString('hex');
+  return PLAIN.rootDigest(sizeBytes, blockSize, level.get(0) ?? Buffer.alloc(32)).toString('hex');
 }
 
 /** What a session from `before` to `after` sends. */
@@ -140,7 +141,7 @@ export async function readBack(store: Store, point: Point): Promise<Map<number, 
   const blocks = new Map<number, Buffer>();
   while (leaves.length > 0) {
     const body = Buffer.from(await store.blocks(point, leaves.slice(0, BLOCKS_REQUEST_MAX)));
-    const bounds = { sessionId: point.id, sequence: 0, ...geometry };
+    const bounds = { sessionId: point.id, sequence: 0, ...geometry, digester: PLAIN };
     const { blockIndexes } = await native.decodeBatch(body, bounds);
     const decoded = await native.decodeBlocks(body, bounds);
     for (const [i, blockIndex] of blockIndexes.entries())
