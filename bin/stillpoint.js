@@ -20,6 +20,8 @@ exec "$home/$node" "$home/bin/stillpoint.js" "$@"
 */;
 
 import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 
 const runtime = JSON.parse(readFileSync(new URL('../scripts/runtime/package.json', import.meta.url), 'utf8'));
 const [major] = runtime.optionalDependencies[`node-linux-${process.arch}`]?.split('.') ?? [];
@@ -30,7 +32,7 @@ if (major !== process.versions.node.split('.')[0]) {
   );
   process.exit(1);
 }
-const built = new URL('../build/ts/src/cli/main.js', import.meta.url);
+const built = fileURLToPath(new URL('../build/bundle/stillpoint.cjs', import.meta.url));
 if (!existsSync(built)) {
   console.error('error: stillpoint: it is not built yet. Run scripts/setup in its checkout.');
   process.exit(1);
@@ -48,7 +50,7 @@ const LIMITS = {
     'this user may not read the files of the program',
     'Run it as root, or make the checkout readable.',
   ],
-  ERR_MODULE_NOT_FOUND: ['files of the program are missing', 'Run scripts/setup again.'],
+  MODULE_NOT_FOUND: ['files of the program are missing', 'Run scripts/setup again.'],
 };
 const codeOf = (error) => {
   // A library that can't be loaded has its reason in words.
@@ -63,6 +65,13 @@ const failed = (error) => {
   process.exit(1);
 };
 process.on('uncaughtException', failed).on('unhandledRejection', failed);
-const { runProcess } = await import(built.href).catch(failed);
+// The lines of a stack are then those of the sources.
+if (process.env.STILLPOINT_STACK) process.setSourceMapsEnabled(true);
+let runProcess;
+try {
+  ({ runProcess } = createRequire(import.meta.url)(built));
+} catch (error) {
+  failed(error);
+}
 process.off('uncaughtException', failed).off('unhandledRejection', failed);
 await runProcess(process.argv.slice(2));

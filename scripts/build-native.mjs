@@ -1,7 +1,9 @@
 // Builds the addon: native/CMakeLists.txt through cmake-js, into build/native/Release/stillpoint.node.
-//   node scripts/build-native.mjs [--test-programs]
-// --test-programs also builds what the TypeScript tests run. Every later build here then does so too: no test runs an old one.
-// Nothing is downloaded: headers come from the npm packages node-api-headers and node-addon-api.
+//   node scripts/build-native.mjs [--test-programs] [--debug]
+// --test-programs also builds what the TypeScript tests run. Every later build here then does so too: no test
+// runs an old one. --debug builds for a debugger, without optimizing, in the same place; the next build without
+// it is an ordinary one again. Nothing is downloaded: headers come from the npm packages node-api-headers and
+// node-addon-api.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,13 +16,19 @@ const source = join(root, 'native');
 const output = join(root, 'build', 'native');
 
 const options = process.argv.slice(2);
-const unknown = options.filter((option) => option !== '--test-programs');
+const unknown = options.filter((option) => !['--test-programs', '--debug'].includes(option));
 if (unknown.length > 0) {
-  console.error(`native build: ${unknown.join(' ')}: there is no such option. It takes "--test-programs".`);
+  console.error(
+    `native build: ${unknown.join(' ')}: there is no such option. It takes "--test-programs" and "--debug".`,
+  );
   process.exit(2);
 }
 // CMake keeps in its cache what it was once told.
-const settings = ['--CDSANITIZE=', ...(options.length > 0 ? ['--CDSTILLPOINT_TEST_PROGRAMS=ON'] : [])];
+const settings = [
+  '--CDSANITIZE=',
+  `--CDSTILLPOINT_DEBUG=${options.includes('--debug') ? 'ON' : 'OFF'}`,
+  ...(options.includes('--test-programs') ? ['--CDSTILLPOINT_TEST_PROGRAMS=ON'] : []),
+];
 
 function works(command, ...args) {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0;

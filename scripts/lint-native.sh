@@ -4,6 +4,7 @@
 # Each release of LLVM formats and warns in another way: the code is held to release 14. "suits" says whether this machine has it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/common.sh
 
 mapfile -t sources < <(find native -name '*.cc' | sort)
 mapfile -t headers < <(find native -name '*.h' | sort)
@@ -22,12 +23,9 @@ case "${1:-}" in
     "$(tool clang-format)" --dry-run -Werror "${sources[@]}" "${headers[@]}"
     ;;
   tidy)
-    # Of one file. It takes seconds, but may run on what others leave of the processors.
-    seconds_max=1500
     cmake -S native -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
       "-DCMAKE_JS_INC=$PWD/node_modules/node-api-headers/include;$PWD/node_modules/node-addon-api" >/dev/null
-    printf '%s\n' "${sources[@]}" | grep -E '^native/(core|binding)/' |
-      xargs -P "$(nproc)" -n 1 timeout "$seconds_max" "$(tool clang-tidy)" -p build/tidy --quiet --extra-arg=-Wno-unknown-warning-option --warnings-as-errors='*'
+    node scripts/tidy-native.mjs "$(tool clang-tidy)" build/tidy
     ;;
   *)
     echo 'usage: scripts/lint-native.sh format|tidy|suits' >&2

@@ -145,3 +145,21 @@ test('documents mention only files that exist', (t) => {
     });
   t.deepEqual(missing, []);
 });
+
+test('the glossary says of every term what it means and where it lives, once', (t) => {
+  const rows = text('docs/glossary.md')
+    .split('\n')
+    .filter((line) => line.startsWith('|') && !/^\|( term |-)/.test(line))
+    .map((line) => line.split('|').map((cell) => cell.trim()));
+  t.true(rows.length > 80);
+  const wrong = rows.filter(
+    ([, term = '', meaning = '', where = '', ...rest]) =>
+      term === '' || !meaning.endsWith('.') || !existsSync(where.slice(1, -1)) || rest.length !== 1,
+  );
+  t.deepEqual(wrong, []);
+  const terms = rows.flatMap(([, term = '']) => term.split(', '));
+  t.deepEqual(
+    terms.filter((term, index) => terms.indexOf(term) !== index),
+    [],
+  );
+});

@@ -5,7 +5,7 @@
 
 import { StillpointError } from '../domain/base/errors.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
-import type { ConsistencyKind, DeviceIdentity } from '../domain/point/point.js';
+import type { ConsistencyKind, DeviceIdentity, ProviderFacts } from '../domain/point/point.js';
 import type { Device } from '../native/index.js';
 
 export interface HoldOptions {
@@ -27,6 +27,8 @@ export interface HoldOptions {
 export interface Conclusion {
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
+  /** How it came to the instant. They go into the point. */
+  readonly facts?: ProviderFacts | undefined;
   /** A clause: why nothing proves that it was one instant. A second reading must find the same then, or it has changed. */
   readonly unproven?: string | undefined;
 }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { findStateDirectory, stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/base/errors.js';
+import { checkoutPath } from '../native/checkout.js';
 import { addAgent } from './commands/agent.js';
 import { addBackup } from './commands/backup.js';
 import { addCompare } from './commands/compare.js';
@@ -147,8 +148,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
 }
 
 function ownVersion(): string {
-  const file = new URL('../../../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+  return (JSON.parse(readFileSync(checkoutPath('package.json'), 'utf8')) as { version: string }).version;
 }
 
 function usageError(error: CommanderError): StillpointError {

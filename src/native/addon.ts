@@ -11,6 +11,7 @@ import type { RestoreAddon } from './border/restore.js';
 import type { ScanAddon } from './border/scan.js';
 import type { TapAddon } from './border/tap.js';
 import type { TreeAddon } from './border/tree.js';
+import { checkoutPath } from './checkout.js';
 
 export interface Addon
   extends DigestAddon,
@@ -35,7 +36,7 @@ export interface Addon
 const require = createRequire(import.meta.url);
 
 function load(): Addon {
-  const path = new URL('../../../native/Release/stillpoint.node', import.meta.url).pathname;
+  const path = checkoutPath('build/native/Release/stillpoint.node');
   try {
     return require(path) as Addon;
   } catch (cause) {

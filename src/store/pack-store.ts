@@ -35,7 +35,15 @@ import type { StoreContext } from './capture/context.js';
 import { CaptureStaging } from './capture/staging.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
-import type { Capture, CaptureDescription, DeviceKey, PointsKey, Store, VerifyScope } from './port/store.js';
+import type {
+  Capture,
+  CaptureDescription,
+  DeviceKey,
+  PointsKey,
+  Store,
+  StoredBlocks,
+  VerifyScope,
+} from './port/store.js';
 import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
@@ -173,12 +181,16 @@ export class LocalStore implements Store {
     });
   }
 
-  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
     return this.#access.nodes(point, requests);
   }
 
-  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    return this.#access.blocks(point, blockIndexes);
+  blocks<T>(
+    point: Point,
+    blockIndexes: readonly number[],
+    take: (blocks: StoredBlocks) => Promise<T>,
+  ): Promise<T> {
+    return this.#access.blocks(point, blockIndexes, take);
   }
 
   async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {

@@ -32,7 +32,7 @@ test('what was delivered without a point is listed, by agent and device', async 
   const listed = await runHere(machine, 'points', '--partial', '--store', store, '--agent', 'web1');
   t.is(listed.code, EXIT_OK, listed.stderr);
   const [titles, ...rows] = listed.stdout.trimEnd().split('\n');
-  t.regex(titles ?? '', /^DEVICE +INSTANT +STATE +DURABLE +LAST ACTIVITY +KEPT UNTIL +SESSION$/);
+  t.regex(titles ?? '', /^DEVICE +BEGUN +STATE +DURABLE +LAST ACTIVITY +KEPT UNTIL +SESSION$/);
   t.regex(rows.join('\n'), /^disk .* open .*\nother .* ended /);
   const { stdout } = await runHere(
     machine,

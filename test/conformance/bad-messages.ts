@@ -55,8 +55,7 @@ export const BAD_MESSAGES: readonly BadCase[] = [
     'bad-geometry',
     begin(() => ({ geometry: { ...GEOMETRY, sizeBytes: 2 ** 60 } })),
   ],
-  ['an unknown kind', 'bad-message', begin(() => ({ kind: wrong('perfect') }))],
-  ['an instant that is none', 'bad-message', begin(() => ({ instant: 'yesterday' }))],
+  ['a begin that says its instant', 'bad-message', begin(() => wrong({ instant: '2026-01-01T00:00:00Z' }))],
   ['an unknown field', 'bad-message', begin(() => wrong({ superuser: true }))],
   [
     'an identity of a megabyte',
@@ -74,9 +73,10 @@ export const BAD_MESSAGES: readonly BadCase[] = [
     begin(() => ({ geometry: { ...GEOMETRY, blockSize: 4096 } })),
   ],
   [
-    'the open session for another instant',
+    'the open session for another size',
     'bad-message',
-    ({ port, session }) => port.begin({ ...session, instant: '2027-01-01T00:00:00.000Z' }),
+    ({ port, session }) =>
+      port.begin({ ...session, geometry: { ...GEOMETRY, sizeBytes: 2 * GEOMETRY.sizeBytes } }),
   ],
   [
     'the id of a committed point',
@@ -87,7 +87,6 @@ export const BAD_MESSAGES: readonly BadCase[] = [
   ['a root that is none', 'bad-message', commit({ root: 'd' })],
   ['a commit of more batches than came', 'out-of-order', commit({ batchCount: 2 })],
   ['a commit of fewer batches than came', 'out-of-order', commit({ batchCount: 0 })],
-  ['a commit as something better than begun', 'bad-message', commit({ kind: 'application' })],
   [
     'negative statistics',
     'bad-message',
@@ -147,6 +146,12 @@ export const BAD_MESSAGES: readonly BadCase[] = [
     'a commit of a point with another root',
     'root-mismatch',
     ({ port, point }) => port.commit(point.id, commitRequest()),
+  ],
+  [
+    'a commit of a point as of another instant',
+    'session-closed',
+    ({ port, point }) =>
+      port.commit(point.id, commitRequest({ root: point.root, instant: '2027-01-01T00:00:00.000Z' })),
   ],
   ['an abort of a committed session', 'session-closed', ({ port, point }) => port.abort(point.id)],
   ['half a digest', 'bad-message', ({ port, sessionId }) => port.have(sessionId, Buffer.alloc(16))],

@@ -47,11 +47,14 @@ export function partialSetsConformance(test: TestFn, make: MakeWorld): void {
     let [port, stranger] = [await world.portFor('host'), await world.portFor('stranger')];
     t.deepEqual(await port.partialSets(), []);
     const [first, second, other] = [newSessionId(), newSessionId(), newSessionId()];
-    await port.begin(beginRequest({ sessionId: first, instant: '2026-01-01T00:00:01.000Z' }));
+    const beforeMs = Date.now();
+    await port.begin(beginRequest({ sessionId: first }));
     await port.batch(first, 1, batchOf(first, 1, blocksOf([0, 1], 1)));
     const [open, ...none] = await port.partialSets();
     t.deepEqual(none, []);
-    t.like(open, { device: 'disk', sessionId: first, instant: '2026-01-01T00:00:01.000Z', state: 'open' });
+    t.like(open, { device: 'disk', sessionId: first, state: 'open' });
+    const begunMs = Date.parse(open?.begunAt ?? '');
+    t.true(beforeMs <= begunMs && begunMs <= Date.now(), 'by the receiver’s clock');
     t.true((open?.durableBytes ?? 0) > 0);
     t.is(Date.parse(open?.expiresAt ?? '') - Date.parse(open?.lastActivityAt ?? ''), 7 * 24 * 3_600_000);
 
@@ -69,6 +72,7 @@ export function partialSetsConformance(test: TestFn, make: MakeWorld): void {
       ],
     );
     t.is(listed[0]?.durableBytes, open?.durableBytes);
+    t.is(listed[0]?.begunAt, open?.begunAt);
     t.deepEqual(await port.partialSets('other'), listed.slice(2));
     t.deepEqual(await stranger.partialSets(), []);
     await t.throwsAsync(port.partialSets('../x'), { name: 'StillpointError' });

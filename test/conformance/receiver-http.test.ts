@@ -2,6 +2,7 @@ import test from 'ava';
 import { httpWorld } from '../helpers/worlds/receiver-worlds.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
+import { passesConformance } from './passes.js';
 import { patchConformance } from './patches.js';
 import { receiverConformance } from './receiver.js';
 import { receiverCheck } from './receiver-check.js';
@@ -10,6 +11,7 @@ import { receiverDiff } from './receiver-diff.js';
 import { receiverRefusals } from './receiver-refusals.js';
 
 receiverConformance(test, httpWorld);
+passesConformance(test, httpWorld);
 patchConformance(test, httpWorld);
 ordersConformance(test, httpWorld);
 receiverRefusals(test, httpWorld);

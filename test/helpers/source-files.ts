@@ -4,7 +4,17 @@ import { dirname, join } from 'node:path';
 import ts from 'typescript';
 
 const ROOMS = ['.ci', 'bench', 'bin', 'docs', 'native', 'packaging', 'scripts', 'src', 'test'];
-const FILES = ['README.md', 'package.json', 'biome.json', 'tsconfig.json', 'binding.gyp', '.npmrc'];
+const FILES = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  'package.json',
+  'biome.json',
+  'tsconfig.json',
+  'binding.gyp',
+  '.editorconfig',
+  '.npmrc',
+];
 
 /** Paths relative to the checkout's root, which AVA runs in. */
 export function projectFiles(): string[] {

@@ -11,7 +11,7 @@ import type { Enrolment } from '../../src/protocol/certificates/enrolment.js';
 import { PROTOCOL_VERSION } from '../../src/protocol/messages/schemas.js';
 import { makePoint } from '../helpers/bytes/points.js';
 import { beginRequest, sessionId } from '../helpers/bytes/requests.js';
-import { MemoryStore } from '../helpers/fakes/memory-store.js';
+import { FaultyStore } from '../helpers/faults/store.js';
 import { makeTlsReceiver, type TlsReceiver } from '../helpers/worlds/tls-receiver.js';
 
 interface Answer {
@@ -20,13 +20,13 @@ interface Answer {
 }
 
 interface Setup {
-  readonly store: MemoryStore;
+  readonly store: FaultyStore;
   readonly receiver: TlsReceiver;
   readonly enrolment: Enrolment;
 }
 
 async function setup(t: ExecutionContext): Promise<Setup> {
-  const store = new MemoryStore();
+  const store = new FaultyStore();
   const timeouts = { idleMs: 300, totalMs: 1000 };
   const receiver = await makeTlsReceiver(t, { openStore: async () => store, timeouts });
   return { store, receiver, enrolment: await receiver.enroll('host') };
@@ -69,8 +69,8 @@ const sized = (body: string | Buffer) => ({ 'content-length': Buffer.byteLength(
 /** After the refusal: the receiver serves, and the store is as it was. */
 async function stillServes(t: ExecutionContext, { store, receiver, enrolment }: Setup): Promise<void> {
   t.is((await receiver.client(enrolment).info()).agent, 'host');
-  t.is(store.open.size, 0);
-  t.is(store.committed.length, 0);
+  t.is(store.captures().length, 0);
+  t.is((await store.points({})).length, 0);
 }
 
 const REFUSED: readonly [
@@ -161,6 +161,20 @@ for (const [what, path, headers, body, status, code] of REFUSED) {
     await stillServes(t, s);
   });
 }
+
+test('an older agent is told which side to update, whatever it asks', async (t) => {
+  const s = await setup(t);
+  const older = { 'stillpoint-protocol': String(PROTOCOL_VERSION - 1) };
+  for (const path of ['/v1/info', '/v1/session/begin']) {
+    const { status, body } = await send(s, path, older);
+    t.is(status, 426);
+    t.like(body, {
+      ...{ code: 'version', permanent: true, remedy: 'Update the older of agent and receiver.' },
+      reason: `the request is of version "${PROTOCOL_VERSION - 1}", and this receiver speaks ${PROTOCOL_VERSION}`,
+    });
+  }
+  await stillServes(t, s);
+});
 
 async function rawConnection(s: Setup): Promise<TLSSocket> {
   const { hostname, port } = new URL(s.receiver.url);

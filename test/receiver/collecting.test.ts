@@ -12,8 +12,8 @@ import { blocksOf } from '../conformance/receiver.js';
 import { batchOf, rootOf } from '../helpers/bytes/batches.js';
 import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../helpers/bytes/requests.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
-import { MemoryStore } from '../helpers/fakes/memory-store.js';
 import { listFiles } from '../helpers/faults/disk.js';
+import { FaultyStore } from '../helpers/faults/store.js';
 import { TlsReceiver } from '../helpers/worlds/tls-receiver.js';
 
 const HOUR_MS = 3_600_000;
@@ -89,7 +89,7 @@ test('a receiver that serves collects by itself, for as long as it was told', as
 });
 
 test('a session that is being committed is not ended for its age', async (t) => {
-  const store = new MemoryStore();
+  const store = new FaultyStore();
   const service = await ReceiverService.open(store);
   const port = new AgentReceiver(service, 'host');
   await port.begin(beginRequest({ sessionId: A }));

@@ -67,6 +67,19 @@ class Model {
     return change(last, count === 0 ? [] : [...grownBlock, ...changed], geometry);
   }
 
+  /** As it may be before it is `state`: some of its blocks are other ones. */
+  inBetween(state: DeviceState): DeviceState {
+    const count = blockCount(state.geometry);
+    const changed = Array.from(
+      { length: count === 0 ? 0 : 1 + this.#random.below(8) },
+      (): [number, number] => {
+        this.#stamp += 1;
+        return [this.#random.below(count), this.#stamp + 100];
+      },
+    );
+    return change(state, changed);
+  }
+
   commit(device: string, id: string, state: DeviceState): void {
     this.states.set(id, state);
     this.last.set(device, id);
@@ -84,8 +97,14 @@ async function session(
   const state = model.nextState(device);
   const base = await store.baseFor({ agent: 'alpha', device });
   const capture = await store.createCapture(describe(device, state, base?.id ?? null));
-  const items = changesBetween(base === null ? null : model.lastState(device), state);
-  const batchCount = await sendChanges(capture, items, 1 + random.below(6));
+  // Some of the sessions ship passes: of all that differs from the base by then, and of what changed since, back to the base too.
+  let sent = base === null ? null : model.lastState(device);
+  let batchCount = 0;
+  for (let pass = random.below(10) < 6 ? 0 : 1 + random.below(2); pass >= 0; pass -= 1) {
+    const now = pass === 0 ? state : model.inBetween(state);
+    batchCount = await sendChanges(capture, changesBetween(sent, now), 1 + random.below(6), batchCount + 1);
+    sent = now;
+  }
   if (end === 'abort') await capture.abort();
   if (end !== 'commit') return;
   model.uncertain.set(capture.description.sessionId, state);

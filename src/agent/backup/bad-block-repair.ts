@@ -5,7 +5,8 @@ import { BAD_BYTES_MAX, BAD_RANGES_MAX, MiB } from '../../domain/base/limits.js'
 import { blockLength, type Geometry, sameGeometry } from '../../domain/blocks/geometry.js';
 import { makeWhole, mergeBadRanges } from '../../domain/point/bad-blocks.js';
 import { type BadRange, type Point, pointLabel } from '../../domain/point/point.js';
-import { type BadBlock, native, type TreeFile } from '../../native/index.js';
+import type { BadBlock, TreeFile } from '../../native/index.js';
+import { decodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { geometryOf } from '../state/device-state.js';
 import { PartlyRead } from '../tree/second-reading.js';
@@ -83,13 +84,8 @@ export class BadBlockRepair {
     if (leaf.every((byte) => byte === 0)) return new Uint8Array(byteLength);
     try {
       const body = await receiver.blocks(basePoint.id, [blockIndex]);
-      const [previous] = await native.decodeBlocks(body, {
-        sessionId: basePoint.id,
-        sequence: 0,
-        ...basePoint.geometry,
-        digester: baseTree.digester,
-        ...(sameGeometry(geometry, basePoint.geometry) ? { expected: baseTree } : {}),
-      });
+      const expected = sameGeometry(geometry, basePoint.geometry) ? baseTree : undefined;
+      const [previous] = await decodeBlocks(body, basePoint, baseTree.digester, expected);
       if (previous === undefined || !baseTree.digester.leafDigest(previous).equals(leaf)) return null;
       return previous;
     } catch (error) {

@@ -6,6 +6,7 @@
  */
 import { DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';
 import { type LeafOverlay, native, type Scan, type ScanChunk } from '../../native/index.js';
+import { decodeHeld, encodeHeld } from '../../protocol/messages/have-codec.js';
 import { InFlight } from '../common/in-flight.js';
 import type { Pace } from '../common/pace.js';
 import type { BadBlockRepair } from './bad-block-repair.js';
@@ -34,11 +35,12 @@ interface Asked {
 /** What the receiver says of a chunk. */
 interface Told {
   /** Empty where there is nothing to ask about. */
-  readonly held: Uint8Array;
+  /** Positions among the payload entries. */
+  readonly held: ReadonlySet<number>;
   readonly pieces: AskedPieces | null;
 }
 
-const NOTHING_TOLD: Told = { held: new Uint8Array(), pieces: null };
+const NOTHING_TOLD: Told = { held: new Set(), pieces: null };
 
 interface Prepared {
   readonly sequence: number;
@@ -121,11 +123,13 @@ async function prepareChunk(
     while (rest !== null && rest.entryCount > 0) {
       const whole: ScanChunk = rest;
       const [piece, after] =
-        whole.rawBytes <= pace.now.rawBytes ? [whole, null] : whole.split(pace.now.rawBytes, held);
+        whole.rawBytes <= pace.now.rawBytes
+          ? [whole, null]
+          : whole.split(pace.now.rawBytes, encodeHeld(held, payloadCount(whole)));
       rest = after;
       const count = payloadCount(piece);
-      const ofPiece = bits(held, 0, count);
-      held = bits(held, count, rest === null ? 0 : payloadCount(rest));
+      const ofPiece = within(held, 0, count);
+      held = within(held, count, rest === null ? 0 : payloadCount(rest));
       await prepare(async (sequence) => {
         const body = await encodePart(piece, { held: ofPiece, pieces }, options, sequence);
         patches.observe(piece, pieces);
@@ -144,10 +148,14 @@ async function encodePart(
   sequence: number,
 ): Promise<Uint8Array> {
   const count = payloadCount(piece);
-  const sentShare = count === 0 ? 0 : 1 - bitCount(held) / count;
+  const sentShare = count === 0 ? 0 : 1 - held.size / count;
   try {
     const ofPieces = pieces === null ? {} : { pieces: pieces.of(piece) };
-    const body = await piece.encode({ ...headerOf(options, sequence), held, ...ofPieces });
+    const body = await piece.encode({
+      ...headerOf(options, sequence),
+      held: encodeHeld(held, count),
+      ...ofPieces,
+    });
     if (sentShare > 0) options.pace.encoded(piece.rawBytes * sentShare, body.length);
     return body;
   } catch (error) {
@@ -160,20 +168,11 @@ function payloadCount(chunk: ScanChunk): number {
   return chunk.digests.length / DIGEST_BYTES;
 }
 
-/** `count` bits from `from` on, LSB first; what fills the last byte is 0. */
-function bits(from: Uint8Array, start: number, count: number): Uint8Array {
-  const cut = new Uint8Array(Math.ceil(count / 8));
-  for (let bit = 0; bit < count; bit += 1) {
-    const at = start + bit;
-    if (((from[at >> 3] ?? 0) >> (at & 7)) & 1) cut[bit >> 3] = (cut[bit >> 3] ?? 0) | (1 << (bit & 7));
-  }
-  return cut;
-}
-
-function bitCount(bytes: Uint8Array): number {
-  let count = 0;
-  for (const byte of bytes) for (let rest = byte; rest !== 0; rest &= rest - 1) count += 1;
-  return count;
+/** Of the positions those in [start, start + count), counted from `start`. */
+function within(held: ReadonlySet<number>, start: number, count: number): ReadonlySet<number> {
+  const found = new Set<number>();
+  for (const at of held) if (at >= start && at < start + count) found.add(at - start);
+  return found;
 }
 
 /**
@@ -205,11 +204,13 @@ async function askAbout(chunk: ScanChunk, link: SessionLink, patches: Patches): 
   return { held, pieces };
 }
 
-async function askHeld(link: SessionLink, digests: Buffer): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  const partBytes = HAVE_DIGESTS_MAX * DIGEST_BYTES;
-  for (let at = 0; at < digests.length; at += partBytes) {
-    parts.push(await link.have(digests.subarray(at, at + partBytes)));
+async function askHeld(link: SessionLink, digests: Buffer): Promise<ReadonlySet<number>> {
+  const held = new Set<number>();
+  const count = digests.length / DIGEST_BYTES;
+  for (let start = 0; start < count; start += HAVE_DIGESTS_MAX) {
+    const end = Math.min(start + HAVE_DIGESTS_MAX, count);
+    const answer = await link.have(digests.subarray(start * DIGEST_BYTES, end * DIGEST_BYTES));
+    for (const at of decodeHeld(answer, end - start)) held.add(start + at);
   }
-  return Buffer.concat(parts);
+  return held;
 }

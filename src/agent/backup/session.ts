@@ -150,9 +150,6 @@ export class BackupSession {
       identity: this.#snapshot.identity,
       geometry: size,
       base: knowsBase && basePoint !== null ? { id: basePoint.id, root: basePoint.root } : null,
-      instant: this.#facts.instant,
-      kind: this.#snapshot.kind,
-      provider: this.#facts.provider,
       sessionId: this.#facts.sessionId,
       acceptIdentity,
       newChain: plan.start === 'new-chain',
@@ -295,7 +292,7 @@ export class BackupSession {
     batchCount: number,
     overlay: LeafOverlay,
     badRanges: readonly BadRange[],
-    conclusion: Pick<Conclusion, 'kind' | 'warnings'>,
+    conclusion: Pick<Conclusion, 'kind' | 'warnings' | 'facts'>,
     size: Geometry,
   ): CommitRequest {
     for (const warning of conclusion.warnings) this.#warn(warning);
@@ -312,6 +309,9 @@ export class BackupSession {
       badRanges,
       warnings: this.#warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
       kind: conclusion.kind,
+      provider: this.#facts.provider,
+      providerFacts: conclusion.facts ?? {},
+      instant: this.#facts.instant,
     };
   }
 

@@ -5,6 +5,7 @@ import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
 import { type Device, native, type RestoreWriter, type TreeFile } from '../../native/index.js';
+import { decodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { InFlight } from '../common/in-flight.js';
@@ -91,9 +92,7 @@ export async function fetchBlocks(
   await unlessAborted(
     signal,
     fetchGroup(receiver, point, group, async (body) => {
-      const { digester } = tree;
-      const bounds = { sessionId: point.id, sequence: 0, ...point.geometry, digester, expected: tree };
-      for (const block of await native.decodeBlocks(body, bounds)) {
+      for (const block of await decodeBlocks(body, point, tree.digester, tree)) {
         blocks.push(block);
         onDone(block.length, true);
       }

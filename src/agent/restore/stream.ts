@@ -6,7 +6,8 @@ import { MiB } from '../../domain/base/limits.js';
 import { systemError } from '../../domain/base/system-errors.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
-import { native, type TreeFile } from '../../native/index.js';
+import type { TreeFile } from '../../native/index.js';
+import { decodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { blockGroups, fetchGroup } from '../target/block-requests.js';
@@ -65,14 +66,7 @@ async function fetchBlocks(
 ): Promise<Buffer[]> {
   const blocks: Buffer[] = [];
   await fetchGroup(receiver, point, group, async (body) => {
-    const decoded = await native.decodeBlocks(body, {
-      sessionId: point.id,
-      sequence: 0,
-      ...point.geometry,
-      digester: tree.digester,
-      expected: tree,
-    });
-    blocks.push(...decoded);
+    blocks.push(...(await decodeBlocks(body, point, tree.digester, tree)));
   });
   return blocks;
 }

@@ -5,6 +5,7 @@ import { BLOCKS_REQUEST_MAX, BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import { type NativeError, native, type TreeFile } from '../../native/index.js';
+import { answeredCount } from '../../protocol/messages/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 
 /**
@@ -63,31 +64,14 @@ export async function fetchGroup(
 ): Promise<void> {
   for (let wanted = group; wanted.length > 0; ) {
     const body = await receiver.blocks(point.id, wanted);
-    const entryCount = countEntries(body, point, wanted);
+    const entryCount = answeredCount(body, wanted);
+    if (entryCount < 1) throw wrongAnswer(point);
     await onBatch(body).catch((error: unknown) => {
       throw unprovenBatch(point, error);
     });
     native.freeBuffer(body);
     wanted = wanted.slice(entryCount);
   }
-}
-
-const ENTRY_COUNT_OFFSET = 32;
-const { batchHeaderBytes, batchEntryBytes } = native.constants;
-
-/** The native side proves that each block is what its index asks for; that no index is left out is checked here. */
-function countEntries(body: Uint8Array, point: Point, wanted: readonly number[]): number {
-  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  const entryCount = body.length < batchHeaderBytes ? 0 : view.getUint32(ENTRY_COUNT_OFFSET, true);
-  const isComplete = body.length >= batchHeaderBytes + entryCount * batchEntryBytes;
-  if (entryCount < 1 || entryCount > wanted.length || !isComplete) throw wrongAnswer(point);
-  for (let entry = 0; entry < entryCount; entry += 1) {
-    const at = batchHeaderBytes + entry * batchEntryBytes;
-    const isWanted =
-      view.getBigUint64(at, true) === BigInt(wanted[entry] ?? -1) && view.getUint32(at + 8, true) === 1;
-    if (!isWanted) throw wrongAnswer(point);
-  }
-  return entryCount;
 }
 
 /** What the native decoder calls a batch that it does not accept: `bad-checksum`, `bad-digest`, `truncated`, ... */

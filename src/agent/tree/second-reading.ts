@@ -83,12 +83,10 @@ export interface SecondReadingOptions {
  * Resolves to what the view was worth, after a second reading if that is what it takes.
  * @throws StillpointError `device-changed`, `device-io`
  */
-export async function concludeProven(
-  options: SecondReadingOptions,
-): Promise<Pick<Conclusion, 'kind' | 'warnings'>> {
+export async function concludeProven(options: SecondReadingOptions): Promise<Omit<Conclusion, 'unproven'>> {
   const { snapshot, path, fuzzy, onEvent } = options;
-  const { unproven, kind, warnings } = await snapshot.conclude();
-  if (unproven === undefined) return { kind, warnings };
+  const { unproven, ...concluded } = await snapshot.conclude();
+  if (unproven === undefined) return concluded;
   onEvent({
     type: 'notice',
     text: `${path} is read a second time, to prove that it is one instant: ${unproven}`,
@@ -96,9 +94,10 @@ export async function concludeProven(
   onEvent({ type: 'phase', phase: 'prove' });
   await snapshot.freshen?.();
   const difference = await findDifference(options);
-  if (difference === null) return { kind, warnings };
+  if (difference === null) return concluded;
   if (!fuzzy) throw changedError(path, difference);
-  return { kind: 'fuzzy', warnings: [...warnings, `${path} ${difference}; the point is fuzzy`] };
+  const warnings = [...concluded.warnings, `${path} ${difference}; the point is fuzzy`];
+  return { ...concluded, kind: 'fuzzy', warnings };
 }
 
 const WRITTEN = 'was written to while it was read: a second reading found other bytes';

@@ -22,7 +22,7 @@ import {
   decodeAnswer,
   encodeQuestion,
 } from '../../protocol/messages/compare-codec.js';
-import { decodeNodes } from '../../protocol/messages/node-answer.js';
+import { decodeNodes } from '../../protocol/messages/nodes-codec.js';
 import type { NodeSource } from '../../protocol/port/point.js';
 import { throwIfCancelled } from '../common/cancel.js';
 import { InFlight } from '../common/in-flight.js';

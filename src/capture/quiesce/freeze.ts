@@ -16,6 +16,7 @@ import { once } from 'node:events';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
+import { checkoutPath } from '../../native/checkout.js';
 
 export interface FreezeTarget {
   /** Of /proc/self/mountinfo. */
@@ -48,7 +49,7 @@ const FLUSH_DEADLINE_MS = 120_000;
 const GRACE_MS = 2_000;
 const RESCUE_MS = 10_000;
 const OUTPUT_CHARS_MAX = 64 * 1024;
-const PROGRAM = new URL('../../../../native/Release/stillpoint-freezer', import.meta.url).pathname;
+const PROGRAM = checkoutPath('build/native/Release/stillpoint-freezer');
 
 const REASONS: Readonly<Record<string, string>> = {
   deadline: 'the freeze had to end at its deadline',

@@ -25,7 +25,7 @@ const COLUMNS: readonly Column[] = [
 
 const PARTIAL_COLUMNS: readonly Column[] = [
   { title: 'DEVICE' },
-  { title: 'INSTANT' },
+  { title: 'BEGUN' },
   { title: 'STATE' },
   { title: 'DURABLE', align: 'right' },
   { title: 'LAST ACTIVITY' },
@@ -80,7 +80,7 @@ async function partialSets(
 function partialRow(set: PartialSet, own: string | null): string[] {
   return [
     set.agent === undefined ? set.device : deviceName({ agent: set.agent, device: set.device }, own),
-    formatInstant(set.instant),
+    set.begunAt === null ? '-' : formatInstant(set.begunAt),
     set.state,
     formatBytes(set.durableBytes),
     formatInstant(set.lastActivityAt),

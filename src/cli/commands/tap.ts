@@ -1,12 +1,12 @@
 /** `stillpoint tap ...`: puts a tap in the path of a device's reads and writes, looks at it, takes it away. */
 import { resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { runDirectory } from '../../config/state-directory.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { BLOCK_SIZE_DEFAULT } from '../../domain/base/limits.js';
 import { checkName } from '../../domain/base/names.js';
 import { geometry } from '../../domain/blocks/geometry.js';
+import { checkoutPath } from '../../native/checkout.js';
 import type { RegisteredTap } from '../../tap/registry/registry.js';
 import type { TapSettings } from '../../tap/registry/settings.js';
 import type { TapSource } from '../../tap/source/source.js';
@@ -31,7 +31,7 @@ interface AddOptions {
   readonly raw?: boolean;
 }
 
-const COMMAND = fileURLToPath(new URL('../../../../../bin/stillpoint.js', import.meta.url));
+const COMMAND = checkoutPath('bin/stillpoint.js');
 const NAME_HELP = 'the name of the tap';
 
 export function addTapCommands(program: Command, run: Run): void {

@@ -1,13 +1,11 @@
 /** What reaches the top, in the words of the user: our errors as they are, the system's by the table, and what is left is a defect. */
-import { fileURLToPath } from 'node:url';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { errnoNameOf, placeOf, systemError } from '../../domain/base/system-errors.js';
+import { checkoutPath } from '../../native/checkout.js';
 import { pathFacts } from '../../native/path-facts.js';
 
-/** Where the program's own files are. */
-const PROGRAM_DIRECTORIES = ['../../../../', '../../../../../node_modules/'].map((relative) =>
-  fileURLToPath(new URL(relative, import.meta.url)),
-);
+/** What the paths of the program's own files begin with. */
+const PROGRAM_FILES = ['build/', 'node_modules/', 'package.json'].map(checkoutPath);
 
 /** @param stateDirectory null: it is not known. */
 export function toldError(error: unknown, stateDirectory: string | null): StillpointError {
@@ -15,7 +13,7 @@ export function toldError(error: unknown, stateDirectory: string | null): Stillp
   const errno = errnoNameOf(error);
   if (errno !== null) {
     const { path } = error as NodeJS.ErrnoException;
-    const isOwn = path === undefined || PROGRAM_DIRECTORIES.some((directory) => path.startsWith(directory));
+    const isOwn = path === undefined || PROGRAM_FILES.some((own) => path.startsWith(own));
     const told = systemError(
       error,
       isOwn

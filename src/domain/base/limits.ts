@@ -31,6 +31,8 @@ export const HAVE_DIGESTS_MAX = 16_384;
 /** Nodes in one tree request, and blocks in one block request. */
 export const NODES_REQUEST_MAX = 1024;
 export const BLOCKS_REQUEST_MAX = 4096;
+/** Stored bytes of the blocks of one answer: with its head, and an entry for each block that may be asked for, it is a batch. */
+export const BLOCKS_ANSWER_STORED_BYTES = BATCH_BYTES_MAX - MiB;
 /** Ranges of blocks in one check request. */
 export const CHECK_RANGES_MAX = 4096;
 /** Ranges in one event of a diff of two points, and diffs of one agent that run at once: each has a path of both trees in memory. */
@@ -91,6 +93,8 @@ export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
 export const AGENT_MANIFEST_BYTES_MAX = 256 * MiB;
 /** Sessions that one agent may have open at once, one per device. */
 export const SESSIONS_PER_AGENT_MAX = 64;
+/** Of what a commit says of how its provider came to the instant. */
+export const PROVIDER_FACTS_MAX = 32;
 /** Warnings that a commit may carry, and characters of one. */
 export const WARNINGS_MAX = 1000;
 export const WARNING_CHARS_MAX = 2000;

@@ -42,14 +42,30 @@ export interface BadRange {
 
 export interface SessionStatistics {
   readonly scannedBytes: number;
-  /** Raw bytes of blocks that differ from the base point. */
+  /** Raw bytes of blocks that differ from the base point, each counted once, however often it was sent. */
   readonly changedBytes: number;
-  /** Request and answer bodies of the session, both directions, as the agent counted them. */
+  /** All request and answer bodies of the session, both directions, as the agent counted them. */
   readonly wireBytes: number;
   readonly durationMs: number;
 }
 
-export interface Point {
+/** How a provider came to the instant, for people and scripts: nothing is decided by it. */
+export type ProviderFacts = Readonly<Record<string, string | number | boolean>>;
+
+/** What an agent says of the state that a commit makes a point of; the manifest keeps it. */
+export interface CommittedFacts {
+  readonly kind: ConsistencyKind;
+  /** Its name. */
+  readonly provider: string;
+  readonly providerFacts: ProviderFacts;
+  /** The agent's clock at the instant, ISO 8601: a label. */
+  readonly instant: string;
+  readonly statistics: SessionStatistics;
+  readonly badRanges: readonly BadRange[];
+  readonly warnings: readonly string[];
+}
+
+export interface Point extends CommittedFacts {
   readonly id: string;
   /** Id of the enrolled agent that owns the device; `local` in an embedded store. */
   readonly agent: string;
@@ -63,20 +79,13 @@ export interface Point {
   /** Hex digests of the root and of the top node of the digest tree. */
   readonly root: string;
   readonly top: string;
-  readonly kind: ConsistencyKind;
-  readonly provider: string;
-  /** The agent's clock at the instant, ISO 8601: a label. */
-  readonly instant: string;
   /** The receiver's clock at the commit, ISO 8601. */
   readonly committedAt: string;
-  readonly statistics: SessionStatistics;
   /**
    * Records that the session added to what the device has in the store, in bytes. Those that the store has already for another
    * device are counted too, though they are not stored again: the number must not tell an agent what others have.
    */
   readonly storedBytes: number;
-  readonly badRanges: readonly BadRange[];
-  readonly warnings: readonly string[];
 }
 
 export const NULL_DIGEST_HEX = '0'.repeat(64);

@@ -1,6 +1,6 @@
 /** What the messages of a session and the answers of a receiver carry, whatever transports them. Shapes on the wire: src/protocol/messages/schemas.ts. */
 import type { Geometry } from '../blocks/geometry.js';
-import type { BadRange, ConsistencyKind, DeviceIdentity, Point, SessionStatistics } from '../point/point.js';
+import type { CommittedFacts, DeviceIdentity, Point } from '../point/point.js';
 import type { DiffRange } from '../tree/tree-diff.js';
 
 export interface ReceiverInfo {
@@ -21,12 +21,10 @@ export interface BeginRequest {
   readonly geometry: Geometry;
   /** Point that the agent's local tree describes; null if it has none. */
   readonly base: { readonly id: string; readonly root: string } | null;
-  readonly instant: string;
-  readonly kind: ConsistencyKind;
-  readonly provider: string;
   /**
-   * Chosen by the agent for one snapshot, 32 hex digits; becomes the point's id. A begin that repeats the id of the open
-   * session resumes it; any other id supersedes that session, whose durable blocks stay held for the device.
+   * Chosen by the agent for one backup, 32 hex digits; becomes the point's id. A begin that repeats the id of the open
+   * session resumes it, if it is over the same base; any other id supersedes that session, whose durable blocks stay held for the
+   * device. Which instant the session comes to is said by its commit alone.
    */
   readonly sessionId: string;
   /** Go on although the device's identity is not that of its last point. */
@@ -46,20 +44,17 @@ export interface BeginAnswer {
   /** All batches up to this number are durable; 0 is none. */
   readonly durableSequence: number;
   /**
-   * One more than the highest block index that a durable batch names; 0: none does. An agent that sends blocks in the order of
-   * the device need not send those below it again.
+   * One more than the highest block index that a durable batch names; 0: none does. An agent that sends each block once, in the
+   * order of the device, need not send those below it again. One that sends in several passes must know itself which batches were of
+   * which pass.
    */
   readonly durableBlockEnd: number;
 }
 
-export interface CommitRequest {
+/** Here the instant gets known: of a block that came in several batches, the last one is what it was at that instant. */
+export interface CommitRequest extends CommittedFacts {
   readonly root: string;
   readonly batchCount: number;
-  readonly statistics: SessionStatistics;
-  readonly badRanges: readonly BadRange[];
-  readonly warnings: readonly string[];
-  /** The kind that was reached, not better than the one in begin. */
-  readonly kind: ConsistencyKind;
 }
 
 export interface SessionStatus {
@@ -69,17 +64,17 @@ export interface SessionStatus {
   readonly point: Point | null;
 }
 
-/** Blocks that a session delivered and that no point was made of. */
+/** Blocks that a session delivered and that no point was made of. All times are of the receiver's clock. */
 export interface PartialSet {
   /** Only where the sets of all agents are listed: in a receiver's own directory. */
   readonly agent?: string;
   readonly device: string;
   readonly sessionId: string;
-  readonly instant: string;
+  /** When its session began; null: not known, of what a former version recorded. */
+  readonly begunAt: string | null;
   /** `open`: it may go on. `ended`: aborted, or superseded; its blocks are held for the device, so that they need not be sent again. */
   readonly state: 'open' | 'ended';
   readonly durableBytes: number;
-  /** These are of the receiver's clock. */
   readonly lastActivityAt: string;
   readonly expiresAt: string;
 }

@@ -36,29 +36,31 @@ export interface DecodedBatch {
   readonly recordDigests: Buffer;
 }
 
+/** Blocks as records that lie in pieces of packs: compressed, and proven by nobody yet. */
+export interface StoredBlocks {
+  readonly blockIndexes: Float64Array;
+  /** Per block, which record. */
+  readonly recordOrdinals: Uint32Array;
+  /** Pieces of packs. */
+  readonly runs: readonly Uint8Array[];
+  /** Per record: in which run, where in it, digest (n * 32 bytes). */
+  readonly recordRuns: Uint32Array;
+  readonly recordOffsets: Uint32Array;
+  readonly recordDigests: Uint8Array;
+}
+
 export interface BatchAddon {
   /** Checks everything: structure, bounds, checksums, decompression, digests. Nothing of a batch that it rejects may be used. */
   decodeBatch(body: Uint8Array, bounds: BatchBounds): Promise<DecodedBatch>;
   /** Decoded blocks of a restore batch in order, each proven against the tree: for standard output. */
   decodeBlocks(body: Uint8Array, bounds: BatchBounds): Promise<Buffer[]>;
   /**
-   * A batch body from records as they lie in packs: what `blocks` answers. Each record must be the one of its digest, and as it was
+   * A batch body from records as they lie in packs: what `blocks` of the protocol answers. Each record must be the one of its digest, and as it was
    * made (checksum); it is not decoded. `bad-digest`, `bad-checksum`, `truncated`, ...
    */
-  encodeBatch(options: {
-    sessionId: string;
-    sequence: number;
-    agentTimeMs: number;
-    blockIndexes: Float64Array;
-    /** Per block index, which record. */
-    recordOrdinals: Uint32Array;
-    /** Pieces of packs. */
-    runs: readonly Uint8Array[];
-    /** Per record: in which run, where in it, digest (n * 32 bytes). */
-    recordRuns: Uint32Array;
-    recordOffsets: Uint32Array;
-    recordDigests: Uint8Array;
-  }): Promise<Buffer>;
+  encodeBatch(
+    options: StoredBlocks & { sessionId: string; sequence: number; agentTimeMs: number },
+  ): Promise<Buffer>;
   /** One batch entry and record from bytes at hand (a block with bad sectors, made whole). */
   encodeBlock(options: {
     sessionId: string;

@@ -12,6 +12,7 @@ import {
   DIFF_RANGES_MAX,
   NODES_REQUEST_MAX,
   PIECES_REQUEST_MAX,
+  PROVIDER_FACTS_MAX,
   WARNING_CHARS_MAX,
   WARNINGS_MAX,
 } from '../../domain/base/limits.js';
@@ -32,7 +33,7 @@ import type {
 } from '../../domain/session/messages.js';
 
 /** Raised by any change that an older side would misread. Both sides refuse another one by name. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 export const ROUTE_PREFIX = '/v1';
 export const BINARY_TYPE = 'application/octet-stream';
@@ -56,7 +57,7 @@ const hexDigest = z.string().regex(/^[0-9a-f]{64}$/, '64 lower-case hex digits')
 const name = z.string().max(PATH_CHARS_MAX);
 const label = z.string().max(LABEL_CHARS_MAX);
 const count = z.int().min(0);
-const time = z.iso.datetime().max(40);
+const time = z.iso.datetime('a time such as 2026-01-02T03:04:05.000Z').max(40);
 const kind = z.enum(CONSISTENCY_KINDS);
 
 const geometry = z.strictObject({ sizeBytes: z.number(), blockSize: z.number() });
@@ -95,6 +96,15 @@ const badRanges = z
 
 const warnings = z.array(z.string().max(WARNING_CHARS_MAX)).max(WARNINGS_MAX);
 
+const FACTS = 'facts with names of 1 to 32 letters, each a text, a number or a truth value';
+const providerFacts = z
+  .record(z.string().regex(/^[a-zA-Z]{1,32}$/), z.union([label, z.number(), z.boolean()], FACTS), FACTS)
+  .refine((facts) => Object.keys(facts).length <= PROVIDER_FACTS_MAX, `at most ${PROVIDER_FACTS_MAX} facts`);
+
+/** As a commit names it: what names a provider in a list. */
+const PROVIDER_NAME = '1 to 32 lower-case letters, digits and dashes';
+const providerName = z.string(PROVIDER_NAME).regex(/^[a-z][a-z0-9-]{0,31}$/, PROVIDER_NAME);
+
 export const pointSchema: z.ZodType<Point> = z.strictObject({
   id: hexId,
   agent: name,
@@ -107,6 +117,7 @@ export const pointSchema: z.ZodType<Point> = z.strictObject({
   top: hexDigest,
   kind,
   provider: label,
+  providerFacts,
   instant: time,
   committedAt: time,
   statistics,
@@ -130,9 +141,6 @@ export const beginRequestSchema: z.ZodType<BeginRequest> = z.strictObject({
   identity,
   geometry,
   base: z.strictObject({ id: hexId, root: hexDigest }).nullable(),
-  instant: time,
-  kind,
-  provider: label,
   sessionId: hexId,
   acceptIdentity: z.boolean(),
   newChain: z.boolean(),
@@ -153,10 +161,13 @@ export const batchAnswerSchema: z.ZodType<{ durableSequence: number }> = z.stric
 export const commitRequestSchema: z.ZodType<CommitRequest> = z.strictObject({
   root: hexDigest,
   batchCount: count.max(SEQUENCE_MAX),
+  kind,
+  provider: providerName,
+  providerFacts,
+  instant: time,
   statistics,
   badRanges,
   warnings,
-  kind,
 });
 
 export const statusSchema: z.ZodType<SessionStatus> = z.strictObject({
@@ -169,7 +180,7 @@ export const statusSchema: z.ZodType<SessionStatus> = z.strictObject({
 export const partialSetSchema: z.ZodType<PartialSet> = z.strictObject({
   device: name,
   sessionId: hexId,
-  instant: time,
+  begunAt: time.nullable(),
   state: z.enum(['open', 'ended']),
   durableBytes: count,
   lastActivityAt: time,

@@ -23,8 +23,10 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
+import { encodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import { compareChildren, decodeQuestion, encodeAnswer } from '../../protocol/messages/compare-codec.js';
-import { decodeNodes } from '../../protocol/messages/node-answer.js';
+import { encodeHeld } from '../../protocol/messages/have-codec.js';
+import { encodeNodes } from '../../protocol/messages/nodes-codec.js';
 import { awaitOrderSchema, orderReportSchema } from '../../protocol/messages/order-messages.js';
 import {
   beginRequestSchema,
@@ -101,7 +103,8 @@ export class AgentReceiver implements ReceiverPort {
     }
     const id = checkId('session', sessionId);
     const session = this.#service.find(this.#agent, id);
-    return session?.have(digests) ?? this.#service.refuse(this.#agent, id, 'have');
+    const held = await (session?.have(digests) ?? this.#service.refuse(this.#agent, id, 'have'));
+    return encodeHeld(held, count);
   }
 
   async pieces(sessionId: string, blockIndexes: readonly number[]): Promise<Uint8Array> {
@@ -140,7 +143,7 @@ export class AgentReceiver implements ReceiverPort {
 
   async nodes(pointId: string, requests: readonly NodeRequest[]): Promise<Uint8Array> {
     const nodes = parseMessage('nodes request', nodeRequestsSchema, requests);
-    return this.#nodes(await this.#point(pointId), nodes);
+    return encodeNodes(await this.#nodes(await this.#point(pointId), nodes));
   }
 
   async compareNodes(question: Uint8Array): Promise<Uint8Array> {
@@ -150,12 +153,11 @@ export class AgentReceiver implements ReceiverPort {
       nodeRequestsSchema,
       nodes.map(({ level, index }) => ({ level, index })),
     );
-    const contents = decodeNodes(await this.#nodes(await this.#point(pointId), requests), nodes.length);
-    if (typeof contents === 'string') throw new Error(contents);
+    const contents = await this.#nodes(await this.#point(pointId), requests);
     return encodeAnswer(nodes.map(({ content }, n) => compareChildren(content, contents[n] as Buffer)));
   }
 
-  #nodes(point: Point, nodes: readonly NodeRequest[]): Promise<Uint8Array> {
+  #nodes(point: Point, nodes: readonly NodeRequest[]): Promise<Buffer[]> {
     const height = treeHeight(point.geometry);
     for (const { level, index } of nodes) {
       if (level > height || index >= Math.max(1, levelCount(point.geometry, level))) {
@@ -171,7 +173,7 @@ export class AgentReceiver implements ReceiverPort {
     checkAscending('blocks request', indexes);
     const last = indexes.at(-1) ?? 0;
     if (last >= blockCount(point.geometry)) throw outside(point, `block ${last}`);
-    return this.#service.store.blocks(point, indexes);
+    return this.#service.store.blocks(point, indexes, (blocks) => encodeBlocks(point.id, blocks));
   }
 
   async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {

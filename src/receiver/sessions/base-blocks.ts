@@ -18,14 +18,13 @@ import { encodePieces, pieceCount } from '../../domain/blocks/pieces.js';
 import type { Point } from '../../domain/point/point.js';
 import { isNull } from '../../domain/tree/digest-tree.js';
 import { type BaseBodies, native } from '../../native/index.js';
+import { encodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import type { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import { toBatchError } from '../../store/disk/errors.js';
 import { isDataError } from '../../store/packs/contents.js';
 import type { CaptureDescription, Store } from '../../store/port/store.js';
 
 const ADMISSION_MS = 30_000;
-/** Where a batch's header says how many entries it has (docs/format.md section 4). */
-const ENTRY_COUNT_OFFSET = 32;
 
 export interface BaseBlocksOptions {
   readonly store: Store;
@@ -95,12 +94,7 @@ export class BaseBlocks {
         point,
         nodes.map((index) => ({ level: 1, index })),
       );
-      let rest = Buffer.from(answer.buffer, answer.byteOffset, answer.length);
-      for (const node of nodes) {
-        const end = 4 + rest.readUInt32LE(0);
-        contents.set(node, rest.subarray(4, end));
-        rest = rest.subarray(end);
-      }
+      for (const [n, node] of nodes.entries()) contents.set(node, answer[n] as Buffer);
     } catch (error) {
       // What the base has there is not known: whole blocks can be sent all the same.
       if (!isStillpointError(error, 'store-damaged')) throw error;
@@ -142,14 +136,14 @@ export class BaseBlocks {
     return digests;
   }
 
-  /** The store answers as many at once as a batch holds. */
+  /** As the native side takes them. The store lends as many at once as one answer may hold. */
   async #read(point: Point, blockIndexes: readonly number[]): Promise<BaseBodies> {
     const bodies: Buffer[] = [];
     for (let done = 0; done < blockIndexes.length; ) {
-      const answer = await this.#store.blocks(point, blockIndexes.slice(done));
-      const body = Buffer.from(answer.buffer, answer.byteOffset, answer.length);
-      bodies.push(body);
-      done += body.readUInt32LE(ENTRY_COUNT_OFFSET);
+      done += await this.#store.blocks(point, blockIndexes.slice(done), async (blocks) => {
+        bodies.push(await encodeBlocks(point.id, blocks));
+        return blocks.blockIndexes.length;
+      });
     }
     return { bodies, pointId: point.id, ...point.geometry };
   }

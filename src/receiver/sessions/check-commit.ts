@@ -1,22 +1,46 @@
-/** What a commit claims about its session, against what its begin said: pure. What the blocks prove is the store's business. */
+/** What a commit claims about its session, against what is known of it: pure. What the blocks prove is the store's business. */
 import { StillpointError } from '../../domain/base/errors.js';
-import { CONSISTENCY_KINDS } from '../../domain/point/point.js';
+import type { Point } from '../../domain/point/point.js';
 import type { CommitRequest } from '../../domain/session/messages.js';
 import type { CaptureDescription } from '../../store/port/store.js';
 
 /** @throws StillpointError `bad-message` */
 export function checkCommit(request: CommitRequest, description: CaptureDescription): void {
-  const { sessionId, kind, geometry } = description;
+  const { sessionId, geometry } = description;
   const refuse = (reason: string) => {
     throw new StillpointError('bad-message', { thing: `commit of session ${sessionId}`, reason });
   };
-  if (CONSISTENCY_KINDS.indexOf(request.kind) < CONSISTENCY_KINDS.indexOf(kind)) {
-    refuse(`its instant can't be "${request.kind}", since the session began as "${kind}"`);
-  }
   let end = 0;
   for (const { byteOffset, byteLength } of request.badRanges) {
     if (byteOffset < end) refuse('its bad ranges do not ascend, or overlap');
     end = byteOffset + byteLength;
   }
   if (end > geometry.sizeBytes) refuse('a bad range ends beyond the end of the device');
+}
+
+/** The same state of the device: of what a second try may say anew, statistics and warnings, the first one counts. */
+export function isSameCommit(a: CommitRequest, b: CommitRequest): boolean {
+  return a.root === b.root && a.batchCount === b.batchCount && isSameInstant(a, b);
+}
+
+/**
+ * @returns the session's point, where that is what the commit asks for
+ * @throws StillpointError `root-mismatch`, `session-closed`
+ */
+export function checkCommitted(request: CommitRequest, point: Point): Point {
+  const thing = `session ${point.id}`;
+  if (point.root !== request.root)
+    throw new StillpointError('root-mismatch', { thing, reason: 'it was committed with another root' });
+  if (isSameInstant(point, request)) return point;
+  throw new StillpointError('session-closed', {
+    thing,
+    reason: `it was committed as of another instant: ${point.instant}, ${point.kind}, from the provider ${point.provider}`,
+    remedy: 'Begin another session for the next backup.',
+  });
+}
+
+type Instant = Pick<CommitRequest, 'instant' | 'kind' | 'provider'>;
+
+function isSameInstant(a: Instant, b: Instant): boolean {
+  return a.instant === b.instant && a.kind === b.kind && a.provider === b.provider;
 }

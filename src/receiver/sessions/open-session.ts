@@ -13,11 +13,10 @@ import {
 } from '../../domain/session/session.js';
 import type { Capture } from '../../store/port/store.js';
 import type { BaseBlocks } from './base-blocks.js';
-import { checkCommit } from './check-commit.js';
+import { checkCommit, checkCommitted, isSameCommit } from './check-commit.js';
 
 interface Commit {
-  readonly root: string;
-  readonly batchCount: number;
+  readonly request: CommitRequest;
   readonly result: Promise<Point>;
 }
 
@@ -57,7 +56,7 @@ export class OpenSession {
     return this.capture.resume();
   }
 
-  async have(digests: Uint8Array): Promise<Uint8Array> {
+  async have(digests: Uint8Array): Promise<ReadonlySet<number>> {
     this.guard('have');
     return this.capture.have(digests);
   }
@@ -80,28 +79,29 @@ export class OpenSession {
   /** Sent again while it runs, it is joined. */
   async commit(request: CommitRequest): Promise<Point> {
     this.guard('commit');
-    const { root, batchCount } = request;
     if (this.#commit === null) {
       checkCommit(request, this.capture.description);
       this.#state = transition(this.#state, 'committing');
-      this.#commit = { root, batchCount, result: this.#runCommit(request) };
-    } else if (this.#commit.root !== root || this.#commit.batchCount !== batchCount) {
+      this.#commit = { request, result: this.#runCommit(request) };
+    } else if (!isSameCommit(this.#commit.request, request)) {
       guardMessage('committing', 'begin', this.id);
     }
     return this.#commit.result;
   }
 
   async #runCommit(request: CommitRequest): Promise<Point> {
+    let point: Point;
     try {
-      const point = await this.capture.commit(request);
-      this.#state = transition(this.#state, 'committed');
-      this.#onEnd(this);
-      return point;
+      point = await this.capture.commit(request);
     } catch (error) {
       this.#state = transition(this.#state, 'open');
       this.#commit = null;
       throw error;
     }
+    this.#state = transition(this.#state, 'committed');
+    this.#onEnd(this);
+    // An earlier commit that failed may have made the point after all, of an earlier state.
+    return checkCommitted(request, point);
   }
 
   /** Gone when it resolves; may be called again, also when it failed. */

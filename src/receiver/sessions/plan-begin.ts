@@ -40,15 +40,12 @@ export function planBegin(request: BeginRequest, { last, base: offered, open }: 
   const { description } = open;
   const isSame =
     sameGeometry(description.geometry, request.geometry) &&
-    (description.basePointId === (base?.id ?? null) || description.basePointId === last?.id) &&
-    description.instant === request.instant &&
-    description.kind === request.kind &&
-    description.provider === request.provider;
+    (description.basePointId === (base?.id ?? null) || description.basePointId === last?.id);
   if (!isSame) {
     throw new StillpointError('bad-message', {
       thing: `session ${request.sessionId}`,
-      reason: 'it is open already, for another state of the device',
-      remedy: 'Use a new session id for each snapshot.',
+      reason: 'it is open already, over another base or for another size of the device',
+      remedy: 'Use a new session id for each backup.',
     });
   }
   return { action: 'resume', base: open.base };

@@ -24,6 +24,7 @@ import { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
 import { OrderBook } from '../orders/orders.js';
 import { BaseBlocks } from './base-blocks.js';
+import { checkCommitted } from './check-commit.js';
 import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
@@ -101,7 +102,7 @@ export class ReceiverService {
     base: Point | null,
     superseded: OpenSession | null,
   ): Promise<BeginAnswer> {
-    const { device, sessionId, geometry, identity, instant, kind, provider } = request;
+    const { device, sessionId, geometry, identity } = request;
     if (superseded === null) this.#checkRoom(agent);
     this.#reserved.add(sessionId);
     try {
@@ -114,9 +115,6 @@ export class ReceiverService {
         geometry,
         identity,
         basePointId,
-        instant,
-        kind,
-        provider,
       });
       return beginAnswer(this.#add(capture, base), false, { durableSequence: 0, durableBlockEnd: 0 });
     } finally {
@@ -163,12 +161,9 @@ export class ReceiverService {
     const session = this.find(agent, sessionId);
     if (session !== null) return session.commit(request);
     const point = await this.store.point(agent, sessionId);
-    if (point === null) guardMessage('aborted', 'commit', sessionId);
-    else if (point.root === request.root) return point;
-    throw new StillpointError('root-mismatch', {
-      thing: `session ${sessionId}`,
-      reason: 'it was committed with another root',
-    });
+    if (point !== null) return checkCommitted(request, point);
+    guardMessage('aborted', 'commit', sessionId);
+    throw new Error('commit is refused where there is no session');
   }
 
   /** A session that is not there is gone already. */

@@ -251,7 +251,7 @@ export class StoreCapture implements Capture {
     });
   }
 
-  async have(digests: Uint8Array): Promise<Uint8Array> {
+  async have(digests: Uint8Array): Promise<ReadonlySet<number>> {
     const count = digests.length / DIGEST_BYTES;
     if (!Number.isInteger(count) || count > HAVE_DIGESTS_MAX) {
       throw new StillpointError('bad-message', {
@@ -262,11 +262,10 @@ export class StoreCapture implements Capture {
     this.#noteActivity();
     await this.#ready();
     const bytes = Buffer.from(digests.buffer, digests.byteOffset, digests.length);
-    const held = new Uint8Array(Math.ceil(count / 8));
+    const held = new Set<number>();
     for (let i = 0; i < count; i += 1) {
       const digest = bytes.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
-      if (this.#staging?.heldLength(digest) !== undefined)
-        held[i >> 3] = (held[i >> 3] ?? 0) | (1 << (i & 7));
+      if (this.#staging?.heldLength(digest) !== undefined) held.add(i);
       if (i % LOOKUPS_PER_TURN === LOOKUPS_PER_TURN - 1) await setImmediate();
     }
     return held;

@@ -62,7 +62,7 @@ export async function commitCapture(
   }
   if (index.hasUnhealed()) await checkWhole(context, description, { geometry: description.geometry, top });
 
-  const { geometry, identity, provider, instant } = description;
+  const { geometry, identity } = description;
   const point: Point = {
     id: description.sessionId,
     agent: description.agent,
@@ -74,8 +74,9 @@ export async function commitCapture(
     root,
     top: Buffer.from(top).toString('hex'),
     kind: request.kind,
-    provider,
-    instant,
+    provider: request.provider,
+    providerFacts: request.providerFacts,
+    instant: request.instant,
     committedAt: context.now().toISOString(),
     statistics: request.statistics,
     storedBytes: staging.storedBytes + treeBytes,

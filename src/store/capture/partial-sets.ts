@@ -17,8 +17,8 @@ const RECORD_BYTES_MAX = 64 * MiB;
 
 export interface PartialRecord extends DeviceKey {
   readonly sessionId: string;
-  readonly instant: string;
-  /** Of the session, by the receiver's clock, as `endedAt`. */
+  /** Of the session, by the receiver's clock, as the other times. Null: a former version wrote the record. */
+  readonly begunAt: string | null;
   readonly lastActivityAt: string;
   readonly endedAt: string;
   readonly durableBytes: number;
@@ -108,7 +108,7 @@ export class PartialSets {
     const ended = [...this.#records.values()].filter(({ sessionId }) => !openIds.has(sessionId));
     const told = (set: TheirsAndWhen, state: PartialSet['state']): PartialSet => ({
       ...(agent === undefined ? { agent: set.agent } : {}),
-      ...{ device: set.device, sessionId: set.sessionId, instant: set.instant, state },
+      ...{ device: set.device, sessionId: set.sessionId, begunAt: set.begunAt, state },
       ...{ durableBytes: set.durableBytes, lastActivityAt: set.lastActivityAt },
       expiresAt: new Date(Date.parse(set.lastActivityAt) + this.keepMs).toISOString(),
     });
@@ -116,7 +116,7 @@ export class PartialSets {
       (agent === undefined || set.agent === agent) && (device === undefined || set.device === device);
     return [
       ...open
-        .map((set) => ({ ...set.description, ...times(set) }))
+        .map((set) => ({ ...set.description, begunAt: set.description.begunAt ?? null, ...times(set) }))
         .filter(isAsked)
         .map((set) => told(set, 'open')),
       ...ended.filter(isAsked).map((set) => told(set, 'ended')),
@@ -157,7 +157,7 @@ export class PartialSets {
 
 type TheirsAndWhen = Pick<
   PartialRecord,
-  'agent' | 'device' | 'sessionId' | 'instant' | 'lastActivityAt' | 'durableBytes'
+  'agent' | 'device' | 'sessionId' | 'begunAt' | 'lastActivityAt' | 'durableBytes'
 >;
 
 function times({
@@ -181,16 +181,22 @@ function compareText(a: string, b: string): number {
 
 /** @throws StillpointError `store-damaged`, `version` */
 function decodeRecord(bytes: Buffer, sessionId: string, thing: string): PartialRecord {
-  const record = decodeSealed('stillpoint-partial', bytes, thing) as unknown as PartialRecord;
+  const { version, body } = decodeSealed('stillpoint-partial', bytes, thing);
+  const { instant: _, ...known } = body;
+  const record = (version === 1 ? { ...known, begunAt: null } : body) as unknown as PartialRecord;
   const isWhole =
     record.sessionId === sessionId &&
     typeof record.agent === 'string' &&
     typeof record.device === 'string' &&
-    typeof record.instant === 'string' &&
-    !Number.isNaN(Date.parse(record.lastActivityAt)) &&
+    (record.begunAt === null || isTime(record.begunAt)) &&
+    isTime(record.lastActivityAt) &&
     Number.isSafeInteger(record.durableBytes) &&
     Array.isArray(record.packIds) &&
     record.packIds.every((packId) => typeof packId === 'string' && isHexId(packId));
   if (isWhole) return record;
   throw new StillpointError('store-damaged', { thing, reason: 'it is not the record of this session' });
+}
+
+function isTime(value: unknown): boolean {
+  return typeof value === 'string' && !Number.isNaN(Date.parse(value));
 }

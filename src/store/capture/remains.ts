@@ -39,13 +39,13 @@ export async function recordRemains(
   lastActivityAt: Date,
 ): Promise<void> {
   const { partials, index, now, log } = context;
-  const { agent, device, sessionId, instant } = description;
+  const { agent, device, sessionId, begunAt = null } = description;
   try {
     const packIds = [...(staging?.packIds ?? (await loggedPackIds(context, sessionId)))];
     if (packIds.length === 0) return;
     const sizeOf = (packId: string) => index.packs().get(packId)?.sizeBytes ?? 0;
     await partials.add({
-      ...{ agent, device, sessionId, instant, packIds },
+      ...{ agent, device, sessionId, begunAt, packIds },
       lastActivityAt: lastActivityAt.toISOString(),
       endedAt: now().toISOString(),
       durableBytes: staging?.storedBytes ?? packIds.reduce((sum, packId) => sum + sizeOf(packId), 0),

@@ -24,15 +24,17 @@ export function decodeManifest(
   place: DeviceKey & { readonly sequence: number },
   thing: string,
 ): Point {
-  const point = decodeSealed('stillpoint-point', bytes, thing) as unknown as Point;
+  const { version, body } = decodeSealed('stillpoint-point', bytes, thing);
+  const point = (version === 1 ? { ...body, providerFacts: {} } : body) as unknown as Point;
   const isWhole =
     isHexId(point.id) &&
     isHexDigest(point.root) &&
     isHexDigest(point.top) &&
     Array.isArray(point.badRanges) &&
     Array.isArray(point.warnings) &&
-    typeof point.statistics === 'object' &&
-    typeof point.identity === 'object';
+    isObject(point.providerFacts) &&
+    isObject(point.statistics) &&
+    isObject(point.identity);
   if (!isWhole)
     throw new StillpointError('store-damaged', { thing, reason: 'it lacks fields of a manifest' });
   geometry(point.geometry.sizeBytes, point.geometry.blockSize);
@@ -51,10 +53,17 @@ export function encodeDescription(description: CaptureDescription): Buffer {
 
 /** @throws StillpointError `store-damaged`, `version` */
 export function decodeDescription(bytes: Buffer, sessionId: string, thing: string): CaptureDescription {
-  const description = decodeSealed('stillpoint-capture', bytes, thing) as unknown as CaptureDescription;
+  const { version, body } = decodeSealed('stillpoint-capture', bytes, thing);
+  // What version 1 says of the instant is the commit's to say now.
+  const { instant: _instant, kind: _kind, provider: _provider, ...known } = body;
+  const description = (version === 1 ? known : body) as unknown as CaptureDescription;
   geometry(description.geometry.sizeBytes, description.geometry.blockSize);
   if (description.sessionId !== sessionId) {
     throw new StillpointError('store-damaged', { thing, reason: 'it describes another session' });
   }
   return description;
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
 }

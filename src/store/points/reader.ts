@@ -2,7 +2,7 @@
 
 import { StillpointError } from '../../domain/base/errors.js';
 import {
-  BATCH_BYTES_MAX,
+  BLOCKS_ANSWER_STORED_BYTES,
   BLOCKS_REQUEST_MAX,
   DIGEST_BYTES,
   NODES_REQUEST_MAX,
@@ -12,7 +12,7 @@ import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { NodeRequest } from '../../domain/session/messages.js';
 import { isNull, type ReadNodes } from '../../domain/tree/digest-tree.js';
-import { native, RECORD_KIND_BLOCK } from '../../native/index.js';
+import { native, RECORD_KIND_BLOCK, type StoredBlocks } from '../../native/index.js';
 import type { Location } from '../index/record-index.js';
 import { isDataError } from '../packs/contents.js';
 import { digestKey, RECORD_HEADER_BYTES } from '../packs/entries.js';
@@ -20,7 +20,6 @@ import type { Damage, PackedRecords, RecordReader } from '../records/record-read
 
 const EMPTY = Buffer.alloc(0);
 const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);
-const { batchHeaderBytes, batchEntryBytes, batchTrailerBytes } = native.constants;
 
 export class PointReader {
   readonly #records: RecordReader;
@@ -37,8 +36,8 @@ export class PointReader {
       });
   }
 
-  /** docs/protocol.md, nodes: for each request u32 length, then the content. */
-  async nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+  /** Contents in the order of the requests; a NULL node's is empty. */
+  async nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
     checkCount('nodes', requests.length, NODES_REQUEST_MAX);
     const height = treeHeight(point.geometry);
     for (const { level, index } of requests) {
@@ -51,63 +50,39 @@ export class PointReader {
         );
       }
     }
-    const answer: Buffer[] = [];
     const levels = new Map<number, number[]>();
     for (const { level, index } of requests) levels.set(level, [...(levels.get(level) ?? []), index]);
     const contents = new Map<number, Map<number, Buffer>>();
     for (const [level, indexes] of levels) contents.set(level, await this.#nodesAt(point, level, indexes));
-    for (const { level, index } of requests) {
-      const content = contents.get(level)?.get(index) ?? EMPTY;
-      const length = Buffer.alloc(4);
-      length.writeUInt32LE(content.length);
-      answer.push(length, content);
-    }
-    return Buffer.concat(answer);
+    return requests.map(({ level, index }) => contents.get(level)?.get(index) ?? EMPTY);
   }
 
-  /** Blocks as one batch: of an ascending request the longest prefix that fits into one, at least one block. */
-  async blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    checkCount('blocks', blockIndexes.length, BLOCKS_REQUEST_MAX);
-    const count = blockCount(point.geometry);
-    for (const [i, blockIndex] of blockIndexes.entries()) {
-      const isAscending = i === 0 || blockIndex > (blockIndexes[i - 1] ?? -1);
-      if (!Number.isInteger(blockIndex) || blockIndex < 0 || blockIndex >= count || !isAscending) {
-        throw badRequest(
-          `block ${blockIndex}`,
-          `blocks of ${pointLabel(point)} are asked for in ascending order, from 0 to ${count - 1}`,
-        );
-      }
-    }
+  /** As Store.blocks. */
+  async blocks<T>(
+    point: Point,
+    blockIndexes: readonly number[],
+    take: (blocks: StoredBlocks) => Promise<T>,
+  ): Promise<T> {
+    checkBlocks(point, blockIndexes);
     const leaves = await this.#leaves(point, blockIndexes);
-    const ordinals = new Uint32Array(leaves.length);
-    const digests: Buffer[] = [];
-    const ordinalOf = new Map<string, number>();
-    for (const [i, leaf] of leaves.entries()) {
-      const ordinal = ordinalOf.get(digestKey(leaf)) ?? digests.length;
-      if (ordinal === digests.length) digests.push(leaf);
-      ordinalOf.set(digestKey(leaf), ordinal);
-      ordinals[i] = ordinal;
-    }
+    const { ordinals, digests } = distinct(leaves);
     const located = await this.#records.locate(RECORD_KIND_BLOCK, digests);
     const fitting = fittingPrefix(located, ordinals);
     const recordCount = Math.max(...ordinals.subarray(0, fitting)) + 1;
     const recordDigests = digests.slice(0, recordCount);
-    const encode = async (packed: PackedRecords): Promise<Buffer> => {
-      const body = await native.encodeBatch({
-        sessionId: point.id,
-        sequence: 0,
-        agentTimeMs: 0,
+    const lend = async (packed: PackedRecords): Promise<T> => {
+      const taken = await take({
         blockIndexes: Float64Array.from(blockIndexes.slice(0, fitting)),
         recordOrdinals: ordinals.subarray(0, fitting),
         ...packed,
         recordDigests: Buffer.concat(recordDigests),
       });
       for (const run of packed.runs) native.freeBuffer(run);
-      return body;
+      return taken;
     };
     const packed = await this.#records.readPacked(located.slice(0, recordCount));
     try {
-      if (packed !== null) return await encode(packed);
+      if (packed !== null) return await lend(packed);
     } catch (error) {
       if (!isDataError(error)) throw error;
     }
@@ -117,7 +92,7 @@ export class PointReader {
       if ('record' in result) return result.record;
       throw damagedError(point, `block ${blockIndexes[ordinals.indexOf(ordinal)]}`, result.damage);
     });
-    return encode({
+    return lend({
       runs,
       recordRuns: Uint32Array.from(runs.keys()),
       recordOffsets: new Uint32Array(runs.length),
@@ -174,17 +149,44 @@ export function damagedError(point: Point, what: string, damage: Damage): Stillp
   });
 }
 
-/** How many blocks of the request fit into one batch. A block that can't be located counts as small: reading it gives the error. */
+/** @throws StillpointError `bad-message` */
+function checkBlocks(point: Point, blockIndexes: readonly number[]): void {
+  checkCount('blocks', blockIndexes.length, BLOCKS_REQUEST_MAX);
+  const count = blockCount(point.geometry);
+  for (const [i, blockIndex] of blockIndexes.entries()) {
+    const isAscending = i === 0 || blockIndex > (blockIndexes[i - 1] ?? -1);
+    if (!Number.isInteger(blockIndex) || blockIndex < 0 || blockIndex >= count || !isAscending) {
+      throw badRequest(
+        `block ${blockIndex}`,
+        `blocks of ${pointLabel(point)} are asked for in ascending order, from 0 to ${count - 1}`,
+      );
+    }
+  }
+}
+
+/** Each digest once, in the order in which it comes first, and which of them each leaf is. */
+function distinct(leaves: readonly Buffer[]): { readonly ordinals: Uint32Array; readonly digests: Buffer[] } {
+  const ordinals = new Uint32Array(leaves.length);
+  const digests: Buffer[] = [];
+  const ordinalOf = new Map<string, number>();
+  for (const [i, leaf] of leaves.entries()) {
+    const ordinal = ordinalOf.get(digestKey(leaf)) ?? digests.length;
+    if (ordinal === digests.length) digests.push(leaf);
+    ordinalOf.set(digestKey(leaf), ordinal);
+    ordinals[i] = ordinal;
+  }
+  return { ordinals, digests };
+}
+
+/** How many blocks of the request fit into one answer. A block that can't be located counts as small: reading it gives the error. */
 function fittingPrefix(located: readonly (Location | null)[], ordinals: Uint32Array): number {
-  let bytes = batchHeaderBytes + batchTrailerBytes;
+  let storedBytes = 0;
   let counted = 0;
   for (const [i, ordinal] of ordinals.entries()) {
-    bytes += batchEntryBytes;
-    if (ordinal === counted) {
-      bytes += RECORD_HEADER_BYTES + (located[ordinal]?.storedLength ?? 0);
-      counted += 1;
-    }
-    if (bytes > BATCH_BYTES_MAX && i > 0) return i;
+    if (ordinal !== counted) continue;
+    storedBytes += RECORD_HEADER_BYTES + (located[ordinal]?.storedLength ?? 0);
+    counted += 1;
+    if (storedBytes > BLOCKS_ANSWER_STORED_BYTES && i > 0) return i;
   }
   return ordinals.length;
 }

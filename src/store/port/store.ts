@@ -1,7 +1,10 @@
-/** What the receiver needs of the store. One implementation, src/store/open.ts; all fault injection lies below it, in Disk. */
+/**
+ * What the receiver needs of the store: values, of which src/protocol makes messages. test/conformance/store.ts says what each
+ * implementation must do. Faults are injected below it, in Disk and ObjectStore.
+ */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
-import type { ConsistencyKind, DeviceIdentity, Point } from '../../domain/point/point.js';
+import type { DeviceIdentity, Point } from '../../domain/point/point.js';
 import type {
   CheckEvent,
   CommitRequest,
@@ -10,23 +13,22 @@ import type {
   PartialSet,
   VerifyEvent,
 } from '../../domain/session/messages.js';
-import type { Digester } from '../../native/index.js';
+import type { Digester, StoredBlocks } from '../../native/index.js';
+
+export type { StoredBlocks } from '../../native/index.js';
 
 export interface DeviceKey {
   readonly agent: string;
   readonly device: string;
 }
 
-/** All that a session needs to be resumed after a restart; written once, when the capture is made. */
+/** All that a session needs to be resumed after a restart; written once, when the capture is made. Its instant comes with its commit. */
 export interface CaptureDescription extends DeviceKey {
   readonly sessionId: string;
   readonly geometry: Geometry;
   readonly identity: DeviceIdentity;
   /** The point that the session's blocks are a difference to; null: the empty tree. */
   readonly basePointId: string | null;
-  readonly instant: string;
-  readonly kind: ConsistencyKind;
-  readonly provider: string;
   /** By the receiver's clock; the store enters it. */
   readonly begunAt?: string;
 }
@@ -43,11 +45,17 @@ export interface Capture {
    * come is refused. `durableBlockEnd` is one more than the highest block index of a durable batch.
    */
   resume(): Promise<{ readonly durableSequence: number; readonly durableBlockEnd: number }>;
-  /** Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered, not stored twice. */
+  /**
+   * Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered, not stored twice. A block
+   * may come in several batches: the highest number has it.
+   */
   append(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }>;
-  /** Bit per digest: in this session, or held for the device. */
-  have(digests: Uint8Array): Promise<Uint8Array>;
-  /** docs/format.md, ordering invariants. Idempotent: after a crash in the middle it may be called again. */
+  /** Which of the digests (by position) are in this session, or held for the device. @param digests n * 32 bytes */
+  have(digests: Uint8Array): Promise<ReadonlySet<number>>;
+  /**
+   * docs/format.md, ordering invariants. Idempotent: after a crash in the middle it may be called again. If an earlier call made the point
+   * after all, that point is the answer, whatever is asked for now.
+   */
   commit(request: CommitRequest): Promise<Point>;
   abort(): Promise<void>;
 }
@@ -85,8 +93,18 @@ export interface Store {
   collect(): Promise<void>;
   /** `session-busy` while the device has an open capture; `session-closed` if the id is a point's; `base-mismatch`. */
   createCapture(description: CaptureDescription): Promise<Capture>;
-  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array>;
-  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array>;
+  /** Contents of nodes of the point's tree, proven; without their last NULL digests, and so empty for a NULL node. */
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]>;
+  /**
+   * Lends blocks as they are stored: of an ascending request the longest prefix that one answer may hold, at least one block. Who
+   * takes them must prove them. If `take` rejects for damage in them it is called again, with other copies; where there are none
+   * `store-damaged` says which block is lost. The bytes are the store's again when the promise of `take` is settled.
+   */
+  blocks<T>(
+    point: Point,
+    blockIndexes: readonly number[],
+    take: (blocks: StoredBlocks) => Promise<T>,
+  ): Promise<T>;
   verify(scope: VerifyScope): AsyncIterable<VerifyEvent>;
   /**
    * Re-reads and re-digests the point's tree and blocks in these ranges: which of them the store can't give.

@@ -17,7 +17,7 @@ import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import { pointDiff } from '../points/diff.js';
 import type { PointReader } from '../points/reader.js';
-import type { PointsKey, VerifyScope } from '../port/store.js';
+import type { PointsKey, StoredBlocks, VerifyScope } from '../port/store.js';
 import type { RecordReader } from '../records/record-reader.js';
 import { checkPoint } from '../upkeep/check.js';
 import { Verification } from '../upkeep/verify.js';
@@ -57,12 +57,18 @@ export class PointAccess {
     return point !== undefined && (agent === null || point.agent === agent) ? point : null;
   }
 
-  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
     return this.#read(`point ${pointLabel(point)}`, () => this.#options.reader.nodes(point, requests));
   }
 
-  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    return this.#read(`point ${pointLabel(point)}`, () => this.#options.reader.blocks(point, blockIndexes));
+  blocks<T>(
+    point: Point,
+    blockIndexes: readonly number[],
+    take: (blocks: StoredBlocks) => Promise<T>,
+  ): Promise<T> {
+    return this.#read(`point ${pointLabel(point)}`, () =>
+      this.#options.reader.blocks(point, blockIndexes, take),
+    );
   }
 
   async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent, void> {

@@ -21,7 +21,7 @@ import type { Disk } from '../disk/disk.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import { PointReader } from '../points/reader.js';
-import type { Capture, DeviceKey, PointsKey, Store, VerifyScope } from '../port/store.js';
+import type { Capture, DeviceKey, PointsKey, Store, StoredBlocks, VerifyScope } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
 import { PointAccess } from './point-access.js';
@@ -101,12 +101,16 @@ export class ReaderStore implements Store {
     throw this.#readsOnly();
   }
 
-  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
+  nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
     return this.#access.nodes(point, requests);
   }
 
-  blocks(point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    return this.#access.blocks(point, blockIndexes);
+  blocks<T>(
+    point: Point,
+    blockIndexes: readonly number[],
+    take: (blocks: StoredBlocks) => Promise<T>,
+  ): Promise<T> {
+    return this.#access.blocks(point, blockIndexes, take);
   }
 
   verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {

@@ -16,7 +16,7 @@ import {
   STORE_COPY,
   STORE_FILE,
 } from '../disk/layout.js';
-import { decodeSealed, encodeSealed } from '../disk/sealed-text.js';
+import { decodeSealed, encodeSealed, SEALED_VERSION } from '../disk/sealed-text.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import { isDataError } from '../packs/contents.js';
 import { readIndexedStoreId } from './shared-index.js';
@@ -25,6 +25,10 @@ const BYTES_MAX = 64 * KiB;
 
 export interface StoreIdentity {
   readonly storeId: string;
+  /** ISO 8601; null: not known. */
+  readonly createdAt: string | null;
+  /** A former version's, which who writes brings to the present one: from then on a program of that version refuses the store. */
+  readonly isFormer: boolean;
   /** What is wrong with store.json, and where the id is from instead; null: nothing. */
   readonly fault: string | null;
 }
@@ -34,7 +38,7 @@ export async function readStoreFile(
   disk: Disk,
   dir: string,
   file: string = STORE_FILE,
-): Promise<{ readonly storeId: string }> {
+): Promise<Omit<StoreIdentity, 'fault'>> {
   const path = join(dir, file);
   const bytes = await readSmallFile(disk, path, BYTES_MAX);
   if (bytes === null) {
@@ -44,8 +48,12 @@ export async function readStoreFile(
       remedy: 'Name the directory of a store, or make one with "stillpoint receiver init".',
     });
   }
-  const { storeId } = decodeSealed('stillpoint-store', bytes, path);
-  if (typeof storeId === 'string' && isHexId(storeId)) return { storeId };
+  const { version, body } = decodeSealed('stillpoint-store', bytes, path);
+  const { storeId, createdAt } = body;
+  if (typeof storeId === 'string' && isHexId(storeId)) {
+    const isFormer = version < SEALED_VERSION;
+    return { storeId, createdAt: typeof createdAt === 'string' ? createdAt : null, isFormer };
+  }
   throw new StillpointError('store-damaged', { thing: path, reason: 'it has no store id' });
 }
 
@@ -76,9 +84,12 @@ export async function identifyStore(
   // A newer program writes both, the copy first: a copy of this version says that a bit of the version flipped.
   if (copy !== null) return { ...copy, fault: `${fault}; ${STORE_COPY} has the store's id` };
   if (problem.code === 'version' || !(await hasPoints(objects))) throw problem;
+  const unknown = { createdAt: null, isFormer: false };
   const indexed = readIndexedStoreId(join(dir, INDEX_DIR));
-  if (indexed !== null) return { storeId: indexed, fault: `${fault}; the index has the store's id` };
-  return { storeId: newId(), fault: `${fault}, and nothing else has the store's id: it gets a new one` };
+  if (indexed !== null)
+    return { ...unknown, storeId: indexed, fault: `${fault}; the index has the store's id` };
+  const lost = `${fault}, and nothing else has the store's id: it gets a new one`;
+  return { ...unknown, storeId: newId(), fault: lost };
 }
 
 /** True for a directory that is a store or was one: there is no other to be made of it. */
@@ -104,30 +115,31 @@ export async function checkStoreFiles(disk: Disk, dir: string): Promise<{ what: 
   return findings;
 }
 
-/** Brings store.json and its copy to what the store's id is. */
+/** Brings store.json and its copy to what the store's id is, and to the present version: the copy first. */
 export async function repairStoreFile(
   disk: Disk,
   dir: string,
-  { storeId, fault }: StoreIdentity,
+  identity: StoreIdentity,
   now: Date,
 ): Promise<void> {
+  const { storeId, isFormer, fault } = identity;
+  const createdAt = identity.createdAt ?? now.toISOString();
   const copy = await readStoreFile(disk, dir, STORE_COPY).catch(() => null);
-  if (copy?.storeId !== storeId) await writeFile(disk, dir, STORE_COPY, storeId, now);
-  if (fault !== null) await writeFile(disk, dir, STORE_FILE, storeId, now);
+  if (copy?.storeId !== storeId || copy.isFormer)
+    await writeFile(disk, dir, STORE_COPY, { storeId, createdAt });
+  if (fault !== null || isFormer) await writeFile(disk, dir, STORE_FILE, { storeId, createdAt });
 }
 
 /** Its copy is made by `repairStoreFile`. */
 export function writeStoreFile(disk: Disk, dir: string, storeId: string, createdAt: Date): Promise<void> {
-  return writeFile(disk, dir, STORE_FILE, storeId, createdAt);
+  return writeFile(disk, dir, STORE_FILE, { storeId, createdAt: createdAt.toISOString() });
 }
 
 async function writeFile(
   disk: Disk,
   dir: string,
   file: string,
-  storeId: string,
-  createdAt: Date,
+  body: { readonly storeId: string; readonly createdAt: string },
 ): Promise<void> {
-  const body = { storeId, createdAt: createdAt.toISOString() };
   await writeDurably(disk, join(dir, file), encodeSealed('stillpoint-store', body));
 }

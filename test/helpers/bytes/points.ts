@@ -15,6 +15,7 @@ export function makePoint(overrides: Partial<Point> = {}): Point {
     top: String(sequence).padStart(64, 'b'),
     kind: 'idle',
     provider: 'offline',
+    providerFacts: {},
     instant: `2026-01-${String(sequence).padStart(2, '0')}T12:00:00.000Z`,
     committedAt: `2026-01-${String(sequence).padStart(2, '0')}T12:05:00.000Z`,
     statistics: { scannedBytes: 0, changedBytes: 0, wireBytes: 0, durationMs: 0 },

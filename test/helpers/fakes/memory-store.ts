@@ -1,176 +1,339 @@
 /**
- * A store in memory for tests of what stands above it. Batches are not looked into, and nothing outlives it but what
- * `reopen` hands on; every call can be held up or made to fail.
+ * A store in memory, for what is above it: it holds what it was sent and believes none of it, as the suite of every store asks
+ * (test/conformance/store.ts). What it lacks is what disks are for: packs, an index, damage, and room that ends. Faults are put over it
+ * (test/helpers/faults/store.ts).
  */
+import { StillpointError } from '../../../src/domain/base/errors.js';
+import {
+  BLOCKS_ANSWER_STORED_BYTES,
+  BLOCKS_REQUEST_MAX,
+  NODES_REQUEST_MAX,
+  PARTIAL_KEEP_MS,
+} from '../../../src/domain/base/limits.js';
+import { checkName, isHexId } from '../../../src/domain/base/names.js';
 import type { BlockRange } from '../../../src/domain/blocks/block-ranges.js';
+import { blockCount, blockLength, levelCount, treeHeight } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type {
   CheckEvent,
-  CommitRequest,
   DiffEvent,
   NodeRequest,
   PartialSet,
   VerifyEvent,
 } from '../../../src/domain/session/messages.js';
-import type { Capture, CaptureDescription, Store } from '../../../src/store/port/store.js';
+import type { DiffRange } from '../../../src/domain/tree/tree-diff.js';
+import { native } from '../../../src/native/index.js';
+import type {
+  Capture,
+  CaptureDescription,
+  DeviceKey,
+  PointsKey,
+  Store,
+  StoredBlocks,
+  VerifyScope,
+} from '../../../src/store/port/store.js';
 import { PLAIN } from '../bytes/digests.js';
+import type { LevelTree } from '../bytes/level-tree.js';
+import { type Leaves, MemoryCapture } from './memory-capture.js';
 
-export type StoreCall = 'createCapture' | 'append' | 'commit' | 'abort' | 'points';
+interface HeldPoint {
+  readonly point: Point;
+  readonly leaves: Leaves;
+  readonly tree: LevelTree;
+}
+
+interface EndedSet {
+  readonly set: PartialSet;
+  readonly agent: string;
+  readonly digests: ReadonlySet<string>;
+}
+
+export interface MemoryStoreOptions {
+  readonly now?: () => Date;
+  readonly keepPartialMs?: number;
+}
+
+const deviceOf = ({ agent, device }: DeviceKey): string => `${agent}/${device}`;
 
 export class MemoryStore implements Store {
   readonly digester = PLAIN;
   readonly storeId = 'a'.repeat(32);
-  readonly committed: Point[] = [];
-  readonly open = new Map<string, MemoryCapture>();
-  /** Awaited before each call; what it throws is the call's error. */
-  before: (call: StoreCall, detail: string | number) => Promise<void> = async () => undefined;
+  readonly #now: () => Date;
+  readonly #keepPartialMs: number;
+  #held: HeldPoint[] = [];
+  #captures = new Map<string, MemoryCapture>();
+  #ended: EndedSet[] = [];
+  /** Records by device, then by digest. */
+  #records = new Map<string, Map<string, Buffer>>();
+  #isClosed = false;
 
-  /** The same store as a restarted receiver finds it. */
-  reopen(): MemoryStore {
-    const store = new MemoryStore();
-    store.committed.push(...this.committed);
-    for (const [id, capture] of this.open) {
-      store.open.set(id, new MemoryCapture(store, capture.description, capture.durableSequence));
-    }
+  constructor({ now = () => new Date(), keepPartialMs = PARTIAL_KEEP_MS }: MemoryStoreOptions = {}) {
+    this.#now = now;
+    this.#keepPartialMs = keepPartialMs;
+  }
+
+  /** The same store as a restarted receiver finds it: what is durable, and nothing else. */
+  async reopen(): Promise<MemoryStore> {
+    await this.close();
+    const store = new MemoryStore({ now: this.#now, keepPartialMs: this.#keepPartialMs });
+    store.#held = this.#held;
+    store.#ended = this.#ended;
+    store.#records = this.#records;
+    for (const capture of this.#captures.values()) store.#addCapture(capture.description, capture);
     return store;
   }
 
-  async points(key: { agent: string; device?: string }): Promise<Point[]> {
-    await this.before('points', key.device ?? '');
-    return this.committed.filter(
-      (point) => point.agent === key.agent && (key.device === undefined || point.device === key.device),
-    );
+  async points({ agent, device }: PointsKey): Promise<Point[]> {
+    return this.#held
+      .map(({ point }) => point)
+      .filter((point) => (agent ?? point.agent) === point.agent && (device ?? point.device) === point.device)
+      .sort((a, b) =>
+        deviceOf(a) < deviceOf(b) ? -1 : deviceOf(a) > deviceOf(b) ? 1 : a.sequence - b.sequence,
+      );
   }
 
-  async point(agent: string, pointId: string): Promise<Point | null> {
-    return this.committed.find((point) => point.agent === agent && point.id === pointId) ?? null;
+  async point(agent: string | null, pointId: string): Promise<Point | null> {
+    const point = this.#held.find(({ point: { id } }) => id === pointId)?.point ?? null;
+    return agent === null || point?.agent === agent ? point : null;
   }
 
-  /** Null stands for damage that the store knows of; undefined: none. */
-  damagedBase: null | undefined;
-
-  async baseFor(key: { agent: string; device: string }): Promise<Point | null> {
-    return this.damagedBase === null ? null : ((await this.points(key)).at(-1) ?? null);
+  async baseFor(key: DeviceKey): Promise<Point | null> {
+    return (await this.points(key)).at(-1) ?? null;
   }
 
   captures(): readonly Capture[] {
-    return [...this.open.values()];
+    return [...this.#captures.values()];
   }
 
-  /** Of open sessions only. */
-  async partialSets(key: { agent: string; device?: string }): Promise<PartialSet[]> {
-    return [...this.open.values()]
-      .map(({ description }) => description)
-      .filter(({ agent, device }) => agent === key.agent && (key.device ?? device) === device)
-      .map(({ device, sessionId, instant }) => ({
-        ...{ device, sessionId, instant, state: 'open', durableBytes: 0 },
-        lastActivityAt: '2026-01-01T00:00:00.000Z',
-        expiresAt: '2026-01-08T00:00:00.000Z',
-      }));
+  async partialSets({ agent, device }: PointsKey): Promise<PartialSet[]> {
+    const open = [...this.#captures.values()].map((capture) => ({
+      agent: capture.description.agent,
+      set: this.#setOf(capture, 'open'),
+    }));
+    return [...open, ...this.#ended]
+      .filter((one) => (agent ?? one.agent) === one.agent && (device ?? one.set.device) === one.set.device)
+      .map((one) => (agent === undefined ? { agent: one.agent, ...one.set } : one.set))
+      .sort((a, b) => a.device.localeCompare(b.device) || a.lastActivityAt.localeCompare(b.lastActivityAt));
   }
 
-  /** Sessions that a test says are. */
-  readonly expired = new Set<string>();
+  #setOf(capture: MemoryCapture, state: PartialSet['state']): PartialSet {
+    const { device, sessionId, begunAt } = capture.description;
+    return {
+      ...{ device, sessionId, state, begunAt: begunAt ?? '' },
+      durableBytes: capture.durableBytes,
+      lastActivityAt: capture.lastActivityAt.toISOString(),
+      expiresAt: new Date(capture.lastActivityAt.getTime() + this.#keepPartialMs).toISOString(),
+    };
+  }
 
   expiredCaptures(): readonly Capture[] {
-    return this.captures().filter(({ description }) => this.expired.has(description.sessionId));
+    const before = this.#now().getTime() - this.#keepPartialMs;
+    return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
   }
 
-  async collect(): Promise<void> {}
+  async collect(): Promise<void> {
+    const now = this.#now().toISOString();
+    this.#ended = this.#ended.filter(({ set }) => set.expiresAt > now);
+    for (const [device, records] of this.#records) {
+      const needed = new Set([
+        ...this.#held
+          .filter(({ point }) => deviceOf(point) === device)
+          .flatMap(({ leaves }) => [...leaves.values()].map((digest) => digest.toString('hex'))),
+        ...this.#ended
+          .filter(({ agent, set }) => deviceOf({ ...set, agent }) === device)
+          .flatMap(({ digests }) => [...digests]),
+        ...[...this.#captures.values()]
+          .filter(({ description }) => deviceOf(description) === device)
+          .flatMap(({ digests }) => [...digests]),
+      ]);
+      for (const digest of records.keys()) if (!needed.has(digest)) records.delete(digest);
+    }
+  }
 
   async createCapture(description: CaptureDescription): Promise<Capture> {
-    await this.before('createCapture', description.sessionId);
-    if (this.open.has(description.sessionId)) throw new Error('a capture of this id exists');
-    const capture = new MemoryCapture(this, description, 0);
-    this.open.set(description.sessionId, capture);
+    this.#guard();
+    const { agent, device, sessionId, basePointId, geometry } = description;
+    checkName('agent', agent);
+    checkName('device', device);
+    const refuse = (code: StillpointError['code'], reason: string) =>
+      new StillpointError(code, { thing: `session ${sessionId} of ${device}`, reason });
+    if (!isHexId(sessionId)) throw refuse('bad-message', 'a session id has 32 hex digits');
+    if ((await this.point(null, sessionId)) !== null) throw refuse('session-closed', 'it is committed');
+    const isBusy = [...this.#captures.values()].some(
+      (open) =>
+        open.description.sessionId === sessionId || deviceOf(open.description) === deviceOf(description),
+    );
+    if (isBusy) throw refuse('session-busy', 'another one is open');
+    const base = basePointId === null ? null : await this.point(agent, basePointId);
+    if (basePointId !== null && (base?.device !== device || base.geometry.blockSize !== geometry.blockSize))
+      throw refuse('base-mismatch', 'its base is not one of the device, or has another block size');
+    return this.#addCapture({ ...description, begunAt: this.#now().toISOString() }, null);
+  }
+
+  #addCapture(description: CaptureDescription, former: MemoryCapture | null): MemoryCapture {
+    const key = deviceOf(description);
+    const records = this.#records.get(key) ?? new Map<string, Buffer>();
+    this.#records.set(key, records);
+    const capture = new MemoryCapture(description, former, {
+      records,
+      now: this.#now,
+      base: () => {
+        const last = this.#held.filter(({ point }) => deviceOf(point) === key).at(-1);
+        const nextSequence = (last?.point.sequence ?? 0) + 1;
+        return { point: last?.point ?? null, leaves: last?.leaves ?? new Map(), nextSequence };
+      },
+      onCommit: (point, leaves, tree) => {
+        this.#captures.delete(point.id);
+        this.#held.push({ point, leaves, tree });
+      },
+      onAbort: () => {
+        const { agent, sessionId } = description;
+        this.#captures.delete(sessionId);
+        if (capture.durableSequence === 0) return;
+        this.#ended.push({ agent, set: this.#setOf(capture, 'ended'), digests: capture.digests });
+      },
+    });
+    this.#captures.set(description.sessionId, capture);
     return capture;
   }
 
-  async nodes(_point: Point, requests: readonly NodeRequest[]): Promise<Uint8Array> {
-    return Buffer.alloc(4 * requests.length);
+  #guard(): void {
+    if (!this.#isClosed) return;
+    throw new StillpointError('cancelled', { thing: 'store', reason: 'it is closed', permanent: false });
   }
 
-  async blocks(_point: Point, blockIndexes: readonly number[]): Promise<Uint8Array> {
-    return Buffer.from(blockIndexes.join());
+  #heldPoint(id: string): HeldPoint {
+    this.#guard();
+    const found = this.#held.find(({ point }) => point.id === id);
+    if (found !== undefined) return found;
+    throw new StillpointError('point-unknown', {
+      thing: `point ${id}`,
+      reason: 'there is none with this id',
+    });
   }
 
-  async *verify(scope: { agent?: string; pointId?: string }): AsyncGenerator<VerifyEvent> {
-    const pointCount = this.committed.filter(
-      ({ agent, id }) => agent === scope.agent && (scope.pointId === undefined || id === scope.pointId),
-    ).length;
+  async nodes({ id }: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
+    const { point, tree } = this.#heldPoint(id);
+    const { geometry } = point;
+    requireThat(requests.length >= 1 && requests.length <= NODES_REQUEST_MAX, 'their number');
+    return requests.map(({ level, index }) => {
+      requireThat(Number.isInteger(level) && level >= 1 && level <= treeHeight(geometry), `level ${level}`);
+      const count = Math.max(1, levelCount(geometry, level));
+      requireThat(Number.isInteger(index) && index >= 0 && index < count, `node ${index}`);
+      return tree.nodes.get(level)?.get(index) ?? Buffer.alloc(0);
+    });
+  }
+
+  async blocks<T>(
+    { id }: Point,
+    blockIndexes: readonly number[],
+    take: (blocks: StoredBlocks) => Promise<T>,
+  ): Promise<T> {
+    const { point, leaves } = this.#heldPoint(id);
+    requireThat(blockIndexes.length >= 1 && blockIndexes.length <= BLOCKS_REQUEST_MAX, 'their number');
+    for (const [i, blockIndex] of blockIndexes.entries()) {
+      const isAscending = i === 0 || blockIndex > (blockIndexes[i - 1] ?? -1);
+      requireThat(
+        Number.isInteger(blockIndex) && isAscending && leaves.has(blockIndex),
+        `block ${blockIndex}`,
+      );
+    }
+    const digests = blockIndexes.map((blockIndex) => leaves.get(blockIndex) as Buffer);
+    const distinct = [...new Set(digests.map((digest) => digest.toString('hex')))];
+    const records = distinct.map((digest) => this.#record(point, digest));
+    let storedBytes = 0;
+    let fitting = 0;
+    const counted = new Set<string>();
+    for (const digest of digests) {
+      const hex = digest.toString('hex');
+      if (!counted.has(hex)) storedBytes += this.#record(point, hex).length;
+      counted.add(hex);
+      if (storedBytes > BLOCKS_ANSWER_STORED_BYTES && fitting > 0) break;
+      fitting += 1;
+    }
+    const ordinals = digests.slice(0, fitting).map((digest) => distinct.indexOf(digest.toString('hex')));
+    const recordCount = Math.max(...ordinals) + 1;
+    return take({
+      blockIndexes: Float64Array.from(blockIndexes.slice(0, fitting)),
+      recordOrdinals: Uint32Array.from(ordinals),
+      runs: records.slice(0, recordCount).map((record) => Buffer.from(record)),
+      recordRuns: Uint32Array.from({ length: recordCount }, (_, i) => i),
+      recordOffsets: new Uint32Array(recordCount),
+      recordDigests: Buffer.from(distinct.slice(0, recordCount).join(''), 'hex'),
+    });
+  }
+
+  #record(point: Point, digest: string): Buffer {
+    const record = this.#records.get(deviceOf(point))?.get(digest);
+    if (record === undefined) throw new Error(`the memory store has lost block ${digest}`);
+    return record;
+  }
+
+  async *verify({ agent, pointId }: VerifyScope): AsyncGenerator<VerifyEvent> {
+    this.#guard();
+    const held = this.#held.filter(
+      ({ point }) => (agent ?? point.agent) === point.agent && (pointId ?? point.id) === point.id,
+    );
+    if (pointId !== undefined && held.length === 0) this.#heldPoint('');
     yield { type: 'progress', doneBytes: 0, totalBytes: 1 };
-    yield { type: 'summary', pointCount, blockCount: 0, checkedBytes: 0, findingCount: 0 };
+    const seen = new Set<string>();
+    let checkedBytes = 0;
+    for (const { point, leaves } of held) {
+      for (const digest of leaves.values()) {
+        const hex = digest.toString('hex');
+        if (seen.has(hex)) continue;
+        seen.add(hex);
+        checkedBytes += (await native.decodeRecord(this.#record(point, hex), digest, this.digester)).length;
+      }
+    }
+    const counts = { pointCount: held.length, blockCount: seen.size, checkedBytes, findingCount: 0 };
+    yield { type: 'summary', ...counts };
   }
 
-  async *check(_point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+  async *check({ id }: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+    const { point, leaves } = this.#heldPoint(id);
     yield { type: 'progress', doneBytes: 0, totalBytes: 1 };
-    yield { type: 'summary', blockCount: ranges.length, damagedBlocks: 0 };
+    let count = 0;
+    for (const [blockIndex, digest] of leaves) {
+      if (!ranges.some(([start, end]) => blockIndex >= start && blockIndex < end)) continue;
+      await native.decodeRecord(this.#record(point, digest.toString('hex')), digest, this.digester);
+      count += 1;
+    }
+    yield { type: 'summary', blockCount: count, damagedBlocks: 0 };
   }
 
   async *diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
-    const blockCount = from.root === to.root ? 0 : 1;
-    yield { type: 'progress', doneBytes: 0, totalBytes: 1 };
-    yield { type: 'summary', rangeCount: blockCount, blockCount, changedBytes: 0, zeroBlockCount: 0 };
+    const [before, after] = [this.#heldPoint(from.id), this.#heldPoint(to.id)];
+    if (from.geometry.blockSize !== to.geometry.blockSize) {
+      throw new StillpointError('bad-geometry', { thing: 'points', reason: 'their block sizes differ' });
+    }
+    const larger = from.geometry.sizeBytes > to.geometry.sizeBytes ? from.geometry : to.geometry;
+    const ranges: [number, number, number][] = [];
+    let [blocks, changedBytes, zeroBlockCount] = [0, 0, 0];
+    for (let blockIndex = 0; blockIndex < blockCount(larger); blockIndex += 1) {
+      const [old, now] = [before.leaves.get(blockIndex), after.leaves.get(blockIndex)];
+      if (old === now || (old !== undefined && now?.equals(old) === true)) continue;
+      const isZeroed = now === undefined && blockIndex < blockCount(to.geometry) ? 1 : 0;
+      const last = ranges.at(-1);
+      if (last?.[1] === blockIndex) {
+        last[1] += 1;
+        last[2] += isZeroed;
+      } else ranges.push([blockIndex, blockIndex + 1, isZeroed]);
+      blocks += 1;
+      changedBytes += blockLength(larger, blockIndex);
+      zeroBlockCount += isZeroed;
+    }
+    if (ranges.length > 0) yield { type: 'ranges', ranges: ranges as readonly DiffRange[] };
+    yield { type: 'progress', doneBytes: 1, totalBytes: 1 };
+    yield { type: 'summary', rangeCount: ranges.length, blockCount: blocks, changedBytes, zeroBlockCount };
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const capture of this.#captures.values()) capture.close();
+  }
 }
 
-class MemoryCapture implements Capture {
-  readonly description: CaptureDescription;
-  durableSequence: number;
-  readonly #store: MemoryStore;
-
-  constructor(store: MemoryStore, description: CaptureDescription, durableSequence: number) {
-    this.#store = store;
-    this.description = description;
-    this.durableSequence = durableSequence;
-  }
-
-  async resume(): Promise<{ durableSequence: number; durableBlockEnd: number }> {
-    return { durableSequence: this.durableSequence, durableBlockEnd: 0 };
-  }
-
-  async append(sequence: number, _body: Uint8Array): Promise<{ durableSequence: number }> {
-    await this.#store.before('append', sequence);
-    this.durableSequence = Math.max(this.durableSequence, sequence);
-    return { durableSequence: this.durableSequence };
-  }
-
-  async have(digests: Uint8Array): Promise<Uint8Array> {
-    return new Uint8Array(Math.ceil(digests.length / 256));
-  }
-
-  async commit(request: CommitRequest): Promise<Point> {
-    await this.#store.before('commit', request.root);
-    const { agent, device, geometry, identity, instant, provider, sessionId } = this.description;
-    const earlier = await this.#store.points({ agent, device });
-    const point: Point = {
-      id: sessionId,
-      agent,
-      device,
-      sequence: earlier.length + 1,
-      baseSequence: earlier.find(({ id }) => id === this.description.basePointId)?.sequence ?? null,
-      geometry,
-      identity,
-      root: request.root,
-      top: '0'.repeat(64),
-      kind: request.kind,
-      provider,
-      instant,
-      committedAt: '2026-01-01T00:00:00.000Z',
-      statistics: request.statistics,
-      storedBytes: 0,
-      badRanges: request.badRanges,
-      warnings: request.warnings,
-    };
-    this.#store.committed.push(point);
-    this.#store.open.delete(sessionId);
-    return point;
-  }
-
-  async abort(): Promise<void> {
-    await this.#store.before('abort', this.description.sessionId);
-    this.#store.open.delete(this.description.sessionId);
-  }
+function requireThat(isRight: boolean, what: string): void {
+  if (!isRight) throw new StillpointError('bad-message', { thing: 'request', reason: `${what} is wrong` });
 }

@@ -99,7 +99,7 @@ export const digestOf = (index: number, seed: number) => PLAIN.leafDigest(stampe
 export const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
 export async function isHeld(capture: Capture, index: number, seed: number): Promise<boolean> {
-  return (await capture.have(digestOf(index, seed)))[0] === 1;
+  return (await capture.have(digestOf(index, seed))).has(0);
 }
 
 /** As `held` entries of one batch. */

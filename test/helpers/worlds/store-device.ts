@@ -1,13 +1,14 @@
 /** A device in memory and its agent, as far as a store sees them: what tests back up, change and read back. */
 import { randomBytes } from 'node:crypto';
 import { BLOCKS_REQUEST_MAX } from '../../../src/domain/base/limits.js';
-import { blockCount, blockLength, type Geometry, treeHeight } from '../../../src/domain/blocks/geometry.js';
+import { blockCount, blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
-import { native } from '../../../src/native/index.js';
+import { decodeBlocks, encodeBlocks } from '../../../src/protocol/messages/blocks-codec.js';
 import type { Capture, CaptureDescription, Store } from '../../../src/store/port/store.js';
 import { PLAIN } from '../bytes/digests.js';
 import { type BatchItem, makeBatch } from '../bytes/hand-made-batch.js';
+import { levelTree } from '../bytes/level-tree.js';
 
 export interface DeviceState {
   readonly geometry: Geometry;
@@ -24,20 +25,8 @@ export function leavesOf({ blocks }: DeviceState): Map<number, Buffer> {
   return leaves;
 }
 
-/** The root as docs/format.md section 1 defines it, level by level from all leaves. */
 export function rootOf(state: DeviceState): string {
-  let level = leavesOf(state);
-  for (let height = treeHeight(state.geometry); height > 0; height -= 1) {
-    const contents = new Map<number, Buffer>();
-    for (const [index, digest] of level) {
-      const content = contents.get(Math.floor(index / 64)) ?? Buffer.alloc(2048);
-      content.set(digest, (index % 64) * 32);
-      contents.set(Math.floor(index / 64), content);
-    }
-    level = new Map([...contents].map(([index, content]) => [index, PLAIN.nodeDigest(content)]));
-  }
-  const { sizeBytes, blockSize } = state.geometry;
-  return PLAIN.rootDigest(sizeBytes, blockSize, level.get(0) ?? Buffer.alloc(32)).toString('hex');
+  return levelTree(state.geometry, leavesOf(state)).root;
 }
 
 /** What a session from `before` to `after` sends. */
@@ -72,13 +61,14 @@ export function describe(
     geometry: state.geometry,
     identity: { type: 'image', path: '/images/disk.img', logicalSectorSize: 512 },
     basePointId,
-    instant: '2026-01-02T03:04:05.000Z',
-    kind: 'idle',
-    provider: 'offline',
   };
 }
 
-export function commitRequest(state: DeviceState, batchCount: number): CommitRequest {
+export function commitRequest(
+  state: DeviceState,
+  batchCount: number,
+  changes: Partial<CommitRequest> = {},
+): CommitRequest {
   return {
     root: rootOf(state),
     batchCount,
@@ -86,6 +76,10 @@ export function commitRequest(state: DeviceState, batchCount: number): CommitReq
     badRanges: [],
     warnings: [],
     kind: 'idle',
+    provider: 'offline',
+    providerFacts: {},
+    instant: '2026-01-02T03:04:05.000Z',
+    ...changes,
   };
 }
 
@@ -119,11 +113,28 @@ export async function backUp(
   device: string,
   before: DeviceState | null,
   after: DeviceState,
+  perBatch = 8,
 ): Promise<Point> {
   const base = await store.baseFor({ agent: 'alpha', device });
   const capture = await store.createCapture(describe(device, after, base?.id ?? null));
-  const batchCount = await sendChanges(capture, changesBetween(base === null ? null : before, after));
+  const items = changesBetween(base === null ? null : before, after);
+  const batchCount = await sendChanges(capture, items, perBatch);
   return capture.commit(commitRequest(after, batchCount));
+}
+
+/** What the store lends of the blocks, decoded, each proven to be the one of its record; and those that it left for the next request. */
+export function readBlocks(
+  store: Store,
+  point: Point,
+  wanted: readonly number[],
+): Promise<{ readonly blocks: Map<number, Buffer>; readonly rest: readonly number[] }> {
+  return store.blocks(point, wanted, async (stored) => {
+    const decoded = await decodeBlocks(await encodeBlocks(point.id, stored), point, PLAIN);
+    return {
+      blocks: new Map([...stored.blockIndexes].map((blockIndex, i) => [blockIndex, decoded[i] as Buffer])),
+      rest: wanted.slice(decoded.length),
+    };
+  });
 }
 
 /** All blocks of a point that its tree says are not zero, each proven against its leaf by the native decoder's digest check. */
@@ -132,21 +143,16 @@ export async function readBack(store: Store, point: Point): Promise<Map<number, 
   const leaves: number[] = [];
   const nodeCount = Math.ceil(blockCount(geometry) / 64);
   for (let node = 0; node < nodeCount; node += 1) {
-    const answer = Buffer.from(await store.nodes(point, [{ level: 1, index: node }]));
-    const content = answer.subarray(4, 4 + answer.readUInt32LE());
+    const [content = Buffer.alloc(0)] = await store.nodes(point, [{ level: 1, index: node }]);
     for (let i = 0; i * 32 < content.length; i += 1) {
       if (content.subarray(i * 32, i * 32 + 32).some((byte) => byte !== 0)) leaves.push(node * 64 + i);
     }
   }
   const blocks = new Map<number, Buffer>();
   while (leaves.length > 0) {
-    const body = Buffer.from(await store.blocks(point, leaves.slice(0, BLOCKS_REQUEST_MAX)));
-    const bounds = { sessionId: point.id, sequence: 0, ...geometry, digester: PLAIN };
-    const { blockIndexes } = await native.decodeBatch(body, bounds);
-    const decoded = await native.decodeBlocks(body, bounds);
-    for (const [i, blockIndex] of blockIndexes.entries())
-      blocks.set(blockIndex, decoded[i] ?? Buffer.alloc(0));
-    leaves.splice(0, blockIndexes.length);
+    const read = await readBlocks(store, point, leaves.splice(0, BLOCKS_REQUEST_MAX));
+    for (const [blockIndex, bytes] of read.blocks) blocks.set(blockIndex, bytes);
+    leaves.unshift(...read.rest);
   }
   return blocks;
 }

@@ -1,22 +1,25 @@
 import test from 'ava';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { DIFFS_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from '../../../src/domain/base/limits.js';
+import type { Point } from '../../../src/domain/point/point.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { AgentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
+import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { beginRequest, commitRequest, GEOMETRY, sessionId } from '../../helpers/bytes/requests.js';
-import { MemoryStore, type StoreCall } from '../../helpers/fakes/memory-store.js';
+import { FaultyStore, type StoreCall } from '../../helpers/faults/store.js';
 
-const BODY = Buffer.from('batch');
+/** Batches of no content, so that the root stays that of an empty device. */
+const body = (sequence: number) => makeBatch(A, sequence, [{ blockIndex: 0, zeroCount: 1 }]);
 
-async function make(): Promise<{ store: MemoryStore; service: ReceiverService; port: ReceiverPort }> {
-  const store = new MemoryStore();
+async function make(): Promise<{ store: FaultyStore; service: ReceiverService; port: ReceiverPort }> {
+  const store = new FaultyStore();
   const service = await ReceiverService.open(store);
   return { store, service, port: new AgentReceiver(service, 'host') };
 }
 
 /** Holds up the store's calls of one kind until it is opened. */
-function gate(store: MemoryStore, held: StoreCall): { open: () => void; reached: Promise<void> } {
+function gate(store: FaultyStore, held: StoreCall): { open: () => void; reached: Promise<void> } {
   let open: () => void = () => undefined;
   let reach: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => {
@@ -38,7 +41,7 @@ const [A, B] = [sessionId(1), sessionId(2)];
 test('a commit is joined when it is sent again, and repeated after its end', async (t) => {
   const { store, port } = await make();
   await port.begin(beginRequest());
-  await port.batch(A, 1, BODY);
+  await port.batch(A, 1, body(1));
   const { open, reached } = gate(store, 'commit');
   const commits = [1, 2].map(() => port.commit(A, commitRequest({ batchCount: 1 })));
   await reached;
@@ -46,9 +49,18 @@ test('a commit is joined when it is sent again, and repeated after its end', asy
   open();
   const [one, two] = await Promise.all(commits);
   t.is(one, two);
-  t.is(store.committed.length, 1);
+  t.is((await store.points({})).length, 1);
   t.true((await port.commit(A, commitRequest({ batchCount: 1 }))) === one);
   await t.throwsAsync(port.commit(A, commitRequest({ root: 'd'.repeat(64) })), { code: 'root-mismatch' });
+  for (const change of [
+    { instant: '2027-01-01T00:00:00.000Z' },
+    { kind: 'idle' },
+    { provider: 'tap' },
+  ] as const)
+    await t.throwsAsync(port.commit(A, commitRequest(change)), {
+      code: 'session-closed',
+      message: /another instant: 2026-01-01T00:00:00.000Z, crash, from the provider offline/,
+    });
   t.deepEqual(await port.status(A), {
     sessionId: A,
     state: 'committed',
@@ -63,11 +75,16 @@ test('while a commit runs, nothing else gets in', async (t) => {
   const { open, reached } = gate(store, 'commit');
   const commit = port.commit(A, commitRequest());
   await reached;
-  await t.throwsAsync(port.batch(A, 1, BODY), { code: 'session-closed' });
+  await t.throwsAsync(port.batch(A, 1, body(1)), { code: 'session-closed' });
   await t.throwsAsync(port.have(A, Buffer.alloc(32)), { code: 'session-closed' });
   t.like(await t.throwsAsync(port.abort(A)), { code: 'session-busy', permanent: false });
   t.like(await t.throwsAsync(port.begin(beginRequest({ sessionId: B }))), { code: 'session-busy' });
-  t.like(await t.throwsAsync(port.commit(A, commitRequest({ batchCount: 2 }))), { code: 'session-busy' });
+  for (const change of [
+    { batchCount: 2 },
+    { instant: '2027-01-01T00:00:00.000Z' },
+    { kind: 'idle' },
+  ] as const)
+    t.like(await t.throwsAsync(port.commit(A, commitRequest(change))), { code: 'session-busy' });
   open();
   const point = await commit;
   t.like(await port.begin(beginRequest({ sessionId: B })), { base: point, resumed: false });
@@ -82,18 +99,34 @@ test('a commit that fails leaves the session open and can be sent again', async 
   };
   await t.throwsAsync(port.commit(A, commitRequest()), { code: 'store-full' });
   store.before = async () => undefined;
-  await port.batch(A, 1, BODY);
+  await port.batch(A, 1, body(1));
   t.is((await port.commit(A, commitRequest({ batchCount: 1 }))).sequence, 1);
+});
+
+test('a point that an earlier commit made after all is not the answer to one of another state', async (t) => {
+  const { store, port } = await make();
+  for (const [id, change, code] of [
+    [A, { root: 'd'.repeat(64) }, 'root-mismatch'],
+    [B, { instant: '2027-01-01T00:00:00.000Z' }, 'session-closed'],
+  ] as const) {
+    await port.begin(beginRequest({ sessionId: id }));
+    const capture = store.captures().find(({ description }) => description.sessionId === id);
+    const commit = capture?.commit.bind(capture);
+    if (capture !== undefined) capture.commit = async () => commit?.(commitRequest()) as Promise<Point>;
+    await t.throwsAsync(port.commit(id, commitRequest(change)), { code });
+    t.like(await port.status(id), { state: 'committed', point: { id } });
+    t.like(await port.commit(id, commitRequest()), { id });
+  }
 });
 
 test('a begin that arrives while the session is aborted waits and starts anew', async (t) => {
   const { store, port } = await make();
   await port.begin(beginRequest());
-  await port.batch(A, 1, BODY);
+  await port.batch(A, 1, body(1));
   const { open, reached } = gate(store, 'abort');
   const abort = port.abort(A);
   await reached;
-  await t.throwsAsync(port.batch(A, 2, BODY), { code: 'session-unknown' });
+  await t.throwsAsync(port.batch(A, 2, body(2)), { code: 'session-unknown' });
   const begin = port.begin(beginRequest());
   open();
   await abort;
@@ -110,14 +143,14 @@ test('an abort that the store fails can be repeated', async (t) => {
   t.is((await port.status(A)).state, 'unknown');
   store.before = async () => undefined;
   await port.abort(A);
-  t.is(store.open.size, 0);
+  t.is(store.captures().length, 0);
 });
 
 test('begins that race for one device leave one session open', async (t) => {
   const { store, port } = await make();
   const ids = [1, 2, 3, 4, 5].map(sessionId);
   await Promise.all(ids.map((id) => port.begin(beginRequest({ sessionId: id }))));
-  t.is(store.open.size, 1);
+  t.is(store.captures().length, 1);
   const states = await Promise.all(ids.map((id) => port.status(id)));
   t.is(states.filter(({ state }) => state === 'open').length, 1);
 });
@@ -163,19 +196,19 @@ test('an agent may hold only so many sessions', async (t) => {
 test('a restarted receiver takes up its sessions', async (t) => {
   const { store, port } = await make();
   await port.begin(beginRequest());
-  await port.batch(A, 1, BODY);
-  await port.batch(A, 2, BODY);
-  const again = new AgentReceiver(await ReceiverService.open(store.reopen()), 'host');
+  await port.batch(A, 1, body(1));
+  await port.batch(A, 2, body(2));
+  const again = new AgentReceiver(await ReceiverService.open(await store.reopen()), 'host');
   t.like(await again.status(A), { state: 'open', durableSequence: 2 });
   t.deepEqual(await again.begin(beginRequest()), {
     sessionId: A,
     base: null,
     resumed: true,
     durableSequence: 2,
-    durableBlockEnd: 0,
+    durableBlockEnd: 1,
   });
-  t.is((await again.batch(A, 2, BODY)).durableSequence, 2);
-  t.is((await again.batch(A, 3, BODY)).durableSequence, 3);
+  t.is((await again.batch(A, 2, body(2))).durableSequence, 2);
+  t.is((await again.batch(A, 3, body(3))).durableSequence, 3);
 });
 
 test('close waits for a begin that runs', async (t) => {

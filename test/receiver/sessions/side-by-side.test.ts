@@ -1,16 +1,23 @@
+import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { BATCH_BYTES_MAX, RECEIVER_BODY_BYTES_MAX } from '../../../src/domain/base/limits.js';
+import { BATCH_BYTES_MAX, KiB, RECEIVER_BODY_BYTES_MAX } from '../../../src/domain/base/limits.js';
+import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { beginRequest, commitRequest, sessionId } from '../../helpers/bytes/requests.js';
-import { MemoryStore } from '../../helpers/fakes/memory-store.js';
+import { FaultyStore } from '../../helpers/faults/store.js';
+import { rootOf } from '../../helpers/worlds/store-device.js';
 import { makeTlsReceiver } from '../../helpers/worlds/tls-receiver.js';
 
 const AGENTS = 4;
 const BATCHES = 6;
 const BODIES_MAX = RECEIVER_BODY_BYTES_MAX / BATCH_BYTES_MAX;
+/** As much as goes into one batch; not one block more would. */
+const geometry = { sizeBytes: 255 * 64 * KiB, blockSize: 64 * KiB };
+const items = Array.from({ length: 255 }, (_, blockIndex) => ({ blockIndex, bytes: randomBytes(64 * KiB) }));
+const root = rootOf({ geometry, blocks: new Map(items.map(({ blockIndex, bytes }) => [blockIndex, bytes])) });
 
 test('several agents that send all they can are all served, within the memory for bodies', async (t) => {
-  const store = new MemoryStore();
+  const store = new FaultyStore();
   const receiver = await makeTlsReceiver(t, {
     openStore: async () => store,
     timeouts: { admissionMs: 120_000, idleMs: 120_000 },
@@ -26,14 +33,15 @@ test('several agents that send all they can are all served, within the memory fo
     await sleep(100);
     held -= 1;
   };
-  const body = Buffer.alloc(BATCH_BYTES_MAX, 1);
   await Promise.all(
     Array.from({ length: AGENTS }, async (_, i) => {
       const port = receiver.client(await receiver.enroll(`host-${i}`), BATCHES);
       const id = sessionId(i);
-      await port.begin(beginRequest({ sessionId: id }));
-      await Promise.all(Array.from({ length: BATCHES }, (_, n) => port.batch(id, n + 1, body)));
-      const point = await port.commit(id, commitRequest({ batchCount: BATCHES }));
+      await port.begin(beginRequest({ sessionId: id, geometry }));
+      await Promise.all(
+        Array.from({ length: BATCHES }, (_, n) => port.batch(id, n + 1, makeBatch(id, n + 1, items, 0))),
+      );
+      const point = await port.commit(id, commitRequest({ batchCount: BATCHES, root }));
       t.is(point.agent, `host-${i}`);
     }),
   );
@@ -43,5 +51,5 @@ test('several agents that send all they can are all served, within the memory fo
     BODIES_MAX,
     'more: memory is not bounded; fewer: an agent that has its share shuts out the others',
   );
-  t.is(store.committed.length, AGENTS);
+  t.is((await store.points({})).length, AGENTS);
 });

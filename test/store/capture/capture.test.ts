@@ -171,7 +171,7 @@ test('held blocks: only what the device or the session has, and of the right len
   );
 
   const other = await store.createCapture(describe('another', state, null, 'a'.repeat(32)));
-  t.deepEqual(await other.have(digest), Uint8Array.of(0), 'no answer about other devices');
+  t.deepEqual(await other.have(digest), new Set(), 'no answer about other devices');
   await refused(
     t,
     other.append(1, makeBatch('a'.repeat(32), 1, [{ blockIndex: 3, held: digest }])),
@@ -181,7 +181,7 @@ test('held blocks: only what the device or the session has, and of the right len
   await other.append(1, makeBatch('a'.repeat(32), 1, [block(0, 1), block(1, 77)]));
   t.deepEqual(
     await other.have(Buffer.concat([digest, PLAIN.leafDigest(block(1, 77).bytes)])),
-    Uint8Array.of(3),
+    new Set([0, 1]),
   );
   await other.append(2, makeBatch('a'.repeat(32), 2, [{ blockIndex: 3, held: digest }]));
   const expected = change(empty, [
@@ -193,7 +193,7 @@ test('held blocks: only what the device or the session has, and of the right len
   t.true(await holds(store, otherPoint, expected));
 
   const capture = await begin(store, point.id);
-  t.deepEqual(await capture.have(Buffer.concat([randomBytes(32), digest, short])), Uint8Array.of(6));
+  t.deepEqual(await capture.have(Buffer.concat([randomBytes(32), digest, short])), new Set([1, 2]));
   await refused(
     t,
     capture.append(1, makeBatch(SESSION, 1, [{ blockIndex: 3, held: short }])),
@@ -213,10 +213,10 @@ test('held blocks: only what the device or the session has, and of the right len
 test('have takes whole digests, not too many', async (t) => {
   const { store } = await newStore(t);
   const capture = await begin(store);
-  t.deepEqual(await capture.have(new Uint8Array(0)), new Uint8Array(0));
+  t.deepEqual(await capture.have(new Uint8Array(0)), new Set());
   await refused(t, capture.have(new Uint8Array(33)), 'bad-message');
   await refused(t, capture.have(new Uint8Array(32 * 16_385)), 'bad-message');
-  t.is((await capture.have(new Uint8Array(32 * 16_384))).length, 2048);
+  t.is((await capture.have(new Uint8Array(32 * 16_384))).size, 0);
 });
 
 test('a false root, or batches that are missing, commit nothing; the session goes on', async (t) => {
@@ -260,7 +260,7 @@ test('an aborted session leaves nothing but blocks that need not be sent again',
   t.deepEqual(await store.points({ agent: 'alpha' }), []);
   const next = await begin(store);
   const digests = [...leavesOf(state).values()];
-  t.deepEqual(await next.have(Buffer.concat(digests)), Uint8Array.of(7));
+  t.deepEqual(await next.have(Buffer.concat(digests)), new Set([0, 1, 2]));
 });
 
 test('one session per device; ids, names and bases are looked at', async (t) => {
@@ -358,7 +358,7 @@ test('an open session goes on after its packs were published and the index was l
   const found = again.captures()[0] as Capture;
   t.is(found.durableSequence, count);
   const digest = PLAIN.leafDigest(block(0, 1).bytes);
-  t.deepEqual(await found.have(digest), Uint8Array.of(1));
+  t.deepEqual(await found.have(digest), new Set([0]));
   await found.append(count + 1, makeBatch(SESSION, count + 1, [{ blockIndex: 35, held: digest }]));
   const expected = change(whole, [[35, 1]]);
   const point = await found.commit(commitRequest(expected, count + 1));

@@ -30,7 +30,7 @@ test('an open session is listed with what it delivered, an ended one until its t
   const { sessionId } = capture.description;
   const [open] = await world.partialSets();
   t.like(open, {
-    ...{ device: 'disk', sessionId, state: 'open', instant: '2026-01-02T03:04:05.000Z' },
+    ...{ device: 'disk', sessionId, state: 'open' },
     lastActivityAt: '2026-01-01T00:00:00.000Z',
     expiresAt: '2026-01-02T00:00:00.000Z',
   });

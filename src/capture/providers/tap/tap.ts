@@ -166,7 +166,7 @@ function snapshotOf(
     conclude: async () => {
       const lost = await whyLost(tap, control);
       if (lost !== null) throw lost;
-      return { kind, warnings: [] };
+      return { kind, warnings: [], facts: { tap: tap.settings.name, mapUsed: result.mapUsed } };
     },
     tracking: {
       ...tracked,

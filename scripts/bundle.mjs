@@ -1,0 +1,35 @@
+// Bundles the compiled command into one file, build/bundle/stillpoint.cjs: to find, read and link some 260 small files took
+// two thirds of the time that a short command needs.
+//   node scripts/bundle.mjs
+// It is CommonJS, since only there a bundle of one file loads a library not before a command needs it.
+import { readFileSync } from 'node:fs';
+import { build } from 'esbuild';
+
+// Every command needs them, and they are many files. The other packages stay where they are: some have addons, and some are large.
+const BUNDLED = ['commander', 'zod'];
+
+/** Its texts in fifty languages are a third of it, and we show none of them. */
+const withoutLanguages = {
+  name: 'zod without languages',
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({ contents: 'export {};' })),
+};
+
+const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
+await build({
+  // What tsc made, not the sources: the tests run the same code in their own process.
+  entryPoints: ['build/ts/src/cli/main.js'],
+  outfile: 'build/bundle/stillpoint.cjs',
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20',
+  external: Object.keys(dependencies).filter((name) => !BUNDLED.includes(name)),
+  // CommonJS has no import.meta. Modules are strict, and so must be what is made of them.
+  define: { 'import.meta.url': 'bundleUrl' },
+  banner: { js: `'use strict';\nconst bundleUrl = require('node:url').pathToFileURL(__filename).href;` },
+  sourcemap: 'linked',
+  sourcesContent: false,
+  plugins: [withoutLanguages],
+  logLevel: 'warning',
+});

@@ -1,0 +1,63 @@
+/** What every command does before its work: the program is one file, and loads no library before it is needed. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, statSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import test from 'ava';
+import { tempDir } from '../helpers/disks/temp-dir.js';
+import { COMMAND } from '../helpers/machines/stillpoint.js';
+
+const BUNDLE = 'build/bundle/stillpoint.cjs';
+
+/** Runs it with a module before it. */
+function runAfter(preload: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env) {
+  const module = `data:text/javascript,${encodeURIComponent(preload)}`;
+  return spawnSync(process.execPath, ['--import', module, COMMAND, ...args], { encoding: 'utf8', env });
+}
+
+/** The packages that were loaded when the command ended, of those that are not in the bundle. */
+function packagesLoadedBy(args: readonly string[]): string[] {
+  const { stderr } = runAfter(
+    `import Module from 'node:module';
+    process.on('exit', () => console.error('loaded ' + JSON.stringify(Object.keys(Module._cache))));`,
+    args,
+  );
+  const files = JSON.parse(stderr.match(/^loaded (.*)$/m)?.[1] ?? '[]') as string[];
+  const packages = files.flatMap((file) => file.match(/node_modules\/((?:@[^/]+\/)?[^/]+)/)?.[1] ?? []);
+  return [...new Set(packages)].sort();
+}
+
+test('a library is loaded by the commands that need it', async (t) => {
+  const directory = await tempDir(t);
+  t.deepEqual(packagesLoadedBy(['--version']), ['fs-ext']);
+  const local = packagesLoadedBy(['points', '--store', directory]);
+  t.true(local.includes('lmdb'));
+  t.deepEqual(
+    ['fastify', 'pino', '@peculiar/x509'].filter((name) => local.includes(name)),
+    [],
+  );
+});
+
+test('the bundle was made after what is in it: the tests run one program', (t) => {
+  const madeMs = statSync(BUNDLE).mtimeMs;
+  const { sources } = JSON.parse(readFileSync(`${BUNDLE}.map`, 'utf8')) as { sources: string[] };
+  const compiled = sources
+    .map((source) => relative('', join(dirname(BUNDLE), source)))
+    .filter((path) => path.startsWith('src/'))
+    .map((path) => join('build/ts', path.replace(/\.ts$/, '.js')));
+  t.true(compiled.includes('build/ts/src/cli/main.js'));
+  const newer = compiled.filter((path) => statSync(path).mtimeMs > madeMs);
+  t.deepEqual(newer, [], 'Run "npm run build".');
+});
+
+test('it is strict, as the modules are that it is made of', (t) => {
+  t.true(readFileSync(BUNDLE, 'utf8').startsWith("'use strict';\n"));
+});
+
+test('the stack of an error that nobody foresaw names lines of the sources', (t) => {
+  const preload = `import tty, { isatty } from 'node:tty';
+    tty.isatty = (fd) => { if (fd === 1) throw new Error('not foreseen'); return isatty(fd); };`;
+  const { stderr } = runAfter(preload, ['--version'], { ...process.env, STILLPOINT_STACK: '1' });
+  t.regex(stderr, /^error: stillpoint: not foreseen/);
+  t.regex(stderr, /^ +at .*\/src\/cli\/output\/standard-output\.ts:\d+:\d+\)$/m);
+  t.notRegex(runAfter(preload, ['--version']).stderr, /^ +at /m);
+});
