@@ -96,7 +96,7 @@ export class TapServer implements NbdServer {
   /** A snapshot of what the map names since `basePointId`, or of everything. @returns the session's id. */
   async hold(preserveDirectory: string, basePointId: string | null): Promise<string> {
     const sessionId = (++this.#sessions).toString(16).padStart(32, '0');
-    const { mapUsed } = await this.call('hold', {
+    await this.call('prepare', {
       sessionId,
       basePointId,
       full: basePointId === null,
@@ -105,8 +105,9 @@ export class TapServer implements NbdServer {
       preserveDirectory,
       preserveMaxBytes: 64 * 2 ** 30,
       whenFull: 'fail',
-      barrierMs: 1000,
     });
+    await this.call('closeGate', { barrierMs: 1000, closedMs: 10_000 });
+    const { mapUsed } = await this.call('cut');
     if (mapUsed !== (basePointId !== null))
       throw new Error('tap: the hold is not of the kind that was asked for');
     return sessionId;

@@ -164,9 +164,10 @@ async function memory(tapped: Tapped, idleBytes: number, quick: boolean): Promis
       full: true,
       readBlockSize: 65_536,
       sampleBlocks: [],
-      barrierMs: 1000,
     };
-    await control.hold(options);
+    await control.prepare(options);
+    await control.closeGate({ barrierMs: 1000, closedMs: 10_000 });
+    await control.cut();
     await writeBlocks(tapped, CHANGED_COUNT);
     heldBytes = privateBytes(processId);
     await control.abort();

@@ -38,7 +38,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'tap/registry': ['source'],
   tap: ['source', 'control', 'registry'],
   'capture/quiesce': [],
-  capture: [],
+  capture: ['quiesce'],
   'capture/providers/offline': [''],
   'capture/providers/tap': ['', 'quiesce'],
   'capture/choice': ['', 'quiesce', 'providers/offline', 'providers/tap'],

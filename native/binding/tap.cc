@@ -27,6 +27,10 @@ Napi::Value number(Napi::Env env, uint64_t value) {
   return Napi::Number::New(env, static_cast<double>(value));
 }
 
+Napi::Value in_ms(Napi::Env env, std::chrono::nanoseconds duration) {
+  return Napi::Number::New(env, std::chrono::duration<double, std::milli>(duration).count());
+}
+
 Napi::Array hex_list(Napi::Env env, const std::vector<Id>& ids) {
   Napi::Array list = Napi::Array::New(env, ids.size());
   for (uint32_t i = 0; i < ids.size(); i++) list.Set(i, Napi::String::New(env, to_hex(ids[i])));
@@ -66,9 +70,6 @@ TapExport::HoldOptions arg_hold_options(const Napi::Object& given, uint32_t bloc
   if (when_full != "fail" && when_full != "throttle") throw_argument("whenFull", "fail or throttle");
   options.snapshot.throttle = when_full == "throttle";
   options.preserve_bytes_max = arg_uint(given.Get("preserveMaxBytes"), "preserveMaxBytes");
-  options.barrier = arg_ms(given, "barrierMs");
-  options.quiet = arg_ms(given, "quietMs");
-  options.quiet_deadline = arg_ms(given, "quietDeadlineMs");
   return options;
 }
 
@@ -80,7 +81,9 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
         DefineClass(env, kClass,
                     {InstanceMethod<&TapWrap::listen>("listen"),
                      InstanceMethod<&TapWrap::listen_snapshot>("listenSnapshot"),
-                     InstanceMethod<&TapWrap::status>("status"), InstanceMethod<&TapWrap::hold>("hold"),
+                     InstanceMethod<&TapWrap::status>("status"), InstanceMethod<&TapWrap::prepare>("prepare"),
+                     InstanceMethod<&TapWrap::close_gate>("closeGate"),
+                     InstanceMethod<&TapWrap::open_gate>("openGate"), InstanceMethod<&TapWrap::cut>("cut"),
                      InstanceMethod<&TapWrap::abort>("abort"), InstanceMethod<&TapWrap::commit>("commit"),
                      InstanceMethod<&TapWrap::mark>("mark"), InstanceMethod<&TapWrap::adopt>("adopt"),
                      InstanceMethod<&TapWrap::void_map>("voidMap"),
@@ -125,18 +128,37 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
     });
   }
 
-  Napi::Value hold(const Napi::CallbackInfo& info) {
+  Napi::Value prepare(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] {
       gate_->check();
       const Napi::Object given = arg_object(info[0], "options");
       const auto options =
           std::make_shared<TapExport::HoldOptions>(arg_hold_options(given, core_->geometry().block_size));
+      return run(info, [options, directory = arg_string(given.Get("preserveDirectory"), "preserveDirectory")](
+                           Tap& tap) { tap.prepare(std::move(*options), directory); });
+    });
+  }
+
+  Napi::Value close_gate(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      gate_->check();
+      const Napi::Object given = arg_object(info[0], "limits");
+      const TapExport::GateLimits limits{arg_ms(given, "barrierMs"), arg_ms(given, "closedMs")};
       return run_promise(
-          info.Env(), {{gate_}, {}},
-          [core = core_, options,
-           directory = arg_string(given.Get("preserveDirectory"), "preserveDirectory")] {
-            return core->hold(std::move(*options), directory);
-          },
+          info.Env(), {{gate_}, {}}, [core = core_, limits] { return core->close_gate(limits); },
+          [](Napi::Env env, std::chrono::nanoseconds quiet) { return in_ms(env, quiet); });
+    });
+  }
+
+  Napi::Value open_gate(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] { return run(info, [](Tap& tap) { tap.open_gate(); }); });
+  }
+
+  Napi::Value cut(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      gate_->check();
+      return run_promise(
+          info.Env(), {{gate_}, {}}, [core = core_] { return core->cut(); },
           [](Napi::Env env, const TapExport::Hold& hold) {
             Napi::Object result = Napi::Object::New(env);
             const auto instant =
@@ -145,6 +167,7 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
             result.Set("mapUsed", Napi::Boolean::New(env, hold.map_used));
             result.Set("reason", Napi::String::New(env, hold.reason));
             result.Set("changedBlocks", number(env, hold.changed_blocks));
+            result.Set("closedMs", in_ms(env, hold.closed));
             result.Set("exportName", Napi::String::New(env, to_hex(hold.snapshot->status().session_id)));
             return result;
           });

@@ -1,6 +1,31 @@
 /**
- * The port of capture (docs/design.md section 4): where the static view of an instant comes from, and which blocks differ in it. `offline`
- * and `tap` are providers; live, lvm and reflink fit beside them. A session works on this port alone.
+ * The ports of capture (docs/design.md sections 4 and 8): where the static view of an instant comes from, and which blocks differ in it.
+ *
+ * A session asks a `SnapshotProvider` for a readable instant, and knows nothing else. Below, a `Provider` is an entry of the list
+ * (choice/list.ts) that is asked whether it can take a device, and prepares a `Member`: its part in one instant. The instant is led from
+ * above (instant.ts), for one member or many: prepare all, bring to rest, close all, cut all, let go. A member does as it is told:
+ *
+ * | state    | close                          | open              | cut                               | view             | release             |
+ * |----------|--------------------------------|-------------------|-----------------------------------|------------------|---------------------|
+ * | prepared | writes in flight have ended,   | nothing           | refused                           | refused          | → released          |
+ * |          | no new one gets in → closed;   |                   |                                   |                  |                     |
+ * |          | not in time: refused           |                   |                                   |                  |                     |
+ * | closed   | → closed, with the new limits  | writes go on      | the instant, then writes go on    | refused          | writes go on        |
+ * |          |                                | → prepared        | → cut                             |                  | → released          |
+ * | … at its | writes go on → prepared, by itself: whoever closed it may be dead, stopped or far away                                          |
+ * | limit    |                                                                                                                                 |
+ * | cut      | refused                        | nothing           | refused                           | the snapshot,    | → released          |
+ * |          |                                |                   |                                   | which releases   |                     |
+ * | released | refused                        | nothing           | refused                           | refused          | nothing             |
+ *
+ * "Refused" is an error and leaves the state as it was. Anything slow is done in `prepare` (locks, probing, room for originals) or in `view`.
+ *
+ * Members give one instant if nobody cuts before all are closed: each is cut in the same closed time or not at all, so what it holds is
+ * what it held at the moment when the last one had closed. Therefore a member may let writes go on right after its own cut: those that
+ * still have to cut are still closed, and whoever waits for them wrote after that moment. It holds over several hosts as well, without clocks.
+ *
+ * A member without a gate of its own (`barrier: 'freeze'`) closes at once; what keeps writes out is the freeze around it. Its `cut` may
+ * take as long as the freeze: copying the rest (live), a clone (reflink), a snapshot of a volume (lvm).
  */
 
 import { StillpointError } from '../domain/base/errors.js';
@@ -84,21 +109,6 @@ export interface SnapshotProvider {
   hold(path: string, options: HoldOptions): Promise<Snapshot>;
 }
 
-/** How the device is brought to rest before the instant. */
-export interface RestOptions {
-  /** The name that its points have. */
-  readonly name: string;
-  /** Executables, in the order to start them. */
-  readonly hooks: readonly string[];
-  /** `auto`: every writable file system that is found on it. Mount points: these, by the user's word that they lie on it. */
-  readonly freeze: 'auto' | 'none' | readonly string[];
-  /** The instant comes after so long without a write. */
-  readonly quiet?: { readonly quietMs: number; readonly deadlineMs: number } | undefined;
-  readonly freezeDeadlineMs?: number | undefined;
-  /** For becoming ready, and again for ending. */
-  readonly hookDeadlineMs?: number | undefined;
-}
-
 export interface ProbeRequest {
   readonly path: string;
   /** Null: there is none yet. */
@@ -126,7 +136,8 @@ export type Probe = ProviderGain & {
         readonly possible: true;
         /** A clause. */
         readonly reason: string;
-        open(rest: RestOptions): SnapshotProvider;
+        /** All that takes time. @throws StillpointError `device-in-use`, `device-io`, `device-changed`, `session-busy`, `cancelled` */
+        prepare(options: HoldOptions): Promise<Member>;
       }
     | {
         readonly possible: false;
@@ -144,6 +155,50 @@ export interface Provider {
   readonly takesDevicesInUse: boolean;
   /** @throws StillpointError `device-not-found`, `device-io`, `config`: nobody could take it */
   probe(request: ProbeRequest): Promise<Probe>;
+}
+
+/** How long a member may keep writes out, from when it begins to. Each of its own hosts keeps the limit. */
+export interface GateLimits {
+  readonly closedMs: number;
+}
+
+/** A provider's part in one instant. Calls come one after the other; a signal of `prepare` that is aborted ends those that wait. */
+export interface Member {
+  /** As its user names it. */
+  readonly path: string;
+  /** Where it and its content are found, for freezing what lies on it. Empty: nobody writes to it, nothing is frozen. */
+  readonly shownAt: readonly string[];
+  /** What keeps writes out from `close` to the instant: a gate of its own, the freeze, or nothing, because nobody writes. */
+  readonly barrier: 'gate' | 'freeze' | 'unused';
+  /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
+  readonly passes?: Passes | undefined;
+  /** How long, in ms, nothing has certainly been written. Undefined: it does not know; the kernel's counters are asked. */
+  quietMs?(): Promise<number>;
+  /** @returns as `quietMs`, of the moment in which it had closed; null: it does not know. @throws StillpointError `device-changed` */
+  close(limits: GateLimits): Promise<number | null>;
+  open(): Promise<void>;
+  /** @throws StillpointError `device-changed`: it was not closed any more */
+  cut(): Promise<Cut>;
+  /** What was prepared is given back; nothing is closed after it. Not after `view`, whose snapshot has it. Harmless a second time. */
+  release(): Promise<void>;
+}
+
+/** The device as it is, not static: for passes before the instant, of which the last ones are overtaken by what is cut. */
+export interface Passes {
+  readonly device: Device;
+  /** Blocks written since the last call, and of the first one all that may differ from the base point. Ascending, apart. */
+  next(): Promise<readonly BlockRange[]>;
+}
+
+/** The instant of a member. */
+export interface Cut {
+  readonly instant: Date;
+  /** What the member itself vouches for; null: for what it was brought to. */
+  readonly kind: ConsistencyKind | null;
+  /** How long nobody could write; null: it closes nothing. */
+  readonly closedMs: number | null;
+  /** Once, after everybody may write again. If it fails, the member is released. @param kind of the instant */
+  view(kind: ConsistencyKind): Promise<Snapshot>;
 }
 
 export interface Tracking {

@@ -184,17 +184,18 @@ test('a running tap is described for people', async (t) => {
       .replaceAll(machine.directory, 'DIR')
       .replace(/since [\d-]+ [\d:]+\S+/, 'since INSTANT');
   t.snapshot(text(), 'serving');
-  await native.hold({
+  await native.prepare({
     ...{
       sessionId: '0123456789abcdef'.repeat(2),
       basePointId: null,
       full: true,
       readBlockSize: 65_536,
       sampleBlocks: [],
-      barrierMs: 1,
     },
     ...{ preserveDirectory: '/x', preserveMaxBytes: 4096, whenFull: 'fail' },
   });
+  await native.closeGate();
+  await native.cut();
   t.snapshot(text(), 'held');
   native.giveUp('the preserve area is full');
   t.snapshot(text(), 'given up');

@@ -12,6 +12,7 @@ import { reportOf, startProcess, stopTap } from '../../src/tap/launch.js';
 import { addTap, type RegisteredTap } from '../../src/tap/registry/registry.js';
 import type { TapSettings } from '../../src/tap/registry/settings.js';
 import { type FakeTap, type FakeTapAddon, fakeTapAddon } from '../helpers/fakes/tap.js';
+import { holdAtOnce } from '../helpers/machines/hold-at-once.js';
 import { refused } from '../helpers/refused.js';
 import { makeTap, makeTapPlace, SILENT, settingsFor } from '../helpers/worlds/taps.js';
 
@@ -22,7 +23,6 @@ const HOLD = {
     full: true,
     readBlockSize: 65_536,
     sampleBlocks: [],
-    barrierMs: 1000,
   },
 };
 
@@ -92,7 +92,7 @@ test('a hold gets the preserve area of the settings, which is made', async (t) =
   const { tap } = await makeTap(t, { preserveMaxBytes: 4096, whenFull: 'throttle' });
   const { native, stop } = await serve(tap);
   const control = await connectTap(tap.controlPath);
-  t.is((await control.hold(HOLD)).snapshotAddress, `unix:${tap.snapshotPath}`);
+  t.is((await holdAtOnce(control, HOLD)).snapshotAddress, `unix:${tap.snapshotPath}`);
   const { preserveDirectory } = tap.settings;
   t.deepEqual(native.holds, [{ ...HOLD, preserveDirectory, preserveMaxBytes: 4096, whenFull: 'throttle' }]);
   t.true((await stat(preserveDirectory)).isDirectory());
@@ -104,7 +104,7 @@ test('stopped while a snapshot is held: aborted first', async (t) => {
   const { tap } = await makeTap(t);
   const { native, stop } = await serve(tap);
   const control = await connectTap(tap.controlPath);
-  await control.hold(HOLD);
+  await holdAtOnce(control, HOLD);
   await stop();
   t.deepEqual(native.calls.slice(-4), ['hold', 'abort', 'stop', 'close']);
 });

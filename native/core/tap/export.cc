@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <new>
-#include <thread>
 #include <utility>
 
 #include "core/base/error.h"
@@ -13,9 +12,6 @@ namespace {
 
 // Long trims and zeroings pass the gate in pieces, so that an instant never waits for a whole one.
 constexpr uint64_t kPieceBytes = 16u << 20;
-
-// Of somebody who waits for quiet, for being told to give up.
-constexpr std::chrono::milliseconds kPollInterval{50};
 
 // Calls work(offset, length) for each piece; ends at the first error.
 template <class Work>
@@ -48,40 +44,6 @@ TapExport::Clock::time_point TapExport::last_write_or_start() const {
   return std::max(started_, Clock::time_point{Clock::duration(last_write_end_.load())});
 }
 
-bool TapExport::wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_point deadline,
-                               uint64_t aborts) const {
-  for (;;) {
-    const Clock::time_point last = last_write_or_start();
-    const auto now = Clock::now();
-    if (now - last >= quiet) return true;
-    if (now >= deadline) return false;
-    if (abort_count_ != aborts) throw NativeError("cancelled", "the wait for a quiet instant was ended");
-    std::this_thread::sleep_until(std::min({last + quiet, deadline, now + kPollInterval}));
-  }
-}
-
-// The instant; with `quiet`, one before which nothing was written for so long.
-std::chrono::system_clock::time_point TapExport::cut(const std::shared_ptr<Snapshot>& snapshot,
-                                                     const HoldOptions& options) {
-  const auto deadline = Clock::now() + options.quiet_deadline;
-  while (wait_for_quiet(options.quiet, deadline, options.abort_count)) {
-    bool quiet = true;
-    std::chrono::system_clock::time_point instant;
-    const bool alone = gate_.with_nobody_inside(options.barrier, [&] {
-      quiet = Clock::now() - last_write_or_start() >= options.quiet;
-      if (!quiet) return;
-      instant = std::chrono::system_clock::now();
-      map_->cut();
-      std::lock_guard lock(snapshot_mutex_);
-      snapshot_ = snapshot;
-      holding_ = true;
-    });
-    if (!alone) throw NativeError("barrier-timeout", "writes in flight did not end in time");
-    if (quiet) return instant;
-  }
-  throw NativeError("not-quiet", "writes did not pause for as long as was asked for");
-}
-
 namespace {
 
 std::string cut_to(uint64_t now, uint64_t before) {
@@ -109,39 +71,74 @@ SourceState TapExport::account_for_source() {
 
 SourceState TapExport::check_source() {
   const std::unique_lock control(control_, std::try_to_lock);
-  // A hold that waits for quiet has it, and looks itself.
-  return control ? account_for_source() : device_->source_state();
+  // A hold that is being made looks itself: what is seen while the gate is closed must meet the snapshot.
+  return control && !gate_.is_closed() ? account_for_source() : device_->source_state();
 }
 
-TapExport::Hold TapExport::hold(HoldOptions options) {
+void TapExport::prepare(HoldOptions options) {
   std::lock_guard control(control_);
-  if (current_snapshot()) throw NativeError("EBUSY", "another session holds a snapshot");
+  if (prepared_ || current_snapshot()) throw NativeError("EBUSY", "another session holds a snapshot");
   if (const SourceState source = account_for_source(); source.size_bytes < properties_.size_bytes)
     throw NativeError("ETRUNCATED", cut_to(source.size_bytes, properties_.size_bytes));
   for (const uint64_t block : options.snapshot.sample) {
     if (block >= geometry_.block_count())
       throw NativeError("argument", "the sample has a block behind the end");
   }
-  const bool map_used = !options.snapshot.full && options.base_point && map_->knows(*options.base_point);
-  std::string reason = map_->reason();
-  if (options.snapshot.full) {
-    reason = "everything was asked for";
-  } else if (!options.base_point) {
-    reason = "the device has no point yet";
-  } else if (!map_used && !map_->points().empty()) {
-    reason = "the map does not reach back to the last point";
-  }
-  options.snapshot.full = !map_used;
-
   map_->begin(options.snapshot.session_id);
   auto area = std::make_unique<PreserveArea>(std::move(options.preserve_file), options.preserve_bytes_max);
-  const auto snapshot = std::make_shared<Snapshot>(geometry_, device_, map_->backup(), map_->next_cut(),
-                                                   std::move(area), options.snapshot);
+  prepared_ = {std::make_shared<Snapshot>(geometry_, device_, map_->backup(), map_->next_cut(),
+                                          std::move(area), options.snapshot),
+               options.base_point, options.snapshot.full};
+}
+
+std::chrono::nanoseconds TapExport::close_gate(const GateLimits& limits) {
+  std::lock_guard control(control_);
+  if (!prepared_) throw NativeError("argument", "no instant is prepared");
+  if (const SourceState source = account_for_source(); source.size_bytes < properties_.size_bytes)
+    throw NativeError("ETRUNCATED", cut_to(source.size_bytes, properties_.size_bytes));
   longest_stall_ = 0;
   past_the_map_.clear();
-  const auto instant = cut(snapshot, options);
+  gate_closing_ = Clock::now();
+  if (!gate_.close(limits.barrier, gate_closing_ + limits.closed))
+    throw NativeError("barrier-timeout", "writes in flight did not end in time");
+  return Clock::now() - last_write_or_start();
+}
+
+void TapExport::open_gate() {
+  std::lock_guard control(control_);
+  gate_.open();
+}
+
+std::string TapExport::why_read(const Prepared& prepared, bool map_used) const {
+  if (prepared.everything) return "everything was asked for";
+  if (!prepared.base_point) return "the device has no point yet";
+  if (!map_used && !map_->points().empty()) return "the map does not reach back to the last point";
+  return map_->reason();
+}
+
+TapExport::Hold TapExport::cut() {
+  std::lock_guard control(control_);
+  if (!prepared_) throw NativeError("argument", "no instant is prepared");
+  // Decided now: the map may have become void since it was prepared.
+  const bool map_used =
+      !prepared_->everything && prepared_->base_point && map_->knows(*prepared_->base_point);
+  const std::string reason = why_read(*prepared_, map_used);
+  const auto snapshot = prepared_->snapshot;
+  if (!map_used) snapshot->need_everything();
+  std::chrono::system_clock::time_point instant;
+  const bool in_time = gate_.run_closed([&] {
+    instant = std::chrono::system_clock::now();
+    map_->cut();
+    std::lock_guard lock(snapshot_mutex_);
+    snapshot_ = snapshot;
+    holding_ = true;
+  });
+  if (!in_time) throw NativeError("gate-open", "it had to let writes go on before the instant");
+  const auto closed = Clock::now() - gate_closing_;
+  prepared_.reset();
   map_->merge();
-  return {snapshot, instant, map_used, reason, map_used ? map_->backup().count() : geometry_.block_count()};
+  return {snapshot, instant, map_used, reason, map_used ? map_->backup().count() : geometry_.block_count(),
+          closed};
 }
 
 void TapExport::release_snapshot() {
@@ -189,8 +186,9 @@ void TapExport::flush_before_unmarking() {
 }
 
 void TapExport::abort() {
-  abort_count_++;
   std::lock_guard control(control_);
+  gate_.open();
+  prepared_.reset();
   release_snapshot();
 }
 
@@ -202,6 +200,7 @@ void TapExport::make_void(const std::string& reason) {
 int TapExport::close_clean(const std::string& continuity) {
   std::lock_guard control(control_);
   account_for_source();
+  prepared_.reset();
   release_snapshot();
   return map_->close_clean(continuity);
 }

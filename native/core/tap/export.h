@@ -3,11 +3,25 @@
 //
 // The way of a write: enter the gate -> mark the snapshot map -> is the mark safe on disk? (else out, make it
 // so, again) -> preserve originals that the snapshot needs (no room, with throttle: out, wait, again) ->
-// write -> leave the gate -> answer. The way of a hold: session into the map file -> quiet? -> gate closed,
-// nobody inside: cut the maps, publish the snapshot -> gate open -> merge the cut into the backup map.
+// write -> leave the gate -> answer. The way of a hold:
 //
-// Locking: control_ lets one hold, commit, abort, void or close happen at a time. holding_ says without a
-// lock that there is no snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
+// state       prepare()     close_gate()       cut()                open_gate()  abort()   goes on to
+// ----------  ------------  -----------------  -------------------  -----------  --------  -----------
+// nothing     session into  -                  -                    -            -         prepared
+//             the map file
+// prepared    EBUSY         nobody inside, or  `gate-open`          -            nothing   closed
+//                           barrier-timeout
+// closed      EBUSY         closes again       cuts the maps,       prepared     nothing,  held
+//                                              publishes the                     open
+//                                              snapshot, opens,
+//                                              merges
+// closed, at  EBUSY         closes again       `gate-open`          prepared     nothing
+// its limit
+// held        EBUSY         -                  -                    -            nothing   by commit(),
+//                                                                                          adopt()
+//
+// Locking: control_ lets one of these calls, commit, void or the end happen at a time. holding_ says without
+// a lock that there is no snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
 #pragma once
 
 #include <atomic>
@@ -33,10 +47,12 @@ class TapExport final : public NbdExport {
     Snapshot::Options snapshot;
     std::unique_ptr<TapFile> preserve_file;
     uint64_t preserve_bytes_max = 0;
+  };
+
+  // How long the gate may stay closed, from when closing begins; and of that, how long for writes in flight.
+  struct GateLimits {
     std::chrono::milliseconds barrier{1000};
-    std::chrono::milliseconds quiet{0};
-    std::chrono::milliseconds quiet_deadline{0};
-    uint64_t abort_count = 0;  // as it was when the hold was asked for: an abort since then ends its waiting
+    std::chrono::milliseconds closed{10'000};
   };
 
   struct Hold {
@@ -45,6 +61,7 @@ class TapExport final : public NbdExport {
     bool map_used;
     std::string reason;
     uint64_t changed_blocks;
+    std::chrono::nanoseconds closed;  // how long nobody could write
   };
 
   struct Status {
@@ -61,9 +78,15 @@ class TapExport final : public NbdExport {
   TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry, std::unique_ptr<ChangeMap> map);
   ~TapExport() override;
 
-  // NativeError `EBUSY` (one is held), `barrier-timeout`, `not-quiet`, `ETRUNCATED` (the device was cut);
-  // nothing is held then.
-  Hold hold(HoldOptions options);
+  // All that takes time. NativeError `EBUSY` (one is prepared or held), `ETRUNCATED` (the device was cut).
+  void prepare(HoldOptions options);
+  // Nobody writes from here on, until the limit at most. Returns how long nothing had been written by then.
+  // NativeError `barrier-timeout`, `ETRUNCATED`, `argument` (nothing is prepared): it is open then.
+  std::chrono::nanoseconds close_gate(const GateLimits& limits);
+  // Back to prepared: there was no instant. Harmless.
+  void open_gate();
+  // The instant; writes go on after it. NativeError `gate-open`: the limit has come before; `argument`.
+  Hold cut();
   // What is held was committed, whether or not it still stands. An errno name: the device can't be flushed,
   // and the map is void.
   void commit();
@@ -72,9 +95,8 @@ class TapExport final : public NbdExport {
   // What is held was compared with a committed point, and what differed has been marked; it is released.
   // `argument`: nothing is held, or it was given up, or (not complete) the map does not know the point.
   void adopt(const Id& point, bool complete);
-  // Ends a hold() that waits for quiet too (`cancelled`).
+  // Whatever is prepared, closed or held is given back.
   void abort();
-  uint64_t abort_count() const { return abort_count_; }
   void make_void(const std::string& reason);
   // What has become of the device. What others may have changed past the map makes it void, and what is held
   // is given up.
@@ -97,6 +119,12 @@ class TapExport final : public NbdExport {
  private:
   using Clock = std::chrono::steady_clock;
 
+  struct Prepared {
+    std::shared_ptr<Snapshot> snapshot;
+    std::optional<Id> base_point;
+    bool everything;  // was asked for
+  };
+
   std::shared_ptr<Snapshot> current_snapshot() const;
   int write_at_once(uint64_t byte_offset, Bytes bytes, bool fua) noexcept;
   // Runs `change` inside the gate, blocks marked and safe, with the snapshot if there is one.
@@ -106,10 +134,8 @@ class TapExport final : public NbdExport {
   void note_write_end();
   void note_stall(Clock::duration stall);
   Clock::time_point last_write_or_start() const;
-  bool wait_for_quiet(std::chrono::milliseconds quiet, Clock::time_point deadline, uint64_t aborts) const;
-  std::chrono::system_clock::time_point cut(const std::shared_ptr<Snapshot>& snapshot,
-                                            const HoldOptions& options);
   void release_snapshot();
+  std::string why_read(const Prepared& prepared, bool map_used) const;
   SourceState account_for_source();
   void flush_before_unmarking();
 
@@ -120,10 +146,11 @@ class TapExport final : public NbdExport {
 
   WriteGate gate_;
   mutable std::mutex control_;
-  uint64_t foreign_writers_ = 0;  // for which the map was made void; guarded by control_
-  uint64_t least_bytes_;          // the same
-  std::string past_the_map_;      // why, since the last instant was asked for; the same
-  std::atomic<uint64_t> abort_count_{0};
+  std::optional<Prepared> prepared_;  // guarded by control_
+  Clock::time_point gate_closing_;    // since when; the same
+  uint64_t foreign_writers_ = 0;      // for which the map was made void; the same
+  uint64_t least_bytes_;              // the same
+  std::string past_the_map_;          // why, since the last instant was asked for; the same
   std::atomic<bool> holding_{false};
   mutable std::mutex snapshot_mutex_;
   std::shared_ptr<Snapshot> snapshot_;

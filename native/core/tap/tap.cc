@@ -49,14 +49,29 @@ std::string Tap::listen_snapshot(const std::string& address) {
   return session_.listen(address);
 }
 
-TapExport::Hold Tap::hold(TapExport::HoldOptions options, const std::string& preserve_directory) {
-  // Before the look at whether it serves: a stop that comes later is noticed.
-  options.abort_count = export_->abort_count();
+void Tap::prepare(TapExport::HoldOptions options, const std::string& preserve_directory) {
   std::lock_guard control(control_);
   check_serving();
   options.preserve_file = TapFile::open_unnamed(preserve_directory);
-  const std::string name = hex(options.snapshot.session_id);
-  TapExport::Hold hold = export_->hold(std::move(options));
+  export_->prepare(std::move(options));
+}
+
+std::chrono::nanoseconds Tap::close_gate(const TapExport::GateLimits& limits) {
+  std::lock_guard control(control_);
+  check_serving();
+  return export_->close_gate(limits);
+}
+
+void Tap::open_gate() {
+  std::lock_guard control(control_);
+  export_->open_gate();
+}
+
+TapExport::Hold Tap::cut() {
+  std::lock_guard control(control_);
+  check_serving();
+  TapExport::Hold hold = export_->cut();
+  const std::string name = hex(hold.snapshot->status().session_id);
   try {
     session_.add_export(name, std::make_shared<SnapshotExport>(hold.snapshot));
   } catch (...) {
@@ -72,8 +87,8 @@ void Tap::unexport_snapshot() {
 }
 
 void Tap::abort() {
-  export_->abort();  // before the lock: a hold that waits has it
   std::lock_guard control(control_);
+  export_->abort();
   unexport_snapshot();
 }
 
@@ -109,9 +124,8 @@ void Tap::make_void(const std::string& reason) {
 
 void Tap::stop() {
   stopped_ = true;
-  export_->abort();
   std::lock_guard control(control_);
-  // Also of a hold that came just now. Writes that wait for room in the preserve area are let go.
+  // Writes that wait at the gate, or for room in the preserve area, are let go.
   export_->abort();
   session_.stop();
   snapshot_name_.clear();

@@ -1,7 +1,7 @@
 // A tap as a whole: the device, the maps and the snapshot over it, a server for its users, a server for the
 // session.
 //
-// State      users' I/O                   hold, commit, abort       goes on to
+// State      users' I/O                   prepare, cut, commit      goes on to
 // --------   --------------------------   -----------------------   -----------------------------------
 // serving    on every address listened    yes                       stopped, by stop()
 // stopped    none; the device is synced   no (`closed`)             closed, by close()
@@ -11,6 +11,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -39,7 +40,11 @@ class Tap {
   std::string listen(const std::string& address, const std::string& export_name);
   std::string listen_snapshot(const std::string& address);
 
-  TapExport::Hold hold(TapExport::HoldOptions options, const std::string& preserve_directory);
+  // The steps of a hold, as the export has them. The preserve area is a file without a name in the directory.
+  void prepare(TapExport::HoldOptions options, const std::string& preserve_directory);
+  std::chrono::nanoseconds close_gate(const TapExport::GateLimits& limits);
+  void open_gate();
+  TapExport::Hold cut();
   void abort();
   void commit();
   void mark(const std::vector<BlockRange>& ranges);

@@ -1,5 +1,7 @@
 #include "core/tap/write_gate.h"
 
+#include <algorithm>
+
 namespace stillpoint {
 
 bool WriteGate::try_enter() {
@@ -12,7 +14,14 @@ bool WriteGate::try_enter() {
 void WriteGate::enter() {
   while (!try_enter()) {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return (state_.load() & kClosing) == 0; });
+    while (is_closing()) {
+      // Another limit may have come meanwhile, with another closing.
+      if (Clock::now() >= limit_) {
+        let_in();
+      } else {
+        changed_.wait_until(lock, limit_);
+      }
+    }
   }
 }
 
@@ -23,17 +32,42 @@ void WriteGate::leave() {
   changed_.notify_all();
 }
 
-bool WriteGate::with_nobody_inside(std::chrono::milliseconds patience, const std::function<void()>& instant) {
-  std::lock_guard turn(turn_);
+void WriteGate::let_in() {
+  is_closed_ = false;
+  state_.fetch_and(~kClosing);
+  changed_.notify_all();
+}
+
+bool WriteGate::close(std::chrono::milliseconds patience, Clock::time_point limit) {
+  const auto until = std::min(Clock::now() + patience, limit);
   std::unique_lock lock(mutex_);
+  limit_ = limit;
   state_.fetch_or(kClosing);
   // A visitor may make the count rise for a moment, but nobody gets inside: what was empty once stays so.
-  const bool empty = changed_.wait_for(lock, patience, [this] { return state_.load() == kClosing; });
-  if (empty) instant();
-  state_.fetch_and(~kClosing);
-  lock.unlock();
-  changed_.notify_all();
-  return empty;
+  const bool ended =
+      changed_.wait_until(lock, until, [this] { return state_.load() == kClosing || !is_closing(); });
+  // A writer who waited may have opened it, at the limit.
+  is_closed_ = ended && is_closing() && Clock::now() < limit;
+  if (!is_closed_) let_in();
+  return is_closed_;
+}
+
+bool WriteGate::run_closed(const std::function<void()>& instant) {
+  std::lock_guard lock(mutex_);
+  const bool in_time = is_closed_ && Clock::now() < limit_;
+  if (in_time) instant();
+  let_in();
+  return in_time;
+}
+
+void WriteGate::open() {
+  std::lock_guard lock(mutex_);
+  let_in();
+}
+
+bool WriteGate::is_closed() {
+  std::lock_guard lock(mutex_);
+  return is_closed_;
 }
 
 }  // namespace stillpoint

@@ -1,14 +1,21 @@
 // The barrier of a snapshot: every write passes through the gate, and the instant is a moment with nobody
-// inside.
+// inside. Whoever closes it names a limit, at which it opens by itself: no writer depends on the closer.
 //
-// state     enter()          leave()                       with_nobody_inside()
-// -------   --------------   ---------------------------   -------------------------------------------
-// open      inside + 1       inside - 1                    -> closing
-// closing   waits for open   inside - 1; the last one      at nobody inside runs the instant -> open;
-//                            wakes who closes              at its deadline -> open, and no instant
+// state     enter()               leave()               close()             run_closed()      open()
+// --------  --------------------  --------------------  ------------------  ----------------  -------
+// open      inside + 1            inside - 1            -> closing          false             -
+// closing   waits; at the limit   inside - 1; the last  at nobody inside    -                 -
+//           -> open               one wakes the closer  -> closed; too
+//                                                       late -> open
+// closed    waits; at the limit   -                     -                   before the limit  -> open
+//           -> open                                                         runs, -> open;
+//                                                                           else -> open
 //
-// Locking: state_ is one atomic (bit 63: closing; below: how many are inside), so that an open gate costs two
-// atomic operations. mutex_ is only for waiting; turn_ lets one close at a time.
+// The limit needs no thread of its own: it matters to those who want to enter, and they keep it.
+//
+// Locking: state_ is one atomic (bit 63: closing or closed; below: how many are inside), so that an open gate
+// costs two atomic operations. mutex_ guards limit_ and is_closed_, and every change of bit 63. One thread at
+// a time closes, runs and opens: its callers see to that.
 #pragma once
 
 #include <atomic>
@@ -22,20 +29,32 @@ namespace stillpoint {
 
 class WriteGate {
  public:
+  using Clock = std::chrono::steady_clock;
+
   bool try_enter();
   void enter();
   void leave();
 
-  // False if writes in flight did not end in time; `instant` has not run then. It must be short: users wait.
-  bool with_nobody_inside(std::chrono::milliseconds patience, const std::function<void()>& instant);
+  // False if writes in flight did not end within `patience`, or by the limit: then it is open.
+  bool close(std::chrono::milliseconds patience, Clock::time_point limit);
+  // False if it is not closed any more: `instant` has not run then. It must be short: users wait.
+  bool run_closed(const std::function<void()>& instant);
+  // Harmless where it is open.
+  void open();
+  bool is_closed();
 
  private:
   static constexpr uint64_t kClosing = uint64_t{1} << 63;
 
+  bool is_closing() const { return (state_.load() & kClosing) != 0; }
+  // Under mutex_.
+  void let_in();
+
   std::atomic<uint64_t> state_{0};
-  std::mutex turn_;
   std::mutex mutex_;
   std::condition_variable changed_;
+  Clock::time_point limit_;
+  bool is_closed_ = false;
 };
 
 }  // namespace stillpoint

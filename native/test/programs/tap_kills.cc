@@ -34,6 +34,7 @@
 #include "core/tap/export.h"
 #include "core/tap/snapshot/export.h"
 #include "core/tap/start.h"
+#include "test/helpers/hold_at_once.h"
 #include "test/helpers/load_log.h"
 
 using namespace stillpoint;
@@ -142,8 +143,7 @@ class Child {
     options.snapshot.session_id = id_of(session_);
     options.preserve_file = TapFile::open_unnamed(directory_);
     options.preserve_bytes_max = kGeometry.size_bytes;
-    options.barrier = std::chrono::seconds(20);
-    return tap_.hold(std::move(options));
+    return test::hold_at_once(tap_, std::move(options), {std::chrono::seconds(20), std::chrono::seconds(30)});
   }
 
   void session() {

@@ -10,7 +10,7 @@ TEST_CASE("tap: what the session has read costs writes nothing, and is not read 
   World world;
   REQUIRE(world.write(2, 'a') == 0);
   REQUIRE(world.write(3, 'a') == 0);
-  const auto hold = world.tap->hold(world.options());
+  const auto hold = hold_at_once(*world.tap, world.options());
   CHECK(hold.changed_blocks == 2);
   REQUIRE(world.write(2, 'b') == 0);
   CHECK(World::holds(hold, 2, 'a'));
@@ -28,7 +28,7 @@ TEST_CASE("tap: a release of half a block releases nothing; the short last block
   World world;
   REQUIRE(world.write(kBlocks - 1, 'a') == 0);
   REQUIRE(world.write(0, 'a') == 0);
-  const auto hold = world.tap->hold(world.options());
+  const auto hold = hold_at_once(*world.tap, world.options());
   hold.snapshot->release(0, kBlock - 512);
   CHECK(World::holds(hold, 0, 'a'));
   hold.snapshot->release((kBlocks - 1) * kBlock, kBlock - 512);
@@ -39,7 +39,7 @@ TEST_CASE("tap: a release of half a block releases nothing; the short last block
 TEST_CASE("tap: a map that does not know the base point is not used") {
   for (const bool void_map : {false, true}) {
     World world(void_map ? std::vector<Id>{} : std::vector<Id>{Id{7}});
-    const auto hold = world.tap->hold(world.options());
+    const auto hold = hold_at_once(*world.tap, world.options());
     CHECK_FALSE(hold.map_used);
     CHECK(hold.changed_blocks == kBlocks);
     REQUIRE(world.write(5, 'z') == 0);
@@ -53,26 +53,26 @@ TEST_CASE("tap: a map that does not know the base point is not used") {
 TEST_CASE("tap: a session that may have been committed is a base too") {
   World world;
   REQUIRE(world.write(5, 'a') == 0);
-  auto hold = world.tap->hold(world.options());
+  auto hold = hold_at_once(*world.tap, world.options());
   world.tap->abort();
   REQUIRE(world.write(6, 'a') == 0);
   auto options = world.options();
   options.base_point = hold.snapshot->status().session_id;
   options.snapshot.session_id.fill(10);
-  hold = world.tap->hold(std::move(options));
+  hold = hold_at_once(*world.tap, std::move(options));
   CHECK(hold.map_used);
   CHECK(hold.changed_blocks == 2);
   world.tap->commit();
   auto later = world.options();
   later.base_point = Id{9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9};
-  CHECK_FALSE(world.tap->hold(std::move(later)).map_used);
+  CHECK_FALSE(hold_at_once(*world.tap, std::move(later)).map_used);
 }
 
 TEST_CASE("tap: a sample is preserved, although the map calls it unchanged") {
   World world;
   auto options = world.options();
   options.snapshot.sample = {11};
-  const auto hold = world.tap->hold(std::move(options));
+  const auto hold = hold_at_once(*world.tap, std::move(options));
   CHECK(hold.changed_blocks == 0);
   REQUIRE(world.write(11, 'x') == 0);
   REQUIRE(world.write(12, 'x') == 0);
@@ -82,7 +82,7 @@ TEST_CASE("tap: a sample is preserved, although the map calls it unchanged") {
   world.tap->abort();
   auto wrong = world.options();
   wrong.snapshot.sample = {kBlocks};
-  CHECK(code_of([&] { world.tap->hold(std::move(wrong)); }) == "argument");
+  CHECK(code_of([&] { hold_at_once(*world.tap, std::move(wrong)); }) == "argument");
 }
 
 TEST_CASE("tap: a small write costs a small copy") {
@@ -101,7 +101,7 @@ TEST_CASE("tap: a small write costs a small copy") {
   options.base_point = kBase;
   options.preserve_file = std::make_unique<RecordingFile>(std::make_shared<Recording>());
   options.preserve_bytes_max = 2 * kLarge;
-  const auto hold = tap.hold(std::move(options));
+  const auto hold = hold_at_once(tap, std::move(options));
   const auto preserved = [&] { return hold.snapshot->status().preserved_bytes; };
   write(4096 + 100, 10, 'b');
   CHECK(preserved() == 4096);
@@ -132,7 +132,7 @@ TEST_CASE("tap: a session of larger blocks gets whole ones") {
   auto options = world.options();
   options.snapshot.group_blocks = 4;
   options.snapshot.sample = {13};
-  const auto hold = world.tap->hold(std::move(options));
+  const auto hold = hold_at_once(*world.tap, std::move(options));
   for (uint64_t i = 0; i < 16; i++) REQUIRE(world.write(i, 'z') == 0);
   for (uint64_t i = 0; i < 16; i++) {
     CAPTURE(i);
@@ -146,7 +146,7 @@ TEST_CASE("tap: a session of larger blocks gets whole ones") {
 TEST_CASE("tap: a full preserve area gives the snapshot up, not the write") {
   World world;
   for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'a') == 0);
-  const auto hold = world.tap->hold(world.options(3));
+  const auto hold = hold_at_once(*world.tap, world.options(3));
   for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'b') == 0);
   const auto status = hold.snapshot->status();
   CHECK(status.state == Snapshot::State::invalid);
@@ -164,13 +164,13 @@ TEST_CASE("tap: errors of the preserve area and of originals fail the snapshot, 
   World world;
   REQUIRE(world.write(1, 'a') == 0);
   SUBCASE("write") {
-    const auto hold = world.tap->hold(world.options());
+    const auto hold = hold_at_once(*world.tap, world.options());
     world.preserve->write_error = EIO;
     REQUIRE(world.write(1, 'b') == 0);
     CHECK(hold.snapshot->status().state == Snapshot::State::invalid);
   }
   SUBCASE("original") {
-    const auto hold = world.tap->hold(world.options());
+    const auto hold = hold_at_once(*world.tap, world.options());
     world.device->read_error = EIO;
     REQUIRE(world.write(1, 'b') == 0);
     CHECK(hold.snapshot->status().state == Snapshot::State::invalid);
@@ -186,7 +186,7 @@ TEST_CASE("tap: the thread that serves a connection preserves what it has not to
   for (uint64_t i = 0; i < 32; i++) REQUIRE(world.write(i, 'a') == 0);
   auto options = world.options(24);
   options.snapshot.throttle = true;
-  const auto hold = world.tap->hold(std::move(options));
+  const auto hold = hold_at_once(*world.tap, std::move(options));
   const auto would_wait = [&](uint64_t block) {
     const bool answer = world.write(block, 'b', Patience::immediate) == kWouldWait;
     CHECK(hold.snapshot->status().state == Snapshot::State::held);
@@ -236,7 +236,7 @@ TEST_CASE("tap: with throttle, writes wait until the session has read more") {
   for (uint64_t i = 0; i < 4; i++) REQUIRE(world.write(i, 'a') == 0);
   auto options = world.options(2);
   options.snapshot.throttle = true;
-  const auto hold = world.tap->hold(std::move(options));
+  const auto hold = hold_at_once(*world.tap, std::move(options));
   std::atomic<int> written{0};
   std::thread writer([&] {
     for (uint64_t i = 0; i < 4; i++) {
@@ -261,7 +261,7 @@ TEST_CASE("tap: writes don't wait for a session that does not go on") {
   auto options = world.options(0);
   options.snapshot.throttle = true;
   options.snapshot.throttle_patience = 20ms;
-  const auto hold = world.tap->hold(std::move(options));
+  const auto hold = hold_at_once(*world.tap, std::move(options));
   REQUIRE(world.write(0, 'b') == 0);
   CHECK(hold.snapshot->status().state == Snapshot::State::invalid);
   CHECK(hold.snapshot->status().reason.find("did not go on") != std::string::npos);
@@ -270,7 +270,7 @@ TEST_CASE("tap: writes don't wait for a session that does not go on") {
 TEST_CASE("tap: what was shipped is on the device before its mark goes") {
   World world;
   REQUIRE(world.write(1, 'a') == 0);
-  world.tap->hold(world.options());
+  hold_at_once(*world.tap, world.options());
   CHECK(world.device->flushes == 0);
   world.tap->commit();
   CHECK(world.device->flushes == 1);
@@ -280,7 +280,7 @@ TEST_CASE("tap: what was shipped is on the device before its mark goes") {
   auto options = world.options();
   options.base_point = world.tap->status().points.at(0);
   options.snapshot.session_id.fill(10);
-  world.tap->hold(std::move(options));
+  hold_at_once(*world.tap, std::move(options));
   world.device->flush_error = EIO;
   CHECK(code_of([&] { world.tap->commit(); }) == "EIO");
   CHECK(world.tap->status().points.empty());
@@ -291,7 +291,7 @@ TEST_CASE("tap: a snapshot that was given up tells of no holes") {
   World world;
   REQUIRE(world.write(1, 'a') == 0);
   REQUIRE(world.write(2, 'a') == 0);
-  const auto hold = world.tap->hold(world.options(1));
+  const auto hold = hold_at_once(*world.tap, world.options(1));
   SnapshotExport view(hold.snapshot);
   REQUIRE(world.write(1, 'b') == 0);
   REQUIRE(world.write(2, 'b') == 0);
@@ -307,7 +307,7 @@ TEST_CASE("tap: writes that wait for room go on when the snapshot ends") {
   REQUIRE(world.write(0, 'a') == 0);
   auto options = world.options(0);
   options.snapshot.throttle = true;
-  const auto hold = world.tap->hold(std::move(options));
+  const auto hold = hold_at_once(*world.tap, std::move(options));
   std::thread writer([&] { REQUIRE(world.write(0, 'b') == 0); });
   std::this_thread::sleep_for(10ms);
   world.tap->abort();
@@ -320,13 +320,13 @@ TEST_CASE("tap: a failed write leaves its block marked") {
   CHECK(world.write(4, 'a') == ENOSPC);
   world.device->write_error = 0;
   CHECK(world.tap->status().written_blocks == 1);
-  CHECK(world.tap->hold(world.options()).changed_blocks == 1);
+  CHECK(hold_at_once(*world.tap, world.options()).changed_blocks == 1);
 }
 
 TEST_CASE("tap: trims leave alone what the snapshot needs; zeroing preserves it") {
   World world;
   for (uint64_t i = 0; i < 4; i++) REQUIRE(world.write(i, 'a') == 0);
-  const auto hold = world.tap->hold(world.options());
+  const auto hold = hold_at_once(*world.tap, world.options());
   REQUIRE(world.write(1, 'b') == 0);
   REQUIRE(world.tap->trim(0, 3 * kBlock, false) == 0);
   CHECK(hold.snapshot->status().preserved_bytes == kBlock);
@@ -348,7 +348,7 @@ TEST_CASE("tap: holes of the device that were preserved are data in the view") {
   World world;
   REQUIRE(world.write(1, 'a') == 0);
   REQUIRE(world.write(2, 'a') == 0);
-  const auto hold = world.tap->hold(world.options());
+  const auto hold = hold_at_once(*world.tap, world.options());
   REQUIRE(world.tap->zero(kBlock, kBlock, {}, false) == 0);
   world.device->hole_everywhere = true;
   SnapshotExport view(hold.snapshot);

@@ -27,7 +27,7 @@ Next next_session(World& world, const Id& base) {
   auto options = world.options();
   options.base_point = base;
   options.snapshot.session_id.fill(11);
-  const auto hold = world.tap->hold(std::move(options));
+  const auto hold = hold_at_once(*world.tap, std::move(options));
   Next next{hold.map_used, {}};
   std::vector<uint8_t> bytes;
   for (uint64_t block = 0; block < kBlocks; block++)
@@ -46,7 +46,7 @@ TEST_CASE(
     REQUIRE(world.write(1, 'a') == 0);
     auto options = world.options();
     options.snapshot.full = true;
-    const auto hold = world.tap->hold(std::move(options));
+    const auto hold = hold_at_once(*world.tap, std::move(options));
     REQUIRE(world.write(7, 'b') == 0);  // while it is compared
     world.tap->mark(20, 23);
     REQUIRE(world.write(21, 'b') == 0);
@@ -67,7 +67,7 @@ TEST_CASE("tap: after a comparison of a part, what the map named stays, and so d
   REQUIRE(world.write(1, 'a') == 0);
   auto options = world.options();
   options.snapshot.full = true;
-  world.tap->hold(std::move(options));
+  hold_at_once(*world.tap, std::move(options));
   world.tap->mark(30, 31);
   CHECK(code_of([&] { world.tap->adopt(kPoint, false); }) == "argument");
   CHECK(world.tap->status().points.front() == kBase);
@@ -83,14 +83,14 @@ TEST_CASE("tap: nothing is adopted without a snapshot that stands, or where the 
   for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'a') == 0);
   auto options = world.options(1);
   options.snapshot.full = true;
-  world.tap->hold(std::move(options));
+  hold_at_once(*world.tap, std::move(options));
   for (uint64_t i = 0; i < 8; i++) REQUIRE(world.write(i, 'b') == 0);
   CHECK(code_of([&] { world.tap->adopt(kPoint, true); }) == "argument");
   world.tap->abort();
   CHECK(next_session(world, kBase).changed.size() == 8);
   auto again = world.options();
   again.snapshot.full = true;
-  world.tap->hold(std::move(again));
+  hold_at_once(*world.tap, std::move(again));
   world.device->flush_error = EIO;
   CHECK(code_of([&] { world.tap->adopt(kPoint, true); }) == "EIO");
   world.device->flush_error = 0;
@@ -103,7 +103,7 @@ TEST_CASE("tap: writes on other threads while a map is adopted are never left ou
     World world(std::vector<Id>{});
     auto options = world.options();
     options.snapshot.full = true;
-    world.tap->hold(std::move(options));
+    hold_at_once(*world.tap, std::move(options));
     std::vector<std::thread> writers;
     for (uint64_t writer = 0; writer < 4; writer++)
       writers.emplace_back([&world, writer] {

@@ -7,6 +7,7 @@
 #include "core/tap/export.h"
 #include "core/tap/snapshot/export.h"
 #include "test/helpers/helpers.h"
+#include "test/helpers/hold_at_once.h"
 #include "test/helpers/memory_export.h"
 #include "test/helpers/recording_file.h"
 
@@ -42,7 +43,7 @@ class Example {
     options.snapshot.session_id.fill(session);
     options.preserve_file = std::make_unique<RecordingFile>(std::make_shared<Recording>());
     options.preserve_bytes_max = kLocations * kBlock;
-    hold = tap->hold(std::move(options));
+    hold = hold_at_once(*tap, std::move(options));
     REQUIRE(hold->map_used);
     view = std::make_unique<SnapshotExport>(hold->snapshot);
   }

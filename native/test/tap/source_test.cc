@@ -12,11 +12,11 @@ TEST_CASE("tap: a device that was cut gives no snapshot, and makes the map void"
   World world;
   SUBCASE("before") {
     world.device->size_now = kBlock;
-    CHECK(code_of([&] { world.tap->hold(world.options()); }) == "ETRUNCATED");
+    CHECK(code_of([&] { hold_at_once(*world.tap, world.options()); }) == "ETRUNCATED");
     CHECK(world.tap->status().points.empty());
     // It has grown again, and what lay behind the end is gone.
     world.device->size_now = kGeometry.size_bytes;
-    const auto hold = world.tap->hold(world.options());
+    const auto hold = hold_at_once(*world.tap, world.options());
     CHECK_FALSE(hold.map_used);
     CHECK(hold.reason ==
           "it shrank from " + std::to_string(kGeometry.size_bytes) + " to 4096 bytes under its tap");
@@ -26,7 +26,7 @@ TEST_CASE("tap: a device that was cut gives no snapshot, and makes the map void"
   SUBCASE("while it is held") {
     auto options = world.options();
     options.snapshot.full = true;
-    const auto hold = world.tap->hold(std::move(options));
+    const auto hold = hold_at_once(*world.tap, std::move(options));
     REQUIRE(World::holds(hold, 0, 0));
     std::vector<uint8_t> bytes;
     SUBCASE("seen by a read") {
@@ -53,10 +53,10 @@ TEST_CASE("tap: what somebody else may have written makes the map void, whenever
   World world;
   SUBCASE("before the instant") {
     world.device->foreign_writers = 1;
-    CHECK_FALSE(world.tap->hold(world.options()).map_used);
+    CHECK_FALSE(hold_at_once(*world.tap, world.options()).map_used);
   }
   SUBCASE("after it: neither the snapshot nor what follows a commit") {
-    const auto hold = world.tap->hold(world.options());
+    const auto hold = hold_at_once(*world.tap, world.options());
     REQUIRE(hold.map_used);
     world.device->foreign_writers = 1;
     SUBCASE("seen before the commit") {
@@ -67,7 +67,7 @@ TEST_CASE("tap: what somebody else may have written makes the map void, whenever
     CHECK(world.tap->status().points.empty());
   }
   SUBCASE("before a comparison is believed") {
-    const auto hold = world.tap->hold(world.options());
+    const auto hold = hold_at_once(*world.tap, world.options());
     world.device->foreign_writers = 1;
     CHECK(code_of([&] { world.tap->adopt(Id{7}, true); }) == "argument");
   }

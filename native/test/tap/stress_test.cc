@@ -15,6 +15,7 @@
 #include "core/tap/export.h"
 #include "core/tap/snapshot/export.h"
 #include "test/helpers/helpers.h"
+#include "test/helpers/hold_at_once.h"
 #include "test/helpers/memory_export.h"
 #include "test/helpers/recording_file.h"
 
@@ -197,10 +198,10 @@ void run_world(uint64_t seed, unsigned instants) {
     options.snapshot.session_id = {static_cast<uint8_t>(i + 2), static_cast<uint8_t>(seed)};
     options.preserve_file = std::make_unique<RecordingFile>(std::make_shared<Recording>());
     options.preserve_bytes_max = (random.one_in(4) ? 8 : kBlocks) * kBlock;
-    options.barrier = std::chrono::seconds(20);
     const Id session = options.snapshot.session_id;
     const uint64_t from = history.tick();
-    const auto hold = tap.hold(std::move(options));
+    const auto hold =
+        hold_at_once(tap, std::move(options), {std::chrono::seconds(20), std::chrono::seconds(30)});
     const uint64_t to = history.tick();
     std::vector<uint8_t> capture = receiver;
     const bool whole = ship(hold, capture, random);

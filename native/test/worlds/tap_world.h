@@ -7,6 +7,7 @@
 #include "core/tap/export.h"
 #include "core/tap/snapshot/export.h"
 #include "test/helpers/helpers.h"
+#include "test/helpers/hold_at_once.h"
 #include "test/helpers/memory_export.h"
 #include "test/helpers/recording_file.h"
 

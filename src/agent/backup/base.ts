@@ -1,33 +1,16 @@
-/** Carries out what src/domain/session/plan.ts decided: afterwards the local tree is the session's base, in the device's geometry. */
+/** The base of a session, as src/domain/session/plan.ts decided: afterwards the local tree is that, in the device's geometry. */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
-import type { BlockSet } from '../../domain/blocks/block-set.js';
 import { blockCount, type Geometry } from '../../domain/blocks/geometry.js';
-import { type Point, pointLabel } from '../../domain/point/point.js';
-import type { BasePlan, LocalBase } from '../../domain/session/plan.js';
-import { type Device, native, type Scan, type TreeFile } from '../../native/index.js';
-import type { NodeSource } from '../../protocol/port/point.js';
-import type { OnAgentEvent } from '../common/events.js';
+import { pointLabel } from '../../domain/point/point.js';
+import { type LocalBase, resizedFrom } from '../../domain/session/plan.js';
+import { native, type Scan, type TreeFile } from '../../native/index.js';
+import { retrying } from '../common/cancel.js';
 import type { DeviceState } from '../state/device-state.js';
 import { digestDevice, treeInGeometry } from '../tree/digest-device.js';
 import { completeTree } from '../tree/fetch-tree.js';
-
-export interface BaseOptions {
-  readonly plan: BasePlan;
-  readonly state: DeviceState;
-  readonly receiver: NodeSource;
-  /** The session's static view, all of which can be read where the plan is to compare. */
-  readonly device: Device;
-  /** The point that the session's blocks are a difference to. */
-  readonly basePoint: Point | null;
-  readonly geometry: Geometry;
-  readonly onEvent: OnAgentEvent;
-  readonly signal: AbortSignal;
-  /** Is given a scan that digests the device; ended by what it returns. */
-  readonly watch: (scan: Scan) => () => void;
-  readonly onCompared?: ((differing: BlockSet) => void) | undefined;
-}
+import type { BegunSession, SessionContext } from './context.js';
 
 export interface PreparedBase {
   readonly tree: TreeFile;
@@ -40,37 +23,36 @@ export function localBase(state: DeviceState, compare = false): LocalBase {
   return compare ? { tree: null, pending: null, problem: 'it was asked for' } : state.local;
 }
 
-export async function prepareBase(options: BaseOptions): Promise<PreparedBase> {
-  const { plan, state, geometry, onEvent } = options;
-  const { tree, differing } = await startingTree(options);
-  if (plan.resizeFrom === null) return { tree, differing };
-  const verb = geometry.sizeBytes > plan.resizeFrom ? 'grew' : 'shrank';
-  onEvent({
-    type: 'notice',
-    text: `the device ${verb} from ${plan.resizeFrom} to ${geometry.sizeBytes} bytes; its chain goes on`,
-  });
+export async function prepareBase(context: SessionContext, session: BegunSession): Promise<PreparedBase> {
+  const { state, size } = context;
+  const { tree, differing } = await startingTree(context, session);
+  const formerBytes = resizedFrom(session.answer.base, size);
+  if (formerBytes === null) return { tree, differing };
+  const verb = size.sizeBytes > formerBytes ? 'grew' : 'shrank';
+  context.notice(`the device ${verb} from ${formerBytes} to ${size.sizeBytes} bytes; its chain goes on`);
   return {
-    tree: await state.replaceTree((path) => native.resizeTree(tree, path, geometry.sizeBytes)),
-    differing: differing && withTail(differing, plan.resizeFrom, geometry),
+    tree: await state.replaceTree((path) => native.resizeTree(tree, path, size.sizeBytes)),
+    differing: differing && withTail(differing, formerBytes, size),
   };
 }
 
-async function startingTree(options: BaseOptions): Promise<PreparedBase> {
-  const { plan, state, geometry, onEvent } = options;
-  switch (plan.start) {
+async function startingTree(context: SessionContext, session: BegunSession): Promise<PreparedBase> {
+  const { state, size } = context;
+  const { start, reason } = session.base;
+  switch (start) {
     case 'use-local':
       return { tree: presentTree(state), differing: undefined };
     case 'apply-pending':
-      onEvent({ type: 'notice', text: plan.reason });
+      context.notice(reason);
       await state.commit();
       return { tree: presentTree(state), differing: undefined };
     case 'compare':
-      return compared(options);
+      return compared(context, session);
     case 'new-chain':
-      onEvent({ type: 'notice', text: `a new chain of points begins: ${plan.reason}` });
-      return { tree: await emptyTree(state, geometry), differing: undefined };
+      context.notice(`a new chain of points begins: ${reason}`);
+      return { tree: await emptyTree(state, size), differing: undefined };
     case 'empty':
-      return { tree: await emptyTree(state, geometry), differing: undefined };
+      return { tree: await emptyTree(state, size), differing: undefined };
   }
 }
 
@@ -78,24 +60,26 @@ async function startingTree(options: BaseOptions): Promise<PreparedBase> {
  * The tree of the base point, made from the device's own digests and those of the receiver that differ from them: of a point that is
  * nearly what the device holds, next to nothing crosses.
  */
-async function compared(options: BaseOptions): Promise<PreparedBase> {
-  const { plan, state, receiver, device, basePoint, onEvent, signal, watch } = options;
+async function compared(
+  context: SessionContext,
+  { link: { signal }, answer, base }: BegunSession,
+): Promise<PreparedBase> {
+  const { base: basePoint } = answer;
   if (basePoint === null) throw new Error('there is no point to compare with');
   const label = pointLabel(basePoint);
-  onEvent({ type: 'notice', text: `comparing digests with ${label} at the receiver: ${plan.reason}` });
-  onEvent({ type: 'phase', phase: 'compare' });
+  context.notice(`comparing digests with ${label} at the receiver: ${base.reason}`);
+  context.onEvent({ type: 'phase', phase: 'compare' });
   let differing: BlockRange[] = [];
-  const tree = await state.replaceTree(async (path) => {
-    const { blockSize } = basePoint.geometry;
+  const tree = await context.state.replaceTree(async (path) => {
     const digested = await digestDevice({
-      ...{ device, blockSize, digester: state.digester },
-      ...{ path: `${path}.device`, signal, watch },
+      ...{ device: context.view.device, blockSize: basePoint.geometry.blockSize, path: `${path}.device` },
+      ...{ digester: context.state.digester, signal, watch: (scan: Scan) => context.watch(scan) },
     });
     const made = await treeInGeometry(digested.tree, path, basePoint.geometry);
     try {
-      const blocks = await completeTree(receiver, basePoint, made, signal);
-      onEvent({ type: 'notice', text: `${blocks.count} blocks differ from ${label}` });
-      options.onCompared?.(blocks);
+      const blocks = await completeTree(retrying(context.wire, signal), basePoint, made, signal);
+      context.notice(`${blocks.count} blocks differ from ${label}`);
+      context.options.onCompared?.(blocks);
       // What can't be read has no digest, and may seem to be zero.
       differing = mergeRanges([...blocks.ranges()], digested.badBlocks);
       return made;

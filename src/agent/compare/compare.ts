@@ -21,9 +21,8 @@ import { blockCount, sameGeometry } from '../../domain/blocks/geometry.js';
 import { type ConsistencyKind, type Point, pointLabel } from '../../domain/point/point.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import { native, type Scan, type TreeFile } from '../../native/index.js';
-import type { PointPort } from '../../protocol/port/point.js';
 import type { DataPort } from '../../protocol/port/receiver.js';
-import { retrying, throwIfCancelled } from '../common/cancel.js';
+import { retrying } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
 import { WireCounter } from '../common/wire-counter.js';
@@ -31,6 +30,7 @@ import { geometryOf } from '../state/device-state.js';
 import { digestDevice, treeInGeometry } from '../tree/digest-device.js';
 import { concludeProven, PartlyRead } from '../tree/second-reading.js';
 import { descend } from '../tree/tree-descent.js';
+import { checkStored, type DamagedRange } from './check-stored.js';
 
 export interface CompareOptions {
   readonly receiver: DataPort;
@@ -50,11 +50,6 @@ export interface CompareOptions {
   readonly fuzzy?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: OnAgentEvent | undefined;
-}
-
-export interface DamagedRange {
-  readonly blocks: BlockRange;
-  readonly reason: string;
 }
 
 export interface CompareResult {
@@ -241,7 +236,8 @@ class Comparison {
   #checkStored(): Promise<DamagedRange[]> {
     const { point } = this.#options;
     const ranges = this.#ranges && within(this.#ranges, blockCount(point.geometry));
-    return checkStored(this.#receiver, point, ranges, this.#signal, this.#onEvent);
+    const [receiver, signal, onEvent] = [this.#receiver, this.#signal, this.#onEvent];
+    return checkStored({ receiver, point, ranges, signal, onEvent });
   }
 
   async #mark(): Promise<void> {
@@ -262,31 +258,6 @@ class Comparison {
       [],
     );
   }
-}
-
-/** What of the point can't be had from the receiver's stored bytes, by its own word; it remembers that, and heals it. */
-export async function checkStored(
-  receiver: Pick<PointPort, 'check'>,
-  point: Point,
-  ranges: readonly BlockRange[] | undefined,
-  signal: AbortSignal,
-  onEvent: OnAgentEvent,
-): Promise<DamagedRange[]> {
-  const damaged: DamagedRange[] = [];
-  if (ranges?.length === 0) return damaged;
-  onEvent({ type: 'phase', phase: 'check' });
-  for await (const event of receiver.check(point.id, ranges)) {
-    throwIfCancelled(signal);
-    if (event.type === 'summary') return damaged;
-    if (event.type === 'damaged') damaged.push({ blocks: [event.start, event.end], reason: event.reason });
-    else onEvent({ ...event, wireBytes: 0 });
-  }
-  throw new StillpointError('connection-lost', {
-    thing: `check of point ${pointLabel(point)}`,
-    reason: 'the receiver ended it without a summary',
-    remedy: 'Try again.',
-    permanent: false,
-  });
 }
 
 function within(ranges: readonly BlockRange[], count: number): BlockRange[] {

@@ -1,6 +1,8 @@
 /** Which provider takes a device: the first of the list that can take it now, or the one asked for by name. */
 import { StillpointError } from '../../domain/base/errors.js';
-import type { Probe, Provider, RestOptions, SnapshotProvider } from '../ports.js';
+import { snapshotsOf } from '../instant.js';
+import type { Probe, Provider, SnapshotProvider } from '../ports.js';
+import type { RestOptions } from '../quiesce/rest.js';
 import { PROVIDERS, type ProviderName } from './list.js';
 
 export interface ChooseOptions {
@@ -33,7 +35,11 @@ export async function chooseProvider(
   for (const provider of candidates) {
     if (asksForRest(rest) && !provider.takesDevicesInUse) throw noRest(path, provider, refused);
     const probe = await provider.probe({ path, stateDirectory, fuzzy });
-    if (probe.possible) return { provider: probe.open(rest), note: noteOf(path, refused) };
+    if (probe.possible) {
+      const { name } = provider;
+      const snapshots = snapshotsOf(name, (_path, hold) => probe.prepare(hold), rest);
+      return { provider: snapshots, note: noteOf(path, refused) };
+    }
     refused.push(probe);
   }
   throw refused.at(-1)?.refusal ?? new Error(`no provider has the name ${wanted}`);

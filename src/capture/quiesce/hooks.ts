@@ -22,7 +22,10 @@ export interface HookOptions {
   /** Given to it as STILLPOINT_DEVICE and STILLPOINT_NAME. */
   readonly device: string;
   readonly name: string;
+  /** For each of the two phases. */
   readonly deadlineMs: number;
+  /** For the first, where less is left. */
+  readonly readyMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -46,8 +49,9 @@ type Exit = { readonly status: number | null; readonly signal: NodeJS.Signals | 
  */
 export async function startHook(path: string, options: HookOptions): Promise<RunningHook> {
   const { device, name, deadlineMs, signal } = options;
+  const readyMs = Math.min(deadlineMs, options.readyMs ?? deadlineMs);
   const hook = new Hook(path, { STILLPOINT_DEVICE: device, STILLPOINT_NAME: name });
-  const deadline = AbortSignal.timeout(deadlineMs);
+  const deadline = AbortSignal.timeout(readyMs);
   const either = signal === undefined ? deadline : AbortSignal.any([deadline, signal]);
   const outcome = await Promise.race([hook.ready, hook.exited, aborted(either)]);
   if (outcome === 'ready') return { path, release: (taken) => hook.release(taken, deadlineMs) };
@@ -58,7 +62,7 @@ export async function startHook(path: string, options: HookOptions): Promise<Run
     if (!deadline.aborted) throw new StillpointError('cancelled', { thing, reason: 'it was cancelled' });
     throw new StillpointError('hook', {
       thing,
-      reason: `it was not ready within ${deadlineMs} ms${hook.said()}`,
+      reason: `it was not ready within ${Math.round(readyMs)} ms${hook.said()}`,
       remedy: 'See why it takes so long, or raise its deadline.',
       permanent: false,
       cause: trouble,

@@ -1,6 +1,6 @@
 /**
- * The quiet-I/O watch, for devices whose writes nobody sees but the kernel's counters: an instant after a while without a
- * write, and the proof that none came until it was taken.
+ * The quiet-I/O watch: an instant after a while without a write. Who knows the writes themselves, as a tap does, tells how long there
+ * was none; of other devices the kernel's counters tell it, from the first look on.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -32,9 +32,9 @@ export interface WriteWatch<Sample> {
   wrote(before: Sample, after: Sample): boolean;
 }
 
-export interface Quiet {
-  /** Whether it has stayed quiet since. */
-  isUnbroken(): Promise<boolean>;
+export interface QuietWatch {
+  /** How long, in ms, nothing has certainly been written. */
+  quietMs(): Promise<number>;
 }
 
 const POLL_MS = 20;
@@ -46,42 +46,52 @@ const systemClock: Clock = {
   },
 };
 
+/** From samples: each that tells of a write starts the time anew. */
+export function quietBySamples<Sample>(watch: WriteWatch<Sample>, clock: Clock = systemClock): QuietWatch {
+  let before: Sample | undefined;
+  let sinceMs = 0;
+  return {
+    quietMs: async () => {
+      // Read before the sample: what is quiet up to the sample was quiet up to this moment.
+      const nowMs = clock.now();
+      const after = await watch.sample();
+      if (before === undefined || watch.wrote(before, after)) {
+        before = after;
+        sinceMs = clock.now();
+      }
+      return Math.max(0, nowMs - sinceMs);
+    },
+  };
+}
+
 /**
- * @param device to name it in errors.
+ * Until all of them are.
+ * @param thing to name it in errors.
  * @throws StillpointError `device-in-use`, `cancelled`
  */
-export async function waitUntilQuiet<Sample>(
-  device: string,
-  watch: WriteWatch<Sample>,
+export async function waitUntilQuiet(
+  thing: string,
+  watches: readonly QuietWatch[],
   { quietMs, deadlineMs, signal }: QuietOptions,
   clock: Clock = systemClock,
-): Promise<Quiet> {
+): Promise<void> {
   const endMs = clock.now() + deadlineMs;
-  let before = await watch.sample();
-  let sinceMs = clock.now();
   for (;;) {
-    const leftMs = Math.min(sinceMs + quietMs, endMs) - clock.now();
-    await clock.sleep(Math.max(1, Math.min(POLL_MS, leftMs)), signal).catch((cause: unknown) => {
-      throw new StillpointError('cancelled', { thing: device, reason: 'it was cancelled', cause });
-    });
-    // Read before the sample: what is quiet up to the sample was quiet up to this moment.
-    const nowMs = clock.now();
-    const after = await watch.sample();
-    if (watch.wrote(before, after)) {
-      before = after;
-      sinceMs = clock.now();
-    } else if (nowMs - sinceMs >= quietMs) {
-      const quiet = after;
-      return { isUnbroken: async () => !watch.wrote(quiet, await watch.sample()) };
-    }
-    if (clock.now() >= endMs) {
+    const quiets = await Promise.all(watches.map((watch) => watch.quietMs()));
+    const lacksMs = quietMs - Math.min(...quiets);
+    if (lacksMs <= 0) return;
+    const leftMs = endMs - clock.now();
+    if (leftMs <= 0) {
       throw new StillpointError('device-in-use', {
-        thing: device,
+        thing,
         reason: `it was never without a write for ${quietMs} ms within ${deadlineMs} ms`,
         remedy: 'Stop what writes to it, or ask for a shorter quiet.',
         permanent: false,
       });
     }
+    await clock.sleep(Math.max(1, Math.min(POLL_MS, lacksMs, leftMs)), signal).catch((cause: unknown) => {
+      throw new StillpointError('cancelled', { thing, reason: 'it was cancelled', cause });
+    });
   }
 }
 

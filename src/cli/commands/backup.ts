@@ -6,7 +6,7 @@ import { runBackup } from '../../agent/backup/backup.js';
 import type { BackupResult } from '../../agent/backup/options.js';
 import { chooseProvider } from '../../capture/choice/choose.js';
 import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/list.js';
-import type { RestOptions } from '../../capture/ports.js';
+import type { RestOptions } from '../../capture/quiesce/rest.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
 import { pointLabel } from '../../domain/point/point.js';

@@ -5,12 +5,8 @@ import { type Command, Option } from 'commander';
 import { runBackup } from '../../agent/backup/backup.js';
 import type { BackupResult } from '../../agent/backup/options.js';
 import { unlessAborted } from '../../agent/common/cancel.js';
-import {
-  type CompareResult,
-  checkStored,
-  type DamagedRange,
-  runCompare,
-} from '../../agent/compare/compare.js';
+import { checkStored, type DamagedRange } from '../../agent/compare/check-stored.js';
+import { type CompareResult, runCompare } from '../../agent/compare/compare.js';
 import type { StorePlace } from '../../agent/state/known-stores.js';
 import { chooseProvider } from '../../capture/choice/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
@@ -203,7 +199,7 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
   let backup: BackupResult;
   let damaged: DamagedRange[];
   try {
-    damaged = deep ? await checkStored(receiver, point, undefined, signal, progress.onEvent) : [];
+    damaged = deep ? await checkStored({ receiver, point, signal, onEvent: progress.onEvent }) : [];
     backup = await runBackup({
       ...{
         receiver,

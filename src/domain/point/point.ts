@@ -10,6 +10,18 @@ import type { Tree } from '../tree/digest-tree.js';
 export const CONSISTENCY_KINDS = ['application', 'filesystem', 'crash', 'idle', 'fuzzy'] as const;
 export type ConsistencyKind = (typeof CONSISTENCY_KINDS)[number];
 
+/**
+ * What instants of several devices are worth as one: what is true of each. `idle` and the kinds of a frozen state promise different things;
+ * what both keep is that of `crash`.
+ */
+export function worstKind(kinds: readonly ConsistencyKind[]): ConsistencyKind {
+  const different = new Set(kinds);
+  if (different.has('fuzzy')) return 'fuzzy';
+  const [first = 'crash'] = different;
+  if (different.size <= 1) return first;
+  return different.has('crash') || different.has('idle') ? 'crash' : 'filesystem';
+}
+
 /** Facts that tell one disk from another; empty where unknown. Order of trust is in device-identity.ts. */
 export interface DeviceIdentity {
   readonly type: 'block' | 'image';

@@ -44,12 +44,13 @@ export interface TapHoldOptions {
   readonly preserveMaxBytes: number;
   /** `fail`: the snapshot is given up. `throttle`: writes wait until the session has read more. */
   readonly whenFull: 'fail' | 'throttle';
-  /** How long new writes may be held back until those in flight have ended. Then there is no snapshot (`barrier-timeout`). */
+}
+
+export interface TapGateLimits {
+  /** How long new writes may be held back until those in flight have ended. Then it is not closed (`barrier-timeout`). */
   readonly barrierMs: number;
-  /** The instant must come after this many milliseconds without a write ... */
-  readonly quietMs?: number | undefined;
-  /** ... found within so many (`not-quiet`). */
-  readonly quietDeadlineMs?: number | undefined;
+  /** How long it may be closed at most, that included: it opens by itself then, whatever becomes of who closed it. */
+  readonly closedMs: number;
 }
 
 export interface TapHold {
@@ -60,6 +61,8 @@ export interface TapHold {
   readonly reason: string;
   /** Blocks that the session is to read, without the sample. */
   readonly changedBlocks: number;
+  /** How long nobody could write. */
+  readonly closedMs: number;
   /** Name of the export on the snapshot socket. */
   readonly exportName: string;
 }
@@ -119,9 +122,18 @@ export interface Tap {
   /** Where `hold` makes its exports readable. Unix socket, mode 0600. */
   listenSnapshot(address: string): Promise<string>;
   status(): TapStatus;
-  /** One at a time: EBUSY. `ETRUNCATED`: the device was cut. Codes besides errno names: `barrier-timeout`, `not-quiet`. */
-  hold(options: TapHoldOptions): Promise<TapHold>;
-  /** The snapshot is released; the backup map stays. Harmless where nothing is held. */
+  /** All of a hold that takes time. One at a time: EBUSY. `ETRUNCATED`: the device was cut. Ended by `cut` and what follows, or `abort`. */
+  prepare(options: TapHoldOptions): Promise<void>;
+  /**
+   * From here on nobody writes. Resolves with how long, in ms, nothing had been written by then. `barrier-timeout`, `ETRUNCATED`,
+   * `argument` (nothing is prepared): it is open then.
+   */
+  closeGate(limits: TapGateLimits): Promise<number>;
+  /** There was no instant: back to prepared. Harmless where it is open. */
+  openGate(): Promise<void>;
+  /** The instant; the gate is open after it. `gate-open`: it was before, there is no instant. */
+  cut(): Promise<TapHold>;
+  /** What is prepared or held is given back, the gate is open; the backup map stays. Harmless where there is nothing. */
   abort(): Promise<void>;
   /** The held session was committed: its blocks leave the backup map, the snapshot is released. */
   commit(): Promise<void>;

@@ -16,7 +16,8 @@ import { native, RECORD_KIND_BLOCK, type StoredBlocks } from '../../native/index
 import type { Location } from '../index/record-index.js';
 import { isDataError } from '../packs/contents.js';
 import { digestKey, RECORD_HEADER_BYTES } from '../packs/entries.js';
-import type { Damage, PackedRecords, RecordReader } from '../records/record-reader.js';
+import type { Damage } from '../records/other-copies.js';
+import type { PackedRecords, RecordReader } from '../records/record-reader.js';
 
 const EMPTY = Buffer.alloc(0);
 const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);

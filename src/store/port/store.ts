@@ -1,5 +1,5 @@
 /**
- * What the receiver needs of the store: values, of which src/protocol makes messages. test/conformance/store.ts says what each
+ * What the receiver needs of the store: values, of which src/protocol makes messages. test/conformance/store/sessions.ts says what each
  * implementation must do. Faults are injected below it, in Disk and ObjectStore.
  */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';

@@ -2,31 +2,19 @@
  * Reads records through the index, neighbours in one go, and believes none before it is checked. A record that is damaged or
  * missing is marked, another copy of it is looked for in all packs, and only if there is none the reader says so.
  *
- * State: a bounded cache of tree nodes, and the digests that were looked for in vain since a pack was last added, or a
- * verification began.
+ * State: a bounded cache of tree nodes; and other-copies.ts.
  */
-import { KiB, MiB } from '../../domain/base/limits.js';
 import { type Digester, native, RECORD_KIND_NODE } from '../../native/index.js';
-import { PACKS_PREFIX, packIdOf, packKey } from '../disk/layout.js';
+import { packKey } from '../disk/layout.js';
 import type { Location, RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
-import { isDataError, readPackEntries } from '../packs/contents.js';
-import { decodePackEntry, digestKey, packEntryCount, RECORD_HEADER_BYTES } from '../packs/entries.js';
+import { isDataError } from '../packs/contents.js';
+import { digestKey, RECORD_HEADER_BYTES } from '../packs/entries.js';
+import { type Damage, type DamagedItem, OtherCopies } from './other-copies.js';
+import { byPlace, endOf, type Placed, runsOf, startOf } from './runs.js';
 
-/** Records farther apart are read apart. */
-const GAP_BYTES_MAX = 64 * KiB;
-const RUN_BYTES_MAX = 8 * MiB;
 const CACHED_NODES_MAX = 4096;
-const LOST_MAX = 100_000;
 const EMPTY = Buffer.alloc(0);
-
-/** Where a record should be and why it can't be had. */
-export interface Damage {
-  /** Null if no pack is known to have it. */
-  readonly packId: string | null;
-  readonly offset: number;
-  readonly reason: string;
-}
 
 export type ReadResult = { readonly record: Buffer } | { readonly damage: Damage };
 
@@ -37,9 +25,9 @@ export interface PackedRecords {
   readonly recordOffsets: Uint32Array;
 }
 
-interface DamagedItem {
+interface Item extends Placed {
+  readonly i: number;
   readonly digest: Buffer;
-  readonly damage: Damage;
 }
 
 const MISSING: Damage = { packId: null, offset: 0, reason: 'no pack has it' };
@@ -52,15 +40,14 @@ export class RecordReader {
   readonly #log: (message: string) => void;
   /** Least recently used first. */
   readonly #nodes = new Map<string, Buffer>();
-  readonly #lost = new Map<string, Damage>();
-  #lostAtPackCount = 0;
-  #searchCount = 0;
+  readonly #copies: OtherCopies;
 
   constructor(objects: ObjectStore, index: RecordIndex, digester: Digester, log: (message: string) => void) {
     this.digester = digester;
     this.#objects = objects;
     this.#index = index;
     this.#log = log;
+    this.#copies = new OtherCopies(objects, index, digester);
   }
 
   /** Contents of tree nodes, digested; `damage` of those that can't be had is reported to `onDamage` and their place is null. */
@@ -110,12 +97,12 @@ export class RecordReader {
 
   /** What was looked for in vain is looked for again: the fault may have passed. */
   forgetLost(): void {
-    this.#lost.clear();
+    this.#copies.forgetLost();
   }
 
   /** Other copies of damaged records are being looked for, in any pack. */
   get isSearching(): boolean {
-    return this.#searchCount > 0;
+    return this.#copies.isSearching;
   }
 
   /** Where records are; those that the index does not know are looked for in all packs. */
@@ -123,7 +110,7 @@ export class RecordReader {
     const located = digests.map((digest) => this.#index.locate(digest, kind));
     const unknown = digests.filter((_, i) => located[i] === null);
     if (unknown.length === 0) return located;
-    await this.#recover(
+    await this.#copies.find(
       kind,
       unknown.map((digest) => ({ digest, damage: MISSING })),
     );
@@ -168,11 +155,11 @@ export class RecordReader {
       if (result !== undefined && 'damage' in result) damaged.push({ digest, damage: result.damage });
     }
     if (damaged.length === 0) return results;
-    const found = await this.#recover(kind, damaged);
+    const found = await this.#copies.find(kind, damaged);
     const again = found ? await this.#readOnce(kind, digests, check) : results;
     // The first thing that was known to be wrong says more than that nothing is there any more.
     return again.map((result, i) => {
-      const lost = this.#lost.get(lostKey(kind, digests[i] ?? EMPTY));
+      const lost = this.#copies.lost(kind, digests[i] ?? EMPTY);
       return 'damage' in result && lost !== undefined ? { damage: lost } : result;
     });
   }
@@ -227,92 +214,6 @@ export class RecordReader {
       return error as Error;
     }
   }
-
-  // ---- other copies -----------------------------------------------------------------------------------------------------
-
-  /** Looks for good copies in the indexes of all packs. True if one was found. */
-  async #recover(kind: number, items: readonly DamagedItem[]): Promise<boolean> {
-    const packCount = this.#index.packs().size;
-    if (this.#lostAtPackCount !== packCount || this.#lost.size > LOST_MAX) this.#lost.clear();
-    this.#lostAtPackCount = packCount;
-    const wanted = new Map<string, DamagedItem>();
-    for (const item of items) {
-      if (!this.#lost.has(lostKey(kind, item.digest))) wanted.set(digestKey(item.digest), item);
-    }
-    const askedCount = wanted.size;
-    this.#searchCount += 1;
-    try {
-      if (askedCount > 0) await this.#searchPacks(kind, wanted);
-    } finally {
-      this.#searchCount -= 1;
-    }
-    for (const { digest, damage } of wanted.values()) this.#lost.set(lostKey(kind, digest), damage);
-    return wanted.size < askedCount;
-  }
-
-  /** Takes out of `wanted` what it finds. */
-  async #searchPacks(kind: number, wanted: Map<string, DamagedItem>): Promise<void> {
-    for (const { key } of await this.#objects.list(PACKS_PREFIX)) {
-      const packId = packIdOf(key);
-      const packNumber = packId === null ? undefined : this.#index.packs().get(packId)?.number;
-      if (packId === null || packNumber === undefined) continue;
-      const { entries } = await readPackEntries(this.#objects, packId, this.digester);
-      for (let i = 0; i < packEntryCount(entries) && wanted.size > 0; i += 1) {
-        const entry = decodePackEntry(entries, i);
-        const digest = wanted.get(digestKey(asBuffer(entry.digest)))?.digest;
-        if (digest === undefined || entry.kind !== kind) continue;
-        try {
-          const length = RECORD_HEADER_BYTES + entry.storedLength;
-          await native.decodeRecord(
-            await this.#objects.read(key, entry.offset, length),
-            digest,
-            this.digester,
-          );
-        } catch (error) {
-          if (!isDataError(error)) throw error;
-          await this.#index.markBad(packNumber, entry.offset, digest, kind);
-          continue;
-        }
-        await this.#index.relocate(digest, kind, packNumber, entry);
-        await this.#index.markGood(packNumber, entry.offset);
-        wanted.delete(digestKey(digest));
-      }
-    }
-  }
-}
-
-interface Placed {
-  readonly at: Location;
-}
-
-interface Item extends Placed {
-  readonly i: number;
-  readonly digest: Buffer;
-}
-
-function byPlace(a: Placed, b: Placed): number {
-  return a.at.packNumber - b.at.packNumber || a.at.offset - b.at.offset;
-}
-
-/** Neighbours in one pack. @param items by place */
-function* runsOf<T extends Placed>(items: readonly T[]): Generator<T[]> {
-  let run: T[] = [];
-  for (const item of items) {
-    const first = run[0]?.at;
-    const last = run.at(-1)?.at;
-    const joins =
-      first !== undefined &&
-      last !== undefined &&
-      first.packNumber === item.at.packNumber &&
-      item.at.offset - endOf(last) <= GAP_BYTES_MAX &&
-      endOf(item.at) - first.offset <= RUN_BYTES_MAX;
-    if (!joins && run.length > 0) {
-      yield run;
-      run = [];
-    }
-    run.push(item);
-  }
-  if (run.length > 0) yield run;
 }
 
 /** Kind and digest as asked for; everything else is covered by the checksum. */
@@ -333,20 +234,8 @@ function badRecord(message: string): Error {
   return Object.assign(new Error(message), { code: 'bad-record' });
 }
 
-function startOf(run: readonly Placed[]): number {
-  return run[0]?.at.offset ?? 0;
-}
-
-function endOf(at: Location): number {
-  return at.offset + RECORD_HEADER_BYTES + at.storedLength;
-}
-
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function lostKey(kind: number, digest: Buffer): string {
-  return `${kind}${digestKey(digest)}`;
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

@@ -4,6 +4,7 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { splitLines } from '../../domain/base/lines.js';
 import { whyNotConnected } from '../../domain/base/system-errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { TapGateLimits } from '../../native/index.js';
 import {
   CONTROL_LINE_BYTES_MAX,
   type ControlCall,
@@ -14,6 +15,7 @@ import {
   encodeRequest,
   holdSchema,
   parseReply,
+  quietSchema,
   RANGES_MAX,
   reportSchema,
   type TapReport,
@@ -22,11 +24,21 @@ import {
 export interface TapControl {
   status(): Promise<TapReport>;
   /**
-   * The hold belongs to this connection: it ends with `abort`, `commit` or `close`, at the latest with this process. An abort of
-   * the signal closes the connection.
-   * @throws StillpointError `session-busy`, `device-changed` (no instant was found), `cancelled`
+   * What is prepared or held belongs to this connection: it ends with `abort`, `commit` or `close`, at the latest with this process.
+   * An abort of the signal closes the connection.
+   * @throws StillpointError `session-busy`, `device-changed` (its source was cut), `cancelled`
    */
-  hold(options: ControlHoldOptions, signal?: AbortSignal): Promise<ControlHold>;
+  prepare(options: ControlHoldOptions, signal?: AbortSignal): Promise<void>;
+  /**
+   * From here on nobody writes, up to the limits.
+   * @returns how long nothing had been written by then, in ms.
+   * @throws StillpointError `device-changed` (writes in flight did not end), `cancelled`
+   */
+  closeGate(limits: TapGateLimits, signal?: AbortSignal): Promise<number>;
+  /** Back to prepared. */
+  openGate(): Promise<void>;
+  /** The instant; the gate is open after it. @throws StillpointError `device-changed`: it was before, there is none */
+  cut(signal?: AbortSignal): Promise<ControlHold>;
   abort(): Promise<void>;
   /** @throws StillpointError `session-closed` if the snapshot was given up meanwhile */
   commit(): Promise<void>;
@@ -90,23 +102,26 @@ class Connection implements TapControl {
     return checkResult('status of the tap', reportSchema, await this.#call({ op: 'status' }));
   }
 
-  async hold(options: ControlHoldOptions, signal?: AbortSignal): Promise<ControlHold> {
-    const cancel = (): void => {
-      this.#isHeld = false;
-      this.#lose(
-        new StillpointError('cancelled', { thing: this.#path, reason: 'it was cancelled', permanent: false }),
-      );
-    };
-    if (signal?.aborted === true) cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
+  async prepare(options: ControlHoldOptions, signal?: AbortSignal): Promise<void> {
+    await this.#callUnlessAborted({ op: 'prepare', options }, signal);
+  }
+
+  async closeGate(limits: TapGateLimits, signal?: AbortSignal): Promise<number> {
+    const quietMs = await this.#callUnlessAborted({ op: 'close', limits }, signal);
+    return checkResult('answer of the tap', quietSchema, quietMs);
+  }
+
+  async openGate(): Promise<void> {
+    await this.#call({ op: 'open' });
+  }
+
+  async cut(signal?: AbortSignal): Promise<ControlHold> {
     try {
       this.#isHeld = true;
-      return checkResult('hold of the tap', holdSchema, await this.#call({ op: 'hold', options }));
+      return checkResult('hold of the tap', holdSchema, await this.#callUnlessAborted({ op: 'cut' }, signal));
     } catch (error) {
       this.#isHeld = false;
       throw error;
-    } finally {
-      signal?.removeEventListener('abort', cancel);
     }
   }
 
@@ -156,6 +171,22 @@ class Connection implements TapControl {
       this.#waiting.set(id, { resolve, reject });
       this.#socket.write(encodeRequest(id, call));
     });
+  }
+
+  async #callUnlessAborted(call: ControlCall, signal?: AbortSignal): Promise<unknown> {
+    const cancel = (): void => {
+      this.#isHeld = false;
+      this.#lose(
+        new StillpointError('cancelled', { thing: this.#path, reason: 'it was cancelled', permanent: false }),
+      );
+    };
+    if (signal?.aborted === true) cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      return await this.#call(call);
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+    }
   }
 
   async #receive(): Promise<void> {

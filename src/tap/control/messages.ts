@@ -2,7 +2,7 @@
  * What is said over a tap's control socket: one JSON object a line, each with the version of the protocol. Parsing is pure; sockets are in
  * server.ts and client.ts.
  *
- *   request  {"v":1, "id":7, "op":"hold", "options":{...}}        answered in order
+ *   request  {"v":1, "id":7, "op":"prepare", "options":{...}}        answered in order
  *   answer   {"v":1, "id":7, "result":...} or {"v":1, "id":7, "error":{...}}; id null: the line was no request, and is the last
  *   event    {"v":1, "event":"invalid", "reason":"..."}           to the one that holds: its snapshot was given up
  */
@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { ERROR_CODES, isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, DEVICE_SIZE_MAX, KiB } from '../../domain/base/limits.js';
 import { systemError } from '../../domain/base/system-errors.js';
-import type { TapHold, TapHoldOptions, TapStatus } from '../../native/index.js';
+import type { TapGateLimits, TapHold, TapHoldOptions, TapStatus } from '../../native/index.js';
 import type { SourceReport } from '../source/source-state.js';
 
 export const CONTROL_VERSION = 1;
@@ -61,15 +61,20 @@ const holdOptions: z.ZodType<ControlHoldOptions> = z.strictObject({
   full: z.boolean(),
   readBlockSize: z.int().min(BLOCK_SIZE_MIN).max(BLOCK_SIZE_MAX),
   sampleBlocks: z.array(count).max(SAMPLE_BLOCKS_MAX),
+});
+
+const gateLimits: z.ZodType<TapGateLimits> = z.strictObject({
   barrierMs: milliseconds,
-  quietMs: milliseconds.optional(),
-  quietDeadlineMs: milliseconds.optional(),
+  closedMs: milliseconds,
 });
 
 const header = { v: z.literal(CONTROL_VERSION), id: count };
 const request = z.discriminatedUnion('op', [
   z.strictObject({ ...header, op: z.literal('status') }),
-  z.strictObject({ ...header, op: z.literal('hold'), options: holdOptions }),
+  z.strictObject({ ...header, op: z.literal('prepare'), options: holdOptions }),
+  z.strictObject({ ...header, op: z.literal('close'), limits: gateLimits }),
+  z.strictObject({ ...header, op: z.literal('open') }),
+  z.strictObject({ ...header, op: z.literal('cut') }),
   z.strictObject({ ...header, op: z.literal('abort') }),
   z.strictObject({ ...header, op: z.literal('commit') }),
   z.strictObject({
@@ -142,9 +147,13 @@ export const holdSchema: z.ZodType<ControlHold> = z.strictObject({
   mapUsed: z.boolean(),
   reason: text,
   changedBlocks: count,
+  closedMs: z.number().min(0),
   exportName: text,
   snapshotAddress: text,
 });
+
+/** How long nothing had been written, in ms. */
+export const quietSchema = z.number().min(0);
 
 const errorBody = z.strictObject({
   code: z.enum(ERROR_CODES),

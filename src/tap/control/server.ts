@@ -1,11 +1,14 @@
 /**
  * The control socket of a tap: who may hold its snapshot, and what becomes of a hold whose owner is gone.
  *
- * | owner    | hold by A      | abort, commit by A   | A disconnects   | given up by the tap             | stop               |
- * |----------|----------------|----------------------|-----------------|---------------------------------|--------------------|
- * | none     | owner = A      | nothing, refused     |                 |                                 |                    |
- * | A        | session-busy   | done, owner = none   | aborted, none   | A is told once; A still has to abort | A is told, aborted |
+ * | owner    | prepare by A   | close, open, cut by A | abort, commit by A   | A disconnects   | given up by the tap             | stop               |
+ * |----------|----------------|-----------------------|----------------------|-----------------|---------------------------------|--------------------|
+ * | none     | owner = A      | refused               | nothing, refused     |                 |                                 |                    |
+ * | A        | session-busy   | done                  | done, owner = none   | aborted, none   | A is told once; A still has to abort | A is told, aborted |
  * | B        | when B has gone, which A waits for a second: owner = A; else session-busy | nothing, refused |  |  |  |
+ *
+ * A hold that fails in one of its steps is still prepared, and A's: it may try that step again, or abort. The gate opens by itself at
+ * its limit, in the native tap, also where this thread hangs.
  *
  * All on the JavaScript thread; `owner` changes in the turn in which it was seen to be none, so that two holds never overlap. The
  * requests of one connection are done one after the other, and its end comes after the last one.
@@ -88,7 +91,7 @@ export class ControlServer {
   /** Never rejects. */
   async #serve(socket: Socket): Promise<void> {
     socket.on('error', () => socket.destroy());
-    // A hold may be waiting for quiet, for whoever asked for it and is gone.
+    // Writers may be waiting at the gate, for whoever closed it and is gone.
     let waitEnds = Promise.resolve();
     socket.once('close', () => {
       if (this.#owner === socket) waitEnds = this.#options.tap.abort().catch(() => undefined);
@@ -141,8 +144,14 @@ export class ControlServer {
     switch (request.op) {
       case 'status':
         return this.#options.report();
-      case 'hold':
-        return this.#hold(socket, request.options);
+      case 'prepare':
+        return this.#prepare(socket, request.options);
+      case 'close':
+        return this.#step(socket, () => tap.closeGate(request.limits));
+      case 'open':
+        return this.#step(socket, () => tap.openGate());
+      case 'cut':
+        return this.#step(socket, () => this.#cut());
       case 'abort':
         if (this.#owner !== socket) return null;
         await tap.abort();
@@ -173,23 +182,43 @@ export class ControlServer {
     }
   }
 
-  async #hold(
+  async #prepare(
     socket: Socket,
-    options: Extract<ControlRequest, { op: 'hold' }>['options'],
-  ): Promise<ControlHold> {
-    const { tap, name, snapshotAddress, log } = this.#options;
+    options: Extract<ControlRequest, { op: 'prepare' }>['options'],
+  ): Promise<void> {
+    const { tap, name } = this.#options;
     if (this.#owner !== null && this.#owner !== socket) await this.#connectionEnds(this.#owner);
     if (this.#owner !== null) throw busy(name);
     this.#setOwner(socket);
     try {
-      const hold = await tap.hold({ ...options, ...(await this.#options.holdSettings()) });
-      const { mapUsed, reason, changedBlocks } = hold;
-      log.info({ session: options.sessionId, mapUsed, reason, changedBlocks }, 'snapshot held');
-      return { ...hold, snapshotAddress };
+      await tap.prepare({ ...options, ...(await this.#options.holdSettings()) });
     } catch (error) {
       this.#setOwner(null);
       throw holdError(name, error);
     }
+  }
+
+  async #step<Result>(socket: Socket, work: () => Promise<Result>): Promise<Result> {
+    const { name } = this.#options;
+    if (this.#owner !== socket) {
+      throw new StillpointError('session-closed', {
+        thing: `tap ${name}`,
+        reason: 'this connection has prepared no snapshot',
+      });
+    }
+    try {
+      return await work();
+    } catch (error) {
+      throw holdError(name, error);
+    }
+  }
+
+  async #cut(): Promise<ControlHold> {
+    const { tap, snapshotAddress, log } = this.#options;
+    const hold = await tap.cut();
+    const { exportName: session, mapUsed, reason, changedBlocks, closedMs } = hold;
+    log.info({ session, mapUsed, reason, changedBlocks, closedMs }, 'snapshot held');
+    return { ...hold, snapshotAddress };
   }
 
   /** Or it doesn't, within the wait: the owner may have been cancelled a moment ago, or may be at work. */
@@ -251,11 +280,11 @@ function holdError(name: string, error: unknown): unknown {
           'writes in flight did not end within the time given; there is no instant that could become a point',
         remedy: 'The device below may hang; try again when it answers.',
       });
-    case 'not-quiet':
+    case 'gate-open':
       return new StillpointError('device-changed', {
         ...about,
-        reason: 'it was written to all the time, and no quiet instant was found',
-        remedy: 'Give it a longer deadline, or ask for another kind of quiescing.',
+        reason: 'it had to let writes go on before the instant was taken',
+        remedy: 'Try again when the machine is less busy.',
       });
     case 'ETRUNCATED':
       return new StillpointError('device-changed', {

@@ -64,6 +64,26 @@ test('a first backup, an unchanged one, a changed one: what differs is shipped, 
   t.deepEqual((await readdir(made.deviceState)).sort(), ['acknowledged', 'lock', 'tree']);
 });
 
+test('the point says what the view was worth at last, and how its provider came to it', async (t) => {
+  const made = await world(t);
+  for (const [promised, reached, kind] of [
+    ['application', 'crash', 'crash'],
+    ['crash', 'application', 'crash'],
+  ] as const) {
+    const provider: SnapshotProvider = {
+      name: 'fake',
+      hold: async (path, options) => ({
+        ...(await offlineProvider.hold(path, options)),
+        ...{ kind: promised, instant: new Date('2026-02-03T04:05:06.789Z') },
+        conclude: async () => ({ kind: reached, warnings: [], facts: { passes: 2, converged: true } }),
+      }),
+    };
+    const { point } = await made.backup({ provider });
+    t.like(point, { kind, provider: 'fake', instant: '2026-02-03T04:05:06.789Z' });
+    t.deepEqual(point.providerFacts, { passes: 2, converged: true });
+  }
+});
+
 test('blocks that come back are not sent again', async (t) => {
   const made = await world(t);
   const before = await readFile(made.image);

@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import test from 'ava';
 import { type ChooseOptions, chooseProvider } from '../../../src/capture/choice/choose.js';
 import { PROVIDER_NAMES, type ProviderName } from '../../../src/capture/choice/list.js';
-import type { RestOptions } from '../../../src/capture/ports.js';
+import type { HoldOptions } from '../../../src/capture/ports.js';
+import type { RestOptions } from '../../../src/capture/quiesce/rest.js';
 import { isStillpointError } from '../../../src/domain/base/errors.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
-import { fakeProvider } from '../../helpers/fakes/provider.js';
+import { FakeDisk, fakeProvider } from '../../helpers/fakes/provider.js';
 import { refused } from '../../helpers/refused.js';
 import { answerOn, makeTap } from '../../helpers/worlds/taps.js';
 
@@ -14,17 +15,25 @@ const REST: RestOptions = { name: 'disk', hooks: [], freeze: 'auto' };
 const OPTIONS: ChooseOptions = { stateDirectory: '/nonexistent', path: '/disk', rest: REST };
 const wanted = (name: string): Pick<ChooseOptions, 'wanted'> => ({ wanted: name as ProviderName });
 
-test('the first that can is taken, and opened with what was asked for', async (t) => {
-  const opened: RestOptions[] = [];
+const HOLD: HoldOptions = {
+  ...{ sessionId: '0'.repeat(32), basePointId: null, full: true, doubt: null, blockSize: 4096, fuzzy: false },
+};
+
+test('the first that can is taken, and prepared when a session asks for it', async (t) => {
+  const disk = new FakeDisk('/disk');
   const list = [
     fakeProvider('a', { refusal: 'it sleeps' }),
-    fakeProvider('b', { opened }),
+    fakeProvider('b', { disk }),
     fakeProvider('c', {}),
   ];
   const { provider, note } = await chooseProvider(OPTIONS, list);
   t.is(provider.name, 'b');
   t.is(note, null);
-  t.deepEqual(opened, [REST]);
+  t.deepEqual(disk.log, []);
+  const snapshot = await provider.hold('/disk', HOLD);
+  t.is(snapshot.kind, 'crash');
+  await snapshot.release();
+  t.true(disk.isFree);
   t.is((await chooseProvider({ ...OPTIONS, ...wanted('c') }, list)).provider.name, 'c');
 });
 

@@ -7,10 +7,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import { startHook } from '../../../src/capture/quiesce/hooks.js';
-import { quiesce } from '../../../src/capture/quiesce/index.js';
 import { freezable } from '../../helpers/disks/freezable.js';
 import { attachLoop, mount, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { testWith } from '../../helpers/requirements.js';
+import { quiesce } from '../../helpers/worlds/quiesce.js';
 
 const HOOK = fileURLToPath(new URL('../../../../../packaging/hooks/postgresql', import.meta.url));
 const MiB = 1024 * 1024;

@@ -5,7 +5,8 @@ import test from 'ava';
 import {
   type Clock,
   counterWatch,
-  type WriteWatch,
+  type QuietWatch,
+  quietBySamples,
   waitUntilQuiet,
 } from '../../../src/capture/quiesce/quiet.js';
 import { deviceNumber } from '../../../src/devices/system/in-use.js';
@@ -16,43 +17,39 @@ import { testWith } from '../../helpers/requirements.js';
 /** A device with writes at these times, and a clock that only moves when somebody sleeps. */
 function scene(writesAtMs: readonly number[]): {
   clock: Clock;
-  watch: WriteWatch<number>;
+  watch: QuietWatch;
   nowMs: () => number;
 } {
   let nowMs = 0;
-  return {
-    nowMs: () => nowMs,
-    clock: {
-      now: () => nowMs,
-      sleep: async (durationMs, signal) => {
-        signal?.throwIfAborted();
-        nowMs += durationMs;
-      },
-    },
-    watch: {
-      sample: async () => writesAtMs.filter((atMs) => atMs <= nowMs).length,
-      wrote: (before, after) => before !== after,
+  const clock: Clock = {
+    now: () => nowMs,
+    sleep: async (durationMs, signal) => {
+      signal?.throwIfAborted();
+      nowMs += durationMs;
     },
   };
+  const sample = async (): Promise<number> => writesAtMs.filter((atMs) => atMs <= nowMs).length;
+  const watch = quietBySamples<number>({ sample, wrote: (before, after) => before !== after }, clock);
+  return { nowMs: () => nowMs, clock, watch };
 }
 
 test('a device without writes is quiet after the time that was asked for', async (t) => {
   const { clock, watch, nowMs } = scene([]);
-  const quiet = await waitUntilQuiet('/dev/x', watch, { quietMs: 100, deadlineMs: 1_000 }, clock);
+  await waitUntilQuiet('/dev/x', [watch], { quietMs: 100, deadlineMs: 1_000 }, clock);
   t.is(nowMs(), 100);
-  t.true(await quiet.isUnbroken());
+  t.is(await watch.quietMs(), 100);
 });
 
 test('each write starts the time anew', async (t) => {
   const { clock, watch, nowMs } = scene([50, 130, 190]);
-  await waitUntilQuiet('/dev/x', watch, { quietMs: 100, deadlineMs: 1_000 }, clock);
+  await waitUntilQuiet('/dev/x', [watch], { quietMs: 100, deadlineMs: 1_000 }, clock);
   t.true(nowMs() >= 290 && nowMs() <= 320);
 });
 
 test('never quiet within the deadline', async (t) => {
   const { clock, watch, nowMs } = scene(Array.from({ length: 1_000 }, (_, i) => i * 90));
   const error = await t.throwsAsync(
-    waitUntilQuiet('/dev/x', watch, { quietMs: 100, deadlineMs: 500 }, clock),
+    waitUntilQuiet('/dev/x', [watch], { quietMs: 100, deadlineMs: 500 }, clock),
   );
   t.true(isStillpointError(error, 'device-in-use'));
   t.false(isStillpointError(error) && error.permanent);
@@ -62,16 +59,24 @@ test('never quiet within the deadline', async (t) => {
 
 test('the proof afterwards: a write since it was quiet', async (t) => {
   const { clock, watch } = scene([150]);
-  const quiet = await waitUntilQuiet('/dev/x', watch, { quietMs: 100, deadlineMs: 500 }, clock);
-  t.true(await quiet.isUnbroken());
+  await waitUntilQuiet('/dev/x', [watch], { quietMs: 100, deadlineMs: 500 }, clock);
+  t.is(await watch.quietMs(), 100);
   await clock.sleep(50);
-  t.false(await quiet.isUnbroken());
+  t.is(await watch.quietMs(), 0);
+});
+
+test('several devices: all at the same time', async (t) => {
+  const one = scene([50]);
+  const sample = async (): Promise<number> => [90, 180].filter((atMs) => atMs <= one.nowMs()).length;
+  const other = quietBySamples<number>({ sample, wrote: (before, after) => before !== after }, one.clock);
+  await waitUntilQuiet('two', [one.watch, other], { quietMs: 100, deadlineMs: 1_000 }, one.clock);
+  t.true(one.nowMs() >= 280 && one.nowMs() <= 300);
 });
 
 test('cancelled', async (t) => {
   const { clock, watch } = scene([]);
   const options = { quietMs: 100, deadlineMs: 500, signal: AbortSignal.abort() };
-  const error = await t.throwsAsync(waitUntilQuiet('/dev/x', watch, options, clock));
+  const error = await t.throwsAsync(waitUntilQuiet('/dev/x', [watch], options, clock));
   t.true(isStillpointError(error, 'cancelled'));
 });
 
@@ -90,12 +95,12 @@ testWith(['root', 'loop'], "a loop device: the kernel's counters", async (t) => 
     await file.sync();
   };
   const { rdev } = await file.stat({ bigint: true });
-  const watch = counterWatch(device, deviceNumber(rdev));
+  const watch = quietBySamples(counterWatch(device, deviceNumber(rdev)));
   await write();
-  const quiet = await waitUntilQuiet(device, watch, { quietMs: 100, deadlineMs: 5_000 });
-  t.true(await quiet.isUnbroken());
+  await waitUntilQuiet(device, [watch], { quietMs: 100, deadlineMs: 5_000 });
+  t.true((await watch.quietMs()) >= 100);
   await write();
-  t.false(await quiet.isUnbroken());
+  t.true((await watch.quietMs()) < 100);
   let writing = true;
   const busy = (async () => {
     while (writing) {
@@ -103,7 +108,7 @@ testWith(['root', 'loop'], "a loop device: the kernel's counters", async (t) => 
       await sleep(10);
     }
   })();
-  await t.throwsAsync(waitUntilQuiet(device, watch, { quietMs: 300, deadlineMs: 900 }), {
+  await t.throwsAsync(waitUntilQuiet(device, [watch], { quietMs: 300, deadlineMs: 900 }), {
     message: /never without/,
   });
   writing = false;

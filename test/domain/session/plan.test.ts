@@ -1,12 +1,25 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { type LocalBase, planBase } from '../../../src/domain/session/plan.js';
+import { isStillpointError } from '../../../src/domain/base/errors.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import {
+  changesCount,
+  type LocalBase,
+  type PlanFacts,
+  planSession,
+  resizedFrom,
+  settleBase,
+} from '../../../src/domain/session/plan.js';
 import { makePoint } from '../../helpers/bytes/points.js';
 
 const last = makePoint({ sequence: 7 });
 const older = makePoint({ sequence: 6 });
 const same = last.geometry;
 const nothing: LocalBase = { tree: null, pending: null, problem: null };
+const plan = (facts: Partial<PlanFacts>) =>
+  planSession({ local: nothing, last: null, blockSize: undefined, full: false, doubt: null, ...facts });
+const planBase = (local: LocalBase, point: Point | null, { blockSize }: { readonly blockSize: number }) =>
+  plan({ local, last: point, blockSize }).base;
 const treeOf = (point: typeof last) => ({ pointId: point.id, root: point.root, geometry: point.geometry });
 
 test('without a point the base is empty, whatever the agent holds', (t) => {
@@ -22,7 +35,6 @@ test('without a point the base is empty, whatever the agent holds', (t) => {
 test('the tree of the last point is used', (t) => {
   t.deepEqual(planBase({ ...nothing, tree: treeOf(last) }, last, same), {
     start: 'use-local',
-    resizeFrom: null,
     reason: 'the local tree is that of the last point',
   });
 });
@@ -62,13 +74,65 @@ test('anything else is fetched, and the reason is said', (t) => {
 
 test('another size keeps the chain, another block size starts one', (t) => {
   const grown = { ...same, sizeBytes: same.sizeBytes * 2 };
-  t.like(planBase({ ...nothing, tree: treeOf(last) }, last, grown), {
-    start: 'use-local',
-    resizeFrom: same.sizeBytes,
+  t.is(planBase({ ...nothing, tree: treeOf(last) }, last, grown).start, 'use-local');
+  t.is(resizedFrom(last, grown), same.sizeBytes);
+  t.is(resizedFrom(last, same), null);
+  t.is(resizedFrom(null, grown), null);
+  const { base, changesSince } = plan({ local: { ...nothing, tree: treeOf(last) }, last, blockSize: 4096 });
+  t.is(base.start, 'new-chain');
+  t.regex(base.reason, /4096, but 65536/);
+  t.is(changesSince, null);
+});
+
+test('a block size that is not asked for is the last point’s, or the default', (t) => {
+  const small = makePoint({ geometry: { ...same, blockSize: 4096 } });
+  t.like(plan({ last: small }), { blockSize: 4096, changesSince: small });
+  t.like(plan({}), { blockSize: 65_536, changesSince: null });
+});
+
+test('everything is read where changes can’t be relied on, or nothing is gained by them', (t) => {
+  const local = { ...nothing, tree: treeOf(last) };
+  t.false(plan({ local, last }).readsAll);
+  t.true(plan({ local, last, full: true }).readsAll);
+  t.true(plan({ local, last, doubt: 'it missed a change' }).readsAll);
+  t.true(plan({ local: nothing, last }).readsAll, 'the local tree is compared');
+  const bad = makePoint({
+    sequence: 7,
+    badRanges: [{ byteOffset: 0, byteLength: 512, content: 'filler' }],
   });
-  const plan = planBase({ ...nothing, tree: treeOf(last) }, last, { ...grown, blockSize: 4096 });
-  t.like(plan, { start: 'new-chain', resizeFrom: null });
-  t.regex(plan.reason, /4096, but 65536/);
+  t.true(plan({ local: { ...nothing, tree: treeOf(bad) }, last: bad }).readsAll, 'it may be readable now');
+});
+
+test('an agent that knows points where the receiver has none says so, once', (t) => {
+  const local = { ...nothing, tree: treeOf(older) };
+  t.regex(plan({ local }).notice ?? '', /no point of the device any more; all that it does not hold is/);
+  t.is(plan({ local, doubt: 'it missed a change' }).notice, null);
+  t.is(plan({}).notice, null);
+  t.is(plan({ local, last }).notice, null);
+});
+
+test('the receiver has the last word on the base', (t) => {
+  const local = { ...nothing, tree: treeOf(last) };
+  const settled = (answered: Point | null, facts: Partial<PlanFacts> = {}) =>
+    settleBase(plan({ local, last, ...facts }), { device: 'disk1', local, last, answered });
+  t.deepEqual(settled(last), { base: plan({ local, last }).base, warning: null });
+  const newer = makePoint({ sequence: 8 });
+  t.like(settled(newer), { base: { start: 'compare' }, warning: null });
+  const lost = settled(null);
+  t.regex(lost.warning ?? '', /lost parts of the last point/);
+  t.deepEqual(lost.base, { start: 'empty', reason: lost.warning ?? '' });
+  t.is(settled(null, { blockSize: 4096 }).base.start, 'new-chain', 'of which no base is expected');
+  const other = makePoint({ sequence: 8, geometry: { ...same, blockSize: 4096 } });
+  const error = t.throws(() => settled(other));
+  t.true(isStillpointError(error, 'base-mismatch') && !error.permanent);
+});
+
+test('changes since the last point count for that point alone, in its size', (t) => {
+  t.true(changesCount(last, last, same));
+  t.false(changesCount(null, last, same));
+  t.false(changesCount(older, last, same));
+  t.false(changesCount(null, null, same));
+  t.false(changesCount(last, last, { ...same, sizeBytes: 1 }));
 });
 
 test('a local tree is believed only if it is exactly the last point’s', (t) => {
@@ -78,9 +142,9 @@ test('a local tree is believed only if it is exactly the last point’s', (t) =>
   fc.assert(
     fc.property(id, root, sizeBytes, (pointId, treeRoot, treeSize) => {
       const tree = { pointId, root: treeRoot, geometry: { ...same, sizeBytes: treeSize } };
-      const plan = planBase({ tree, pending: null, problem: null }, last, same);
+      const { start } = planBase({ tree, pending: null, problem: null }, last, same);
       const isExact = pointId === last.id && treeRoot === last.root && treeSize === same.sizeBytes;
-      t.is(plan.start, isExact ? 'use-local' : 'compare');
+      t.is(start, isExact ? 'use-local' : 'compare');
     }),
   );
 });

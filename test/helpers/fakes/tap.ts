@@ -19,8 +19,12 @@ export class FakeTap implements Tap {
   readonly calls: string[] = [];
   readonly holds: TapHoldOptions[] = [];
   connections = 0;
-  /** Runs before a hold is given: may wait, may throw. */
+  /** Runs before a hold is prepared: may wait, may throw. */
   beforeHold: () => Promise<void> = async () => undefined;
+  /** Runs before the gate is closed. */
+  beforeClose: () => Promise<void> = async () => undefined;
+  gate: 'open' | 'closed' = 'open';
+  #prepared: TapHoldOptions | null = null;
   #hold: TapStatus['hold'] = null;
   #mapReason: string;
 
@@ -52,16 +56,38 @@ export class FakeTap implements Tap {
     };
   }
 
-  async hold(options: TapHoldOptions): Promise<TapHold> {
+  async prepare(options: TapHoldOptions): Promise<void> {
     await this.beforeHold();
-    if (this.#hold !== null) throw Object.assign(new Error('a snapshot is held'), { code: 'EBUSY' });
-    const { sessionId, preserveMaxBytes } = options;
-    this.calls.push('hold');
+    if (this.#prepared !== null || this.#hold !== null)
+      throw Object.assign(new Error('a snapshot is held'), { code: 'EBUSY' });
     this.holds.push(options);
+    this.#prepared = options;
+  }
+
+  async closeGate(): Promise<number> {
+    await this.beforeClose();
+    this.gate = 'closed';
+    return 0;
+  }
+
+  async openGate(): Promise<void> {
+    this.gate = 'open';
+  }
+
+  async cut(): Promise<TapHold> {
+    if (this.#prepared === null || this.gate === 'open')
+      throw Object.assign(new Error('it is open'), { code: 'gate-open' });
+    const { sessionId, preserveMaxBytes } = this.#prepared;
+    this.#prepared = null;
+    this.gate = 'open';
+    this.calls.push('hold');
     this.#hold = {
       ...{ sessionId, preserveMaxBytes, state: 'held', reason: '', neededBlocks: 16, preservedBytes: 0 },
     };
-    return { instantMs: 1, mapUsed: false, reason: 'no point yet', changedBlocks: 16, exportName: sessionId };
+    return {
+      ...{ instantMs: 1, mapUsed: false, reason: 'no point yet', changedBlocks: 16, closedMs: 0.5 },
+      exportName: sessionId,
+    };
   }
 
   /** As when the preserve area is full. */
@@ -70,8 +96,9 @@ export class FakeTap implements Tap {
   }
 
   async abort(): Promise<void> {
-    if (this.#hold !== null) this.calls.push('abort');
-    this.#hold = null;
+    if (this.#hold !== null || this.#prepared !== null) this.calls.push('abort');
+    this.#hold = this.#prepared = null;
+    this.gate = 'open';
   }
 
   async commit(): Promise<void> {

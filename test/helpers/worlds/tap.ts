@@ -10,8 +10,9 @@ import type { ExecutionContext } from 'ava';
 import { runBackup } from '../../../src/agent/backup/backup.js';
 import type { BackupOptions, BackupResult } from '../../../src/agent/backup/options.js';
 import { runRestore } from '../../../src/agent/restore/restore.js';
-import type { RestOptions, Snapshot, SnapshotProvider } from '../../../src/capture/ports.js';
+import type { Snapshot, SnapshotProvider } from '../../../src/capture/ports.js';
 import { tapProvider } from '../../../src/capture/providers/tap/tap.js';
+import type { RestOptions } from '../../../src/capture/quiesce/rest.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { native } from '../../../src/native/index.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
@@ -23,6 +24,7 @@ import { reportOf, startProcess, stopTap } from '../../../src/tap/launch.js';
 import { addTap, type RegisteredTap } from '../../../src/tap/registry/registry.js';
 import type { TapSettings } from '../../../src/tap/registry/settings.js';
 import { temporaryDirectory } from '../disks/loop-device.js';
+import { holdAtOnce } from '../machines/hold-at-once.js';
 import { COMMAND, IN_MEMORY } from '../machines/stillpoint.js';
 import { nativeProgram } from '../native-programs.js';
 import { settingsFor } from './taps.js';
@@ -205,9 +207,8 @@ export class TapWorld {
         full: true,
         readBlockSize: 65_536,
         sampleBlocks: [],
-        barrierMs: 10_000,
       };
-      const { snapshotAddress, exportName } = await control.hold(options);
+      const { snapshotAddress, exportName } = await holdAtOnce(control, options);
       const to = process.hrtime.bigint();
       const device = await native.openSnapshot(snapshotAddress, exportName);
       const image = join(this.directory, 'held.img');

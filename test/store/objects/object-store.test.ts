@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import test from 'ava';
 import { nodeDisk } from '../../../src/store/disk/disk.js';
 import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
-import { testObjectStore } from '../../conformance/object-store.js';
+import { testObjectStore } from '../../conformance/store/object-store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { MemoryObjectStore } from '../../helpers/fakes/memory-object-store.js';
 import { FaultyDisk, listFiles } from '../../helpers/faults/disk.js';

@@ -12,6 +12,7 @@ import type { ControlHoldOptions } from '../../../src/tap/control/messages.js';
 import { ControlServer } from '../../../src/tap/control/server.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { FakeTap } from '../../helpers/fakes/tap.js';
+import { holdAtOnce } from '../../helpers/machines/hold-at-once.js';
 import { refused } from '../../helpers/refused.js';
 import { SILENT } from '../../helpers/worlds/taps.js';
 
@@ -23,7 +24,6 @@ const HOLD: ControlHoldOptions = {
     full: true,
     readBlockSize: 65_536,
     sampleBlocks: [],
-    barrierMs: 1000,
   },
 };
 const PRESERVE = { preserveDirectory: '/preserve', preserveMaxBytes: 4096, whenFull: 'fail' } as const;
@@ -74,7 +74,7 @@ test('a session: status, hold, status, commit, status', async (t) => {
   t.is((await stat(path)).mode & 0o777, 0o600);
   const control = await connect();
   t.is((await control.status()).status.hold, null);
-  const hold = await control.hold({ ...HOLD, sampleBlocks: [3] });
+  const hold = await holdAtOnce(control, { ...HOLD, sampleBlocks: [3] });
   t.like(hold, { exportName: SESSION, snapshotAddress: 'unix:/snapshot.sock', mapUsed: false });
   t.deepEqual(tap.holds, [{ ...HOLD, sampleBlocks: [3], ...PRESERVE }]);
   t.is((await control.status()).status.hold?.state, 'held');
@@ -89,8 +89,8 @@ test('a session: status, hold, status, commit, status', async (t) => {
 test('only one holds, and others can not end it', async (t) => {
   const { tap, connect } = await scene(t);
   const [first, second] = [await connect(), await connect()];
-  await first.hold(HOLD);
-  await refused(t, second.hold(HOLD), 'session-busy', /tap disk: another backup holds its snapshot/);
+  await holdAtOnce(first, HOLD);
+  await refused(t, holdAtOnce(second, HOLD), 'session-busy', /tap disk: another backup holds its snapshot/);
   await refused(t, second.commit(), 'session-closed', /holds no snapshot/);
   await second.abort();
   second.close();
@@ -98,7 +98,7 @@ test('only one holds, and others can not end it', async (t) => {
   await first.abort();
   t.deepEqual(tap.calls, ['hold', 'abort']);
   const third = await connect();
-  await third.hold(HOLD);
+  await holdAtOnce(third, HOLD);
   first.close();
   t.is((await third.status()).status.hold?.state, 'held');
   third.close();
@@ -108,7 +108,7 @@ test('two that ask at the same moment: one gets it, whatever it takes', async (t
   const { tap, connect } = await scene(t);
   tap.beforeHold = () => sleep(100);
   const controls = await Promise.all([connect(), connect(), connect()]);
-  const results = await Promise.allSettled(controls.map((control) => control.hold(HOLD)));
+  const results = await Promise.allSettled(controls.map((control) => holdAtOnce(control, HOLD)));
   t.is(results.filter(({ status }) => status === 'fulfilled').length, 1);
   for (const control of controls) control.close();
 });
@@ -117,9 +117,9 @@ test('who asks while the hold of one that was cancelled is being given back gets
   const { tap, connect } = await scene(t);
   const [first, second] = [await connect(), await connect()];
   tap.beforeHold = () => sleep(300);
-  await refused(t, first.hold(HOLD, AbortSignal.timeout(50)), 'cancelled', /cancelled/);
+  await refused(t, holdAtOnce(first, HOLD, AbortSignal.timeout(50)), 'cancelled', /cancelled/);
   tap.beforeHold = async () => undefined;
-  await second.hold(HOLD);
+  await holdAtOnce(second, HOLD);
   t.is((await second.status()).status.hold?.state, 'held');
   second.close();
 });
@@ -127,19 +127,23 @@ test('who asks while the hold of one that was cancelled is being given back gets
 test('a hold that fails leaves nothing: the next one may', async (t) => {
   const { tap, connect } = await scene(t);
   const control = await connect();
+  const fail = (code: string) => async () => {
+    throw Object.assign(new Error('because'), { code });
+  };
   for (const [code, expected, text] of [
-    ['barrier-timeout', 'device-changed', /in flight/],
-    ['not-quiet', 'device-changed', /quiet/],
     ['EBUSY', 'session-busy', /another backup/],
     ['EIO', 'device-io', /because/],
   ] as const) {
-    tap.beforeHold = async () => {
-      throw Object.assign(new Error('because'), { code });
-    };
-    await refused(t, control.hold(HOLD), expected, text);
+    tap.beforeHold = fail(code);
+    await refused(t, holdAtOnce(control, HOLD), expected, text);
   }
   tap.beforeHold = async () => undefined;
-  await control.hold(HOLD);
+  tap.beforeClose = fail('barrier-timeout');
+  await refused(t, holdAtOnce(control, HOLD), 'device-changed', /in flight/);
+  tap.beforeClose = async () => undefined;
+  await refused(t, control.cut(), 'device-changed', /had to let writes go on/);
+  await control.abort();
+  await holdAtOnce(control, HOLD);
   control.close();
 });
 
@@ -152,7 +156,7 @@ test('an agent that is killed while it holds leaves nothing behind', async (t) =
   await until(t, 'the hold is aborted', () => tap.status().hold === null);
   t.deepEqual(tap.calls, ['hold', 'abort']);
   const next = await connect();
-  await next.hold(HOLD);
+  await holdAtOnce(next, HOLD);
   next.close();
 });
 
@@ -165,7 +169,7 @@ test('one that goes while its hold is being made does not keep it', async (t) =>
   };
   const control = await connect();
   const canceller = new AbortController();
-  const holding = control.hold(HOLD, canceller.signal);
+  const holding = holdAtOnce(control, HOLD, canceller.signal);
   await until(t, 'the hold is asked for', () => asked);
   canceller.abort();
   await refused(t, holding, 'cancelled');
@@ -174,34 +178,36 @@ test('one that goes while its hold is being made does not keep it', async (t) =>
   await refused(t, control.status(), 'cancelled');
 });
 
-test('one that goes while its hold waits for quiet ends the wait', async (t) => {
+test('one that goes while its gate waits for writes in flight ends the wait', async (t) => {
   const { tap, connect: join_ } = await scene(t);
   let abort = (): void => undefined;
-  tap.beforeHold = () =>
+  tap.beforeClose = () =>
     new Promise((_, reject) => {
       abort = () => reject(Object.assign(new Error('the wait was ended'), { code: 'cancelled' }));
     });
   let aborts = 0;
+  const giveBack = tap.abort.bind(tap);
   tap.abort = async () => {
     aborts += 1;
     abort();
+    await giveBack();
   };
   const control = await join_();
-  control.hold(HOLD).catch(() => undefined);
+  holdAtOnce(control, HOLD).catch(() => undefined);
   await sleep(100);
   t.is(aborts, 0);
   control.close();
   await until(t, 'the wait is ended', () => aborts > 0);
-  tap.beforeHold = async () => undefined;
+  tap.beforeClose = async () => undefined;
   const next = await join_();
-  t.is((await next.hold(HOLD)).exportName, SESSION);
+  t.is((await holdAtOnce(next, HOLD)).exportName, SESSION);
   next.close();
 });
 
 test('a hold that is cancelled before it is asked for never is', async (t) => {
   const { tap, connect } = await scene(t);
   const control = await connect();
-  await refused(t, control.hold(HOLD, AbortSignal.abort()), 'cancelled');
+  await refused(t, holdAtOnce(control, HOLD, AbortSignal.abort()), 'cancelled');
   await sleep(50);
   t.deepEqual(tap.calls, []);
 });
@@ -211,7 +217,7 @@ test('the holder is told once that its snapshot was given up, and can not commit
   const control = await connect();
   const reasons: string[] = [];
   control.onInvalid((reason) => reasons.push(reason));
-  await control.hold(HOLD);
+  await holdAtOnce(control, HOLD);
   tap.giveUp('the preserve area is full');
   await until(t, 'it is told', () => reasons.length > 0);
   await sleep(600);
@@ -222,12 +228,30 @@ test('the holder is told once that its snapshot was given up, and can not commit
   control.close();
 });
 
+test('the steps of a hold are for who prepared it; the gate opens when that one goes', async (t) => {
+  const { tap, connect } = await scene(t);
+  const [first, second] = [await connect(), await connect()];
+  const limits = { barrierMs: 1000, closedMs: 10_000 };
+  for (const step of [second.closeGate(limits), second.openGate(), second.cut()])
+    await refused(t, step, 'session-closed', /prepared no snapshot/);
+  await first.prepare(HOLD);
+  t.is(await first.closeGate(limits), 0);
+  t.is(tap.gate, 'closed');
+  await refused(t, second.openGate(), 'session-closed');
+  await first.openGate();
+  t.is(tap.gate, 'open');
+  await first.closeGate(limits);
+  first.close();
+  await until(t, 'the gate is open', () => tap.gate === 'open');
+  second.close();
+});
+
 test('a server that stops aborts the hold and tells its owner', async (t) => {
   const { tap, server, connect, path } = await scene(t);
   const control = await connect();
   const reasons: string[] = [];
   control.onInvalid((reason) => reasons.push(reason));
-  await control.hold(HOLD);
+  await holdAtOnce(control, HOLD);
   await server.close();
   t.deepEqual(tap.calls, ['hold', 'abort']);
   await until(t, 'it is told', () => reasons.length > 0);

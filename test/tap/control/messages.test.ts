@@ -17,17 +17,18 @@ const HOLD = {
   full: true,
   readBlockSize: 65_536,
   sampleBlocks: [1, 2],
-  barrierMs: 1000,
 };
 const line = (value: unknown): Buffer =>
   Buffer.from(typeof value === 'string' ? value : JSON.stringify(value));
 
 test('what one side encodes, the other reads', (t) => {
-  const hold = { op: 'hold', options: { ...HOLD, quietMs: 10, quietDeadlineMs: undefined } } as const;
-  t.deepEqual(parseRequest(line(encodeRequest(3, hold))), {
-    ...{ v: 1, id: 3, op: 'hold' },
-    options: { ...HOLD, quietMs: 10 },
-  });
+  for (const call of [
+    { op: 'prepare', options: HOLD },
+    { op: 'close', limits: { barrierMs: 3000, closedMs: 9_876.5 } },
+    { op: 'open' },
+    { op: 'cut' },
+  ] as const)
+    t.deepEqual(parseRequest(line(encodeRequest(3, call))), { v: 1, id: 3, ...call });
   t.deepEqual(parseReply(line(encodeResult(3, { a: 1 }))), { v: 1, id: 3, result: { a: 1 } });
   t.deepEqual(parseReply(line(encodeResult(3, undefined))), { v: 1, id: 3, result: null });
   t.deepEqual(parseReply(line(encodeInvalid('full'))), { v: 1, event: 'invalid', reason: 'full' });
@@ -44,7 +45,8 @@ test('errors cross with code, thing, reason, remedy and permanence', (t) => {
 
 test('what is no request is refused with the reason', (t) => {
   const request = { v: 1, id: 1, op: 'status' };
-  const hold = (changes: object) => ({ v: 1, id: 1, op: 'hold', options: { ...HOLD, ...changes } });
+  const hold = (changes: object) => ({ v: 1, id: 1, op: 'prepare', options: { ...HOLD, ...changes } });
+  const close = (limits: object) => ({ v: 1, id: 1, op: 'close', limits });
   t.notThrows(() => parseRequest(line(request)));
   for (const value of [
     '',
@@ -57,14 +59,16 @@ test('what is no request is refused with the reason', (t) => {
     { ...request, id: 1.5 },
     { ...request, extra: 1 },
     { v: 1, op: 'status' },
-    { v: 1, id: 1, op: 'hold' },
+    { v: 1, id: 1, op: 'prepare' },
+    { v: 1, id: 1, op: 'close' },
     { v: 1, id: 1, op: 'void-map' },
     hold({ sessionId: 'short' }),
     hold({ basePointId: SESSION.toUpperCase() }),
     hold({ sampleBlocks: [-1] }),
     hold({ sampleBlocks: new Array(65_537).fill(1) }),
-    hold({ barrierMs: 600_001 }),
-    hold({ barrierMs: 'long' }),
+    close({ barrierMs: 600_001, closedMs: 1 }),
+    close({ barrierMs: 1, closedMs: 'long' }),
+    close({ barrierMs: 1 }),
     hold({ preserveDirectory: '/etc' }),
   ]) {
     t.throws(() => parseRequest(line(value)), { code: 'bad-message' }, JSON.stringify(value).slice(0, 80));

@@ -75,6 +75,9 @@ class Snapshot {
   Snapshot(const TreeGeometry& geometry, std::shared_ptr<NbdExport> device, const BlockMap& backup,
            const BlockMap& cut, std::unique_ptr<PreserveArea> area, const Options& options);
 
+  // As if it had been made so. Before the instant only.
+  void need_everything() { full_ = true; }
+
   // ---- writers, inside the gate; ranges are not empty ----
 
   bool must_preserve(uint64_t byte_offset, uint64_t byte_length) const;
@@ -129,7 +132,7 @@ class Snapshot {
   const std::unique_ptr<PreserveArea> area_;
   const Id session_id_;
   const uint64_t group_blocks_;
-  const bool full_;
+  bool full_;  // settled before the instant
   const bool throttle_;
   const std::chrono::milliseconds throttle_patience_;
   BlockMap sample_;

@@ -2,7 +2,7 @@
 import { onDevice } from '../../../devices/system/device-error.js';
 import { findUses } from '../../../devices/system/in-use.js';
 import type { Probe, ProbeRequest } from '../../ports.js';
-import { checkIsDevice, inUse, offlineProvider } from './offline.js';
+import { checkIsDevice, inUse, prepareOffline } from './offline.js';
 import { whyUnproven } from './proof.js';
 
 export const offlineEntry = {
@@ -24,7 +24,7 @@ export const offlineEntry = {
         ...gain,
         possible: true,
         reason: writer === undefined ? await whyItStands(path) : `it is ${writer.how}; the point is fuzzy`,
-        open: () => offlineProvider,
+        prepare: (options) => prepareOffline(path, options),
       };
     }),
 } as const;

@@ -27,26 +27,33 @@ import { StillpointError } from '../../../domain/base/errors.js';
 import { judgeBlock, judgeImage, judgePresence, type Verdict } from '../../../domain/device/instant-proof.js';
 import type { ConsistencyKind } from '../../../domain/point/point.js';
 import { type Device, native } from '../../../native/index.js';
-import { changedError, type HoldOptions, type Snapshot, type SnapshotProvider } from '../../ports.js';
+import { NO_REST, snapshotsOf } from '../../instant.js';
+import {
+  changedError,
+  type HoldOptions,
+  type Member,
+  type Snapshot,
+  type SnapshotProvider,
+} from '../../ports.js';
+import { inSteps } from '../../steps.js';
 
-export const offlineProvider: SnapshotProvider = {
-  name: 'offline',
-  hold: async (path, options) => {
-    const uses = await onDevice(path, async () => {
-      await checkIsDevice(path);
-      return findUses(path, 'writers');
-    });
-    const writer = uses.find((use) => use.writable);
-    if (writer !== undefined && !options.fuzzy) throw inUse(path, writer);
-    const lock = await onDevice(path, () => lockSource(path));
-    try {
-      return await holdLocked(path, options, uses, lock);
-    } catch (error) {
-      await lock?.close();
-      throw error;
-    }
-  },
-};
+export const offlineProvider: SnapshotProvider = snapshotsOf('offline', prepareOffline, NO_REST);
+
+export async function prepareOffline(path: string, options: HoldOptions): Promise<Member> {
+  const uses = await onDevice(path, async () => {
+    await checkIsDevice(path);
+    return findUses(path, 'writers');
+  });
+  const writer = uses.find((use) => use.writable);
+  if (writer !== undefined && !options.fuzzy) throw inUse(path, writer);
+  const lock = await onDevice(path, () => lockSource(path));
+  try {
+    return await prepareLocked(path, options, uses, lock);
+  } catch (error) {
+    await lock?.close();
+    throw error;
+  }
+}
 
 export async function checkIsDevice(path: string): Promise<void> {
   const status: Stats = await stat(path);
@@ -65,12 +72,12 @@ interface Watched {
 /** Notes the state of the device. */
 type Watch = (path: string, device: Device) => Promise<Watched>;
 
-async function holdLocked(
+async function prepareLocked(
   path: string,
   options: HoldOptions,
   uses: readonly DeviceUse[],
   lock: FileHandle | null,
-): Promise<Snapshot> {
+): Promise<Member> {
   const writer = uses.find((use) => use.writable);
   // A read-only mount holds the device exclusively itself; then the counters alone are the check.
   const exclusive = !uses.some((use) => use.exclusive);
@@ -79,45 +86,71 @@ async function holdLocked(
     const fresh = named.isFile() && (await doubtfulFileSystem(path)) !== null;
     return native.openDevice(path, { exclusive, fresh });
   });
+  const release = async (): Promise<void> => {
+    await device.close();
+    await lock?.close();
+  };
   try {
     const watched = await (device.type === 'block' ? watchBlockDevice : watchImage)(path, device);
-    const { continuity, freshen } = watched;
     const { dev, ino } = await stat(path, { bigint: true });
     if (dev !== named.dev || ino !== named.ino) throw changedError(path, 'was replaced while it was opened');
-    await freshen();
+    await watched.freshen();
     const identity = await readDeviceIdentity(path, device.logicalSectorSize);
-    const kind: ConsistencyKind = writer === undefined ? 'idle' : 'fuzzy';
-    return {
-      device,
-      identity,
-      instant: new Date(),
-      kind,
-      warnings: writer === undefined ? [] : [`${path} was in use: ${writer.how}; the point is fuzzy`],
-      // Who writes may do so unseen until it is flushed.
-      ...(continuity === null || writer !== undefined ? {} : { continuity }),
-      freshen,
-      lost: async () => {
-        const verdict = await watched.judgePresence();
-        return verdict?.is === 'changed' && verdict.isGone ? changedError(path, verdict.reason) : null;
+    const own: ConsistencyKind = writer === undefined ? 'idle' : 'fuzzy';
+    const warnings = writer === undefined ? [] : [`${path} was in use: ${writer.how}; the point is fuzzy`];
+    const view = { device, identity, warnings, release };
+    return inSteps({
+      path,
+      shownAt: [],
+      barrier: 'unused',
+      // There is nobody to be kept out.
+      close: async () => null,
+      open: async () => undefined,
+      cut: async () => {
+        const instant = new Date();
+        return {
+          ...{ instant, kind: own, closedMs: null },
+          view: async (kind) => ({
+            ...view,
+            instant,
+            kind,
+            ...watchedBy(path, watched, kind, options.fuzzy),
+          }),
+        };
       },
-      conclude: async () => {
-        const verdict = await watched.judge();
-        if (verdict.is === 'stood') return { kind, warnings: [] };
-        // One that is fuzzy from the start claims nothing.
-        if (verdict.is === 'unproven')
-          return { kind, warnings: [], ...(kind === 'fuzzy' ? {} : { unproven: verdict.reason }) };
-        if (!options.fuzzy || verdict.isGone) throw changedError(path, verdict.reason);
-        return { kind: 'fuzzy', warnings: [`${path} ${verdict.reason}; the point is fuzzy`] };
-      },
-      release: async () => {
-        await device.close();
-        await lock?.close();
-      },
-    };
+      release,
+    });
   } catch (error) {
     await device.close();
     throw deviceError(path, error);
   }
+}
+
+function watchedBy(
+  path: string,
+  watched: Watched,
+  kind: ConsistencyKind,
+  fuzzy: boolean,
+): Pick<Snapshot, 'continuity' | 'freshen' | 'lost' | 'conclude'> {
+  const { continuity, freshen } = watched;
+  return {
+    // Who writes may do so unseen until it is flushed.
+    ...(continuity === null || kind === 'fuzzy' ? {} : { continuity }),
+    freshen,
+    lost: async () => {
+      const verdict = await watched.judgePresence();
+      return verdict?.is === 'changed' && verdict.isGone ? changedError(path, verdict.reason) : null;
+    },
+    conclude: async () => {
+      const verdict = await watched.judge();
+      if (verdict.is === 'stood') return { kind, warnings: [] };
+      // One that is fuzzy from the start claims nothing.
+      if (verdict.is === 'unproven')
+        return { kind, warnings: [], ...(kind === 'fuzzy' ? {} : { unproven: verdict.reason }) };
+      if (!fuzzy || verdict.isGone) throw changedError(path, verdict.reason);
+      return { kind: 'fuzzy', warnings: [`${path} ${verdict.reason}; the point is fuzzy`] };
+    },
+  };
 }
 
 const watchBlockDevice: Watch = async (path, device) => {

@@ -4,7 +4,7 @@ import { StillpointError } from '../../../domain/base/errors.js';
 import { attachedDevice } from '../../../tap/attach.js';
 import { findTap } from '../../../tap/find.js';
 import type { Probe, ProbeRequest, ProviderGain } from '../../ports.js';
-import { tapProvider } from './tap.js';
+import { prepareTap } from './tap.js';
 
 const GAIN: ProviderGain = {
   kinds: ['application', 'filesystem', 'crash', 'idle'],
@@ -43,7 +43,7 @@ export const tapEntry = {
       seenAs,
       possible: true,
       reason: `the tap ${name} knows what changes, and holds an instant while others write`,
-      open: (rest) => tapProvider({ tap, rest }),
+      prepare: (options) => prepareTap(tap, options),
     };
   },
 } as const;

@@ -1,28 +1,29 @@
 /**
- * The provider `tap`: a process in the path of reads and writes holds the instant, and knows what changed (src/tap, native/core/tap/snapshot/snapshot.h).
+ * The provider `tap`: a process in the path of reads and writes keeps writes out for a moment, holds the instant, and knows what changed
+ * (src/tap, native/core/tap/export.h). The snapshot is read over a socket of the tap.
  *
- *   hooks -> freeze -> tap cuts its maps (an instant between two writes) -> thaw -> hooks -> snapshot read over a socket of the tap
- *
- * The hold belongs to the control connection: if this process dies, the tap releases it and keeps its maps.
+ * What is prepared or held belongs to the control connection: if this process dies, the tap releases it and keeps its maps.
  */
 import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
-import { StillpointError } from '../../../domain/base/errors.js';
+import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
 import { type BlockRange, mergeRanges } from '../../../domain/blocks/block-ranges.js';
 import type { ConsistencyKind, DeviceIdentity } from '../../../domain/point/point.js';
 import { native, type SnapshotDevice } from '../../../native/index.js';
 import { connectTap, type TapControl } from '../../../tap/control/client.js';
-import type { ControlHold, TapReport } from '../../../tap/control/messages.js';
+import type { ControlHold, ControlHoldOptions, TapReport } from '../../../tap/control/messages.js';
 import type { RegisteredTap } from '../../../tap/registry/registry.js';
 import { sourceProblem } from '../../../tap/source/source-state.js';
+import { snapshotsOf } from '../../instant.js';
 import type {
   HoldOptions,
-  RestOptions,
+  Member,
   Snapshot,
   SnapshotProvider,
   TrackedChanges,
   Tracking,
 } from '../../ports.js';
-import { type Quiesced, quiesce } from '../../quiesce/index.js';
+import type { RestOptions } from '../../quiesce/rest.js';
+import { inSteps } from '../../steps.js';
 
 /** How long new writes may be held back for those in flight. */
 const BARRIER_MS = 3_000;
@@ -35,75 +36,106 @@ export interface TapProviderOptions {
   readonly random?: () => number;
 }
 
-export function tapProvider(options: TapProviderOptions): SnapshotProvider {
-  return {
-    name: 'tap',
-    hold: async (_path, hold) => {
-      const control = await connectTap(options.tap.controlPath);
-      try {
-        return await holdWith(control, options, hold);
-      } catch (error) {
-        control.close();
-        throw error;
-      }
-    },
-  };
+export function tapProvider({ tap, rest, random }: TapProviderOptions): SnapshotProvider {
+  return snapshotsOf('tap', (_path, options) => prepareTap(tap, options, random), rest);
 }
 
-async function holdWith(
-  control: TapControl,
-  { tap, rest: how, random = Math.random }: TapProviderOptions,
+/** @param random in [0, 1), for the sample. */
+export async function prepareTap(
+  tap: RegisteredTap,
   options: HoldOptions,
-): Promise<Snapshot> {
+  random: () => number = Math.random,
+): Promise<Member> {
+  const control = await connectTap(tap.controlPath);
+  try {
+    return await prepareWith(control, tap, options, random);
+  } catch (error) {
+    control.close();
+    throw error;
+  }
+}
+
+async function prepareWith(
+  control: TapControl,
+  tap: RegisteredTap,
+  options: HoldOptions,
+  random: () => number,
+): Promise<Member> {
   const { sourcePath } = tap.settings;
   const report = await control.status();
-  const before = refuseOrWarn(tap, report);
+  const warnings = refuseOrWarn(tap, report);
   const identity = await identityOf(sourcePath);
   if (options.doubt !== null) await control.voidMap(options.doubt);
   const { sizeBytes, blockSize: tapBlockSize } = report.status;
   const sample = randomBlocks(Math.ceil(sizeBytes / options.blockSize), random);
-  // The tap's own counters are the better watch: it knows the writes themselves.
-  const { quiet, ...rest } = how;
-  const attached = report.attachment.device;
-  const held = await quiesce(
-    {
-      ...rest,
-      device: sourcePath,
-      alsoSeenAs: attached === null ? [] : [attached],
-      signal: options.signal,
-    },
-    () =>
-      control.hold(
-        {
-          sessionId: options.sessionId,
-          basePointId: options.basePointId,
-          full: options.full,
-          readBlockSize: options.blockSize,
-          sampleBlocks: sample.map((block) => Math.floor((block * options.blockSize) / tapBlockSize)),
-          barrierMs: BARRIER_MS,
-          quietMs: quiet?.quietMs,
-          quietDeadlineMs: quiet?.deadlineMs,
-        },
-        options.signal,
-      ),
+  const { sessionId, basePointId, full, blockSize: readBlockSize, signal } = options;
+  const sampleBlocks = sample.map((block) => Math.floor((block * readBlockSize) / tapBlockSize));
+  await prepareHold(
+    control,
+    { sessionId, basePointId, full, readBlockSize, sampleBlocks },
+    tap.settings.name,
+    signal,
   );
+  const attached = report.attachment.device;
+  // Of the map before this session.
   const { pointIds } = report.status.map;
-  const knows = (pointId: string) => pointIds?.includes(pointId) ?? false;
-  const device = await native.openSnapshot(held.result.snapshotAddress, held.result.exportName);
+  const view = async (hold: ControlHold, kind: ConsistencyKind): Promise<Snapshot> => {
+    const device = await native.openSnapshot(hold.snapshotAddress, hold.exportName);
+    try {
+      const changes = hold.mapUsed ? await changesOf(device, options, sample) : null;
+      const knows = (pointId: string) => pointIds?.includes(pointId) ?? false;
+      const tracked = { changes, reason: hold.reason, knows };
+      const sizes = { blockSize: readBlockSize, tapBlockSize };
+      return { identity, warnings, ...snapshotOf(tap, control, device, tracked, hold, kind, sizes) };
+    } catch (error) {
+      await device.close();
+      throw (await whyLost(tap, control)) ?? error;
+    }
+  };
+  return inSteps({
+    path: sourcePath,
+    shownAt: attached === null ? [sourcePath] : [sourcePath, attached],
+    barrier: 'gate',
+    quietMs: async () => {
+      const { status, startedAt } = await control.status();
+      // Before the start somebody else may have written.
+      return status.counters.quietMs ?? Date.now() - Date.parse(startedAt);
+    },
+    close: ({ closedMs }) => control.closeGate({ barrierMs: BARRIER_MS, closedMs }, signal),
+    open: () => control.openGate(),
+    cut: async () => {
+      const hold = await control.cut(signal);
+      return {
+        instant: new Date(hold.instantMs),
+        kind: null,
+        closedMs: hold.closedMs,
+        view: (kind) => view(hold, kind),
+      };
+    },
+    release: async () => {
+      await control.abort().catch(() => undefined);
+      control.close();
+    },
+  });
+}
+
+/** @throws StillpointError also `version`: it runs since a release that knew no such steps */
+async function prepareHold(
+  control: TapControl,
+  options: ControlHoldOptions,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   try {
-    const changes = held.result.mapUsed ? await changesOf(device, options, sample) : null;
-    const kind = held.kind === 'crash' && quiet !== undefined ? 'idle' : held.kind;
-    return {
-      identity,
-      ...snapshotOf(tap, control, device, { changes, reason: held.result.reason, knows }, held, kind, {
-        blockSize: options.blockSize,
-        tapBlockSize,
-      }),
-      warnings: [...before, ...held.warnings],
-    };
-  } catch (error) {
-    await device.close();
-    throw (await whyLost(tap, control)) ?? error;
+    await control.prepare(options, signal);
+  } catch (cause) {
+    if (!isStillpointError(cause, 'bad-message')) throw cause;
+    throw new StillpointError('version', {
+      thing: `tap ${name}`,
+      reason: 'it runs since an older release, which takes no instants in steps',
+      remedy: `When its users can do without it: stillpoint tap stop ${name}; stillpoint tap start ${name}`,
+      cause,
+    });
   }
 }
 
@@ -152,21 +184,21 @@ function snapshotOf(
   control: TapControl,
   device: SnapshotDevice,
   tracked: Pick<Tracking, 'changes' | 'reason' | 'knows'>,
-  { result }: Quiesced<ControlHold>,
+  hold: ControlHold,
   kind: ConsistencyKind,
   { blockSize, tapBlockSize }: { readonly blockSize: number; readonly tapBlockSize: number },
 ): Omit<Snapshot, 'identity' | 'warnings'> {
   let ended = false;
   return {
     device,
-    instant: new Date(result.instantMs),
+    instant: new Date(hold.instantMs),
     kind,
     lost: () => whyLost(tap, control),
     // The tap checks each read after it. This is the check of all that was not read: holes, and what the map left out.
     conclude: async () => {
       const lost = await whyLost(tap, control);
       if (lost !== null) throw lost;
-      return { kind, warnings: [], facts: { tap: tap.settings.name, mapUsed: result.mapUsed } };
+      return { kind, warnings: [], facts: { tap: tap.settings.name, mapUsed: hold.mapUsed } };
     },
     tracking: {
       ...tracked,

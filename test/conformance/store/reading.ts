@@ -1,10 +1,10 @@
 /** What every store must tell of points that are in it, also where it is opened only to be read. */
 import { randomBytes } from 'node:crypto';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { BLOCKS_REQUEST_MAX, KiB, MiB, NODES_REQUEST_MAX } from '../../src/domain/base/limits.js';
-import type { Point } from '../../src/domain/point/point.js';
-import type { Store } from '../../src/store/port/store.js';
-import { refused } from '../helpers/refused.js';
+import { BLOCKS_REQUEST_MAX, KiB, MiB, NODES_REQUEST_MAX } from '../../../src/domain/base/limits.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import type { Store } from '../../../src/store/port/store.js';
+import { refused } from '../../helpers/refused.js';
 import {
   backUp,
   change,
@@ -15,7 +15,7 @@ import {
   readBlocks,
   sendChanges,
   stampedBlock,
-} from '../helpers/worlds/store-device.js';
+} from '../../helpers/worlds/store-device.js';
 
 const test = anyTest as TestFn;
 

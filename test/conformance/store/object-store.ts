@@ -2,8 +2,8 @@
 import { access, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import type { ObjectStore } from '../../src/store/objects/object-store.js';
-import { tempDir } from '../helpers/disks/temp-dir.js';
+import type { ObjectStore } from '../../../src/store/objects/object-store.js';
+import { tempDir } from '../../helpers/disks/temp-dir.js';
 
 const test = anyTest as TestFn;
 

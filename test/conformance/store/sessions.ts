@@ -1,10 +1,10 @@
-/** What every store must do, whatever keeps its bytes: sessions in it, and (store-reading.ts) the points that they made. */
+/** What every store must do, whatever keeps its bytes: sessions in it, and (reading.ts) the points that they made. */
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { HAVE_DIGESTS_MAX, KiB } from '../../src/domain/base/limits.js';
-import type { Capture, Store } from '../../src/store/port/store.js';
-import { PLAIN } from '../helpers/bytes/digests.js';
-import { makeBatch } from '../helpers/bytes/hand-made-batch.js';
-import { refused } from '../helpers/refused.js';
+import { HAVE_DIGESTS_MAX, KiB } from '../../../src/domain/base/limits.js';
+import type { Capture, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
+import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
+import { refused } from '../../helpers/refused.js';
 import {
   backUp,
   change,
@@ -16,8 +16,8 @@ import {
   leavesOf,
   sendChanges,
   stampedBlock,
-} from '../helpers/worlds/store-device.js';
-import { testStoreReading } from './store-reading.js';
+} from '../../helpers/worlds/store-device.js';
+import { testStoreReading } from './reading.js';
 
 const test = anyTest as TestFn;
 

@@ -1,0 +1,56 @@
+/** What follows a session's end: the local state and the provider go along with a point, or are brought back to where they were. */
+import type { Point } from '../../domain/point/point.js';
+import { afterFailure } from '../../domain/session/resume.js';
+import type { SessionContext } from './context.js';
+import { ResumeDoubted } from './doubts.js';
+import type { SessionLink } from './session-link.js';
+
+/** The point is there, whatever fails now. Does not reject. */
+export async function afterCommit(context: SessionContext, point: Point): Promise<void> {
+  // None needs another: each waits for a disk of its own.
+  await Promise.all([followPoint(context), tellProvider(context), remember(context, point)]);
+}
+
+async function followPoint(context: SessionContext): Promise<void> {
+  const { state } = context;
+  try {
+    await state.commit();
+    await state.keepSession(null);
+  } catch (error) {
+    await state.forgetTree().catch(() => undefined);
+    context.warn(
+      `the local tree could not follow, the next backup compares digests: ${(error as Error).message}`,
+    );
+  }
+}
+
+async function remember(context: SessionContext, point: Point): Promise<void> {
+  try {
+    await context.state.acknowledge(point);
+  } catch (error) {
+    context.warn(
+      `the point could not be noted, and would not be missed if the store lost it: ${(error as Error).message}`,
+    );
+  }
+}
+
+async function tellProvider(context: SessionContext): Promise<void> {
+  try {
+    await context.view.tracking?.committed();
+  } catch (error) {
+    // It knows of the session, and goes on from it: more is read next time, no more.
+    context.notice(`the tap was not told of the commit: ${(error as Error).message}`);
+  }
+}
+
+/** Ends at the receiver and here what nobody is to go on with. @returns the error of the session */
+export async function afterFailedSession(
+  { state, name }: SessionContext,
+  link: SessionLink,
+  error: unknown,
+): Promise<unknown> {
+  const { isOver, isForgotten, isDoubted } = afterFailure(error, name.isResumed);
+  if (isOver) await link.abort();
+  if (isForgotten) await state.keepSession(null).catch(() => undefined);
+  return isDoubted ? new ResumeDoubted((error as Error).message) : error;
+}

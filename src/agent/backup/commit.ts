@@ -1,0 +1,69 @@
+/** The end of a session that has sent all: the overlay is sealed, then the receiver makes the point. */
+import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
+import { blockCount, blockLength, type Geometry } from '../../domain/blocks/geometry.js';
+import { type BadRange, type Point, worstKind } from '../../domain/point/point.js';
+import type { CommitRequest } from '../../domain/session/messages.js';
+import { afterFailedCommit } from '../../domain/session/resume.js';
+import type { LeafOverlay } from '../../native/index.js';
+import { throwIfCancelled } from '../common/cancel.js';
+import type { SessionContext } from './context.js';
+import type { SessionLink } from './session-link.js';
+import type { Transferred } from './transfer.js';
+
+/** @throws StillpointError; what it leaves of the overlay: src/domain/session/resume.ts */
+export async function commitSealed(
+  context: SessionContext,
+  link: SessionLink,
+  transferred: Transferred,
+): Promise<Point> {
+  const { state } = context;
+  const request = commitRequest(context, transferred);
+  context.onEvent({ type: 'phase', phase: 'commit' });
+  throwIfCancelled(context.signal);
+  await state.seal(link.sessionId, request.root);
+  try {
+    return await link.commit(request);
+  } catch (error) {
+    const outcome = afterFailedCommit(error, context.name.isResumed);
+    if (outcome !== 'undecided') await state.discardOverlay();
+    if (outcome === 'tree-wrong') await state.forgetTree();
+    throw error;
+  }
+}
+
+function commitRequest(context: SessionContext, transferred: Transferred): CommitRequest {
+  const { batchCount, root, overlay, badRanges, conclusion } = transferred;
+  const { instant, provider } = context.name;
+  for (const warning of conclusion.warnings) context.warn(warning);
+  if (badRanges.length > 0) context.warn(describeBadRanges(badRanges));
+  return {
+    root,
+    batchCount,
+    ...{ instant, kind: worstKind([context.view.kind, conclusion.kind]) },
+    ...{ provider, providerFacts: conclusion.facts ?? {} },
+    statistics: {
+      scannedBytes: context.scannedBytes,
+      changedBytes: presentBytes(overlay, context.size),
+      wireBytes: context.wire.bytes,
+      durationMs: Math.round(performance.now() - context.startMs),
+    },
+    badRanges,
+    warnings: context.warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
+  };
+}
+
+function presentBytes(overlay: LeafOverlay, size: Geometry): number {
+  const lastIndex = blockCount(size) - 1;
+  const missing =
+    lastIndex >= 0 && overlay.get(lastIndex) !== null ? size.blockSize - blockLength(size, lastIndex) : 0;
+  return overlay.presentCount * size.blockSize - missing;
+}
+
+function describeBadRanges(badRanges: readonly BadRange[]): string {
+  const bytesOf = (content: BadRange['content']) =>
+    badRanges.filter((range) => range.content === content).reduce((sum, range) => sum + range.byteLength, 0);
+  return (
+    `${badRanges.length} ranges could not be read: ${bytesOf('previous')} bytes keep the last good content, ` +
+    `${bytesOf('filler')} bytes are marked as unreadable`
+  );
+}

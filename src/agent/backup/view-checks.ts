@@ -1,0 +1,31 @@
+/** What is looked at in a static view before a session begins over it. */
+import type { Snapshot } from '../../capture/ports.js';
+import { halfRestoredError, readMark, readMarkOfDisk } from '../../devices/facts/half-restored.js';
+import { describeFormat, readImageFormat } from '../../devices/facts/image-format.js';
+import type { OnAgentEvent } from '../common/events.js';
+
+/**
+ * A point of a container is what it says, and restores as one: a notice. Who wanted the disk in it, by the raw blocks, must hear of it.
+ * Under a tap it was settled when that was put there.
+ */
+export async function noteFormat(
+  path: string,
+  { device, tracking }: Snapshot,
+  onEvent: OnAgentEvent,
+): Promise<void> {
+  const format = tracking === undefined ? await readImageFormat(device) : null;
+  if (format === null) return;
+  const remedy = 'For points of the disk itself, convert it: qemu-img convert -O raw.';
+  onEvent({
+    type: 'notice',
+    text: `${path}: ${describeFormat(format)}. The point is of the container. ${remedy}`,
+  });
+}
+
+/** Of what a tracker calls unchanged nothing can be read; but then the first block is that of the last point, which had no mark. */
+export async function refuseHalfRestored(path: string, { device, tracking }: Snapshot): Promise<void> {
+  const changes = tracking?.changes ?? null;
+  const isReadable = changes === null || changes.sample.includes(0) || changes.ranges[0]?.[0] === 0;
+  const mark = (isReadable ? await readMark(device) : null) ?? (await readMarkOfDisk(path));
+  if (mark !== null) throw halfRestoredError(path, mark);
+}

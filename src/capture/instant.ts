@@ -1,0 +1,340 @@
+/**
+ * Leads one instant of all members (what these do: ports.ts), with one deadline over all of it:
+ *
+ *   hooks ready → flush and freeze → quiet → CLOSE all → CUT all → thaw → hooks released → views
+ *
+ * | phase  | fails, is cancelled, or is too late                                                     |
+ * |--------|-----------------------------------------------------------------------------------------|
+ * | any    | gates open, then thaw, then hooks in reverse order (told that there is no instant), then |
+ * |        | members released in reverse order: only what was acquired. One that fails is enough     |
+ * | dead   | a gate opens at its limit, the freezer thaws, hooks see the end of their input, members  |
+ * |        | are released by whoever holds them for us                                               |
+ *
+ * The kind is what was reached, the worst over the members:
+ *
+ * | kind          | there was                | and                                                                  |
+ * |---------------|--------------------------|----------------------------------------------------------------------|
+ * | `application` | a hook, or several       | all of them ended well, and no freeze that was begun failed or broke  |
+ * | `filesystem`  | a frozen file system     | all writable ones were frozen, the whole time                         |
+ * | `idle`        | quiet, or nobody writes  | nothing was written for as long as was asked                         |
+ * | `crash`       | anything else            |                                                                      |
+ */
+import { stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { deviceNumber } from '../devices/system/in-use.js';
+import { StillpointError } from '../domain/base/errors.js';
+import { type ConsistencyKind, type ProviderFacts, worstKind } from '../domain/point/point.js';
+import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider } from './ports.js';
+import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from './quiesce/quiet.js';
+import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type Rested, type RestOptions } from './quiesce/rest.js';
+
+export interface InstantOptions extends RestOptions {
+  /** For all of it, from the first hook until everybody may write again. Default: the sum of what its parts may take. */
+  readonly deadlineMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Nothing is asked for, nothing is frozen. */
+export const NO_REST: RestOptions = { name: '', hooks: [], freeze: 'none' };
+
+/** What flushing may take, before a freeze. */
+const FLUSH_MS = 120_000;
+/** Gates may be closed for so long, at most: as long as a freeze. */
+const CLOSED_MS = FREEZE_DEADLINE_MS;
+
+/** For a member to open and to release, after a failure. */
+const GRACE_MS = 2_000;
+
+export type Prepare = () => Promise<Member>;
+
+/** @returns all of them, or none is left. */
+export async function prepareAll(preparations: readonly Prepare[]): Promise<Member[]> {
+  const members: Member[] = [];
+  try {
+    for (const prepare of preparations) members.push(await prepare());
+    return members;
+  } catch (error) {
+    await releaseAll(members);
+    throw error;
+  }
+}
+
+/**
+ * The members are its own from here on: released where it fails.
+ * @returns a snapshot for each member, in their order; all of one instant.
+ * @throws StillpointError of a hook, of a quiet that was not found, of a member; `usage` (a mount point that is none), `cancelled`,
+ * `device-changed` (no common instant, or not in time). A file system that can't be frozen is a warning.
+ */
+export async function takeInstant(members: readonly Member[], options: InstantOptions): Promise<Snapshot[]> {
+  const instant = new Instant(members, options);
+  try {
+    return await instant.take();
+  } finally {
+    instant.over();
+  }
+}
+
+/** Instants of one device, for sessions. */
+export function snapshotsOf(
+  name: string,
+  prepare: (path: string, options: HoldOptions) => Promise<Member>,
+  rest: RestOptions,
+): SnapshotProvider {
+  return {
+    name,
+    hold: async (path, options) => {
+      const members = await prepareAll([() => prepare(path, options)]);
+      const [snapshot] = await takeInstant(members, { ...rest, signal: options.signal });
+      if (snapshot === undefined) throw new Error('an instant of one member has one snapshot');
+      return snapshot;
+    },
+  };
+}
+
+class Instant {
+  readonly #members: readonly Member[];
+  readonly #options: InstantOptions;
+  readonly #thing: string;
+  readonly #rest: Rest;
+  readonly #endsAtMs: number;
+  readonly #deadlineMs: number;
+  readonly #signal: AbortSignal;
+  readonly #timer: NodeJS.Timeout;
+  /** Aborted at the deadline. */
+  readonly #late = new AbortController();
+  /** Of members that don't know how long they are quiet; only if quiet was asked for. */
+  #counted: (QuietWatch & { readonly path: string })[] = [];
+
+  constructor(members: readonly Member[], options: InstantOptions) {
+    this.#members = members;
+    this.#options = options;
+    this.#thing = members.map(({ path }) => path).join(', ');
+    this.#deadlineMs = options.deadlineMs ?? sumOfParts(options);
+    this.#endsAtMs = performance.now() + this.#deadlineMs;
+    this.#timer = setTimeout(() => this.#late.abort(), this.#deadlineMs);
+    const { signal } = options;
+    this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
+    this.#rest = new Rest(
+      members.map(({ path }) => path),
+      members.flatMap(({ shownAt }) => shownAt),
+      options,
+      { cancelled: signal, over: this.#signal },
+    );
+  }
+
+  over(): void {
+    clearTimeout(this.#timer);
+  }
+
+  async take(): Promise<Snapshot[]> {
+    let cuts: Cut[];
+    const warnings: string[] = [];
+    try {
+      await this.#rest.begin(() => this.#leftMs());
+      await this.#closeAll();
+      cuts = await this.#cutAll();
+      warnings.push(...(await this.#whoWrote()));
+    } catch (error) {
+      // Before the thaw, which may have to write; one that does not answer opens at its limit.
+      await inTime(Promise.allSettled(this.#members.map((member) => member.open())));
+      const outranking = await this.#rest.abandon(this.#tooLate(error));
+      await releaseAll(this.#members);
+      throw outranking;
+    }
+    const rested = await this.#rest.end();
+    try {
+      this.#checkIsOne(rested);
+    } catch (error) {
+      await releaseAll(this.#members);
+      throw error;
+    }
+    warnings.push(...rested.warnings);
+    const kind = this.#kindOf(cuts, rested, warnings.length > rested.warnings.length);
+    return this.#viewAll(cuts, kind, { warnings, frozenMs: rested.frozenMs });
+  }
+
+  /** A whole number: what it is given to counts in these. */
+  #leftMs(): number {
+    return Math.max(1, Math.ceil(this.#endsAtMs - performance.now()));
+  }
+
+  async #closeAll(): Promise<void> {
+    const { quiet } = this.#options;
+    if (quiet === undefined) {
+      await this.#close();
+      return;
+    }
+    const endsAtMs = performance.now() + Math.min(quiet.deadlineMs, this.#leftMs());
+    const watches = await this.#watches();
+    for (;;) {
+      const deadlineMs = Math.max(0, endsAtMs - performance.now());
+      await waitUntilQuiet(this.#thing, watches, {
+        quietMs: quiet.quietMs,
+        deadlineMs,
+        signal: this.#signal,
+      });
+      const quiets = await this.#close();
+      // What was written while they closed is known only now.
+      if (quiets.every((quietMs) => quietMs === null || quietMs >= quiet.quietMs)) return;
+      await this.#unlessAborted(all(this.#members.map((member) => member.open())));
+    }
+  }
+
+  async #close(): Promise<(number | null)[]> {
+    this.#throwIfAborted();
+    const closedMs = Math.min(CLOSED_MS, this.#options.freezeDeadlineMs ?? CLOSED_MS, this.#leftMs());
+    return this.#unlessAborted(all(this.#members.map((member) => member.close({ closedMs }))));
+  }
+
+  /** Nobody before all are closed: see ports.ts. */
+  async #cutAll(): Promise<Cut[]> {
+    this.#throwIfAborted();
+    return this.#unlessAborted(all(this.#members.map((member) => member.cut())));
+  }
+
+  async #watches(): Promise<QuietWatch[]> {
+    const watches: QuietWatch[] = [];
+    for (const member of this.#members) {
+      const { path, barrier } = member;
+      if (barrier === 'unused') continue;
+      if (member.quietMs !== undefined) {
+        watches.push({ quietMs: () => member.quietMs?.() ?? Promise.resolve(0) });
+        continue;
+      }
+      const number = deviceNumber((await stat(path, { bigint: true })).rdev);
+      this.#counted.push({ path, ...quietBySamples(counterWatch(path, number)) });
+    }
+    return [...watches, ...this.#counted];
+  }
+
+  async #whoWrote(): Promise<string[]> {
+    const { quiet } = this.#options;
+    const broken = await Promise.all(
+      this.#counted.map(async ({ path, quietMs }) => {
+        const isQuiet = quiet !== undefined && (await quietMs().catch(() => 0)) >= quiet.quietMs;
+        return isQuiet ? [] : [`${path} was written to while the instant was taken`];
+      }),
+    );
+    return broken.flat();
+  }
+
+  /** Of one member any cut is one instant. */
+  #checkIsOne({ isFilesystem }: Rested): void {
+    const open = this.#members.find(({ barrier }) => barrier === 'freeze');
+    if (this.#members.length === 1 || open === undefined || isFilesystem) return;
+    throw new StillpointError('device-changed', {
+      thing: open.path,
+      reason: 'nothing kept writes out of it while the instant of several devices was taken',
+      remedy: 'Have all that is mounted from it frozen, or put a tap on it.',
+      permanent: false,
+    });
+  }
+
+  #kindOf(cuts: readonly Cut[], rested: Rested, wasWritten: boolean): ConsistencyKind {
+    const wasQuiet = this.#options.quiet !== undefined && !wasWritten;
+    const reached = rested.isApplication
+      ? 'application'
+      : rested.isFilesystem
+        ? 'filesystem'
+        : wasQuiet
+          ? 'idle'
+          : 'crash';
+    const kinds = cuts.map(({ kind }, index): ConsistencyKind => {
+      if (kind === null) return reached;
+      return this.#members[index]?.barrier === 'unused' ? kind : worstKind([kind, reached]);
+    });
+    return worstKind(kinds);
+  }
+
+  async #viewAll(
+    cuts: readonly Cut[],
+    kind: ConsistencyKind,
+    { warnings, frozenMs }: { readonly warnings: readonly string[]; readonly frozenMs: number | null },
+  ): Promise<Snapshot[]> {
+    const snapshots: Snapshot[] = [];
+    try {
+      for (const cut of cuts) {
+        const snapshot = await cut.view(kind);
+        const facts = standstillOf({ frozenMs, closedMs: cut.closedMs });
+        snapshots.push({
+          ...snapshot,
+          warnings: [...snapshot.warnings, ...warnings],
+          conclude: async () => {
+            const conclusion = await snapshot.conclude();
+            return { ...conclusion, facts: { ...conclusion.facts, ...facts } };
+          },
+        });
+      }
+      return snapshots;
+    } catch (error) {
+      for (const snapshot of snapshots.reverse()) await snapshot.release().catch(() => undefined);
+      // The one that failed has released itself.
+      await releaseAll(this.#members.slice(snapshots.length + 1));
+      throw error;
+    }
+  }
+
+  #throwIfAborted(): void {
+    if (this.#signal.aborted)
+      throw new StillpointError('cancelled', { thing: this.#thing, reason: 'it was cancelled' });
+  }
+
+  /** A member may be far away, and never answer. */
+  async #unlessAborted<Result>(work: Promise<Result>): Promise<Result> {
+    const over = new AbortController();
+    const aborted = new Promise<never>((_, reject) => {
+      const cancel = (): void =>
+        reject(new StillpointError('cancelled', { thing: this.#thing, reason: 'it was cancelled' }));
+      if (this.#signal.aborted) cancel();
+      this.#signal.addEventListener('abort', cancel, { once: true, signal: over.signal });
+    });
+    try {
+      return await Promise.race([work, aborted]);
+    } finally {
+      over.abort();
+    }
+  }
+
+  /** What was cancelled by the deadline has that for its reason. */
+  #tooLate(error: unknown): unknown {
+    const isCancelled = error instanceof StillpointError && error.code === 'cancelled';
+    if (!isCancelled || !this.#late.signal.aborted || this.#options.signal?.aborted === true) return error;
+    return new StillpointError('device-changed', {
+      thing: this.#thing,
+      reason: `the instant was not taken within ${this.#deadlineMs} ms`,
+      remedy: 'See what it waited for, or give it longer.',
+      permanent: false,
+      cause: error,
+    });
+  }
+}
+
+/** For how long those who write were held up, where they were: into the point. In milliseconds, to a tenth. */
+function standstillOf(lengths: Readonly<Record<string, number | null>>): ProviderFacts {
+  return Object.fromEntries(
+    Object.entries(lengths).flatMap(([name, ms]) => (ms === null ? [] : [[name, Math.round(ms * 10) / 10]])),
+  );
+}
+
+function sumOfParts(options: RestOptions): number {
+  const { hooks, hookDeadlineMs = HOOK_DEADLINE_MS, freezeDeadlineMs = FREEZE_DEADLINE_MS, quiet } = options;
+  return hooks.length * hookDeadlineMs + FLUSH_MS + freezeDeadlineMs + (quiet?.deadlineMs ?? 0) + CLOSED_MS;
+}
+
+/** Waits for all of them, whatever the first has become. @throws the first error */
+async function all<Result>(work: readonly Promise<Result>[]): Promise<Result[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}
+
+async function releaseAll(members: readonly Member[]): Promise<void> {
+  for (const member of [...members].reverse()) await inTime(member.release().catch(() => undefined));
+}
+
+/** What is given back is not waited for longer than that. */
+async function inTime(work: Promise<unknown>): Promise<void> {
+  const over = new AbortController();
+  const late = sleep(GRACE_MS, undefined, { signal: over.signal }).catch(() => undefined);
+  await Promise.race([work, late]);
+  over.abort();
+}

@@ -1,0 +1,208 @@
+/**
+ * What lies on the devices of an instant is brought to rest, and let go again:
+ *
+ *   hooks ready, in order → flush and freeze → … → thaw → hooks released, in reverse order
+ *
+ * What was acquired is released, each with a deadline, also after a failure or cancellation.
+ */
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { freeze, stillFrozen, type ThawResult, thawByHand } from './freeze.js';
+import { type RunningHook, startHook } from './hooks.js';
+import { type Filesystem, filesystemsAt, findFilesystems } from './mounts.js';
+
+/** How it is brought to rest. */
+export interface RestOptions {
+  /** The name that its points have. */
+  readonly name: string;
+  /** Executables, in the order to start them. */
+  readonly hooks: readonly string[];
+  /** `auto`: every writable file system that is found on it. Mount points: these, by the user's word that they lie on it. */
+  readonly freeze: 'auto' | 'none' | readonly string[];
+  /** The instant comes after so long without a write. */
+  readonly quiet?: { readonly quietMs: number; readonly deadlineMs: number } | undefined;
+  readonly freezeDeadlineMs?: number | undefined;
+  /** For becoming ready, and again for ending. */
+  readonly hookDeadlineMs?: number | undefined;
+}
+
+export const FREEZE_DEADLINE_MS = 10_000;
+export const HOOK_DEADLINE_MS = 60_000;
+
+/** What was reached, and what was lost. */
+export interface Rested {
+  /** All hooks ended well, and no freeze that was begun failed or broke. */
+  readonly isApplication: boolean;
+  /** All writable file systems were frozen, the whole time; there is one at least. */
+  readonly isFilesystem: boolean;
+  readonly warnings: readonly string[];
+  /** How long the file systems were frozen; null: none was. */
+  readonly frozenMs: number | null;
+}
+
+export interface RestSignals {
+  /** By the user: hooks get their time to undo what they have begun. */
+  readonly cancelled: AbortSignal | undefined;
+  /** That, or there is no more time. */
+  readonly over: AbortSignal;
+}
+
+/** One use. From `freeze` to `end` this process must write to none of the file systems. */
+export class Rest {
+  readonly #devices: readonly string[];
+  readonly #shownAt: readonly string[];
+  readonly #options: RestOptions;
+  readonly #signals: RestSignals;
+  readonly #hooks: RunningHook[] = [];
+  #plan: Plan = { targets: [], warnings: [] };
+  #frozen = NOTHING_FROZEN;
+  #frozenAtMs: number | null = null;
+
+  /**
+   * @param devices as their user names them, for the hooks.
+   * @param shownAt where they and their content are found; empty: nothing is frozen.
+   */
+  constructor(
+    devices: readonly string[],
+    shownAt: readonly string[],
+    options: RestOptions,
+    signals: RestSignals,
+  ) {
+    this.#devices = devices;
+    this.#shownAt = shownAt;
+    this.#options = options;
+    this.#signals = signals;
+  }
+
+  /**
+   * @param leftMs what is left of the time for all of it.
+   * @throws StillpointError `usage` (a mount point that is none), of a hook, `cancelled`; a file system that can't be frozen is a warning
+   */
+  async begin(leftMs: () => number): Promise<void> {
+    const {
+      hooks,
+      name,
+      hookDeadlineMs = HOOK_DEADLINE_MS,
+      freezeDeadlineMs = FREEZE_DEADLINE_MS,
+    } = this.#options;
+    // Now for what is wrong with the options; what lies on the device is looked up when hooks have changed what they change.
+    await planOf(this.#options.freeze, this.#shownAt);
+    const device = this.#devices.join('\n');
+    for (const path of hooks) {
+      const limits = { deadlineMs: hookDeadlineMs, readyMs: leftMs(), signal: this.#signals.cancelled };
+      this.#hooks.push(await startHook(path, { device, name, ...limits }));
+    }
+    this.#plan = await planOf(this.#options.freeze, this.#shownAt);
+    const deadlineMs = Math.min(freezeDeadlineMs, leftMs());
+    this.#frozen = await tryFreeze(this.#plan.targets, deadlineMs, this.#signals.over);
+    if (this.#frozen.count > 0) this.#frozenAtMs = performance.now();
+  }
+
+  /** There is no instant. @returns what is to be thrown in place of the error */
+  async abandon(error: unknown): Promise<unknown> {
+    const end = await this.#frozen.thaw();
+    await releaseHooks(this.#hooks, false);
+    return end.intact || end.stuck.length === 0 ? error : stillFrozen(end.stuck, error);
+  }
+
+  /** The instant is taken. */
+  async end(): Promise<Rested> {
+    const end = await this.#frozen.thaw();
+    const frozenMs = this.#frozenAtMs === null ? null : performance.now() - this.#frozenAtMs;
+    const troubles = await releaseHooks(this.#hooks, true);
+    const exceptions = [...this.#plan.warnings, ...this.#frozen.exceptions];
+    return {
+      isApplication: end.intact && this.#hooks.length > 0 && troubles.length === 0,
+      isFilesystem: end.intact && this.#frozen.count > 0 && exceptions.length === 0,
+      warnings: [...exceptions, ...whyBroken(end), ...troubles],
+      frozenMs,
+    };
+  }
+}
+
+interface Plan {
+  readonly targets: readonly Filesystem[];
+  /** Of writable file systems that will not be frozen. */
+  readonly warnings: readonly string[];
+}
+
+async function planOf(wish: RestOptions['freeze'], shownAt: readonly string[]): Promise<Plan> {
+  if (wish === 'none' || shownAt.length === 0) return { targets: [], warnings: [] };
+  const { filesystems } = await findFilesystems(shownAt);
+  const writable = filesystems.filter((filesystem) => !filesystem.readOnly);
+  if (wish === 'auto') return split(writable, 'other mounts hide it');
+  const named = await filesystemsAt(wish);
+  const missing = wish.filter((_, index) => named[index] === null);
+  if (missing.length > 0) {
+    throw new StillpointError('usage', {
+      thing: missing.join(', '),
+      reason: 'no file system is mounted there',
+      remedy: 'Name mount points; "findmnt" lists them.',
+    });
+  }
+  const wanted = new Map(
+    named.flatMap((one) => (one === null || one.readOnly ? [] : [[one.number, one] as const])),
+  );
+  // In the order of stacking, as far as that is known.
+  const known = new Set(writable.map(({ number }) => number));
+  const unknown = [...wanted.values()].filter(({ number }) => !known.has(number));
+  const chosen = writable.map((one) => wanted.get(one.number) ?? { ...one, mount: null });
+  return split([...unknown, ...chosen], 'it was not named');
+}
+
+function split(filesystems: readonly Filesystem[], why: string): Plan {
+  return {
+    targets: filesystems.filter(({ mount }) => mount !== null),
+    warnings: filesystems
+      .filter(({ mount }) => mount === null)
+      .map(({ path }) => `${path} was not frozen: ${why}`),
+  };
+}
+
+interface FrozenSet {
+  readonly count: number;
+  /** Sentences about file systems that are of no kind that can be frozen. */
+  readonly exceptions: readonly string[];
+  /** Never rejects. */
+  thaw(): Promise<ThawResult>;
+}
+
+const NOTHING_FROZEN: FrozenSet = { count: 0, exceptions: [], thaw: async () => ({ intact: true }) };
+
+/** A failure costs the kind, no more, unless it leaves something frozen. */
+async function tryFreeze(
+  targets: readonly Filesystem[],
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<FrozenSet> {
+  const mounts = targets.flatMap(({ mount }) => mount ?? []);
+  if (mounts.length === 0) return NOTHING_FROZEN;
+  try {
+    const { unsupported, thaw } = await freeze(mounts, { deadlineMs, signal });
+    const exceptions = unsupported.map((path) => {
+      const type = targets.find(({ mount }) => mount?.path === path)?.type;
+      return `${path} was not frozen: ${type} can't be`;
+    });
+    return { count: mounts.length - unsupported.length, exceptions, thaw };
+  } catch (error) {
+    if (!isStillpointError(error) || error.code === 'cancelled' || error.code === 'frozen') throw error;
+    return {
+      ...NOTHING_FROZEN,
+      thaw: async () => ({ intact: false, reason: error.message, stuck: [] }),
+    };
+  }
+}
+
+function whyBroken(end: ThawResult): string[] {
+  if (end.intact) return [];
+  return [end.reason, ...(end.stuck.length === 0 ? [] : [thawByHand(end.stuck)])];
+}
+
+/** @returns what went wrong, as sentences. */
+async function releaseHooks(hooks: readonly RunningHook[], taken: boolean): Promise<string[]> {
+  const troubles: string[] = [];
+  for (const hook of [...hooks].reverse()) {
+    const trouble = await hook.release(taken);
+    if (trouble !== null) troubles.push(trouble);
+  }
+  return troubles;
+}

@@ -1,0 +1,74 @@
+/** Keeps a member to its states (the table of ports.ts), so that each provider has only the work of its steps. */
+import { StillpointError } from '../domain/base/errors.js';
+import type { Cut, GateLimits, Member } from './ports.js';
+
+type State = 'prepared' | 'closed' | 'cut' | 'viewed' | 'released';
+
+/** The work of each step; called in the states that it is for. `release` of one whose snapshot was given is never called. */
+export function inSteps(member: Member): Member {
+  let state: State = 'prepared';
+  let limitAtMs = 0;
+  const refuse = (step: string): never => {
+    throw new Error(`${member.path}: ${step} of a member that is ${state}`);
+  };
+  const release = async (): Promise<void> => {
+    if (state === 'released' || state === 'viewed') return;
+    state = 'released';
+    await member.release();
+  };
+
+  const viewOnce =
+    (cut: Cut): Cut['view'] =>
+    async (kind) => {
+      if (state !== 'cut') refuse('view');
+      try {
+        const snapshot = await cut.view(kind);
+        state = 'viewed';
+        return snapshot;
+      } catch (error) {
+        await release().catch(() => undefined);
+        throw error;
+      }
+    };
+
+  return {
+    ...member,
+    close: async (limits: GateLimits) => {
+      if (state !== 'prepared' && state !== 'closed') refuse('close');
+      state = 'prepared';
+      const fromMs = performance.now();
+      const quietMs = await member.close(limits);
+      limitAtMs = fromMs + limits.closedMs;
+      // Released meanwhile by who no longer waits for it.
+      if (state === 'prepared') state = 'closed';
+      return quietMs;
+    },
+    open: async () => {
+      if (state !== 'closed') return;
+      state = 'prepared';
+      await member.open();
+    },
+    cut: async () => {
+      if (state !== 'closed') refuse('cut');
+      // Whatever it becomes, writes go on after it.
+      state = 'prepared';
+      if (performance.now() >= limitAtMs) {
+        await member.open();
+        throw notClosedAnyMore(member.path);
+      }
+      const cut = await member.cut();
+      state = 'cut';
+      return { ...cut, view: viewOnce(cut) };
+    },
+    release,
+  };
+}
+
+function notClosedAnyMore(path: string): StillpointError {
+  return new StillpointError('device-changed', {
+    thing: path,
+    reason: 'it had to let writes go on before the instant was taken',
+    remedy: 'Try again when the machine is less busy.',
+    permanent: false,
+  });
+}

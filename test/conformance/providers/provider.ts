@@ -1,0 +1,196 @@
+/** What every provider of instants must do (the table of src/capture/ports.ts), whatever is behind it. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { prepareAll, takeInstant } from '../../../src/capture/instant.js';
+import type { Member, Probe, ProbeRequest, Provider, Snapshot } from '../../../src/capture/ports.js';
+import { isStillpointError } from '../../../src/domain/base/errors.js';
+import { refused } from '../../helpers/refused.js';
+import { HOLD } from '../../helpers/worlds/quiesce.js';
+
+export interface ProviderScene {
+  readonly provider: Provider;
+  /** Where it can take the device. */
+  readonly request: ProbeRequest;
+  /** What it is now. */
+  read(block: number): Promise<Buffer>;
+  /** Through the way of its users: other bytes each time. @returns when it is answered. Undefined: nobody writes while it is held. */
+  write?(block: number): Promise<void>;
+  /** A device that it can't take. */
+  unable(): Promise<ProbeRequest>;
+}
+
+export const BLOCK = 4096;
+const LIMITS = { closedMs: 10_000 };
+/** Short, and long enough for a busy machine to close and look. */
+const SHORT = { closedMs: 1_000 };
+
+type Can = Extract<Probe, { possible: true }>;
+
+export function checkProvider(
+  name: string,
+  make: (t: ExecutionContext) => Promise<ProviderScene>,
+  hasPasses = false,
+): void {
+  const scene = async (t: ExecutionContext) => {
+    const made = await make(t);
+    const ask = async (): Promise<Can> => {
+      const probe = await made.provider.probe(made.request);
+      if (!probe.possible) throw probe.refusal;
+      return probe;
+    };
+    const prepare = async (): Promise<Member> => {
+      const member = await (await ask()).prepare(HOLD);
+      t.teardown(() => member.release());
+      return member;
+    };
+    return { ...made, ask, prepare };
+  };
+  const stillFree = async ({ prepare }: { prepare(): Promise<Member> }): Promise<void> =>
+    (await prepare()).release();
+
+  test(`${name}: asked, it says what it gives, and holds nothing`, async (t) => {
+    const made = await scene(t);
+    const [one, other] = [await made.ask(), await made.ask()];
+    t.true(one.kinds.length > 0);
+    for (const text of [one.reason, one.changes, one.cost]) t.regex(text, /^\S.*[^.]$/);
+    t.is(other.reason, one.reason);
+    await stillFree(made);
+  });
+
+  test(`${name}: where it can not take the device it says why, and what would help`, async (t) => {
+    const { provider, unable } = await scene(t);
+    const probe = await provider.probe(await unable());
+    if (probe.possible) return t.fail(probe.reason);
+    t.true(isStillpointError(probe.refusal));
+    t.regex(probe.refusal.reason, /^\S.*[^.]$/);
+    t.regex(probe.refusal.remedy ?? '', /\S/);
+    t.true(probe.kinds.length > 0);
+  });
+
+  test(`${name}: steps out of order are refused, and change nothing`, async (t) => {
+    const made = await scene(t);
+    const member = await made.prepare();
+    await t.throwsAsync(member.cut(), undefined, 'prepared');
+    await member.open();
+    await member.close(LIMITS);
+    await member.close(LIMITS);
+    const cut = await member.cut();
+    await t.throwsAsync(member.cut(), undefined, 'cut');
+    await t.throwsAsync(member.close(LIMITS), undefined, 'cut');
+    await member.open();
+    const snapshot = await cut.view('crash');
+    await t.throwsAsync(cut.view('crash'), undefined, 'viewed');
+    await member.release();
+    t.deepEqual(await snapshot.device.read(0, BLOCK), await made.read(0));
+    await snapshot.release();
+    await snapshot.release();
+    await t.throwsAsync(member.close(LIMITS), undefined, 'released');
+    await stillFree(made);
+  });
+
+  test(`${name}: given back in any state, nothing is left`, async (t) => {
+    const made = await scene(t);
+    const reach: Record<string, (member: Member) => Promise<unknown>> = {
+      prepared: async () => undefined,
+      closed: (member) => member.close(LIMITS),
+      opened: async (member) => {
+        await member.close(LIMITS);
+        await member.open();
+      },
+      cut: async (member) => {
+        await member.close(LIMITS);
+        return member.cut();
+      },
+    };
+    for (const [state, step] of Object.entries(reach)) {
+      const member = await made.prepare();
+      await step(member);
+      await member.release();
+      await member.release();
+      await t.throwsAsync(member.cut(), undefined, state);
+      await made.write?.(1);
+    }
+    await stillFree(made);
+  });
+
+  test(`${name}: closed, and opened again: the next instant is as good`, async (t) => {
+    const made = await scene(t);
+    const member = await made.prepare();
+    await member.close(LIMITS);
+    await member.open();
+    await made.write?.(1);
+    await member.close(LIMITS);
+    const fromMs = Date.now();
+    const cut = await member.cut();
+    t.true(cut.instant.getTime() >= fromMs && cut.instant.getTime() <= Date.now());
+    const snapshot = await cut.view('crash');
+    t.deepEqual(await snapshot.device.read(BLOCK, BLOCK), await made.read(1));
+    await snapshot.release();
+  });
+
+  test(`${name}: after its limit it has opened by itself, and there is no instant`, async (t) => {
+    const made = await scene(t);
+    const member = await made.prepare();
+    await member.close(SHORT);
+    const write = made.write?.(1);
+    await sleep(SHORT.closedMs + 20);
+    await write;
+    await refused(t, member.cut(), 'device-changed', /had to let writes go on/);
+    await member.close(LIMITS);
+    const snapshot = await (await member.cut()).view('crash');
+    t.deepEqual(await snapshot.device.read(BLOCK, BLOCK), await made.read(1));
+    await snapshot.release();
+  });
+
+  test(`${name}: nobody writes from the closing to the instant, and the snapshot stays as it was then`, async (t) => {
+    const { prepare, read, write } = await scene(t);
+    const member = await prepare();
+    await write?.(1);
+    await member.close(LIMITS);
+    const before = await read(1);
+    let isAnswered = false;
+    const late = write?.(1).then(() => {
+      isAnswered = true;
+    });
+    await sleep(300);
+    t.false(isAnswered);
+    t.deepEqual(await read(1), before);
+    const cut = await member.cut();
+    await late;
+    const snapshot = await cut.view('crash');
+    t.deepEqual(await snapshot.device.read(BLOCK, BLOCK), before);
+    if (write !== undefined) t.notDeepEqual(await read(1), before);
+    await snapshot.release();
+  });
+
+  test(`${name}: what can be read before the instant is told block by block, or nothing can`, async (t) => {
+    const { prepare, read, write } = await scene(t);
+    const member = await prepare();
+    const { passes } = member;
+    t.is(passes !== undefined, hasPasses);
+    if (passes !== undefined) {
+      await write?.(1);
+      await passes.next();
+      await write?.(2);
+      t.deepEqual(await passes.next(), [[2, 3]]);
+      t.deepEqual(await passes.device.read(2 * BLOCK, BLOCK), await read(2));
+      t.deepEqual(await passes.next(), []);
+    }
+    await member.release();
+  });
+
+  test(`${name}: led, its snapshot has the kind that was reached, and how long writes stood still`, async (t) => {
+    const made = await scene(t);
+    const { kinds } = await made.ask();
+    const members = await prepareAll([made.prepare]);
+    const [snapshot] = (await takeInstant(members, { name: 'x', hooks: [], freeze: 'none' })) as [Snapshot];
+    t.true(kinds.includes(snapshot.kind));
+    const { kind, facts } = await snapshot.conclude();
+    t.is(kind, snapshot.kind);
+    if (members[0]?.barrier === 'gate') t.true(typeof facts?.closedMs === 'number' && facts.closedMs >= 0);
+    else t.is(facts?.closedMs, undefined);
+    t.is(facts?.frozenMs, undefined);
+    await snapshot.release();
+    await stillFree(made);
+  });
+}
