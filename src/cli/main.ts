@@ -111,10 +111,10 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     )
     .version(ownVersion())
     .option('--state <dir>', 'where this machine keeps enrolments and digest trees (also: STILLPOINT_STATE)')
-    .option('--json', 'one JSON object a line, for programs; the result is the last one')
-    .option('--quiet', 'no progress, only what was asked for, warnings and errors')
+    .option('--json', 'print one JSON object a line, for programs; the last one is the result')
+    .option('--quiet', 'print no progress, only results, warnings and errors')
     .addOption(
-      new Option('--log-level <level>', "of a receiver's, an agent's or a tap's log")
+      new Option('--log-level <level>', "level of a receiver's, an agent's or a tap's log")
         .choices(LOG_LEVELS)
         .default('info'),
     )

@@ -14,7 +14,7 @@ export function stateDirectory(asked: string | undefined, environment: Environme
   if (found !== null) return found;
   throw new StillpointError('config', {
     thing: 'state directory',
-    reason: `user ${userId} has no home directory that it could be in (neither HOME nor an entry in the list of users)`,
+    reason: `user ${userId} has no home directory for it (no HOME, and no entry in the list of users)`,
     remedy: 'Name one with --state or STILLPOINT_STATE.',
   });
 }

@@ -68,11 +68,11 @@ export async function readStateFile<T>(path: string, format: StateFormat<T>): Pr
     new StillpointError('config', {
       thing: path,
       reason,
-      remedy: 'Restore the file from a copy, or remove it and set up anew.',
+      remedy: 'Restore the file from a copy, or remove it and set up again.',
     });
-  if (text.length > STATE_BYTES_MAX) throw damaged('it is too large for what it should be');
+  if (text.length > STATE_BYTES_MAX) throw damaged('it is too large');
   const outer = envelope.safeParse(parseJson(text));
-  if (!outer.success || outer.data.format !== format.format) throw damaged(`it is no ${format.format}`);
+  if (!outer.success || outer.data.format !== format.format) throw damaged(`it is not a ${format.format}`);
   if (outer.data.version !== format.version) {
     throw damaged(`it has version ${outer.data.version}, and this program knows ${format.version}`);
   }
@@ -80,7 +80,7 @@ export async function readStateFile<T>(path: string, format: StateFormat<T>): Pr
     throw damaged('its checksum is wrong');
   }
   const inner = format.schema.safeParse(parseJson(outer.data.content));
-  if (!inner.success) throw damaged(`its content is no ${format.format}`);
+  if (!inner.success) throw damaged(`its content is not that of a ${format.format}`);
   return inner.data;
 }
 

@@ -199,7 +199,7 @@ async function listenOn(
   await app.listen({ host, port }).catch((error: NodeJS.ErrnoException) => {
     throw new StillpointError('config', {
       thing: `listen address ${host}:${port}`,
-      reason: `it can't be listened on (${error.code ?? error.message})`,
+      reason: `listening on it failed (${error.code ?? error.message})`,
       remedy: 'Stop what listens there, or name another address of this machine with --listen.',
       cause: error,
     });

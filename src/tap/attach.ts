@@ -127,7 +127,7 @@ async function requireKernel(): Promise<void> {
   if ((await readFact('/sys/block/nbd0/size')) !== null) return;
   throw new StillpointError('device-not-found', {
     thing: '/dev/nbd0',
-    reason: "this machine's kernel has no nbd, so that the tap can't be a block device here",
+    reason: "this machine's kernel has no nbd, so the tap can't be a block device here",
     remedy: 'The tap serves its socket: connect to it with qemu, nbdfuse or another NBD client.',
   });
 }

@@ -197,7 +197,7 @@ async function attachIfWished({ tap, log }: ServeOptions): Promise<TapReport['at
     if (address?.kind !== 'unix') {
       throw new StillpointError('config', {
         thing: `tap ${tap.settings.name}`,
-        reason: 'it listens on no unix socket, which attaching needs',
+        reason: 'it does not listen on a unix socket, which attaching needs',
       });
     }
     return { device: await attach(tap, address.path), problem: null };
@@ -232,8 +232,8 @@ async function freeUnix(path: string): Promise<string> {
       throw new StillpointError('device-in-use', {
         thing: path,
         reason: status.isSocket()
-          ? 'somebody else listens on it'
-          : 'something that is no socket is in its place',
+          ? 'another process listens on it'
+          : 'something other than a socket is in its place',
         remedy: 'Choose another address with --listen.',
       });
     }

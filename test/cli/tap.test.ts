@@ -137,14 +137,14 @@ test('a second tap of the same, and one that is not there', async (t) => {
     t,
     machine,
     EXIT_FAILED,
-    /the tap vm1 serves it already/,
+    /the tap vm1 already serves it/,
     'add',
     image,
     '--name',
     'b',
     '--no-start',
   );
-  await fails(t, machine, EXIT_USAGE, /there is one already/, 'add', image, '--name', 'vm1', '--no-start');
+  await fails(t, machine, EXIT_USAGE, /there already is one/, 'add', image, '--name', 'vm1', '--no-start');
   for (const command of ['status', 'start', 'stop', 'serve', 'remove']) {
     await fails(t, machine, EXIT_FAILED, /tap vm2: there is no tap of this name/, command, 'vm2');
   }
@@ -211,7 +211,7 @@ test('no tap is put on what belongs to a store, or to the state directory', asyn
   const { machine } = await place(t);
   const file = join(machine.stateDirectory, 'file');
   await writeFile(file, 'x');
-  const message = /it belongs to the state directory .*, and nothing allows/;
+  const message = /it belongs to the state directory .*, which is never overwritten/;
   await fails(t, machine, EXIT_USAGE, message, 'add', file, '--no-start');
   const store = join(machine.directory, 'store');
   await createStore(store);

@@ -72,7 +72,7 @@ test('a device that one agent has needs no agent; one that several have is asked
   t.not(several.code, EXIT_OK);
   t.regex(
     several.stderr,
-    /2 agents have one of this name: m1, m2\. Say whose, like m1\/data@latest, or with --agent m1\./,
+    /2 agents have a device of this name: m1, m2\. Say whose, like m1\/data@latest, or with --agent m1\./,
   );
   t.is((await restore('data@latest', target, '--agent', 'm2')).code, EXIT_OK);
   const nobody = await restore('data@1', target, '--agent', 'm9');

@@ -157,7 +157,7 @@ testWith(
     };
     const [first = '', second = ''] = disks;
     await backUp(first);
-    const reason = /partition-table id was .*formatted or partitioned anew.*--accept-identity.*--name/;
+    const reason = /partition-table id was .*formatted or partitioned again.*--accept-identity.*--name/;
     await refused(t, backUp(second), 'device-identity', reason);
     await backUp(first);
     t.is((await backUp(second, { acceptIdentity: true })).point.sequence, 3);

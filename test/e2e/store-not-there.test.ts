@@ -98,7 +98,7 @@ testWith(
     await failsWith(
       t,
       machine,
-      /it is store [0-9a-f]{12}, and this machine has backed up there into store [0-9a-f]{12}\. .*--accept-store/,
+      /it is store [0-9a-f]{12}, but this machine has backed up there into store [0-9a-f]{12}\. .*--accept-store/,
       ...['backup', image, ...to],
     );
     await failsWith(t, machine, /--accept-store/, 'receiver', 'init', store);
@@ -192,7 +192,7 @@ test('a receiver whose store was put back to an older copy, and exchanged: the a
     await copyOf(join(old, 'receiver'), join(receiver.store, 'receiver'));
   });
   const other =
-    /receiver https:\S+: it is store [0-9a-f]{12}, and this machine has backed up there into store/;
+    /receiver https:\S+: it is store [0-9a-f]{12}, but this machine has backed up there into store/;
   await failsWith(t, machine, other, 'backup', image, '--name', 'd');
   await failsWith(t, receiver.machine, other, ...order);
   t.is((await into(EXIT_OK, '--accept-store')).sequence, 1);

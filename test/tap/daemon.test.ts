@@ -128,7 +128,7 @@ test('a place where somebody else listens, or something lies, is left to them', 
   const once = (): Promise<void> =>
     serveTap({ tap, addon: fakeTapAddon(), log: SILENT, signal: AbortSignal.abort() });
   await writeFile(path, 'precious');
-  await refused(t, once(), 'device-in-use', /no socket/);
+  await refused(t, once(), 'device-in-use', /something other than a socket/);
   t.is(await readFile(path, 'utf8'), 'precious');
   const other = join(place.directory, 'other.sock');
   const server = createServer();
@@ -138,7 +138,7 @@ test('a place where somebody else listens, or something lies, is left to them', 
     t,
     serveTap({ tap: busy, addon: fakeTapAddon(), log: SILENT, signal: AbortSignal.abort() }),
     'device-in-use',
-    /somebody else listens/,
+    /another process listens/,
   );
   await new Promise((resolve) => server.close(resolve));
 });

@@ -270,15 +270,15 @@ function checkCanMark({ path, point, byteRanges }: CompareOptions, { tracking }:
   if (tracking === undefined) {
     throw new StillpointError('usage', {
       thing: path,
-      reason: 'no tap serves it, so that there is no map to write the differences into',
-      remedy: 'Put one on it with "stillpoint tap add", or leave --mark away.',
+      reason: 'no tap serves it, so there is no map to write the differences into',
+      remedy: 'Put one on it with "stillpoint tap add", or omit --mark.',
     });
   }
   if (byteRanges !== undefined && !tracking.knows(point.id)) {
     throw new StillpointError('usage', {
       thing: path,
-      reason: `the map of its tap does not count for point ${pointLabel(point)}, and ranges alone can't make it do so`,
-      remedy: 'Leave --ranges away, so that all of it is compared.',
+      reason: `the map of its tap is not valid for point ${pointLabel(point)}, and comparing ranges can't make it valid`,
+      remedy: 'Omit --ranges to compare the whole device.',
     });
   }
 }

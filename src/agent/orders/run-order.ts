@@ -205,8 +205,8 @@ function failureOf(error: unknown): OrderFailure {
     : (systemError(error, { thing: 'agent', place: 'process' }) ??
       new StillpointError('internal', {
         thing: 'agent',
-        reason: `it failed in a way that it does not know: ${(error as Error).message}`,
-        remedy: 'Look into its log.',
+        reason: `it failed for an unknown reason: ${(error as Error).message}`,
+        remedy: 'See its log.',
       }));
   const { code, thing, reason, remedy, permanent } = known;
   return { code, thing, reason, permanent, ...(remedy === undefined ? {} : { remedy }) };
@@ -215,7 +215,7 @@ function failureOf(error: unknown): OrderFailure {
 function notOffered(device: string): StillpointError {
   return new StillpointError('device-unknown', {
     thing: `device ${device}`,
-    reason: 'the agent does not offer it (any more)',
+    reason: 'the agent no longer offers it',
     remedy: 'Offer it on its machine with "stillpoint agent add DEVICE --name NAME".',
   });
 }
@@ -223,8 +223,8 @@ function notOffered(device: string): StillpointError {
 function busy(device: string): StillpointError {
   return new StillpointError('session-busy', {
     thing: `device ${device}`,
-    reason: 'the agent works on another order for it, of another receiver or of one that was restarted',
-    remedy: 'Try again when that has ended.',
+    reason: 'the agent is working on another order for it, from another receiver or from before a restart',
+    remedy: 'Try again when it has ended.',
     permanent: false,
   });
 }
@@ -235,7 +235,7 @@ function interrupted(device: string, stop: AbortSignal): StillpointError {
   return new StillpointError('cancelled', {
     thing: `device ${device}`,
     reason: 'the agent was stopped',
-    remedy: 'Start it again; what had arrived is not sent again.',
+    remedy: 'Start it again; blocks that had arrived are not sent again.',
   });
 }
 

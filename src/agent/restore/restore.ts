@@ -75,8 +75,8 @@ export async function runRestore(options: RestoreOptions): Promise<RestoreResult
     if (target === '-' && options.verify === true) {
       throw new StillpointError('usage', {
         thing: 'standard output',
-        reason: 'what was written there can not be read back',
-        remedy: 'Leave the verification away: every block is proven before it is written.',
+        reason: "what was written there can't be read back",
+        remedy: 'Omit --verify: every block is proven before it is written.',
       });
     }
     throwIfCancelled(signal);
@@ -179,7 +179,7 @@ class Restore {
       const isMarked = inPlace?.isMarked === true;
       const isUndone = await target.undo(isMarked).catch(() => false);
       if (isMarked && !isUndone) {
-        const text = `${this.#options.target} is half restored, and marked so: no backup takes it for good. The same restore, run again, goes on from there`;
+        const text = `${this.#options.target} is half restored, and marked so that no backup takes it for complete. Run the same restore again to continue`;
         this.#onEvent({ type: 'warning', text });
       }
       throw error;
@@ -199,7 +199,7 @@ class Restore {
     const isBlank =
       target.isReused && !rewrite && (await looksBlank(target.device, point.geometry.sizeBytes));
     if (isBlank) {
-      const text = `${this.#options.target} looks blank, and is written without being read first`;
+      const text = `${this.#options.target} looks blank, so it is written without being read first`;
       this.#notice(text);
     }
     if (!target.isReused || rewrite || isBlank) {
@@ -250,7 +250,7 @@ class Restore {
       await inPlace?.mark();
       throw new StillpointError('bad-digest', {
         thing: this.#options.target,
-        reason: `block ${differing} (byte ${differing * tree.blockSize}) reads back with other bytes than were written`,
+        reason: `block ${differing} (byte ${differing * tree.blockSize}) reads back differently from what was written`,
         remedy: 'The target is failing, or something else writes to it: choose another one.',
       });
     } finally {

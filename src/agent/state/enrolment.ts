@@ -73,7 +73,7 @@ export async function findEnrolment(stateDirectory: string, url?: string): Promi
     const origin = receiverOrigin(url);
     const named = enrolments.find((enrolment) => enrolment.url === origin);
     if (named !== undefined) return named;
-    throw notEnrolled(origin, 'this machine is not enrolled with the receiver of this URL');
+    throw notEnrolled(origin, 'this machine is not enrolled with the receiver at this URL');
   }
   const chosen = await readStateFile(defaultPath(stateDirectory), defaultFormat);
   const found = enrolments.find((enrolment) => enrolment.receiverId === chosen?.receiverId);
@@ -86,6 +86,6 @@ function notEnrolled(thing: string, reason: string): StillpointError {
     thing,
     reason,
     remedy:
-      'Run "stillpoint enroll URL CODE" with a code of that receiver, or name a directory with --store.',
+      'Run "stillpoint enroll URL CODE" with a code from that receiver, or name a directory with --store.',
   });
 }

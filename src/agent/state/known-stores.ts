@@ -100,9 +100,9 @@ export async function checkStore(
   if (known.length > 0 && !known.includes(storeId) && !accept) {
     throw new StillpointError('store-changed', {
       thing: place.label,
-      reason: `it is store ${short(storeId)}, and this machine has backed up there into ${listOf(known)}`,
+      reason: `it is store ${short(storeId)}, but this machine has backed up there into ${listOf(known)}`,
       remedy:
-        'Check which disk is mounted there, or whether the store was exchanged; back up with --accept-store if both are yours.',
+        'Check which disk is mounted there, or whether the store was replaced. If both stores are yours, back up with --accept-store.',
     });
   }
   await rememberStore(stateDirectory, place, storeId);

@@ -82,7 +82,7 @@ function unprovenBatch(point: Point, error: unknown): unknown {
   if (error instanceof StillpointError || !DECODER_CODE.test(code)) return error;
   return new StillpointError(code === 'bad-digest' ? 'bad-digest' : 'bad-batch', {
     thing: `blocks of point ${pointLabel(point)}`,
-    reason: `what the receiver sent is not what the point holds: ${(error as Error).message}`,
+    reason: `the receiver sent something other than the point holds: ${(error as Error).message}`,
     remedy: 'Check the store with "stillpoint verify".',
     cause: error,
   });
@@ -91,7 +91,7 @@ function unprovenBatch(point: Point, error: unknown): unknown {
 function wrongAnswer(point: Point): StillpointError {
   return new StillpointError('bad-batch', {
     thing: `blocks of point ${pointLabel(point)}`,
-    reason: 'the receiver answered with other blocks than were asked for',
+    reason: 'the receiver answered with blocks that were not asked for',
     remedy: 'Check that both sides run the same version.',
   });
 }

@@ -58,7 +58,7 @@ function refuseDeviceName(named: string, path: string): void {
     thing: named,
     reason: isLink
       ? `it leads to ${path}, and there is no such device`
-      : 'there is no such device, and images do not belong into /dev',
+      : 'there is no such device, and images do not belong in /dev',
     remedy: 'Check the path; "lsblk" lists block devices.',
   });
 }

@@ -39,7 +39,7 @@ export async function refuseProtected(path: string, options: ProtectedOptions): 
   for (const image of new Set([path, ...footprint.images])) await refuseInside(path, image, places);
   for (const { directory, name } of places) {
     if (!overlaps(footprint, await footprintUnder(await existingPart(directory)))) continue;
-    throw protectedError(path, `${name} lies on it`);
+    throw protectedError(path, `${name} is on it`);
   }
 }
 
@@ -149,7 +149,7 @@ async function holds(directory: string, wanted: BigIntStats): Promise<boolean> {
 function protectedError(path: string, reason: string): StillpointError {
   return new StillpointError('usage', {
     thing: path,
-    reason: `${reason}, and nothing allows to write over that`,
+    reason: `${reason}, which is never overwritten`,
     remedy: 'Choose another device or file.',
   });
 }
@@ -198,7 +198,7 @@ function tapRuns(path: string, { settings }: RegisteredTap, cause: unknown): unk
   const { name, sourcePath } = settings;
   return new StillpointError('device-in-use', {
     thing: path,
-    reason: `the tap ${name} serves ${sourcePath}, and would not hear of what is written past it`,
+    reason: `the tap ${name} serves ${sourcePath}, and would miss what is written past it`,
     remedy: `Restore to the device that the tap is attached as, or stop it first: stillpoint tap stop ${name}`,
     permanent: false,
     cause,
@@ -214,7 +214,7 @@ async function refuseServed(path: string): Promise<void> {
     if (at < 1 || words[at - 1] !== 'tap' || !words.some(isStillpoint)) continue;
     throw new StillpointError('device-in-use', {
       thing: path,
-      reason: `a tap serves it, ${words[at + 1]} (process ${processId}), and would not hear of what is written past it`,
+      reason: `a tap serves it, ${words[at + 1]} (process ${processId}), and would miss what is written past it`,
       remedy: 'Restore to the device that the tap is attached as, or stop the tap first.',
       permanent: false,
     });

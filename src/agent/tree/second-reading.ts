@@ -154,8 +154,8 @@ function isWithin(range: ByteRange, outer: readonly ByteRange[]): boolean {
 function unreadable(path: string, byteOffset: number): StillpointError {
   return new StillpointError('device-io', {
     thing: path,
-    reason: `the block at byte ${byteOffset} could be read once and not again, so that nothing proves that it was one instant`,
-    remedy: 'Back it up again: what can never be read is then named as that from the start.',
+    reason: `the block at byte ${byteOffset} could be read once but not again, so nothing proves that it was one instant`,
+    remedy: 'Back it up again: a block that can never be read is then reported from the start.',
     permanent: false,
   });
 }

@@ -60,7 +60,7 @@ export async function descend(options: DescentOptions): Promise<void> {
   if (own.digester.rootDigest(sizeBytes, blockSize, top).toString('hex') !== point.root)
     throw unproven(point, 'its top node does not give its root');
   if (own.sizeBytes !== sizeBytes || own.blockSize !== blockSize)
-    throw new Error("the tree is not of the point's geometry");
+    throw new Error("the tree does not have the point's geometry");
   await new Descent(options).run(top);
 }
 

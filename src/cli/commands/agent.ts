@@ -22,12 +22,12 @@ interface WaitOptions {
 }
 
 export function addAgent(program: Command, run: Run): void {
-  const agent = program.command('agent').description('have backups of this machine started by its receiver');
+  const agent = program.command('agent').description('let the receiver start backups of this machine');
   addCaptureOptions(
     agent
       .command('add')
       .description('offer a device: receivers that this machine is enrolled with may start its backups')
-      .argument('<device>', 'as for backup'),
+      .argument('<device>', 'same as for backup'),
   ).action((device: string, options: CaptureOptions) => run((context) => add(context, device, options)));
   agent
     .command('list')
@@ -35,8 +35,8 @@ export function addAgent(program: Command, run: Run): void {
     .action(() => run(list));
   agent
     .command('remove')
-    .description('offer a device no longer')
-    .argument('<name>', 'the name that it is offered under')
+    .description('stop offering a device')
+    .argument('<name>', 'name under which it is offered')
     .action((name: string) => run((context) => remove(context, name)));
   agent
     .command('run')
@@ -48,10 +48,10 @@ export function addAgent(program: Command, run: Run): void {
     );
   agent
     .command('listen')
-    .description('wait to be called by the receiver, where only it can open connections')
+    .description('wait for the receiver to connect, if only it can open connections')
     .option('--listen <host:port>', 'where to listen', AGENT_LISTEN_DEFAULT)
     .addOption(storeOption('URL of the receiver (default: the one enrolled with)'))
-    .option('--enroll <code>', 'first become an agent of the receiver that calls, with its one-time code')
+    .option('--enroll <code>', 'first enroll with the receiver that connects, with its one-time code')
     .addOption(parallelOption())
     .action((options: WaitOptions & { listen: string; enroll?: string }) =>
       run(async (context) => (await import('../common/run-agent.js')).listenAsAgent(context, options)),
@@ -63,11 +63,13 @@ function storeOption(description: string): Option {
 }
 
 export function parallelOption(): Option {
-  return new Option('--parallel <number>', 'backups at once').default(PARALLEL_DEFAULT).argParser((text) => {
-    const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
-    if (value >= 1 && value <= PARALLEL_MAX) return value;
-    throw new InvalidArgumentError(`It is not a number from 1 to ${PARALLEL_MAX}.`);
-  });
+  return new Option('--parallel <number>', 'how many backups at once')
+    .default(PARALLEL_DEFAULT)
+    .argParser((text) => {
+      const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
+      if (value >= 1 && value <= PARALLEL_MAX) return value;
+      throw new InvalidArgumentError(`It is not a number from 1 to ${PARALLEL_MAX}.`);
+    });
 }
 
 async function add(context: CommandContext, device: string, options: CaptureOptions): Promise<number> {
@@ -110,6 +112,6 @@ async function list({ stateDirectory, output }: CommandContext): Promise<number>
 
 async function remove({ stateDirectory, output }: CommandContext, name: string): Promise<number> {
   await removeOffer(stateDirectory, name);
-  output.result({ name }, [`${name}: not offered any more; its points stay`]);
+  output.result({ name }, [`${name}: no longer offered; its points stay`]);
   return EXIT_OK;
 }

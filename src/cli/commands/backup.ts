@@ -53,23 +53,23 @@ const COMPRESSION_LEVEL_MAX = 19;
 export function addBackup(program: Command, run: Run): void {
   const command = program
     .command('backup')
-    .description('back up a device: ship what differs from its last point, and commit a new one')
+    .description('back up a device: send what differs from its last point, and make a new point')
     .argument(
       '<device>',
-      'block device, partition, logical volume or disk image: one with a tap, or that nobody writes to',
+      'block device, partition, logical volume or disk image that has a tap or that nobody writes to',
     )
     .addOption(storeOption());
   addPlaceOptions(addCaptureOptions(command))
-    .option('--accept-identity', 'go on although this is not the device that the last point is of')
-    .option('--accept-half-restored', 'go on although a restore to the device has not ended')
-    .option('--full', 'read everything, although its tap may know what changed')
+    .option('--accept-identity', 'continue although this is not the device of the last point')
+    .option('--accept-half-restored', 'continue although a restore to the device is unfinished')
+    .option('--full', 'read everything, even if its tap knows what changed')
     .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
 }
 
 /** How a device is read: for a backup now, or for those that a receiver orders. */
 export function addCaptureOptions(command: Command): Command {
   return command
-    .option('--name <name>', 'the name that its points go under (default: made from its path)')
+    .option('--name <name>', 'name of its points (default: made from its path)')
     .addOption(
       new Option(
         '--block-size <size>',
@@ -79,22 +79,25 @@ export function addCaptureOptions(command: Command): Command {
     .addOption(
       new Option(
         '--compression-level <level>',
-        'of zstd, 1 to 19; 0 for none; "auto": the slower the link, the higher',
+        'zstd level, 1 to 19; 0 for none; "auto" is higher on a slower link',
       )
         .default('auto')
         .argParser(parseCompressionLevel),
     )
     .addOption(limitRateOption())
     .addOption(
-      new Option('--patch <when>', 'of a block of which little changed send only that: auto is where it pays')
+      new Option(
+        '--patch <when>',
+        'send only the changed parts of a block; "auto" does so when it saves time',
+      )
         .choices(PATCH_MODES)
         .default('auto'),
     )
-    .option('--fuzzy', 'go on although the device is being written to; the point is labelled fuzzy')
+    .option('--fuzzy', 'continue although the device is being written to; the point is labelled fuzzy')
     .addOption(
       new Option(
         '--provider <name>',
-        'where the static view comes from (default: the best that there is)',
+        'where the static view comes from (default: the best available)',
       ).choices(PROVIDER_NAMES),
     )
     .addOption(
@@ -106,15 +109,15 @@ export function addCaptureOptions(command: Command): Command {
     .addOption(
       new Option(
         '--hook <program>',
-        'brings an application to rest around the instant, may be repeated; needs a tap',
+        'brings an application to rest for the instant, may be repeated; needs a tap',
       ).argParser(collect),
     )
-    .addOption(seconds('--freeze-deadline <seconds>', 'a freeze never lasts longer (default: 10)'))
-    .addOption(seconds('--hook-deadline <seconds>', 'for a hook to be ready, and to end (default: 60)'))
+    .addOption(seconds('--freeze-deadline <seconds>', 'longest time that a freeze may last (default: 10)'))
+    .addOption(seconds('--hook-deadline <seconds>', 'time for a hook to be ready, and to end (default: 60)'))
     .addOption(
-      seconds('--wait-quiet <seconds>', 'take the instant after so long without a write; needs a tap'),
+      seconds('--wait-quiet <seconds>', 'take the instant after this time without a write; needs a tap'),
     )
-    .addOption(seconds('--quiet-deadline <seconds>', 'give up waiting for it').default(60));
+    .addOption(seconds('--quiet-deadline <seconds>', 'longest time to wait for that').default(60));
 }
 
 async function backup(context: CommandContext, path: string, options: BackupOptions): Promise<number> {
@@ -143,7 +146,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
       }).finally(progress.end),
     { mayCreate: true },
   );
-  output.stands(`The point ${pointLabel(result.point)} is made all the same.`);
+  output.stands(`The point ${pointLabel(result.point)} was made anyway.`);
   output.result(toJson(result), describe(result));
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }

@@ -53,28 +53,31 @@ interface CompareOptions extends CaptureOptions {
 export function addCompare(program: Command, run: Run): void {
   const command = program
     .command('compare')
-    .description('tell which blocks of a device differ from a point: only digests cross the network')
+    .description('show which blocks of a device differ from a point; only digests cross the network')
     .argument('<device>', 'block device, partition, logical volume or disk image')
     .argument('[point]', "DEVICE@latest, DEVICE@SEQUENCE, ... (default: the device's last point)")
     .addOption(storeOption())
-    .option('--deep', 'the receiver digests its stored bytes again, in place of trusting its tree')
+    .option('--deep', 'let the receiver digest its stored bytes again, instead of trusting its tree')
     .addOption(
       new Option('--ranges <ranges>', 'only these bytes, in whole blocks: 0-1G,10G-').argParser(
         parseByteRanges,
       ),
     )
     .addOption(
-      new Option('--digests <direction>', 'whose digests cross: for each node what costs less, or always one')
+      new Option(
+        '--digests <direction>',
+        "whose digests cross the network: for each node the cheaper, or always one side's",
+      )
         .choices(Object.keys(DIRECTION_OF))
         .default('cheaper'),
     )
     .option(
       '--mark',
-      "write the differences into the map of the device's tap, which then counts for the point",
+      "write the differences into the map of the device's tap, which is then valid for the point",
     )
-    .option('--ship', 'ship the differences: a new point, made without believing map or local tree')
-    .option('--accept-store', 'with --ship: as for a backup')
-    .option('--all', `show all ranges, not only the first ${SHOWN_MAX}; with --json all are told anyway`);
+    .option('--ship', 'send the differences as a new point, without trusting the map or the local tree')
+    .option('--accept-store', 'with --ship: same as for backup')
+    .option('--all', `show all ranges, not only the first ${SHOWN_MAX}; with --json all are shown`);
   addCaptureOptions(command).action((device: string, point: string | undefined, options: CompareOptions) =>
     run((context) => compare(context, device, point, options)),
   );
@@ -131,17 +134,13 @@ function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }
   const refuse = (thing: string, reason: string, remedy: string): never => {
     throw new StillpointError('usage', { thing, reason, remedy });
   };
-  if (blockSize !== undefined)
-    refuse('--block-size', "a comparison has the point's block size", 'Leave it away.');
-  if (ship && mark) refuse('--mark', 'what is shipped need not be remembered', 'Leave it away.');
+  if (blockSize !== undefined) refuse('--block-size', "a comparison has the point's block size", 'Omit it.');
+  if (ship && mark)
+    refuse('--mark', 'the differences are sent now, so the map need not keep them', 'Omit it.');
   if (mark && digests === 'from-agent')
-    refuse(
-      '--digests',
-      'what a map is made from must be proven by the digests of the receiver',
-      'Leave it away.',
-    );
+    refuse('--digests', 'a map must be made from the digests of the receiver, which prove it', 'Omit it.');
   if (ship && ranges !== undefined)
-    refuse('--ranges', 'a point is of the whole device', 'Leave them away, or compare without --ship.');
+    refuse('--ranges', 'a point covers the whole device', 'Omit them, or compare without --ship.');
 }
 
 async function look(setting: Setting, receiver: DataPort, point: Point): Promise<number> {
@@ -158,7 +157,7 @@ async function look(setting: Setting, receiver: DataPort, point: Point): Promise
     setting,
     point,
     result,
-    mark === true ? ["The tap's map has the differences, and counts for the point."] : [],
+    mark === true ? ["The tap's map has the differences and is valid for the point."] : [],
   );
   if (result.damaged.length > 0) return EXIT_DAMAGED;
   if (result.unreadableBlocks.length > 0) return EXIT_WARNINGS;
@@ -191,7 +190,7 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
     throw new StillpointError('usage', {
       thing: `point ${pointLabel(point)}`,
       reason: `it is not the last point of device ${device}, and a new point is a difference to that`,
-      remedy: 'Leave the point away, or compare without --ship.',
+      remedy: 'Omit the point, or compare without --ship.',
     });
   }
   // Where the receiver has lost parts of the point, there is nothing to compare with: what it lacks is shipped.

@@ -31,7 +31,7 @@ export function addDiff(program: Command, run: Run): void {
     .argument('<to>', 'the other point, of the same block size')
     .addOption(storeOption())
     .addOption(agentOption())
-    .option('--all', `show all ranges, not only the first ${SHOWN_MAX}; with --json all are told anyway`)
+    .option('--all', `show all ranges, not only the first ${SHOWN_MAX}; with --json all are shown`)
     .action((from: string, to: string, options: DiffOptions) =>
       run((context) => diff(context, from, to, options)),
     );

@@ -8,9 +8,9 @@ export function addEnroll(program: Command, run: Run): void {
   program
     .command('enroll')
     .description('make this machine an agent of a receiver')
-    .argument('<url>', 'of the receiver, https://HOST:PORT')
+    .argument('<url>', 'URL of the receiver, https://HOST:PORT')
     .argument('<code>', 'the one-time code that "stillpoint receiver invite" printed there')
-    .option('--default', 'use this receiver where --store names none; the first one is it anyway')
+    .option('--default', 'use this receiver if --store names none; the first one is the default anyway')
     .action((url: string, code: string, options: { default?: boolean }) =>
       run((context) => enroll(context, url, code, options.default === true)),
     );

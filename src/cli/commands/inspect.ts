@@ -38,10 +38,10 @@ function describe(path: string, inspection: Inspection): string[] {
     ...section(
       'Used:',
       uses.map(({ how }) => how),
-      'by nobody that is known',
+      'by nobody, as far as is known',
     ),
     ...section('Mounted from it, in the order to freeze:', filesystems.map(describeFilesystem), 'nothing'),
-    ...(notes.length === 0 ? [] : section('Not held by a freeze:', notes, '')),
+    ...(notes.length === 0 ? [] : section("Can't be frozen:", notes, '')),
     ...section('Ways to back it up:', providers.flatMap(describeProvider), ''),
     chosen === null
       ? `None of them can be used now. ${uses[0]?.remedy ?? ''}`

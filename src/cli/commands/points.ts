@@ -39,9 +39,9 @@ export function addPoints(program: Command, run: Run): void {
     .description('list restore points')
     .argument(
       '[device]',
-      'only those of the device that was backed up under this name; AGENT/DEVICE in a directory of several agents',
+      'only points of the device with this name; AGENT/DEVICE in a directory with several agents',
     )
-    .option('--partial', 'backups that did not come to an end, whose blocks the receiver keeps for a time')
+    .option('--partial', 'unfinished backups, whose blocks the receiver keeps for a time')
     .addOption(storeOption())
     .addOption(agentOption())
     .action((device: string | undefined, { partial = false, ...choice }: Choice) =>
@@ -67,7 +67,7 @@ async function partialSets(
       ? [
           device === undefined
             ? 'There are no partial sets.'
-            : `There are no partial sets of a device ${device}.`,
+            : `There are no partial sets of device ${device}.`,
         ]
       : formatTable(
           PARTIAL_COLUMNS,
@@ -125,7 +125,7 @@ function ofOthers(agents: readonly string[]): string {
 /** A receiver's directory has other agents' points too: whose were looked for is said. */
 function ofWhom(device: string | undefined, { agent }: ReceiverChoice): string {
   return [
-    device === undefined ? '' : ` of a device ${device}`,
+    device === undefined ? '' : ` of device ${device}`,
     agent === undefined ? '' : ` of agent ${agent}`,
   ].join('');
 }

@@ -32,20 +32,21 @@ interface RoundChoice extends StoreChoice {
 
 export function addReceiverOrders(receiver: Command, run: Run, directoryOf: DirectoryOf): void {
   const store = () => new Option('--store <dir>', STORE_HELP).argParser(notEmpty);
-  const wait = () => seconds('--wait <seconds>', 'for agents that are not connected').default(WAIT_DEFAULT_S);
+  const wait = () =>
+    seconds('--wait <seconds>', 'how long to wait for agents that are not connected').default(WAIT_DEFAULT_S);
   const agents = () =>
     new Option(
       '--agents <names>',
-      'only these, separated by commas (default: all that are enrolled)',
+      'only these, separated by commas (default: all enrolled agents)',
     ).argParser((text: string) => text.split(',').map((name) => checkName('agent name', name.trim())));
 
   receiver
     .command('backup')
     .description('have an agent back up a device that it offers, and wait for the point')
     .argument('<agent>', "the agent's name")
-    .argument('<device>', 'the name that it is offered under')
+    .argument('<device>', 'name under which it is offered')
     .addOption(store())
-    .option('--full', 'read everything, although the agent may know what changed')
+    .option('--full', 'read everything, even if the agent knows what changed')
     .addOption(wait())
     .action((agent: string, device: string, options: StoreChoice & { full?: boolean; wait: number }) =>
       run(async (context) =>
@@ -54,14 +55,14 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
     );
   receiver
     .command('agents')
-    .description('list agents: connected or where they are dialled, what they offer, their last points')
+    .description('list agents: whether they are connected, what they offer, their last points')
     .addOption(store())
     .action((options: StoreChoice) =>
       run(async (context) => listAgents(context, await directoryOf(context, options.store))),
     );
   receiver
     .command('dial')
-    .description('open connections to an agent that listens, from now on; or stop that')
+    .description('open connections to an agent that listens, or stop doing so')
     .argument('<agent>', "the agent's name")
     .argument('<address>', 'HOST:PORT, or "none"')
     .addOption(store())
@@ -70,7 +71,9 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
     );
   receiver
     .command('round')
-    .description('have all agents back up all that they offer; the unreachable are skipped and reported')
+    .description(
+      'have all agents back up everything that they offer; unreachable ones are skipped and reported',
+    )
     .addOption(store())
     .addOption(agents())
     .addOption(parallelOption())
@@ -79,11 +82,11 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
       run(async (context) => round(context, await directoryOf(context, options.store), options)),
     );
 
-  const schedule = receiver.command('schedule').description('rounds that the receiver begins by itself');
+  const schedule = receiver.command('schedule').description('rounds that the receiver starts by itself');
   schedule
     .command('set')
-    .description('begin rounds at these times')
-    .option('--at <times>', 'of the day, local time: 02:00 or 02:00,14:30')
+    .description('start rounds at these times')
+    .option('--at <times>', 'times of day, local: 02:00 or 02:00,14:30')
     .option('--every <interval>', '30m, 6h, 1d')
     .addOption(store())
     .addOption(agents())
@@ -101,7 +104,7 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
     );
   schedule
     .command('clear')
-    .description('begin no more rounds')
+    .description('remove the schedule')
     .addOption(store())
     .action((options: StoreChoice) =>
       run(async (context) => clearSchedule(context, await directoryOf(context, options.store))),
@@ -109,7 +112,7 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
 }
 
 function parallelOption(): Option {
-  return new Option('--parallel <number>', 'backups at once').default(1).argParser((text) => {
+  return new Option('--parallel <number>', 'how many backups at once').default(1).argParser((text) => {
     const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
     if (value >= 1 && value <= PARALLEL_MAX) return value;
     throw new InvalidArgumentError(`It is not a number from 1 to ${PARALLEL_MAX}.`);
@@ -179,7 +182,7 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
   if (address?.port === 0) {
     throw new StillpointError('usage', {
       thing: `address ${JSON.stringify(text)}`,
-      reason: 'port 0 can not be dialled',
+      reason: "port 0 can't be dialled",
       remedy: 'Name the port that "stillpoint agent listen" listens on.',
     });
   }
@@ -187,8 +190,8 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
   await writeAddress(dir, agent, address);
   const isServed = await reload(context, dir);
   context.output.result({ agent, address: address === null ? null : text, isServed }, [
-    address === null ? `${agent} is not dialled any more` : `${agent} is dialled at ${text}`,
-    ...(isServed ? [] : ['  once the receiver serves: none serves this directory now']),
+    address === null ? `${agent} is no longer dialled` : `${agent} is dialled at ${text}`,
+    ...(isServed ? [] : ['  as soon as a receiver serves this directory: none does now']),
   ]);
   return EXIT_OK;
 }
@@ -264,7 +267,7 @@ async function setSchedule(
   const isServed = await reload(context, dir);
   context.output.result({ schedule, isServed }, [
     `Rounds begin ${describeTiming(timing)}`,
-    ...(isServed ? [] : ['  once the receiver serves: none serves this directory now']),
+    ...(isServed ? [] : ['  as soon as a receiver serves this directory: none does now']),
   ]);
   return EXIT_OK;
 }
@@ -303,6 +306,6 @@ async function clearSchedule(context: CommandContext, dir: string): Promise<numb
   await readSettings(dir);
   await writeSchedule(dir, null);
   const isServed = await reload(context, dir);
-  context.output.result({ schedule: null, isServed }, ['No rounds are scheduled any more']);
+  context.output.result({ schedule: null, isServed }, ['Rounds are no longer scheduled']);
   return EXIT_OK;
 }

@@ -15,7 +15,7 @@ export function addReceiver(program: Command, run: Run): void {
   const receiver = program.command('receiver').description('the side that keeps the backups');
   const init = receiver
     .command('init')
-    .description('make a receiver: its identity, its certificates, its place; or change where it listens')
+    .description('make a receiver with its identity and certificates, or change where it listens')
     .argument('[dir]', DIRECTORY_HELP)
     .option('--listen <host:port>', 'where it listens (default: 0.0.0.0:8440)')
     .option('--url <url>', "what agents are told to connect to (default: this machine's name)")
@@ -29,8 +29,8 @@ export function addReceiver(program: Command, run: Run): void {
     .command('serve')
     .description('serve agents until stopped')
     .argument('[dir]', DIRECTORY_HELP)
-    .option('--listen <host:port>', 'where to listen this time')
-    .addOption(keepPartialOption('how long unfinished backups are kept, this time'))
+    .option('--listen <host:port>', 'where to listen, for this run only')
+    .addOption(keepPartialOption('how long unfinished backups are kept, for this run only'))
     .action((dir: string | undefined, options: ServeChoice) =>
       run((context) => serve(context, dir, options)),
     );
@@ -133,11 +133,11 @@ async function invite(context: CommandContext, name: string, dir: string | undef
   const { code, expiresAt, replaces } = await createInvite(directory, name, new Date());
   if (replaces) {
     context.output.warn(
-      `${name} is enrolled already: with this code, a new certificate takes the place of its present one`,
+      `${name} is already enrolled: this code gets it a new certificate, and the present one is then refused`,
     );
   }
   context.output.note(
-    `For the agent ${name}, once, until ${formatInstant(expiresAt.toISOString())}. On its machine: stillpoint enroll ${url} CODE`,
+    `For the agent ${name}, good once, until ${formatInstant(expiresAt.toISOString())}. On its machine: stillpoint enroll ${url} CODE`,
   );
   context.output.stands('The code is lost: invite the agent again.');
   context.output.result(

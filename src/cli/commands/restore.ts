@@ -39,10 +39,10 @@ export function addRestore(program: Command, run: Run): void {
     .argument('<target>', 'block device, image file, or - for standard output', notEmpty)
     .addOption(storeOption())
     .addOption(agentOption())
-    .option('--overwrite', 'write over an image file that is not empty')
-    .option('--allow-in-use', 'write although the target is mounted or open')
-    .option('--allow-sector-size', "write to a device of another sector size than the point's")
-    .option('--rewrite', 'write everything, without reading first what the target holds')
+    .option('--overwrite', 'overwrite an image file that is not empty')
+    .option('--allow-in-use', 'write even if the target is mounted or open')
+    .option('--allow-sector-size', "write to a device whose sector size differs from the point's")
+    .option('--rewrite', 'write everything, without first reading what the target holds')
     .option('--verify', 'read the target back and compare')
     .addOption(limitRateOption())
     .action((point: string, target: string, options: RestoreOptions) =>
@@ -79,7 +79,7 @@ async function restore(
     return { point: found, name: pointName(found, await ownAgent(receiver)), result: restored };
   });
   if (target === '-') await output.requireDelivery();
-  else output.stands(`${target} is restored all the same.`);
+  else output.stands(`${target} was restored anyway.`);
   output.result({ point, target, ...result }, [describe(name, point, target, result)]);
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }

@@ -43,28 +43,28 @@ export function addTapCommands(program: Command, run: Run): void {
   addAdd(tap, run);
   tap
     .command('list')
-    .description('the taps of this machine')
+    .description('list the taps of this machine')
     .action(() => run(list));
   const named = (name: string, description: string): Command =>
     tap.command(name).description(description).argument('<name>', NAME_HELP);
   tap
     .command('status')
-    .description('what a tap serves, to whom, what its map knows')
+    .description('show what a tap serves, to whom, and what its map knows')
     .argument('<name>', `${NAME_HELP}, or the path (with a slash) of what it serves or is attached as`)
     .action((name: string) => run((context) => status(context, name)));
   named('start', 'start the process of a tap').action((name: string) =>
     run((context) => start(context, name)),
   );
   named('stop', 'stop the process of a tap; its map stays')
-    .option('--force', 'also while it is in use: the I/O of its users fails')
+    .option('--force', 'even while it is in use: the I/O of its users fails')
     .action((name: string, { force }: { force?: boolean }) =>
       run((context) => stop(context, name, force === true)),
     );
-  named('serve', 'be the process of a tap, until stopped: what the systemd unit runs').action(
+  named('serve', 'run the process of a tap until it is stopped; the systemd unit uses this').action(
     (name: string) => run((context) => serve(context, name)),
   );
   named('remove', 'stop a tap and forget it, with its map; the device stays as it is')
-    .option('--force', 'also while it is in use: the I/O of its users fails')
+    .option('--force', 'even while it is in use: the I/O of its users fails')
     .action((name: string, { force }: { force?: boolean }) =>
       run((context) => remove(context, name, force === true)),
     );
@@ -88,7 +88,7 @@ function addAdd(tap: Command, run: Run): void {
       'allow tcp addresses that other machines reach: NBD has neither passwords nor encryption',
     )
     .option('--export <name>', "the name of the NBD export (default: the tap's)")
-    .option('--read-only', 'let nobody write')
+    .option('--read-only', 'refuse all writes')
     .addOption(
       new Option('--block-size <size>', 'grain of the map, from 4K to 4M, a power of two')
         .default(BLOCK_SIZE_DEFAULT, '64K')
@@ -97,13 +97,13 @@ function addAdd(tap: Command, run: Run): void {
     .option('--preserve-dir <dir>', 'where original blocks go while a backup reads (default: beside the map)')
     .option(
       '--preserve-max <size>',
-      'their most (default: a tenth of the device, at least 1G, at most half of the free space)',
+      'most space for them (default: a tenth of the device, at least 1G, at most half of the free space)',
       size('size of the preserve area'),
     )
-    .option('--throttle', 'writes wait when that is full (default: the backup fails, writes never wait)')
+    .option('--throttle', 'let writes wait when that is full (default: the backup fails, writes never wait)')
     .option('--attach', 'make it a block device of this machine, /dev/nbdN')
     .option('--no-start', 'do not start it yet')
-    .option('--raw', 'also of a qcow2, VMDK or other image: its users get the container as it is')
+    .option('--raw', 'serve a qcow2, VMDK or other image as it is: users get the container')
     .action((device: string, options: AddOptions) => run((context) => add(context, device, options)));
 }
 
@@ -187,8 +187,9 @@ async function checkListen(
   if (open !== undefined && unprotected !== true) {
     throw new StillpointError('usage', {
       thing: `listen address ${open.text}`,
-      reason: 'whoever reaches it could read and write the device: NBD has neither passwords nor encryption',
-      remedy: 'Listen on unix:PATH or tcp:127.0.0.1:PORT; --unprotected is for a network of its own.',
+      reason:
+        'anyone who can connect could read and write the device: NBD has neither passwords nor encryption',
+      remedy: 'Listen on unix:PATH or tcp:127.0.0.1:PORT; --unprotected is for an isolated network.',
     });
   }
   if (attach === true && !addresses.some(({ parsed }) => parsed.kind === 'unix')) {

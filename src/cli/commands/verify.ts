@@ -12,7 +12,7 @@ import { formatBytes, formatCount } from '../output/format.js';
 export function addVerify(program: Command, run: Run): void {
   program
     .command('verify')
-    .description('re-read and re-digest what the receiver holds; exit code 4 where something is damaged')
+    .description('read and digest again what the receiver holds; exit code 4 if something is damaged')
     .argument('[point]', 'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id (default: all points)')
     .addOption(storeOption())
     .addOption(agentOption())

@@ -26,7 +26,7 @@ export interface ReceiverChoice extends Pick<PlaceChoice, 'newStore'> {
 export function storeOption(): Option {
   return new Option(
     '--store <url|dir>',
-    'receiver: URL of an enrolled one, or directory to use without network (default: the one enrolled with)',
+    'URL of an enrolled receiver, or a directory to use without a network (default: the enrolled receiver)',
   ).argParser(notEmpty);
 }
 
@@ -34,21 +34,21 @@ export function storeOption(): Option {
 export function agentOption(): Option {
   return new Option(
     '--agent <name>',
-    'with --store DIR: only the points of this agent, of those enrolled with that receiver (default: the points of all)',
+    'with --store DIR: only the points of this agent (default: the points of all agents)',
   ).argParser(notEmpty);
 }
 
 /** Of the commands that make or fill a store. */
 export function addPlaceOptions(command: Command): Command {
   return command
-    .option('--new-store', 'make a store although one is known there, or its disk is not mounted')
-    .option('--accept-store', 'go on with a store that is another one than before, or has lost points');
+    .option('--new-store', 'make a store even if one is known there or its disk is not mounted')
+    .option('--accept-store', 'continue with a store that differs from the known one or has lost points');
 }
 
 export function limitRateOption(): Option {
   return new Option(
     '--limit-rate <rate>',
-    'bytes a second at most, both ways: 500K, 10Mbit; by local time: 08:00-18:00=56kbit,10M (default: no limit)',
+    'most bytes a second, both ways: 500K, 10Mbit; by local time: 08:00-18:00=56kbit,10M (default: no limit)',
   ).argParser(parseRateLimit);
 }
 
@@ -87,7 +87,7 @@ export async function withReceiver<T>(
     throw new StillpointError('usage', {
       thing: '--limit-rate',
       reason: 'with a directory there is no link to limit',
-      remedy: 'Leave it away, or name an enrolled receiver with --store URL.',
+      remedy: 'Omit it, or name an enrolled receiver with --store URL.',
     });
   }
   const link = measuredLink(limitRate);

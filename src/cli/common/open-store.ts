@@ -30,7 +30,7 @@ export async function openStoreInTurn(
   signal: AbortSignal,
 ): Promise<Store> {
   const onWait = (owner: StoreOwner) =>
-    output.note(`${directory}: ${ownerText(owner)} has it open; this command waits for its end`);
+    output.note(`${directory}: ${ownerText(owner)} has it open; this command waits until it has ended`);
   return openStore(directory, { ...(await telling(output, directory)), waiting: { onWait, signal } });
 }
 

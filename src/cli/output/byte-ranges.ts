@@ -18,9 +18,9 @@ export function parseByteRanges(text: string): (readonly [number, number])[] {
     if (start >= end) throw badRanges(text, `"${part}" is empty`);
     return [start, end];
   });
-  if (ranges.length > RANGES_MAX) throw badRanges(text, `they are more than ${RANGES_MAX}`);
+  if (ranges.length > RANGES_MAX) throw badRanges(text, `there are more than ${RANGES_MAX}`);
   for (const [n, [start]] of ranges.entries()) {
-    if (start < (ranges[n - 1]?.[1] ?? 0)) throw badRanges(text, 'they do not ascend, or overlap');
+    if (start < (ranges[n - 1]?.[1] ?? 0)) throw badRanges(text, 'they overlap or do not ascend');
   }
   return ranges;
 }

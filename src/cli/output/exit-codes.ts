@@ -11,7 +11,7 @@ export interface ExitRow {
 
 export const EXITS = {
   ok: { code: 0, isDone: true, meaning: 'done' },
-  failed: { code: 1, isDone: false, meaning: 'failed; no point and no new image stays half-done' },
+  failed: { code: 1, isDone: false, meaning: 'failed; no point and no new image is left half-done' },
   usage: { code: 2, isDone: false, meaning: 'the command line, a name or a setting is wrong' },
   /** A restore point is there, but part of the device could not be read, or something else deserves a look. */
   warnings: { code: 3, isDone: true, meaning: 'done, with warnings' },

@@ -19,7 +19,7 @@ export function orderProgress(output: Output, agent: string): OrderProgressOutpu
           : state === 'taken'
             ? `${agent} has the order`
             : hasJoined
-              ? `${agent} is at it already; waiting for the end of that backup`
+              ? `${agent} is already backing it up; waiting for that backup`
               : `${agent} is backing up`;
       if (told !== text && (state === 'queued' || state === 'taken' || state === 'running'))
         output.note(text);

@@ -149,7 +149,7 @@ export function outputError(thing: string, cause: Error, remedy?: string): Still
   const told = systemError(cause, { thing, place: 'output' });
   const [reason, help] = [
     told?.reason ?? reasonOf(cause),
-    told?.remedy ?? 'Open it, or print to another place.',
+    told?.remedy ?? 'Open it, or print somewhere else.',
   ];
   return new StillpointError('system', {
     ...{ thing, reason: `what was printed is lost: ${reason}`, cause },

@@ -77,7 +77,7 @@ function running(report: TapReport): string[] {
   const problem = problemOf(report);
   const { counters, hold, map, sizeBytes, blockSize } = status;
   const written = `${formatBytes(counters.writtenBytes)} written, ${formatBytes(counters.readBytes)} read`;
-  const persistent = map.persistent ? '' : '; it can not be written, and is lost at the next stop';
+  const persistent = map.persistent ? '' : "; it can't be written, and is lost at the next stop";
   return [
     ...(attachment.device === null ? [] : [`  device    ${attachment.device}`]),
     ...(attachment.problem === null ? [] : [`  device    none: ${attachment.problem}`]),

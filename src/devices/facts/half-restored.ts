@@ -111,7 +111,7 @@ export async function readMarkOfDisk(path: string): Promise<HalfRestored | null>
 export function describeHalfRestored({ point, startedAt }: HalfRestored): string {
   if (point === null) return 'it is half restored, and its mark does not tell from which point';
   const id = point.id.slice(0, 8);
-  return `it is half restored: to point ${pointLabel(point)} (${id}), begun ${startedAt}, and not ended`;
+  return `it is half restored: to point ${pointLabel(point)} (${id}), begun ${startedAt} and not finished`;
 }
 
 export function halfRestoredError(path: string, mark: HalfRestored): StillpointError {
@@ -119,6 +119,6 @@ export function halfRestoredError(path: string, mark: HalfRestored): StillpointE
     thing: path,
     reason: describeHalfRestored(mark),
     remedy:
-      'Run the restore again: it goes on where it ended. To back up what is there, --accept-half-restored.',
+      'Run the restore again: it continues where it stopped. To back up what is there, use --accept-half-restored.',
   });
 }

@@ -30,4 +30,4 @@ export function imageFormatOf(path: string): Promise<string | null> {
 
 /** A clause about the device. */
 export const describeFormat = (format: string): string =>
-  `it is a ${format} image: read as a raw disk, it is the container, not the disk in it`;
+  `it is a ${format} image: read as a raw disk, it shows the container, not the disk in it`;

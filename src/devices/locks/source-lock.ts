@@ -37,7 +37,7 @@ export async function lockSource(path: string): Promise<FileHandle | null> {
 function heldExclusively(path: string): StillpointError {
   return new StillpointError('device-in-use', {
     thing: path,
-    reason: 'somebody has locked it to write to it: a restore, or a program that partitions or formats it',
+    reason: 'something has locked it for writing: a restore, or a program that partitions or formats it',
     remedy: 'Wait until that has ended.',
     permanent: false,
   });

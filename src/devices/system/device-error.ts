@@ -27,8 +27,8 @@ export function deviceError(path: string, error: unknown, options: DeviceErrorOp
   if (errno === 'ETRUNCATED') {
     return new StillpointError('device-changed', {
       ...{ thing: named, permanent: false, cause: error },
-      reason: `it was cut short, or has gone, ${place === 'target' ? 'while it was written' : 'while it was read'}: it does not have all of its bytes any more`,
-      remedy: 'Find out what did that, bring it back to its size, and start again.',
+      reason: `it was cut short or removed ${place === 'target' ? 'while it was written' : 'while it was read'}: some of its bytes are gone`,
+      remedy: 'Find the cause, restore its size, and start again.',
     });
   }
   if (errno !== null) {

@@ -26,8 +26,8 @@ async function refuseReadOnlyDevice(path: string): Promise<void> {
       thing: path,
       reason: node === family.self ? 'it is read-only' : `its disk ${device} is read-only`,
       remedy: isLoop
-        ? `Attach its file anew, without --read-only: losetup --detach ${device}`
-        : `Take away the write protection: a switch on the medium, or blockdev --setrw ${device}`,
+        ? `Attach its file again without --read-only: losetup --detach ${device}`
+        : `Remove the write protection: a switch on the medium, or blockdev --setrw ${device}`,
     });
   }
 }

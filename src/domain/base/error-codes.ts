@@ -27,16 +27,16 @@ function row(exit: FailureKind, httpStatus: number, permanent: boolean, meaning:
 export const ERRORS = {
   // input
   usage: row('usage', 400, PERMANENT, 'The command line is incomplete, or asks for the impossible.'),
-  'bad-name': row('usage', 400, PERMANENT, 'An agent or a device can not be named so.'),
-  'bad-geometry': row('usage', 400, PERMANENT, 'A size or a block size is impossible, or two do not fit.'),
-  'bad-point-name': row('usage', 400, PERMANENT, 'A point can not be named so.'),
+  'bad-name': row('usage', 400, PERMANENT, 'The name of an agent or a device is not allowed.'),
+  'bad-geometry': row('usage', 400, PERMANENT, "A size or a block size is impossible, or two don't match."),
+  'bad-point-name': row('usage', 400, PERMANENT, 'The name of a point is invalid or ambiguous.'),
   config: row('usage', 500, PERMANENT, 'A setting, or a file of settings or of state, is wrong.'),
   // device
   'device-not-found': row('failed', 404, PERMANENT, 'There is no such device or image.'),
   'device-in-use': row('failed', 409, PERMANENT, 'The device is mounted, open or being written to.'),
   'device-changed': row('failed', 409, PERMANENT, 'The device is not what it was at the beginning.'),
-  'device-identity': row('failed', 409, PERMANENT, 'The points of this name are of another device.'),
-  'device-io': row('failed', 500, PERMANENT, 'The device can not be read or written.'),
+  'device-identity': row('failed', 409, PERMANENT, 'The points under this name are of another device.'),
+  'device-io': row('failed', 500, PERMANENT, "The device can't be read or written."),
   'device-too-small': row('failed', 409, PERMANENT, 'The target is smaller than the point.'),
   'device-sector-size': row('failed', 409, PERMANENT, 'The sectors of the target have another size.'),
   'half-restored': row('failed', 409, PERMANENT, 'A restore to the device was not finished.'),
@@ -47,7 +47,7 @@ export const ERRORS = {
   'bad-message': row('failed', 400, PERMANENT, 'A message is not one of the protocol.'),
   'bad-batch': row('failed', 422, PERMANENT, 'A batch of blocks is damaged; nothing of it was kept.'),
   'bad-digest': row('damaged', 422, PERMANENT, 'Bytes do not give the digest that they should.'),
-  'bad-patch': row('failed', 422, PERMANENT, 'A patch does not give its block; send whole blocks.'),
+  'bad-patch': row('failed', 422, PERMANENT, 'A patch gives the wrong block; send whole blocks.'),
   'too-large': row('failed', 413, PERMANENT, 'A message, or what it asks for, is over a limit.'),
   'out-of-order': row('failed', 409, TEMPORARY, 'A message came before the batches that it follows.'),
   'session-unknown': row('failed', 404, PERMANENT, 'No such session is open.'),
@@ -68,7 +68,7 @@ export const ERRORS = {
   'store-changed': row('failed', 409, PERMANENT, 'The store is another one, or lost acknowledged points.'),
   'store-damaged': row('damaged', 500, PERMANENT, 'The store has lost bytes, or holds wrong ones.'),
   'store-full': row('failed', 507, TEMPORARY, 'The disk of the store is full.'),
-  'store-io': row('failed', 500, TEMPORARY, 'The store can not be read or written.'),
+  'store-io': row('failed', 500, TEMPORARY, "The store can't be read or written."),
   'point-unknown': row('failed', 404, PERMANENT, 'There is no such point.'),
   'device-unknown': row('failed', 404, PERMANENT, 'No device is known under this name.'),
   // link
@@ -79,7 +79,7 @@ export const ERRORS = {
   cancelled: row('failed', 409, PERMANENT, 'A signal, an order or a closing program ended it.'),
   // of this process: what the system refused, and no other code says
   system: row('failed', 500, PERMANENT, 'The system refused a file, memory, or a descriptor.'),
-  internal: row('failed', 500, PERMANENT, 'The program failed in a way that it does not know.'),
+  internal: row('failed', 500, PERMANENT, 'The program failed for an unknown reason.'),
 } as const satisfies Readonly<Record<string, ErrorRow>>;
 
 export type ErrorCode = keyof typeof ERRORS;

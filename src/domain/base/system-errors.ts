@@ -69,49 +69,49 @@ const REASONS: Readonly<Record<string, readonly [Kind, string]>> = {
   ENAMETOOLONG: ['bad-path', 'the path, or a name in it, is longer than the file system allows'],
   ENOTDIR: ['bad-path', 'a part of the path is not a directory'],
   EISDIR: ['bad-path', 'it is a directory'],
-  ELOOP: ['bad-path', 'it is a symbolic link where none may be, or its links lead in a circle'],
-  EEXIST: ['bad-path', 'it exists already'],
+  ELOOP: ['bad-path', 'it is a symbolic link where none is allowed, or its links lead in a circle'],
+  EEXIST: ['bad-path', 'it already exists'],
   ENOTEMPTY: ['bad-path', 'the directory is not empty'],
   EXDEV: ['bad-path', 'the two names are on different file systems'],
   EMLINK: ['bad-path', 'the file or directory has as many links as the file system allows'],
   EILSEQ: ['bad-path', 'the file system does not take the characters of the name'],
-  ENOTBLK: ['bad-path', 'it is no block device'],
+  ENOTBLK: ['bad-path', 'it is not a block device'],
   EBUSY: [
     'in-use',
-    'the kernel says that somebody holds it exclusively (a mount, perhaps of another container)',
+    'the kernel says that something holds it exclusively (a mount, perhaps in another container)',
   ],
   ETXTBSY: ['in-use', 'it is a program that is running, or is being written, or it is swap space'],
-  EADDRINUSE: ['in-use', 'something listens there already'],
-  EMFILE: ['descriptors', 'this process has as many files open as it may'],
-  ENFILE: ['descriptors', 'the machine has as many files open as it may'],
+  EADDRINUSE: ['in-use', 'something already listens there'],
+  EMFILE: ['descriptors', 'this process has reached its limit of open files'],
+  ENFILE: ['descriptors', 'the machine has reached its limit of open files'],
   ENOMEM: ['memory', 'there is not enough memory'],
   ENOBUFS: ['memory', 'there is not enough memory for buffers'],
   EAGAIN: ['threads', 'the system has no thread, lock or buffer left for it at the moment'],
   EIO: ['failing', 'it gives an input/output error'],
   EREMOTEIO: ['failing', 'it gives an input/output error'],
-  ENODATA: ['failing', 'a sector of it can not be read'],
+  ENODATA: ['failing', "a sector of it can't be read"],
   EUCLEAN: ['failing', 'its file system is damaged'],
   EBADMSG: ['failing', 'its file system is damaged'],
   ENOLINK: ['failing', 'the connection to it is lost'],
-  ESTALE: ['unreachable', 'the file server does not know it any more'],
+  ESTALE: ['unreachable', 'the file server no longer knows it'],
   ENOTCONN: ['unreachable', 'the program that serves this mount (FUSE), or the other side, has ended'],
   EHOSTDOWN: ['unreachable', 'the machine that serves it is down'],
-  EHOSTUNREACH: ['unreachable', 'the machine that serves it can not be reached'],
+  EHOSTUNREACH: ['unreachable', "the machine that serves it can't be reached"],
   ENETUNREACH: ['unreachable', 'no network leads to it'],
   ENETDOWN: ['unreachable', 'the network is down'],
   ETIMEDOUT: ['unreachable', 'it does not answer in time'],
-  ECONNREFUSED: ['unreachable', 'nobody listens there'],
+  ECONNREFUSED: ['unreachable', 'nothing listens there'],
   ECONNRESET: ['unreachable', 'the other side ended the connection'],
-  ECONNABORTED: ['unreachable', 'the connection was given up'],
+  ECONNABORTED: ['unreachable', 'the connection was aborted'],
   ESHUTDOWN: ['unreachable', 'it was shut down'],
   EADDRNOTAVAIL: ['unreachable', 'this machine has no such address'],
-  ENOLCK: ['unsupported', 'its file system can not lock files'],
+  ENOLCK: ['unsupported', "its file system can't lock files"],
   EOPNOTSUPP: ['unsupported', 'it, or its file system, does not support what was asked for'],
   ENOTSUP: ['unsupported', 'it, or its file system, does not support what was asked for'],
   ENOSYS: ['unsupported', 'the kernel does not support what was asked for'],
   ENOTTY: ['unsupported', 'it does not support what was asked for'],
   EINVAL: ['unsupported', 'it, or its file system, refuses the kind of access that was asked for'],
-  ENOEXEC: ['unsupported', 'it is no program that this machine can run'],
+  ENOEXEC: ['unsupported', 'it is not a program that this machine can run'],
   EBADF: ['other', 'it is closed, or was opened for another purpose'],
   EPIPE: ['reader-ended', 'its reader has ended'],
 };
@@ -129,7 +129,7 @@ const KIND_REMEDIES: Readonly<Record<Kind, string>> = {
   threads:
     'Try again later, or raise the limits of tasks and memory ("ulimit -u", "ulimit -v"; TasksMax and MemoryMax of a systemd unit or a container).',
   failing: 'Look at its disk, its cable and the kernel log (dmesg).',
-  unreachable: 'Mount it anew, or see to the machine that serves it, and try again.',
+  unreachable: 'Mount it again, or check the machine that serves it, and try again.',
   unsupported: 'Choose another place: a file system such as ext4, XFS or btrfs.',
   'reader-ended': 'Check the program that reads it.',
   other: 'Look into the kernel log (dmesg).',
@@ -158,7 +158,7 @@ const PLACE_REMEDIES: Readonly<Record<Place, PlaceRemedies>> = {
   },
   store: {
     full: 'Make room on it and try again; nothing that was committed is affected.',
-    denied: 'Run it as the user that the store belongs to, or as root.',
+    denied: 'Run it as the owner of the store, or as root.',
     'read-only': 'Mount it writable, or put a writable layer over it (an overlay mount, a snapshot).',
     missing: 'Check that its disk is mounted.',
     failing:
@@ -189,13 +189,13 @@ const PLACE_REMEDIES: Readonly<Record<Place, PlaceRemedies>> = {
     other: capitalized(`${PRINT_ELSEWHERE}.`),
   },
   kernel: {
-    missing: 'Mount /proc and /sys (of a container too): in them Stillpoint sees who uses a device.',
+    missing: 'Mount /proc and /sys (in a container too): they show Stillpoint who uses a device.',
     denied: 'Run it as root; in a container, allow it to read /proc and /sys.',
   },
   socket: {
     missing: 'Start the process that serves there.',
     'in-use': 'Stop the process that serves there, or choose another address.',
-    'bad-path': 'Choose a shorter or another path: a socket has at most 107 characters.',
+    'bad-path': 'Choose another path: that of a socket has at most 107 characters.',
     unreachable: 'Start the process that serves there, and try again.',
   },
   temporary: {
@@ -290,17 +290,17 @@ function toldByFacts(kind: Kind, thing: string, facts: PathFacts, remedy: string
     const letter = flagged.flag === 'immutable' ? 'i' : 'a';
     return {
       reason: `${flagged.path === thing ? 'it' : flagged.path} is marked ${flagged.flag}`,
-      remedy: `Take the mark away first: chattr -${letter} ${flagged.path}`,
+      remedy: `Remove that mark first: chattr -${letter} ${flagged.path}`,
     };
   }
   if (kind === 'missing' && thing.includes('\ufffd')) {
     return {
-      reason: 'its name is not valid UTF-8, and so it can not be found',
+      reason: "its name is not valid UTF-8, so it can't be found",
       remedy: 'Rename it, or make a link to it with another name (ln -s).',
     };
   }
   if (kind === 'missing' && isDanglingLink) {
-    return { reason: 'it is a symbolic link to what does not exist', remedy };
+    return { reason: 'it is a symbolic link to something that does not exist', remedy };
   }
   if (obstacle === null) return null;
   if (kind === 'missing') return { reason: `the directory ${obstacle} does not exist`, remedy };

@@ -66,13 +66,13 @@ function compareBlockDevices(last: DeviceIdentity, now: DeviceIdentity): DeviceC
 function compareContent(last: DeviceIdentity, now: DeviceIdentity): DeviceComparison | null {
   const [before, after] = [firstWritten(last), firstWritten(now)];
   if (before !== null && after !== null) {
-    return { same: false, reason: `its ${before} is gone, and it has the ${after} now` };
+    return { same: false, reason: `its ${before} is gone, and it now has the ${after}` };
   }
   if (before !== null && now.content !== undefined) {
-    const found = now.content === BLANK ? 'nothing is found on it' : `${now.content} without an id is on it`;
+    const found = now.content === BLANK ? 'nothing is on it' : `${now.content} without an id is on it`;
     return {
       same: false,
-      reason: `its ${before} is gone, and ${found} now: it was wiped, or another device is in its place`,
+      reason: `its ${before} is gone, and now ${found}: it was wiped, or another device is in its place`,
     };
   }
   const isKnown = last.content !== undefined && last.content !== BLANK && now.content !== undefined;

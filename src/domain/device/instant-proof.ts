@@ -66,14 +66,14 @@ export function judgePresence(
 ): Extract<Verdict, { is: 'changed' }> | null {
   if (after === null)
     return changed(
-      kind === 'image' ? 'was removed while it was read' : 'is gone: the kernel has no such device any more',
+      kind === 'image' ? 'was removed while it was read' : 'is gone: the kernel no longer has such a device',
       true,
     );
   if (after.key !== before.key)
     return changed(
       kind === 'image'
-        ? 'was replaced while it was read: another file has its name now'
-        : 'is gone: another device has its name now',
+        ? 'was replaced while it was read: another file now has its name'
+        : 'is gone: another device now has its name',
       true,
     );
   if (after.sizeBytes === before.sizeBytes) return null;
@@ -125,7 +125,7 @@ export function whyUnprovenBlock({ doubt, written, below }: BlockFacts): string 
   const unknown = below.find(({ past }) => past === null);
   return unknown === undefined
     ? null
-    : `nobody can tell what is written past it to ${unknown.name}, which it lies on`;
+    : `nothing shows what is written past it to ${unknown.name}, which it lies on`;
 }
 
 /**

@@ -51,7 +51,7 @@ export function parseTimes(text: string): Timing {
   if (minutes.some(Number.isNaN) || minutes.length > TIMES_MAX) {
     throw new StillpointError('usage', {
       thing: `times ${JSON.stringify(text.slice(0, 80))}`,
-      reason: `they are not up to ${TIMES_MAX} times of the day`,
+      reason: `it is not a list of up to ${TIMES_MAX} times of day`,
       remedy: 'Write for example 02:00 or 02:00,14:30.',
     });
   }

@@ -124,7 +124,7 @@ function byTime(
   if (others.length === 0) return first;
   const reason =
     time.spans.length > 1
-      ? 'clocks showed that time twice, and it means another point each time'
+      ? 'clocks showed that time twice, and it means a different point each time'
       : `${candidates.size} points were taken within that time`;
   throw new StillpointError('bad-point-name', {
     thing: named,
@@ -159,7 +159,7 @@ function ofOneAgent(ref: DeviceRef, points: readonly Point[], own: string | null
   const [first = ''] = agents;
   throw new StillpointError('bad-point-name', {
     thing: `device ${ref.device}`,
-    reason: `${agents.length} agents have one of this name: ${agents.slice(0, CANDIDATES_MAX).join(', ')}${agents.length > CANDIDATES_MAX ? ', …' : ''}`,
+    reason: `${agents.length} agents have a device of this name: ${agents.slice(0, CANDIDATES_MAX).join(', ')}${agents.length > CANDIDATES_MAX ? ', …' : ''}`,
     remedy: `Say whose, like ${first}/${ref.device}@latest, or with --agent ${first}.`,
   });
 }
@@ -168,11 +168,11 @@ function byId(idPrefix: string, points: readonly Point[], own: string | null): P
   const found = points.filter((point) => point.id.startsWith(idPrefix));
   const [first] = found;
   if (first === undefined)
-    throw unknownFor(own)(`point ${idPrefix}`, 'no point has an id that starts so', points);
+    throw unknownFor(own)(`point ${idPrefix}`, 'no point has an id that starts like this', points);
   if (found.length === 1) return first;
   throw new StillpointError('bad-point-name', {
     thing: `point ${idPrefix}`,
-    reason: `${found.length} points have an id that starts so`,
+    reason: `${found.length} points have an id that starts like this`,
     remedy: hint(
       'Use more digits',
       found.map((point) => describe(point, own)),

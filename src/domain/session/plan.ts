@@ -71,7 +71,7 @@ export function planSession({ local, last, doubt, full, ...wanted }: PlanFacts):
 function planBase(local: LocalBase, last: Point | null, blockSize: number): BasePlan {
   if (last === null) {
     const reason = holdsPoint(local)
-      ? 'the receiver has no point of the device any more'
+      ? 'the receiver no longer has any point of the device'
       : 'the device has no point yet';
     return { start: 'empty', reason };
   }
@@ -90,7 +90,7 @@ function planBase(local: LocalBase, last: Point | null, blockSize: number): Base
     pending.root === last.root &&
     pending.baseRoot === tree.root
   ) {
-    const reason = 'the last session was committed, but the local tree had not followed yet';
+    const reason = 'the last session was committed, but the local tree was not updated yet';
     return { start: 'apply-pending', reason };
   }
   return { start: 'compare', reason: whyNot(local, last) };

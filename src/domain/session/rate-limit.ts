@@ -61,7 +61,7 @@ function parseWindow(text: string): Pick<RateWindow, 'fromMinute' | 'toMinute'> 
   const fromMinute = fromHour * 60 + fromRest;
   const toMinute = toHour * 60 + toRest;
   if (match === null || toMinute > MINUTES_PER_DAY) throw usage(text, 'it is not a window HH:MM-HH:MM');
-  if (fromMinute === toMinute) throw usage(text, 'it is a window without length');
+  if (fromMinute === toMinute) throw usage(text, 'its window is empty');
   return { fromMinute, toMinute };
 }
 

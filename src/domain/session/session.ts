@@ -55,7 +55,7 @@ const REASONS: Record<Refusal, { reason: string; remedy: string; permanent: bool
   },
   'session-unknown': {
     reason:
-      'no such session is open: it was never begun, was aborted, or a newer session of its device took its place',
+      'no such session is open: it was never begun, it was aborted, or a newer session of its device replaced it',
     remedy: 'Begin a new session.',
     permanent: true,
   },

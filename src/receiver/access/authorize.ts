@@ -41,7 +41,7 @@ export class Authorizer {
     this.#proven.set(socket, proven);
     if (proven.expiresAtMs < this.#now().getTime()) throw unauthorized(proven.name, FAULTS.expired);
     const agent = this.#tenants.agent(proven.name);
-    if (agent === null) throw unauthorized(proven.name, 'no such agent is enrolled here any more');
+    if (agent === null) throw unauthorized(proven.name, 'the agent is no longer enrolled here');
     if (agent.fingerprint !== proven.fingerprint) {
       throw unauthorized(proven.name, 'it was replaced when the agent was enrolled again');
     }

@@ -117,7 +117,7 @@ async function findAgent(dir: string, name: string): Promise<EnrolledAgent | nul
   if (found === null || found.name === name) return found;
   throw new StillpointError('bad-name', {
     thing: `agent ${name}`,
-    reason: `the receiver has ${found.name} already, and its file system does not tell upper from lower case`,
+    reason: `the receiver already has ${found.name}, and its file system ignores upper and lower case`,
     remedy: 'Enroll the machine under another name.',
   });
 }
@@ -187,7 +187,7 @@ export class Tenants {
       await this.#markUsed(id);
       if (await isForRequest(present.certificate, csr)) return present;
     }
-    if (open === null || present?.inviteId === id) throw refusal('it was used already');
+    if (open === null || present?.inviteId === id) throw refusal('it was already used');
     if (Date.parse(invite.expiresAt) < now.getTime()) {
       throw new StillpointError('invite-expired', {
         thing: 'invite code',

@@ -22,7 +22,7 @@ export async function askReceiver(
     new StillpointError('connection-lost', {
       thing: `receiver in ${dir}`,
       reason,
-      remedy: 'See its log. A backup that an agent has begun goes on by itself.',
+      remedy: 'See its log. A backup that an agent has begun continues by itself.',
       permanent: false,
     });
   const stop = () => socket.destroy();

@@ -25,7 +25,7 @@ export function controlPath(dir: string): string {
   if (Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX) return path;
   throw new StillpointError('config', {
     thing: path,
-    reason: `it has more than ${SOCKET_PATH_BYTES_MAX} bytes, the most that the kernel takes for a socket`,
+    reason: `it has more than ${SOCKET_PATH_BYTES_MAX} bytes, the most that the kernel allows for a socket`,
     remedy: "Move the receiver's directory to a shorter path, or name it by a shorter link.",
   });
 }

@@ -26,8 +26,8 @@ const PAUSE_MAX_MS = 60_000;
 const SWEEP_INTERVAL_MS = 100;
 
 const NOT_WANTED = 'the agent closed the connection without using it';
-const NOT_ENROLLED = 'who answered there has not proven to be an agent: it may just have enrolled';
-const NOT_PROVEN = 'who listens there does not take this for its receiver, or is no agent';
+const NOT_ENROLLED = 'the program that answered has not proven to be an agent; it may just have enrolled';
+const NOT_PROVEN = 'the program that listens there is not an agent, or not one of this receiver';
 
 export interface DialOutOptions {
   /** Takes the connections; listens nowhere. */

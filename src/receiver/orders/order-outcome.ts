@@ -66,8 +66,8 @@ export function unreachable(agent: string, reason: string): StillpointError {
 function lost({ agent, device }: OrderWish): StillpointError {
   return new StillpointError('connection-lost', {
     thing: `device ${device} of the agent ${agent}`,
-    reason: 'the agent has said nothing of its backup for too long, or was started anew',
-    remedy: 'See its log. If it still works on it, the point will be there.',
+    reason: 'the agent has not reported on its backup for too long, or was restarted',
+    remedy: 'See its log. If the backup still runs, its point will come.',
     permanent: false,
   });
 }

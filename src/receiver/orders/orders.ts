@@ -218,7 +218,7 @@ export class OrderBook {
           ? 'the agent offers no device'
           : `the agent does not offer it; it offers ${devices.join(', ')}`,
       remedy:
-        'Offer it on its machine with "stillpoint agent add DEVICE --name NAME"; if that was done just now, try again in half a minute.',
+        'Offer it on its machine with "stillpoint agent add DEVICE --name NAME"; if you just did that, try again in half a minute.',
     });
   }
 
@@ -282,7 +282,7 @@ function checkJoinable({ agent, device, full, isCancelAsked }: Order, wish: Orde
     thing: `device ${device} of the agent ${agent}`,
     reason: isCancelAsked
       ? 'a backup of it is being cancelled'
-      : 'a backup of it is ordered or running that does not read everything',
+      : 'another backup of it is ordered or running, without --full',
     remedy: 'Try again when it has ended.',
     permanent: false,
   });
@@ -300,6 +300,6 @@ function tooMany(agent: string, count: number): StillpointError {
 function wrongPoint({ device }: Order): StillpointError {
   return new StillpointError('bad-message', {
     thing: 'report on an order',
-    reason: `its point is not one of the device ${device}`,
+    reason: `its point is not of device ${device}`,
   });
 }

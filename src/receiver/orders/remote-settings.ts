@@ -122,7 +122,7 @@ export async function readAddresses(dir: string): Promise<Map<string, ListenAddr
   return new Map((content?.agents ?? []).map(({ agent, host, port }) => [agent, { host, port }]));
 }
 
-/** @param address null: it is not dialled any more. */
+/** @param address null: it is no longer dialled. */
 export async function writeAddress(dir: string, agent: string, address: ListenAddress | null): Promise<void> {
   const addresses = await readAddresses(dir);
   if (address === null) addresses.delete(agent);

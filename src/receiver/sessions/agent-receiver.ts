@@ -193,7 +193,7 @@ export class AgentReceiver implements ReceiverPort {
       if (start < previousEnd || end <= start) {
         throw new StillpointError('bad-message', {
           thing: 'check request',
-          reason: 'its ranges of blocks do not ascend, or one of them is empty',
+          reason: 'its ranges of blocks do not ascend, or one is empty',
         });
       }
       if (end > count) throw outside(point, `block ${end - 1}`);
@@ -252,6 +252,6 @@ function checkId(what: string, id: string): string {
 function outside(point: Point, what: string): StillpointError {
   return new StillpointError('bad-message', {
     thing: what,
-    reason: `it lies outside of point ${pointLabel(point)}`,
+    reason: `it is outside of point ${pointLabel(point)}`,
   });
 }

@@ -226,7 +226,7 @@ function badPatch(thing: string, reason: string, cause?: unknown): StillpointErr
     thing,
     reason,
     remedy:
-      'Nothing of the batch was kept. Begin another session, whose digests are others, or send whole blocks.',
+      'Nothing of the batch was kept. Begin another session, which has other digests, or send whole blocks.',
     cause,
   });
 }

@@ -12,7 +12,7 @@ export function checkCommit(request: CommitRequest, description: CaptureDescript
   };
   let end = 0;
   for (const { byteOffset, byteLength } of request.badRanges) {
-    if (byteOffset < end) refuse('its bad ranges do not ascend, or overlap');
+    if (byteOffset < end) refuse('its bad ranges overlap or do not ascend');
     end = byteOffset + byteLength;
   }
   if (end > geometry.sizeBytes) refuse('a bad range ends beyond the end of the device');

@@ -29,7 +29,7 @@ export function planBegin(request: BeginRequest, { last, base: offered, open }: 
   if (!request.newChain && last !== null && last.geometry.blockSize !== request.geometry.blockSize) {
     throw new StillpointError('base-mismatch', {
       thing: `device ${request.device}`,
-      reason: `its block size is ${request.geometry.blockSize} now and was ${last.geometry.blockSize} in its last point`,
+      reason: `its block size is now ${request.geometry.blockSize}, and was ${last.geometry.blockSize} in its last point`,
       remedy: 'Start a new chain, or use the former block size.',
     });
   }
@@ -60,7 +60,7 @@ function checkIdentity(request: BeginRequest, last: Point | null): void {
     reason: `it is not the one that point ${pointLabel(last)} was taken of: ${comparison.reason}`,
     remedy:
       request.identity.type === 'image'
-        ? 'If it goes on from that one, a copy or a converted image for example, accept it with --accept-identity; else back it up under a name of its own (--name).'
-        : 'If it is the same device, formatted or partitioned anew for example, accept it with --accept-identity; else back it up under a name of its own (--name).',
+        ? 'If it continues that one, such as a copy or a converted image, accept it with --accept-identity. Otherwise back it up under another name (--name).'
+        : 'If it is the same device, such as one that was formatted or partitioned again, accept it with --accept-identity. Otherwise back it up under another name (--name).',
   });
 }

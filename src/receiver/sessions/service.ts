@@ -200,7 +200,7 @@ export class ReceiverService {
       throw new StillpointError('busy', {
         thing: `agent ${agent}`,
         reason: 'a verification of its points is running',
-        remedy: 'Wait for its end.',
+        remedy: 'Wait until it has ended.',
         permanent: false,
       });
     }
@@ -218,7 +218,7 @@ export class ReceiverService {
       throw new StillpointError('busy', {
         thing: `agent ${agent}`,
         reason: `${count} diffs of its points are running, which is the limit`,
-        remedy: 'Wait for the end of one.',
+        remedy: 'Wait until one has ended.',
         permanent: false,
       });
     }

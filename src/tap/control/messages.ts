@@ -235,7 +235,7 @@ function parse<T>(what: string, line: Buffer, schema: z.ZodType<T>): T {
       thing: what,
       reason: `it has version ${spoken.data.v} of the control protocol, and this side knows ${CONTROL_VERSION}`,
       remedy:
-        'The tap and the command are of different releases; restart the tap when its users can do without it.',
+        'The tap and the command are of different releases; restart the tap when its users can spare it.',
     });
   }
   return checkResult(what, schema, value);

@@ -290,7 +290,7 @@ function holdError(name: string, error: unknown): unknown {
       return new StillpointError('device-changed', {
         ...about,
         reason: error.message,
-        remedy: 'Restore its source from a point, or start the tap anew to go on with the smaller size.',
+        remedy: 'Restore its source from a point, or restart the tap to continue with the smaller size.',
       });
     default:
       return new StillpointError('device-io', { ...about, reason: error.message });

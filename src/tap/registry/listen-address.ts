@@ -32,7 +32,7 @@ export function checkSocketPath(path: string): string {
     : path.includes('\0')
       ? 'it has a NUL character'
       : Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX
-        ? `it has more than ${SOCKET_PATH_BYTES_MAX} bytes, the most that the kernel takes for a socket`
+        ? `it has more than ${SOCKET_PATH_BYTES_MAX} bytes, the most that the kernel allows for a socket`
         : null;
   if (problem === null) return path;
   throw new StillpointError('usage', {

@@ -124,14 +124,14 @@ async function checkApart(other: TapSettings, added: TapSettings): Promise<void>
   if (other.name === added.name) {
     throw new StillpointError('config', {
       thing: `tap ${added.name}`,
-      reason: `there is one already, of ${other.sourcePath}`,
+      reason: `there already is one, of ${other.sourcePath}`,
       remedy: 'Choose another name with --name, or remove that tap first.',
     });
   }
   if (!(await isSameSource(other.sourcePath, added.sourcePath))) return;
   throw new StillpointError('device-in-use', {
     thing: added.sourcePath,
-    reason: `the tap ${other.name} serves it already`,
+    reason: `the tap ${other.name} already serves it`,
     remedy: `Use that one, or remove it first: stillpoint tap remove ${other.name}`,
   });
 }

@@ -99,18 +99,18 @@ function afterClose(mark: string, device: DeviceFacts): string | undefined {
   if (bootId !== device.bootId) {
     return last === 'last'
       ? sinceBoot(device)
-      : 'the machine ran on without the tap before it was restarted, and nobody knows what was written then';
+      : 'the machine ran without the tap before it was restarted, and what was written then is not known';
   }
   return mark === continuityMark(device, last === 'last')
     ? undefined
-    : 'the device was written to or attached anew while the tap did not run';
+    : 'the device was written to or attached again while the tap did not run';
 }
 
 const timeless = (fileSystem: string): string =>
   `the file lies on ${fileSystem}, whose times do not show what was written while the tap did not run`;
 
 const unborn =
-  'the tap did not stop cleanly, and the file system does not tell when the file was made: it may be another one';
+  'the tap did not stop cleanly, and the file system does not say when the file was made: it may be another one';
 
 function afterKill(started: StartRecord | null, device: DeviceFacts): string | undefined {
   if (started === null) return 'the tap did not stop cleanly, and it is not known when it was started';
@@ -124,10 +124,10 @@ function afterKill(started: StartRecord | null, device: DeviceFacts): string | u
   if (started.bootId === device.bootId) {
     return started.place === placeOf(device)
       ? undefined
-      : 'the tap did not stop cleanly, and another file or device is in the place of its own';
+      : 'the tap did not stop cleanly, and another file or device is in its place';
   }
   if (device.kind === 'image' && started.place !== placeOf(device)) {
-    return 'the tap did not stop cleanly, and another file is in the place of its own';
+    return 'the tap did not stop cleanly, and another file is in its place';
   }
   return sinceBoot(device);
 }

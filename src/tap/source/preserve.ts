@@ -46,7 +46,7 @@ export async function checkPreserveDirectory(
   if (!served.some((key) => foundations.has(key))) return;
   throw new StillpointError('config', {
     thing: `preserve directory ${directory}`,
-    reason: `it lies on ${source.path}, which the tap itself serves`,
+    reason: `it is on ${source.path}, which the tap itself serves`,
     remedy: 'Choose one on another device with --preserve-dir.',
   });
 }

@@ -42,7 +42,7 @@ export function sourceProblem(
   const restart = `stillpoint tap stop ${name}; stillpoint tap start ${name}`;
   if (source.sizeBytes === 0 && sizeBytes > 0) {
     return {
-      reason: 'nothing is left of it under its tap: it was emptied, or the device is gone',
+      reason: 'nothing is left of it: it was emptied, or the device is gone',
       remedy: `Stop the tap (stillpoint tap stop ${name}), attach the device again or restore it from a point, and start the tap`,
       refused: true,
     };
@@ -58,26 +58,26 @@ export function sourceProblem(
     return {
       reason:
         source.place === 'other'
-          ? 'something else is in its place now than what its tap serves'
-          : 'its path does not lead to what its tap serves any more: that was removed or renamed, or its file system was unmounted',
+          ? 'something else is now in the place of what its tap serves'
+          : 'its path no longer leads to what its tap serves: that was removed or renamed, or its file system was unmounted',
       remedy:
-        `Put back what was there. If it was deleted, copy it from the address that "stillpoint tap status ${name}" shows ` +
-        'before the tap is stopped: then it is gone' +
-        (source.place === 'other' ? `. To go on with what is there now: ${restart}` : ''),
+        `Put it back. If it was deleted, copy it from the address that "stillpoint tap status ${name}" shows ` +
+        'before the tap is stopped, which loses it' +
+        (source.place === 'other' ? `. To continue with what is there now: ${restart}` : ''),
       refused: true,
     };
   }
   if (source.leastBytes < sizeBytes) {
     return {
-      reason: `it was cut to ${source.leastBytes} bytes under its tap, and has grown again: from there on it may have zeros in place of its data`,
-      remedy: `Check it, or restore it from an earlier point; this is said until the tap is started anew: ${restart}`,
+      reason: `it was cut to ${source.leastBytes} bytes under its tap, and has grown again: behind that it may have zeros in place of its data`,
+      remedy: `Check it, or restore it from an earlier point. This warning ends when the tap is restarted: ${restart}`,
       refused: false,
     };
   }
   if (source.sizeBytes > sizeBytes) {
     return {
-      reason: `it grew from ${sizeBytes} to ${source.sizeBytes} bytes under its tap, whose users and points have the old size`,
-      remedy: `To take the new one: ${restart}`,
+      reason: `it grew from ${sizeBytes} to ${source.sizeBytes} bytes under its tap; users and points keep the old size`,
+      remedy: `To use the new size: ${restart}`,
       refused: false,
     };
   }

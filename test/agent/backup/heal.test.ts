@@ -217,7 +217,7 @@ test('the receiver has a copy of its store from before the first point', async (
   await made.backup();
   await made.replaceStore(copy);
   await refused(t, made.backup(), 'store-changed', /disk1@1 .* and the store has no point of the device now/);
-  const reason = /the receiver has no point of the device any more/;
+  const reason = /the receiver no longer has any point of the device/;
   const { point } = await heals(t, made, { start: 'empty', reason, held: [], acceptStore: true });
   t.is(point.sequence, 1);
 });

@@ -50,7 +50,7 @@ test('a half restored image is refused, and shown; the same restore goes on with
     t,
     made.backup(),
     'half-restored',
-    /to point disk1@1 \([0-9a-f]{8}\), begun 20.*not ended/,
+    /to point disk1@1 \([0-9a-f]{8}\), begun 20.*not finished/,
   );
   t.is(error.thing, made.image);
   t.is((await made.points()).length, 2);
@@ -107,7 +107,7 @@ test('a target that does not hold what was written to it is marked again', async
   };
   const { receiver, image: target, stateDirectory } = made;
   const restoring = runRestore({ receiver, point, target, stateDirectory, overwrite: true, verify: true });
-  await refused(t, restoring, 'bad-digest', /block 9 .* reads back with other bytes/);
+  await refused(t, restoring, 'bad-digest', /block 9 .* reads back differently/);
   t.is(decodeMark(await readFile(target))?.point?.id, point.id);
 });
 

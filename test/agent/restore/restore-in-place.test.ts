@@ -216,7 +216,7 @@ testWith(['root', 'loop'], 'a blank disk is not read first; one that is not blan
   t.true(bytes.equals((await readFile(target)).subarray(0, bytes.length)));
   t.is(fetched(), INDEXES.length);
   t.is(result.differingBytes, null);
-  t.true(notices.includes(`${loop} looks blank, and is written without being read first`));
+  t.true(notices.includes(`${loop} looks blank, so it is written without being read first`));
 
   const blank = join(directory, 'blank');
   await writeFile(blank, '');

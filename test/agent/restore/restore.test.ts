@@ -240,7 +240,7 @@ test('standard output gets every byte in order, also through a slow reader', asy
   await once(output, 'end');
   t.true(bytes.equals(Buffer.concat(chunks)));
   t.is(result.writtenBytes, bytes.length);
-  await refused(t, restore({ target: '-', output, verify: true }), 'usage', /can not be read back/);
+  await refused(t, restore({ target: '-', output, verify: true }), 'usage', /can.t be read back/);
 });
 
 test('standard output that closes early is an error, not a hang', async (t) => {

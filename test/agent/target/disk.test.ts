@@ -107,7 +107,7 @@ testWith(
     const larger = `${blank} is larger than the point; its last ${32 * MiB} bytes stay as they are`;
     const moved = (loop: string) =>
       `the second partition table of ${loop} is not at its end, where programs look for it: sgdisk --move-second-header ${loop}`;
-    const isBlank = `${blank} looks blank, and is written without being read first`;
+    const isBlank = `${blank} looks blank, so it is written without being read first`;
     t.deepEqual((await restore(blank)).notices, [larger, isBlank, moved(blank)]);
 
     const path = await disk('former', 96 * MiB);

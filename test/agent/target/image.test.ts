@@ -195,7 +195,7 @@ testWith(
 
     await writeFile(at('disk'), Buffer.alloc(8 * MiB, 'x'));
     const readOnly = attachLoop(t, at('disk'), { readOnly: true });
-    await refused(t, restore(readOnly), 'device-io', /it is read-only\. Attach its file anew/);
+    await refused(t, restore(readOnly), 'device-io', /it is read-only\. Attach its file again/);
     t.true((await readFile(at('disk'))).every((byte) => byte === 0x78));
     t.deepEqual([told.warnings, requests], [[], []]);
   },

@@ -43,5 +43,5 @@ test('links that lead nowhere are refused, and stay', async (t) => {
     await refused(t, restore(at(name)), 'device-not-found', message);
     t.true((await lstat(at(name))).isSymbolicLink(), name);
   }
-  await refused(t, restore('/dev/sdnone'), 'device-not-found', /images do not belong into \/dev/);
+  await refused(t, restore('/dev/sdnone'), 'device-not-found', /images do not belong in \/dev/);
 });

@@ -62,7 +62,7 @@ async function world(t: ExecutionContext) {
 test('files of a store and of the state directory, and new ones in them', async (t) => {
   const { at, refusedAt } = await world(t);
   for (const store of ['store', 'other']) {
-    const message = new RegExp(`it belongs to the store .*/${store}, and nothing allows`);
+    const message = new RegExp(`it belongs to the store .*/${store}, which is never overwritten`);
     for (const name of ['store.json', 'lock', 'packs/pack', 'new', 'packs/new']) {
       await refusedAt(at(`${store}/${name}`), message);
     }
@@ -129,12 +129,12 @@ testWith(
     await mkdir(storeDirectory);
     const options = { ...ALL_ALLOWED, storeDirectory };
     for (const target of [at('image'), outer, loop]) {
-      await refused(t, restore(target, options), 'usage', /the store .*\/mount\/store lies on it/);
+      await refused(t, restore(target, options), 'usage', /the store .*\/mount\/store is on it/);
     }
     await restore(at('mount/beside.img'), options);
     t.true(bytes.equals(await readFile(at('mount/beside.img'))));
     // For a tap's source too.
-    await refused(t, refuseProtected(at('image'), { stateDirectory: storeDirectory }), 'usage', /lies on it/);
+    await refused(t, refuseProtected(at('image'), { stateDirectory: storeDirectory }), 'usage', /is on it/);
   },
 );
 

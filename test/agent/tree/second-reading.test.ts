@@ -128,7 +128,7 @@ test('a sector that can be read once and not again proves nothing; the next back
     t,
     made.backup(),
     'device-io',
-    /at byte 131072 could be read once and not again/,
+    /at byte 131072 could be read once but not again/,
   );
   t.false(error.permanent);
   made.between = () => undefined;

@@ -99,7 +99,7 @@ test('the command, for people and for programs', async (t) => {
   t.is(code, 0);
   const lines = stdout.trimEnd().split('\n');
   t.is(lines[0], `${path}: image of 64 KiB (65536 bytes), sectors of 512 bytes`);
-  t.true(lines.includes('Used: by nobody that is known'));
+  t.true(lines.includes('Used: by nobody, as far as is known'));
   t.true(lines.includes('  tap: no, no tap serves it'));
   t.is(lines.at(-1), 'It would be backed up with "offline".');
   const result = JSON.parse((await runHere(machine, 'inspect', path, '--json')).stdout) as object;

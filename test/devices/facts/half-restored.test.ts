@@ -92,7 +92,7 @@ test('it is told in words', (t) => {
   if (mark === null) return t.fail();
   t.is(
     describeHalfRestored(mark),
-    'it is half restored: to point disk1@1 (c0c0c0c0), begun 2026-03-04T05:06:07.089Z, and not ended',
+    'it is half restored: to point disk1@1 (c0c0c0c0), begun 2026-03-04T05:06:07.089Z and not finished',
   );
   t.regex(describeHalfRestored({ point: null, startedAt: null }), /does not tell from which point/);
   const error = halfRestoredError('/dev/sdb', mark);

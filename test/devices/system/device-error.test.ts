@@ -14,7 +14,7 @@ test('an image that is cut while it is read is told as such, not as a bad sector
   await truncate(path, 50_000);
   const read = () => device.read(40_000, 20_000);
   await t.throwsAsync(read(), { code: 'ETRUNCATED' });
-  await refused(t, onDevice(path, read), 'device-changed', /cut short, or has gone, while it was read/);
+  await refused(t, onDevice(path, read), 'device-changed', /cut short or removed while it was read/);
   const writing = onDevice(path, read, { place: 'target' });
   await refused(t, writing, 'device-changed', /while it was written/);
 });

@@ -101,7 +101,10 @@ test('facts about the path win over what the errno says', (t) => {
   t.is(append.reason, '/srv is marked append-only');
   t.regex(append.remedy, /chattr -a \/srv$/);
   t.is(told('EACCES', { isReadOnlyDevice: true }).reason, 'the kernel has the device read-only');
-  t.is(told('ENOENT', { isDanglingLink: true }).reason, 'it is a symbolic link to what does not exist');
+  t.is(
+    told('ENOENT', { isDanglingLink: true }).reason,
+    'it is a symbolic link to something that does not exist',
+  );
   t.is(told('ENOENT', { obstacle: '/srv/no' }).reason, 'the directory /srv/no does not exist');
   t.regex(
     told('ENOTDIR', { obstacle: '/srv/file' }).reason,

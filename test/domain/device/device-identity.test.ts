@@ -136,7 +136,7 @@ const CHANGED: readonly [string, DeviceIdentity, DeviceIdentity, RegExp][] = [
     'a table in place of a file system',
     disk({ filesystemUuid: 'a', content: 'ext4' }),
     disk({ partitionTableUuid: 'b', content: 'gpt' }),
-    /is gone, and it has the/,
+    /is gone, and it now has the/,
   ],
   [
     'contents that have no id',
@@ -171,10 +171,10 @@ test('a device that had an id has none now: both possibilities are named', (t) =
   t.deepEqual(compareDevices(last, disk({ serial: 'drive-scsi0', content: 'none' })), {
     same: false,
     reason:
-      'its file-system UUID "a" is gone, and nothing is found on it now: it was wiped, or another device is in its place',
+      'its file-system UUID "a" is gone, and now nothing is on it: it was wiped, or another device is in its place',
   });
   const comparison = compareDevices(last, disk({ content: 'squashfs' }));
-  t.regex(comparison.same ? '' : comparison.reason, /squashfs without an id is on it now/);
+  t.regex(comparison.same ? '' : comparison.reason, /now squashfs without an id is on it/);
 });
 
 for (const [what, last, now, reason] of CHANGED) {

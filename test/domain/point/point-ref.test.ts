@@ -150,9 +150,9 @@ test('what can not be resolved says what there is', (t) => {
   t.regex(message('disk1@1999-01-01') ?? '', /all points of the device are later. There are: disk1@1/);
   t.regex(
     message('1abcdef0') ?? '',
-    /2 points have an id that starts so. Use more digits: disk1@1 .*disk2@1/,
+    /2 points have an id that starts like this. Use more digits: disk1@1 .*disk2@1/,
   );
-  t.regex(message('99999999') ?? '', /no point has an id that starts so/);
+  t.regex(message('99999999') ?? '', /no point has an id that starts like this/);
 });
 
 test('where several agents are seen, the own one is meant, else the only one; a name says whose', (t) => {
@@ -172,7 +172,7 @@ test('where several agents are seen, the own one is meant, else the only one; a 
   t.is(refusal?.code, 'bad-point-name');
   t.is(
     refusal?.message,
-    'device data: 2 agents have one of this name: m2, m3. Say whose, like m2/data@latest, or with --agent m2.',
+    'device data: 2 agents have a device of this name: m2, m3. Say whose, like m2/data@latest, or with --agent m2.',
   );
   t.regex(
     t.throws(() => find('m2/disk@1'))?.message ?? '',

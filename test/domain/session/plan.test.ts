@@ -29,7 +29,7 @@ test('without a point the base is empty, whatever the agent holds', (t) => {
   t.is(planBase({ ...nothing, tree: unused }, null, same).reason, 'the device has no point yet');
   const { start, reason } = planBase({ ...nothing, tree: treeOf(older) }, null, same);
   t.is(start, 'empty');
-  t.is(reason, 'the receiver has no point of the device any more');
+  t.is(reason, 'the receiver no longer has any point of the device');
 });
 
 test('the tree of the last point is used', (t) => {
@@ -105,7 +105,7 @@ test('everything is read where changes can’t be relied on, or nothing is gaine
 
 test('an agent that knows points where the receiver has none says so, once', (t) => {
   const local = { ...nothing, tree: treeOf(older) };
-  t.regex(plan({ local }).notice ?? '', /no point of the device any more; all that it does not hold is/);
+  t.regex(plan({ local }).notice ?? '', /no longer has any point of the device; all that it does not hold is/);
   t.is(plan({ local, doubt: 'it missed a change' }).notice, null);
   t.is(plan({}).notice, null);
   t.is(plan({ local, last }).notice, null);

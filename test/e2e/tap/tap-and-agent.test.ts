@@ -169,6 +169,6 @@ testWith(
       'status=none',
     );
     await tap.start();
-    await usesNoMap(t, tap, /written to or attached anew while the tap did not run/, 2);
+    await usesNoMap(t, tap, /written to or attached again while the tap did not run/, 2);
   },
 );

@@ -260,7 +260,7 @@ test('reading, and a second backup, beside a command that has the store open', a
   await new Promise<void>((resolve) =>
     waiting.stderr?.on('data', (chunk: Buffer) => {
       told += chunk.toString();
-      if (told.includes('waits for its end')) resolve();
+      if (told.includes('waits until it has ended')) resolve();
     }),
   );
   t.true(told.includes(`process ${process.pid} has it open`), told);
@@ -275,7 +275,7 @@ test('reading, and a second backup, beside a command that has the store open', a
     waiting.once('close', (ended) => resolve([ended])),
   );
   t.is(code, 0, told);
-  t.is(told.match(/waits for its end/g)?.length, 1);
+  t.is(told.match(/waits until it has ended/g)?.length, 1);
   const listed = await runExpecting(t, machine, 0, 'points', '--store', dir);
   t.regex(listed.stdout, /^mine@1 /m);
   t.notRegex(listed.stdout, /never/);

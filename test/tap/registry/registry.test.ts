@@ -51,8 +51,8 @@ test('one name, one tap; one source, one tap, however it is called', async (t) =
   const add = (changes: object) => addTap(place.directory, settingsFor(place, changes));
   const other = join(place.directory, 'other.img');
   await writeFile(other, 'other');
-  await refused(t, add({ sourcePath: other }), 'config', /there is one already/);
-  await refused(t, add({ name: 'second' }), 'device-in-use', /the tap disk serves it already/);
+  await refused(t, add({ sourcePath: other }), 'config', /there already is one/);
+  await refused(t, add({ name: 'second' }), 'device-in-use', /the tap disk already serves it/);
   const link = join(place.directory, 'link.img');
   await symlink(place.image, link);
   await refused(t, add({ name: 'second', sourcePath: link }), 'device-in-use');
@@ -99,7 +99,7 @@ test('a new tap takes nothing from one whose adding or removing died', async (t)
 test('damaged settings are told, and not guessed', async (t) => {
   const { place, tap } = await makeTap(t);
   await writeFile(join(tap.directory, 'tap.json'), '{}');
-  await refused(t, readTap(place.directory, 'disk'), 'config', /tap\.json: it is no stillpoint tap/);
+  await refused(t, readTap(place.directory, 'disk'), 'config', /tap\.json: it is not a stillpoint tap/);
 });
 
 test('a tap is found by what it serves, also through a link, and after the file has moved under it', async (t) => {

@@ -97,7 +97,7 @@ test('after a clean stop a block device must be attached as it was, and its coun
     { below: '80' },
     { below: null },
   ]) {
-    t.regex(now(changes) ?? '', /written to or attached anew/);
+    t.regex(now(changes) ?? '', /written to or attached again/);
   }
 });
 
@@ -112,7 +112,7 @@ test('after a clean stop and a restart a block device must not have been written
   // Stopped by hand, and used without the tap for a while.
   const byHand = { clean: true, continuity: continuityMark(BLOCK, false) };
   t.is(whyDistrusted(byHand, null, BLOCK), undefined);
-  t.regex(whyDistrusted(byHand, null, RESTARTED) ?? '', /ran on without the tap/);
+  t.regex(whyDistrusted(byHand, null, RESTARTED) ?? '', /ran without the tap/);
 });
 
 test('a mark that could not be made, or of another kind of device, is not believed', (t) => {

@@ -310,7 +310,7 @@ test('who reads holds a shared lock; what somebody has locked to write to is ref
       t,
       offlineProvider.hold(path, { ...OPTIONS, fuzzy }),
       'device-in-use',
-      /somebody has locked it to write to it: a restore/,
+      /something has locked it for writing: a restore/,
     );
   }
 });
