@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { KiB, MiB } from '../../src/domain/base/limits.js';
-import type { CreateTapOptions, Tap, TapAddon, TapHoldOptions } from '../../src/native/index.js';
+import type { CreateTapOptions, Tap, TapAddon, TapHold, TapHoldOptions } from '../../src/native/index.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
 
 const test = anyTest as TestFn;
@@ -13,12 +13,15 @@ type TestedAddon = Pick<TapAddon, 'createTap' | 'readTapMap'>;
 const SIZE_BYTES = MiB;
 const BLOCK = 64 * KiB;
 const SESSION = 'a'.repeat(32);
+const LIMITS = { barrierMs: 1000, closedMs: 5000 };
 const OTHER = 'b'.repeat(32);
 
 interface Scene {
   readonly tap: Tap;
   readonly options: CreateTapOptions & { readonly mapPath: string };
-  readonly hold: (changes?: Partial<TapHoldOptions>) => ReturnType<Tap['hold']>;
+  readonly prepare: (changes?: Partial<TapHoldOptions>) => Promise<void>;
+  /** Prepares, closes, cuts. */
+  readonly hold: (changes?: Partial<TapHoldOptions>) => Promise<TapHold>;
   readonly end: (continuity?: string) => Promise<void>;
 }
 
@@ -35,17 +38,22 @@ export function testTapAddon(name: string, make: () => TestedAddon): void {
       const options = { path, blockSize: BLOCK, mapPath: join(dir, 'map'), identity: 'its identity' };
       const tap = await addon.createTap(options);
       await tap.listenSnapshot(`unix:${join(dir, 'snapshot')}`);
-      const hold = (changes: Partial<TapHoldOptions> = {}) =>
-        tap.hold({
+      const prepare = (changes: Partial<TapHoldOptions> = {}) =>
+        tap.prepare({
           ...{ sessionId: SESSION, basePointId: null, full: true, readBlockSize: BLOCK, sampleBlocks: [] },
-          ...{ preserveDirectory: dir, preserveMaxBytes: MiB, whenFull: 'fail', barrierMs: 1000 },
+          ...{ preserveDirectory: dir, preserveMaxBytes: MiB, whenFull: 'fail' },
           ...changes,
         });
+      const hold = async (changes: Partial<TapHoldOptions> = {}) => {
+        await prepare(changes);
+        await tap.closeGate(LIMITS);
+        return tap.cut();
+      };
       const end = async (continuity = '') => {
         await tap.stop();
         await tap.close(continuity);
       };
-      await body(t, { tap, options, hold, end }, addon);
+      await body(t, { tap, options, prepare, hold, end }, addon);
     });
 
   withTap(
@@ -85,6 +93,24 @@ export function testTapAddon(name: string, make: () => TestedAddon): void {
       await end();
     },
   );
+
+  withTap('there is an instant only behind a closed gate', async (t, { tap, prepare, end }) => {
+    await t.throwsAsync(tap.closeGate(LIMITS), { code: 'argument' });
+    await prepare();
+    await t.throwsAsync(prepare(), { code: 'EBUSY' });
+    await t.throwsAsync(tap.cut(), { code: 'gate-open' });
+    await tap.closeGate(LIMITS);
+    await tap.openGate();
+    await tap.openGate();
+    await t.throwsAsync(tap.cut(), { code: 'gate-open' });
+    await tap.closeGate(LIMITS);
+    t.like(await tap.cut(), { mapUsed: false });
+    await tap.abort();
+    await prepare();
+    await tap.abort();
+    t.is(tap.status().hold, null);
+    await end();
+  });
 
   withTap('an adopted point ends the snapshot', async (t, { tap, hold, end }) => {
     await hold();
