@@ -26,7 +26,7 @@ async function scan(device: Device, base: TreeFile, overlay?: LeafOverlay): Prom
 }
 
 const device = await native.openDevice(image);
-const tree = await native.createTree(treePath, device.sizeBytes, BLOCK_SIZE_DEFAULT);
+const tree = await native.createTree(treePath, device.sizeBytes, BLOCK_SIZE_DEFAULT, native.plainDigester());
 const overlay = await native.createOverlay(
   overlayPath,
   device.sizeBytes,

@@ -66,14 +66,15 @@ struct BoundsArgument {
 
 BoundsArgument arg_bounds(const Napi::Value& body, const Napi::Value& value) {
   const Napi::Object object = arg_object(value, "bounds");
-  BoundsArgument result;
-  result.keep.values = {body};
-  result.bounds.session_id = arg_id(object.Get("sessionId"), "sessionId");
-  result.bounds.sequence = arg_uint(object.Get("sequence"), "sequence");
-  result.bounds.geometry = {
+  const Id session_id = arg_id(object.Get("sessionId"), "sessionId");
+  const uint64_t sequence = arg_uint(object.Get("sequence"), "sequence");
+  const TreeGeometry geometry{
       arg_uint(object.Get("sizeBytes"), "sizeBytes", kDeviceSizeMax),
       static_cast<uint32_t>(arg_uint(object.Get("blockSize"), "blockSize", kBlockSizeMax))};
-  if (!result.bounds.geometry.valid()) throw_argument("blockSize", "a power of two from 4 KiB to 4 MiB");
+  if (!geometry.valid()) throw_argument("blockSize", "a power of two from 4 KiB to 4 MiB");
+  BoundsArgument result{
+      {session_id, sequence, geometry, arg_digester(object.Get("digester"), "digester")}, {}, nullptr};
+  result.keep.values = {body};
   const Napi::Value expected = object.Get("expected");
   if (!expected.IsUndefined()) {
     const Handle<TreeFile> tree = arg_tree(expected, "expected");
@@ -215,10 +216,11 @@ Napi::Value encode_block_of(const Napi::CallbackInfo& info) {
     const Bytes bytes = arg_bytes(bytes_value, "bytes");
     const uint64_t block_index = arg_uint(options.Get("blockIndex"), "blockIndex");
     const int level = arg_level(options.Get("compressionLevel"));
+    const Digester digester = arg_digester(options.Get("digester"), "digester");
     return run_promise(
         info.Env(), {{}, {bytes_value}},
-        [builder = arg_builder(options), block_index, bytes, level]() mutable {
-          const Digest digest = leaf_digest(bytes);
+        [builder = arg_builder(options), block_index, bytes, level, digester]() mutable {
+          const Digest digest = digester.leaf_digest(bytes);
           ByteVector record;
           if (is_null(digest)) {
             builder.add_zeros(block_index, 1);
@@ -245,15 +247,16 @@ Napi::Value decode_record_of(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const Bytes bytes = arg_bytes(info[0], "record");
     const Digest expected = arg_digest(info[1], "expectedDigest");
+    const Digester digester = arg_digester(info[2], "digester");
     return run_promise(
         info.Env(), {{}, {info[0]}},
-        [bytes, expected] {
+        [bytes, expected, digester] {
           const RecordView record = parse_record(bytes);
           if (record.bytes.size() != bytes.size()) throw NativeError("bad-length", "record: bytes follow it");
           if (record.digest != expected)
             throw NativeError("bad-digest", "record: not the one that was asked for");
           std::vector<uint8_t> scratch(record.raw_length);
-          const Bytes raw = decode_record(record, scratch.data());
+          const Bytes raw = decode_record(record, digester, scratch.data());
           if (raw.data() != scratch.data()) scratch.assign(raw.begin(), raw.end());
           return scratch;
         },
@@ -289,13 +292,21 @@ Napi::Value pack_index_object(Napi::Env env, PackIndex index) {
   return object;
 }
 
-template <PackIndex (*read)(const PackSource&)>
-Napi::Value pack_index_of(const Napi::CallbackInfo& info) {
+Napi::Value read_pack_index_of(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const std::string path = arg_string(info[0], "path");
     return run_promise(
-        info.Env(), {}, [path] { return read(PackFile(path)); },
-        [](Napi::Env env, PackIndex index) { return pack_index_object(env, std::move(index)); });
+        info.Env(), {}, [path] { return read_pack_index(PackFile(path)); }, pack_index_object);
+  });
+}
+
+Napi::Value salvage_pack_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const std::string path = arg_string(info[0], "path");
+    const Digester digester = arg_digester(info[1], "digester");
+    return run_promise(
+        info.Env(), {}, [path, digester] { return salvage_pack(PackFile(path), digester); },
+        pack_index_object);
   });
 }
 
@@ -311,9 +322,9 @@ Napi::Value verify_pack_of(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const std::string path = arg_string(info[0], "path");
     return run_calling(
-        info.Env(), {}, arg_function(info[1], "onDamage"),
-        [path](const auto& call) {
-          return verify_pack(PackFile(path), [&](const PackDamage& damage) {
+        info.Env(), {}, arg_function(info[2], "onDamage"),
+        [path, digester = arg_digester(info[1], "digester")](const auto& call) {
+          return verify_pack(PackFile(path), digester, [&](const PackDamage& damage) {
             call([damage](Napi::Env env) { return damage_object(env, damage); });
           });
         },
@@ -352,8 +363,8 @@ void init_codec(Napi::Env env, Napi::Object exports) {
   function("decodeRecord", decode_record_of);
   function("encodePackHeader", encode_pack_header_of);
   function("encodePackTail", encode_pack_tail_of);
-  function("readPackIndex", pack_index_of<read_pack_index>);
-  function("salvagePack", pack_index_of<salvage_pack>);
+  function("readPackIndex", read_pack_index_of);
+  function("salvagePack", salvage_pack_of);
   function("verifyPack", verify_pack_of);
 }
 

@@ -7,6 +7,7 @@
 
 namespace stillpoint {
 class BlockSource;
+class Digester;
 class TreeFile;
 class LeafOverlay;
 }  // namespace stillpoint
@@ -32,6 +33,9 @@ struct Handle {
   std::shared_ptr<Core> core;
   std::shared_ptr<Gate> gate;
 };
+Napi::Object wrap_digester(Napi::Env env, const Digester& core);
+// Valid while the value is referenced: copy it for work on other threads.
+const Digester& arg_digester(const Napi::Value& value, const char* name);
 // A Device of this source, with what else its kind of source can do.
 Napi::Object wrap_device(Napi::Env env, std::shared_ptr<BlockSource> core);
 Handle<BlockSource> arg_device(const Napi::Value& value, const char* name);   // A, device.cc

@@ -22,10 +22,9 @@ TreeGeometry arg_geometry(const Napi::Object& object) {
 }
 
 // `keep` gets the bodies.
-BaseBlocks arg_base(const Napi::Value& value, Keep& keep) {
+BaseBlocks arg_base(const Napi::Value& value, const Digester& digester, Keep& keep) {
   const Napi::Object object = arg_object(value, "base");
-  BaseBlocks base;
-  base.bounds = {arg_id(object.Get("pointId"), "pointId"), 0, arg_geometry(object)};
+  BaseBlocks base{{}, {arg_id(object.Get("pointId"), "pointId"), 0, arg_geometry(object), digester}};
   if (!object.Get("bodies").IsArray()) throw_argument("bodies", "an array");
   const Napi::Array bodies = object.Get("bodies").As<Napi::Array>();
   for (uint32_t i = 0; i < bodies.Length(); i++) {
@@ -48,7 +47,7 @@ Napi::Value patched_blocks_of(const Napi::CallbackInfo& info) {
 Napi::Value piece_digests_of(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     Keep keep;
-    const BaseBlocks base = arg_base(info[0], keep);
+    const BaseBlocks base = arg_base(info[0], arg_digester(info[2], "digester"), keep);
     return run_promise(
         info.Env(), keep,
         [base, session_id = arg_id(info[1], "sessionId")] {
@@ -64,8 +63,9 @@ Napi::Value resolve_patches_of(const Napi::CallbackInfo& info) {
     const Bytes body = arg_bytes(info[0], "body");
     const Napi::Object object = arg_object(info[1], "bounds");
     const BatchBounds bounds{arg_id(object.Get("sessionId"), "sessionId"),
-                             arg_uint(object.Get("sequence"), "sequence"), arg_geometry(object)};
-    const BaseBlocks base = arg_base(info[2], keep);
+                             arg_uint(object.Get("sequence"), "sequence"), arg_geometry(object),
+                             arg_digester(object.Get("digester"), "digester")};
+    const BaseBlocks base = arg_base(info[2], bounds.digester, keep);
     return run_promise(
         info.Env(), keep,
         [body, bounds, base] { return resolve_patches(body, bounds, base, ThreadPool::shared()); },

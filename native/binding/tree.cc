@@ -75,6 +75,7 @@ class TreeWrap : public Napi::ObjectWrap<TreeWrap> {
     define_constant(self, "sizeBytes", number(env, core_->geometry().size_bytes));
     define_constant(self, "blockSize", number(env, core_->geometry().block_size));
     define_constant(self, "blockCount", number(env, core_->block_count()));
+    define_constant(self, "digester", wrap_digester(env, core_->digester()));
   }
 
   Handle<TreeFile> handle() const {
@@ -280,15 +281,19 @@ Napi::Value create_tree(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const std::string path = arg_string(info[0], "path");
     const TreeGeometry geometry = arg_geometry(info[1], info[2]);
-    return run_opening<TreeFile>(info.Env(), {}, kTreeClass,
-                                 [path, geometry] { return TreeFile::create(path, geometry); });
+    const Digester digester = arg_digester(info[3], "digester");
+    return run_opening<TreeFile>(info.Env(), {}, kTreeClass, [path, geometry, digester] {
+      return TreeFile::create(path, geometry, digester);
+    });
   });
 }
 
 Napi::Value open_tree(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const std::string path = arg_string(info[0], "path");
-    return run_opening<TreeFile>(info.Env(), {}, kTreeClass, [path] { return TreeFile::open(path); });
+    const Digester digester = arg_digester(info[1], "digester");
+    return run_opening<TreeFile>(info.Env(), {}, kTreeClass,
+                                 [path, digester] { return TreeFile::open(path, digester); });
   });
 }
 

@@ -11,8 +11,10 @@
 #include "core/codec/batch.h"
 #include "core/codec/patched_batch.h"
 #include "fuzz/fuzz.h"
+#include "test/helpers/digesters.h"
 
 using namespace stillpoint;
+using stillpoint::test::kPlain;
 using namespace stillpoint::fuzz;
 
 namespace {
@@ -75,8 +77,8 @@ ByteVector base_for(Bytes body, const TreeGeometry& geometry) {
   for (const uint64_t index : patched_blocks(body, geometry.block_count())) {
     if (records.size() == kBasesMax) break;
     const auto raw = base_block(geometry.block_length(index));
-    records.push_back(encode_record(RecordKind::block, leaf_digest(raw), raw, 0));
-    builder.add_payload(index, leaf_digest(raw), static_cast<uint32_t>(records.size() - 1));
+    records.push_back(encode_record(RecordKind::block, kPlain.leaf_digest(raw), raw, 0));
+    builder.add_payload(index, kPlain.leaf_digest(raw), static_cast<uint32_t>(records.size() - 1));
   }
   for (const ByteVector& record : records) builder.add_record(record);
   return builder.finish();
@@ -94,7 +96,8 @@ void check_resolved(Bytes body, const BatchBounds& bounds) {
   if (after.records.size() != before.records.size() + before.patches.size()) abort();
   for (size_t i = before.records.size(); i < after.records.size(); i++) {
     std::vector<uint8_t> scratch(after.records[i].raw_length);
-    decode_record(after.records[i], scratch.data());  // a block that does not prove itself is a finding
+    decode_record(after.records[i], kPlain,
+                  scratch.data());  // a block that does not prove itself is a finding
   }
 }
 
@@ -105,7 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<uint8_t> body(data + 1, data + size);
   if (data[0] & 1) reseal(body);
   const size_t geometry = data[0] >> 1 & 1;
-  BatchBounds bounds{{}, 0, kGeometries[geometry]};
+  BatchBounds bounds{{}, 0, kGeometries[geometry], kPlain};
   if (body.size() >= kBatchHeaderBytes) {
     std::copy_n(body.begin() + 8, bounds.session_id.size(), bounds.session_id.begin());
     bounds.sequence = load_le<uint64_t>(body.data() + 24);

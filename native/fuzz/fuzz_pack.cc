@@ -6,8 +6,10 @@
 #include "core/base/error.h"
 #include "core/codec/pack_reader.h"
 #include "fuzz/fuzz.h"
+#include "test/helpers/digesters.h"
 
 using namespace stillpoint;
+using stillpoint::test::kPlain;
 using namespace stillpoint::fuzz;
 
 namespace {
@@ -46,12 +48,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   reseal(bytes, data[0]);
   const MemoryPack pack(bytes);
   size_t damages = 0;
-  const PackVerification result = verify_pack(pack, [&](const PackDamage& damage) {
+  const PackVerification result = verify_pack(pack, kPlain, [&](const PackDamage& damage) {
     if (damage.offset > bytes.size()) abort();
     ++damages;
   });
   if (result.checked_bytes > bytes.size()) abort();
-  const PackIndex salvaged = salvage_pack(pack);
+  const PackIndex salvaged = salvage_pack(pack, kPlain);
   try {
     const PackIndex index = read_pack_index(pack);
     // A pack without damage is all there without its index.

@@ -8,9 +8,11 @@
 #include "core/codec/batch.h"
 #include "core/codec/pack.h"
 #include "fuzz/fuzz.h"
+#include "test/helpers/digesters.h"
 #include "test/worlds/nbd_world.h"
 
 using namespace stillpoint;
+using stillpoint::test::kPlain;
 
 namespace {
 
@@ -38,17 +40,17 @@ ByteVector one_piece_patch(const std::vector<uint8_t>& piece) {
 void write_batches(const std::filesystem::path& directory) {
   for (const int level : {0, 1, 19}) {
     const auto whole = content(4096, 3), tail = content(100, 5);
-    const auto whole_record = encode_record(RecordKind::block, leaf_digest(whole), whole, level);
-    const auto tail_record = encode_record(RecordKind::block, leaf_digest(tail), tail, level);
+    const auto whole_record = encode_record(RecordKind::block, kPlain.leaf_digest(whole), whole, level);
+    const auto tail_record = encode_record(RecordKind::block, kPlain.leaf_digest(tail), tail, level);
     BatchBuilder session({1, 2, 3}, 1, 1000);
     session.add_zeros(0, 2);
     const uint32_t ordinal = session.add_record(whole_record);
-    session.add_payload(2, leaf_digest(whole), ordinal);
-    session.add_payload(3, leaf_digest(whole), ordinal);
-    session.add_held(7, leaf_digest(tail));
-    session.add_payload(19, leaf_digest(tail), session.add_record(tail_record));
+    session.add_payload(2, kPlain.leaf_digest(whole), ordinal);
+    session.add_payload(3, kPlain.leaf_digest(whole), ordinal);
+    session.add_held(7, kPlain.leaf_digest(tail));
+    session.add_payload(19, kPlain.leaf_digest(tail), session.add_record(tail_record));
     BatchBuilder restore({1, 2, 3}, 0, 0);
-    restore.add_payload(5, leaf_digest(whole), restore.add_record(whole_record));
+    restore.add_payload(5, kPlain.leaf_digest(whole), restore.add_record(whole_record));
     for (const uint8_t flags : {0, 1, 2, 3}) {
       const std::string name = std::to_string(level) + "-" + std::to_string(flags);
       write_seed(directory, "session-" + name, flags, session.finish());
@@ -65,9 +67,9 @@ void write_patches(const std::filesystem::path& directory) {
       const bool large = (flags & 2) != 0;
       const auto base = fuzz::base_block(large ? 65536 : 4096);
       const auto whole = content(base.size(), 3);
-      const auto record = encode_record(RecordKind::block, leaf_digest(whole), whole, level);
+      const auto record = encode_record(RecordKind::block, kPlain.leaf_digest(whole), whole, level);
       BatchBuilder builder({1, 2, 3}, 1, 1000);
-      builder.add_payload(0, leaf_digest(whole), builder.add_record(record));
+      builder.add_payload(0, kPlain.leaf_digest(whole), builder.add_record(record));
       std::vector<ByteVector> patches;
       for (const uint64_t index : {1, 2, 3}) {
         auto now = base;
@@ -79,7 +81,7 @@ void write_patches(const std::filesystem::path& directory) {
           bits[1] = 2;
         }
         patches.push_back(large ? encode_patch(now, bits, level) : one_piece_patch(now));
-        builder.add_patch(index, leaf_digest(now), patches.back());
+        builder.add_patch(index, kPlain.leaf_digest(now), patches.back());
       }
       write_seed(directory, "patch-" + std::to_string(level) + "-" + std::to_string(flags), flags,
                  builder.finish());
@@ -95,7 +97,7 @@ void write_packs(const std::filesystem::path& directory) {
       std::vector<uint8_t> index;
       for (size_t i = 0; i < count; ++i) {
         const auto raw = content(kind == PackKind::data ? 64 + i * 40 : 32 + i * 32, static_cast<uint8_t>(i));
-        const Digest digest = kind == PackKind::data ? leaf_digest(raw) : node_digest(raw);
+        const Digest digest = kind == PackKind::data ? kPlain.leaf_digest(raw) : kPlain.node_digest(raw);
         const auto record = encode_record(record_kind_of(kind), digest, raw, static_cast<int>(i % 2));
         const RecordView parsed = parse_record(record);
         append_pack_entry(

@@ -1,6 +1,7 @@
-/** Devices with faults: for tests and benchmarks alone, which is why the index does not have them. */
+/** Devices with faults and digests with keys: for tests and benchmarks alone, which is why the index does not have them. */
 import { native } from './addon.js';
 import type { Device } from './border/device.js';
+import type { Digester } from './border/digest.js';
 
 /** In memory, with faults, for tests of everything above it. */
 export interface MemoryDevice extends Device {
@@ -13,7 +14,9 @@ export interface MemoryDevice extends Device {
 }
 
 interface TestingAddon {
+  /** @param key 32 bytes */
+  keyedDigester(key: Uint8Array): Digester;
   createMemoryDevice(sizeBytes: number, options?: { logicalSectorSize?: number }): MemoryDevice;
 }
 
-export const { createMemoryDevice } = native as typeof native & TestingAddon;
+export const { createMemoryDevice, keyedDigester } = native as typeof native & TestingAddon;

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { isStillpointError, StillpointError } from '../domain/base/errors.js';
 import { PACK_BYTES_TARGET, PARTIAL_KEEP_MS } from '../domain/base/limits.js';
 import { isHexId } from '../domain/base/names.js';
+import { type Digester, native } from '../native/index.js';
 import type { StoreContext } from './capture/context.js';
 import { PartialSets } from './capture/partial-sets.js';
 import { recoverStaging } from './capture/recovery.js';
@@ -58,6 +59,8 @@ export interface StoreOptions {
   readonly randomId?: () => string;
   /** Default PACK_BYTES_TARGET. */
   readonly packBytesTarget?: number;
+  /** How the digests of its points are made. Default: without a key. */
+  readonly digester?: Digester;
   /** How long partial sets are kept. Default PARTIAL_KEEP_MS. */
   readonly keepPartialMs?: number;
   /** What the owner is, for others that want the store. Default: a command. */
@@ -118,6 +121,7 @@ export function findStoreIdentity(dir: string): Promise<StoreIdentity> {
 export async function openStoreForReading(dir: string, options: StoreOptions = {}): Promise<Store> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
+  const digester = options.digester ?? native.plainDigester();
   return asStoreStep(`store ${path}`, async () => {
     const objects = options.objects ?? new LocalObjectStore(disk, path);
     const { storeId, fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
@@ -132,9 +136,9 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
     });
     await partials.load({ tidy: false });
     return new ReaderStore({
-      ...{ storeId, disk, dir: path, objects, catalog, partials, log },
+      ...{ storeId, disk, dir: path, objects, catalog, partials, digester, log },
       now: options.now ?? (() => new Date()),
-      index: new ReadingIndex({ dir: path, storeId, objects, log, onProgress }),
+      index: new ReadingIndex({ dir: path, storeId, objects, digester, log, onProgress }),
       remember: (findings) => rememberFindings(path, options, findings),
     });
   });
@@ -167,6 +171,7 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
 async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
+  const digester = options.digester ?? native.plainDigester();
   return asStoreStep(`store ${path}`, async () => {
     const local = new LocalObjectStore(disk, path);
     const objects = options.objects ?? local;
@@ -192,7 +197,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       const catalog = new PointCatalog();
       for (const { key, reason } of await catalog.load(objects))
         log(`manifest ${key} is no point: ${reason}`);
-      const records = new RecordReader(objects, index, log);
+      const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
         disk,
         dir: path,
@@ -205,6 +210,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         dir: path,
         objects,
         index,
+        digester,
         catalog,
         records,
         reader: new PointReader(records),
@@ -216,7 +222,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       };
       const store = new LocalStore(storeId, context, lock);
       close = () => store.close();
-      const heal: HealContext = { objects, index, log, onProgress };
+      const heal: HealContext = { objects, index, digester, log, onProgress };
       const packs = await objects.list(PACKS_PREFIX);
       await dropLostPacks(heal, packs);
       await findCaptures(context, store);

@@ -28,6 +28,7 @@ import type {
   PartialSet,
   VerifyEvent,
 } from '../domain/session/messages.js';
+import type { Digester } from '../native/index.js';
 import { StoreCapture } from './capture/capture.js';
 import { firstLostPart } from './capture/commit.js';
 import type { StoreContext } from './capture/context.js';
@@ -50,6 +51,7 @@ import { Collector } from './upkeep/collector.js';
 
 export class LocalStore implements Store {
   readonly storeId: string;
+  readonly digester: Digester;
   readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();
@@ -62,6 +64,7 @@ export class LocalStore implements Store {
 
   constructor(storeId: string, context: StoreContext, lock: StoreLock) {
     this.storeId = storeId;
+    this.digester = context.digester;
     this.#context = context;
     this.#lock = lock;
     this.#access = new PointAccess({ ...context, checkOthers: () => this.#checkOtherFiles() });

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../../src/cli/output/exit-codes.js';
 import { KiB } from '../../src/domain/base/limits.js';
-import { native, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../src/native/index.js';
+import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../src/native/index.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { makeStampedImage, stampedBlock } from '../helpers/bytes/stamped-blocks.js';
 import { flipRecords } from '../helpers/faults/pack-damage.js';
 import {
@@ -44,7 +45,7 @@ interface Scene {
 
 const contentOf = (blockIndex: number, generation = 0) =>
   stampedBlock({ seed: 4, blockIndex, generation }, Math.min(BLOCK, SIZE - blockIndex * BLOCK));
-const leafOf = (blockIndex: number) => native.leafDigest(contentOf(blockIndex));
+const leafOf = (blockIndex: number) => PLAIN.leafDigest(contentOf(blockIndex));
 
 /** With one point. */
 async function scene(t: ExecutionContext): Promise<Scene> {
@@ -168,7 +169,7 @@ test('--deep: rotten blocks are the receiver’s fault; --ship sends just them, 
 
 test('--deep: under a damaged node nothing can be compared, around it all is; --ship heals it', async (t) => {
   const { store, compare, write, isWhole, run, image } = await scene(t);
-  const node = native.nodeDigest(Buffer.concat(Array.from({ length: 64 }, (_, i) => leafOf(64 + i))));
+  const node = PLAIN.nodeDigest(Buffer.concat(Array.from({ length: 64 }, (_, i) => leafOf(64 + i))));
   await flipRecords(store, RECORD_KIND_NODE, node);
   await write([7, 70], 1);
   const shallow = await run('compare', image, '--name', 'disk');

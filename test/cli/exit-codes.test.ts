@@ -4,7 +4,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EXITS } from '../../src/cli/output/exit-codes.js';
-import { native, RECORD_KIND_BLOCK } from '../../src/native/index.js';
+import { RECORD_KIND_BLOCK } from '../../src/native/index.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { flipRecords } from '../helpers/faults/pack-damage.js';
 import { type Machine, makeMachine, run, runHere, start } from '../helpers/machines/stillpoint.js';
 
@@ -52,12 +53,12 @@ const MADE_BY: Record<keyof typeof EXITS, (t: ExecutionContext) => Promise<unkno
   usage: async (t) => exitOf(await makeMachine(t), 'backup'),
   warnings: async (t) => {
     const { machine, store, image } = await makeScene(t);
-    await flipRecords(store, RECORD_KIND_BLOCK, native.leafDigest(CONTENT));
+    await flipRecords(store, RECORD_KIND_BLOCK, PLAIN.leafDigest(CONTENT));
     return exitOf(machine, 'compare', image, '--name', 'disk', '--store', store, '--deep', '--ship');
   },
   damaged: async (t) => {
     const { machine, store } = await makeScene(t);
-    await flipRecords(store, RECORD_KIND_BLOCK, native.leafDigest(CONTENT));
+    await flipRecords(store, RECORD_KIND_BLOCK, PLAIN.leafDigest(CONTENT));
     return exitOf(machine, 'verify', '--store', store);
   },
   noAccess: async (t) => exitOf(await makeMachine(t), 'points'),

@@ -1,16 +1,16 @@
 /** Batches that are wrong in one thing each. */
 import { BATCH_BYTES_MAX, MiB } from '../../src/domain/base/limits.js';
-import { native } from '../../src/native/index.js';
 import { alterRecord, batchOf, encodeTestBatch, encodeTestRecord, seal } from '../helpers/bytes/batches.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { changePieces, encodeTestPatch, type TestPatch } from '../helpers/bytes/patches.js';
 import { GEOMETRY } from '../helpers/bytes/requests.js';
 import { block, blocksOf, newSessionId } from './receiver.js';
 import type { BadCall, BadCase } from './receiver-scene.js';
 
 const GOOD = block(3, 1);
-const DIGEST = native.leafDigest(GOOD);
+const DIGEST = PLAIN.leafDigest(GOOD);
 const RECORD = encodeTestRecord(GOOD);
-const OTHER_DIGEST = native.leafDigest(block(4, 1));
+const OTHER_DIGEST = PLAIN.leafDigest(block(4, 1));
 /** Its zstd frame holds 4 MiB, and its header says that it holds a block. */
 const BOMB = alterRecord(encodeTestRecord(Buffer.alloc(4 * MiB, 'bomb')), (header) => {
   header.writeUInt32LE(GEOMETRY.blockSize, 8);
@@ -35,7 +35,7 @@ function badPatch(
   change: Partial<Parameters<typeof encodeTestBatch>[0]> = {},
 ): BadCall {
   const now = changePieces(block(0, 1), [2]);
-  const entry = { blockIndex: 0, kind: 3, digest: native.leafDigest(now) };
+  const entry = { blockIndex: 0, kind: 3, digest: PLAIN.leafDigest(now) };
   const patches = [encodeTestPatch({ block: now, pieces: [2], ...patch })];
   return ({ port, sessionId }) =>
     port.batch(
@@ -65,7 +65,7 @@ export const BAD_BATCHES: readonly BadCase[] = [
     'a block of a wrong length',
     'bad-batch',
     bad(() => ({
-      entries: [{ ...one, digest: native.leafDigest(GOOD.subarray(0, 4096)) }],
+      entries: [{ ...one, digest: PLAIN.leafDigest(GOOD.subarray(0, 4096)) }],
       records: [encodeTestRecord(GOOD.subarray(0, 4096))],
     })),
   ],
@@ -156,7 +156,7 @@ export const BAD_BATCHES: readonly BadCase[] = [
     'a block said to be held that another agent sent',
     'bad-batch',
     bad(() => ({
-      entries: [{ blockIndex: 3, kind: 2, digest: native.leafDigest(block(0, 1, 99)) }],
+      entries: [{ blockIndex: 3, kind: 2, digest: PLAIN.leafDigest(block(0, 1, 99)) }],
       records: [],
     })),
   ],

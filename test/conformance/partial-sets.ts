@@ -1,7 +1,7 @@
 /** What every ReceiverPort promises of sessions that came to no point, and of going on with one. */
 import type { TestFn } from 'ava';
-import { native } from '../../src/native/index.js';
 import { batchOf, encodeTestBatch, rootOf } from '../helpers/bytes/batches.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import { block, blocksOf, checkContent, type MakeWorld, newSessionId } from './receiver.js';
 
@@ -89,7 +89,7 @@ export function partialSetsConformance(test: TestFn, make: MakeWorld): void {
     );
     t.deepEqual(await stranger.partialSets(), []);
     // Held still, and no part of a point by itself.
-    t.deepEqual([...(await port.have(second, native.leafDigest(block(0, 1))))], [1]);
+    t.deepEqual([...(await port.have(second, PLAIN.leafDigest(block(0, 1))))], [1]);
     const point = await port.commit(
       second,
       commitRequest({ batchCount: 0, root: rootOf(GEOMETRY, new Map()) }),

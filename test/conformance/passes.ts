@@ -2,8 +2,8 @@
 import type { TestFn } from 'ava';
 import { PROVIDER_FACTS_MAX } from '../../src/domain/base/limits.js';
 import type { CommitRequest } from '../../src/domain/session/messages.js';
-import { native } from '../../src/native/index.js';
 import { batchOf, encodeTestBatch, encodeTestRecord, rootOf } from '../helpers/bytes/batches.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import {
   type Blocks,
@@ -95,17 +95,17 @@ export function passesConformance(test: TestFn, make: MakeWorld): void {
     const passTwo = encodeTestBatch({
       ...{ sessionId, sequence: 2 },
       entries: [
-        { blockIndex: 0, kind: 1, digest: native.leafDigest(block(0, 3)), ordinal: 0 },
-        { blockIndex: 1, kind: 1, digest: native.leafDigest(block(1, 1)), ordinal: 1 },
-        { blockIndex: 2, kind: 2, digest: native.leafDigest(block(2, 1)) },
+        { blockIndex: 0, kind: 1, digest: PLAIN.leafDigest(block(0, 3)), ordinal: 0 },
+        { blockIndex: 1, kind: 1, digest: PLAIN.leafDigest(block(1, 1)), ordinal: 1 },
+        { blockIndex: 2, kind: 2, digest: PLAIN.leafDigest(block(2, 1)) },
         { blockIndex: 3, kind: 0 },
       ],
       records: [encodeTestRecord(block(0, 3)), encodeTestRecord(block(1, 1))],
     });
     t.deepEqual(await port.batch(sessionId, 2, passTwo), { durableSequence: 2 });
     // What only an earlier pass had is held still, and may come back.
-    t.deepEqual([...(await port.have(sessionId, native.leafDigest(block(3, 2))))], [1]);
-    const entries = [{ blockIndex: 4, kind: 2, digest: native.leafDigest(block(3, 2)) }];
+    t.deepEqual([...(await port.have(sessionId, PLAIN.leafDigest(block(3, 2))))], [1]);
+    const entries = [{ blockIndex: 4, kind: 2, digest: PLAIN.leafDigest(block(3, 2)) }];
     await port.batch(sessionId, 3, encodeTestBatch({ sessionId, sequence: 3, entries }));
 
     for (const [index, bytes] of passOne) state.set(index, bytes);

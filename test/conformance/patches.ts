@@ -2,8 +2,9 @@
 import type { TestFn } from 'ava';
 import { PIECE_BYTES } from '../../src/domain/base/limits.js';
 import { splitPieces } from '../../src/domain/blocks/pieces.js';
-import { ENTRY_PATCH, native } from '../../src/native/index.js';
+import { ENTRY_PATCH } from '../../src/native/index.js';
 import { batchOf, encodeTestBatch, encodeTestRecord, rootOf } from '../helpers/bytes/batches.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { changePieces, encodeTestPatch } from '../helpers/bytes/patches.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import {
@@ -39,7 +40,7 @@ function patchBatch(
   return encodeTestBatch({
     ...{ sessionId, sequence },
     entries: ascending.map(([blockIndex, bytes]) => ({
-      ...{ blockIndex, kind: ENTRY_PATCH, digest: native.leafDigest(bytes) },
+      ...{ blockIndex, kind: ENTRY_PATCH, digest: PLAIN.leafDigest(bytes) },
     })),
     patches: ascending.map(([, bytes]) => encodeTestPatch({ block: bytes, pieces })),
   });
@@ -115,7 +116,7 @@ export function patchConformance(test: TestFn, make: MakeWorld): void {
     const patched = new Map([1, 3].map((index) => [index, changePieces(block(index, 1), [0, 7])] as const));
     const whole = block(2, 2);
     const entryOf = (blockIndex: number, bytes: Uint8Array, kind: number) => ({
-      ...{ blockIndex, kind, digest: native.leafDigest(bytes) },
+      ...{ blockIndex, kind, digest: PLAIN.leafDigest(bytes) },
     });
     const body = encodeTestBatch({
       ...{ sessionId, sequence: 1 },
@@ -133,7 +134,7 @@ export function patchConformance(test: TestFn, make: MakeWorld): void {
     state.delete(0);
     state.set(2, whole);
     for (const [index, bytes] of patched) state.set(index, bytes);
-    const held = await port.have(sessionId, native.leafDigest(patched.get(3) ?? whole));
+    const held = await port.have(sessionId, PLAIN.leafDigest(patched.get(3) ?? whole));
     t.deepEqual([...held], [1], 'held like any other block');
     const root = rootOf(GEOMETRY, state);
     const point = await port.commit(sessionId, commitRequest({ batchCount: 1, root }));
@@ -209,7 +210,7 @@ export function patchConformance(test: TestFn, make: MakeWorld): void {
       code: 'bad-patch',
     });
     t.regex(error?.message ?? '', /block 1: .*Nothing of the batch was kept/s);
-    t.deepEqual([...(await port.have(sessionId, native.leafDigest(now.get(0) ?? block(0, 1))))], [0]);
+    t.deepEqual([...(await port.have(sessionId, PLAIN.leafDigest(now.get(0) ?? block(0, 1))))], [0]);
     t.like(await port.status(sessionId), { durableSequence: 0 });
     await port.batch(sessionId, 1, batchOf(sessionId, 1, now));
     for (const [index, bytes] of now) state.set(index, bytes);

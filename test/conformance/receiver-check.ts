@@ -4,9 +4,10 @@ import type { TestFn } from 'ava';
 import type { BlockRange } from '../../src/domain/blocks/block-ranges.js';
 import type { Point } from '../../src/domain/point/point.js';
 import type { CheckDamage, CheckSummary } from '../../src/domain/session/messages.js';
-import { native, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../src/native/index.js';
+import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../src/native/index.js';
 import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
 import { batchOf } from '../helpers/bytes/batches.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest } from '../helpers/bytes/requests.js';
 import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
 import { findRecords, flipRecords } from '../helpers/faults/pack-damage.js';
@@ -25,7 +26,7 @@ function contentOf(blockIndex: number, seed = 1): Buffer {
 }
 
 const STATE = new Map(FILLED.map((blockIndex) => [blockIndex, contentOf(blockIndex)]));
-const leafOf = (blockIndex: number) => native.leafDigest(contentOf(blockIndex));
+const leafOf = (blockIndex: number) => PLAIN.leafDigest(contentOf(blockIndex));
 
 /** Digest of the level-1 node that the block is under. */
 function nodeOf(blockIndex: number): Buffer {
@@ -33,7 +34,7 @@ function nodeOf(blockIndex: number): Buffer {
   const leaves = Array.from({ length: 64 }, (_, i) =>
     STATE.has(first + i) ? leafOf(first + i) : Buffer.alloc(32),
   );
-  return native.nodeDigest(Buffer.concat(leaves));
+  return PLAIN.nodeDigest(Buffer.concat(leaves));
 }
 
 async function backUp(port: ReceiverPort, state: Blocks = STATE, device = 'disk'): Promise<Point> {

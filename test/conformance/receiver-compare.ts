@@ -1,13 +1,13 @@
 /** The question which children of tree nodes differ, as every ReceiverPort answers it. */
 import type { TestFn } from 'ava';
 import { NODES_REQUEST_MAX } from '../../src/domain/base/limits.js';
-import { native } from '../../src/native/index.js';
 import {
   type ComparedNode,
   decodeAnswer,
   encodeQuestion,
 } from '../../src/protocol/messages/compare-codec.js';
 import { batchOf } from '../helpers/bytes/batches.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest } from '../helpers/bytes/requests.js';
 import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
 import { seededRandom } from '../helpers/seed.js';
@@ -77,12 +77,12 @@ export function receiverCompare(test: TestFn, make: MakeWorld): void {
 
     const leaf = (block: number) => {
       const bytes = blocks.get(block);
-      return bytes === undefined ? NULL_DIGEST : native.leafDigest(bytes);
+      return bytes === undefined ? NULL_DIGEST : PLAIN.leafDigest(bytes);
     };
     const level1 = [0, 1, 2, 3].map((node) =>
       Array.from({ length: node === 3 ? 8 : 64 }, (_, child) => leaf(node * 64 + child)),
     );
-    const digests = level1.map((children) => native.nodeDigest(trimmed(children)));
+    const digests = level1.map((children) => PLAIN.nodeDigest(trimmed(children)));
     const nodes = [
       ...level1.map((theirs, index) => ({ level: 1, index, theirs })),
       { level: 2, index: 0, theirs: digests },

@@ -1,10 +1,10 @@
 /** Whatever arrives gets a typed error, and the store stays as it was: tables of bad inputs, run on each ReceiverPort. */
 import type { TestFn } from 'ava';
 import { HAVE_DIGESTS_MAX } from '../../src/domain/base/limits.js';
-import { native } from '../../src/native/index.js';
 import { encodeQuestion } from '../../src/protocol/messages/compare-codec.js';
 import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
 import { batchOf, rootOf } from '../helpers/bytes/batches.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import { BAD_BATCHES } from './bad-batches.js';
 import { BAD_MESSAGES } from './bad-messages.js';
@@ -79,7 +79,7 @@ export function receiverRefusals(test: TestFn, make: MakeWorld): void {
     const scene = await setUp(t, make);
     const sessionId = newSessionId();
     await scene.stranger.begin(beginRequest({ sessionId }));
-    t.deepEqual([...(await scene.stranger.have(sessionId, native.leafDigest(block(0, 1))))], [0]);
+    t.deepEqual([...(await scene.stranger.have(sessionId, PLAIN.leafDigest(block(0, 1))))], [0]);
     t.deepEqual(
       (await scene.stranger.points('disk')).map(({ agent }) => agent),
       ['stranger'],

@@ -16,11 +16,11 @@ import { DIGEST_BYTES, KiB, TREE_FANOUT } from '../../src/domain/base/limits.js'
 import { blockCount, blockLength, type Geometry } from '../../src/domain/blocks/geometry.js';
 import type { Point } from '../../src/domain/point/point.js';
 import { DIRECTIONS } from '../../src/domain/session/compare-direction.js';
-import { native } from '../../src/native/index.js';
 import { createMemoryDevice } from '../../src/native/testing.js';
 import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
 import { createStore, openStore } from '../../src/store/open.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
 import { filesBelow, flipBit } from '../helpers/disks/images.js';
 import { temporaryDirectory } from '../helpers/disks/loop-device.js';
@@ -37,21 +37,21 @@ const BLOCKS_MAX = 300;
 function rootOf(bytes: Buffer): string {
   const size: Geometry = { sizeBytes: bytes.length, blockSize: BLOCK };
   let level: Buffer[] = Array.from({ length: blockCount(size) }, (_, index) =>
-    native.leafDigest(bytes.subarray(index * BLOCK, index * BLOCK + blockLength(size, index))),
+    PLAIN.leafDigest(bytes.subarray(index * BLOCK, index * BLOCK + blockLength(size, index))),
   );
   do {
     level = Array.from({ length: Math.max(1, Math.ceil(level.length / TREE_FANOUT)) }, (_, index) =>
-      native.nodeDigest(Buffer.concat(level.slice(index * TREE_FANOUT, (index + 1) * TREE_FANOUT))),
+      PLAIN.nodeDigest(Buffer.concat(level.slice(index * TREE_FANOUT, (index + 1) * TREE_FANOUT))),
     );
   } while (level.length > 1);
-  return native.rootDigest(bytes.length, BLOCK, level[0] ?? Buffer.alloc(DIGEST_BYTES)).toString('hex');
+  return PLAIN.rootDigest(bytes.length, BLOCK, level[0] ?? Buffer.alloc(DIGEST_BYTES)).toString('hex');
 }
 
 /** Blocks that differ, counted by hand; what lies beyond the shorter one's whole blocks is the same only where both are zero. */
 function differing(device: Buffer, point: Buffer): number[] {
   const count = Math.ceil(Math.max(device.length, point.length) / BLOCK);
   const leaf = (bytes: Buffer, index: number) =>
-    native.leafDigest(bytes.subarray(index * BLOCK, (index + 1) * BLOCK));
+    PLAIN.leafDigest(bytes.subarray(index * BLOCK, (index + 1) * BLOCK));
   return Array.from({ length: count }, (_, index) => index).filter(
     (index) => !leaf(device, index).equals(leaf(point, index)),
   );

@@ -17,12 +17,13 @@ import {
   RECORD_KIND_NODE,
 } from '../../src/native/index.js';
 import { recordsOf } from '../helpers/bytes/block-batch.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { type BatchItem, makeBatch } from '../helpers/bytes/hand-made-batch.js';
 
 const SESSION = '5e'.repeat(16);
 const BLOCK = 4 * KiB;
 const g = { sizeBytes: 1000 * BLOCK + 77, blockSize: BLOCK };
-const bounds = { sessionId: SESSION, sequence: 3, ...g };
+const bounds = { sessionId: SESSION, sequence: 3, ...g, digester: PLAIN };
 
 /** Compressible bytes, never all zero. */
 const content = (length: number, seed: number): Buffer =>
@@ -81,7 +82,7 @@ test('what is encoded by hand is decoded, and put into an overlay', async (t) =>
           t.is(batch.recordRawLengths[ordinal], item.bytes.length);
           t.is(batch.recordCodecs[ordinal], record[5]);
           t.deepEqual(batch.recordDigests.subarray(32 * ordinal, 32 * ordinal + 32), digest);
-          t.deepEqual(await native.decodeRecord(record, digest), item.bytes as Buffer);
+          t.deepEqual(await native.decodeRecord(record, digest, PLAIN), item.bytes as Buffer);
         }
       }
       await overlay.close();
@@ -111,7 +112,7 @@ test('no changed byte of a batch is accepted', async (t) => {
 });
 
 test('bounds of a batch are those of the domain', async (t) => {
-  const huge = { sessionId: SESSION, sequence: 3, sizeBytes: 2 ** 50, blockSize: BLOCK };
+  const huge = { sessionId: SESSION, sequence: 3, sizeBytes: 2 ** 50, blockSize: BLOCK, digester: PLAIN };
   const zeros = (zeroCount: number) => makeBatch(SESSION, 3, [{ blockIndex: 5, zeroCount }]);
   await t.notThrowsAsync(native.decodeBatch(zeros(BATCH_ZERO_BLOCKS_MAX), huge));
   await t.throwsAsync(native.decodeBatch(zeros(BATCH_ZERO_BLOCKS_MAX + 1), huge), { code: 'bad-length' });
@@ -143,6 +144,7 @@ test('one block and restore batches round-trip', async (t) => {
     agentTimeMs: 1,
     blockIndex: 1000,
     bytes: tail,
+    digester: PLAIN,
     compressionLevel: 1,
   });
   t.is((await native.decodeBatch(one, bounds)).blockIndexes[0], 1000);
@@ -152,6 +154,7 @@ test('one block and restore batches round-trip', async (t) => {
     agentTimeMs: 1,
     blockIndex: 4,
     bytes: Buffer.alloc(BLOCK),
+    digester: PLAIN,
     compressionLevel: 1,
   });
   t.is((await native.decodeBatch(zero, bounds)).kinds[0], ENTRY_ZERO);
@@ -226,12 +229,14 @@ test('a freed buffer is empty at once, and no other that shares memory with it',
 
 test('records: nodes, wrong digests and lengths', async (t) => {
   const children = Buffer.concat([native.checksum(Buffer.from('a')), native.checksum(Buffer.from('b'))]);
-  const digest = native.nodeDigest(children);
+  const digest = PLAIN.nodeDigest(children);
   const node = native.encodeRecord(RECORD_KIND_NODE, digest, children, 1);
-  t.deepEqual(await native.decodeRecord(node, digest), children);
-  await t.throwsAsync(native.decodeRecord(node, native.leafDigest(children)), { code: 'bad-digest' });
-  await t.throwsAsync(native.decodeRecord(Buffer.concat([node, node]), digest), { code: 'bad-length' });
-  await t.throwsAsync(native.decodeRecord(node.subarray(0, 70), digest), { code: 'truncated' });
+  t.deepEqual(await native.decodeRecord(node, digest, PLAIN), children);
+  await t.throwsAsync(native.decodeRecord(node, PLAIN.leafDigest(children), PLAIN), { code: 'bad-digest' });
+  await t.throwsAsync(native.decodeRecord(Buffer.concat([node, node]), digest, PLAIN), {
+    code: 'bad-length',
+  });
+  await t.throwsAsync(native.decodeRecord(node.subarray(0, 70), digest, PLAIN), { code: 'truncated' });
   t.throws(() => native.encodeRecord(3, digest, children, 1), { code: 'argument' });
   t.throws(() => native.encodeRecord(RECORD_KIND_NODE, digest, Buffer.alloc(33), 1), { code: 'bad-length' });
 });
@@ -243,7 +248,7 @@ function makePack(kind: number, contents: readonly Buffer[]): { pack: Buffer; of
   const entries = Buffer.alloc(56 * contents.length);
   let offset = 64;
   for (const [i, bytes] of contents.entries()) {
-    const digest = kind === PACK_KIND_DATA ? native.leafDigest(bytes) : native.nodeDigest(bytes);
+    const digest = kind === PACK_KIND_DATA ? PLAIN.leafDigest(bytes) : PLAIN.nodeDigest(bytes);
     const record = native.encodeRecord(
       kind === PACK_KIND_DATA ? RECORD_KIND_BLOCK : RECORD_KIND_NODE,
       digest,
@@ -274,7 +279,7 @@ test('packs: read, verified, damaged, salvaged', async (t) => {
     const check = async (bytes: Buffer) => {
       writeFileSync(path, bytes);
       const found: { offset: number; digest: Buffer | null; reason: string }[] = [];
-      const result = await native.verifyPack(path, (damage) => found.push(damage));
+      const result = await native.verifyPack(path, PLAIN, (damage) => found.push(damage));
       return { result, found };
     };
     const good = await check(pack);
@@ -283,7 +288,7 @@ test('packs: read, verified, damaged, salvaged', async (t) => {
     const index = await native.readPackIndex(path);
     t.is(index.packId, 'ab'.repeat(16));
     t.is(index.kind, kind);
-    t.deepEqual(await native.salvagePack(path), index);
+    t.deepEqual(await native.salvagePack(path, PLAIN), index);
 
     const damaged = Buffer.from(pack);
     damaged[(offsets[4] ?? 0) + 100] = 1 ^ (damaged[(offsets[4] ?? 0) + 100] ?? 0);
@@ -291,22 +296,22 @@ test('packs: read, verified, damaged, salvaged', async (t) => {
     t.is(bad.found.length, 1);
     t.is(bad.found[0]?.offset, offsets[4]);
     t.deepEqual(bad.found[0]?.digest, index.entries.subarray(56 * 4, 56 * 4 + 32));
-    t.is((await native.salvagePack(path)).recordCount, 9);
+    t.is((await native.salvagePack(path, PLAIN)).recordCount, 9);
 
     const cut = await check(pack.subarray(0, offsets[7]));
     t.is(cut.found[0]?.digest, null);
     await t.throwsAsync(native.readPackIndex(path), { code: 'bad-magic' });
-    t.is((await native.salvagePack(path)).recordCount, 7);
+    t.is((await native.salvagePack(path, PLAIN)).recordCount, 7);
     const thrown = new Error('the finder gave up');
     await t.throwsAsync(
-      native.verifyPack(path, () => {
+      native.verifyPack(path, PLAIN, () => {
         throw thrown;
       }),
       { is: thrown },
     );
   }
   await t.throwsAsync(
-    native.verifyPack(join(directory, 'none'), () => {}),
+    native.verifyPack(join(directory, 'none'), PLAIN, () => {}),
     { code: 'ENOENT' },
   );
   rmSync(directory, { recursive: true });

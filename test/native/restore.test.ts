@@ -8,6 +8,7 @@ import { KiB } from '../../src/domain/base/limits.js';
 import { type Device, native, type TreeFile } from '../../src/native/index.js';
 import { createMemoryDevice } from '../../src/native/testing.js';
 import { batchOf } from '../helpers/bytes/block-batch.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { makeTree } from '../helpers/bytes/trees.js';
 import { attachLoop } from '../helpers/disks/loop-device.js';
 import { testWith } from '../helpers/requirements.js';
@@ -30,7 +31,7 @@ async function inWorld(t: ExecutionContext, body: (world: World) => Promise<void
   for (let i = 1; i < 100; i += 3)
     blocks.set(i, Buffer.concat([randomBytes(100), Buffer.alloc(BLOCK - 100, i)]));
   blocks.set(100, randomBytes(1000));
-  const leaves = new Map([...blocks].map(([index, bytes]) => [index, native.leafDigest(bytes)]));
+  const leaves = new Map([...blocks].map(([index, bytes]) => [index, PLAIN.leafDigest(bytes)]));
   const tree = await makeTree(join(directory, 'tree'), { sizeBytes: SIZE, blockSize: BLOCK }, leaves, POINT);
   await body({ directory, tree, blocks });
   await tree.close();
@@ -110,7 +111,7 @@ test('close ends a verification in flight and waits for writes', async (t) => {
     await closed;
     await t.throwsAsync(writer.verify(), { code: 'closed' });
 
-    const tall = await native.createTree(join(world.directory, 'tall'), 2 ** 34, BLOCK);
+    const tall = await native.createTree(join(world.directory, 'tall'), 2 ** 34, BLOCK, PLAIN);
     const slow = createMemoryDevice(2 ** 34);
     slow.setReadDelayMs(5);
     const verifier = native.createRestoreWriter(slow, tall);

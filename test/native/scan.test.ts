@@ -10,6 +10,7 @@ import {
   type TreeFile,
 } from '../../src/native/index.js';
 import { createMemoryDevice, type MemoryDevice } from '../../src/native/testing.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
 import { temporaryDirectory } from '../helpers/disks/loop-device.js';
 
@@ -27,7 +28,7 @@ interface World {
 async function makeWorld(t: ExecutionContext, sizeBytes: number): Promise<World> {
   const directory = await temporaryDirectory(t, 'scan');
   const device = createMemoryDevice(sizeBytes);
-  const base = await native.createTree(join(directory, 'base'), sizeBytes, BLOCK);
+  const base = await native.createTree(join(directory, 'base'), sizeBytes, BLOCK, PLAIN);
   const overlay = await native.createOverlay(
     join(directory, 'found'),
     sizeBytes,
@@ -58,6 +59,7 @@ async function pullAll(world: World, scan: Scan): Promise<Map<number, string>> {
       sequence,
       sizeBytes: world.device.sizeBytes,
       blockSize: BLOCK,
+      digester: PLAIN,
     });
     for (let i = 0; i < batch.entryCount; i += 1) {
       for (let b = 0; b < (batch.blockCounts[i] ?? 0); b += 1) {
@@ -75,7 +77,7 @@ test('a scan finds what a look at every block finds, first and next time', async
     const changed = new Map<number, string>();
     for (let i = 0; i <= 200; i += 1) {
       const length = Math.min(BLOCK, world.device.sizeBytes - i * BLOCK);
-      const digest = native.leafDigest(await world.device.read(i * BLOCK, length));
+      const digest = PLAIN.leafDigest(await world.device.read(i * BLOCK, length));
       if (!digest.equals(world.base.leaves(i, 1))) changed.set(i, digest.toString('hex'));
     }
     return changed;
@@ -122,11 +124,11 @@ test('entries that the receiver holds go without payload', async (t) => {
   t.truthy(chunk);
   if (chunk === null) return;
   t.like(chunk, { entryCount: 3, rawBytes: 3 * BLOCK, badBlocks: [] });
-  t.deepEqual(chunk.digests.subarray(64), native.leafDigest(await world.device.read(3 * BLOCK, BLOCK)));
+  t.deepEqual(chunk.digests.subarray(64), PLAIN.leafDigest(await world.device.read(3 * BLOCK, BLOCK)));
   const options = { sessionId: SESSION, sequence: 1, agentTimeMs: 1, compressionLevel: 0 };
   await t.throwsAsync(chunk.encode({ ...options, held: Buffer.alloc(2) }), { code: 'argument' });
   const body = await chunk.encode({ ...options, held: Buffer.of(0b110) });
-  const bounds = { sessionId: SESSION, sequence: 1, sizeBytes: 4 * BLOCK, blockSize: BLOCK };
+  const bounds = { sessionId: SESSION, sequence: 1, sizeBytes: 4 * BLOCK, blockSize: BLOCK, digester: PLAIN };
   const batch = await native.decodeBatch(body, bounds);
   t.deepEqual([...batch.kinds], [1, 2, 2]);
   t.deepEqual([...batch.recordCodecs], [0]);
@@ -234,7 +236,7 @@ test('a chunk is cut in two that are sent each for itself, and is gone then', as
   ] as const) {
     const body = await part?.encode({ ...batch, held });
     const decoded = await native.decodeBatch(body ?? new Uint8Array(), {
-      ...{ sessionId: batch.sessionId, sequence: 1 },
+      ...{ sessionId: batch.sessionId, sequence: 1, digester: PLAIN },
       ...{ sizeBytes: world.device.sizeBytes, blockSize: BLOCK },
     });
     indexes.push(...decoded.blockIndexes);

@@ -9,6 +9,7 @@ import fc from 'fast-check';
 import { TiB } from '../../src/domain/base/limits.js';
 import { blockCount, blockLength, type Geometry, treeHeight } from '../../src/domain/blocks/geometry.js';
 import { type LeafOverlay, native, type TreeFile } from '../../src/native/index.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
 
 const NULL_DIGEST = Buffer.alloc(32);
 type Leaves = Map<number, Buffer>;
@@ -30,9 +31,9 @@ function modelRoot(g: Geometry, leaves: Leaves): string {
       digest.copy(content, (index % 64) * 32);
       contents.set(Math.floor(index / 64), content);
     }
-    level = new Map([...contents].map(([index, content]) => [index, native.nodeDigest(content)]));
+    level = new Map([...contents].map(([index, content]) => [index, PLAIN.nodeDigest(content)]));
   }
-  return native.rootDigest(g.sizeBytes, g.blockSize, level.get(0) ?? NULL_DIGEST).toString('hex');
+  return PLAIN.rootDigest(g.sizeBytes, g.blockSize, level.get(0) ?? NULL_DIGEST).toString('hex');
 }
 
 async function inDirectory(body: (directory: string) => Promise<void>): Promise<void> {
@@ -98,7 +99,7 @@ test('a tree file agrees with the model through changes, reopening and resizing'
     fc.asyncProperty(cases, async ([g, rounds, otherSize]) => {
       await inDirectory(async (directory) => {
         const path = join(directory, 'tree');
-        let tree = await native.createTree(path, g.sizeBytes, g.blockSize);
+        let tree = await native.createTree(path, g.sizeBytes, g.blockSize, PLAIN);
         const leaves: Leaves = new Map();
         for (const changes of rounds) {
           const overlay = await applyLeaves(directory, tree, changes);
@@ -108,7 +109,7 @@ test('a tree file agrees with the model through changes, reopening and resizing'
           t.deepEqual(tree.generation, overlay.generation);
           await overlay.close();
           await tree.close();
-          tree = await native.openTree(path);
+          tree = await native.openTree(path, PLAIN);
         }
         t.true(await tree.verify());
         t.is(tree.blockCount, blockCount(g));
@@ -175,7 +176,7 @@ test('an overlay gives back what was put, node by node', async (t) => {
 test('a damaged tree or overlay is refused, and a flipped bit is found', async (t) => {
   await inDirectory(async (directory) => {
     const path = join(directory, 'tree');
-    const tree = await native.createTree(path, 1000 * 4096, 4096);
+    const tree = await native.createTree(path, 1000 * 4096, 4096, PLAIN);
     const overlay = await applyLeaves(directory, tree, new Map([[500, native.checksum(Buffer.from('x'))]]));
     const overlayPath = overlay.path;
     await overlay.close();
@@ -190,22 +191,22 @@ test('a damaged tree or overlay is refused, and a flipped bit is found', async (
     t.false(await tree.verify());
     await tree.close();
     await flip(path, 40);
-    await t.throwsAsync(native.openTree(path), { code: 'tree-damaged' });
+    await t.throwsAsync(native.openTree(path, PLAIN), { code: 'tree-damaged' });
     await flip(path, 40);
     await truncate(path, 8192);
-    const error = await t.throwsAsync(native.openTree(path), { code: 'tree-damaged' });
+    const error = await t.throwsAsync(native.openTree(path, PLAIN), { code: 'tree-damaged' });
     t.is((error as Error & { path?: string }).path, path);
     await flip(overlayPath, 8192 + 500 * 32);
     await t.throwsAsync(native.openOverlay(overlayPath), { code: 'tree-damaged' });
-    await t.throwsAsync(native.openTree(join(directory, 'none')), { code: 'ENOENT' });
-    await t.throwsAsync(native.createTree(path, 4096, 4096), { code: 'EEXIST' });
-    await t.throwsAsync(native.createTree(join(directory, 'new'), 4096, 5000), { code: 'argument' });
+    await t.throwsAsync(native.openTree(join(directory, 'none'), PLAIN), { code: 'ENOENT' });
+    await t.throwsAsync(native.createTree(path, 4096, 4096, PLAIN), { code: 'EEXIST' });
+    await t.throwsAsync(native.createTree(join(directory, 'new'), 4096, 5000, PLAIN), { code: 'argument' });
   });
 });
 
 test('closed handles refuse by name, and close waits for work in flight', async (t) => {
   await inDirectory(async (directory) => {
-    const tree = await native.createTree(join(directory, 'tree'), 16 * TiB, 65536);
+    const tree = await native.createTree(join(directory, 'tree'), 16 * TiB, 65536, PLAIN);
     const overlay = await native.createOverlay(
       join(directory, 'overlay'),
       16 * TiB,
@@ -228,7 +229,7 @@ test('closed handles refuse by name, and close waits for work in flight', async 
 
 test('objects of another class are arguments refused, not crashes', async (t) => {
   await inDirectory(async (directory) => {
-    const tree = await native.createTree(join(directory, 'tree'), 4096, 4096);
+    const tree = await native.createTree(join(directory, 'tree'), 4096, 4096, PLAIN);
     await t.throwsAsync(tree.rootWith(tree as unknown as LeafOverlay), { code: 'argument' });
     await t.throwsAsync(tree.apply({} as LeafOverlay), { code: 'argument' });
     t.throws(() => tree.leaves(0, 2), { code: 'bad-index' });

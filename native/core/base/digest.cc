@@ -5,29 +5,35 @@
 namespace stillpoint {
 namespace {
 
-blake3_hasher derive_key_state(const char* context) {
+constexpr char kNodeContext[] = "stillpoint 2026 digest tree node v1";
+constexpr char kRootContext[] = "stillpoint 2026 digest tree root v1";
+constexpr char kLeafKeyContext[] = "stillpoint 2026 key of leaves v1";
+constexpr char kNodeKeyContext[] = "stillpoint 2026 key of nodes v1";
+constexpr char kRootKeyContext[] = "stillpoint 2026 key of roots v1";
+
+blake3_hasher fresh() {
+  blake3_hasher hasher;
+  blake3_hasher_init(&hasher);
+  return hasher;
+}
+
+blake3_hasher fresh_in(const char* context) {
   blake3_hasher hasher;
   blake3_hasher_init_derive_key(&hasher, context);
   return hasher;
 }
 
-// Made when the library is loaded, before any thread: hashing the contexts also settles BLAKE3's detection of
-// the processor, which is not synchronized by itself.
-const blake3_hasher kNodeState = derive_key_state("stillpoint 2026 digest tree node v1");
-const blake3_hasher kRootState = derive_key_state("stillpoint 2026 digest tree root v1");
-
-// The hasher is 1.9 KB, nearly all of it an unused stack: copy only what a fresh state has set.
-void init_from(blake3_hasher& hasher, const blake3_hasher& state) {
-  std::memcpy(hasher.key, state.key, sizeof hasher.key);
-  hasher.chunk = state.chunk;
-  hasher.cv_stack_len = 0;
+blake3_hasher fresh_keyed(const Digester::Key& key, const char* context) {
+  blake3_hasher hasher = fresh_in(context);
+  blake3_hasher_update(&hasher, key.data(), key.size());
+  Digester::Key derived;
+  blake3_hasher_finalize(&hasher, derived.data(), derived.size());
+  blake3_hasher_init_keyed(&hasher, derived.data());
+  return hasher;
 }
 
-Digest finalize(const blake3_hasher& hasher) {
-  Digest digest;
-  blake3_hasher_finalize(&hasher, digest.data(), digest.size());
-  return digest;
-}
+// Before any thread: BLAKE3 finds out what the processor can at its first use, and does not synchronize that.
+[[maybe_unused]] const Digest kProcessorDetected = checksum(Bytes{});
 
 uint64_t load64(const uint8_t* bytes) {
   uint64_t value = 0;
@@ -51,7 +57,48 @@ bool is_all_zero(Bytes bytes) {
   return any == 0;
 }
 
-Digest leaf_digest(Bytes bytes) { return is_all_zero(bytes) ? kNullDigest : checksum(bytes); }
+Digester::Digester(const blake3_hasher& leaf, const blake3_hasher& node, const blake3_hasher& root)
+    : leaf_(state_of(leaf)), node_(state_of(node)), root_(state_of(root)) {}
+
+Digester::Digester(const Key& key)
+    : Digester(fresh_keyed(key, kLeafKeyContext), fresh_keyed(key, kNodeKeyContext),
+               fresh_keyed(key, kRootKeyContext)) {}
+
+Digester Digester::plain() { return {fresh(), fresh_in(kNodeContext), fresh_in(kRootContext)}; }
+
+Digester::State Digester::state_of(const blake3_hasher& fresh) {
+  State state;
+  std::memcpy(state.key.data(), fresh.key, sizeof fresh.key);
+  state.chunk = fresh.chunk;
+  return state;
+}
+
+Digest Digester::digest(const State& state, std::initializer_list<Bytes> parts) {
+  blake3_hasher hasher;
+  std::memcpy(hasher.key, state.key.data(), sizeof hasher.key);
+  hasher.chunk = state.chunk;
+  hasher.cv_stack_len = 0;
+  for (const Bytes part : parts) blake3_hasher_update(&hasher, part.data(), part.size());
+  Digest digest;
+  blake3_hasher_finalize(&hasher, digest.data(), digest.size());
+  return digest;
+}
+
+Digest Digester::leaf_digest(Bytes bytes) const {
+  return is_all_zero(bytes) ? zero_digest(bytes.size()) : digest(leaf_, {bytes});
+}
+
+Digest Digester::node_digest(Bytes children) const {
+  const Bytes content = trim_node_content(children);
+  return content.empty() ? kNullDigest : digest(node_, {content});
+}
+
+Digest Digester::root_digest(uint64_t size_bytes, uint32_t block_size, const Digest& top) const {
+  std::array<uint8_t, 12> geometry;
+  for (size_t i = 0; i < 8; i++) geometry[i] = static_cast<uint8_t>(size_bytes >> (8 * i));
+  for (size_t i = 0; i < 4; i++) geometry[8 + i] = static_cast<uint8_t>(block_size >> (8 * i));
+  return digest(root_, {geometry, top});
+}
 
 Digest checksum(std::initializer_list<Bytes> parts) {
   Checksum hasher;
@@ -65,26 +112,6 @@ Bytes trim_node_content(Bytes children) {
     size -= kDigestBytes;
   }
   return children.first(size);
-}
-
-Digest node_digest(Bytes children) {
-  const Bytes content = trim_node_content(children);
-  if (content.empty()) return kNullDigest;
-  blake3_hasher hasher;
-  init_from(hasher, kNodeState);
-  blake3_hasher_update(&hasher, content.data(), content.size());
-  return finalize(hasher);
-}
-
-Digest root_digest(uint64_t size_bytes, uint32_t block_size, const Digest& top) {
-  uint8_t geometry[12];
-  for (int i = 0; i < 8; i++) geometry[i] = static_cast<uint8_t>(size_bytes >> (8 * i));
-  for (int i = 0; i < 4; i++) geometry[8 + i] = static_cast<uint8_t>(block_size >> (8 * i));
-  blake3_hasher hasher;
-  init_from(hasher, kRootState);
-  blake3_hasher_update(&hasher, geometry, sizeof geometry);
-  blake3_hasher_update(&hasher, top.data(), top.size());
-  return finalize(hasher);
 }
 
 const char* blake3_library_version() { return blake3_version(); }

@@ -297,7 +297,7 @@ BatchView decode_batch(Bytes body, const BatchBounds& bounds, ThreadPool& pool) 
     thread_local std::vector<uint8_t> scratch;
     const RecordView& record = batch.records[i];
     if (record.codec == Codec::zstd && scratch.size() < record.raw_length) scratch.resize(record.raw_length);
-    decode_record(record, scratch.data());
+    decode_record(record, bounds.digester, scratch.data());
   });
   return batch;
 }
@@ -314,7 +314,7 @@ std::vector<ByteVector> decode_blocks(Bytes body, const BatchBounds& bounds, Thr
   pool.parallel_for(blocks.size(), [&](size_t i) {
     const RecordView& record = batch.records[batch.entries[i].record_ordinal];
     blocks[i].resize(record.raw_length);
-    const Bytes raw = decode_content(record, blocks[i].data());
+    const Bytes raw = decode_content(record, bounds.digester, blocks[i].data());
     if (raw.data() != blocks[i].data()) std::memcpy(blocks[i].data(), raw.data(), raw.size());
   });
   return blocks;

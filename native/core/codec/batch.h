@@ -80,6 +80,7 @@ struct BatchBounds {
   Id session_id;
   uint64_t sequence;
   TreeGeometry geometry;
+  Digester digester;
   const TreeFile* expected = nullptr;  // if given, every leaf must equal this tree's
   bool may_patch = false;              // else a patch is a kind that nobody knows
 };

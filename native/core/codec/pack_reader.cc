@@ -66,7 +66,8 @@ PackHeader read_header(const PackSource& pack) {
 }
 
 // The records that prove themselves in [kPackHeaderBytes, end of pack), in order.
-std::vector<uint8_t> find_records(const PackSource& pack, std::optional<PackKind> kind) {
+std::vector<uint8_t> find_records(const PackSource& pack, const Digester& digester,
+                                  std::optional<PackKind> kind) {
   std::vector<uint8_t> index;
   std::vector<uint8_t> scratch;
   Window window(pack);
@@ -78,7 +79,7 @@ std::vector<uint8_t> find_records(const PackSource& pack, std::optional<PackKind
       if (kind && record.kind != record_kind_of(*kind))
         throw NativeError("bad-kind", "pack: not its kind of record");
       if (scratch.size() < record.raw_length) scratch.resize(record.raw_length);
-      decode_record(record, scratch.data());
+      decode_record(record, digester, scratch.data());
       append_pack_entry(
           index, {record.digest, offset, record.stored_length, record.raw_length, record.codec, record.kind});
       offset += record.bytes.size();
@@ -166,7 +167,7 @@ PackIndex read_pack_index(const PackSource& pack) {
   return index;
 }
 
-PackVerification verify_pack(const PackSource& pack,
+PackVerification verify_pack(const PackSource& pack, const Digester& digester,
                              const std::function<void(const PackDamage&)>& on_damage) {
   PackVerification result{0, 0};
   PackIndex index;
@@ -174,7 +175,7 @@ PackVerification verify_pack(const PackSource& pack,
     index = read_pack_index(pack);
   } catch (const NativeError& error) {
     on_damage({0, std::nullopt, error.what()});
-    index = salvage_pack(pack);
+    index = salvage_pack(pack, digester);
     report_gaps(pack, index.entries, on_damage);
   }
   Window window(pack);
@@ -189,7 +190,7 @@ PackVerification verify_pack(const PackSource& pack,
         throw NativeError("bad-index", "record: not the one that the index names");
       }
       if (scratch.size() < record.raw_length) scratch.resize(record.raw_length);
-      decode_record(record, scratch.data());
+      decode_record(record, digester, scratch.data());
       result.checked_bytes += record.bytes.size();
     } catch (const NativeError& error) {
       on_damage({entry.offset, entry.digest, error.what()});
@@ -198,15 +199,15 @@ PackVerification verify_pack(const PackSource& pack,
   return result;
 }
 
-PackIndex salvage_pack(const PackSource& pack) {
+PackIndex salvage_pack(const PackSource& pack, const Digester& digester) {
   std::optional<PackHeader> header;
   try {
     header = read_header(pack);
   } catch (const NativeError&) {
     // The records may still be good.
   }
-  if (header) return {header->pack_id, header->kind, find_records(pack, header->kind)};
-  PackIndex index{{}, PackKind::data, find_records(pack, std::nullopt)};
+  if (header) return {header->pack_id, header->kind, find_records(pack, digester, header->kind)};
+  PackIndex index{{}, PackKind::data, find_records(pack, digester, std::nullopt)};
   if (index.record_count() > 0 && load_pack_entry(index.entries, 0).kind == RecordKind::node) {
     index.kind = PackKind::tree;
   }

@@ -63,10 +63,11 @@ struct PackVerification {
 // Reads every record and proves it against its index entry. Without a believable header or index, that is one
 // damage, and the records are those that salvage finds. Throws only what isn't the pack's own doing, such as
 // a missing file.
-PackVerification verify_pack(const PackSource& pack, const std::function<void(const PackDamage&)>& on_damage);
+PackVerification verify_pack(const PackSource& pack, const Digester& digester,
+                             const std::function<void(const PackDamage&)>& on_damage);
 
 // The records of a pack that prove themselves, whatever its index says. A damaged header gives a pack id of
 // zeros.
-PackIndex salvage_pack(const PackSource& pack);
+PackIndex salvage_pack(const PackSource& pack, const Digester& digester);
 
 }  // namespace stillpoint

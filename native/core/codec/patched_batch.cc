@@ -41,14 +41,15 @@ struct Patched {
   const RecordView* base;
 };
 
-ByteVector make_record(const Patched& item) {
+ByteVector make_record(const Patched& item, const Digester& digester) {
   thread_local std::vector<uint8_t> block;
   if (block.size() < item.base->raw_length) block.resize(item.base->raw_length);
   const std::span<uint8_t> content(block.data(), item.base->raw_length);
-  const Bytes raw = decode_content(*item.base, content.data());
+  const Bytes raw = decode_content(*item.base, digester, content.data());
   if (raw.data() != content.data()) std::memcpy(content.data(), raw.data(), raw.size());
   apply_patch(*item.patch, content);
-  if (leaf_digest(content) != item.entry->digest) refuse(item.entry->block_index, "it gives another block");
+  if (digester.leaf_digest(content) != item.entry->digest)
+    refuse(item.entry->block_index, "it gives another block");
   return encode_record(RecordKind::block, item.entry->digest, content, kStoredLevel);
 }
 
@@ -68,7 +69,7 @@ std::vector<uint8_t> piece_digests(const BaseBlocks& base, const Id& session_id,
     thread_local std::vector<uint8_t> scratch;
     const RecordView& record = blocks[i].record;
     if (scratch.size() < record.raw_length) scratch.resize(record.raw_length);
-    hasher.digest(decode_content(record, scratch.data()), digests.data() + offsets[i]);
+    hasher.digest(decode_content(record, base.bounds.digester, scratch.data()), digests.data() + offsets[i]);
   });
   return digests;
 }
@@ -91,7 +92,7 @@ ByteVector resolve_patches(Bytes body, BatchBounds bounds, const BaseBlocks& bas
     patched.push_back({&entry, &batch.patches[patched.size()], found->second});
   }
   std::vector<ByteVector> records(patched.size());
-  pool.parallel_for(patched.size(), [&](size_t i) { records[i] = make_record(patched[i]); });
+  pool.parallel_for(patched.size(), [&](size_t i) { records[i] = make_record(patched[i], bounds.digester); });
 
   BatchBuilder builder(bounds.session_id, bounds.sequence, load_le<uint64_t>(body.data() + 48));
   for (const RecordView& record : batch.records) builder.add_record(record.bytes);

@@ -95,12 +95,12 @@ void check_checksum(const RecordView& record) {
   }
 }
 
-Bytes decode_record(const RecordView& record, uint8_t* scratch) {
+Bytes decode_record(const RecordView& record, const Digester& digester, uint8_t* scratch) {
   check_checksum(record);
-  return decode_content(record, scratch);
+  return decode_content(record, digester, scratch);
 }
 
-Bytes decode_content(const RecordView& record, uint8_t* scratch) {
+Bytes decode_content(const RecordView& record, const Digester& digester, uint8_t* scratch) {
   Bytes raw = record.stored();
   if (record.codec == Codec::zstd) {
     if (!decompress(record.stored(), {scratch, record.raw_length})) {
@@ -111,7 +111,8 @@ Bytes decode_content(const RecordView& record, uint8_t* scratch) {
   // A node with NULLs at its end, like a block of zeros, has a digest that isn't the hash of its bytes:
   // neither is ever stored, and so each digest has one content.
   const bool trimmed = record.kind == RecordKind::block || trim_node_content(raw).size() == raw.size();
-  const Digest digest = record.kind == RecordKind::block ? leaf_digest(raw) : node_digest(raw);
+  const Digest digest =
+      record.kind == RecordKind::block ? digester.leaf_digest(raw) : digester.node_digest(raw);
   if (!trimmed || is_null(digest) || digest != record.digest) {
     throw NativeError("bad-digest", "record: its content does not give its digest");
   }

@@ -45,10 +45,10 @@ void check_checksum(const RecordView& record);
 // Proves the record (checksum, decompression to exactly the raw length, digest) and answers its raw bytes:
 // those that it stores, or `scratch`, which has room for raw_length. `bad-checksum`, `bad-length`,
 // `bad-digest`. Callable from any thread.
-Bytes decode_record(const RecordView& record, uint8_t* scratch);
+Bytes decode_record(const RecordView& record, const Digester& digester, uint8_t* scratch);
 // The same but for the record's own checksum: for records that will not be kept, and came in a batch with a
 // right trailer.
-Bytes decode_content(const RecordView& record, uint8_t* scratch);
+Bytes decode_content(const RecordView& record, const Digester& digester, uint8_t* scratch);
 
 // Lengths that a record of this kind and codec may have.
 bool record_lengths_valid(RecordKind kind, Codec codec, uint32_t raw_length, uint32_t stored_length);

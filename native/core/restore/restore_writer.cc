@@ -57,7 +57,7 @@ RestoreWriter::RestoreWriter(std::shared_ptr<BlockSource> device, std::shared_pt
 
 uint64_t RestoreWriter::write(Bytes batch_body, const Id& point_id) {
   const TreeGeometry& geometry = tree_->geometry();
-  const BatchView batch = parse_batch(batch_body, {point_id, 0, geometry, tree_.get()});
+  const BatchView batch = parse_batch(batch_body, {point_id, 0, geometry, tree_->digester(), tree_.get()});
   uint64_t written = 0;
   for (const BatchEntry& entry : batch.entries) {
     if (entry.kind != EntryKind::payload)
@@ -71,7 +71,7 @@ uint64_t RestoreWriter::write(Bytes batch_body, const Id& point_id) {
     const std::span entries = std::span(batch.entries).subspan(runs[i].first_entry, runs[i].entry_count);
     uint8_t* at = buffer.data();
     for (const BatchEntry& entry : entries) {
-      const Bytes raw = decode_content(batch.records[entry.record_ordinal], at);
+      const Bytes raw = decode_content(batch.records[entry.record_ordinal], tree_->digester(), at);
       if (raw.data() != at) std::memcpy(at, raw.data(), raw.size());
       at += raw.size();
     }
@@ -130,7 +130,7 @@ uint64_t RestoreWriter::first_difference(uint64_t from, uint64_t end) const {
   uint64_t begin = 0;
   for (uint64_t block = from; block < end; ++block) {
     const uint32_t length = geometry.block_length(block);
-    if (leaf_digest(bytes.subspan(begin, length)) != leaves[block - from]) return block;
+    if (tree_->digester().leaf_digest(bytes.subspan(begin, length)) != leaves[block - from]) return block;
     begin += length;
   }
   return end;

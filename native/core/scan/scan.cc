@@ -137,7 +137,8 @@ ScannedSegment Scan::process_hole(const Segment& segment) {
   const TreeFile& base = *options_.base;
   for (uint64_t at = segment.begin; (at = std::min(base.next_non_null(at), segment.end)) < segment.end;) {
     const uint64_t end = std::min(base.next_null(at), segment.end);
-    result.entries.push_back({at, static_cast<uint32_t>(end - at), kNullDigest, {}});
+    result.entries.push_back(
+        {at, static_cast<uint32_t>(end - at), base.digester().zero_digest(geometry_.block_size), {}});
     changed_blocks_ += end - at;
     at = end;
   }
@@ -156,11 +157,12 @@ bool Scan::is_unchanged_in_place(const Segment& segment, const std::vector<Diges
   const uint64_t end = std::min(segment.end * geometry_.block_size, geometry_.size_bytes);
   bool unchanged = false;
   uint64_t zero_blocks = 0;
+  const Digester& digester = options_.base->digester();
   const bool looked = options_.device->look_at_cached(begin, end - begin, [&](Bytes bytes) {
     for (size_t i = 0; i < base.size(); i++) {
       const size_t at = i * geometry_.block_size;
       const size_t length = std::min<size_t>(geometry_.block_size, bytes.size() - at);
-      if (leaf_digest(bytes.subspan(at, length)) != base[i]) return;
+      if (digester.leaf_digest(bytes.subspan(at, length)) != base[i]) return;
       if (is_null(base[i])) zero_blocks++;
     }
     unchanged = true;
@@ -190,6 +192,7 @@ ScannedSegment Scan::process(const Segment& segment, AlignedBuffer& buffer, bool
       read_what_is_readable(*options_.device, byte_offset, bytes, options_.read_retries, stopping_);
   read_bytes_ += bytes.size();
 
+  const Digester& digester = options_.base->digester();
   auto next_bad = bad.begin();
   for (uint64_t block = segment.begin; block < segment.end; block++) {
     const uint64_t begin = block * geometry_.block_size;
@@ -206,7 +209,7 @@ ScannedSegment Scan::process(const Segment& segment, AlignedBuffer& buffer, bool
       }
       continue;
     }
-    const Digest digest = leaf_digest(content);
+    const Digest digest = digester.leaf_digest(content);
     const bool zero = is_null(digest);
     if (zero) zero_blocks_++;
     if (digest == base[block - segment.begin]) continue;

@@ -5,8 +5,10 @@
 
 namespace stillpoint {
 
-NodeUpdater::NodeUpdater(const TreeGeometry& geometry, LevelReader before, NodeSink sink)
-    : geometry_(geometry),
+NodeUpdater::NodeUpdater(const Digester& digester, const TreeGeometry& geometry, LevelReader before,
+                         NodeSink sink)
+    : digester_(digester),
+      geometry_(geometry),
       height_(geometry.height()),
       before_(std::move(before)),
       sink_(std::move(sink)),
@@ -38,7 +40,7 @@ void NodeUpdater::emit(unsigned level, uint64_t node_index, const Digest& digest
 void NodeUpdater::close(unsigned level) {
   Open& node = open_[level];
   node.active = false;
-  emit(level, node.node_index, node_digest(Bytes(node.children.front().data(), kNodeBytesMax)));
+  emit(level, node.node_index, digester_.node_digest(Bytes(node.children.front().data(), kNodeBytesMax)));
 }
 
 Digest NodeUpdater::finish() {

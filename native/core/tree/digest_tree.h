@@ -18,7 +18,7 @@ class NodeUpdater {
   using LevelReader = std::function<void(unsigned level, uint64_t first, uint64_t count, Digest* into)>;
   using NodeSink = std::function<void(unsigned level, uint64_t node_index, const Digest& digest)>;
 
-  NodeUpdater(const TreeGeometry& geometry, LevelReader before, NodeSink sink);
+  NodeUpdater(const Digester& digester, const TreeGeometry& geometry, LevelReader before, NodeSink sink);
 
   // Level-1 nodes in strictly ascending order. Every node that this changes, on all levels, goes to the sink.
   void set(uint64_t node_index, const Digest& digest);
@@ -36,6 +36,7 @@ class NodeUpdater {
   void emit(unsigned level, uint64_t node_index, const Digest& digest);
   void close(unsigned level);
 
+  const Digester digester_;
   TreeGeometry geometry_;
   unsigned height_;
   LevelReader before_;

@@ -120,32 +120,36 @@ class TreeFile::LevelReader {
   std::vector<DataReader> readers_;
 };
 
-TreeFile::TreeFile(SparseFile file, const TreeGeometry& geometry, const Generation& generation)
+TreeFile::TreeFile(SparseFile file, const TreeGeometry& geometry, const Digester& digester,
+                   const Generation& generation)
     : file_(std::move(file)),
       geometry_(geometry),
+      digester_(digester),
       block_count_(geometry.block_count()),
       layout_(std::make_unique<Layout>(geometry)),
       generation_(generation) {}
 
 TreeFile::~TreeFile() = default;
 
-std::unique_ptr<TreeFile> TreeFile::create_empty(const std::string& path, const TreeGeometry& geometry) {
+std::unique_ptr<TreeFile> TreeFile::create_empty(const std::string& path, const TreeGeometry& geometry,
+                                                 const Digester& digester) {
   if (!geometry.valid()) throw NativeError("argument", path + ": no such geometry", path);
   const Layout layout(geometry);
   SparseFile file = SparseFile::create(path, layout.length);
   // Every search begins at the top: it is never a hole.
   file.write(layout.begin[layout.height], kNullDigest);
-  return std::unique_ptr<TreeFile>(new TreeFile(std::move(file), geometry, Generation{}));
+  return std::unique_ptr<TreeFile>(new TreeFile(std::move(file), geometry, digester, Generation{}));
 }
 
-std::unique_ptr<TreeFile> TreeFile::create(const std::string& path, const TreeGeometry& geometry) {
-  auto tree = create_empty(path, geometry);
-  tree->write_header({Id{}, root_digest(geometry.size_bytes, geometry.block_size, kNullDigest)});
+std::unique_ptr<TreeFile> TreeFile::create(const std::string& path, const TreeGeometry& geometry,
+                                           const Digester& digester) {
+  auto tree = create_empty(path, geometry, digester);
+  tree->write_header({Id{}, digester.root_digest(geometry.size_bytes, geometry.block_size, kNullDigest)});
   tree->file_.commit_creation();
   return tree;
 }
 
-std::unique_ptr<TreeFile> TreeFile::open(const std::string& path) {
+std::unique_ptr<TreeFile> TreeFile::open(const std::string& path, const Digester& digester) {
   SparseFile file = SparseFile::open(path);
   const uint8_t* header = file.data();
   if (file.length() < kPageBytes) damaged(path, "shorter than its header");
@@ -162,19 +166,19 @@ std::unique_ptr<TreeFile> TreeFile::open(const std::string& path) {
   Generation generation;
   std::memcpy(generation.point_id.data(), header + 24, generation.point_id.size());
   generation.root = load_digest(header + 40);
-  return std::unique_ptr<TreeFile>(new TreeFile(std::move(file), geometry, generation));
+  return std::unique_ptr<TreeFile>(new TreeFile(std::move(file), geometry, digester, generation));
 }
 
 std::unique_ptr<TreeFile> TreeFile::resize(const TreeFile& from, const std::string& path,
                                            uint64_t size_bytes) {
   const TreeGeometry geometry{size_bytes, from.geometry_.block_size};
-  auto tree = create_empty(path, geometry);
+  auto tree = create_empty(path, geometry, from.digester_);
   const uint64_t kept = size_bytes == from.geometry_.size_bytes
                             ? from.block_count_
                             : std::min(size_bytes, from.geometry_.size_bytes) / geometry.block_size;
   RunWriter writer(*tree);
   NodeUpdater nodes(
-      geometry,
+      from.digester_, geometry,
       [](unsigned, uint64_t, uint64_t count, Digest* into) { std::fill_n(into, count, kNullDigest); },
       [&](unsigned level, uint64_t index, const Digest& digest) { writer.put(level, index, digest); });
   for (uint64_t block = from.next_non_null(0); block < kept;) {
@@ -184,13 +188,13 @@ std::unique_ptr<TreeFile> TreeFile::resize(const TreeFile& from, const std::stri
     std::array<Digest, kTreeFanout> children;
     from.read_leaves(first, count, children.data());
     for (uint64_t i = 0; i < count; ++i) writer.put(0, first + i, children[i]);
-    nodes.set(node, node_digest(as_bytes(children.data(), count)));
+    nodes.set(node, from.digester_.node_digest(as_bytes(children.data(), count)));
     block = from.next_non_null(first + count);
   }
   const Digest top = nodes.finish();
   writer.finish();
   tree->file_.sync();
-  tree->write_header({Id{}, root_digest(size_bytes, geometry.block_size, top)});
+  tree->write_header({Id{}, from.digester_.root_digest(size_bytes, geometry.block_size, top)});
   tree->file_.commit_creation();
   return tree;
 }
@@ -281,19 +285,19 @@ bool TreeFile::verify() const {
         continue;
       }
       const Digest expected =
-          below == nullptr ? kNullDigest : node_digest(Bytes(below, child_to - child_from));
+          below == nullptr ? kNullDigest : digester_.node_digest(Bytes(below, child_to - child_from));
       if ((here == nullptr ? kNullDigest : load_digest(here)) != expected) return false;
       ++node;
     }
   }
-  return root_digest(geometry_.size_bytes, geometry_.block_size, top()) == generation_.root;
+  return digester_.root_digest(geometry_.size_bytes, geometry_.block_size, top()) == generation_.root;
 }
 
 Digest TreeFile::root_with(const LeafOverlay& overlay) const {
   if (overlay.geometry() != geometry_) {
     throw NativeError("geometry-mismatch", overlay.path() + ": not of this tree's geometry", overlay.path());
   }
-  return root_digest(geometry_.size_bytes, geometry_.block_size, update(overlay, /*write=*/false));
+  return digester_.root_digest(geometry_.size_bytes, geometry_.block_size, update(overlay, /*write=*/false));
 }
 
 void TreeFile::apply(const LeafOverlay& overlay) {
@@ -316,7 +320,7 @@ Digest TreeFile::update(const LeafOverlay& overlay, bool write) const {
   RunWriter writer(*this);
   LevelReader reader(*this);
   NodeUpdater nodes(
-      geometry_,
+      digester_, geometry_,
       [&](unsigned at, uint64_t first, uint64_t count, Digest* into) { reader.read(at, first, count, into); },
       [&](unsigned at, uint64_t index, const Digest& digest) {
         if (write) writer.put(at, index, digest);
@@ -334,7 +338,7 @@ Digest TreeFile::update(const LeafOverlay& overlay, bool write) const {
       children[i] = change.digests[i];
       if (write) writer.put(0, first + i, children[i]);
     }
-    nodes.set(node, node_digest(as_bytes(children.data(), count)));
+    nodes.set(node, digester_.node_digest(as_bytes(children.data(), count)));
   }
   const Digest top = nodes.finish();
   writer.finish();

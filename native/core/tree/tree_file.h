@@ -30,9 +30,11 @@ class LeafOverlay;
 class TreeFile {
  public:
   // An all-NULL tree of no point. EEXIST if the path exists; nothing stays behind on failure.
-  static std::unique_ptr<TreeFile> create(const std::string& path, const TreeGeometry& geometry);
-  // Checks magic, version, checksum, geometry and file size: `tree-damaged`, `bad-version`.
-  static std::unique_ptr<TreeFile> open(const std::string& path);
+  static std::unique_ptr<TreeFile> create(const std::string& path, const TreeGeometry& geometry,
+                                          const Digester& digester);
+  // Checks magic, version, checksum, geometry and file size: `tree-damaged`, `bad-version`. Whether the tree
+  // was made with this digester is for verify() to find.
+  static std::unique_ptr<TreeFile> open(const std::string& path, const Digester& digester);
   // Another size: leaves are kept where the block has the same length in both, nodes recomputed; of no point.
   static std::unique_ptr<TreeFile> resize(const TreeFile& from, const std::string& path, uint64_t size_bytes);
 
@@ -40,6 +42,8 @@ class TreeFile {
 
   const std::string& path() const { return file_.path(); }
   const TreeGeometry& geometry() const { return geometry_; }
+  // Whoever compares content with this tree digests it with this.
+  const Digester& digester() const { return digester_; }
   uint64_t block_count() const { return block_count_; }
   const Generation& generation() const { return generation_; }
   Digest top() const;
@@ -70,8 +74,10 @@ class TreeFile {
   class RunWriter;
   class LevelReader;
 
-  static std::unique_ptr<TreeFile> create_empty(const std::string& path, const TreeGeometry& geometry);
-  TreeFile(SparseFile file, const TreeGeometry& geometry, const Generation& generation);
+  static std::unique_ptr<TreeFile> create_empty(const std::string& path, const TreeGeometry& geometry,
+                                                const Digester& digester);
+  TreeFile(SparseFile file, const TreeGeometry& geometry, const Digester& digester,
+           const Generation& generation);
 
   const Digest* level(unsigned level) const;
   uint64_t first_leaf_below(unsigned level, uint64_t index, uint64_t from) const;
@@ -81,6 +87,7 @@ class TreeFile {
 
   SparseFile file_;
   TreeGeometry geometry_;
+  const Digester digester_;
   uint64_t block_count_;
   std::unique_ptr<const Layout> layout_;
   Generation generation_;

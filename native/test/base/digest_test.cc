@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "core/base/thread_pool.h"
+#include "test/helpers/digesters.h"
 
 using namespace stillpoint;
+using stillpoint::test::kPlain;
 
 namespace {
 
@@ -38,11 +40,11 @@ TEST_CASE("zero check sees every byte at every length") {
   for (size_t length : {0, 1, 7, 63, 64, 65, 127, 128, 200}) {
     std::vector<uint8_t> bytes(length, 0);
     CHECK(is_all_zero(bytes));
-    CHECK(leaf_digest(bytes) == kNullDigest);
+    CHECK(kPlain.leaf_digest(bytes) == kNullDigest);
     for (size_t i = 0; i < length; i++) {
       bytes[i] = 0x80;
       REQUIRE_FALSE(is_all_zero(bytes));
-      REQUIRE(leaf_digest(bytes) == checksum(bytes));
+      REQUIRE(kPlain.leaf_digest(bytes) == checksum(bytes));
       bytes[i] = 0;
     }
   }
@@ -50,24 +52,24 @@ TEST_CASE("zero check sees every byte at every length") {
 
 TEST_CASE("a node's digest ignores trailing NULL children and is no leaf digest") {
   std::vector<uint8_t> children(64 * kDigestBytes, 0);
-  CHECK(node_digest(children) == kNullDigest);
+  CHECK(kPlain.node_digest(children) == kNullDigest);
   children[3 * kDigestBytes] = 1;
-  const Digest digest = node_digest(children);
+  const Digest digest = kPlain.node_digest(children);
   CHECK(trim_node_content(children).size() == 4 * kDigestBytes);
-  CHECK(node_digest(trim_node_content(children)) == digest);
+  CHECK(kPlain.node_digest(trim_node_content(children)) == digest);
   CHECK(digest != checksum(trim_node_content(children)));
   children[63 * kDigestBytes + 31] = 1;
   CHECK(trim_node_content(children).size() == children.size());
-  CHECK(node_digest(children) != digest);
+  CHECK(kPlain.node_digest(children) != digest);
 }
 
 TEST_CASE("the root covers size, block size and top") {
   const Digest top = checksum(bytes_of("top"));
-  const Digest root = root_digest(1000, 4096, top);
-  CHECK(root == root_digest(1000, 4096, top));
-  CHECK(root != root_digest(1001, 4096, top));
-  CHECK(root != root_digest(1000, 8192, top));
-  CHECK(root != root_digest(1000, 4096, kNullDigest));
+  const Digest root = kPlain.root_digest(1000, 4096, top);
+  CHECK(root == kPlain.root_digest(1000, 4096, top));
+  CHECK(root != kPlain.root_digest(1001, 4096, top));
+  CHECK(root != kPlain.root_digest(1000, 8192, top));
+  CHECK(root != kPlain.root_digest(1000, 4096, kNullDigest));
 }
 
 TEST_CASE("parallel_for does every index once, also inside tasks of the pool, and passes exceptions on") {

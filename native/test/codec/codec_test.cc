@@ -9,6 +9,7 @@
 #include "core/codec/batch.h"
 #include "core/codec/pack_reader.h"
 #include "core/tree/leaf_overlay.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 #include "test/worlds/tree_model.h"
 
@@ -26,14 +27,14 @@ Id id_of(uint8_t byte) {
 }
 
 ByteVector block_record(Bytes raw, int level = 1) {
-  return encode_record(RecordKind::block, leaf_digest(raw), raw, level);
+  return encode_record(RecordKind::block, kPlain.leaf_digest(raw), raw, level);
 }
 
 std::string decode_code(Bytes record) {
   return code_of([&] {
     const RecordView parsed = parse_record(record);
     std::vector<uint8_t> scratch(parsed.raw_length);
-    decode_record(parsed, scratch.data());
+    decode_record(parsed, kPlain, scratch.data());
   });
 }
 
@@ -55,7 +56,7 @@ struct Sample {
   std::vector<uint8_t> raw_a, raw_b, raw_tail;
   ByteVector body;
   Level leaves;
-  BatchBounds bounds{id_of(9), 4, geometry};
+  BatchBounds bounds{id_of(9), 4, geometry, kPlain};
 
   explicit Sample(Random& random, int level = 1)
       : raw_a(random.bytes(4096)), raw_b(random.bytes(4096)), raw_tail(random.bytes(100)) {
@@ -65,18 +66,18 @@ struct Sample {
     builder.add_zeros(0, 1);
     builder.add_zeros(1, 1);
     const uint32_t ordinal_a = builder.add_record(a);
-    builder.add_payload(2, leaf_digest(raw_a), ordinal_a);
-    builder.add_payload(3, leaf_digest(raw_a), ordinal_a);
-    builder.add_payload(5, leaf_digest(raw_b), builder.add_record(b));
+    builder.add_payload(2, kPlain.leaf_digest(raw_a), ordinal_a);
+    builder.add_payload(3, kPlain.leaf_digest(raw_a), ordinal_a);
+    builder.add_payload(5, kPlain.leaf_digest(raw_b), builder.add_record(b));
     builder.add_held(7, checksum(Bytes{}));
     builder.add_zeros(9, 3);
-    builder.add_payload(19, leaf_digest(raw_tail), builder.add_record(tail));
+    builder.add_payload(19, kPlain.leaf_digest(raw_tail), builder.add_record(tail));
     body = builder.finish();
-    leaves = {{2, leaf_digest(raw_a)},
-              {3, leaf_digest(raw_a)},
-              {5, leaf_digest(raw_b)},
+    leaves = {{2, kPlain.leaf_digest(raw_a)},
+              {3, kPlain.leaf_digest(raw_a)},
+              {5, kPlain.leaf_digest(raw_b)},
               {7, checksum(Bytes{})},
-              {19, leaf_digest(raw_tail)}};
+              {19, kPlain.leaf_digest(raw_tail)}};
   }
 
   std::string code(const ByteVector& bytes) const {
@@ -101,7 +102,7 @@ TEST_CASE("records round-trip, raw and compressed, blocks and nodes") {
       CHECK(parsed.bytes.size() == record.size());
       if (length != 100) CHECK(parsed.codec == (level > 0 && length > 100 ? Codec::zstd : Codec::raw));
       std::vector<uint8_t> scratch(length);
-      const Bytes decoded = decode_record(parsed, scratch.data());
+      const Bytes decoded = decode_record(parsed, kPlain, scratch.data());
       CHECK(std::equal(decoded.begin(), decoded.end(), raw.begin(), raw.end()));
     }
   }
@@ -109,7 +110,7 @@ TEST_CASE("records round-trip, raw and compressed, blocks and nodes") {
   for (const size_t length : {size_t{32}, size_t{64}, size_t{2048}}) {
     node = random.bytes(length);
     node.back() = 1;
-    CHECK(decode_code(encode_record(RecordKind::node, node_digest(node), node, 1)) == "");
+    CHECK(decode_code(encode_record(RecordKind::node, kPlain.node_digest(node), node, 1)) == "");
   }
 }
 
@@ -154,7 +155,7 @@ TEST_CASE("records that lie are refused by name") {
   // A node that isn't trimmed.
   std::vector<uint8_t> node = random.bytes(64);
   std::fill(node.begin() + 32, node.end(), 0);
-  CHECK(decode_code(encode_record(RecordKind::node, node_digest(node), node, 0)) == "bad-digest");
+  CHECK(decode_code(encode_record(RecordKind::node, kPlain.node_digest(node), node, 0)) == "bad-digest");
   CHECK(code_of([&] { encode_record(RecordKind::node, kNullDigest, view(raw).first(33), 0); }) ==
         "bad-length");
   CHECK(code_of([&] { encode_record(RecordKind::block, kNullDigest, {}, 0); }) == "bad-length");
@@ -187,7 +188,7 @@ TEST_CASE("batches round-trip") {
         "truncated");
 
   // Against the tree that the batch leads to, and against one that differs in one leaf.
-  const auto tree = TreeFile::create(directory / "tree", sample.geometry);
+  const auto tree = TreeFile::create(directory / "tree", sample.geometry, kPlain);
   BatchBounds expecting = sample.bounds;
   expecting.expected = tree.get();
   const auto expected_code = [&] {
@@ -288,7 +289,7 @@ TEST_CASE("zero runs of a batch are bounded together") {
     builder.add_zeros(0, count);
     builder.add_zeros(uint64_t{1} << 30, 5);
     const auto body = builder.finish();
-    return code_of([&] { decode_batch(body, {id_of(1), 1, geometry}, ThreadPool::shared()); });
+    return code_of([&] { decode_batch(body, {id_of(1), 1, geometry, kPlain}, ThreadPool::shared()); });
   };
   CHECK(code((1 << 24) - 5) == "");
   CHECK(code((1 << 24) - 4) == "bad-length");
@@ -305,11 +306,11 @@ TEST_CASE("restore batches: from packed records to blocks") {
   ByteVector both = run;
   both.insert(both.end(), tail.begin(), tail.end());
   const Bytes view_a(both), view_tail = view_a.subspan(run.size());
-  const std::vector<RecordSource> records = {{view_a, leaf_digest(sample.raw_a)},
-                                             {view_tail, leaf_digest(sample.raw_tail)}};
+  const std::vector<RecordSource> records = {{view_a, kPlain.leaf_digest(sample.raw_a)},
+                                             {view_tail, kPlain.leaf_digest(sample.raw_tail)}};
   const std::vector<BatchSource> blocks = {{2, 0}, {3, 0}, {19, 1}};
   const auto body = encode_batch({id_of(9), 0, 0}, blocks, records);
-  const BatchBounds bounds{id_of(9), 0, sample.geometry};
+  const BatchBounds bounds{id_of(9), 0, sample.geometry, kPlain};
   const auto decoded = decode_blocks(body, bounds, ThreadPool::shared());
   REQUIRE(decoded.size() == 3);
   CHECK(std::ranges::equal(decoded[0], sample.raw_a));
@@ -325,14 +326,14 @@ TEST_CASE("restore batches: from packed records to blocks") {
   const auto code_with = [&](size_t at) {
     ByteVector damaged = run;
     damaged[at] ^= 1;
-    const std::vector<RecordSource> one = {{damaged, leaf_digest(sample.raw_a)}};
+    const std::vector<RecordSource> one = {{damaged, kPlain.leaf_digest(sample.raw_a)}};
     return code_of([&] { encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}}, one); });
   };
   CHECK(code_with(0) == "bad-magic");
   CHECK(code_with(20) == "bad-digest");    // the digest in its header: another record
   CHECK(code_with(50) == "bad-checksum");  // the checksum itself
   CHECK(code_with(run.size() - 1) == "bad-checksum");
-  const std::vector<RecordSource> cut = {{view_a.first(run.size() - 1), leaf_digest(sample.raw_a)}};
+  const std::vector<RecordSource> cut = {{view_a.first(run.size() - 1), kPlain.leaf_digest(sample.raw_a)}};
   CHECK(code_of([&] {
           encode_batch({id_of(9), 0, 0}, std::vector<BatchSource>{{3, 0}}, cut);
         }) == "truncated");

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/codec/pack_reader.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 
 using namespace stillpoint;
@@ -48,7 +49,7 @@ struct Sample {
       const bool data = kind == PackKind::data;
       auto raw = random.bytes(data ? 1 + random.below(300) : 32 * (1 + random.below(64)));
       raw.back() = 1;
-      const Digest digest = data ? leaf_digest(raw) : node_digest(raw);
+      const Digest digest = data ? kPlain.leaf_digest(raw) : kPlain.node_digest(raw);
       const auto record = encode_record(record_kind_of(kind), digest, raw, static_cast<int>(random.below(2)));
       const RecordView parsed = parse_record(record);
       entries.push_back(
@@ -69,7 +70,8 @@ struct Findings {
 
 Findings verify(const PackSource& pack) {
   Findings findings;
-  findings.result = verify_pack(pack, [&](const PackDamage& damage) { findings.damages.push_back(damage); });
+  findings.result =
+      verify_pack(pack, kPlain, [&](const PackDamage& damage) { findings.damages.push_back(damage); });
   return findings;
 }
 
@@ -104,7 +106,7 @@ TEST_CASE("packs round-trip, in memory and as files") {
         CHECK(findings.damages.empty());
         CHECK(findings.result.record_count == count);
         CHECK(findings.result.checked_bytes == sample.index_offset - kPackHeaderBytes);
-        CHECK(salvage_pack(*pack).entries == index.entries);
+        CHECK(salvage_pack(*pack, kPlain).entries == index.entries);
       }
     }
   }
@@ -133,7 +135,7 @@ TEST_CASE("any flipped bit of a pack is found") {
     while (sample.entries[hit].end() <= at) ++hit;
     CHECK(findings.damages[0].offset == sample.entries[hit].offset);
     CHECK(findings.damages[0].digest == sample.entries[hit].digest);
-    CHECK(salvage_pack(pack).record_count() == sample.entries.size() - 1);
+    CHECK(salvage_pack(pack, kPlain).record_count() == sample.entries.size() - 1);
   }
 }
 
@@ -150,7 +152,7 @@ TEST_CASE("a cut or torn pack gives back every record that is whole") {
     for (const PackEntry& entry : sample.entries) {
       if (entry.end() <= length) whole.push_back(entry.offset);
     }
-    REQUIRE(offsets(salvage_pack(pack)) == whole);
+    REQUIRE(offsets(salvage_pack(pack, kPlain)) == whole);
     REQUIRE_FALSE(verify(pack).damages.empty());
   }
 }
@@ -170,7 +172,7 @@ TEST_CASE("unreadable sectors of a pack cost the records in them") {
   for (const PackDamage& damage : findings.damages) named.insert(damage.offset);
   CHECK(named == lost);
   // Salvage steps over a bad page, so it may give up a page's records, never another's.
-  const std::vector<uint64_t> saved = offsets(salvage_pack(pack));
+  const std::vector<uint64_t> saved = offsets(salvage_pack(pack, kPlain));
   for (const PackEntry& entry : sample.entries) {
     const bool far = entry.end() <= pack.bad_from || entry.offset >= pack.bad_to + 8192;
     if (far) CHECK(std::count(saved.begin(), saved.end(), entry.offset) == 1);

@@ -8,6 +8,7 @@
 #include "core/codec/patched_batch.h"
 #include "core/device/memory_device.h"
 #include "core/scan/scan.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 
 using namespace stillpoint;
@@ -61,26 +62,26 @@ std::string apply_code(Bytes patch, Block base, const Block& now) {
 struct World {
   TreeGeometry geometry{};
   std::map<uint64_t, Block> base;
-  BatchBounds bounds{kSession, 4, geometry};
+  BatchBounds bounds{kSession, 4, geometry, kPlain};
 
-  explicit World(const TreeGeometry& size) : geometry(size), bounds{kSession, 4, size} {}
+  explicit World(const TreeGeometry& size) : geometry(size), bounds{kSession, 4, size, kPlain} {}
 
   ByteVector base_body() const {
     std::vector<ByteVector> records;
     for (const auto& [index, block] : base) {
-      records.push_back(encode_record(RecordKind::block, leaf_digest(block), block, 1));
+      records.push_back(encode_record(RecordKind::block, kPlain.leaf_digest(block), block, 1));
     }
     BatchBuilder builder(kPoint, 0, 0);
     size_t i = 0;
     for (const auto& [index, block] : base) {
-      builder.add_payload(index, leaf_digest(block), builder.add_record(records[i++]));
+      builder.add_payload(index, kPlain.leaf_digest(block), builder.add_record(records[i++]));
     }
     return builder.finish();
   }
 
   ByteVector resolve(Bytes body, const TreeGeometry& base_geometry) const {
     const ByteVector base_bytes = base_body();
-    const BaseBlocks blocks{{base_bytes}, {kPoint, 0, base_geometry}};
+    const BaseBlocks blocks{{base_bytes}, {kPoint, 0, base_geometry, kPlain}};
     return resolve_patches(body, bounds, blocks, ThreadPool::shared());
   }
   ByteVector resolve(Bytes body) const { return resolve(body, geometry); }
@@ -115,13 +116,13 @@ struct Sample : World {
   ByteVector build(const std::map<uint64_t, Block>& blocks) const {
     std::vector<ByteVector> patches;
     for (const auto& [index, block] : blocks) patches.push_back(patch_of(base.at(index), block));
-    const ByteVector record = encode_record(RecordKind::block, leaf_digest(payload), payload, 1);
+    const ByteVector record = encode_record(RecordKind::block, kPlain.leaf_digest(payload), payload, 1);
     BatchBuilder builder(kSession, 4, 99);
     const uint32_t ordinal = builder.add_record(record);
     size_t i = 0;
     for (const auto& [index, block] : blocks) {
-      if (index == 2) builder.add_payload(1, leaf_digest(payload), ordinal);
-      builder.add_patch(index, leaf_digest(block), patches[i++]);
+      if (index == 2) builder.add_payload(1, kPlain.leaf_digest(payload), ordinal);
+      builder.add_patch(index, kPlain.leaf_digest(block), patches[i++]);
     }
     return builder.finish();
   }
@@ -251,7 +252,7 @@ TEST_CASE("a batch with patches becomes one with whole blocks") {
   CHECK(load_le<uint64_t>(whole.data() + 48) == 99);
   std::vector<uint8_t> scratch(65536);
   for (const BatchEntry& entry : batch.entries) {
-    const Bytes raw = decode_record(batch.records[entry.record_ordinal], scratch.data());
+    const Bytes raw = decode_record(batch.records[entry.record_ordinal], kPlain, scratch.data());
     const Block& expected = entry.block_index == 1 ? sample.payload : sample.now.at(entry.block_index);
     CHECK(std::equal(raw.begin(), raw.end(), expected.begin(), expected.end()));
   }
@@ -267,7 +268,7 @@ TEST_CASE("a batch's other entries stay as they are") {
   BatchBuilder builder(kSession, 4, 1);
   builder.add_zeros(0, 3);
   builder.add_held(4, checksum(Bytes{}));
-  builder.add_patch(5, leaf_digest(now), patch);
+  builder.add_patch(5, kPlain.leaf_digest(now), patch);
   builder.add_zeros(6, 30);
   const ByteVector whole = world.resolve(builder.finish());
   const BatchView batch = decode_batch(whole, world.bounds, ThreadPool::shared());
@@ -334,7 +335,7 @@ TEST_CASE("patches of one batch make a bounded number of bytes") {
     Block now = world.base[index];
     change_piece(random, now, 0);
     patches.push_back(patch_of(world.base[index], now));
-    builder.add_patch(index, leaf_digest(now), patches.back());
+    builder.add_patch(index, kPlain.leaf_digest(now), patches.back());
     if (index == 1) CHECK(world.code(builder.finish()) == "");
   }
   CHECK(world.code(builder.finish()) == "bad-length");
@@ -344,7 +345,7 @@ TEST_CASE("a receiver's digests are of the blocks that it reads") {
   Random random(12);
   const Sample sample(random);
   ByteVector body = sample.base_body();
-  const BaseBlocks base{{body}, {kPoint, 0, sample.geometry}};
+  const BaseBlocks base{{body}, {kPoint, 0, sample.geometry, kPlain}};
   std::vector<uint8_t> expected;
   for (const auto& [index, block] : sample.base) {
     const auto digests = digests_of(block);
@@ -356,6 +357,6 @@ TEST_CASE("a receiver's digests are of the blocks that it reads") {
   const size_t record = kBatchHeaderBytes + 3 * kBatchEntryBytes;
   body[record + 16] ^= 1;
   body = reseal(body);
-  const BaseBlocks lying{{body}, {kPoint, 0, sample.geometry}};
+  const BaseBlocks lying{{body}, {kPoint, 0, sample.geometry, kPlain}};
   CHECK(code_of([&] { piece_digests(lying, kSession, ThreadPool::shared()); }) == "bad-digest");
 }

@@ -10,6 +10,7 @@
 #include "core/device/memory_device.h"
 #include "core/restore/restore_writer.h"
 #include "core/tree/leaf_overlay.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 
 using namespace stillpoint;
@@ -28,12 +29,12 @@ struct Point {
 
   Point(Random& random, uint64_t block_count, uint32_t block_size)
       : geometry{block_count * block_size - 700, block_size} {
-    tree = TreeFile::create(directory / "tree", geometry);
+    tree = TreeFile::create(directory / "tree", geometry, kPlain);
     const auto overlay = LeafOverlay::create(directory / "overlay", geometry, tree->generation().root);
     for (uint64_t i = 0; i < block_count; ++i) {
       if (random.one_in(2) && i != 0 && i + 1 != block_count) continue;
       blocks[i] = random.bytes(geometry.block_length(i));
-      const Digest digest = leaf_digest(blocks[i]);
+      const Digest digest = kPlain.leaf_digest(blocks[i]);
       overlay->put(i, &digest, 1);
     }
     overlay->seal({kPoint, tree->root_with(*overlay)});
@@ -45,7 +46,8 @@ struct Point {
     std::vector<BatchSource> sources;
     for (const auto& [index, raw] : contents) {
       sources.push_back({index, static_cast<uint32_t>(records.size())});
-      records.push_back(encode_record(RecordKind::block, leaf_digest(raw), raw, static_cast<int>(index % 2)));
+      records.push_back(
+          encode_record(RecordKind::block, kPlain.leaf_digest(raw), raw, static_cast<int>(index % 2)));
     }
     std::vector<RecordSource> record_sources;
     for (const ByteVector& record : records) record_sources.push_back({record, parse_record(record).digest});

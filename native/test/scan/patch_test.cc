@@ -7,6 +7,7 @@
 #include "core/base/little_endian.h"
 #include "core/codec/patched_batch.h"
 #include "core/device/memory_device.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 #include "test/worlds/scan_world.h"
 
@@ -32,11 +33,11 @@ ByteVector base_body(const Blocks& blocks) {
   BatchBuilder builder(kScanPoint, 0, 0);
   std::vector<ByteVector> records;
   for (const auto& [index, block] : blocks) {
-    records.push_back(encode_record(RecordKind::block, leaf_digest(block), block, 1));
+    records.push_back(encode_record(RecordKind::block, kPlain.leaf_digest(block), block, 1));
   }
   size_t i = 0;
   for (const auto& [index, block] : blocks) {
-    builder.add_payload(index, leaf_digest(block), builder.add_record(records[i++]));
+    builder.add_payload(index, kPlain.leaf_digest(block), builder.add_record(records[i++]));
   }
   return builder.finish();
 }
@@ -97,8 +98,8 @@ TEST_CASE("what chunks send as patches is what the device holds: random devices,
       }
       const std::vector<ScanEntry> entries = chunk->entries();
       const ByteVector body = chunk->encode(options);
-      const BatchBounds bounds{kSession, sequence, world.geometry};
-      const BaseBlocks base{{base_bytes}, {kScanPoint, 0, world.geometry}};
+      const BatchBounds bounds{kSession, sequence, world.geometry, kPlain};
+      const BaseBlocks base{{base_bytes}, {kScanPoint, 0, world.geometry, kPlain}};
       CHECK(chunk->patch_statistics().patched_blocks ==
             patched_blocks(body, world.geometry.block_count()).size());
       patched_blocks_seen += chunk->patch_statistics().patched_blocks;
@@ -110,7 +111,8 @@ TEST_CASE("what chunks send as patches is what the device holds: random devices,
         CHECK(batch.entries[i].block_index == entries[i].block_index);
         CHECK(batch.entries[i].digest == entries[i].digest);
         if (is_null(entries[i].digest)) continue;
-        const Bytes raw = decode_record(batch.records[batch.entries[i].record_ordinal], scratch.data());
+        const Bytes raw =
+            decode_record(batch.records[batch.entries[i].record_ordinal], kPlain, scratch.data());
         const auto& expected = now.at(entries[i].block_index);
         CHECK(std::equal(raw.begin(), raw.end(), expected.begin(), expected.end()));
       }
@@ -138,7 +140,7 @@ TEST_CASE("blocks that are equal, held or wholly different go without a patch") 
   const ByteVector body = chunk->encode(options);
   CHECK(patched_blocks(body, 5).empty());
   CHECK(chunk->patch_statistics().unsent_bytes == 0);
-  const BatchView batch = decode_batch(body, {kSession, 1, world.geometry}, ThreadPool::shared());
+  const BatchView batch = decode_batch(body, {kSession, 1, world.geometry, kPlain}, ThreadPool::shared());
   CHECK(batch.records.size() == 2);
   CHECK(batch.entries[3].kind == EntryKind::held);
 }
@@ -161,8 +163,8 @@ TEST_CASE("the largest chunk may be patches alone, and they tell what they spare
   CHECK(patched_blocks(body, 4) == std::vector<uint64_t>{0, 1});
   CHECK(chunk->patch_statistics().unsent_bytes == 2 * ((4u << 20) - 4096));
   const ByteVector base_bytes = base_body(before);
-  const BaseBlocks base{{base_bytes}, {kScanPoint, 0, world.geometry}};
-  const BatchBounds bounds{kSession, 1, world.geometry};
+  const BaseBlocks base{{base_bytes}, {kScanPoint, 0, world.geometry, kPlain}};
+  const BatchBounds bounds{kSession, 1, world.geometry, kPlain};
   CHECK(patched_blocks(resolve_patches(body, bounds, base, ThreadPool::shared()), 4).empty());
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/device/block_device.h"
 #include "core/device/memory_device.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 #include "test/worlds/scan_world.h"
 
@@ -98,7 +99,7 @@ TEST_CASE("a hole is not read: unchanged where the base is NULL too, zeros where
   const std::vector<uint8_t> bytes(65536, 5);
   device->write(uint64_t{1000} * 65536, bytes);
   device->write(last * 65536, bytes);
-  const Digest digest = leaf_digest(bytes);
+  const Digest digest = kPlain.leaf_digest(bytes);
   const Digest other = checksum(bytes);
   std::map<uint64_t, Digest> base{{1000, digest}, {500'000, other}, {500'001, other}, {500'003, other}};
   for (uint64_t i = 0; i < 200'000; i++) base[7'000'000 + i] = other;
@@ -141,7 +142,7 @@ TEST_CASE(
     CHECK(ready[1]->entries()[0].block_count == 2 * 65536);
     const TreeGeometry geometry{runs * 65536 * 4096, 4096};
     for (const auto& chunk : ready) {
-      CHECK(parse_batch(chunk->encode({Id{}, 1, 0, {}, 1}), {Id{}, 1, geometry}).entries.size() == 1);
+      CHECK(parse_batch(chunk->encode({Id{}, 1, 0, {}, 1}), {Id{}, 1, geometry, kPlain}).entries.size() == 1);
     }
   }
   SUBCASE("entries") {
@@ -227,7 +228,7 @@ TEST_CASE("a chunk becomes a batch that decodes to the device's content") {
   device->write(uint64_t{8} * 4096, random.bytes(4096));
   device->write(uint64_t{20} * 4096, random.bytes(100));
   const Id session{9, 9};
-  const BatchBounds bounds{session, 5, world.geometry};
+  const BatchBounds bounds{session, 5, world.geometry, kPlain};
 
   for (const int level : {0, 1, 3}) {
     for (const bool hold : {false, true}) {
@@ -255,7 +256,7 @@ TEST_CASE("a chunk becomes a batch that decodes to the device's content") {
         CHECK(entry.block_count == (i == 1 ? 2 : 1));
         const bool is_held = hold && (entry.block_index == 1 || entry.block_index == 8);
         CHECK(entry.kind == (i == 1 ? EntryKind::zero : is_held ? EntryKind::held : EntryKind::payload));
-        CHECK(entry.digest == leaf_digest(world.block(entry.block_index)));
+        CHECK(entry.digest == kPlain.leaf_digest(world.block(entry.block_index)));
         if (entry.kind == EntryKind::payload)
           CHECK(view.records[entry.record_ordinal].digest == entry.digest);
       }
@@ -309,7 +310,7 @@ TEST_CASE("a chunk is cut where the bytes that are sent reach the limit; both pa
   world.collect(*last, found);
   CHECK(found.size() == 7);
   const ByteVector body = second->encode({Id{9}, 1, 77, {}, 1});
-  CHECK(decode_batch(body, {Id{9}, 1, world.geometry}, ThreadPool::shared()).entries.size() == 2);
+  CHECK(decode_batch(body, {Id{9}, 1, world.geometry, kPlain}, ThreadPool::shared()).entries.size() == 2);
 }
 
 TEST_CASE("a scan refuses what does not fit together") {

@@ -6,6 +6,7 @@
 #include "core/device/memory_device.h"
 #include "core/restore/restore_writer.h"
 #include "core/scan/scan.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 #include "test/worlds/scan_world.h"
 
@@ -30,7 +31,7 @@ std::map<uint64_t, ByteVector> scan_and_encode(const ScanWorld& world, Scan& sca
         while (const auto chunk = scan.next()) {
           const uint64_t first = chunk->entries().front().block_index;
           ByteVector body = chunk->encode({kSession, 0, 0, {}, 1});
-          decode_batch(body, {kSession, 0, world.geometry}, ThreadPool::shared());
+          decode_batch(body, {kSession, 0, world.geometry, kPlain}, ThreadPool::shared());
           if (++pulled == cancel_after) scan.cancel();
           (void)scan.progress();
           const std::lock_guard lock(mutex);
@@ -74,7 +75,7 @@ TEST_CASE("scans, cancelled or not, and restores of what they found run side by 
     world.check_overlay(expected);
 
     // Restore what was encoded, several batches at once.
-    const auto tree = std::shared_ptr(TreeFile::create(world.directory / "restored", world.geometry));
+    const auto tree = std::shared_ptr(TreeFile::create(world.directory / "restored", world.geometry, kPlain));
     world.overlay->seal({kScanPoint, tree->root_with(*world.overlay)});
     tree->apply(*world.overlay);
     const auto target = std::make_shared<MemoryDevice>(device->size_bytes());

@@ -11,6 +11,7 @@
 #include "core/base/little_endian.h"
 #include "core/tree/leaf_overlay.h"
 #include "core/tree/tree_file.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 #include "test/worlds/tree_model.h"
 
@@ -34,7 +35,7 @@ uint64_t number_of(const Generation& generation) { return load_le<uint64_t>(gene
 
 [[noreturn]] void advance_for_ever(const std::string& tree_path, const std::string& overlay_path,
                                    uint64_t seed) {
-  const auto tree = TreeFile::open(tree_path);
+  const auto tree = TreeFile::open(tree_path, kPlain);
   for (;;) {
     const uint64_t number = number_of(tree->generation()) + 1;
     const auto overlay = LeafOverlay::create(overlay_path, kGeometry, tree->generation().root);
@@ -71,7 +72,7 @@ TEST_CASE("a tree whose owner is killed is old or, redone, new") {
   const TemporaryDirectory directory;
   const std::string tree_path = directory / "tree";
   const std::string overlay_path = directory / "overlay";
-  TreeFile::create(tree_path, kGeometry);
+  TreeFile::create(tree_path, kGeometry, kPlain);
   Level leaves;
   uint64_t number = 0;
   int redone = 0;
@@ -91,7 +92,7 @@ TEST_CASE("a tree whose owner is killed is old or, redone, new") {
     REQUIRE(waitpid(child, &status, 0) == child);
     REQUIRE(WIFSIGNALED(status));
 
-    const auto tree = TreeFile::open(tree_path);
+    const auto tree = TreeFile::open(tree_path, kPlain);
     const uint64_t before = number_of(tree->generation());
     if (recover(*tree, overlay_path)) ++redone;
     const uint64_t reached = number_of(tree->generation());

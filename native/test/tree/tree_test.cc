@@ -9,6 +9,7 @@
 
 #include "core/tree/leaf_overlay.h"
 #include "core/tree/tree_file.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 #include "test/worlds/tree_model.h"
 
@@ -78,7 +79,7 @@ Id id_of(uint8_t byte) {
 // A tree of the geometry whose leaves are `leaves`.
 std::unique_ptr<TreeFile> make_tree(const TemporaryDirectory& directory, const std::string& name,
                                     const TreeGeometry& geometry, const Level& leaves) {
-  auto tree = TreeFile::create(directory / name, geometry);
+  auto tree = TreeFile::create(directory / name, geometry, kPlain);
   auto overlay = LeafOverlay::create(directory / (name + ".overlay"), geometry, tree->generation().root);
   put_all(*overlay, leaves);
   overlay->seal({id_of(1), tree->root_with(*overlay)});
@@ -95,7 +96,7 @@ TEST_CASE("tree and overlay agree with the model on every geometry") {
   for (const TreeGeometry& geometry : geometries(random)) {
     INFO("size ", geometry.size_bytes, ", block size ", geometry.block_size);
     const TemporaryDirectory directory;
-    auto tree = TreeFile::create(directory / "tree", geometry);
+    auto tree = TreeFile::create(directory / "tree", geometry, kPlain);
     Level leaves;
     REQUIRE(tree->generation() ==
             Generation{{}, model_root(geometry.size_bytes, geometry.block_size, leaves)});
@@ -119,7 +120,7 @@ TEST_CASE("tree and overlay agree with the model on every geometry") {
       REQUIRE(overlay->present_count() == changes.size());
       tree->apply(*overlay);
       if (random.one_in(2)) tree->apply(*overlay);  // the redo
-      if (random.one_in(2)) tree = TreeFile::open(directory / "tree");
+      if (random.one_in(2)) tree = TreeFile::open(directory / "tree", kPlain);
       REQUIRE(tree->generation() == Generation{id_of(round), expected});
       REQUIRE(tree->verify());
     }
@@ -200,14 +201,14 @@ TEST_CASE("files that aren't whole or aren't trees are refused by name") {
   const TemporaryDirectory directory;
   const std::string path = directory / "tree";
   const TreeGeometry geometry{uint64_t{100} * 4096, 4096};
-  const auto tree_code = [&] { return code_of([&] { TreeFile::open(path); }); };
+  const auto tree_code = [&] { return code_of([&] { TreeFile::open(path, kPlain); }); };
   const auto overlay_code = [&] { return code_of([&] { LeafOverlay::open(path); }); };
 
   CHECK(tree_code() == "ENOENT");
-  CHECK(code_of([&] { TreeFile::create(path, {4096, 4095}); }) == "argument");
+  CHECK(code_of([&] { TreeFile::create(path, {4096, 4095}, kPlain); }) == "argument");
   CHECK_FALSE(std::filesystem::exists(path));
-  TreeFile::create(path, geometry);
-  CHECK(code_of([&] { TreeFile::create(path, geometry); }) == "EEXIST");
+  TreeFile::create(path, geometry, kPlain);
+  CHECK(code_of([&] { TreeFile::create(path, geometry, kPlain); }) == "EEXIST");
   CHECK(tree_code() == "");
   CHECK(overlay_code() == "tree-damaged");
   for (uint64_t at = 0; at < 512; ++at) {
@@ -294,7 +295,7 @@ TEST_CASE("a full disk is an error, not a signal, and apply can be redone when t
   }
   {
     const TreeGeometry geometry{16 * kTiB, 64 * kKiB};
-    const auto tree = TreeFile::create(mounted + "/tree", geometry);
+    const auto tree = TreeFile::create(mounted + "/tree", geometry, kPlain);
     const Generation empty = tree->generation();
     const auto overlay = LeafOverlay::create(directory / "overlay", geometry, empty.root);
     const auto small_overlay = LeafOverlay::create(mounted + "/overlay", geometry, empty.root);
@@ -312,7 +313,7 @@ TEST_CASE("a full disk is an error, not a signal, and apply can be redone when t
 
     overlay->seal({id_of(3), tree->root_with(*overlay)});
     CHECK(code_of([&] { tree->apply(*overlay); }) == "ENOSPC");
-    CHECK(TreeFile::open(mounted + "/tree")->generation() == empty);
+    CHECK(TreeFile::open(mounted + "/tree", kPlain)->generation() == empty);
     REQUIRE(mount("tmpfs", mounted.c_str(), "tmpfs", MS_REMOUNT, "size=64m") == 0);
     tree->apply(*overlay);
     CHECK(tree->verify());
@@ -326,7 +327,8 @@ TEST_CASE("a tree has the root that b3sum computes by hand") {
   // likewise.
   const TemporaryDirectory directory;
   const std::vector<uint8_t> block(4096, 1);
-  const auto tree = make_tree(directory, "tree", {uint64_t{10} * 4096, 4096}, {{2, leaf_digest(block)}});
+  const auto tree =
+      make_tree(directory, "tree", {uint64_t{10} * 4096, 4096}, {{2, kPlain.leaf_digest(block)}});
   const auto hex = [](const Digest& digest) {
     std::string text;
     for (const uint8_t byte : digest) {

@@ -9,6 +9,7 @@
 #include "core/scan/scan.h"
 #include "core/tree/leaf_overlay.h"
 #include "core/tree/tree_file.h"
+#include "test/helpers/digesters.h"
 #include "test/helpers/helpers.h"
 
 namespace stillpoint::test {
@@ -22,10 +23,10 @@ struct ScanWorld {
   std::shared_ptr<TreeFile> base;
   std::shared_ptr<LeafOverlay> overlay;
 
-  ScanWorld(std::shared_ptr<BlockSource> source, uint32_t block_size)
+  ScanWorld(std::shared_ptr<BlockSource> source, uint32_t block_size, const Digester& digester = kPlain)
       : geometry{source->size_bytes(), block_size},
         device(std::move(source)),
-        base(TreeFile::create(directory / "base", geometry)) {
+        base(TreeFile::create(directory / "base", geometry, digester)) {
     new_overlay();
   }
 
@@ -64,7 +65,7 @@ struct ScanWorld {
   // Makes the base's leaf of each block what the block is now.
   void adopt() {
     std::map<uint64_t, Digest> leaves;
-    for (uint64_t i = 0; i < geometry.block_count(); i++) leaves[i] = leaf_digest(block(i));
+    for (uint64_t i = 0; i < geometry.block_count(); i++) leaves[i] = base->digester().leaf_digest(block(i));
     set_base(leaves);
   }
 
@@ -84,7 +85,7 @@ struct ScanWorld {
     for (const BlockRange& range : ranges) {
       for (uint64_t i = range.begin; i < range.end; i++) {
         if (bad.contains(i)) continue;
-        const Digest digest = leaf_digest(block(i));
+        const Digest digest = base->digester().leaf_digest(block(i));
         if (digest != base->leaf(i)) changed[i] = digest;
       }
     }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/tree/geometry.h"
+#include "test/helpers/digesters.h"
 
 namespace stillpoint::test {
 
@@ -19,7 +20,7 @@ inline void set(Level& level, uint64_t index, const Digest& digest) {
   }
 }
 
-inline Level level_above(const Level& below) {
+inline Level level_above(const Level& below, const Digester& digester) {
   std::map<uint64_t, std::vector<uint8_t>> contents;
   for (const auto& [index, digest] : below) {
     std::vector<uint8_t>& content = contents[index / 64];
@@ -27,18 +28,19 @@ inline Level level_above(const Level& below) {
     content.insert(content.end(), digest.begin(), digest.end());
   }
   Level level;
-  for (const auto& [index, content] : contents) level[index] = node_digest(content);
+  for (const auto& [index, content] : contents) level[index] = digester.node_digest(content);
   return level;
 }
 
-inline Digest model_root(uint64_t size_bytes, uint32_t block_size, Level level) {
+inline Digest model_root(uint64_t size_bytes, uint32_t block_size, Level level,
+                         const Digester& digester = kPlain) {
   const uint64_t block_count = size_bytes / block_size + (size_bytes % block_size == 0 ? 0 : 1);
   uint64_t reach = 1;
   do {
-    level = level_above(level);
+    level = level_above(level, digester);
     reach *= 64;
   } while (reach < block_count);
-  return root_digest(size_bytes, block_size, level.empty() ? kNullDigest : level.at(0));
+  return digester.root_digest(size_bytes, block_size, level.empty() ? kNullDigest : level.at(0));
 }
 
 }  // namespace stillpoint::test

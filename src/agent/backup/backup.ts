@@ -7,6 +7,7 @@ import { deviceError } from '../../devices/system/device-error.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { whyPointsAreMissing } from '../../domain/point/acknowledged-point.js';
 import type { Point } from '../../domain/point/point.js';
+import { native } from '../../native/index.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import { keepLinkHint, readLinkHint } from '../common/link-hint.js';
 import { DeviceState } from '../state/device-state.js';
@@ -27,7 +28,7 @@ export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   try {
     const { storeId, agent } = await receiver.info();
     if (place !== undefined) await checkStore(stateDirectory, place, storeId, acceptStore);
-    const state = await DeviceState.open(stateDirectory, { storeId, agent, device });
+    const state = await DeviceState.open(stateDirectory, { storeId, agent, device }, native.plainDigester());
     const hint = options.meter && (await readLinkHint(stateDirectory, storeId));
     try {
       throwIfCancelled(signal);

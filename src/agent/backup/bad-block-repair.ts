@@ -5,7 +5,7 @@ import { BAD_BYTES_MAX, BAD_RANGES_MAX, MiB } from '../../domain/base/limits.js'
 import { blockLength, type Geometry, sameGeometry } from '../../domain/blocks/geometry.js';
 import { makeWhole, mergeBadRanges } from '../../domain/point/bad-blocks.js';
 import { type BadRange, type Point, pointLabel } from '../../domain/point/point.js';
-import { type BadBlock, native, type TreeFile } from '../../native/index.js';
+import type { BadBlock, TreeFile } from '../../native/index.js';
 import { decodeBlocks } from '../../protocol/messages/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { geometryOf } from '../state/device-state.js';
@@ -26,12 +26,13 @@ export interface RepairFacts {
 export class BadBlockRepair {
   readonly #facts: RepairFacts;
   /** For a second reading to compare with. */
-  readonly partlyRead = new PartlyRead();
+  readonly partlyRead: PartlyRead;
   #badRanges: readonly BadRange[] = [];
   #badBytes = 0;
 
   constructor(facts: RepairFacts) {
     this.#facts = facts;
+    this.partlyRead = new PartlyRead(facts.baseTree.digester);
   }
 
   /** Of all blocks so far, ascending. */
@@ -83,9 +84,9 @@ export class BadBlockRepair {
     if (leaf.every((byte) => byte === 0)) return new Uint8Array(byteLength);
     try {
       const body = await receiver.blocks(basePoint.id, [blockIndex]);
-      const isSameTree = sameGeometry(geometry, basePoint.geometry);
-      const [previous] = await decodeBlocks(body, basePoint, isSameTree ? baseTree : undefined);
-      if (previous === undefined || !native.leafDigest(previous).equals(leaf)) return null;
+      const expected = sameGeometry(geometry, basePoint.geometry) ? baseTree : undefined;
+      const [previous] = await decodeBlocks(body, basePoint, baseTree.digester, expected);
+      if (previous === undefined || !baseTree.digester.leafDigest(previous).equals(leaf)) return null;
       return previous;
     } catch (error) {
       if (error instanceof StillpointError && !error.permanent) throw error;

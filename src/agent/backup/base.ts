@@ -73,7 +73,7 @@ async function compared(
   const tree = await context.state.replaceTree(async (path) => {
     const digested = await digestDevice({
       ...{ device: context.view.device, blockSize: basePoint.geometry.blockSize, path: `${path}.device` },
-      ...{ signal, watch: (scan: Scan) => context.watch(scan) },
+      ...{ digester: context.state.digester, signal, watch: (scan: Scan) => context.watch(scan) },
     });
     const made = await treeInGeometry(digested.tree, path, basePoint.geometry);
     try {
@@ -106,7 +106,7 @@ function withTail(
 }
 
 function emptyTree(state: DeviceState, { sizeBytes, blockSize }: Geometry): Promise<TreeFile> {
-  return state.replaceTree((path) => native.createTree(path, sizeBytes, blockSize));
+  return state.replaceTree((path) => native.createTree(path, sizeBytes, blockSize, state.digester));
 }
 
 function presentTree(state: DeviceState): TreeFile {

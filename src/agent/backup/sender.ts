@@ -185,10 +185,13 @@ async function prepareBadBlock(
   options: SendOptions,
   prepare: Prepare,
 ): Promise<void> {
-  const leaf = native.leafDigest(bytes);
+  const { digester } = options.baseTree;
+  const leaf = digester.leafDigest(bytes);
   if (!options.isDurable && leaf.equals(options.baseTree.leaves(blockIndex, 1))) return;
   options.overlay.put(blockIndex, leaf);
-  await prepare((sequence) => native.encodeBlock({ ...headerOf(options, sequence), blockIndex, bytes }));
+  await prepare((sequence) =>
+    native.encodeBlock({ ...headerOf(options, sequence), blockIndex, bytes, digester }),
+  );
 }
 
 function headerOf({ link, pace }: SendOptions, sequence: number) {

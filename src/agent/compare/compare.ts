@@ -20,7 +20,7 @@ import { coverageOf } from '../../domain/blocks/coverage.js';
 import { blockCount, sameGeometry } from '../../domain/blocks/geometry.js';
 import { type ConsistencyKind, type Point, pointLabel } from '../../domain/point/point.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
-import type { Scan, TreeFile } from '../../native/index.js';
+import { native, type Scan, type TreeFile } from '../../native/index.js';
 import { BodyCounter } from '../../protocol/port/body-counter.js';
 import type { NodeSource } from '../../protocol/port/point.js';
 import { retrying } from '../common/cancel.js';
@@ -95,6 +95,7 @@ export async function runCompare(options: CompareOptions): Promise<CompareResult
 class Comparison {
   readonly #options: CompareOptions;
   readonly #snapshot: Snapshot;
+  readonly #digester = native.plainDigester();
   readonly #signal: AbortSignal;
   readonly #wire = new BodyCounter();
   readonly #receiver: CompareReceiver;
@@ -146,9 +147,10 @@ class Comparison {
     const { device } = this.#snapshot;
     this.#onEvent({ type: 'phase', phase: 'compare' });
     const ranges = this.#ranges && within(this.#ranges, device.sizeBytes / point.geometry.blockSize);
-    const partlyRead = new PartlyRead();
+    const partlyRead = new PartlyRead(this.#digester);
     const { tree, badBlocks } = await digestDevice({
-      ...{ device, blockSize: point.geometry.blockSize, path: join(directory, 'device') },
+      ...{ device, blockSize: point.geometry.blockSize, digester: this.#digester },
+      path: join(directory, 'device'),
       ...{ ranges, signal: this.#signal, onBad: (block) => partlyRead.add(block) },
       watch: (scan) => this.#watch(scan),
     });

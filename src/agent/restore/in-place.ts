@@ -22,7 +22,7 @@ import { KiB } from '../../domain/base/limits.js';
 import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
 import { isNull } from '../../domain/tree/digest-tree.js';
-import { type Device, native } from '../../native/index.js';
+import type { Device } from '../../native/index.js';
 import { geometryOf } from '../state/device-state.js';
 import { fetchBlocks, type PointSource, PointWriter } from './point-writer.js';
 
@@ -124,7 +124,7 @@ export class InPlaceRestore {
     const byteLength = Math.min(into.length, Math.max(0, device.sizeBytes - byteOffset));
     const bytes = await device.read(byteOffset, byteLength).catch(() => null);
     bytes?.copy(into);
-    return bytes !== null && native.leafDigest(into).equals(leaf);
+    return bytes !== null && this.#source.tree.digester.leafDigest(into).equals(leaf);
   }
 
   async #writeHead(device: Device, head: Buffer): Promise<void> {

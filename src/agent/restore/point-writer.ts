@@ -92,7 +92,7 @@ export async function fetchBlocks(
   await unlessAborted(
     signal,
     fetchGroup(receiver, point, group, async (body) => {
-      for (const block of await decodeBlocks(body, point, tree)) {
+      for (const block of await decodeBlocks(body, point, tree.digester, tree)) {
         blocks.push(block);
         onDone(block.length, true);
       }

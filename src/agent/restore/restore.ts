@@ -15,7 +15,7 @@ import type { Geometry } from '../../domain/blocks/geometry.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import { fetchingAt } from '../../domain/session/sending.js';
-import type { Scan, TreeFile } from '../../native/index.js';
+import { native, type Scan, type TreeFile } from '../../native/index.js';
 import { BodyCounter } from '../../protocol/port/body-counter.js';
 import type { BlockSource, TreeSource } from '../../protocol/port/point.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
@@ -24,7 +24,7 @@ import { everything } from '../target/block-requests.js';
 import type { RestoreTarget } from '../target/port.js';
 import { checkRoom } from '../target/room.js';
 import { openTarget } from '../target/target.js';
-import { openPointTree } from '../tree/point-tree.js';
+import { openPointTree, type PointTree } from '../tree/point-tree.js';
 import { looksBlank, openTargetTree } from '../tree/target-tree.js';
 import { InPlaceRestore } from './in-place.js';
 import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
@@ -95,6 +95,7 @@ class Restore {
   readonly #onEvent: OnAgentEvent;
   readonly #wire = new BodyCounter();
   readonly #receiver: RestoreReceiver;
+  readonly #digester = native.plainDigester();
   readonly #signal: AbortSignal;
   #writtenBytes = 0;
   #readBytes = 0;
@@ -147,9 +148,8 @@ class Restore {
   }
 
   async #toStream(): Promise<void> {
-    const { point, stateDirectory, output = process.stdout } = this.#options;
-    this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
-    const { tree, close } = await openPointTree(this.#receiver, point, stateDirectory, this.#signal);
+    const { output = process.stdout } = this.#options;
+    const { tree, close } = await this.#pointTree();
     const stopReports = this.#startPhase('restore', tree.sizeBytes);
     try {
       const onProgress = (doneBytes: number) => {
@@ -189,6 +189,12 @@ class Restore {
     for (const text of await target.complete()) this.#warn(text);
   }
 
+  #pointTree(): Promise<PointTree> {
+    const { point, stateDirectory } = this.#options;
+    this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
+    return openPointTree(this.#receiver, point, this.#digester, stateDirectory, this.#signal);
+  }
+
   /** The point's tree, and what of the target is to be written. */
   async #look(target: RestoreTarget): Promise<Plan> {
     const { point, stateDirectory, rewrite = false } = this.#options;
@@ -199,13 +205,12 @@ class Restore {
       this.#notice(text);
     }
     if (!target.isReused || rewrite || isBlank) {
-      this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
-      const pointTree = await openPointTree(this.#receiver, point, stateDirectory, this.#signal);
+      const pointTree = await this.#pointTree();
       const { tree } = pointTree;
       return { tree, differing: everything(tree), close: () => pointTree.close() };
     }
     const { tree, differing } = await openTargetTree({
-      ...{ receiver: this.#receiver, point, device: target.device, stateDirectory },
+      ...{ receiver: this.#receiver, point, device: target.device, digester: this.#digester, stateDirectory },
       ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
     });
     this.#differingBytes = byteLength(differing, point.geometry);

@@ -66,7 +66,7 @@ async function fetchBlocks(
 ): Promise<Buffer[]> {
   const blocks: Buffer[] = [];
   await fetchGroup(receiver, point, group, async (body) => {
-    blocks.push(...(await decodeBlocks(body, point, tree)));
+    blocks.push(...(await decodeBlocks(body, point, tree.digester, tree)));
   });
   return blocks;
 }

@@ -25,7 +25,7 @@ import type { Geometry } from '../../domain/blocks/geometry.js';
 import type { AcknowledgedPoint } from '../../domain/point/acknowledged-point.js';
 import type { LocalBase } from '../../domain/session/plan.js';
 import { lockFile, makeDirectories, syncDirectory } from '../../native/files.js';
-import { type LeafOverlay, native, type TreeFile } from '../../native/index.js';
+import { type Digester, type LeafOverlay, native, type TreeFile } from '../../native/index.js';
 import { readAcknowledged, writeAcknowledged } from './acknowledged-point.js';
 import { type KeptSession, readKeptSession, removeKeptSession, writeKeptSession } from './kept-session.js';
 
@@ -48,17 +48,20 @@ export function deviceStateDirectory(stateDirectory: string, key: StateKey): str
 export class DeviceState {
   readonly #directory: string;
   readonly #lock: FileHandle;
+  /** What its tree is made with. */
+  readonly digester: Digester;
   #tree: TreeFile | null = null;
   #overlay: LeafOverlay | null = null;
   #problem: string | null = null;
 
-  private constructor(directory: string, lock: FileHandle) {
+  private constructor(directory: string, lock: FileHandle, digester: Digester) {
     this.#directory = directory;
     this.#lock = lock;
+    this.digester = digester;
   }
 
   /** @throws StillpointError `session-busy` while another process works on the device. */
-  static async open(stateDirectory: string, key: StateKey): Promise<DeviceState> {
+  static async open(stateDirectory: string, key: StateKey, digester: Digester): Promise<DeviceState> {
     const directory = deviceStateDirectory(stateDirectory, key);
     await makeDirectories(directory);
     const lock = await lockFile(join(directory, 'lock'));
@@ -70,7 +73,7 @@ export class DeviceState {
         permanent: false,
       });
     }
-    const state = new DeviceState(directory, lock);
+    const state = new DeviceState(directory, lock, digester);
     try {
       await state.#recover();
     } catch (error) {
@@ -106,7 +109,7 @@ export class DeviceState {
     await rename(path, this.#path('tree'));
     await syncDirectory(this.#directory);
     this.#problem = null;
-    this.#tree = await native.openTree(this.#path('tree'));
+    this.#tree = await native.openTree(this.#path('tree'), this.digester);
     return this.#tree;
   }
 
@@ -195,7 +198,7 @@ export class DeviceState {
 
   async #openTree(redo: boolean): Promise<void> {
     try {
-      this.#tree = await native.openTree(this.#path('tree'));
+      this.#tree = await native.openTree(this.#path('tree'), this.digester);
       if (redo) await this.#redo(this.#tree);
       if (await this.#tree.verify()) return;
       this.#problem = 'the local tree is damaged';

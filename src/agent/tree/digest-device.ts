@@ -5,6 +5,7 @@ import { type Geometry, sameGeometry } from '../../domain/blocks/geometry.js';
 import {
   type BadBlock,
   type Device,
+  type Digester,
   type LeafOverlay,
   native,
   type Scan,
@@ -19,6 +20,7 @@ const NO_POINT = '0'.repeat(32);
 export interface DigestDeviceOptions {
   readonly device: Device;
   readonly blockSize: number;
+  readonly digester: Digester;
   /** Where the tree file is made; it must not exist. Nothing stays behind on failure. */
   readonly path: string;
   /** Only these blocks, the others' leaves are NULL. Default: all. */
@@ -37,9 +39,9 @@ export interface DeviceTree {
 }
 
 export async function digestDevice(options: DigestDeviceOptions): Promise<DeviceTree> {
-  const { device, blockSize, path, ranges, signal, watch, onBad } = options;
+  const { device, blockSize, digester, path, ranges, signal, watch, onBad } = options;
   const overlayPath = `${path}.overlay`;
-  const tree = await native.createTree(path, device.sizeBytes, blockSize);
+  const tree = await native.createTree(path, device.sizeBytes, blockSize, digester);
   try {
     const { root } = tree.generation;
     const overlay = await native.createOverlay(overlayPath, device.sizeBytes, blockSize, root);
@@ -111,5 +113,5 @@ export async function treeInGeometry(tree: TreeFile, path: string, geometry: Geo
     await tree.close();
     await rm(tree.path, { force: true });
   }
-  return native.openTree(path);
+  return native.openTree(path, tree.digester);
 }

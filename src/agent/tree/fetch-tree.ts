@@ -6,7 +6,7 @@
 import { rm } from 'node:fs/promises';
 import { BlockSet } from '../../domain/blocks/block-set.js';
 import type { Point } from '../../domain/point/point.js';
-import { native, type TreeFile } from '../../native/index.js';
+import { type Digester, native, type TreeFile } from '../../native/index.js';
 import type { NodeSource } from '../../protocol/port/point.js';
 import { descend } from './tree-descent.js';
 
@@ -17,11 +17,12 @@ import { descend } from './tree-descent.js';
 export async function fetchTree(
   receiver: NodeSource,
   point: Point,
+  digester: Digester,
   path: string,
   signal?: AbortSignal,
 ): Promise<TreeFile> {
   const { sizeBytes, blockSize } = point.geometry;
-  const tree = await native.createTree(path, sizeBytes, blockSize);
+  const tree = await native.createTree(path, sizeBytes, blockSize, digester);
   try {
     await completeTree(receiver, point, tree, signal);
     return tree;

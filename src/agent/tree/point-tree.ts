@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { errnoNameOf } from '../../domain/base/system-errors.js';
 import type { Point } from '../../domain/point/point.js';
-import type { TreeFile } from '../../native/index.js';
+import type { Digester, TreeFile } from '../../native/index.js';
 import type { TreeSource } from '../../protocol/port/point.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
 import { DeviceState, deviceStateDirectory, type StateKey } from '../state/device-state.js';
@@ -19,31 +19,38 @@ export interface PointTree {
 export async function openPointTree(
   receiver: TreeSource,
   point: Point,
+  digester: Digester,
   stateDirectory: string | null,
   signal: AbortSignal | undefined,
 ): Promise<PointTree> {
-  const local = await openLocalTree(receiver, point, stateDirectory);
-  return local ?? fetchUnnamed(receiver, point, stateDirectory, signal);
+  const local = await openLocalTree(receiver, point, digester, stateDirectory);
+  return local ?? fetchUnnamed(receiver, point, digester, stateDirectory, signal);
 }
 
 /** Null where there is none of this point, or a backup of the device is using it. */
 export async function openLocalTree(
   receiver: TreeSource,
   point: Point,
+  digester: Digester,
   stateDirectory: string | null,
 ): Promise<PointTree | null> {
   if (stateDirectory === null) return null;
   const { storeId } = await receiver.info();
-  return openLocal(stateDirectory, { storeId, agent: point.agent, device: point.device }, point);
+  return openLocal(stateDirectory, { storeId, agent: point.agent, device: point.device }, digester, point);
 }
 
-async function openLocal(stateDirectory: string, key: StateKey, point: Point): Promise<PointTree | null> {
+async function openLocal(
+  stateDirectory: string,
+  key: StateKey,
+  digester: Digester,
+  point: Point,
+): Promise<PointTree | null> {
   try {
     await access(deviceStateDirectory(stateDirectory, key));
   } catch {
     return null;
   }
-  const state = await DeviceState.open(stateDirectory, key).catch((error: unknown) => {
+  const state = await DeviceState.open(stateDirectory, key, digester).catch((error: unknown) => {
     // It is a copy: where it can not be had (a read-only state directory, one of another user), the receiver has the same.
     if (isStillpointError(error, 'session-busy') || errnoNameOf(error) !== null) return null;
     throw error;
@@ -61,11 +68,12 @@ async function openLocal(stateDirectory: string, key: StateKey, point: Point): P
 async function fetchUnnamed(
   receiver: TreeSource,
   point: Point,
+  digester: Digester,
   stateDirectory: string | null,
   signal: AbortSignal | undefined,
 ): Promise<PointTree> {
   return withScratch(stateDirectory, treeFileBytes(point.geometry), async (directory) => {
-    const tree = await fetchTree(receiver, point, join(directory, 'tree'), signal);
+    const tree = await fetchTree(receiver, point, digester, join(directory, 'tree'), signal);
     return { tree, isFetched: true, close: () => tree.close() };
   });
 }

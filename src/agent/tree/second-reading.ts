@@ -17,6 +17,7 @@ import type { ByteRange } from '../../domain/point/bad-blocks.js';
 import {
   type BadBlock,
   type Device,
+  type Digester,
   type LeafOverlay,
   native,
   type Scan,
@@ -28,11 +29,16 @@ import { scanDigests } from './digest-device.js';
 
 /** What the first reading found of blocks that it could not read whole. */
 export class PartlyRead {
+  readonly #digester: Digester;
   readonly #blocks = new Map<number, { readonly digest: Buffer; readonly badRanges: readonly ByteRange[] }>();
+
+  constructor(digester: Digester) {
+    this.#digester = digester;
+  }
 
   /** What could not be read must be zero in its bytes. */
   add({ blockIndex, bytes, badRanges }: BadBlock): void {
-    this.#blocks.set(blockIndex, { digest: native.leafDigest(bytes), badRanges });
+    this.#blocks.set(blockIndex, { digest: this.#digester.leafDigest(bytes), badRanges });
   }
 
   get blockIndexes(): readonly number[] {
@@ -51,7 +57,7 @@ export class PartlyRead {
       const start = range.byteOffset - byteOffset;
       bytes.fill(0, start, start + range.byteLength);
     }
-    return native.leafDigest(bytes).equals(known.digest);
+    return this.#digester.leafDigest(bytes).equals(known.digest);
   }
 }
 

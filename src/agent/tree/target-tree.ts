@@ -7,8 +7,8 @@ import { MiB, TREE_FANOUT } from '../../domain/base/limits.js';
 import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
 import { blockCount, blockLength, levelCount } from '../../domain/blocks/geometry.js';
 import type { Point } from '../../domain/point/point.js';
-import { isNull, trimNode } from '../../domain/tree/digest-tree.js';
-import { type Device, native, type Scan, type TreeFile } from '../../native/index.js';
+import { trimNode } from '../../domain/tree/digest-tree.js';
+import type { Device, Digester, Scan, TreeFile } from '../../native/index.js';
 import type { NodeSource, TreeSource } from '../../protocol/port/point.js';
 import type { OnAgentEvent } from '../common/events.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
@@ -21,6 +21,7 @@ export interface TargetTreeOptions {
   readonly receiver: TreeSource;
   readonly point: Point;
   readonly device: Device;
+  readonly digester: Digester;
   /** Null: there is none. */
   readonly stateDirectory: string | null;
   readonly signal: AbortSignal;
@@ -37,13 +38,13 @@ export interface TargetTree {
 }
 
 export function openTargetTree(options: TargetTreeOptions): Promise<TargetTree> {
-  const { point, device, stateDirectory, signal, onEvent, watch } = options;
+  const { point, device, digester, stateDirectory, signal, onEvent, watch } = options;
   const { blockSize, sizeBytes } = point.geometry;
   return withScratch(stateDirectory, 2 * treeFileBytes(point.geometry), async (directory) => {
     onEvent({ type: 'phase', phase: 'compare' });
     const commonBytes = Math.min(sizeBytes, device.sizeBytes);
     const { tree: digested, badBlocks } = await digestDevice({
-      ...{ device, blockSize, path: join(directory, 'target'), signal, watch },
+      ...{ device, blockSize, digester, path: join(directory, 'target'), signal, watch },
       ranges: [[0, blockCount({ sizeBytes: commonBytes, blockSize })]],
     });
     const tree = await treeInGeometry(digested, join(directory, 'tree'), point.geometry);
@@ -67,8 +68,9 @@ export function openTargetTree(options: TargetTreeOptions): Promise<TargetTree> 
   });
 }
 
-async function complete({ receiver, point, stateDirectory, signal }: TargetTreeOptions, tree: TreeFile) {
-  const local = await openLocalTree(receiver, point, stateDirectory);
+async function complete(options: TargetTreeOptions, tree: TreeFile) {
+  const { receiver, point, digester, stateDirectory, signal } = options;
+  const local = await openLocalTree(receiver, point, digester, stateDirectory);
   try {
     return await completeTree(local === null ? receiver : nodesOf(local.tree), point, tree, signal);
   } finally {
@@ -116,11 +118,12 @@ async function cutBlock(device: Device, tree: TreeFile) {
   const read = await device.read(byteOffset, commonBytes - byteOffset).catch(() => null);
   if (read === null) return { blockIndex, differs: true };
   bytes.set(read);
-  return { blockIndex, differs: !native.leafDigest(bytes).equals(tree.leaves(blockIndex, 1)) };
+  return { blockIndex, differs: !tree.digester.leafDigest(bytes).equals(tree.leaves(blockIndex, 1)) };
 }
 
 const SAMPLES = 64;
 const SAMPLE_BYTES = MiB / 16;
+const ZEROS = Buffer.alloc(SAMPLE_BYTES);
 
 /**
  * A disk without a byte that is not zero at its beginning, its end and 64 random places is as good as blank: to read all of it would
@@ -133,7 +136,7 @@ export async function looksBlank(device: Device, sizeBytes: number): Promise<boo
   for (const byteOffset of [0, last, ...random]) {
     const byteLength = Math.min(SAMPLE_BYTES, sizeBytes - byteOffset);
     const bytes = await device.read(byteOffset, byteLength).catch(() => null);
-    if (bytes === null || !isNull(native.leafDigest(bytes))) return false;
+    if (bytes === null || !bytes.equals(ZEROS.subarray(0, byteLength))) return false;
   }
   return true;
 }

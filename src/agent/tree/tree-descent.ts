@@ -16,7 +16,7 @@ import { type Geometry, levelCount, treeHeight } from '../../domain/blocks/geome
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import { compareDirection, type Direction } from '../../domain/session/compare-direction.js';
 import { isNull, trimNode } from '../../domain/tree/digest-tree.js';
-import { native, type TreeFile } from '../../native/index.js';
+import type { TreeFile } from '../../native/index.js';
 import {
   type ComparedChildren,
   decodeAnswer,
@@ -57,7 +57,7 @@ export async function descend(options: DescentOptions): Promise<void> {
   const { point, own } = options;
   const { sizeBytes, blockSize } = point.geometry;
   const top = Buffer.from(point.top, 'hex');
-  if (native.rootDigest(sizeBytes, blockSize, top).toString('hex') !== point.root)
+  if (own.digester.rootDigest(sizeBytes, blockSize, top).toString('hex') !== point.root)
     throw unproven(point, 'its top node does not give its root');
   if (own.sizeBytes !== sizeBytes || own.blockSize !== blockSize)
     throw new Error("the tree does not have the point's geometry");
@@ -130,7 +130,8 @@ class Descent {
   }
 
   #accept(node: Wanted, content: Buffer): void {
-    const isProven = node.digest === null || native.nodeDigest(content).equals(node.digest);
+    const isProven =
+      node.digest === null || this.#options.own.digester.nodeDigest(content).equals(node.digest);
     const childCount = this.#childCount(node);
     if (!isProven || content.length > childCount * DIGEST_BYTES)
       throw unproven(this.#options.point, `node ${node.index} of level ${node.level} has another digest`);

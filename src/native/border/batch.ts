@@ -1,4 +1,5 @@
 /** The part of the border that is about batches (docs/format.md section 4); rules as in ../index.ts. */
+import type { Digester } from './digest.js';
 import type { TreeFile } from './tree.js';
 
 export const ENTRY_ZERO = 0;
@@ -10,6 +11,7 @@ export interface BatchBounds {
   readonly sequence: number;
   readonly sizeBytes: number;
   readonly blockSize: number;
+  readonly digester: Digester;
   /** Tree files and restores: also require that every leaf equals this tree's. */
   readonly expected?: TreeFile;
 }
@@ -66,6 +68,7 @@ export interface BatchAddon {
     agentTimeMs: number;
     blockIndex: number;
     bytes: Uint8Array;
+    digester: Digester;
     compressionLevel: number;
   }): Promise<Buffer>;
 }

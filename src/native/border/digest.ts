@@ -1,11 +1,19 @@
 /** The part of the border that is about digests (docs/format.md section 1); rules as in ../index.ts. */
 
-export interface DigestAddon {
-  /** Leaf digest: NULL for all-zero bytes, else BLAKE3. */
+/** How content is digested: made once, and passed to whoever digests or proves. It never changes, and needs no closing. */
+export interface Digester {
+  /** The zero digest for all-zero bytes. */
   leafDigest(bytes: Uint8Array): Buffer;
-  /** Plain BLAKE3 of the concatenation of the parts. */
-  checksum(...parts: Uint8Array[]): Buffer;
-  /** Node digest of up to 64 concatenated child digests; trims trailing NULLs itself. */
+  /** Of up to 64 concatenated child digests; trims trailing NULLs itself. */
   nodeDigest(children: Uint8Array): Buffer;
   rootDigest(sizeBytes: number, blockSize: number, top: Uint8Array): Buffer;
+  /** The leaf of so many zeros: NULL, whatever the key. */
+  zeroDigest(byteLength: number): Buffer;
+}
+
+export interface DigestAddon {
+  /** BLAKE3 without a key. */
+  plainDigester(): Digester;
+  /** Plain BLAKE3 of the concatenation of the parts: it finds damage, and proves no content. */
+  checksum(...parts: Uint8Array[]): Buffer;
 }

@@ -1,4 +1,5 @@
 /** The part of the border that is about records and packs (docs/format.md section 3); rules as in ../index.ts. */
+import type { Digester } from './digest.js';
 
 export const RECORD_KIND_BLOCK = 1;
 export const RECORD_KIND_NODE = 2;
@@ -17,7 +18,7 @@ export interface PackAddon {
   /** One record (header and stored bytes) of a tree node's trimmed content, or of a block. */
   encodeRecord(kind: number, digest: Uint8Array, raw: Uint8Array, compressionLevel: number): Buffer;
   /** Checks one record and returns its raw bytes. `bad-magic`, `bad-checksum`, `bad-digest`, ... */
-  decodeRecord(record: Uint8Array, expectedDigest: Uint8Array): Promise<Buffer>;
+  decodeRecord(record: Uint8Array, expectedDigest: Uint8Array, digester: Digester): Promise<Buffer>;
   encodePackHeader(packId: string, kind: number): Buffer;
   /** Index and footer for `entries` (n * 56 bytes) of a pack whose records end at indexOffset. */
   encodePackTail(packId: string, indexOffset: number, entries: Uint8Array): Buffer;
@@ -29,8 +30,9 @@ export interface PackAddon {
    */
   verifyPack(
     path: string,
+    digester: Digester,
     onDamage: (damage: { offset: number; digest: Buffer | null; reason: string }) => void,
   ): Promise<{ recordCount: number; checkedBytes: number }>;
   /** Finds the valid records of a pack file without believing its index (lost tail, torn write). n * 56 bytes. */
-  salvagePack(path: string): Promise<PackIndex>;
+  salvagePack(path: string, digester: Digester): Promise<PackIndex>;
 }

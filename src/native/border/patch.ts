@@ -1,5 +1,6 @@
 /** The part of the addon's border that is about patches (docs/format.md section 4); rules as in ../index.ts. */
 import type { BatchBounds } from './batch.js';
+import type { Digester } from './digest.js';
 
 /** What `ScanChunk.encode` may be told besides. */
 export interface PatchEncodeOptions {
@@ -29,7 +30,7 @@ export interface PatchAddon {
   /** Blocks that a batch has patches of; none where its head can't be read, which decodeBatch tells. */
   patchedBlocks(body: Uint8Array, blockCount: number): Float64Array;
   /** Digests of the pieces of all blocks in order, 8 bytes each, keyed by the session; every block is proven. */
-  pieceDigests(base: BaseBodies, sessionId: string): Promise<Buffer>;
+  pieceDigests(base: BaseBodies, sessionId: string, digester: Digester): Promise<Buffer>;
   /**
    * The batch with whole blocks in place of its patches, each proven. `bad-patch` where the base has no block for one, or another block
    * comes out; what is wrong with the batch as such has the codes of decodeBatch.

@@ -1,4 +1,5 @@
 /** The part of the border that is about digest trees; rules as in ../index.ts. */
+import type { Digester } from './digest.js';
 
 export interface TreeGeneration {
   /** 32 hex digits; zeros for a tree of no point (all NULL). */
@@ -17,6 +18,8 @@ export interface TreeFile {
   readonly sizeBytes: number;
   readonly blockSize: number;
   readonly blockCount: number;
+  /** What is compared with this tree is digested with it: by scans, restores, and whoever has a block. */
+  readonly digester: Digester;
   readonly generation: TreeGeneration;
   /** Leaves [blockIndex, blockIndex + count). */
   leaves(blockIndex: number, count: number): Buffer;
@@ -65,9 +68,9 @@ export interface LeafOverlay {
 
 export interface TreeAddon {
   /** Makes an all-NULL tree file of no point; replaces none (EEXIST). */
-  createTree(path: string, sizeBytes: number, blockSize: number): Promise<TreeFile>;
-  /** Checks header, size and checksum; `tree-damaged`, `bad-version`. */
-  openTree(path: string): Promise<TreeFile>;
+  createTree(path: string, sizeBytes: number, blockSize: number, digester: Digester): Promise<TreeFile>;
+  /** Checks header, size and checksum; `tree-damaged`, `bad-version`. That it is a tree of this digester, `verify` finds. */
+  openTree(path: string, digester: Digester): Promise<TreeFile>;
   /** A new tree file for another size: leaves kept where the block is whole in both, nodes recomputed; of no point (its root is not in any store). */
   resizeTree(from: TreeFile, path: string, sizeBytes: number): Promise<TreeFile>;
   createOverlay(path: string, sizeBytes: number, blockSize: number, baseRoot: string): Promise<LeafOverlay>;

@@ -4,7 +4,7 @@
  * not know is what was asked for: that is compared here.
  */
 import type { Geometry } from '../../domain/blocks/geometry.js';
-import { native, type StoredBlocks, type TreeFile } from '../../native/index.js';
+import { type Digester, native, type StoredBlocks, type TreeFile } from '../../native/index.js';
 
 /** Rejects where a record is not the one of its digest, or not as it was made: see Store.blocks. */
 export function encodeBlocks(pointId: string, blocks: StoredBlocks): Promise<Buffer> {
@@ -36,12 +36,14 @@ export function answeredCount(answer: Uint8Array, wanted: readonly number[]): nu
 export function decodeBlocks(
   answer: Uint8Array,
   point: { readonly id: string; readonly geometry: Geometry },
+  digester: Digester,
   expected?: TreeFile,
 ): Promise<Buffer[]> {
   return native.decodeBlocks(answer, {
     sessionId: point.id,
     sequence: 0,
     ...point.geometry,
+    digester,
     ...(expected === undefined ? {} : { expected }),
   });
 }

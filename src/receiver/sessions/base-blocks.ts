@@ -126,7 +126,7 @@ export class BaseBlocks {
     const { point } = this;
     if (point === null || blockIndexes.length === 0) return digests;
     const base = await this.#read(point, blockIndexes);
-    let rest = await native.pieceDigests(base, this.#description.sessionId);
+    let rest = await native.pieceDigests(base, this.#description.sessionId, this.#store.digester);
     free(base);
     for (const blockIndex of blockIndexes) {
       const end = pieceCount(blockLength(point.geometry, blockIndex)) * PIECE_DIGEST_BYTES;
@@ -191,7 +191,8 @@ export class BaseBlocks {
     }
     try {
       const base = await this.#read(point, patched);
-      const whole = await native.resolvePatches(body, { sessionId, sequence, ...geometry }, base);
+      const bounds = { sessionId, sequence, ...geometry, digester: this.#store.digester };
+      const whole = await native.resolvePatches(body, bounds, base);
       free(base);
       return whole;
     } catch (error) {

@@ -4,7 +4,7 @@
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import { BATCH_WINDOW } from '../../domain/base/limits.js';
-import { type DecodedBatch, native } from '../../native/index.js';
+import { type DecodedBatch, type Digester, native } from '../../native/index.js';
 import { toBatchError } from '../disk/errors.js';
 import type { CaptureDescription } from '../port/store.js';
 
@@ -30,13 +30,20 @@ interface Entry extends QueuedBatch {
 
 export class BatchQueue {
   readonly #description: CaptureDescription;
+  readonly #digester: Digester;
   readonly #name: string;
   readonly #durableSequence: () => number;
   readonly #entries = new Map<number, Entry>();
 
   /** @param name of the session, for errors */
-  constructor(description: CaptureDescription, name: string, durableSequence: () => number) {
+  constructor(
+    description: CaptureDescription,
+    digester: Digester,
+    name: string,
+    durableSequence: () => number,
+  ) {
     this.#description = description;
+    this.#digester = digester;
     this.#name = name;
     this.#durableSequence = durableSequence;
   }
@@ -50,7 +57,10 @@ export class BatchQueue {
       throw this.#outOfOrder(sequence, `only batches ${next} to ${next + BATCH_WINDOW - 1} are taken now`);
     }
     const { sessionId, geometry } = this.#description;
-    const decoded = native.decodeBatch(body, { sessionId, sequence, ...geometry });
+    const decoded = native.decodeBatch(body, {
+      ...{ sessionId, sequence, digester: this.#digester },
+      ...geometry,
+    });
     const entry = newEntry(sequence, body, decoded);
     this.#entries.set(sequence, entry);
     decoded.then(

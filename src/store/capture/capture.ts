@@ -68,7 +68,7 @@ export class StoreCapture implements Capture {
     const knownMs = Math.max(Number.isNaN(begunMs) ? 0 : begunMs, staging?.lastBatchMs ?? 0);
     this.#lastActivityMs = knownMs === 0 ? context.now().getTime() : knownMs;
     this.#onEnd = onEnd;
-    this.#queue = new BatchQueue(description, this.#name, () => this.#durableSequence);
+    this.#queue = new BatchQueue(description, context.digester, this.#name, () => this.#durableSequence);
     this.#pump = new BatchPump({
       lock: this.#lock,
       queue: this.#queue,

@@ -50,7 +50,7 @@ export async function commitCapture(
   const base = baseOf(context, description);
   await staging.drain();
   const { top, treeBytes } = await buildTree(context, staging, description, base);
-  const root = native
+  const root = context.digester
     .rootDigest(description.geometry.sizeBytes, description.geometry.blockSize, top)
     .toString('hex');
   if (root !== request.root) {
@@ -177,7 +177,7 @@ async function buildTree(
       geometry: description.geometry,
       changes,
       readNodes: base === null ? async () => [] : reader.readNodesOf(base),
-      hashNode: (content) => native.nodeDigest(content),
+      hashNode: (content) => context.digester.nodeDigest(content),
       putNode,
       onNewLeaf,
     });

@@ -1,4 +1,5 @@
 /** What the parts of an open store share: made once, when it is opened (open.ts), and handed down. */
+import type { Digester } from '../../native/index.js';
 import type { Disk } from '../disk/disk.js';
 import type { StoreIndex } from '../index/store-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
@@ -13,6 +14,8 @@ export interface StagingContext {
   readonly dir: string;
   readonly objects: ObjectStore;
   readonly index: StoreIndex;
+  /** Proves what comes and what is read. */
+  readonly digester: Digester;
   readonly log: (message: string) => void;
   readonly now: () => Date;
   /** 32 hex digits. */

@@ -161,7 +161,7 @@ async function recoverPacks(
     const sizeBytes = await objects.size(packKey(packId));
     if (sizeBytes === null) throw lostBytes(description, `pack ${packId} is gone`);
     if (!index.hasPack(packId)) {
-      const { entries, salvaged } = await readPackEntries(objects, packId);
+      const { entries, salvaged } = await readPackEntries(objects, packId, context.digester);
       await index.addPack(packId, sizeBytes, entries, { salvaged: salvaged !== null });
     }
     storedBytes += sizeBytes - PACK_HEADER_BYTES - PACK_FOOTER_BYTES;
@@ -187,7 +187,7 @@ async function reopenPack(
   } finally {
     await file.close();
   }
-  const found = await native.salvagePack(path);
+  const found = await native.salvagePack(path, context.digester);
   if (found.packId !== packId || !isSeamless(found, end)) {
     throw lostBytes(description, `a record of pack ${packId} is damaged`);
   }
@@ -244,7 +244,7 @@ export async function checkStaging(
   for (const [packId, end] of packEnds) {
     const path = join(dir, stagingPackName(packId));
     if ((await context.disk.size(path)) === null) continue;
-    const found = await native.salvagePack(path);
+    const found = await native.salvagePack(path, context.digester);
     if (found.packId !== packId || !isSeamless(found, end))
       problems.push(`${stagingPackName(packId)}: a record of it is damaged`);
   }

@@ -1,5 +1,5 @@
 /** What a pack holds, by its index or, if that is damaged, by its records. */
-import { native } from '../../native/index.js';
+import { type Digester, native } from '../../native/index.js';
 import { errnoOf } from '../disk/disk.js';
 import { packKey } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
@@ -13,7 +13,11 @@ export interface PackContents {
 }
 
 /** A pack's index; of a pack whose index is damaged, what its records themselves prove. */
-export function readPackEntries(objects: ObjectStore, packId: string): Promise<PackContents> {
+export function readPackEntries(
+  objects: ObjectStore,
+  packId: string,
+  digester: Digester,
+): Promise<PackContents> {
   return objects.withFile(packKey(packId), async (path) => {
     try {
       const index = await native.readPackIndex(path);
@@ -22,7 +26,7 @@ export function readPackEntries(objects: ObjectStore, packId: string): Promise<P
     } catch (error) {
       if (!isDataError(error)) throw error;
       return {
-        ...(await native.salvagePack(path)),
+        ...(await native.salvagePack(path, digester)),
         salvaged: error instanceof Error ? error.message : String(error),
       };
     }

@@ -13,7 +13,7 @@ import type {
   PartialSet,
   VerifyEvent,
 } from '../../domain/session/messages.js';
-import type { StoredBlocks } from '../../native/index.js';
+import type { Digester, StoredBlocks } from '../../native/index.js';
 
 export type { StoredBlocks } from '../../native/index.js';
 
@@ -73,6 +73,8 @@ export interface VerifyScope {
 
 export interface Store {
   readonly storeId: string;
+  /** With which the digests of its points are made. */
+  readonly digester: Digester;
   points(key: PointsKey): Promise<Point[]>;
   /** Null if there is none, or it is not the agent's. @param agent null: any */
   point(agent: string | null, pointId: string): Promise<Point | null>;

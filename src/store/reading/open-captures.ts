@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { isHexId } from '../../domain/base/names.js';
-import { native } from '../../native/index.js';
+import { type Digester, native } from '../../native/index.js';
 import { LogReader, NO_PACK } from '../capture/log.js';
 import type { OpenCapture } from '../capture/partial-sets.js';
 import { packEndsSeamlessly } from '../capture/recovery.js';
@@ -18,6 +18,7 @@ export interface CapturesContext {
   /** Root of the store. */
   readonly dir: string;
   readonly objects: ObjectStore;
+  readonly digester: Digester;
   readonly now: () => Date;
 }
 
@@ -50,7 +51,7 @@ export async function checkCaptures(context: CapturesContext): Promise<{ what: s
       if ((await readDescription(context, sessionId)) === null) continue;
       for (const { packId, end } of (await readLog(context, sessionId)).packs) {
         const path = join(context.dir, what, stagingPackName(packId));
-        const pack = await unlessGone(() => native.salvagePack(path));
+        const pack = await unlessGone(() => native.salvagePack(path, context.digester));
         if (pack === null || (pack.packId === packId && packEndsSeamlessly(pack, end))) continue;
         findings.push({ what, reason: `${stagingPackName(packId)}: a record of it is damaged` });
       }
@@ -107,12 +108,12 @@ async function readLog(
 
 /** As the capture's owner counts them: records and their entries. */
 async function storedBytes(
-  { dir, objects }: CapturesContext,
+  { dir, objects, digester }: CapturesContext,
   sessionId: string,
   { packId, end }: LoggedPack,
 ): Promise<number> {
   const path = join(dir, CAPTURE_DIR, sessionId, stagingPackName(packId));
-  const staged = await unlessGone(() => native.salvagePack(path)).catch(() => undefined);
+  const staged = await unlessGone(() => native.salvagePack(path, digester)).catch(() => undefined);
   if (staged === null) {
     const sizeBytes = await objects.size(packKey(packId));
     return sizeBytes === null ? 0 : sizeBytes - PACK_HEADER_BYTES - PACK_FOOTER_BYTES;

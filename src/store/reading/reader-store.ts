@@ -15,6 +15,7 @@ import type {
   PartialSet,
   VerifyEvent,
 } from '../../domain/session/messages.js';
+import type { Digester } from '../../native/index.js';
 import type { PartialSets } from '../capture/partial-sets.js';
 import type { Disk } from '../disk/disk.js';
 import type { ObjectStore } from '../objects/object-store.js';
@@ -36,6 +37,7 @@ export interface ReaderStoreOptions {
   readonly index: ReadingIndex;
   readonly catalog: PointCatalog;
   readonly partials: PartialSets;
+  readonly digester: Digester;
   readonly log: (message: string) => void;
   readonly now: () => Date;
   /** Has the store's owner-to-be remember what was found out about records; not called if nothing was. */
@@ -44,15 +46,17 @@ export interface ReaderStoreOptions {
 
 export class ReaderStore implements Store {
   readonly storeId: string;
+  readonly digester: Digester;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
   #closing: Promise<void> | null = null;
 
   constructor(options: ReaderStoreOptions) {
-    const { dir, objects, catalog, index, log } = options;
+    const { dir, objects, catalog, index, digester, log } = options;
     this.storeId = options.storeId;
+    this.digester = digester;
     this.#options = options;
-    const records = new RecordReader(objects, index, log);
+    const records = new RecordReader(objects, index, digester, log);
     const reader = new PointReader(records);
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },

@@ -6,6 +6,7 @@
  * out about records (damaged; another copy) is remembered until the end, and is over both.
  */
 import { join } from 'node:path';
+import type { Digester } from '../../native/index.js';
 import { INDEX_DIR, PACKS_PREFIX, packIdOf, packKey } from '../disk/layout.js';
 import type { IndexedPack, Location, RecordIndex } from '../index/record-index.js';
 import { StoreIndex } from '../index/store-index.js';
@@ -38,6 +39,7 @@ export interface ReadingIndexOptions {
   readonly dir: string;
   readonly storeId: string;
   readonly objects: ObjectStore;
+  readonly digester: Digester;
   readonly log: (message: string) => void;
   readonly onProgress: (progress: OpenProgress) => void;
 }
@@ -133,14 +135,14 @@ export class ReadingIndex implements RecordIndex {
   }
 
   async #add({ key, sizeBytes }: StoredObject): Promise<void> {
-    const { objects, storeId, log } = this.#options;
+    const { objects, storeId, digester, log } = this.#options;
     const packId = packIdOf(key) ?? '';
     if (this.#private === null) {
       const path = this.#scratch?.indexPath() ?? '';
       this.#private = await StoreIndex.open(path, storeId, () => undefined);
     }
     try {
-      const { entries, salvaged } = await readPackEntries(objects, packId);
+      const { entries, salvaged } = await readPackEntries(objects, packId, digester);
       if (salvaged !== null) log(`${key}: its index is damaged (${salvaged})`);
       await this.#private.addPack(packId, sizeBytes, entries, { salvaged: salvaged !== null });
     } catch (error) {

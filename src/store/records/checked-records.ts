@@ -15,14 +15,16 @@ export interface Leaf {
 
 /** Contents of tree nodes. */
 export function readCheckedNodes(records: RecordReader, digests: readonly Buffer[]): Promise<ReadResult[]> {
-  return records.read(RECORD_KIND_NODE, digests, (record, digest) => native.decodeRecord(record, digest));
+  return records.read(RECORD_KIND_NODE, digests, (record, digest) =>
+    native.decodeRecord(record, digest, records.digester),
+  );
 }
 
 /** Records of blocks as they are stored. The caller bounds the bytes. */
 export function readCheckedBlocks(records: RecordReader, leaves: readonly Leaf[]): Promise<ReadResult[]> {
   const digests = leaves.map(({ digest }) => digest);
   return records.read(RECORD_KIND_BLOCK, digests, async (record, digest) => {
-    await native.decodeRecord(record, digest);
+    await native.decodeRecord(record, digest, records.digester);
     return record;
   });
 }

@@ -3,7 +3,7 @@
  *
  * State: the digests that were looked for in vain since a pack was last added, or a verification began.
  */
-import { native } from '../../native/index.js';
+import { type Digester, native } from '../../native/index.js';
 import { PACKS_PREFIX, packIdOf } from '../disk/layout.js';
 import type { RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
@@ -28,13 +28,15 @@ export interface DamagedItem {
 export class OtherCopies {
   readonly #objects: ObjectStore;
   readonly #index: RecordIndex;
+  readonly #digester: Digester;
   readonly #lost = new Map<string, Damage>();
   #lostAtPackCount = 0;
   #searchCount = 0;
 
-  constructor(objects: ObjectStore, index: RecordIndex) {
+  constructor(objects: ObjectStore, index: RecordIndex, digester: Digester) {
     this.#objects = objects;
     this.#index = index;
+    this.#digester = digester;
   }
 
   /** What was looked for in vain is looked for again: the fault may have passed. */
@@ -78,14 +80,15 @@ export class OtherCopies {
       const packId = packIdOf(key);
       const packNumber = packId === null ? undefined : this.#index.packs().get(packId)?.number;
       if (packId === null || packNumber === undefined) continue;
-      const { entries } = await readPackEntries(this.#objects, packId);
+      const { entries } = await readPackEntries(this.#objects, packId, this.#digester);
       for (let i = 0; i < packEntryCount(entries) && wanted.size > 0; i += 1) {
         const entry = decodePackEntry(entries, i);
         const digest = wanted.get(keyOf(entry.digest))?.digest;
         if (digest === undefined || entry.kind !== kind) continue;
         try {
           const length = RECORD_HEADER_BYTES + entry.storedLength;
-          await native.decodeRecord(await this.#objects.read(key, entry.offset, length), digest);
+          const record = await this.#objects.read(key, entry.offset, length);
+          await native.decodeRecord(record, digest, this.#digester);
         } catch (error) {
           if (!isDataError(error)) throw error;
           await this.#index.markBad(packNumber, entry.offset, digest, kind);

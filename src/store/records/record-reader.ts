@@ -4,7 +4,7 @@
  *
  * State: a bounded cache of tree nodes; and other-copies.ts.
  */
-import { native, RECORD_KIND_NODE } from '../../native/index.js';
+import { type Digester, native, RECORD_KIND_NODE } from '../../native/index.js';
 import { packKey } from '../disk/layout.js';
 import type { Location, RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
@@ -33,6 +33,8 @@ interface Item extends Placed {
 const MISSING: Damage = { packId: null, offset: 0, reason: 'no pack has it' };
 
 export class RecordReader {
+  /** What proves the records. */
+  readonly digester: Digester;
   readonly #objects: ObjectStore;
   readonly #index: RecordIndex;
   readonly #log: (message: string) => void;
@@ -40,11 +42,12 @@ export class RecordReader {
   readonly #nodes = new Map<string, Buffer>();
   readonly #copies: OtherCopies;
 
-  constructor(objects: ObjectStore, index: RecordIndex, log: (message: string) => void) {
+  constructor(objects: ObjectStore, index: RecordIndex, digester: Digester, log: (message: string) => void) {
+    this.digester = digester;
     this.#objects = objects;
     this.#index = index;
     this.#log = log;
-    this.#copies = new OtherCopies(objects, index);
+    this.#copies = new OtherCopies(objects, index, digester);
   }
 
   /** Contents of tree nodes, digested; `damage` of those that can't be had is reported to `onDamage` and their place is null. */
@@ -56,7 +59,7 @@ export class RecordReader {
     const contents = wanted.map((digest) => this.#cachedNode(digestKey(digest)));
     const absent = wanted.filter((_, i) => contents[i] === undefined);
     const read = await this.read(RECORD_KIND_NODE, absent, (record, digest) =>
-      native.decodeRecord(record, digest),
+      native.decodeRecord(record, digest, this.digester),
     );
     let next = 0;
     const results: (Buffer | null)[] = [];

@@ -10,7 +10,7 @@ import { type BlockRange, intersectRanges, rangeBytes } from '../../domain/block
 import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
 import type { CheckDamage, CheckEvent, VerifyProgress } from '../../domain/session/messages.js';
 import { type LostLeaves, leafParts, type ReadNodes } from '../../domain/tree/digest-tree.js';
-import { native } from '../../native/index.js';
+import type { Digester } from '../../native/index.js';
 import {
   CHECKED_BYTES,
   type Leaf,
@@ -65,7 +65,7 @@ export async function* checkPoint(options: CheckOptions): AsyncGenerator<CheckEv
     }
   }
 
-  if (!hasItsRoot(point)) {
+  if (!hasItsRoot(point, records.digester)) {
     // There is nothing to hold the blocks against.
     const reason = `the manifest of ${pointLabel(point)} names a root that its tree does not have`;
     for (const range of ranges) damaged.add(...range, { reason, packId: null });
@@ -131,8 +131,8 @@ function checkedNodes(records: RecordReader): ReadNodes {
   };
 }
 
-function hasItsRoot({ geometry: { sizeBytes, blockSize }, root, top }: Point): boolean {
-  return native.rootDigest(sizeBytes, blockSize, Buffer.from(top, 'hex')).toString('hex') === root;
+function hasItsRoot({ geometry: { sizeBytes, blockSize }, root, top }: Point, digester: Digester): boolean {
+  return digester.rootDigest(sizeBytes, blockSize, Buffer.from(top, 'hex')).toString('hex') === root;
 }
 
 /** @param leaves of one node */

@@ -132,9 +132,9 @@ export class Collector {
   }
 
   async #remove(packs: ReadonlyMap<string, number>, finished: readonly PartialRecord[]): Promise<void> {
-    const { index, objects, partials, log } = this.#options.context;
+    const { index, objects, partials, digester, log } = this.#options.context;
     for (const [packId, number] of packs) {
-      const { entries } = await readPackEntries(objects, packId);
+      const { entries } = await readPackEntries(objects, packId, digester);
       await index.removePack(packId, number, entries);
       await objects.delete(packKey(packId));
     }

@@ -6,7 +6,7 @@
 import { DIGEST_BYTES } from '../../domain/base/limits.js';
 import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
 import { isNull, leafNodes } from '../../domain/tree/digest-tree.js';
-import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
+import { type Digester, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
 import { isFull } from '../disk/disk.js';
 import { packIdOf, packKey } from '../disk/layout.js';
 import type { StoreIndex } from '../index/store-index.js';
@@ -28,6 +28,7 @@ export interface OpenProgress {
 export interface HealContext {
   readonly objects: ObjectStore;
   readonly index: StoreIndex;
+  readonly digester: Digester;
   readonly log: (message: string) => void;
   readonly onProgress: (progress: OpenProgress) => void;
 }
@@ -63,7 +64,7 @@ export async function indexPacks(
     onProgress({ step: 'indexing packs', done: i, total: absent.length });
     const packId = packIdOf(key);
     if (packId === null) continue;
-    const { entries, salvaged } = await readPackEntries(objects, packId);
+    const { entries, salvaged } = await readPackEntries(objects, packId, context.digester);
     if (salvaged !== null) {
       log(
         `${packKey(packId)}: its index is damaged (${salvaged}); ${entries.length / 56} records were found without it`,

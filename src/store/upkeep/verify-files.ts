@@ -71,12 +71,12 @@ export class VerifiedFiles {
 
   /** False if it is gone. */
   async #checkPack(packId: string): Promise<boolean> {
-    const { objects, index } = this.#context;
+    const { objects, index, records } = this.#context;
     const key = packKey(packId);
     const damages: { offset: number; digest: Buffer | null; reason: string }[] = [];
     try {
       const checked = await objects.withFile(key, (path) =>
-        native.verifyPack(path, (damage) => damages.push(damage)),
+        native.verifyPack(path, records.digester, (damage) => damages.push(damage)),
       );
       this.#findings.checkedBytes += checked.checkedBytes;
       this.#findings.blockCount += checked.recordCount;
@@ -91,7 +91,9 @@ export class VerifiedFiles {
     }
     const packNumber = index.packs().get(packId)?.number;
     const contents =
-      damages.length > 0 || packNumber === undefined ? await readPackEntries(objects, packId) : null;
+      damages.length > 0 || packNumber === undefined
+        ? await readPackEntries(objects, packId, records.digester)
+        : null;
     if (contents?.salvaged) {
       const good = new Set<number>();
       for (let i = 0; i < packEntryCount(contents.entries); i += 1)

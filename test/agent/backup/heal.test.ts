@@ -14,6 +14,7 @@ import { LOCAL_AGENT } from '../../../src/domain/base/names.js';
 import { native } from '../../../src/native/index.js';
 import { createMemoryDevice } from '../../../src/native/testing.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { makeStampedImage, stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
 import { IN_MEMORY } from '../../helpers/machines/stillpoint.js';
 import { refused } from '../../helpers/refused.js';
@@ -55,7 +56,7 @@ function leaves(bytes: Buffer): string[] {
     const content = bytes.subarray(block * BLOCK, (block + 1) * BLOCK);
     return content.equals(ZEROS.subarray(0, content.length))
       ? NULL
-      : native.leafDigest(content).toString('hex');
+      : PLAIN.leafDigest(content).toString('hex');
   });
 }
 
@@ -129,7 +130,7 @@ const losses: Record<string, [(made: BackupWorld, kept: string) => Promise<void>
   'truncated in the middle': [(made) => truncate(treeOf(made), 5000), UNUSABLE],
   'flipped in its header': [(made) => flip(treeOf(made), () => 40), UNUSABLE],
   'flipped in a leaf': [
-    (made) => flip(treeOf(made), (bytes) => bytes.indexOf(native.leafDigest(stamped(11, 0)))),
+    (made) => flip(treeOf(made), (bytes) => bytes.indexOf(PLAIN.leafDigest(stamped(11, 0)))),
     UNUSABLE,
   ],
   'flipped in a node': [

@@ -9,6 +9,7 @@ import type { PatchMode } from '../../../src/domain/session/patching.js';
 import { native } from '../../../src/native/index.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { batchOf } from '../../helpers/bytes/block-batch.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { type Random, seededRandom } from '../../helpers/seed.js';
 import { BackupWorld, BLOCK } from '../../helpers/worlds/backup.js';
 
@@ -172,7 +173,7 @@ test('a wrong patch is refused, and a new session sends whole blocks', async (t)
     const bodies = [await batchOf('0'.repeat(32), blocks)];
     const base = { bodies, pointId: '0'.repeat(32), sizeBytes: SIZE, blockSize: BLOCK };
     const truth = Buffer.from(await made.receiver.pieces(sessionId, blockIndexes));
-    const digests = await native.pieceDigests(base, sessionId);
+    const digests = await native.pieceDigests(base, sessionId, PLAIN);
     const at = [...Array(pieceCount(BLOCK)).keys()].find(
       (piece) =>
         !truth.subarray(2 + piece * 8, 10 + piece * 8).equals(digests.subarray(piece * 8, piece * 8 + 8)),

@@ -7,6 +7,7 @@ import { MiB } from '../../../src/domain/base/limits.js';
 import { LinkMeter } from '../../../src/domain/session/link-meter.js';
 import { native } from '../../../src/native/index.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { BackupWorld, BLOCK } from '../../helpers/worlds/backup.js';
 
 const COUNT = 60;
@@ -37,7 +38,7 @@ async function watched(t: ExecutionContext) {
       if (name !== 'batch') return method;
       return async (sessionId: string, sequence: number, body: Uint8Array) => {
         const decoded = await native.decodeBatch(body, {
-          ...{ sessionId, sequence, sizeBytes: COUNT * BLOCK, blockSize: BLOCK },
+          ...{ sessionId, sequence, sizeBytes: COUNT * BLOCK, blockSize: BLOCK, digester: PLAIN },
         });
         batches.push({ entries: decoded.entryCount, records: decoded.recordOffsets.length });
         underWay += 1;

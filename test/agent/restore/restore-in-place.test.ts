@@ -8,6 +8,7 @@ import { GiB, MiB } from '../../../src/domain/base/limits.js';
 import { native } from '../../../src/native/index.js';
 import { createMemoryDevice } from '../../../src/native/testing.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { readStamp, stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
 import { attachLoop, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { pointReceiver } from '../../helpers/fakes/point-receiver.js';
@@ -243,7 +244,7 @@ test('what can not be read differs, also where it would seem to be zero', async 
     const look = async () => {
       const { tree, differing } = await openTargetTree({
         ...{ receiver, point, device, stateDirectory: join(directory, 'state'), onEvent: () => undefined },
-        ...{ signal: new AbortController().signal, watch: () => () => undefined },
+        ...{ digester: PLAIN, signal: new AbortController().signal, watch: () => () => undefined },
       });
       t.is(tree.generation.root, point.root);
       await tree.close();

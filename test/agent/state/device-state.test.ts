@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { DeviceState, deviceStateDirectory } from '../../../src/agent/state/device-state.js';
 import { type ErrorCode, StillpointError } from '../../../src/domain/base/errors.js';
 import { native } from '../../../src/native/index.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { leafOf, makeTree } from '../../helpers/bytes/trees.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
 
@@ -21,7 +22,7 @@ interface World {
 /** At rest with the tree of point OLD. */
 async function atRest(t: ExecutionContext): Promise<World> {
   const stateDirectory = await temporaryDirectory(t, 'state');
-  const state = await DeviceState.open(stateDirectory, KEY);
+  const state = await DeviceState.open(stateDirectory, KEY, PLAIN);
   await state.replaceTree((path) => makeTree(path, GEOMETRY, new Map([[3, leafOf('old 3')]]), OLD));
   await state.close();
   return { stateDirectory, directory: deviceStateDirectory(stateDirectory, KEY) };
@@ -40,7 +41,7 @@ async function sealedSession(state: DeviceState): Promise<string> {
 }
 
 async function inState<T>(world: World, work: (state: DeviceState) => Promise<T>): Promise<T> {
-  const state = await DeviceState.open(world.stateDirectory, KEY);
+  const state = await DeviceState.open(world.stateDirectory, KEY, PLAIN);
   try {
     return await work(state);
   } finally {
@@ -130,7 +131,7 @@ test('a flipped bit anywhere in the tree is found, and the tree dropped', async 
   const path = join(world.directory, 'tree');
   const good = await readFile(path);
   const leaf = good.indexOf(leafOf('old 3'));
-  const node = good.indexOf(native.nodeDigest(Buffer.concat([Buffer.alloc(96), leafOf('old 3')])));
+  const node = good.indexOf(PLAIN.nodeDigest(Buffer.concat([Buffer.alloc(96), leafOf('old 3')])));
   t.true(leaf > 0 && node > leaf);
   for (const at of [0, 9, 30, leaf, node]) {
     const bad = Buffer.from(good);
@@ -169,15 +170,17 @@ test('an overlay without its tree is debris', async (t) => {
 
 test('one at a time, and names can not leave the directory', async (t) => {
   const { stateDirectory } = await atRest(t);
-  const state = await DeviceState.open(stateDirectory, KEY);
+  const state = await DeviceState.open(stateDirectory, KEY, PLAIN);
   const refused = async (key: typeof KEY, code: ErrorCode) => {
-    const error = await t.throwsAsync(DeviceState.open(stateDirectory, key), { instanceOf: StillpointError });
+    const error = await t.throwsAsync(DeviceState.open(stateDirectory, key, PLAIN), {
+      instanceOf: StillpointError,
+    });
     t.is((error as StillpointError | undefined)?.code, code);
   };
   await refused(KEY, 'session-busy');
-  await (await DeviceState.open(stateDirectory, { ...KEY, device: 'disk2' })).close();
+  await (await DeviceState.open(stateDirectory, { ...KEY, device: 'disk2' }, PLAIN)).close();
   await state.close();
-  await (await DeviceState.open(stateDirectory, KEY)).close();
+  await (await DeviceState.open(stateDirectory, KEY, PLAIN)).close();
   await refused({ ...KEY, device: '../disk1' }, 'bad-name');
   await refused({ ...KEY, storeId: '..' }, 'bad-name');
   await refused({ ...KEY, agent: '/' }, 'bad-name');

@@ -9,6 +9,7 @@ import type { Point } from '../../../src/domain/point/point.js';
 import type { NodeRequest } from '../../../src/domain/session/messages.js';
 import type { TreeFile } from '../../../src/native/index.js';
 import type { NodeSource } from '../../../src/protocol/port/point.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { makePoint } from '../../helpers/bytes/points.js';
 import { answerNodes, leafOf, makeTree } from '../../helpers/bytes/trees.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
@@ -51,7 +52,7 @@ async function world(
 
 async function fetchAndCompare(t: ExecutionContext, geometry: Geometry, blockIndexes: readonly number[]) {
   const { directory, tree, point, requests, receiver } = await world(t, geometry, blockIndexes);
-  const fetched = await fetchTree(receiver, point, join(directory, 'fetched'));
+  const fetched = await fetchTree(receiver, point, PLAIN, join(directory, 'fetched'));
   t.deepEqual(fetched.generation, tree.generation);
   t.true(await fetched.verify());
   for (const blockIndex of blockIndexes) {
@@ -116,7 +117,7 @@ for (const [name, spoil] of Object.entries(spoilings)) {
           return requests[0]?.level === level ? spoil(answer) : answer;
         },
       );
-      const error = await t.throwsAsync(fetchTree(receiver, point, join(directory, 'fetched')), {
+      const error = await t.throwsAsync(fetchTree(receiver, point, PLAIN, join(directory, 'fetched')), {
         instanceOf: StillpointError,
       });
       t.is((error as StillpointError | undefined)?.code, 'bad-digest');
@@ -135,7 +136,7 @@ test('a top that does not give the root is refused before anything is asked', as
     [0],
   );
   const false_ = { ...point, root: '0'.repeat(64) };
-  const error = await t.throwsAsync(fetchTree(receiver, false_, join(directory, 'fetched')));
+  const error = await t.throwsAsync(fetchTree(receiver, false_, PLAIN, join(directory, 'fetched')));
   t.is(
     error?.message,
     'tree of point disk1@1: what the receiver sent does not prove it: its top node does not give its root. Check the store with "stillpoint verify".',
@@ -154,7 +155,9 @@ test('cancelled in the middle it leaves nothing', async (t) => {
       return answerNodes(tree, requests);
     },
   );
-  const error = await t.throwsAsync(fetchTree(receiver, point, join(directory, 'fetched'), abort.signal));
+  const error = await t.throwsAsync(
+    fetchTree(receiver, point, PLAIN, join(directory, 'fetched'), abort.signal),
+  );
   t.is((error as StillpointError | undefined)?.code, 'cancelled');
   t.deepEqual(
     (await readdir(directory)).filter((file) => file.startsWith('fetched')),

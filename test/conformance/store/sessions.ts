@@ -2,8 +2,8 @@
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { HAVE_DIGESTS_MAX, KiB } from '../../../src/domain/base/limits.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
-import { native } from '../../../src/native/index.js';
 import type { Capture, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { refused } from '../../helpers/refused.js';
 import {
@@ -54,7 +54,7 @@ export function testStore(name: string, make: (t: ExecutionContext) => Promise<S
   const begin = (store: Store, basePointId: string | null = null): Promise<Capture> =>
     store.createCapture(describe('disk', first, basePointId, SESSION));
   const item = (blockIndex: number, seed: number) => ({ blockIndex, bytes: stampedBlock(seed, BLOCK) });
-  const digestOf = (seed: number): Buffer => native.leafDigest(stampedBlock(seed, BLOCK));
+  const digestOf = (seed: number): Buffer => PLAIN.leafDigest(stampedBlock(seed, BLOCK));
 
   withStore('a session is open until it is committed, and a point from then on', async (t, { store }) => {
     const capture = await begin(store);

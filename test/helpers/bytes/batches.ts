@@ -3,6 +3,7 @@
  * would: everything is stated, nothing is checked, and only the checksums are made right.
  */
 import { native, RECORD_KIND_BLOCK } from '../../../src/native/index.js';
+import { PLAIN } from './digests.js';
 
 export const ENTRY_BYTES = 56;
 const HEADER_BYTES = 64;
@@ -58,7 +59,7 @@ export function seal(body: Uint8Array): Buffer {
 }
 
 export function encodeTestRecord(raw: Uint8Array, compressionLevel = 1): Buffer {
-  return native.encodeRecord(RECORD_KIND_BLOCK, native.leafDigest(raw), raw, compressionLevel);
+  return native.encodeRecord(RECORD_KIND_BLOCK, PLAIN.leafDigest(raw), raw, compressionLevel);
 }
 
 /** The record with its header changed and its checksum right again. */
@@ -81,7 +82,7 @@ export function batchOf(
     sequence,
     entries: ascending.map(([blockIndex, bytes], ordinal) => ({
       blockIndex,
-      digest: native.leafDigest(bytes),
+      digest: PLAIN.leafDigest(bytes),
       ordinal,
     })),
     records: ascending.map(([, bytes]) => encodeTestRecord(bytes)),
@@ -94,6 +95,6 @@ export function rootOf(
   blocks: ReadonlyMap<number, Uint8Array>,
 ): string {
   const leaves = Buffer.alloc(64 * 32);
-  for (const [blockIndex, bytes] of blocks) leaves.set(native.leafDigest(bytes), blockIndex * 32);
-  return native.rootDigest(geometry.sizeBytes, geometry.blockSize, native.nodeDigest(leaves)).toString('hex');
+  for (const [blockIndex, bytes] of blocks) leaves.set(PLAIN.leafDigest(bytes), blockIndex * 32);
+  return PLAIN.rootDigest(geometry.sizeBytes, geometry.blockSize, PLAIN.nodeDigest(leaves)).toString('hex');
 }

@@ -1,9 +1,10 @@
 /** Batches of blocks as a receiver answers them, made of blocks at hand. */
 import { native, RECORD_KIND_BLOCK } from '../../../src/native/index.js';
+import { PLAIN } from './digests.js';
 
 /** The `runs`, `recordRuns`, ... of native.encodeBatch for these blocks, a run for each. */
 export function recordsOf(blocks: readonly Buffer[]) {
-  const digests = blocks.map((bytes) => native.leafDigest(bytes));
+  const digests = blocks.map((bytes) => PLAIN.leafDigest(bytes));
   return {
     runs: blocks.map((bytes, i) =>
       native.encodeRecord(RECORD_KIND_BLOCK, digests[i] ?? Buffer.alloc(0), bytes, 1),

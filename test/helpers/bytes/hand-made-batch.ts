@@ -6,6 +6,7 @@ import {
   native,
   RECORD_KIND_BLOCK,
 } from '../../../src/native/index.js';
+import { PLAIN } from './digests.js';
 
 export type BatchItem =
   | { readonly blockIndex: number; readonly bytes: Uint8Array }
@@ -31,7 +32,7 @@ export function makeBatch(
       entry[12] = ENTRY_HELD;
       entry.set(item.held, 16);
     } else if ('bytes' in item && item.bytes.some((byte) => byte !== 0)) {
-      const digest = native.leafDigest(item.bytes);
+      const digest = PLAIN.leafDigest(item.bytes);
       const ordinal = ordinals.get(digest.toString('hex')) ?? records.length;
       if (ordinal === records.length) {
         records.push(native.encodeRecord(RECORD_KIND_BLOCK, digest, item.bytes, compressionLevel));

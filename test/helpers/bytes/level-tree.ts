@@ -2,7 +2,7 @@
 import { DIGEST_BYTES, TREE_FANOUT } from '../../../src/domain/base/limits.js';
 import { type Geometry, treeHeight } from '../../../src/domain/blocks/geometry.js';
 import { trimNode } from '../../../src/domain/tree/digest-tree.js';
-import { native } from '../../../src/native/index.js';
+import { PLAIN } from './digests.js';
 
 export interface LevelTree {
   /** Trimmed contents by level, then index; NULL nodes are left out. */
@@ -26,8 +26,8 @@ export function levelTree(geometry: Geometry, leaves: ReadonlyMap<number, Buffer
     }
     for (const [index, content] of contents) contents.set(index, Buffer.from(trimNode(content)));
     nodes.set(level, contents);
-    below = new Map([...contents].map(([index, content]) => [index, native.nodeDigest(content)]));
+    below = new Map([...contents].map(([index, content]) => [index, PLAIN.nodeDigest(content)]));
   }
   const top = below.get(0) ?? Buffer.alloc(DIGEST_BYTES);
-  return { nodes, top, root: native.rootDigest(geometry.sizeBytes, geometry.blockSize, top).toString('hex') };
+  return { nodes, top, root: PLAIN.rootDigest(geometry.sizeBytes, geometry.blockSize, top).toString('hex') };
 }

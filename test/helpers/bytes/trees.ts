@@ -4,6 +4,7 @@ import { TREE_FANOUT } from '../../../src/domain/base/limits.js';
 import { type Geometry, levelCount } from '../../../src/domain/blocks/geometry.js';
 import type { NodeRequest } from '../../../src/domain/session/messages.js';
 import { type LeafOverlay, native, type TreeFile } from '../../../src/native/index.js';
+import { PLAIN } from './digests.js';
 
 export const leafOf = (text: string): Buffer => native.checksum(Buffer.from(text));
 
@@ -27,7 +28,7 @@ export async function makeTree(
   leaves: ReadonlyMap<number, Buffer>,
   pointId: string,
 ): Promise<TreeFile> {
-  const tree = await native.createTree(path, sizeBytes, blockSize);
+  const tree = await native.createTree(path, sizeBytes, blockSize, PLAIN);
   const overlay = await sealedOverlay(`${path}.overlay`, tree, leaves, pointId);
   await tree.apply(overlay);
   await overlay.close();
@@ -48,7 +49,7 @@ export function nodeContent(tree: TreeFile, level: number, index: number): Buffe
   const count = Math.min(TREE_FANOUT, below - first);
   if (level === 1) return trimmed(tree.leaves(first, count));
   const children = Array.from({ length: count }, (_, child) =>
-    native.nodeDigest(nodeContent(tree, level - 1, first + child)),
+    PLAIN.nodeDigest(nodeContent(tree, level - 1, first + child)),
   );
   return trimmed(Buffer.concat(children));
 }

@@ -8,6 +8,7 @@ import { type DecodedBatch, ENTRY_HELD, ENTRY_ZERO } from '../../../src/native/i
 import { BatchQueue, type QueuedBatch } from '../../../src/store/capture/batch-queue.js';
 import { RECORD_HEADER_BYTES } from '../../../src/store/packs/entries.js';
 import type { Capture, CaptureDescription } from '../../../src/store/port/store.js';
+import { PLAIN } from '../bytes/digests.js';
 import { type LevelTree, levelTree } from '../bytes/level-tree.js';
 
 /** Digests of the blocks that are not zero. */
@@ -45,7 +46,12 @@ export class MemoryCapture implements Capture {
     this.description = description;
     this.#context = context;
     this.lastActivityAt = former?.lastActivityAt ?? context.now();
-    this.#queue = new BatchQueue(description, `session ${description.sessionId}`, () => this.durableSequence);
+    this.#queue = new BatchQueue(
+      description,
+      PLAIN,
+      `session ${description.sessionId}`,
+      () => this.durableSequence,
+    );
     if (former === null) return;
     this.#changes = new Map(former.#changes);
     this.durableSequence = former.durableSequence;

@@ -32,6 +32,7 @@ import type {
   StoredBlocks,
   VerifyScope,
 } from '../../../src/store/port/store.js';
+import { PLAIN } from '../bytes/digests.js';
 import type { LevelTree } from '../bytes/level-tree.js';
 import { type Leaves, MemoryCapture } from './memory-capture.js';
 
@@ -55,6 +56,7 @@ export interface MemoryStoreOptions {
 const deviceOf = ({ agent, device }: DeviceKey): string => `${agent}/${device}`;
 
 export class MemoryStore implements Store {
+  readonly digester = PLAIN;
   readonly storeId = 'a'.repeat(32);
   readonly #now: () => Date;
   readonly #keepPartialMs: number;
@@ -281,7 +283,7 @@ export class MemoryStore implements Store {
         const hex = digest.toString('hex');
         if (seen.has(hex)) continue;
         seen.add(hex);
-        checkedBytes += (await native.decodeRecord(this.#record(point, hex), digest)).length;
+        checkedBytes += (await native.decodeRecord(this.#record(point, hex), digest, this.digester)).length;
       }
     }
     const counts = { pointCount: held.length, blockCount: seen.size, checkedBytes, findingCount: 0 };
@@ -294,7 +296,7 @@ export class MemoryStore implements Store {
     let count = 0;
     for (const [blockIndex, digest] of leaves) {
       if (!ranges.some(([start, end]) => blockIndex >= start && blockIndex < end)) continue;
-      await native.decodeRecord(this.#record(point, digest.toString('hex')), digest);
+      await native.decodeRecord(this.#record(point, digest.toString('hex')), digest, this.digester);
       count += 1;
     }
     yield { type: 'summary', blockCount: count, damagedBlocks: 0 };

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import type { RestoreReceiver } from '../../../src/agent/restore/restore.js';
 import { blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
-import { native } from '../../../src/native/index.js';
 import { batchOf } from '../bytes/block-batch.js';
+import { PLAIN } from '../bytes/digests.js';
 import { makePoint } from '../bytes/points.js';
 import { stampedBlock } from '../bytes/stamped-blocks.js';
 import { answerNodes, makeTree } from '../bytes/trees.js';
@@ -50,7 +50,7 @@ export async function pointReceiver(
     const block = blockOf(blockIndex);
     block.set(stampedBlock({ seed: 9, blockIndex, generation: 1 }, block.length));
   }
-  const leaves = new Map(options.blockIndexes.map((index) => [index, native.leafDigest(blockOf(index))]));
+  const leaves = new Map(options.blockIndexes.map((index) => [index, PLAIN.leafDigest(blockOf(index))]));
   const tree = await makeTree(join(directory, 'receiver-tree'), geometry, leaves, POINT_ID);
   const point = makePoint({
     id: POINT_ID,

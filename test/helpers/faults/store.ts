@@ -1,6 +1,7 @@
 /** A store whose calls a test may hold up, let fail, or answer as a damaged or an aged store would. */
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
+import type { Digester } from '../../../src/native/index.js';
 import type {
   Capture,
   CaptureDescription,
@@ -14,6 +15,7 @@ export type StoreCall = 'createCapture' | 'append' | 'commit' | 'abort' | 'point
 
 export class FaultyStore implements Store {
   readonly storeId: string;
+  readonly digester: Digester;
   /** Awaited before each call; what it throws is the call's error. */
   before: (call: StoreCall, detail: string | number) => Promise<void> = async () => undefined;
   /** Sessions that are said to be. */
@@ -24,6 +26,7 @@ export class FaultyStore implements Store {
   constructor(inner = new MemoryStore()) {
     this.#inner = inner;
     this.storeId = inner.storeId;
+    this.digester = inner.digester;
   }
 
   /** The same store as a restarted receiver finds it. */

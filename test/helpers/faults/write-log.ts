@@ -44,8 +44,8 @@ export class WriteLog {
       const flush = writer.flush.bind(writer);
       return define(writer, {
         write: async (body: Uint8Array, pointId: string) => {
-          const { sizeBytes, blockSize } = tree;
-          const bounds = { sessionId: pointId, sequence: 0, sizeBytes, blockSize, expected: tree };
+          const { sizeBytes, blockSize, digester } = tree;
+          const bounds = { sessionId: pointId, sequence: 0, sizeBytes, blockSize, digester, expected: tree };
           for (const [n, block] of (await native.decodeBlocks(body, bounds)).entries()) {
             const at = BATCH_HEADER_BYTES + n * BATCH_ENTRY_BYTES;
             log.#add(Number(Buffer.from(body).readBigUInt64LE(at)) * blockSize, block);

@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';
-import { native } from '../../../src/native/index.js';
 import { createStore, openStore, type StoreOptions } from '../../../src/store/open.js';
 import type { Capture, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../bytes/digests.js';
 import { type BatchItem, makeBatch } from '../bytes/hand-made-batch.js';
 import { tempDir } from '../disks/temp-dir.js';
 import { listFiles } from '../faults/disk.js';
@@ -95,7 +95,7 @@ export function state(indexes: readonly number[], seed: number): DeviceState {
   );
 }
 
-export const digestOf = (index: number, seed: number) => native.leafDigest(stampedBlock(seed + index, BLOCK));
+export const digestOf = (index: number, seed: number) => PLAIN.leafDigest(stampedBlock(seed + index, BLOCK));
 export const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
 export async function isHeld(capture: Capture, index: number, seed: number): Promise<boolean> {

@@ -4,9 +4,9 @@ import { BLOCKS_REQUEST_MAX } from '../../../src/domain/base/limits.js';
 import { blockCount, blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
-import { native } from '../../../src/native/index.js';
 import { decodeBlocks, encodeBlocks } from '../../../src/protocol/messages/blocks-codec.js';
 import type { Capture, CaptureDescription, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../bytes/digests.js';
 import { type BatchItem, makeBatch } from '../bytes/hand-made-batch.js';
 import { levelTree } from '../bytes/level-tree.js';
 
@@ -20,7 +20,7 @@ export interface DeviceState {
 export function leavesOf({ blocks }: DeviceState): Map<number, Buffer> {
   const leaves = new Map<number, Buffer>();
   for (const [blockIndex, bytes] of blocks) {
-    if (bytes.some((byte) => byte !== 0)) leaves.set(blockIndex, native.leafDigest(bytes));
+    if (bytes.some((byte) => byte !== 0)) leaves.set(blockIndex, PLAIN.leafDigest(bytes));
   }
   return leaves;
 }
@@ -129,7 +129,7 @@ export function readBlocks(
   wanted: readonly number[],
 ): Promise<{ readonly blocks: Map<number, Buffer>; readonly rest: readonly number[] }> {
   return store.blocks(point, wanted, async (stored) => {
-    const decoded = await decodeBlocks(await encodeBlocks(point.id, stored), point);
+    const decoded = await decodeBlocks(await encodeBlocks(point.id, stored), point, PLAIN);
     return {
       blocks: new Map([...stored.blockIndexes].map((blockIndex, i) => [blockIndex, decoded[i] as Buffer])),
       rest: wanted.slice(decoded.length),

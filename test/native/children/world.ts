@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { native, type Scan, type TreeFile } from '../../../src/native/index.js';
 import { createMemoryDevice } from '../../../src/native/testing.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 
 const BLOCK = 65_536;
 
@@ -10,6 +11,6 @@ export async function slowScan(directory: string, name: string): Promise<{ scan:
   await device.write(0, Buffer.alloc(BLOCK, 1));
   await device.write(2048 * BLOCK, Buffer.alloc(BLOCK, 2));
   device.setReadDelayMs(20);
-  const base = await native.createTree(join(directory, name), device.sizeBytes, BLOCK);
+  const base = await native.createTree(join(directory, name), device.sizeBytes, BLOCK, PLAIN);
   return { scan: native.createScan(device, { base, chunkBytes: 1 }), base };
 }

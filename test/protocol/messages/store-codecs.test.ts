@@ -12,6 +12,7 @@ import { native, RECORD_KIND_BLOCK, type StoredBlocks } from '../../../src/nativ
 import { answeredCount, decodeBlocks, encodeBlocks } from '../../../src/protocol/messages/blocks-codec.js';
 import { decodeHeld, encodeHeld } from '../../../src/protocol/messages/have-codec.js';
 import { decodeNodes, encodeNodes } from '../../../src/protocol/messages/nodes-codec.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { seededRandom } from '../../helpers/seed.js';
 import { stampedBlock } from '../../helpers/worlds/store-device.js';
 
@@ -60,7 +61,7 @@ const point = { id: 'ab'.repeat(16), geometry: { sizeBytes: 50 * 4096 - 96, bloc
 function stored(blockIndexes: readonly number[], seedOf: (blockIndex: number) => number): StoredBlocks {
   const seeds = [...new Set(blockIndexes.map(seedOf))];
   const raw = seeds.map((seed) => stampedBlock(seed, 4096));
-  const digests = raw.map((bytes) => native.leafDigest(bytes));
+  const digests = raw.map((bytes) => PLAIN.leafDigest(bytes));
   return {
     blockIndexes: Float64Array.from(blockIndexes),
     recordOrdinals: Uint32Array.from(blockIndexes, (blockIndex) => seeds.indexOf(seedOf(blockIndex))),
@@ -97,7 +98,7 @@ test('blocks: what was lent is what is decoded, and what was not asked for is se
         0,
       );
       t.deepEqual(
-        await decodeBlocks(answer, point),
+        await decodeBlocks(answer, point, PLAIN),
         wanted.map((blockIndex) => stampedBlock(seedOf(blockIndex), 4096)),
       );
     }),
@@ -114,14 +115,14 @@ test('blocks: every prefix and every flipped bit is refused', async (t) => {
   for (let length = 0; length < answer.length; length += 97) {
     const cut = answer.subarray(0, length);
     t.true([0, wanted.length].includes(answeredCount(cut, wanted)));
-    await t.throwsAsync(decodeBlocks(cut, point));
+    await t.throwsAsync(decodeBlocks(cut, point, PLAIN));
   }
   for (let bit = 0; bit < answer.length * 8; bit += 211) {
     const changed = Buffer.from(answer);
     changed[bit >> 3] = (changed[bit >> 3] ?? 0) ^ (1 << (bit & 7));
-    await t.throwsAsync(decodeBlocks(changed, point), undefined, `bit ${bit}`);
+    await t.throwsAsync(decodeBlocks(changed, point, PLAIN), undefined, `bit ${bit}`);
   }
-  await t.throwsAsync(decodeBlocks(answer, { ...point, id: 'cd'.repeat(16) }));
+  await t.throwsAsync(decodeBlocks(answer, { ...point, id: 'cd'.repeat(16) }, PLAIN));
 });
 
 test('blocks: a record that is damaged, or another one, is not sent', async (t) => {

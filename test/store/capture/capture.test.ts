@@ -7,6 +7,7 @@ import { BATCH_BYTES_MAX, KiB } from '../../../src/domain/base/limits.js';
 import { native } from '../../../src/native/index.js';
 import { createStore, openStore, type StoreOptions } from '../../../src/store/open.js';
 import type { Capture, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { listFiles } from '../../helpers/faults/disk.js';
@@ -157,8 +158,8 @@ test('a batch beyond the window is refused, and one whose predecessor is refused
 
 test('held blocks: only what the device or the session has, and of the right length', async (t) => {
   const { store } = await newStore(t);
-  const digest = native.leafDigest(block(0, 1).bytes);
-  const short = native.leafDigest(block(39, 2).bytes);
+  const digest = PLAIN.leafDigest(block(0, 1).bytes);
+  const short = PLAIN.leafDigest(block(39, 2).bytes);
   const point = await backUp(
     store,
     'disk',
@@ -179,7 +180,7 @@ test('held blocks: only what the device or the session has, and of the right len
   );
   await other.append(1, makeBatch('a'.repeat(32), 1, [block(0, 1), block(1, 77)]));
   t.deepEqual(
-    await other.have(Buffer.concat([digest, native.leafDigest(block(1, 77).bytes)])),
+    await other.have(Buffer.concat([digest, PLAIN.leafDigest(block(1, 77).bytes)])),
     new Set([0, 1]),
   );
   await other.append(2, makeBatch('a'.repeat(32), 2, [{ blockIndex: 3, held: digest }]));
@@ -356,7 +357,7 @@ test('an open session goes on after its packs were published and the index was l
   const again = await openStore(dir, { packBytesTarget: 10 * KiB });
   const found = again.captures()[0] as Capture;
   t.is(found.durableSequence, count);
-  const digest = native.leafDigest(block(0, 1).bytes);
+  const digest = PLAIN.leafDigest(block(0, 1).bytes);
   t.deepEqual(await found.have(digest), new Set([0]));
   await found.append(count + 1, makeBatch(SESSION, count + 1, [{ blockIndex: 35, held: digest }]));
   const expected = change(whole, [[35, 1]]);

@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';
-import { native } from '../../../src/native/index.js';
 import { nodeDisk } from '../../../src/store/disk/disk.js';
 import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import type { Capture, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { FaultyDisk, PowerLossDisk } from '../../helpers/faults/disk.js';
@@ -95,11 +95,11 @@ test('a pass that a full pack separates from the one before it', async (t) => {
   let sequence = await sendChanges(capture, changesBetween(base, passOne), 1);
   sequence = await sendChanges(capture, changesBetween(passOne, passTwo), 1, sequence + 1);
   // All that came is held, what is not of the last pass too.
-  const digests = [11, 12, 13, 21].map((seed) => native.leafDigest(stampedBlock(seed, BLOCK)));
+  const digests = [11, 12, 13, 21].map((seed) => PLAIN.leafDigest(stampedBlock(seed, BLOCK)));
   t.deepEqual([...(await capture.have(Buffer.concat(digests)))], [0, 1, 2, 3]);
   // A last pass names by its digest what an earlier one sent.
   const last = change(passTwo, [[5, 12]]);
-  const held = { blockIndex: 5, held: native.leafDigest(stampedBlock(12, BLOCK)) };
+  const held = { blockIndex: 5, held: PLAIN.leafDigest(stampedBlock(12, BLOCK)) };
   sequence += 1;
   await capture.append(sequence, makeBatch(SESSION, sequence, [held]));
   const point = await capture.commit(commitRequest(last, sequence));

@@ -2,9 +2,9 @@
 import test from 'ava';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { Tree } from '../../../src/domain/tree/digest-tree.js';
-import { native } from '../../../src/native/index.js';
 import { pointDiff } from '../../../src/store/points/diff.js';
 import type { PointReader } from '../../../src/store/points/reader.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 
 const FANOUT = 64;
 const LEVELS = 3;
@@ -14,10 +14,10 @@ const geometry = { sizeBytes: FANOUT ** LEVELS * BLOCK, blockSize: BLOCK };
 /** A device of one block over and over: few nodes, and all of them soon in memory. */
 function repeated(byte: number): { tree: Tree; contents: Map<string, Buffer> } {
   const contents = new Map<string, Buffer>();
-  let digest = native.leafDigest(Buffer.alloc(BLOCK, byte));
+  let digest = PLAIN.leafDigest(Buffer.alloc(BLOCK, byte));
   for (let level = 0; level < LEVELS; level += 1) {
     const content = Buffer.concat(Array.from({ length: FANOUT }, () => digest));
-    digest = native.nodeDigest(content);
+    digest = PLAIN.nodeDigest(content);
     contents.set(digest.toString('hex'), content);
   }
   return { tree: { geometry, top: digest }, contents };

@@ -8,6 +8,7 @@ import { native } from '../../../src/native/index.js';
 import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import type { Capture, Store } from '../../../src/store/port/store.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { FaultyDisk, listFiles, PowerLossDisk } from '../../helpers/faults/disk.js';
@@ -43,7 +44,7 @@ const open = (dir: string, hours: number, disk: Disk = nodeDisk): Promise<Store>
 async function sendHeld(capture: Capture, indexes: readonly number[]): Promise<void> {
   const items = indexes.map((blockIndex) => ({
     blockIndex,
-    held: native.leafDigest(stampedBlock(100 + blockIndex, BLOCK)),
+    held: PLAIN.leafDigest(stampedBlock(100 + blockIndex, BLOCK)),
   }));
   await capture.append(1, makeBatch(capture.description.sessionId, 1, items));
 }
@@ -136,7 +137,7 @@ async function checkAfterwards(t: ExecutionContext, dir: string, point: Point, w
 async function unneededPacks(dir: string): Promise<string[]> {
   const needed = new Set<string>();
   for (const index of [2, 33, ...range(60, 64)])
-    needed.add(native.leafDigest(stampedBlock(100 + index, BLOCK)).toString('hex'));
+    needed.add(PLAIN.leafDigest(stampedBlock(100 + index, BLOCK)).toString('hex'));
   const unneeded: string[] = [];
   for (const name of (await listFiles(dir)).filter((file) => file.startsWith('packs/'))) {
     const { entries, kind } = await native.readPackIndex(join(dir, name));
