@@ -350,7 +350,7 @@ function json(body: Buffer): object {
     value = null;
   }
   if (typeof value === 'object' && value !== null) return value;
-  throw new StillpointError('bad-message', { thing: 'request body', reason: 'it is no JSON object' });
+  throw new StillpointError('bad-message', { thing: 'request body', reason: 'it is not a JSON object' });
 }
 
 function socketOf(request: FastifyRequest): TLSSocket {

@@ -105,7 +105,10 @@ test('everything is read where changes can’t be relied on, or nothing is gaine
 
 test('an agent that knows points where the receiver has none says so, once', (t) => {
   const local = { ...nothing, tree: treeOf(older) };
-  t.regex(plan({ local }).notice ?? '', /no longer has any point of the device; all that it does not hold is/);
+  t.regex(
+    plan({ local }).notice ?? '',
+    /no longer has any point of the device; everything that it does not hold is/,
+  );
   t.is(plan({ local, doubt: 'it missed a change' }).notice, null);
   t.is(plan({}).notice, null);
   t.is(plan({ local, last }).notice, null);
