@@ -12,11 +12,12 @@ import { shell } from './process.js';
 import { machineLine, markdownTable, mebibytes, type Row, textTable, writeBetweenMarkers } from './report.js';
 import { restoreFigures } from './restore-figures.js';
 import { scanFigures } from './scan-figures.js';
+import { startFigures } from './start-figures.js';
 import { tapFigures } from './tap-figures.js';
 import { wireFigures } from './wire-figures.js';
 
 const PAGE = fileURLToPath(new URL('../../../docs/figures.md', import.meta.url));
-const SECTIONS = ['scan', 'backup', 'restore', 'wire', 'patch', 'compare', 'memory', 'tap'] as const;
+const SECTIONS = ['start', 'scan', 'backup', 'restore', 'wire', 'patch', 'compare', 'memory', 'tap'] as const;
 type Section = (typeof SECTIONS)[number];
 const ROUNDS = 3;
 
@@ -63,6 +64,7 @@ if (sections.size === SECTIONS.length && rounds === ROUNDS && withPeers) {
 }
 
 async function measureSection(section: Section): Promise<readonly Row[]> {
+  if (section === 'start') return startFigures(directory, rounds);
   if (section === 'scan') return scanFigures(prepared(), directory, rounds);
   if (section === 'restore') return restoreFigures(directory, rounds);
   if (section === 'wire') return wireFigures(prepared(), directory);

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { Point } from '../src/domain/point/point.js';
 import { end, type Measured, measure, occupiedBytes, type Usage, UsageSampler } from './process.js';
 
-const COMMAND = fileURLToPath(new URL('../../../bin/stillpoint.js', import.meta.url));
+export const COMMAND = fileURLToPath(new URL('../../../bin/stillpoint.js', import.meta.url));
 const EXIT_DIFFERS = 6;
 const START_DEADLINE_MS = 30_000;
 

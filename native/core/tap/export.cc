@@ -84,11 +84,12 @@ void TapExport::prepare(HoldOptions options) {
     if (block >= geometry_.block_count())
       throw NativeError("argument", "the sample has a block behind the end");
   }
+  const bool base_known = options.base_point && map_->knows(*options.base_point);
   map_->begin(options.snapshot.session_id);
   auto area = std::make_unique<PreserveArea>(std::move(options.preserve_file), options.preserve_bytes_max);
   prepared_ = {std::make_shared<Snapshot>(geometry_, device_, map_->backup(), map_->next_cut(),
                                           std::move(area), options.snapshot),
-               options.base_point, options.snapshot.full};
+               options.base_point, base_known, options.snapshot.full};
 }
 
 std::chrono::nanoseconds TapExport::close_gate(const GateLimits& limits) {
@@ -121,7 +122,7 @@ TapExport::Hold TapExport::cut() {
   if (!prepared_) throw NativeError("argument", "no instant is prepared");
   // Decided now: the map may have become void since it was prepared.
   const bool map_used =
-      !prepared_->everything && prepared_->base_point && map_->knows(*prepared_->base_point);
+      !prepared_->everything && prepared_->base_known && map_->knows(*prepared_->base_point);
   const std::string reason = why_read(*prepared_, map_used);
   const auto snapshot = prepared_->snapshot;
   if (!map_used) snapshot->need_everything();

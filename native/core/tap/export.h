@@ -122,6 +122,7 @@ class TapExport final : public NbdExport {
   struct Prepared {
     std::shared_ptr<Snapshot> snapshot;
     std::optional<Id> base_point;
+    bool base_known;  // before the session itself was
     bool everything;  // was asked for
   };
 

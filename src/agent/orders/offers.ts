@@ -5,7 +5,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/list.js';
+import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/names.js';
 import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { OFFERS_MAX, RATE_WINDOWS_MAX } from '../../domain/base/limits.js';

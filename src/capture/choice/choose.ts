@@ -3,7 +3,8 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { snapshotsOf } from '../instant.js';
 import type { Probe, Provider, SnapshotProvider } from '../ports.js';
 import type { RestOptions } from '../quiesce/rest.js';
-import { PROVIDERS, type ProviderName } from './list.js';
+import { PROVIDERS } from './list.js';
+import type { ProviderName } from './names.js';
 
 export interface ChooseOptions {
   readonly stateDirectory: string;

@@ -2,8 +2,11 @@
 import type { Provider } from '../ports.js';
 import { offlineEntry } from '../providers/offline/entry.js';
 import { tapEntry } from '../providers/tap/entry.js';
+import type { PROVIDER_NAMES } from './names.js';
 
-export const PROVIDERS = [tapEntry, offlineEntry] as const satisfies readonly Provider[];
+export const PROVIDERS = [tapEntry, offlineEntry] as const satisfies InOrder<typeof PROVIDER_NAMES>;
 
-export type ProviderName = (typeof PROVIDERS)[number]['name'];
-export const PROVIDER_NAMES: readonly ProviderName[] = PROVIDERS.map(({ name }) => name);
+/** One provider for each name, in their order. */
+type InOrder<Names extends readonly string[]> = {
+  readonly [Index in keyof Names]: Provider & { readonly name: Names[Index] };
+};

@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { addOffer, listOffers, type Offer, removeOffer } from '../../agent/orders/offers.js';
+import type { Offer } from '../../agent/orders/offers.js';
 import { onDevice } from '../../devices/system/device-error.js';
 import { checkName } from '../../domain/base/names.js';
 import type { CommandContext, Run } from '../common/context.js';
@@ -89,6 +89,7 @@ async function add(context: CommandContext, device: string, options: CaptureOpti
     ...{ name, path, provider, blockSize, compressionLevel, patch, limitRate, fuzzy, hooks, freeze },
     ...{ freezeDeadlineMs, hookDeadlineMs, quiet, addedAt: new Date().toISOString() },
   };
+  const { addOffer } = await import('../../agent/orders/offers.js');
   await addOffer(context.stateDirectory, offer);
   context.output.result({ offer }, [
     `${name}: ${path} is offered`,
@@ -98,6 +99,7 @@ async function add(context: CommandContext, device: string, options: CaptureOpti
 }
 
 async function list({ stateDirectory, output }: CommandContext): Promise<number> {
+  const { listOffers } = await import('../../agent/orders/offers.js');
   const offers = await listOffers(stateDirectory);
   const rows = offers.map(({ name, path, provider, hooks }) => [
     name,
@@ -111,6 +113,7 @@ async function list({ stateDirectory, output }: CommandContext): Promise<number>
 }
 
 async function remove({ stateDirectory, output }: CommandContext, name: string): Promise<number> {
+  const { removeOffer } = await import('../../agent/orders/offers.js');
   await removeOffer(stateDirectory, name);
   output.result({ name }, [`${name}: no longer offered; its points stay`]);
   return EXIT_OK;

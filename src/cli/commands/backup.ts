@@ -2,10 +2,8 @@
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { runBackup } from '../../agent/backup/backup.js';
 import type { BackupResult } from '../../agent/backup/options.js';
-import { chooseProvider } from '../../capture/choice/choose.js';
-import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/list.js';
+import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/names.js';
 import type { RestOptions } from '../../capture/quiesce/rest.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
@@ -126,6 +124,8 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, acceptStore } =
     options;
+  const { runBackup } = await import('../../agent/backup/backup.js');
+  const { chooseProvider } = await import('../../capture/choice/choose.js');
   const { provider, note } = await chooseProvider({
     stateDirectory,
     path,

@@ -2,13 +2,11 @@
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { runBackup } from '../../agent/backup/backup.js';
 import type { BackupResult } from '../../agent/backup/options.js';
 import { unlessAborted } from '../../agent/common/cancel.js';
-import { checkStored, type DamagedRange } from '../../agent/compare/check-stored.js';
-import { type CompareResult, runCompare } from '../../agent/compare/compare.js';
+import type { DamagedRange } from '../../agent/compare/check-stored.js';
+import type { CompareResult } from '../../agent/compare/compare.js';
 import type { StorePlace } from '../../agent/state/known-stores.js';
-import { chooseProvider } from '../../capture/choice/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
@@ -104,6 +102,7 @@ async function compare(
   const { output, stateDirectory, signal } = context;
   checkOptions(options);
   const device = checkName('device name', options.name ?? defaultName(resolve(path)));
+  const { chooseProvider } = await import('../../capture/choice/choose.js');
   const { provider, note } = await chooseProvider({
     ...{
       stateDirectory,
@@ -147,6 +146,7 @@ async function look(setting: Setting, receiver: DataPort, point: Point): Promise
   const { context, options, path, provider, progress } = setting;
   const { stateDirectory, signal, output } = context;
   const { deep, ranges: byteRanges, mark, fuzzy } = options;
+  const { runCompare } = await import('../../agent/compare/compare.js');
   const result = await runCompare({
     ...{ receiver, point, path, stateDirectory, provider, signal, onEvent: progress.onEvent },
     ...{ deep, byteRanges, mark, fuzzy, direction: DIRECTION_OF[options.digests] },
@@ -193,6 +193,8 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
       remedy: 'Omit the point, or compare without --ship.',
     });
   }
+  const { runBackup } = await import('../../agent/backup/backup.js');
+  const { checkStored } = await import('../../agent/compare/check-stored.js');
   // Where the receiver has lost parts of the point, there is nothing to compare with: what it lacks is shipped.
   let differing: BlockSet | null = null;
   let backup: BackupResult;

@@ -1,6 +1,6 @@
 /** `stillpoint inspect DEVICE`: what it is, who uses it, what lies on it, and how it would be backed up. */
 import type { Command } from 'commander';
-import { type Inspection, inspectDevice, type ProviderChoice } from '../../capture/choice/inspect.js';
+import type { Inspection, ProviderChoice } from '../../capture/choice/inspect.js';
 import type { Filesystem } from '../../capture/quiesce/mounts.js';
 import { describeHalfRestored } from '../../devices/facts/half-restored.js';
 import { describeFormat } from '../../devices/facts/image-format.js';
@@ -20,6 +20,7 @@ async function inspect(
   { output, stateDirectoryIfAny: stateDirectory }: CommandContext,
   path: string,
 ): Promise<number> {
+  const { inspectDevice } = await import('../../capture/choice/inspect.js');
   const inspection = await inspectDevice(path, stateDirectory);
   output.result({ device: path, ...inspection }, describe(path, inspection), true);
   return EXIT_OK;

@@ -1,7 +1,7 @@
 /** `stillpoint restore POINT TARGET`: a point's bytes, to a device, an image or standard output. */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
-import { type RestoreResult, runRestore } from '../../agent/restore/restore.js';
+import type { RestoreResult } from '../../agent/restore/restore.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
@@ -68,6 +68,7 @@ async function restore(
     output.reserveStdout();
   }
   const { overwrite, allowInUse, allowSectorSize, rewrite, verify } = options;
+  const { runRestore } = await import('../../agent/restore/restore.js');
   const progress = agentProgress(output);
   const { point, name, result } = await withReceiver(context, options, async (receiver, meter) => {
     const found = await unlessAborted(signal, findPoint(receiver, pointText));

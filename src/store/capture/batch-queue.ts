@@ -45,7 +45,7 @@ export class BatchQueue {
   add(sequence: number, body: Buffer): Promise<Answer> {
     const known = this.#entries.get(sequence);
     if (known !== undefined) return known.answer;
-    const next = this.#durableSequence() + 1;
+    const { next } = this;
     if (!Number.isSafeInteger(sequence) || sequence < next || sequence >= next + BATCH_WINDOW) {
       throw this.#outOfOrder(sequence, `only batches ${next} to ${next + BATCH_WINDOW - 1} are taken now`);
     }
@@ -63,6 +63,11 @@ export class BatchQueue {
     timer.unref();
     entry.answer.catch(() => undefined).finally(() => clearTimeout(timer));
     return entry.answer;
+  }
+
+  /** Number of the batch that is to become durable next. */
+  get next(): number {
+    return this.#durableSequence() + 1;
   }
 
   get(sequence: number): QueuedBatch | undefined {
@@ -89,7 +94,7 @@ export class BatchQueue {
 
   /** A batch that the capture can take is left to it. */
   #refuseIfStuck(entry: Entry): void {
-    for (let sequence = this.#durableSequence() + 1; sequence < entry.sequence; sequence += 1) {
+    for (let sequence = this.next; sequence < entry.sequence; sequence += 1) {
       if (this.#entries.has(sequence)) continue;
       const reason = `batch ${sequence}, which comes before it, did not arrive`;
       this.refuse(entry, this.#outOfOrder(entry.sequence, reason));

@@ -18,11 +18,11 @@ import { isStillpointError, StillpointError } from '../../domain/base/errors.js'
 import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';
 import type { Point } from '../../domain/point/point.js';
 import type { CommitRequest } from '../../domain/session/messages.js';
-import type { DecodedBatch } from '../../native/index.js';
 import { asStoreStep, toStoreError } from '../disk/errors.js';
 import { Mutex } from '../disk/mutex.js';
 import type { Capture, CaptureDescription } from '../port/store.js';
-import { BatchQueue, type QueuedBatch } from './batch-queue.js';
+import { BatchPump } from './batch-pump.js';
+import { BatchQueue } from './batch-queue.js';
 import { commitCapture } from './commit.js';
 import type { StoreContext } from './context.js';
 import { checkStaging, recoverStaging } from './recovery.js';
@@ -38,9 +38,7 @@ export class StoreCapture implements Capture {
   readonly #onEnd: (cleaning: Promise<void>) => void;
   readonly #lock = new Mutex();
   readonly #queue: BatchQueue;
-  #isPumping = false;
-  /** A batch came since the pump last looked. */
-  #isAsked = false;
+  readonly #pump: BatchPump;
   /** Null: broken. */
   #staging: CaptureStaging | null;
   #durableSequence: number;
@@ -71,6 +69,15 @@ export class StoreCapture implements Capture {
     this.#lastActivityMs = knownMs === 0 ? context.now().getTime() : knownMs;
     this.#onEnd = onEnd;
     this.#queue = new BatchQueue(description, this.#name, () => this.#durableSequence);
+    this.#pump = new BatchPump({
+      lock: this.#lock,
+      queue: this.#queue,
+      staging: () => (this.#isClosed ? null : this.#staging),
+      onDurable: (sequence) => {
+        this.#durableSequence = sequence;
+      },
+      onFailure: (error) => this.#break(toStoreError(error, this.#name)),
+    });
   }
 
   get durableSequence(): number {
@@ -100,65 +107,8 @@ export class StoreCapture implements Capture {
     await this.#ready();
     if (sequence <= this.#durableSequence) return { durableSequence: this.#durableSequence };
     const answer = this.#queue.add(sequence, Buffer.from(body.buffer, body.byteOffset, body.length));
-    this.#pump();
+    this.#pump.start();
     return answer;
-  }
-
-  // ---- the pump ---------------------------------------------------------------------------------------------------------
-
-  #pump(): void {
-    this.#isAsked = true;
-    if (this.#isPumping) return;
-    this.#isPumping = true;
-    void this.#lock.run(async () => {
-      try {
-        // A batch may come just when the last look found none: then it is looked once more.
-        while (this.#isAsked) {
-          this.#isAsked = false;
-          while (!this.#isClosed && this.#staging !== null && (await this.#writeGroup(this.#staging)));
-        }
-      } catch (error) {
-        await this.#break(toStoreError(error, this.#name));
-      } finally {
-        this.#isPumping = false;
-      }
-    });
-  }
-
-  /** Makes the next batches durable together, as many as are decoded. False if the next one isn't there. */
-  async #writeGroup(staging: CaptureStaging): Promise<boolean> {
-    if (staging.packIsFull) await staging.roll();
-    const group: QueuedBatch[] = [];
-    for (let sequence = this.#durableSequence + 1; !staging.packIsFull; sequence += 1) {
-      const batch = this.#queue.get(sequence);
-      if (batch === undefined || (group.length > 0 && !batch.isDecoded)) break;
-      if (!(await this.#prepare(staging, batch))) break;
-      group.push(batch);
-    }
-    const last = group.at(-1);
-    if (last === undefined) return false;
-    await staging.sync();
-    this.#durableSequence = last.sequence;
-    for (const batch of group) this.#queue.answer(batch);
-    return true;
-  }
-
-  /** False if the batch is refused. */
-  async #prepare(staging: CaptureStaging, batch: QueuedBatch): Promise<boolean> {
-    let decoded: DecodedBatch;
-    try {
-      decoded = await batch.decoded;
-    } catch {
-      return false;
-    }
-    try {
-      await staging.prepare({ sequence: batch.sequence, body: batch.body, decoded });
-      return true;
-    } catch (error) {
-      if (!isStillpointError(error, 'bad-batch')) throw error;
-      this.#queue.refuse(batch, error);
-      return false;
-    }
   }
 
   /** Memory and disk may differ: forgets the former. The next call recovers. */

@@ -2,7 +2,7 @@ import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { type ChooseOptions, chooseProvider } from '../../../src/capture/choice/choose.js';
-import { PROVIDER_NAMES, type ProviderName } from '../../../src/capture/choice/list.js';
+import { PROVIDER_NAMES, type ProviderName } from '../../../src/capture/choice/names.js';
 import type { HoldOptions } from '../../../src/capture/ports.js';
 import type { RestOptions } from '../../../src/capture/quiesce/rest.js';
 import { isStillpointError } from '../../../src/domain/base/errors.js';

@@ -1,6 +1,7 @@
 /** What every store must do, whatever keeps its bytes: sessions in it, and (reading.ts) the points that they made. */
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { HAVE_DIGESTS_MAX, KiB } from '../../../src/domain/base/limits.js';
+import type { CommitRequest } from '../../../src/domain/session/messages.js';
 import { native } from '../../../src/native/index.js';
 import type { Capture, Store } from '../../../src/store/port/store.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
@@ -102,6 +103,37 @@ export function testStore(name: string, make: (t: ExecutionContext) => Promise<S
     const state = change(emptyState(geometry), [[3, 8]]);
     t.true(await holds(store, await capture.commit(commitRequest(state, 2)), state));
     await store.close();
+  });
+
+  withStore('a session ships passes, and its commit says of which instant', async (t, { store, reopen }) => {
+    const base = await backUp(store, 'disk', null, first);
+    const capture = await store.createCapture(describe('disk', first, base.id, SESSION));
+    const passOne = change(first, [
+      [0, 21],
+      [1, 22],
+      [70, 23],
+      [40, 24],
+    ]);
+    const sent = await sendChanges(capture, changesBetween(first, passOne), 2);
+    const again = await reopen();
+    const found = again.captures()[0] as Capture;
+    // Changed once more, as it was in the base, zero; block 40 stays as it came.
+    const passTwo = change(passOne, [
+      [0, 31],
+      [1, 2],
+      [70, null],
+    ]);
+    const batchCount = await sendChanges(found, changesBetween(passOne, passTwo), 2, sent + 1);
+    const facts: Partial<CommitRequest> = {
+      ...{ instant: '2026-09-08T07:06:05.004Z', kind: 'filesystem', provider: 'live' },
+      ...{ providerFacts: { passes: 2 }, warnings: ['slow'] },
+    };
+    await refused(t, found.commit(commitRequest(passOne, batchCount, facts)), 'root-mismatch');
+    const point = await found.commit(commitRequest(passTwo, batchCount, facts));
+    t.like(point, { ...facts, sequence: 2, baseSequence: 1 });
+    t.true(await holds(again, point, passTwo));
+    t.true(await holds(again, base, first));
+    await again.close();
   });
 
   withStore('nothing of a batch that is wrong is kept, and the session goes on', async (t, { store }) => {

@@ -66,6 +66,7 @@ export class FakeTap implements Tap {
 
   async closeGate(): Promise<number> {
     await this.beforeClose();
+    if (this.#prepared === null) throw Object.assign(new Error('nothing is prepared'), { code: 'argument' });
     this.gate = 'closed';
     return 0;
   }
