@@ -100,7 +100,7 @@ export async function createStore(
     if (foreign !== undefined) {
       throw new StillpointError('usage', {
         thing: `directory ${path}`,
-        reason: foreign === STORE_FILE ? 'it is a store already' : `it is not empty: it has ${foreign}`,
+        reason: foreign === STORE_FILE ? 'it already is a store' : `it is not empty: it has ${foreign}`,
         remedy: 'Choose a new or an empty directory.',
       });
     }
@@ -187,7 +187,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       await repair(path, options, identity);
       for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
       const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
-        log(`index of store ${path}: ${reason}; it is made anew`),
+        log(`index of store ${path}: ${reason}; it is made again`),
       );
       close = async () => {
         await objects.close();

@@ -116,19 +116,19 @@ test('devices and agents whose names differ only in case never share a folder', 
   const error = await refused(t, backUp(store, 'disk', null, later), 'bad-name');
   t.is(
     error.message,
-    'device disk: the store has Disk already, and its file system does not tell upper from lower case. ' +
-      'Choose another name with --name, or go on with Disk.',
+    'device disk: the store already has Disk, and its file system ignores upper and lower case. ' +
+      'Choose another name with --name, or continue with Disk.',
   );
   const description = describe('Disk', state, null);
   await refused(
     t,
     store.createCapture({ ...description, agent: 'ALPHA' }),
     'bad-name',
-    /agent ALPHA: .* has alpha already/,
+    /agent ALPHA: .* already has alpha/,
   );
   // While neither has a folder yet.
   await store.createCapture({ ...describe('new', state, null) });
-  await refused(t, store.createCapture({ ...describe('NEW', state, null) }), 'bad-name', /has new already/);
+  await refused(t, store.createCapture({ ...describe('NEW', state, null) }), 'bad-name', /already has new/);
   t.true(await holds(store, point, state));
   t.is((await backUp(store, 'Disk', state, later)).sequence, 2);
   await store.close();

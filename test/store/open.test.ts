@@ -253,7 +253,7 @@ test('an index that its owners keep dying with is not believed any more', async 
   for (let death = 1; death <= 4; death += 1) {
     const child = spawnSync(process.execPath, ['--input-type=module', '-e', open], { encoding: 'utf8' });
     t.is(child.signal, 'SIGKILL', child.stderr);
-    t.is(/the last 3 processes that had it open died; it is made anew/.test(child.stdout), death === 4);
+    t.is(/the last 3 processes that had it open died; it is made again/.test(child.stdout), death === 4);
   }
   const again = await openStore(dir);
   t.true(await holds(again, point, first));

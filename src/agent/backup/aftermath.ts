@@ -19,7 +19,7 @@ async function followPoint(context: SessionContext): Promise<void> {
   } catch (error) {
     await state.forgetTree().catch(() => undefined);
     context.warn(
-      `the local tree could not follow, the next backup compares digests: ${(error as Error).message}`,
+      `the local tree could not be updated, so the next backup compares digests: ${(error as Error).message}`,
     );
   }
 }
@@ -29,7 +29,7 @@ async function remember(context: SessionContext, point: Point): Promise<void> {
     await context.state.acknowledge(point);
   } catch (error) {
     context.warn(
-      `the point could not be noted, and would not be missed if the store lost it: ${(error as Error).message}`,
+      `the point could not be recorded here, so a store that loses it would not be noticed: ${(error as Error).message}`,
     );
   }
 }

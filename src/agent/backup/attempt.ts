@@ -79,5 +79,5 @@ async function findResumable(
 }
 
 function resumedText({ instant }: Pick<KeptSession, 'instant'>): string {
-  return `nothing was written since ${instant}: the session of that instant goes on, and what had arrived is not sent again`;
+  return `nothing was written since ${instant}: the session of that instant continues, and blocks that had arrived are not sent again`;
 }

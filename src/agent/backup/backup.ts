@@ -85,6 +85,6 @@ async function checkAcknowledged(
   throw new StillpointError('store-changed', {
     thing: `device ${device}`,
     reason: missing,
-    remedy: `If an older copy of the store was put back, go on with "stillpoint backup ${path} --name ${device} --accept-store"; else find out first where its points are.`,
+    remedy: `If an older copy of the store was restored, continue with "stillpoint backup ${path} --name ${device} --accept-store". Otherwise find the missing points first.`,
   });
 }

@@ -91,7 +91,7 @@ export class BadBlockRepair {
     } catch (error) {
       if (error instanceof StillpointError && !error.permanent) throw error;
       onWarning(
-        `block ${blockIndex} of ${pointLabel(basePoint)}: its content can't be had: ${(error as Error).message}`,
+        `block ${blockIndex} of ${pointLabel(basePoint)}: its content is not available: ${(error as Error).message}`,
       );
       return null;
     }

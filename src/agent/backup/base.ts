@@ -29,7 +29,7 @@ export async function prepareBase(context: SessionContext, session: BegunSession
   const formerBytes = resizedFrom(session.answer.base, size);
   if (formerBytes === null) return { tree, differing };
   const verb = size.sizeBytes > formerBytes ? 'grew' : 'shrank';
-  context.notice(`the device ${verb} from ${formerBytes} to ${size.sizeBytes} bytes; its chain goes on`);
+  context.notice(`the device ${verb} from ${formerBytes} to ${size.sizeBytes} bytes; its chain continues`);
   return {
     tree: await state.replaceTree((path) => native.resizeTree(tree, path, size.sizeBytes)),
     differing: differing && withTail(differing, formerBytes, size),
@@ -113,7 +113,7 @@ function presentTree(state: DeviceState): TreeFile {
   if (state.tree === null) {
     throw new StillpointError('internal', {
       thing: 'local tree',
-      reason: 'it is gone although it was planned with',
+      reason: 'it disappeared after it was chosen as the base',
     });
   }
   return state.tree;

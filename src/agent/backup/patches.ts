@@ -79,7 +79,7 @@ export class Patches {
 function badAnswer(): StillpointError {
   return new StillpointError('bad-message', {
     thing: 'answer to pieces',
-    reason: 'it has not the digests that were asked for',
+    reason: 'it does not have the digests that were asked for',
     remedy: 'Agent and receiver may be of different versions; update the older one.',
   });
 }

@@ -138,8 +138,8 @@ export class SessionLink {
     if (status.state === 'unknown') {
       throw new StillpointError('session-unknown', {
         thing: `session of device ${this.#request.device}`,
-        reason: 'the receiver does not hold it any more',
-        remedy: 'Back up again: what had arrived is not sent a second time.',
+        reason: 'the receiver no longer holds it',
+        remedy: 'Back up again: blocks that had arrived are not sent again.',
       });
     }
     this.#durableUpTo(status.durableSequence);

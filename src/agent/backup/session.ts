@@ -21,7 +21,7 @@ import { transfer } from './transfer.js';
 export async function runSession(context: SessionContext): Promise<BackupResult> {
   const { tracking, warnings } = context.view;
   const { doubt, accepted } = context.findings;
-  if (doubt !== null) context.warn(`the map of changes was voided, and everything is read: ${doubt}`);
+  if (doubt !== null) context.warn(`the map of changes is void, so everything is read: ${doubt}`);
   for (const warning of [...accepted, ...warnings]) context.warn(warning);
   const link = newLink(context);
   try {

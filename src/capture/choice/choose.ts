@@ -56,7 +56,7 @@ function noRest(path: string, { name }: Provider, refused: readonly Refused[]): 
   return new StillpointError('usage', {
     thing: path,
     reason: `hooks, freezing and waiting for quiet need a snapshot, and ${why?.reason ?? `"${name}" holds none`}`,
-    remedy: why?.remedy ?? `Leave "--provider ${name}" away.`,
+    remedy: why?.remedy ?? `Omit "--provider ${name}".`,
   });
 }
 

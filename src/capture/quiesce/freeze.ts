@@ -55,7 +55,7 @@ const REASONS: Readonly<Record<string, string>> = {
   deadline: 'the freeze had to end at its deadline',
   signal: 'the freeze was ended by a signal',
   closed: 'the freeze was ended from outside',
-  lost: 'somebody else thawed a file system meanwhile',
+  lost: 'another program thawed a file system meanwhile',
 };
 
 /**
@@ -305,8 +305,8 @@ const whyEnded = (end: ThawResult): string => (end.intact ? 'it was thawed too e
 
 function whyFailed(errno: number): string {
   const { EBUSY, ESTALE, EPERM, EACCES } = constants.errno;
-  if (errno === EBUSY) return 'somebody else has frozen it already';
-  if (errno === ESTALE) return 'its mount point shows another file system by now';
+  if (errno === EBUSY) return 'another program has already frozen it';
+  if (errno === ESTALE) return 'its mount point now shows another file system';
   if (errno === EPERM || errno === EACCES) return 'only root may do that';
   return Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? `error ${errno}`;
 }

@@ -117,8 +117,8 @@ export function counterWatch(device: string, number: string): WriteWatch<Counter
       }
       throw new StillpointError('device-io', {
         thing: device,
-        reason: 'the kernel counts no writes to it, so that nobody could tell whether it is quiet',
-        remedy: 'Switch the counters on: echo 1 > /sys/block/NAME/queue/iostats',
+        reason: 'the kernel counts no writes to it, so nothing shows whether it is quiet',
+        remedy: 'Turn the counters on: echo 1 > /sys/block/NAME/queue/iostats',
       });
     },
     wrote: (before, after) => after.inFlight > 0 || wroteBetween(before.writes, after.writes),

@@ -136,7 +136,7 @@ async function planOf(wish: RestOptions['freeze'], shownAt: readonly string[]): 
     throw new StillpointError('usage', {
       thing: missing.join(', '),
       reason: 'no file system is mounted there',
-      remedy: 'Name mount points; "findmnt" lists them.',
+      remedy: 'Use mount points; "findmnt" lists them.',
     });
   }
   const wanted = new Map(

@@ -64,7 +64,7 @@ export function planSession({ local, last, doubt, full, ...wanted }: PlanFacts):
     base,
     changesSince: last?.geometry.blockSize === blockSize ? last : null,
     readsAll: full || base.start === 'compare' || doubt !== null || hasBadBlocks,
-    notice: hasLostPoints ? `${base.reason}; all that it does not hold is shipped` : null,
+    notice: hasLostPoints ? `${base.reason}; everything that it does not hold is sent` : null,
   };
 }
 
@@ -117,8 +117,7 @@ export function settleBase(
   const settled = planBase(local, answered, blockSize);
   if (settled.start === 'new-chain') throw overtaken(device);
   if (settled.start !== 'empty') return { base: settled, warning: null };
-  const reason =
-    'the receiver has lost parts of the last point, and everything is shipped that it does not hold';
+  const reason = 'the receiver has lost parts of the last point, so everything that it does not hold is sent';
   return { base: { ...settled, reason }, warning: reason };
 }
 
@@ -156,7 +155,7 @@ function whyNot(local: LocalBase, last: Point): string {
 function overtaken(device: string): StillpointError {
   return new StillpointError('base-mismatch', {
     thing: `device ${device}`,
-    reason: 'another backup of it was committed in this moment',
+    reason: 'another backup of it was committed at the same moment',
     remedy: 'Check that no other machine backs up under the same name, and try again.',
     permanent: false,
   });

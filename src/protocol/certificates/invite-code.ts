@@ -53,7 +53,7 @@ export function decodeInviteCode(text: string): InviteCode {
   }
   let number = 0n;
   for (const char of payload) number = (number << 5n) | BigInt(ALPHABET.indexOf(char));
-  if (number >> 256n !== VERSION) throw mistyped('it is of another version than this agent');
+  if (number >> 256n !== VERSION) throw mistyped('its version is not that of this agent');
   const hex = (number & ((1n << 256n) - 1n)).toString(16).padStart(64, '0');
   return {
     pin: Buffer.from(hex.slice(0, 2 * PART_BYTES), 'hex'),

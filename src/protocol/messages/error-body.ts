@@ -30,8 +30,8 @@ export function toStillpointError(error: unknown): StillpointError {
   if (told !== null) return told;
   return new StillpointError('internal', {
     thing: 'receiver',
-    reason: 'it failed in a way that it does not know',
-    remedy: "Look into the receiver's log.",
+    reason: 'it failed for an unknown reason',
+    remedy: "See the receiver's log.",
     cause: error,
   });
 }

@@ -127,7 +127,7 @@ export class ByteBudget {
 function busy(): StillpointError {
   return new StillpointError('busy', {
     thing: 'receiver',
-    reason: 'it holds as many messages in memory as it may',
+    reason: 'it already holds as many messages in memory as it can',
     remedy: 'The message is sent again later.',
     permanent: false,
   });

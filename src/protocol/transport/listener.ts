@@ -85,7 +85,7 @@ export class ReceiverListener {
         reject(
           new StillpointError('config', {
             thing: `listen address ${host}:${port}`,
-            reason: `it can't be listened on (${error.code ?? error.message})`,
+            reason: `listening on it failed (${error.code ?? error.message})`,
             remedy: 'Stop what listens there, or name another address of this machine with --listen.',
             cause: error,
           }),

@@ -259,7 +259,7 @@ function checkReceiver(address: ReceiverAddress, certificate: PeerCertificate): 
   if (shown === address.receiverId) return undefined;
   return new StillpointError('identity-mismatch', {
     thing: address.url,
-    reason: `it is ${shown === null ? 'no receiver' : `the receiver ${shown}`}, not the receiver ${address.receiverId} that this agent is enrolled with`,
+    reason: `it is ${shown === null ? 'no receiver' : `the receiver ${shown}`}, not the receiver ${address.receiverId} with which this agent is enrolled`,
     remedy: 'Check the URL, or enroll with that receiver.',
   });
 }
@@ -296,7 +296,7 @@ export function transportError(url: string, error: unknown): StillpointError {
       thing: url,
       reason:
         'it is not the receiver that this agent is enrolled with: another authority made its certificate',
-      remedy: 'Check the URL; if the receiver was set up anew, enroll again.',
+      remedy: 'Check the URL; if the receiver was set up again, enroll again.',
       cause: error,
     });
   }
@@ -321,7 +321,7 @@ export function transportError(url: string, error: unknown): StillpointError {
     return new StillpointError('timeout', {
       thing: url,
       reason: 'it did not answer in time',
-      remedy: "Look into the receiver's log.",
+      remedy: "See the receiver's log.",
       permanent: false,
       cause: error,
     });

@@ -116,7 +116,7 @@ export class BatchQueue {
     return new StillpointError('out-of-order', {
       thing: `batch ${sequence} of ${this.#name}`,
       reason,
-      remedy: 'Go on from the last durable batch.',
+      remedy: 'Continue from the last durable batch.',
       permanent: false,
     });
   }

@@ -192,7 +192,7 @@ export class StoreCapture implements Capture {
       this.#queue.refuseAll(
         new StillpointError('out-of-order', {
           thing: this.#name,
-          reason: 'another process of its agent goes on with it',
+          reason: 'another process of its agent continues it',
           permanent: false,
         }),
       );
@@ -206,7 +206,7 @@ export class StoreCapture implements Capture {
     if (!Number.isInteger(count) || count > HAVE_DIGESTS_MAX) {
       throw new StillpointError('bad-message', {
         thing: `question of ${this.#name} for ${digests.length} bytes of digests`,
-        reason: `it has not 0 to ${HAVE_DIGESTS_MAX} digests of ${DIGEST_BYTES} bytes`,
+        reason: `it does not have 0 to ${HAVE_DIGESTS_MAX} digests of ${DIGEST_BYTES} bytes`,
       });
     }
     this.#noteActivity();

@@ -114,7 +114,7 @@ function baseOf({ catalog }: StoreContext, description: CaptureDescription): Poi
   const base = catalog.byId(description.basePointId);
   const last = catalog.ofDevice(description).at(-1);
   if (base !== undefined && base === last) return base;
-  throw baseMismatch(description, 'its base is not the last point of the device any more');
+  throw baseMismatch(description, 'its base is no longer the last point of the device');
 }
 
 function baseMismatch(description: CaptureDescription, reason: string): StillpointError {

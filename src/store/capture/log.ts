@@ -80,7 +80,7 @@ export class LogReader {
       return 'a record has an impossible length';
     if (this.end + HEADER_BYTES + headBytes + DIGEST_BYTES > size) return 'it ends within a record';
     const rest = await this.#read(this.end + HEADER_BYTES, headBytes + DIGEST_BYTES);
-    if (rest === null) return 'a record can not be read';
+    if (rest === null) return "a record can't be read";
     const head = rest.subarray(0, headBytes);
     if (!native.checksum(header, head).equals(rest.subarray(headBytes)))
       return 'a record has a wrong checksum';

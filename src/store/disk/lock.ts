@@ -149,7 +149,7 @@ function openLockFile(path: string, storeDir: string): number {
       remedy:
         errno === 'EROFS'
           ? 'Mount it writable, or use another store. Points can be listed, verified and restored as it is.'
-          : "Run the command as the store's owner. Who may read the store can list, verify and restore its points.",
+          : "Run the command as the store's owner. Every user who may read the store can list, verify and restore its points.",
       permanent: true,
       cause: error,
     });
@@ -162,8 +162,8 @@ function lockedError(storeDir: string, owner: StoreOwner, cause: unknown): Still
     reason: `${ownerText(owner)} has it open`,
     remedy:
       owner.role === 'receiver'
-        ? 'Back up through that receiver: enroll this machine with it, and leave --store DIR away; or stop it first.'
-        : 'Wait for its end, or stop it.',
+        ? 'Back up through that receiver: enroll this machine with it, and omit --store DIR. Or stop it first.'
+        : 'Wait until it has ended, or stop it.',
     cause,
   });
 }
@@ -171,7 +171,7 @@ function lockedError(storeDir: string, owner: StoreOwner, cause: unknown): Still
 function noLocksError(path: string, errno: string, cause: unknown): StillpointError {
   return new StillpointError('store-io', {
     thing: `lock ${path}`,
-    reason: `its file system takes no lock (flock: ${errno}), and without one two commands could write to the store at once`,
+    reason: `its file system does not support locks (flock: ${errno}), so two commands could write to the store at once`,
     remedy:
       'Mount it with locks (NFS: with its lock service running, or "-o local_lock=flock" where only this machine writes to it; ' +
       'sshfs and the like: another file system), or reach the store through a receiver on the machine that has it.',

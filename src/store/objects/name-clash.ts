@@ -40,13 +40,13 @@ function lower({ agent, device }: DeviceKey): string {
 }
 
 function clashOfDevices({ device }: DeviceKey, other: string): StillpointError {
-  return clash('device', device, other, `Choose another name with --name, or go on with ${other}.`);
+  return clash('device', device, other, `Choose another name with --name, or continue with ${other}.`);
 }
 
 function clash(what: string, name: string, other: string, remedy: string): StillpointError {
   return new StillpointError('bad-name', {
     thing: `${what} ${name}`,
-    reason: `the store has ${other} already, and its file system does not tell upper from lower case`,
+    reason: `the store already has ${other}, and its file system ignores upper and lower case`,
     remedy,
   });
 }

@@ -151,7 +151,7 @@ export class PackWriter {
     await this.close();
     const written = await native.readPackIndex(this.path);
     if (written.packId !== this.packId || !written.entries.equals(entries)) {
-      throw new Error(`pack ${this.packId}: it reads back otherwise than it was written`);
+      throw new Error(`pack ${this.packId}: it reads back differently from what was written`);
     }
     return { sizeBytes: this.#end + tail.length, entries };
   }

@@ -23,7 +23,7 @@ export async function* pointDiff(
   if (from.geometry.blockSize !== blockSize) {
     throw new StillpointError('bad-geometry', {
       thing: `points ${pointLabel(from)} and ${pointLabel(to)}`,
-      reason: `their blocks have ${from.geometry.blockSize} and ${blockSize} bytes, so that their trees can't be compared`,
+      reason: `their blocks have ${from.geometry.blockSize} and ${blockSize} bytes, so their trees can't be compared`,
       remedy: 'Choose points from before or from after the change of the block size.',
     });
   }

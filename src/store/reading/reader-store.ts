@@ -152,7 +152,7 @@ export class ReaderStore implements Store {
   #readsOnly(): StillpointError {
     return new StillpointError('internal', {
       thing: `store ${this.#options.dir}`,
-      reason: 'it was opened to be read, and a session was asked of it',
+      reason: 'it was opened for reading only, and a session was asked for',
     });
   }
 }

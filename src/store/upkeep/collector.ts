@@ -67,7 +67,7 @@ export class Collector {
     if (due.length === 0) return;
     if (index.hasUnhealed()) throw putOff('the store has damage that is not healed, and any pack may help');
     if (context.catalog.hasUnreadable)
-      throw putOff('a manifest can not be read, and its point may need any pack');
+      throw putOff("a manifest can't be read, and its point may need any pack");
     const candidates = new Set<number>();
     for (const { packIds } of due) {
       for (const packId of packIds) {

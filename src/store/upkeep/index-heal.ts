@@ -40,7 +40,7 @@ export async function dropLostPacks(context: HealContext, packs: readonly Stored
   for (const [packId, { sizeBytes }] of index.packs()) {
     if (sizes.get(packId) === sizeBytes) continue;
     const what = sizes.has(packId) ? 'has another size than when it was written' : 'is gone';
-    log(`pack ${packId} ${what}; the index is made anew`);
+    log(`pack ${packId} ${what}; the index is made again`);
     await index.clear();
     return;
   }

@@ -227,7 +227,7 @@ test('grown, shrunk and grown again: the chain goes on', async (t) => {
     t.is(base.start, 'use-local');
     await lastIsImage(t, made, `${sizeBytes}`);
   }
-  t.true(made.notices().some((text) => /the device grew from .*; its chain goes on/.test(text)));
+  t.true(made.notices().some((text) => /the device grew from .*; its chain continues/.test(text)));
   t.true(made.notices().some((text) => /the device shrank from /.test(text)));
   await made.forgetState();
   await truncate(made.image, SIZE + MiB);

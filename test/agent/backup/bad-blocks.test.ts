@@ -134,7 +134,7 @@ test('where the receiver can not give the earlier content, a marker stands, and 
   );
   const { point, warnings } = await made.backup({ receiver, provider: providerOf(device) });
   t.like(point.badRanges[0], { content: 'filler' });
-  t.regex(warnings.join('\n'), /block 1 of disk1@1: its content can't be had: pack: a bit flipped/);
+  t.regex(warnings.join('\n'), /block 1 of disk1@1: its content is not available: pack: a bit flipped/);
 });
 
 /** All that a refused backup may leave: the points that were there, no session, and no overlay that a later one would believe. */

@@ -96,7 +96,7 @@ testWith(['root', 'loop'], 'somebody else thaws: not intact', async (t) => {
   t.true(unfreeze(mountPoint));
   t.deepEqual(await held.thaw(), {
     intact: false,
-    reason: 'somebody else thawed a file system meanwhile',
+    reason: 'another program thawed a file system meanwhile',
     stuck: [],
   });
 });
@@ -189,7 +189,7 @@ testWith(['root', 'loop'], 'the second is frozen by somebody else: the first is 
   run('fsfreeze', '--freeze', two.mountPoint);
   await t.throwsAsync(freeze([one.target, two.target], { deadlineMs: 5_000 }), {
     code: 'device-io',
-    message: `${two.mountPoint}: it can't be frozen: somebody else has frozen it already.`,
+    message: `${two.mountPoint}: it can't be frozen: another program has already frozen it.`,
   } as object);
   t.false(isFrozen(one.mountPoint));
   t.true(unfreeze(two.mountPoint), "somebody else's freeze is left alone");

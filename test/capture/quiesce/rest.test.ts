@@ -140,7 +140,7 @@ testWith(['root', 'loop'], 'frozen by somebody else: a crash, and the reason', a
   const { result, kind, warnings } = await quiesce({ ...BARE, device, freeze: 'auto' }, async () => 'taken');
   t.is(result, 'taken');
   t.is(kind, 'crash');
-  t.deepEqual(warnings, [`${mountPoint}: it can't be frozen: somebody else has frozen it already.`]);
+  t.deepEqual(warnings, [`${mountPoint}: it can't be frozen: another program has already frozen it.`]);
   t.true(unfreeze(mountPoint));
 });
 

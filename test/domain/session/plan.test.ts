@@ -107,7 +107,7 @@ test('an agent that knows points where the receiver has none says so, once', (t)
   const local = { ...nothing, tree: treeOf(older) };
   t.regex(
     plan({ local }).notice ?? '',
-    /no longer has any point of the device; all that it does not hold is/,
+    /no longer has any point of the device; everything that it does not hold is/,
   );
   t.is(plan({ local, doubt: 'it missed a change' }).notice, null);
   t.is(plan({}).notice, null);

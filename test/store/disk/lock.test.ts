@@ -15,7 +15,7 @@ for (const errno of ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL']) {
     };
     const error = await refused(t, (async () => lockStore(path, '/store', { flock }))(), 'store-io');
     t.is(error.thing, `lock ${path}`);
-    t.regex(error.message, new RegExp(`takes no lock \\(flock: ${errno}\\).*Mount it with locks`));
+    t.regex(error.message, new RegExp(`does not support locks \\(flock: ${errno}\\).*Mount it with locks`));
   });
 }
 

@@ -267,7 +267,7 @@ async function whyLost(tap: RegisteredTap, control: TapControl): Promise<Stillpo
     return new StillpointError('snapshot-lost', { ...about, reason: 'it is not held any more' });
   return new StillpointError('snapshot-lost', {
     ...about,
-    reason: `it was given up, so that nobody's writes had to wait: ${hold.reason}`,
+    reason: `it was given up so that no writes had to wait: ${hold.reason}`,
     remedy:
       `The backup would have needed at most ${hold.neededBlocks * blockSize} bytes. Give the tap a larger area ` +
       '(tap add --preserve-max), let writes wait instead (--throttle), or back up when less is written.',
