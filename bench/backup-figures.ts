@@ -1,4 +1,7 @@
-/** First and next backups, restores and store sizes of all contestants, interleaved; the best of the rounds counts. */
+/**
+ * First and next backups, restores and store sizes of all contestants, interleaved; the
+ * best of the rounds counts.
+ */
 import { mkdirSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { Borg, type Contestant, Restic, Stillpoint } from './contestants.js';
@@ -45,7 +48,8 @@ export async function backupFigures(
   const contestants: Contestant[] = [new Stillpoint(directory)];
   if (withPeers) {
     contestants.push(new Borg(directory, 'borg'), new Restic(directory));
-    // What borg's manual advises for disk images; not the yardstick, since its store grows with every small write.
+    // What borg's manual advises for disk images; not the yardstick, since its store
+    // grows with every small write.
     contestants.push(new Borg(directory, 'borg fixed', ['--chunker-params=fixed,4194304', '--sparse']));
   }
   const image = join(directory, 'images', 'disk.raw');
@@ -111,8 +115,9 @@ async function playRound(
 }
 
 /**
- * The image in the page cache, nobody's unwritten data in the way, and free memory that is really there: a host gives it to a virtual
- * machine at first use, which can cost more than all else, and takes it back when it is free for some seconds.
+ * The image in the page cache, nobody's unwritten data in the way, and free memory that is really there: a
+ * host gives it to a virtual machine at first use, which can cost more than all else, and takes it back when
+ * it is free for some seconds.
  */
 function settle(image: string): void {
   shell('b3sum', image);

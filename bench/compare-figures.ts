@@ -1,6 +1,7 @@
 /**
- * What it costs on the wire to find differences: bytes as a relay counts them, TLS and HTTP included. The yardstick is on paper: the flat
- * list of digests, 32 bytes a block, that a tool like bdsync sends whatever differs.
+ * What it costs on the wire to find differences: bytes as a relay counts them, TLS and HTTP
+ * included. The yardstick is on paper: the flat list of digests, 32 bytes a block, that a tool like
+ * bdsync sends whatever differs.
  */
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** A TCP relay that counts: wire bytes as the network sees them, TLS and HTTP included, without the parties' word for it. */
+/**
+ * A TCP relay that counts: wire bytes as the network sees them, TLS and HTTP included, without
+ * the parties' word for it.
+ */
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 

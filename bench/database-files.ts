@@ -1,6 +1,6 @@
 /**
- * Files such as a database server keeps: 8 KiB pages of rows that compress about as well as real tables do, and a day's
- * work on them: scattered pages, in each a few rows rewritten.
+ * Files such as a database server keeps: 8 KiB pages of rows that compress about as well as real tables do,
+ * and a day's work on them: scattered pages, in each a few rows rewritten.
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';

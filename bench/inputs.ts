@@ -1,5 +1,6 @@
 /**
- * What is backed up: three states of a 6 GiB disk with an ext4 file system, made once from this machine's own files and kept.
+ * What is backed up: three states of a 6 GiB disk with an ext4 file system, made once from this
+ * machine's own files and kept.
  *
  * | state | made by | in use |
  * |---|---|---|
@@ -7,7 +8,8 @@
  * | 2 | more of them, and a set of database-like files: a day's work | 2.2 GiB |
  * | 3 | scattered writes of 8 KiB pages into the database files | 2.2 GiB |
  *
- * The same machine gives the same files in the same order; the digest of each state is printed with the figures.
+ * The same machine gives the same files in the same order; the digest of each state is
+ * printed with the figures.
  */
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** The NBD servers that are compared, each a process on a unix socket of its own: nbdkit, qemu-nbd, and the native tap. */
+/**
+ * The NBD servers that are compared, each a process on a unix socket of its own: nbdkit,
+ * qemu-nbd, and the native tap.
+ */
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
@@ -21,7 +24,10 @@ export interface NbdServer {
 
 export type StartServer = (image: string, directory: string) => Promise<NbdServer>;
 
-/** Contestants in the order in which they run. What qemu-nbd is told besides its default comes out of the page cache, as ours does. */
+/**
+ * Contestants in the order in which they run. What qemu-nbd is told besides its default comes out of the
+ * page cache, as ours does.
+ */
 export const PEERS: readonly StartServer[] = [
   (image, directory) =>
     startPeer('nbdkit', directory, (socket) => ['nbdkit', '--foreground', '--unix', socket, 'file', image]),

@@ -1,6 +1,6 @@
 /**
- * A day of a database, of which scattered pages changed, with patches and without: wire bytes, counted by a relay, against what the
- * changed pages compress to, and what the patches cost in time.
+ * A day of a database, of which scattered pages changed, with patches and without: wire bytes, counted by a
+ * relay, against what the changed pages compress to, and what the patches cost in time.
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** Runs commands and measures them from outside, through /proc: what a user would see, whatever the command is made of. */
+/**
+ * Runs commands and measures them from outside, through /proc: what a user would see,
+ * whatever the command is made of.
+ */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
@@ -8,7 +11,10 @@ export interface Usage {
   readonly cpuMs: number;
   /** Peak of all resident pages, mapped files included. */
   readonly peakResidentBytes: number;
-  /** Peak of the pages that are the process's own: no mapped files. Sampled, so that a short peak may be missed. */
+  /**
+   * Peak of the pages that are the process's own: no mapped files. Sampled, so that a
+   * short peak may be missed.
+   */
   readonly peakPrivateBytes: number;
 }
 
@@ -45,7 +51,10 @@ export class UsageSampler {
     this.#timer = setInterval(() => this.#sample(), SAMPLE_MS);
   }
 
-  /** @returns CPU time since the sampler was made, peak of private bytes since then, peak of resident bytes of its life. */
+  /**
+   * @returns CPU time since the sampler was made, peak of private bytes since then, peak of resident bytes of
+   * its life.
+   */
   stop(): Usage {
     clearInterval(this.#timer);
     this.#sample();
@@ -70,7 +79,8 @@ export class UsageSampler {
     const privateBytes = (kibibytes('RssAnon') + kibibytes('RssShmem')) * 1024;
     this.#peakPrivateBytes = Math.max(this.#peakPrivateBytes, privateBytes);
     this.#peakResidentBytes = Math.max(this.#peakResidentBytes, kibibytes('VmHWM') * 1024);
-    // Fields after the command's name, which may itself hold blanks and brackets; 14 and 15 count from the process id.
+    // Fields after the command's name, which may itself hold blanks and brackets; 14 and 15
+    // count from the process id.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const cpuMs = (Number(fields[11]) + Number(fields[12])) * TICK_MS;
     this.#startCpuMs ??= cpuMs;

@@ -1,6 +1,6 @@
 /**
- * What a next backup has to ship at least, found without our code: blocks compared byte by byte, each compressed on its own by
- * the zstd command at level 1.
+ * What a next backup has to ship at least, found without our code: blocks compared byte by byte, each
+ * compressed on its own by the zstd command at level 1.
  */
 import {
   closeSync,
@@ -63,7 +63,9 @@ export interface PageDifference {
   readonly joinedBytes: number;
 }
 
-/** What the changed pages of 4 KiB compress to, found in the same way. What does not shrink counts as it is. */
+/**
+ * What the changed pages of 4 KiB compress to, found in the same way. What does not shrink counts as it is.
+ */
 export function pageDifferenceOf(before: string, after: string, scratch: string): PageDifference {
   rmSync(scratch, { recursive: true, force: true });
   const [pages, joined] = [join(scratch, 'pages'), join(scratch, 'joined')];

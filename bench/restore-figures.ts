@@ -1,6 +1,7 @@
 /**
- * Restores in place, to a loop device, which tells of no holes: what is rolled back costs its changes; what looking first costs where
- * nothing is the same is told by a restore that does not look (`--rewrite`). Bytes as a relay counts them, TLS and HTTP included.
+ * Restores in place, to a loop device, which tells of no holes: what is rolled back costs its changes; what
+ * looking first costs where nothing is the same is told by a restore that does not look (`--rewrite`). Bytes
+ * as a relay counts them, TLS and HTTP included.
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,7 @@
 /**
- * The scan alone, without session and receiver, in a process of its own. Arguments: image, reader threads, directory for its
- * tree. Makes the tree of the image, then scans the image against it and prints the time of that as JSON.
+ * The scan alone, without session and receiver, in a process of its own. Arguments: image, reader
+ * threads, directory for its tree. Makes the tree of the image, then scans the image against it and
+ * prints the time of that as JSON.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';

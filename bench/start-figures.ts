@@ -59,7 +59,8 @@ function makeImage(path: string): void {
 
 /** User and system time of one run, of so many. */
 function cpuMsOf(command: readonly string[]): number {
-  // The second line of `times` is of the shell's children: it counts to the last tick, however short they are.
+  // The second line of `times` is of the shell's children: it counts to the last
+  // tick, however short they are.
   const script = `i=0; while [ $i -lt ${RUNS} ]; do "$@" >/dev/null 2>&1 || exit 1; i=$((i + 1)); done; LC_ALL=C times`;
   const children =
     shell('sh', '-c', script, 'sh', ...command)

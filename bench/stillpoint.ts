@@ -1,4 +1,7 @@
-/** Our own side, as a user runs it: a receiver that serves in a process of its own, an agent that is a command. */
+/**
+ * Our own side, as a user runs it: a receiver that serves in a process of its own, an
+ * agent that is a command.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync } from 'node:fs';

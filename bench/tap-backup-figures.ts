@@ -1,4 +1,7 @@
-/** Backups through a tap, as a user runs them, of sparse images of several sizes; and the memory of the tap's process for the largest. */
+/**
+ * Backups through a tap, as a user runs them, of sparse images of several sizes; and the memory of the tap's
+ * process for the largest.
+ */
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectTap } from '../src/tap/control/client.js';
@@ -138,7 +141,10 @@ async function backups(tapped: Tapped, name: string, rounds: number): Promise<Ro
   ];
 }
 
-/** All that went through the loopback device, headers too: a relay that counts would take the time of one core. The tap's sockets are local ones. */
+/**
+ * All that went through the loopback device, headers too: a relay that counts would take the time of one
+ * core. The tap's sockets are local ones.
+ */
 function loopbackBytes(): number {
   return Number(readFileSync('/sys/class/net/lo/statistics/rx_bytes', 'utf8'));
 }

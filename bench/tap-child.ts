@@ -1,6 +1,7 @@
 /**
- * The native tap in a process of its own, without the commands around it, so that it can be made without a map file. Argument: the
- * options of `createTap` as JSON. Calls come as messages and are answered one by one; it ends with its parent.
+ * The native tap in a process of its own, without the commands around it, so that it can be made without a
+ * map file. Argument: the options of `createTap` as JSON. Calls come as messages and are answered one by one;
+ * it ends with its parent.
  */
 import { type CreateTapOptions, native, type Tap } from '../src/native/index.js';
 

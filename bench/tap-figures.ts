@@ -44,7 +44,10 @@ export async function tapFigures(parent: string, quick: boolean): Promise<Row[]>
   }
 }
 
-/** ext4 on a loop device over memory: what is written costs no disk, and runs don't wait for what the run before has left. */
+/**
+ * ext4 on a loop device over memory: what is written costs no disk, and runs don't wait for what
+ * the run before has left.
+ */
 function mountMemory(directory: string): string {
   const mountPoint = join(directory, 'memory');
   mkdirSync(mountPoint);

@@ -1,4 +1,7 @@
-/** Bytes on the wire of each backup, counted by a relay, against what the changed blocks compress to. In a run of its own. */
+/**
+ * Bytes on the wire of each backup, counted by a relay, against what the changed blocks compress
+ * to. In a run of its own.
+ */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { copyState, type Inputs } from './inputs.js';

@@ -37,7 +37,8 @@ if (!existsSync(built)) {
   console.error('error: stillpoint: it is not built yet. Run scripts/setup in its checkout.');
   process.exit(1);
 }
-// While the program is loaded, nothing of it can tell errors yet. One cause fails many files at once: it is told once.
+// While the program is loaded, nothing of it can tell errors yet. One cause fails many files
+// at once: it is told once.
 const LIMITS = {
   EMFILE: ['this process may open no more files', 'Raise the limit (ulimit -n).'],
   ENFILE: [

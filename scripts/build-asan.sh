@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the native core, its tests and the fuzz targets with AddressSanitizer and UndefinedBehaviorSanitizer in build/asan: with clang
-# and its compiler runtime, which the fuzz targets need, so that the core is compiled once for both.
+# Builds the native core, its tests and the fuzz targets with AddressSanitizer and
+# UndefinedBehaviorSanitizer in build/asan: with clang and its compiler runtime, which the fuzz targets
+# need, so that the core is compiled once for both.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,9 +1,9 @@
 // Builds the addon: native/CMakeLists.txt through cmake-js, into build/native/Release/stillpoint.node.
 //   node scripts/build-native.mjs [--test-programs] [--debug]
 // --test-programs also builds what the TypeScript tests run. Every later build here then does so too: no test
-// runs an old one. --debug builds for a debugger, without optimizing, in the same place; the next build without
-// it is an ordinary one again. Nothing is downloaded: headers come from the npm packages node-api-headers and
-// node-addon-api.
+// runs an old one. --debug builds for a debugger, without optimizing, in the same place; the next build
+// without it is an ordinary one again. Nothing is downloaded: headers come from the npm packages
+// node-api-headers and node-addon-api.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';

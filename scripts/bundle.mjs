@@ -1,11 +1,12 @@
-// Bundles the compiled command into one file, build/bundle/stillpoint.cjs: to find, read and link some 260 small files took
-// two thirds of the time that a short command needs.
+// Bundles the compiled command into one file, build/bundle/stillpoint.cjs: to find, read and link some 260
+// small files took two thirds of the time that a short command needs.
 //   node scripts/bundle.mjs
 // It is CommonJS, since only there a bundle of one file loads a library not before a command needs it.
 import { readFileSync } from 'node:fs';
 import { build } from 'esbuild';
 
-// Every command needs them, and they are many files. The other packages stay where they are: some have addons, and some are large.
+// Every command needs them, and they are many files. The other packages stay where they are: some have
+// addons, and some are large.
 const BUNDLED = ['commander', 'zod'];
 
 /** Its texts in fifty languages are a third of it, and we show none of them. */

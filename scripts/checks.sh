@@ -1,5 +1,5 @@
-# Shared by test and test-quick: checks and suites of tests that are counted, and the end that tells the sums. To be sourced after
-# common.sh.
+# Shared by test and test-quick: checks and suites of tests that are counted, and the end that tells the sums.
+# To be sourced after common.sh.
 
 passed=0
 failed=0
@@ -10,8 +10,8 @@ check() {
   if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 }
 
-# suite step|finish TEXT COUNTS [COMMAND...]: COUNTS reads the log and prints "PASSED FAILED". No counts, or an error that no count tells of,
-# is one more failure.
+# suite step|finish TEXT COUNTS [COMMAND...]: COUNTS reads the log and prints "PASSED FAILED". No counts, or
+# an error that no count tells of, is one more failure.
 suite() {
   local how=$1 text=$2 counts=$3 ok=0 bad=0 status=0
   shift 3
@@ -33,7 +33,8 @@ tap_counts() {
   awk '/^# pass /{ ok += $3 } /^# fail /{ bad += $3 } END { print ok + 0, bad + 0 }'
 }
 
-# What failed and why, for those who see only the end of all that: every TAP test that is "not ok", with the lines that tell the reason.
+# What failed and why, for those who see only the end of all that: every TAP test that is "not ok", with the
+# lines that tell the reason.
 show_failures() {
   awk '/^ok/ { left = 0 } /^not ok/ { left = ++count <= 20 ? 60 : 1 } left > 0 { print "    " $0; left-- }' "$@"
 }

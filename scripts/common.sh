@@ -1,5 +1,5 @@
-# Shared by setup, demo and test: steps that are quiet when they succeed, and files that stay the checkout owner's.
-# To be sourced from the root of the checkout.
+# Shared by setup, demo and test: steps that are quiet when they succeed, and files that stay the checkout
+# owner's. To be sourced from the root of the checkout.
 
 # Everything runs under the Node and npm that scripts/runtime/package.json names, not those of the machine.
 runtime=build/runtime
@@ -15,7 +15,8 @@ fail() {
   exit 1
 }
 
-# The user that files of the checkout belong to, where root builds in somebody's checkout (sudo); else nothing.
+# The user that files of the checkout belong to, where root builds in somebody's
+# checkout (sudo); else nothing.
 checkout_owner() {
   if [ "$(id -u)" = 0 ] && [ "$(stat -c %u .)" != 0 ] && getent passwd "$(stat -c %u .)" >/dev/null; then
     stat -c %U .
@@ -44,7 +45,8 @@ log_of() {
   printf '%s/%s.log\n' "$logs" "$(tr -cs 'a-z0-9\n' - <<<"${1,,}")"
 }
 
-# report TEXT STATUS SECONDS: the line of a step that ended, and the end of its log where it failed. Its status is STATUS.
+# report TEXT STATUS SECONDS: the line of a step that ended, and the end of its log where it
+# failed. Its status is STATUS.
 report() {
   local text=$1 status=$2 seconds=$3 log
   log=$(log_of "$text")

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Formatter and linter of the C++ code: clang-format on all of it, clang-tidy (checks: .clang-tidy) on core and binding.
+# Formatter and linter of the C++ code: clang-format on all of it, clang-tidy (checks:
+# .clang-tidy) on core and binding.
 #   scripts/lint-native.sh format|tidy|suits
-# Each release of LLVM formats and warns in another way: the code is held to release 14. "suits" says whether this machine has it.
+# Each release of LLVM formats and warns in another way: the code is held to release 14. "suits" says
+# whether this machine has it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/common.sh

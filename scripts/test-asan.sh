@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the tests of the native core with AddressSanitizer and UndefinedBehaviorSanitizer in build/asan, and runs them.
+# Builds the tests of the native core with AddressSanitizer and UndefinedBehaviorSanitizer in
+# build/asan, and runs them.
 #   scripts/test-asan.sh [doctest options, as --test-case='scan*']
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -4,5 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/build-tsan.sh
-# TSan's shadow memory has fixed places, which the kernel's randomization of addresses may take (vm.mmap_rnd_bits above 28).
+# TSan's shadow memory has fixed places, which the kernel's randomization of addresses may take
+# (vm.mmap_rnd_bits above 28).
 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 setarch -R build/tsan/core_tests "$@"

@@ -1,6 +1,7 @@
-// clang-tidy on many files at once. Nearly all of its time goes into the headers of libraries, so files are joined into one, which
-// reads them once: that a joined file is clean proves it for all its parts. Where one is not, each half of its parts is looked at, and
-// what is said of a file in the end is said of that file alone.
+// clang-tidy on many files at once. Nearly all of its time goes into the headers of libraries, so
+// files are joined into one, which reads them once: that a joined file is clean proves it for all its
+// parts. Where one is not, each half of its parts is looked at, and what is said of a file in the end
+// is said of that file alone.
 //   node scripts/tidy-native.mjs CLANG_TIDY BUILD        BUILD has a compile_commands.json
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -37,7 +38,8 @@ function optionsOf(command) {
 const TYPE_NAME = /^(?:class|struct|enum class|enum|using) (\w+)/gm;
 const OTHER_NAME = /^(?!class|struct|enum|using|template|\/\/)[a-zA-Z[].*?(\w+)(?=\(| = |\{|;|\[\d*\] = )/gm;
 
-// What a file has for itself, in its unnamed namespace or as an alias, gets a number: other files may have things of the same name.
+// What a file has for itself, in its unnamed namespace or as an alias, gets a number: other files may have
+// things of the same name.
 function withOwnNames(text, number) {
   const names = new Set(Array.from(text.matchAll(/^using (\w+) =/gm), ([, name]) => name));
   for (const [, own] of text.matchAll(/^namespace \{\n(.*?)^\}/gms)) {

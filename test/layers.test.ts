@@ -1,4 +1,6 @@
-/** Holds the layers of docs/architecture.md: imports run downwards only, and each foreign power has one room. */
+/**
+ * Holds the layers of docs/architecture.md: imports run downwards only, and each foreign power has one room.
+ */
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import test from 'ava';
@@ -19,7 +21,10 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   cli: ['agent', 'receiver', 'capture', 'tap', 'devices', 'protocol', 'store', 'config', 'native', 'domain'],
 };
 
-/** The floors of rooms that have folders: which of its room's folders each may import ('': the room's own files). Lower floors come first. */
+/**
+ * The floors of rooms that have folders: which of its room's folders each may import ('': the room's own
+ * files). Lower floors come first.
+ */
 const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'domain/base': [],
   'domain/blocks': ['base'],

@@ -1,4 +1,7 @@
-/** Holds the rooms of the native code: which folder of native/core may include which, and that CMake links them the same way. */
+/**
+ * Holds the rooms of the native code: which folder of native/core may include which, and that CMake
+ * links them the same way.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import test from 'ava';

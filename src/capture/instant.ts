@@ -12,12 +12,13 @@
  *
  * The kind is what was reached, the worst over the members:
  *
- * | kind          | there was                | and                                                                  |
- * |---------------|--------------------------|----------------------------------------------------------------------|
- * | `application` | a hook, or several       | all of them ended well, and no freeze that was begun failed or broke  |
- * | `filesystem`  | a frozen file system     | all writable ones were frozen, the whole time                         |
- * | `idle`        | quiet, or nobody writes  | nothing was written for as long as was asked                         |
- * | `crash`       | anything else            |                                                                      |
+ * | kind          | there was               | and                                                         |
+ * |---------------|-------------------------|-------------------------------------------------------------|
+ * | `application` | a hook, or several      | all of them ended well, and no freeze that was begun failed |
+ * |               |                         | or broke                                                    |
+ * | `filesystem`  | a frozen file system    | all writable ones were frozen, the whole time               |
+ * | `idle`        | quiet, or nobody writes | nothing was written for as long as was asked                |
+ * | `crash`       | anything else           |                                                             |
  */
 import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -29,7 +30,10 @@ import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from '.
 import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type Rested, type RestOptions } from './quiesce/rest.js';
 
 export interface InstantOptions extends RestOptions {
-  /** For all of it, from the first hook until everybody may write again. Default: the sum of what its parts may take. */
+  /**
+   * For all of it, from the first hook until everybody may write again. Default: the sum of
+   * what its parts may take.
+   */
   readonly deadlineMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -62,8 +66,9 @@ export async function prepareAll(preparations: readonly Prepare[]): Promise<Memb
 /**
  * The members are its own from here on: released where it fails.
  * @returns a snapshot for each member, in their order; all of one instant.
- * @throws StillpointError of a hook, of a quiet that was not found, of a member; `usage` (a mount point that is none), `cancelled`,
- * `device-changed` (no common instant, or not in time). A file system that can't be frozen is a warning.
+ * @throws StillpointError of a hook, of a quiet that was not found, of a member; `usage` (a mount point that
+ * is none), `cancelled`, `device-changed` (no common instant, or not in time). A file system that can't be
+ * frozen is a warning.
  */
 export async function takeInstant(members: readonly Member[], options: InstantOptions): Promise<Snapshot[]> {
   const instant = new Instant(members, options);
@@ -309,7 +314,9 @@ class Instant {
   }
 }
 
-/** For how long those who write were held up, where they were: into the point. In milliseconds, to a tenth. */
+/**
+ * For how long those who write were held up, where they were: into the point. In milliseconds, to a tenth.
+ */
 function standstillOf(lengths: Readonly<Record<string, number | null>>): ProviderFacts {
   return Object.fromEntries(
     Object.entries(lengths).flatMap(([name, ms]) => (ms === null ? [] : [[name, Math.round(ms * 10) / 10]])),

@@ -1,31 +1,37 @@
 /**
- * The ports of capture (docs/design.md sections 4 and 8): where the static view of an instant comes from, and which blocks differ in it.
+ * The ports of capture (docs/design.md sections 4 and 8): where the static view of an instant comes from, and
+ * which blocks differ in it.
  *
- * A session asks a `SnapshotProvider` for a readable instant, and knows nothing else. Below, a `Provider` is an entry of the list
- * (choice/list.ts) that is asked whether it can take a device, and prepares a `Member`: its part in one instant. The instant is led from
- * above (instant.ts), for one member or many: prepare all, bring to rest, close all, cut all, let go. A member does as it is told:
+ * A session asks a `SnapshotProvider` for a readable instant, and knows nothing else. Below, a `Provider` is
+ * an entry of the list (choice/list.ts) that is asked whether it can take a device, and prepares a `Member`:
+ * its part in one instant. The instant is led from above (instant.ts), for one member or many: prepare all,
+ * bring to rest, close all, cut all, let go. A member does as it is told:
  *
- * | state    | close                          | open              | cut                               | view             | release             |
- * |----------|--------------------------------|-------------------|-----------------------------------|------------------|---------------------|
- * | prepared | writes in flight have ended,   | nothing           | refused                           | refused          | → released          |
- * |          | no new one gets in → closed;   |                   |                                   |                  |                     |
- * |          | not in time: refused           |                   |                                   |                  |                     |
- * | closed   | → closed, with the new limits  | writes go on      | the instant, then writes go on    | refused          | writes go on        |
- * |          |                                | → prepared        | → cut                             |                  | → released          |
- * | … at its | writes go on → prepared, by itself: whoever closed it may be dead, stopped or far away                                          |
- * | limit    |                                                                                                                                 |
- * | cut      | refused                        | nothing           | refused                           | the snapshot,    | → released          |
- * |          |                                |                   |                                   | which releases   |                     |
- * | released | refused                        | nothing           | refused                           | refused          | nothing             |
+ * | state    | close                 | open         | cut                | view           | release      |
+ * |----------|-----------------------|--------------|--------------------|----------------|--------------|
+ * | prepared | writes in flight have | nothing      | refused            | refused        | → released   |
+ * |          | ended, no new one     |              |                    |                |              |
+ * |          | gets in → closed; not |              |                    |                |              |
+ * |          | in time: refused      |              |                    |                |              |
+ * | closed   | → closed, with the    | writes go on | the instant, then  | refused        | writes go on |
+ * |          | new limits            | → prepared   | writes go on → cut |                | → released   |
+ * | … at its | writes go on → prepared, by itself: whoever closed it may be dead, stopped or far away    |
+ * | limit |                                                                                              |
+ * | cut      | refused               | nothing      | refused            | the snapshot,  | → released   |
+ * |          |                       |              |                    | which releases |              |
+ * | released | refused               | nothing      | refused            | refused        | nothing      |
  *
- * "Refused" is an error and leaves the state as it was. Anything slow is done in `prepare` (locks, probing, room for originals) or in `view`.
+ * "Refused" is an error and leaves the state as it was. Anything slow is done in `prepare` (locks, probing,
+ * room for originals) or in `view`.
  *
- * Members give one instant if nobody cuts before all are closed: each is cut in the same closed time or not at all, so what it holds is
- * what it held at the moment when the last one had closed. Therefore a member may let writes go on right after its own cut: those that
- * still have to cut are still closed, and whoever waits for them wrote after that moment. It holds over several hosts as well, without clocks.
+ * Members give one instant if nobody cuts before all are closed: each is cut in the same closed time or not
+ * at all, so what it holds is what it held at the moment when the last one had closed. Therefore a member may
+ * let writes go on right after its own cut: those that still have to cut are still closed, and whoever waits
+ * for them wrote after that moment. It holds over several hosts as well, without clocks.
  *
- * A member without a gate of its own (`barrier: 'freeze'`) closes at once; what keeps writes out is the freeze around it. Its `cut` may
- * take as long as the freeze: copying the rest (live), a clone (reflink), a snapshot of a volume (lvm).
+ * A member without a gate of its own (`barrier: 'freeze'`) closes at once; what keeps writes out is the
+ * freeze around it. Its `cut` may take as long as the freeze: copying the rest (live), a clone (reflink), a
+ * snapshot of a volume (lvm).
  */
 
 import { StillpointError } from '../domain/base/errors.js';
@@ -36,11 +42,17 @@ import type { Device } from '../native/index.js';
 export interface HoldOptions {
   /** 32 hex digits: the session, and the id of the point that it may become. */
   readonly sessionId: string;
-  /** The last point, where changes since then would do: of the same block size. Null: the session reads everything. */
+  /**
+   * The last point, where changes since then would do: of the same block size. Null: the
+   * session reads everything.
+   */
   readonly basePointId: string | null;
   /** Read everything, whatever is known of changes. */
   readonly full: boolean;
-  /** Why what is known of changes is not to be believed before the next commit, a clause; null: nothing speaks against it. */
+  /**
+   * Why what is known of changes is not to be believed before the next commit, a clause; null:
+   * nothing speaks against it.
+   */
   readonly doubt: string | null;
   /** Of the session, in bytes. */
   readonly blockSize: number;
@@ -54,7 +66,10 @@ export interface Conclusion {
   readonly warnings: readonly string[];
   /** How it came to the instant. They go into the point. */
   readonly facts?: ProviderFacts | undefined;
-  /** A clause: why nothing proves that it was one instant. A second reading must find the same then, or it has changed. */
+  /**
+   * A clause: why nothing proves that it was one instant. A second reading must find the same
+   * then, or it has changed.
+   */
   readonly unproven?: string | undefined;
 }
 
@@ -78,21 +93,26 @@ export interface Snapshot {
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
   /**
-   * Of a view that outlives its process: facts of the instant, taken before the first read. A later view with the same text is the same
-   * one, without a change at any time between, and what was read of either belongs to both. Such a provider ties nothing to the
-   * session id. Undefined: nobody can tell.
+   * Of a view that outlives its process: facts of the instant, taken before the first read. A later view with
+   * the same text is the same one, without a change at any time between, and what was read of either belongs
+   * to both. Such a provider ties nothing to the session id. Undefined: nobody can tell.
    */
   readonly continuity?: string | undefined;
   /** Of a provider that knows what changes. */
   readonly tracking?: Tracking | undefined;
-  /** After a read has failed: why the view is gone, if it is; else null, and the device itself is at fault. */
+  /**
+   * After a read has failed: why the view is gone, if it is; else null, and the device itself is at fault.
+   */
   lost?(): Promise<StillpointError | null>;
   /**
    * After the last read, before the commit: what the view was really worth.
    * @throws StillpointError `device-changed` where it was no single instant, unless fuzzy was asked for.
    */
   conclude(): Promise<Conclusion>;
-  /** Before a second reading: what is read from now on is answered by the device, not by pages cached on this host. Undefined: it always is. */
+  /**
+   * Before a second reading: what is read from now on is answered by the device, not by pages cached on this
+   * host. Undefined: it always is.
+   */
   freshen?(): Promise<void>;
   /** Frees all that was acquired, in reverse order. Harmless a second time. */
   release(): Promise<void>;
@@ -127,7 +147,10 @@ export interface ProviderGain {
   readonly cost: string;
 }
 
-/** A provider's answer to the question whether it can take a device now. Nothing is held, and nothing changed, by asking. */
+/**
+ * A provider's answer to the question whether it can take a device now. Nothing is held, and
+ * nothing changed, by asking.
+ */
 export type Probe = ProviderGain & {
   /** Other paths that show the same content, as /dev/nbd0 that a tap is attached as. */
   readonly seenAs: readonly string[];
@@ -136,14 +159,19 @@ export type Probe = ProviderGain & {
         readonly possible: true;
         /** A clause. */
         readonly reason: string;
-        /** All that takes time. @throws StillpointError `device-in-use`, `device-io`, `device-changed`, `session-busy`, `cancelled` */
+        /**
+         * All that takes time.
+         * @throws StillpointError `device-in-use`, `device-io`, `device-changed`, `session-busy`, `cancelled`
+         */
         prepare(options: HoldOptions): Promise<Member>;
       }
     | {
         readonly possible: false;
         /** What is thrown at who asked for this provider by name: the reason, and the remedy. */
         readonly refusal: StillpointError;
-        /** It was made ready for this device by the user, who hears of it when another one takes its place. */
+        /**
+         * It was made ready for this device by the user, who hears of it when another one takes its place.
+         */
         readonly isSetUp: boolean;
       }
   );
@@ -151,7 +179,10 @@ export type Probe = ProviderGain & {
 /** An entry of the list of providers (src/capture/choice/list.ts). */
 export interface Provider {
   readonly name: string;
-  /** It takes instants of a device that others write to: hooks, freezing and waiting for quiet make sense with it. */
+  /**
+   * It takes instants of a device that others write to: hooks, freezing and waiting for
+   * quiet make sense with it.
+   */
   readonly takesDevicesInUse: boolean;
   /** @throws StillpointError `device-not-found`, `device-io`, `config`: nobody could take it */
   probe(request: ProbeRequest): Promise<Probe>;
@@ -162,31 +193,55 @@ export interface GateLimits {
   readonly closedMs: number;
 }
 
-/** A provider's part in one instant. Calls come one after the other; a signal of `prepare` that is aborted ends those that wait. */
+/**
+ * A provider's part in one instant. Calls come one after the other; a signal of `prepare` that is
+ * aborted ends those that wait.
+ */
 export interface Member {
   /** As its user names it. */
   readonly path: string;
-  /** Where it and its content are found, for freezing what lies on it. Empty: nobody writes to it, nothing is frozen. */
+  /**
+   * Where it and its content are found, for freezing what lies on it. Empty: nobody writes
+   * to it, nothing is frozen.
+   */
   readonly shownAt: readonly string[];
-  /** What keeps writes out from `close` to the instant: a gate of its own, the freeze, or nothing, because nobody writes. */
+  /**
+   * What keeps writes out from `close` to the instant: a gate of its own, the freeze, or
+   * nothing, because nobody writes.
+   */
   readonly barrier: 'gate' | 'freeze' | 'unused';
   /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
   readonly passes?: Passes | undefined;
-  /** How long, in ms, nothing has certainly been written. Undefined: it does not know; the kernel's counters are asked. */
+  /**
+   * How long, in ms, nothing has certainly been written. Undefined: it does not know; the
+   * kernel's counters are asked.
+   */
   quietMs?(): Promise<number>;
-  /** @returns as `quietMs`, of the moment in which it had closed; null: it does not know. @throws StillpointError `device-changed` */
+  /**
+   * @returns as `quietMs`, of the moment in which it had closed; null: it does not know.
+   * @throws StillpointError `device-changed`
+   */
   close(limits: GateLimits): Promise<number | null>;
   open(): Promise<void>;
   /** @throws StillpointError `device-changed`: it was not closed any more */
   cut(): Promise<Cut>;
-  /** What was prepared is given back; nothing is closed after it. Not after `view`, whose snapshot has it. Harmless a second time. */
+  /**
+   * What was prepared is given back; nothing is closed after it. Not after `view`, whose snapshot has
+   * it. Harmless a second time.
+   */
   release(): Promise<void>;
 }
 
-/** The device as it is, not static: for passes before the instant, of which the last ones are overtaken by what is cut. */
+/**
+ * The device as it is, not static: for passes before the instant, of which the last ones are
+ * overtaken by what is cut.
+ */
 export interface Passes {
   readonly device: Device;
-  /** Blocks written since the last call, and of the first one all that may differ from the base point. Ascending, apart. */
+  /**
+   * Blocks written since the last call, and of the first one all that may differ from the base
+   * point. Ascending, apart.
+   */
   next(): Promise<readonly BlockRange[]>;
 }
 
@@ -197,7 +252,9 @@ export interface Cut {
   readonly kind: ConsistencyKind | null;
   /** How long nobody could write; null: it closes nothing. */
   readonly closedMs: number | null;
-  /** Once, after everybody may write again. If it fails, the member is released. @param kind of the instant */
+  /**
+   * Once, after everybody may write again. If it fails, the member is released. @param kind of the instant
+   */
   view(kind: ConsistencyKind): Promise<Snapshot>;
 }
 
@@ -211,13 +268,17 @@ export interface Tracking {
   /** The session was committed: changes count from its instant on. The view is gone then. */
   committed(): Promise<void>;
   /**
-   * The view was compared with a committed point, and these blocks differ: changes count from that point on. The view is gone then.
+   * The view was compared with a committed point, and these blocks differ: changes count from that point
+   * on. The view is gone then.
    * @param complete all of the device was compared; else the tracker must know the point already
    */
   adopt(pointId: string, ranges: readonly BlockRange[], complete: boolean): Promise<void>;
 }
 
-/** What a tracker knows of the difference between the base point and the snapshot. Only these blocks and the sample can be read. */
+/**
+ * What a tracker knows of the difference between the base point and the snapshot. Only these blocks
+ * and the sample can be read.
+ */
 export interface TrackedChanges {
   /** Every block that may differ: too many, never too few. Ascending, apart. */
   readonly ranges: readonly BlockRange[];

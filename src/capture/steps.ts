@@ -1,10 +1,15 @@
-/** Keeps a member to its states (the table of ports.ts), so that each provider has only the work of its steps. */
+/**
+ * Keeps a member to its states (the table of ports.ts), so that each provider has only the work of its steps.
+ */
 import { StillpointError } from '../domain/base/errors.js';
 import type { Cut, GateLimits, Member } from './ports.js';
 
 type State = 'prepared' | 'closed' | 'cut' | 'viewed' | 'released';
 
-/** The work of each step; called in the states that it is for. `release` of one whose snapshot was given is never called. */
+/**
+ * The work of each step; called in the states that it is for. `release` of one whose snapshot
+ * was given is never called.
+ */
 export function inSteps(member: Member): Member {
   let state: State = 'prepared';
   let limitAtMs = 0;

@@ -1,4 +1,7 @@
-/** Where this machine keeps what Stillpoint remembers: enrolments and, per device, the last point's digest tree. */
+/**
+ * Where this machine keeps what Stillpoint remembers: enrolments and, per device, the
+ * last point's digest tree.
+ */
 import { userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { StillpointError } from '../domain/base/errors.js';
@@ -6,7 +9,8 @@ import { StillpointError } from '../domain/base/errors.js';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * As asked for, else STILLPOINT_STATE, else root's place or the user's own after the XDG base directories. Absolute.
+ * As asked for, else STILLPOINT_STATE, else root's place or the user's own after the XDG
+ * base directories. Absolute.
  * @throws StillpointError `config` for a user without a home
  */
 export function stateDirectory(asked: string | undefined, environment: Environment, userId: number): string {
@@ -48,8 +52,8 @@ function homeOfUser(): string | null {
 }
 
 /**
- * Where the sockets of the state directory's taps are: what does not outlive the machine's run goes to /run, or to the user's
- * XDG_RUNTIME_DIR. A state directory that was named keeps all in one place.
+ * Where the sockets of the state directory's taps are: what does not outlive the machine's run goes to /run,
+ * or to the user's XDG_RUNTIME_DIR. A state directory that was named keeps all in one place.
  */
 export function runDirectory(state: string, environment: Environment, userId: number): string {
   const { STILLPOINT_STATE: _, ...others } = environment;

@@ -27,8 +27,9 @@ export interface Addon
   readonly constants: NativeConstants;
 
   /**
-   * Frees the memory of a Buffer that has all of its ArrayBuffer and that nobody reads any more, native work included: it is empty
-   * afterwards. V8 collects garbage, all of it, whenever Buffers took some 32 MiB since the last time; freed ones don't count.
+   * Frees the memory of a Buffer that has all of its ArrayBuffer and that nobody reads any more, native work
+   * included: it is empty afterwards. V8 collects garbage, all of it, whenever Buffers took some 32 MiB since
+   * the last time; freed ones don't count.
    */
   freeBuffer(buffer: Uint8Array): void;
 }

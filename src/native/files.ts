@@ -5,8 +5,9 @@ import { dirname, resolve } from 'node:path';
 import { flock, flockSync } from 'fs-ext';
 
 /**
- * Takes an exclusive lock that lasts until the handle is closed or the process dies. The file stays: removing a locked file would
- * let two processes lock two files of one name. A symbolic link is not followed, and a FIFO not waited for.
+ * Takes an exclusive lock that lasts until the handle is closed or the process dies. The file stays:
+ * removing a locked file would let two processes lock two files of one name. A symbolic link is not
+ * followed, and a FIFO not waited for.
  * @returns null if another process (or another handle of this one) holds it.
  */
 export async function lockFile(path: string): Promise<FileHandle | null> {
@@ -24,8 +25,8 @@ export async function lockFile(path: string): Promise<FileHandle | null> {
 }
 
 /**
- * Makes the directory and its missing parents, for their owner only. Rejects with the error of the one that could not be made: Node says
- * ENOENT where a file system is read-only.
+ * Makes the directory and its missing parents, for their owner only. Rejects with the error of the one that
+ * could not be made: Node says ENOENT where a file system is read-only.
  * @returns the first that was made
  */
 export async function makeDirectories(path: string): Promise<string | undefined> {
@@ -58,7 +59,8 @@ const WITHOUT_LOCKS: ReadonlySet<string | undefined> = new Set([
 ]);
 
 /**
- * Locks what is open, without waiting, until the handle is closed: a lock of the node or file itself, as udev and sfdisk take it too.
+ * Locks what is open, without waiting, until the handle is closed: a lock of the node or file itself, as
+ * udev and sfdisk take it too.
  * @returns false if somebody else holds it; true also where the file system has no locks.
  */
 export function tryLockExclusive({ fd }: FileHandle): boolean {
@@ -88,7 +90,10 @@ export async function syncDirectory(path: string): Promise<void> {
 
 const HELD_CODES: ReadonlySet<string | undefined> = new Set(['EAGAIN', 'EWOULDBLOCK']);
 
-/** Takes a shared lock without waiting; it lasts until the handle is closed. Not on this thread: a file server may take its time. */
+/**
+ * Takes a shared lock without waiting; it lasts until the handle is closed. Not on this thread: a file
+ * server may take its time.
+ */
 export function lockShared(handle: FileHandle): Promise<'locked' | 'held' | 'unsupported'> {
   return new Promise((resolve) => {
     flock(handle.fd, 'shnb', (error) => {

@@ -1,4 +1,7 @@
-/** What the file system tells of a path where a call failed: why, beyond the errno. Asked when something has failed, never before. */
+/**
+ * What the file system tells of a path where a call failed: why, beyond the errno. Asked when something
+ * has failed, never before.
+ */
 import { accessSync, constants, lstatSync, readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { native } from './addon.js';

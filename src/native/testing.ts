@@ -1,11 +1,17 @@
-/** Devices with faults and digests with keys: for tests and benchmarks alone, which is why the index does not have them. */
+/**
+ * Devices with faults and digests with keys: for tests and benchmarks alone, which is why the
+ * index does not have them.
+ */
 import { native } from './addon.js';
 import type { Device } from './border/device.js';
 import type { Digester } from './border/digest.js';
 
 /** In memory, with faults, for tests of everything above it. */
 export interface MemoryDevice extends Device {
-  /** Reads that touch the range fail with EIO; after `failures` of them (default: for ever) they succeed again. */
+  /**
+   * Reads that touch the range fail with EIO; after `failures` of them (default: for
+   * ever) they succeed again.
+   */
   addBadRange(byteOffset: number, byteLength: number, failures?: number): void;
   addBadWriteRange(byteOffset: number, byteLength: number): void;
   clearFaults(): void;

@@ -1,4 +1,7 @@
-/** The receiver over HTTP: a port made from the table of messages. Retries are a decorator of their own (retry.ts). */
+/**
+ * The receiver over HTTP: a port made from the table of messages. Retries are a decorator
+ * of their own (retry.ts).
+ */
 import type { LinkMeter } from '../domain/session/link-meter.js';
 import type { ReceiverInfo } from '../domain/session/messages.js';
 import { Exchange } from './exchange.js';
@@ -24,7 +27,10 @@ export interface ClientOptions {
 }
 
 export interface ReceiverClient extends ReceiverPort {
-  /** As `info`, which from then on answers the same: it does not change while a client lives, and a slow round trip is saved. */
+  /**
+   * As `info`, which from then on answers the same: it does not change while a client lives, and a
+   * slow round trip is saved.
+   */
   greet(): Promise<ReceiverInfo>;
 }
 

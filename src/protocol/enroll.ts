@@ -1,7 +1,8 @@
 /**
- * Becoming an agent of a receiver. The code pins the receiver's authority: a first connection, on which nothing is sent, only
- * learns its certificate; it must match the pin. The second is one like all later ones, verified by TLS against exactly that
- * authority, and carries the secret and the certificate request. The key never leaves this machine.
+ * Becoming an agent of a receiver. The code pins the receiver's authority: a first connection, on which
+ * nothing is sent, only learns its certificate; it must match the pin. The second is one like all later ones,
+ * verified by TLS against exactly that authority, and carries the secret and the certificate request. The key
+ * never leaves this machine.
  */
 import type { X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -95,7 +96,8 @@ async function askFor(
   try {
     const { key, csr } = await createRequest();
     const request: EnrolRequest = { secret: secret.toString('hex'), csr, name: options.name ?? null };
-    // The same secret with the same key again is the same enrolment: an answer that was lost is asked for once more.
+    // The same secret with the same key again is the same enrolment: an answer that was
+    // lost is asked for once more.
     const exchange = new Exchange(transport, null);
     const answer = await retry(options.retry ?? ENROL_RETRY, () => exchange.call(ENROL_MESSAGE, [request]));
     const { agent, certificate } = answer;

@@ -1,6 +1,7 @@
 /**
- * The receiver's HTTP face (docs/protocol.md), made from the table of messages: framing only. A request is authorized before its
- * body is read, its body is admitted and bounded, and its content is checked as its message's row says before it goes to the agent's port.
+ * The receiver's HTTP face (docs/protocol.md), made from the table of messages: framing only. A request is
+ * authorized before its body is read, its body is admitted and bounded, and its content is checked as its
+ * message's row says before it goes to the agent's port.
  */
 import { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
@@ -120,7 +121,9 @@ async function answerCall<Args extends unknown[], Answer>(
   return 'json' in content ? reply.send(content.json) : sendLines(asked, content.lines);
 }
 
-/** Reads the body, and hands on what the message says, checked. Its memory is counted until `use` has ended. */
+/**
+ * Reads the body, and hands on what the message says, checked. Its memory is counted until `use` has ended.
+ */
 function withArgs<Args extends unknown[], Result>(
   { agent, request, reply, options }: Asked,
   form: RequestForm<Args>,
@@ -169,7 +172,9 @@ function sendBytes(reply: FastifyReply, answer: Buffer): FastifyReply {
   return reply.type(BINARY_TYPE).header('content-length', answer.length).send(body);
 }
 
-/** What is encrypted and written at once: in one piece, a large answer would be copied once more before it. */
+/**
+ * What is encrypted and written at once: in one piece, a large answer would be copied once more before it.
+ */
 const PIECE_BYTES = 256 * KiB;
 
 function* piecesOf(bytes: Buffer): Generator<Buffer> {
@@ -181,7 +186,8 @@ function errorHandler(options: RoutesOptions) {
     const known = toStillpointError(error);
     options.onRefusal({ ...describe(request, options), error: known });
     const { status, body } = encodeError(known);
-    // What is left of a body that was not read would be taken for the next request; and strangers don't keep connections.
+    // What is left of a body that was not read would be taken for the next request; and
+    // strangers don't keep connections.
     if (!request.raw.complete || known.code === 'not-enrolled' || known.code === 'unauthorized')
       reply.header('connection', 'close');
     reply.code(status).type('application/json; charset=utf-8').send(body);

@@ -1,4 +1,7 @@
-/** The receiver inside a command: the same service over a store in a directory, made at first use; no network, one agent. */
+/**
+ * The receiver inside a command: the same service over a store in a directory, made at first
+ * use; no network, one agent.
+ */
 
 import { LOCAL_AGENT } from '../domain/base/names.js';
 import type { VerifyEvent } from '../domain/session/messages.js';

@@ -1,7 +1,8 @@
 /**
  * The receiver as a network service: identity, tenants, store and routes put together.
  *
- * Close: no new connection, idle ones end, requests in flight are waited for (so long), then sessions, then the store.
+ * Close: no new connection, idle ones end, requests in flight are waited for (so long), then
+ * sessions, then the store.
  */
 
 import { createServer } from 'node:https';
@@ -165,8 +166,8 @@ async function listenOn(
     keepAliveTimeout: KEEP_ALIVE_MS,
     https,
   });
-  // For connections that this receiver opened: it listens nowhere. They wait unused for as long as the agent needs none, so the only bound
-  // on the time for a request's head is their number.
+  // For connections that this receiver opened: it listens nowhere. They wait unused for as long as the agent
+  // needs none, so the only bound on the time for a request's head is their number.
   const dialled = createServer(
     { ...https, headersTimeout: 0, requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS },
     (request, response) => app.routing(request, response),

@@ -1,4 +1,7 @@
-/** Makes and opens stores. Who writes: lock, store.json, debris, index, points, captures, in this order. Who only reads: reading/. */
+/**
+ * Makes and opens stores. Who writes: lock, store.json, debris, index, points, captures, in this order.
+ * Who only reads: reading/.
+ */
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { isStillpointError, StillpointError } from '../domain/base/errors.js';
@@ -70,7 +73,10 @@ export interface StoreOptions {
 }
 
 const newId = () => randomBytes(16).toString('hex');
-/** What a directory may have in it and still become a store: a new file system's own, a NAS's own, and traces of an earlier try. */
+/**
+ * What a directory may have in it and still become a store: a new file system's own, a NAS's own, and
+ * traces of an earlier try.
+ */
 const MAY_BE_THERE = new Set([
   ...[
     'lost+found',
@@ -117,7 +123,10 @@ export function findStoreIdentity(dir: string): Promise<StoreIdentity> {
   );
 }
 
-/** Reads points beside the store's owner, or without one; or owns the store. As openStore; a reader is never refused for a lock. */
+/**
+ * Reads points beside the store's owner, or without one; or owns the store. As openStore; a reader is
+ * never refused for a lock.
+ */
 export async function openStoreForReading(dir: string, options: StoreOptions = {}): Promise<Store> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
@@ -144,7 +153,10 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
   });
 }
 
-/** What a reader found out about records, for the store's next owner: so that nothing is built on what is damaged, and it is healed. */
+/**
+ * What a reader found out about records, for the store's next owner: so that nothing is built on what is
+ * damaged, and it is healed.
+ */
 async function rememberFindings(
   path: string,
   options: StoreOptions,
@@ -163,7 +175,10 @@ async function rememberFindings(
   }
 }
 
-/** @throws StillpointError `store-missing`, `store-locked`, `store-damaged`, `version`, `store-io`, `store-full` */
+/**
+ * @throws StillpointError `store-missing`, `store-locked`, `store-damaged`, `version`, `store-io`,
+ * `store-full`
+ */
 export async function openStore(dir: string, options: StoreOptions = {}): Promise<Store> {
   return openOwned(dir, options);
 }
@@ -281,7 +296,8 @@ async function findCaptures(context: StoreContext, store: LocalStore): Promise<v
     } catch (error) {
       if (isStillpointError(error, 'version')) throw error;
       const isDamaged = isStillpointError(error, 'store-damaged');
-      // What can't be read or removed now is left for the next opening; the store is not to stay closed for it.
+      // What can't be read or removed now is left for the next opening; the store is
+      // not to stay closed for it.
       log(`capture of session ${sessionId} is ${isDamaged ? 'discarded' : 'left alone'}: ${String(error)}`);
       if (!isDamaged) continue;
       if (description !== null) await recordRemains(context, description, null, context.now());

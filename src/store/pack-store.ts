@@ -3,17 +3,21 @@
  *
  * Who blocks whom:
  *
- * |                     | append          | have     | commit            | abort           | nodes, blocks, diff | verify, check | close |
- * |---------------------|-----------------|----------|-------------------|-----------------|---------------|--------|-------|
- * | of the same capture | decodes beside, written in order | beside | after each other | after each other | -  | its log check waits | waits |
- * | of other captures   | beside          | beside   | beside            | beside          | -             | beside | waits |
- * | readers of points   | beside          | beside   | beside            | beside          | beside        | beside | waits |
+ * |                   | append          | have   | commit | abort  | nodes,       | verify, | close |
+ * |                   |                 |        |        |        | blocks, diff | check   |       |
+ * |-------------------|-----------------|--------|--------|--------|--------------|---------|-------|
+ * | of the same       | decodes beside, | beside | after  | after  | -            | its log | waits |
+ * | capture           | written in      |        | each   | each   |              | check   |       |
+ * |                   | order           |        | other  | other  |              | waits   |       |
+ * | of other captures | beside          | beside | beside | beside | -            | beside  | waits |
+ * | readers of points | beside          | beside | beside | beside | beside       | beside  | waits |
  *
- * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a verification waits for
- * one that removes.
+ * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a
+ * verification waits for one that removes.
  *
- * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A device has at most
- * one capture, so commits of one device can't meet. A process has the store to itself (flock).
+ * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is
+ * durable. A device has at most one capture, so commits of one device can't meet. A process has the
+ * store to itself (flock).
  */
 import { join } from 'node:path';
 import { StillpointError } from '../domain/base/errors.js';

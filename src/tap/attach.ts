@@ -1,7 +1,8 @@
 /**
- * A tap as a block device of its own machine: /dev/nbdN, through the kernel's NBD client and the package nbd-client. It also
- * gets a name that stays, `device` beside the sockets, for /etc/fstab. It lives as long as its one connection: where the tap dies,
- * I/O fails, and the device has to be detached before the tap can be attached again (nbd-client can't reconnect one in use).
+ * A tap as a block device of its own machine: /dev/nbdN, through the kernel's NBD client and the package
+ * nbd-client. It also gets a name that stays, `device` beside the sockets, for /etc/fstab. It lives as long
+ * as its one connection: where the tap dies, I/O fails, and the device has to be detached before the tap can
+ * be attached again (nbd-client can't reconnect one in use).
  */
 import { execFile } from 'node:child_process';
 import { rm, symlink } from 'node:fs/promises';
@@ -54,11 +55,13 @@ export async function attachedDevice(tap: RegisteredTap): Promise<string | null>
 /**
  * Attaches the tap, which must be serving the socket. An attachment from before is dead, and taken away.
  * @returns `/dev/nbdN`
- * @throws StillpointError `device-not-found` where the kernel has no nbd or nbd-client is missing, `device-io`
+ * @throws StillpointError `device-not-found` where the kernel has no nbd or nbd-client is missing,
+ * `device-io`
  */
 export async function attach(tap: RegisteredTap, socketPath: string): Promise<string> {
-  // Requests that were in flight when the tap died hang until then, and those who wait for them, udev among them, with it. If it
-  // is still held afterwards (mounted), the kernel keeps it from being used anew, and the tap gets another device.
+  // Requests that were in flight when the tap died hang until then, and those who wait for them, udev among
+  // them, with it. If it is still held afterwards (mounted), the kernel keeps it from being used anew, and
+  // the tap gets another device.
   await detach(tap, true);
   await requireKernel();
   let lastError: unknown = null;

@@ -1,10 +1,12 @@
 /**
  * The process of a tap: `stillpoint tap serve NAME`. In this order, and undone in the reverse one:
  *
- *   lock → is the map believed? → createTap (which makes that decision durable) → started.json → listen: snapshot, users → attach → control
+ *   lock → is the map believed? → createTap (which makes that decision durable) → started.json → listen:
+ *     snapshot, users → attach → control
  *
- * A stop: control socket (a hold is aborted) → detach, unless in use → the tap ends listening and flushes → the mark of the device
- * → the map is closed clean with it. A process that dies anywhere leaves a map that is open: a superset.
+ * A stop: control socket (a hold is aborted) → detach, unless in use → the tap ends listening and flushes
+ * → the mark of the device → the map is closed clean with it. A process that dies anywhere leaves a map
+ * that is open: a superset.
  */
 import { execFile } from 'node:child_process';
 import { lstat, rm, writeFile } from 'node:fs/promises';
@@ -49,14 +51,18 @@ export interface ServeOptions {
 
 const execute = promisify(execFile);
 
-/** Users' I/O waits for this process: it is the last that the kernel may kill for want of memory, after its own protection. */
+/**
+ * Users' I/O waits for this process: it is the last that the kernel may kill for want of memory,
+ * after its own protection.
+ */
 const OOM_SCORE = '-900';
 /** An image that is cut and grown again is found if one look falls between. */
 const SOURCE_WATCH_MS = 1000;
 
 /**
  * Serves until it is told to stop.
- * @throws StillpointError where it can't serve, or could not stop cleanly: then the map counts as after a kill
+ * @throws StillpointError where it can't serve, or could not stop cleanly: then the map counts as after a
+ * kill
  */
 export async function serveTap(options: ServeOptions): Promise<void> {
   const { tap } = options;
@@ -112,7 +118,8 @@ async function openTap(
       distrust,
     }),
   );
-  // After createTap: a kill before this line leaves the record of the earlier start, and the same decision is made again.
+  // After createTap: a kill before this line leaves the record of the earlier start, and the
+  // same decision is made again.
   await writeStart(tap.startedPath, facts);
   return native;
 }
@@ -207,7 +214,10 @@ async function attachIfWished({ tap, log }: ServeOptions): Promise<TapReport['at
   }
 }
 
-/** Units that wait for the tap start now: its device is there (sd_notify(3), whose datagrams Node can't send itself). */
+/**
+ * Units that wait for the tap start now: its device is there (sd_notify(3), whose datagrams
+ * Node can't send itself).
+ */
 async function tellSystemd(log: Logger): Promise<void> {
   if (process.env.NOTIFY_SOCKET === undefined) return;
   await execute('systemd-notify', ['--ready']).catch((error: Error) =>
@@ -224,7 +234,11 @@ function anyAborted(...signals: AbortSignal[]): Promise<void> {
   });
 }
 
-/** Takes away the socket that a killed process has left. @returns the address. @throws StillpointError `device-in-use` if it is alive, or no socket */
+/**
+ * Takes away the socket that a killed process has left.
+ * @returns the address.
+ * @throws StillpointError `device-in-use` if it is alive, or no socket
+ */
 async function freeUnix(path: string): Promise<string> {
   const status = await lstat(path).catch(() => null);
   if (status !== null) {

@@ -6,7 +6,10 @@ import { attachedDevice, attachedInUse, attachmentUses } from './attach.js';
 import { reportOf } from './launch.js';
 import type { RegisteredTap } from './registry/registry.js';
 
-/** A client that has just ended is counted until its connection is closed; udev reads a device that was just written to. */
+/**
+ * A client that has just ended is counted until its connection is closed; udev reads a device
+ * that was just written to.
+ */
 const SETTLE_TRIES = 10;
 const SETTLE_MS = 100;
 

@@ -1,4 +1,7 @@
-/** Starts and stops the process of a tap: under systemd where its unit is installed, else as a process of its own. */
+/**
+ * Starts and stops the process of a tap: under systemd where its unit is installed, else
+ * as a process of its own.
+ */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
@@ -167,7 +170,10 @@ export async function reportOf(tap: RegisteredTap): Promise<TapReport | null> {
   }
 }
 
-/** Resolves when the process has let go of the device. Does nothing if none serves. @throws StillpointError `timeout` */
+/**
+ * Resolves when the process has let go of the device. Does nothing if none serves.
+ * @throws StillpointError `timeout`
+ */
 export async function stopTap(tap: RegisteredTap): Promise<void> {
   if ((await reportOf(tap)) !== null) {
     const control = await connectTap(tap.controlPath);

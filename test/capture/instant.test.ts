@@ -1,4 +1,7 @@
-/** The leader of an instant, over fakes of several members: order, one deadline, and what is left when something fails. */
+/**
+ * The leader of an instant, over fakes of several members: order, one deadline, and what is
+ * left when something fails.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { type InstantOptions, prepareAll, takeInstant } from '../../src/capture/instant.js';

@@ -8,7 +8,8 @@ test('a time copied from the list of points names the point that it was copied f
   const machine = await makeMachine(t);
   const store = join(machine.directory, 'store');
   const image = join(machine.directory, 'a.img');
-  // Fast enough for two within a second, which are then listed to the millisecond; any other number of them is as good.
+  // Fast enough for two within a second, which are then listed to the millisecond; any other
+  // number of them is as good.
   for (const version of ['one', 'two', 'three']) {
     await writeFile(image, version);
     await runExpecting(t, machine, EXIT_OK, 'backup', image, '--name', 'a', '--store', store, '--quiet');

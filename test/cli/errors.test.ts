@@ -9,7 +9,9 @@ import { encodeMark } from '../../src/devices/facts/half-restored.js';
 import type { Point } from '../../src/domain/point/point.js';
 import { type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 
-/** Runs the command, which must fail so; its message, without what differs from run to run, is the snapshot. */
+/**
+ * Runs the command, which must fail so; its message, without what differs from run to run, is the snapshot.
+ */
 async function fails(t: ExecutionContext, machine: Machine, code: number, ...args: string[]): Promise<void> {
   const { code: actual, stdout, stderr } = await runHere(machine, ...args);
   const stable = (text: string): string =>

@@ -1,4 +1,7 @@
-/** Output that can't be written, and machines that refuse what a command needs: with real limits, files and file systems. */
+/**
+ * Output that can't be written, and machines that refuse what a command needs: with real
+ * limits, files and file systems.
+ */
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';

@@ -1,4 +1,7 @@
-/** A store that this user or this mount can't write to: everything that reads works; a backup is refused for the true reason. */
+/**
+ * A store that this user or this mount can't write to: everything that reads works; a backup is
+ * refused for the true reason.
+ */
 
 import { spawnSync } from 'node:child_process';
 import { chmod, readFile, truncate, writeFile } from 'node:fs/promises';

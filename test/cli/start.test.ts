@@ -1,4 +1,6 @@
-/** What every command does before its work: the program is one file, and loads no library before it is needed. */
+/**
+ * What every command does before its work: the program is one file, and loads no library before it is needed.
+ */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';

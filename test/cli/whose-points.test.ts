@@ -1,4 +1,7 @@
-/** A receiver's directory is opened where the receiver is gone: whose points there are, and how they are restored. */
+/**
+ * A receiver's directory is opened where the receiver is gone: whose points there are,
+ * and how they are restored.
+ */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

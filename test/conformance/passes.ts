@@ -91,7 +91,8 @@ export function passesConformance(test: TestFn, make: MakeWorld): void {
     port = await world.portFor('host');
     t.like(await port.begin(request), { resumed: true, durableSequence: 1, durableBlockEnd: 10 });
 
-    // Pass 2: another content, that of the base again (sent, and named as held), zero; block 9 is new, and stays as it came.
+    // Pass 2: another content, that of the base again (sent, and named as held), zero; block 9 is
+    // new, and stays as it came.
     const passTwo = encodeTestBatch({
       ...{ sessionId, sequence: 2 },
       entries: [

@@ -1,4 +1,7 @@
-/** Pieces of a base's blocks, and batches with patches, on each ReceiverPort; bad ones are in the tables of bad-*.ts. */
+/**
+ * Pieces of a base's blocks, and batches with patches, on each ReceiverPort; bad ones are
+ * in the tables of bad-*.ts.
+ */
 import type { TestFn } from 'ava';
 import { PIECE_BYTES } from '../../src/domain/base/limits.js';
 import { splitPieces } from '../../src/domain/blocks/pieces.js';

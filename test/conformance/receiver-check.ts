@@ -1,4 +1,7 @@
-/** Which blocks of a point a receiver can still give, recomputed from its stored bytes, as every ReceiverPort answers it. */
+/**
+ * Which blocks of a point a receiver can still give, recomputed from its stored bytes, as every
+ * ReceiverPort answers it.
+ */
 import { rm } from 'node:fs/promises';
 import type { TestFn } from 'ava';
 import type { BlockRange } from '../../src/domain/blocks/block-ranges.js';

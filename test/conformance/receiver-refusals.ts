@@ -1,4 +1,7 @@
-/** Whatever arrives gets a typed error, and the store stays as it was: tables of bad inputs, run on each ReceiverPort. */
+/**
+ * Whatever arrives gets a typed error, and the store stays as it was: tables of bad inputs,
+ * run on each ReceiverPort.
+ */
 import type { TestFn } from 'ava';
 import { HAVE_DIGESTS_MAX } from '../../src/domain/base/limits.js';
 import { encodeQuestion } from '../../src/protocol/messages/compare-codec.js';

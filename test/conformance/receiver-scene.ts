@@ -1,4 +1,6 @@
-/** What every refusal is tried on: a receiver with a history, and the check that nothing of it has changed. */
+/**
+ * What every refusal is tried on: a receiver with a history, and the check that nothing of it has changed.
+ */
 import type { ExecutionContext } from 'ava';
 import type { ErrorCode } from '../../src/domain/base/errors.js';
 import type { Point } from '../../src/domain/point/point.js';

@@ -1,4 +1,7 @@
-/** What every tap addon must do for the process that serves taps, as far as it can be seen without reading or writing the device. */
+/**
+ * What every tap addon must do for the process that serves taps, as far as it can be seen without
+ * reading or writing the device.
+ */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';

@@ -1,4 +1,7 @@
-/** A backup into a directory store, agent and receiver in one process, meets a fault at every one of its durable steps. */
+/**
+ * A backup into a directory store, agent and receiver in one process, meets a fault at every
+ * one of its durable steps.
+ */
 import test, { type ExecutionContext } from 'ava';
 import { type Fault, listSteps, runFaulty } from '../helpers/faults/at-step.js';
 import { LONG, seededRandom } from '../helpers/seed.js';

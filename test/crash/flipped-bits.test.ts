@@ -1,6 +1,6 @@
 /**
- * One bit flips somewhere in a file of the store. `verify` finds it and names the file; a restore gives the right bytes or fails; a
- * cache heals itself.
+ * One bit flips somewhere in a file of the store. `verify` finds it and names the file; a restore gives the
+ * right bytes or fails; a cache heals itself.
  */
 import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';

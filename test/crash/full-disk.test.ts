@@ -1,4 +1,7 @@
-/** A disk that is really full: the store on a small tmpfs, with a little more room from run to run until the backup passes. */
+/**
+ * A disk that is really full: the store on a small tmpfs, with a little more room from run to run
+ * until the backup passes.
+ */
 import { open, readdir, readFile, statfs, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KiB } from '../../src/domain/base/limits.js';

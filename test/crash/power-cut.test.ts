@@ -1,7 +1,7 @@
 /**
- * Power cuts, really: store and state lie on an ext4 of their own on a loop device. A copy of the image beneath, taken at any instant,
- * is what a machine would find after a power cut at that instant: what was synced, and little else, since the file
- * system writes back by itself only every few minutes.
+ * Power cuts, really: store and state lie on an ext4 of their own on a loop device. A copy of the image
+ * beneath, taken at any instant, is what a machine would find after a power cut at that instant: what was
+ * synced, and little else, since the file system writes back by itself only every few minutes.
  */
 import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -42,7 +42,8 @@ async function cutPower(t: ExecutionContext, agentToo: boolean): Promise<void> {
   await truncate(disk, 96 * MiB);
   run('mkfs.ext4', '-q', '-F', disk);
   const device = attachLoop(t, disk);
-  // Nothing reaches the device unless somebody syncs: no commit by time, no write-back when a file is renamed.
+  // Nothing reaches the device unless somebody syncs: no commit by time, no
+  // write-back when a file is renamed.
   const unmount = await mount(t, device, at('mounted'), 'commit=600,noauto_da_alloc');
   const powered = agentToo ? withState(machine, at('mounted/state')) : machine;
   const found = (): Machine => {

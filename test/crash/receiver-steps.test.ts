@@ -1,6 +1,6 @@
 /**
- * A receiver that serves over TLS is killed at a durable step while an agent backs up. It is started again, the agent goes on by itself,
- * and the backup succeeds: nothing of it is lost, nothing half-done is seen.
+ * A receiver that serves over TLS is killed at a durable step while an agent backs up. It is started again,
+ * the agent goes on by itself, and the backup succeeds: nothing of it is lost, nothing half-done is seen.
  */
 import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';

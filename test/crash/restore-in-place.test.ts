@@ -1,7 +1,7 @@
 /**
- * A restore in place, agent and receiver in one process, is killed at every one of its steps and at random moments. Then the target is
- * as it was, or marked, or the point: never something else that passes for whole. The same restore, run again, ends it, and
- * fetches no more than was left.
+ * A restore in place, agent and receiver in one process, is killed at every one of its steps and at random
+ * moments. Then the target is as it was, or marked, or the point: never something else that passes for whole.
+ * The same restore, run again, ends it, and fetches no more than was left.
  */
 import { randomBytes } from 'node:crypto';
 import { open, readFile, writeFile } from 'node:fs/promises';
@@ -51,7 +51,10 @@ interface World {
   readonly restoreArgs: readonly string[];
 }
 
-/** Data over data, data over zeros and zeros over data; the local tree is that of a later point, so digests are fetched. */
+/**
+ * Data over data, data over zeros and zeros over data; the local tree is that of a later
+ * point, so digests are fetched.
+ */
 async function makeWorld(t: ExecutionContext, blockCount: number): Promise<World> {
   const machine = await makeMachine(t, 'in-place', IN_MEMORY);
   const at = (name: string) => join(machine.directory, name);

@@ -1,6 +1,6 @@
 /**
- * A first backup over TLS whose agent, receiver or link dies at random moments: what was durable is not sent again. Bytes are counted
- * by a relay between the two, so nobody's word is taken for it.
+ * A first backup over TLS whose agent, receiver or link dies at random moments: what was durable is not sent
+ * again. Bytes are counted by a relay between the two, so nobody's word is taken for it.
  */
 import { randomBytes } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
@@ -27,7 +27,9 @@ import { LONG, seededRandom } from '../helpers/seed.js';
 const SIZE = 96 * MiB;
 const ROUNDS = LONG ? 12 : 2;
 const DEATHS = 2;
-/** What is under way when something dies, and what it costs to begin again: handshakes, questions, entries. */
+/**
+ * What is under way when something dies, and what it costs to begin again: handshakes, questions, entries.
+ */
 const WINDOW_BYTES = BATCH_WINDOW * BATCH_RAW_BYTES_TARGET;
 const SLACK_BYTES = 256 * KiB;
 

@@ -1,4 +1,7 @@
-/** `receiver init` and `enroll` killed at every durable step: done again, they work, and nothing of the first try is in the way. */
+/**
+ * `receiver init` and `enroll` killed at every durable step: done again, they work, and nothing of the
+ * first try is in the way.
+ */
 import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';

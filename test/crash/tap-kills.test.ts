@@ -1,4 +1,7 @@
-/** The process of a tap killed under writes: its map misses nothing afterwards. And maps that must not be believed. */
+/**
+ * The process of a tap killed under writes: its map misses nothing afterwards. And maps
+ * that must not be believed.
+ */
 import { execFile } from 'node:child_process';
 import { copyFile, cp, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,6 +1,7 @@
 /**
- * What is written on a whole disk tells it from others: with real loop devices, which have no ids of their own. Each kind of content:
- * the same under another node, another device in its place, a blank one in its place, the first time that it is written.
+ * What is written on a whole disk tells it from others: with real loop devices, which have no ids of their
+ * own. Each kind of content: the same under another node, another device in its place, a blank one in its
+ * place, the first time that it is written.
  */
 import { randomBytes, randomInt, randomUUID } from 'node:crypto';
 import { open, truncate } from 'node:fs/promises';

@@ -1,4 +1,7 @@
-/** A device with real bad sectors: the point says which, keeps what it can, and never passes zeros off as data. */
+/**
+ * A device with real bad sectors: the point says which, keeps what it can, and never
+ * passes zeros off as data.
+ */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';

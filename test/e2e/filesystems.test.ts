@@ -1,4 +1,6 @@
-/** Real file systems, changed through their mount between two backups, come back bit for bit at both points. */
+/**
+ * Real file systems, changed through their mount between two backups, come back bit for bit at both points.
+ */
 import { randomBytes } from 'node:crypto';
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

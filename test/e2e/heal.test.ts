@@ -1,4 +1,7 @@
-/** Lost tracking over the network, as it happens: a store that is put back to an older copy, an agent that is installed anew. */
+/**
+ * Lost tracking over the network, as it happens: a store that is put back to an older copy, an
+ * agent that is installed anew.
+ */
 import { cp, mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -116,7 +119,8 @@ testWith([], 'an older copy of the store, an agent that is installed anew, and b
 
   await change(image, 3, [8]);
   await backup(t, machine, image);
-  // The certificate of the machine as it is now is none to the older copy: it has to enrol again, and keeps its trees.
+  // The certificate of the machine as it is now is none to the older copy: it has to enrol
+  // again, and keeps its trees.
   await replaceStore(receiver, copies[0] ?? '');
   await enroll(t, receiver, machine, 'web');
   const reason = /comparing digests .*: the local tree is not that of the last point disk@1/;

@@ -1,4 +1,7 @@
-/** What is refused until it is asked for by name: another device, a target in use, too small or of other sectors. */
+/**
+ * What is refused until it is asked for by name: another device, a target in use, too
+ * small or of other sectors.
+ */
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';

@@ -1,4 +1,6 @@
-/** Holes stay holes, zeros are really written where something else was, and standard output gets every byte. */
+/**
+ * Holes stay holes, zeros are really written where something else was, and standard output gets every byte.
+ */
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GiB, KiB, MiB } from '../../src/domain/base/limits.js';
@@ -51,7 +53,8 @@ testWith(['root', 'loop'], 'a device that is not empty is really zeroed', async 
   await restore(t, machine, at('store'), 'image@latest', target, '--verify');
   t.is(difference(target, at('source')), null);
 
-  // A larger image: what lies behind the end of the point is not the restore's to touch, or is cut with the size; here it is a device.
+  // A larger image: what lies behind the end of the point is not the restore's to touch, or is cut with the
+  // size; here it is a device.
   await makeStampedImage(at('larger'), {
     sizeBytes: 32 * MiB,
     blockSize: BLOCK,

@@ -1,6 +1,6 @@
 /**
- * The store that is not there: an unmounted disk, another disk, an older copy, an exchanged receiver. A machine that has backed up into a
- * store makes and continues nothing silently.
+ * The store that is not there: an unmounted disk, another disk, an older copy, an exchanged receiver. A
+ * machine that has backed up into a store makes and continues nothing silently.
  */
 import { cp, mkdir, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** Tests that need root, loop devices or a program: skipped with the reason in their title where it is missing. */
+/**
+ * Tests that need root, loop devices or a program: skipped with the reason in their
+ * title where it is missing.
+ */
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';

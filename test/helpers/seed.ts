@@ -1,4 +1,7 @@
-/** Random choices that can be made again: every random test prints its seed, and takes one from STILLPOINT_TEST_SEED. */
+/**
+ * Random choices that can be made again: every random test prints its seed, and takes one
+ * from STILLPOINT_TEST_SEED.
+ */
 import { randomInt } from 'node:crypto';
 import type { ExecutionContext } from 'ava';
 

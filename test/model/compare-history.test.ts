@@ -1,7 +1,8 @@
 /**
- * Random histories of one device: written, resized, backed up over links that are cut at random messages, its local tree lost, damaged or
- * taken back, its receiver stopped or put back to an older copy of its store. A model knows all bytes. In between, comparisons in every
- * mode name exactly the blocks that differ from any point; the root of every point is that of the device's bytes at the instant, computed
+ * Random histories of one device: written, resized, backed up over links that are cut at random messages,
+ * its local tree lost, damaged or taken back, its receiver stopped or put back to an older copy of its
+ * store. A model knows all bytes. In between, comparisons in every mode name exactly the blocks that
+ * differ from any point; the root of every point is that of the device's bytes at the instant, computed
  * here from the definition.
  */
 import { cp, mkdir, readdir, rm, truncate, writeFile } from 'node:fs/promises';
@@ -47,7 +48,10 @@ function rootOf(bytes: Buffer): string {
   return PLAIN.rootDigest(bytes.length, BLOCK, level[0] ?? Buffer.alloc(DIGEST_BYTES)).toString('hex');
 }
 
-/** Blocks that differ, counted by hand; what lies beyond the shorter one's whole blocks is the same only where both are zero. */
+/**
+ * Blocks that differ, counted by hand; what lies beyond the shorter one's whole blocks is the same
+ * only where both are zero.
+ */
 function differing(device: Buffer, point: Buffer): number[] {
   const count = Math.ceil(Math.max(device.length, point.length) / BLOCK);
   const leaf = (bytes: Buffer, index: number) =>

@@ -1,7 +1,8 @@
 /**
- * Random histories against the simplest model there is: an array of what the device held at each committed point. Writes, resizes, backups,
- * kills and failures at random durable steps, lost and damaged local trees, lost indexes, restores. Whatever happens, the store's
- * points are exactly those of the model, and each restores to exactly its bytes.
+ * Random histories against the simplest model there is: an array of what the device held at each committed
+ * point. Writes, resizes, backups, kills and failures at random durable steps, lost and damaged local trees,
+ * lost indexes, restores. Whatever happens, the store's points are exactly those of the model, and each
+ * restores to exactly its bytes.
  */
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

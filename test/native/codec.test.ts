@@ -1,4 +1,7 @@
-/** Batches, records and packs through the addon, against a coder in TypeScript that knows docs/format.md and nothing else. */
+/**
+ * Batches, records and packs through the addon, against a coder in TypeScript that knows
+ * docs/format.md and nothing else.
+ */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

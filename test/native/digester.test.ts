@@ -1,4 +1,7 @@
-/** The border with a digester that has a key: scan, tree, batches, restore and packs agree, and plain digests differ. */
+/**
+ * The border with a digester that has a key: scan, tree, batches, restore and packs agree,
+ * and plain digests differ.
+ */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import test from 'ava';

@@ -1,4 +1,7 @@
-/** What happens to native work when JavaScript goes away: the process ends, a worker is terminated, objects are collected. */
+/**
+ * What happens to native work when JavaScript goes away: the process ends, a worker is
+ * terminated, objects are collected.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

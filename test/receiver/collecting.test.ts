@@ -1,4 +1,7 @@
-/** Who ends sessions that nobody goes on with, and when: a receiver that serves, now and then; a store without network, when it is closed. */
+/**
+ * Who ends sessions that nobody goes on with, and when: a receiver that serves, now and then; a store without
+ * network, when it is closed.
+ */
 
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

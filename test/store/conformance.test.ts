@@ -1,4 +1,7 @@
-/** The suite of every store, on each that there is: on disk, over another object store, in memory, and opened only to be read. */
+/**
+ * The suite of every store, on each that there is: on disk, over another object store, in memory,
+ * and opened only to be read.
+ */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { createStore, openStore, openStoreForReading, type StoreOptions } from '../../src/store/open.js';

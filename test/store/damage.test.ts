@@ -1,4 +1,7 @@
-/** A flipped bit anywhere in the store is found and named, never restored, and healed where its content comes back. */
+/**
+ * A flipped bit anywhere in the store is found and named, never restored, and healed
+ * where its content comes back.
+ */
 import { cp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

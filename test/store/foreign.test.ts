@@ -1,4 +1,7 @@
-/** Stores on media that others use too, or that differ: foreign files stay and harm nothing; names that differ only in case never share a folder. */
+/**
+ * Stores on media that others use too, or that differ: foreign files stay and harm nothing; names that differ
+ * only in case never share a folder.
+ */
 import { existsSync, readdirSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -87,7 +90,10 @@ test('foreign files anywhere are left alone, and all works', async (t) => {
   for (const name of ours) t.false(existsSync(join(dir, name)), `${name} is a temporary of ours`);
 });
 
-/** A disk that finds names in any case and keeps that in which they were made, as SMB and vfat do. Few kernels of test machines have such one. */
+/**
+ * A disk that finds names in any case and keeps that in which they were made, as SMB and vfat do. Few kernels
+ * of test machines have such one.
+ */
 function withoutCase(disk: Disk): Disk {
   const found = (path: string): string => {
     if (path === '/' || existsSync(path)) return path;

@@ -1,4 +1,7 @@
-/** Stores that former versions wrote (test/fixtures/README.md): read as they are, and brought to the present format by who writes. */
+/**
+ * Stores that former versions wrote (test/fixtures/README.md): read as they are, and brought to the
+ * present format by who writes.
+ */
 import { execFile } from 'node:child_process';
 import { chmod, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

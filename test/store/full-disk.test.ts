@@ -1,4 +1,7 @@
-/** A store on a file system that is really full: what LMDB and the addon do then can't be seen on an injected fault. */
+/**
+ * A store on a file system that is really full: what LMDB and the addon do then can't be
+ * seen on an injected fault.
+ */
 import { execFileSync } from 'node:child_process';
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';

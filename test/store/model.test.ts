@@ -97,7 +97,8 @@ async function session(
   const state = model.nextState(device);
   const base = await store.baseFor({ agent: 'alpha', device });
   const capture = await store.createCapture(describe(device, state, base?.id ?? null));
-  // Some of the sessions ship passes: of all that differs from the base by then, and of what changed since, back to the base too.
+  // Some of the sessions ship passes: of all that differs from the base by then, and of what changed
+  // since, back to the base too.
   let sent = base === null ? null : model.lastState(device);
   let batchCount = 0;
   for (let pass = random.below(10) < 6 ? 0 : 1 + random.below(2); pass >= 0; pass -= 1) {

@@ -1,4 +1,7 @@
-/** A session and its store on an object store that fails, or gives other bytes than it holds, at any of its steps. */
+/**
+ * A session and its store on an object store that fails, or gives other bytes than it
+ * holds, at any of its steps.
+ */
 import test from 'ava';
 import { isStillpointError } from '../../src/domain/base/errors.js';
 import type { Point } from '../../src/domain/point/point.js';
@@ -48,7 +51,10 @@ async function findings(store: Store): Promise<string[]> {
   return found;
 }
 
-/** As an agent: a session that is refused for good (what it stands on seemed damaged meanwhile) is given up, and another one begun. */
+/**
+ * As an agent: a session that is refused for good (what it stands on seemed damaged meanwhile) is given
+ * up, and another one begun.
+ */
 async function endSession(store: Store, progress: Progress): Promise<Point> {
   try {
     return await runSession(store, progress);
@@ -81,7 +87,8 @@ for (const [name, steps, fault] of FAULTS) {
           if (point !== null) t.not(await holds(store, point, after).catch(orTyped), false, what());
           await findings(store).catch(orTyped);
           isFaulty = false;
-          // What was looked for in vain is looked for again by a verify, and by a restart: see checkAfterwards.
+          // What was looked for in vain is looked for again by a verify, and by a
+          // restart: see checkAfterwards.
           t.deepEqual(await findings(store), [], what());
           const again = await endSession(store, progress);
           t.true(await holds(store, world.base, before), what());

@@ -1,4 +1,6 @@
-/** The process of a tap, over a fake native tap: starts, stops, kills, and what the map is worth after them. */
+/**
+ * The process of a tap, over a fake native tap: starts, stops, kills, and what the map is worth after them.
+ */
 import { open, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';

@@ -1,6 +1,7 @@
 #!/bin/bash
-# A tap of /dev/vdb that is mounted by /etc/fstab, as docs/tap.md has it, with a service on it: the tap is killed, the machine is
-# restarted. /dev/vdc takes what is restored. One boot for each argument: first, second.
+# A tap of /dev/vdb that is mounted by /etc/fstab, as docs/tap.md has it, with a service on it: the
+# tap is killed, the machine is restarted. /dev/vdc takes what is restored. One boot for each
+# argument: first, second.
 set -euo pipefail
 source test/vm/common.sh
 

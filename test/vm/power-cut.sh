@@ -1,11 +1,12 @@
 #!/bin/bash
-# Power cuts under write load, of a tapped /dev/vdb and of /dev/vdc, which has the state and the store; both lose what was not
-# flushed. /dev/vdd takes what is restored. One boot for each argument: first, used, written.
+# Power cuts under write load, of a tapped /dev/vdb and of /dev/vdc, which has the state and the
+# store; both lose what was not flushed. /dev/vdd takes what is restored. One boot for each
+# argument: first, used, written.
 set -euo pipefail
 source test/vm/common.sh
 
-# Writes until the power is gone: all over the first third, and onwards through the rest, so that clean regions are entered up to the
-# end and some are never reached.
+# Writes until the power is gone: all over the first third, and onwards through the rest, so that clean
+# regions are entered up to the end and some are never reached.
 cut_under_load() {
   fio --filename=/run/stillpoint/taps/cut/device --direct=1 --ioengine=libaio --iodepth=8 --fsync=32 --randseed="$RANDOM" \
     --time_based --runtime=3000 --output=/dev/null \

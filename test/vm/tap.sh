@@ -1,6 +1,6 @@
 #!/bin/bash
-# A tap of /dev/vdb under systemd, attached as a block device with file systems on it that are written to while they are backed
-# up; /dev/vdc takes what is restored.
+# A tap of /dev/vdb under systemd, attached as a block device with file systems on it that are written to
+# while they are backed up; /dev/vdc takes what is restored.
 set -euo pipefail
 source test/vm/common.sh
 

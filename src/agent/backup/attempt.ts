@@ -1,4 +1,7 @@
-/** One attempt of a backup: one static view, and one session over it; or that of a process that was killed, where the view still stands. */
+/**
+ * One attempt of a backup: one static view, and one session over it; or that of a process that was killed,
+ * where the view still stands.
+ */
 import { randomBytes } from 'node:crypto';
 import type { Snapshot, SnapshotProvider } from '../../capture/ports.js';
 import { offlineProvider } from '../../capture/providers/offline/offline.js';

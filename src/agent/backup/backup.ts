@@ -1,6 +1,7 @@
 /**
- * One backup: the last point, then attempts (attempt.ts) until there is a point. Where what is known of changes turns out not to be
- * believed, or a session not to be what it was taken for, another attempt does without.
+ * One backup: the last point, then attempts (attempt.ts) until there is a point. Where what is
+ * known of changes turns out not to be believed, or a session not to be what it was taken for,
+ * another attempt does without.
  */
 
 import { deviceError } from '../../devices/system/device-error.js';
@@ -19,7 +20,8 @@ import type { BackupOptions, BackupResult } from './options.js';
 
 /**
  * @returns when the point is committed.
- * @throws StillpointError; then there is no point, or (if the answer to the commit was lost for good) the next backup finds it.
+ * @throws StillpointError; then there is no point, or (if the answer to the commit was lost for good) the
+ * next backup finds it.
  */
 export async function runBackup(options: BackupOptions): Promise<BackupResult> {
   const { path, device, stateDirectory, place, acceptStore = false } = options;

@@ -1,4 +1,7 @@
-/** Makes blocks with unreadable sectors whole (src/domain/point/bad-blocks.ts), with the base point's content where the receiver still has it. */
+/**
+ * Makes blocks with unreadable sectors whole (src/domain/point/bad-blocks.ts), with the base point's content
+ * where the receiver still has it.
+ */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import { BAD_BYTES_MAX, BAD_RANGES_MAX, MiB } from '../../domain/base/limits.js';
@@ -42,8 +45,8 @@ export class BadBlockRepair {
 
   /**
    * @returns the bytes that the point shall hold.
-   * @throws StillpointError `device-io` where too much of the device can't be read for it to be backed up; or why it is gone: then a
-   * filler would stand for what is not there any more.
+   * @throws StillpointError `device-io` where too much of the device can't be read for it to be backed up; or
+   * why it is gone: then a filler would stand for what is not there any more.
    */
   async repair(block: BadBlock): Promise<Uint8Array> {
     const lost = await this.#facts.whyLost();
@@ -73,7 +76,9 @@ export class BadBlockRepair {
     });
   }
 
-  /** The block in the base point; null where there is none of the same length, or the receiver can't prove it. */
+  /**
+   * The block in the base point; null where there is none of the same length, or the receiver can't prove it.
+   */
   async #previous(blockIndex: number): Promise<Uint8Array | null> {
     const { basePoint, baseTree, receiver, onWarning } = this.#facts;
     if (basePoint === null) return null;

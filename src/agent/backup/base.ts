@@ -1,4 +1,7 @@
-/** The base of a session, as src/domain/session/plan.ts decided: afterwards the local tree is that, in the device's geometry. */
+/**
+ * The base of a session, as src/domain/session/plan.ts decided: afterwards the local tree is that,
+ * in the device's geometry.
+ */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
@@ -57,8 +60,8 @@ async function startingTree(context: SessionContext, session: BegunSession): Pro
 }
 
 /**
- * The tree of the base point, made from the device's own digests and those of the receiver that differ from them: of a point that is
- * nearly what the device holds, next to nothing crosses.
+ * The tree of the base point, made from the device's own digests and those of the receiver that differ from
+ * them: of a point that is nearly what the device holds, next to nothing crosses.
  */
 async function compared(
   context: SessionContext,
@@ -91,7 +94,10 @@ async function compared(
   return { tree, differing };
 }
 
-/** What the comparison in the former size says of the present one: from where one of them ends, anything may differ. */
+/**
+ * What the comparison in the former size says of the present one: from where one of them
+ * ends, anything may differ.
+ */
 function withTail(
   differing: readonly BlockRange[],
   formerBytes: number,

@@ -1,7 +1,9 @@
 /**
- * What the steps of one session share: what it is planned as, its static view, and what it has found out so far.
+ * What the steps of one session share: what it is planned as, its static view, and what
+ * it has found out so far.
  *
- * State: warnings and scanned bytes only grow; the counter counts all bodies of the session, whoever sends them.
+ * State: warnings and scanned bytes only grow; the counter counts all bodies of the
+ * session, whoever sends them.
  */
 import type { Snapshot } from '../../capture/ports.js';
 import { type Geometry, geometry } from '../../domain/blocks/geometry.js';
@@ -32,7 +34,9 @@ export interface Findings {
   readonly last: Point | null;
   /** What went wrong before, and was accepted. */
   readonly accepted: readonly string[];
-  /** Why an earlier attempt did not believe what was known of changes, a clause; null: none has doubted it. */
+  /**
+   * Why an earlier attempt did not believe what was known of changes, a clause; null: none has doubted it.
+   */
   readonly doubt: string | null;
   /** Patches did not give the blocks that they name. */
   readonly sendsWholeBlocks: boolean;
@@ -114,7 +118,10 @@ export class SessionContext implements SessionParts {
     this.onEvent({ type: 'warning', text });
   }
 
-  /** Reports a scan's progress until it ends, and counts what it has scanned. @param beforeBytes what lies before it in the device */
+  /**
+   * Reports a scan's progress until it ends, and counts what it has scanned.
+   * @param beforeBytes what lies before it in the device
+   */
   watch(scan: Scan, beforeBytes = 0): () => void {
     const { sizeBytes, blockSize } = this.size;
     const stopReports = everyInterval(() => {

@@ -26,7 +26,10 @@ export interface BackupOptions {
   readonly place?: StorePlace | undefined;
   /** Go on although the store is another one there, or has lost points that were acknowledged. */
   readonly acceptStore?: boolean | undefined;
-  /** In bytes. Default: that of the device's last point, else 64 KiB. Another than the last point's starts a new chain. */
+  /**
+   * In bytes. Default: that of the device's last point, else 64 KiB. Another than the last
+   * point's starts a new chain.
+   */
   readonly blockSize?: number | undefined;
   /** Go on where no single instant can be had; the point is labelled so. */
   readonly fuzzy?: boolean | undefined;

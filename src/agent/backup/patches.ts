@@ -1,4 +1,7 @@
-/** Asks for the pieces of a chunk's blocks where that pays, so that blocks of which little changed go as patches. */
+/**
+ * Asks for the pieces of a chunk's blocks where that pays, so that blocks of which
+ * little changed go as patches.
+ */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import { PIECE_BYTES } from '../../domain/base/limits.js';

@@ -1,8 +1,9 @@
 /**
- * scan -> have, pieces -> cut -> encode -> batch: a chunk being asked about and some batches encoded ahead, several on their way, all in the
- * order of the device. Chunks are cut to what the link carries now (src/domain/session/sending.ts) only after they were asked about: one question
- * serves many batches. Bounded: ASK_AHEAD chunks of raw bytes and what is left of one, PREPARE_AHEAD bodies, and at most BATCH_WINDOW
- * bodies not yet durable.
+ * scan -> have, pieces -> cut -> encode -> batch: a chunk being asked about and some batches encoded ahead,
+ * several on their way, all in the order of the device. Chunks are cut to what the link carries now
+ * (src/domain/session/sending.ts) only after they were asked about: one question serves many batches.
+ * Bounded: ASK_AHEAD chunks of raw bytes and what is left of one, PREPARE_AHEAD bodies, and at most
+ * BATCH_WINDOW bodies not yet durable.
  */
 import { DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';
 import { type LeafOverlay, native, type Scan, type ScanChunk } from '../../native/index.js';
@@ -176,8 +177,8 @@ function within(held: ReadonlySet<number>, start: number, count: number): Readon
 }
 
 /**
- * A block that came out as it is in the base point differs in nothing, and is not sent; unless the session may have other bytes of it,
- * from before, when it could be read.
+ * A block that came out as it is in the base point differs in nothing, and is not sent; unless the session
+ * may have other bytes of it, from before, when it could be read.
  */
 async function prepareBadBlock(
   blockIndex: number,

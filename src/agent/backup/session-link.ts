@@ -1,10 +1,11 @@
 /**
- * One session at the receiver, over a link that may break: every message is idempotent, so that what fails for a passing
- * reason is sent again after the session's status was asked. The session goes on while the receiver holds it open and the patience
- * lasts.
+ * One session at the receiver, over a link that may break: every message is idempotent, so that what fails
+ * for a passing reason is sent again after the session's status was asked. The session goes on while the
+ * receiver holds it open and the patience lasts.
  *
- * What is asked again is decided by the status: batches up to the durable one are not sent again, and a commit whose answer
- * was lost is found as committed. No locking: calls run side by side, each with its own attempts.
+ * What is asked again is decided by the status: batches up to the durable one are not sent again,
+ * and a commit whose answer was lost is found as committed. No locking: calls run side by side,
+ * each with its own attempts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -33,7 +34,10 @@ export class SessionLink {
   readonly #options: SessionLinkOptions;
   readonly #stop = new AbortController();
   #durableSequence = 0;
-  /** When the durable sequence last grew: patience begins anew, for a link that breaks often and yet carries something. */
+  /**
+   * When the durable sequence last grew: patience begins anew, for a link that breaks often
+   * and yet carries something.
+   */
   #progressMs = Number.NEGATIVE_INFINITY;
   /** Batches that are not answered yet, by number. */
   readonly #underWay = new Map<number, Promise<void>>();
@@ -53,7 +57,9 @@ export class SessionLink {
     return this.#request.sessionId;
   }
 
-  /** A begin that is repeated resumes the session that the first one opened, or that an earlier process did. */
+  /**
+   * A begin that is repeated resumes the session that the first one opened, or that an earlier process did.
+   */
   begin(): Promise<BeginAnswer> {
     return this.#persist(async () => {
       const answer = await this.#receiver.begin(this.#request);
@@ -80,7 +86,8 @@ export class SessionLink {
   #send(sequence: number, body: Uint8Array): Promise<void> {
     let isFirst = true;
     return this.#persist(async () => {
-      // Over a link that broke they go one after the other: side by side, none might come through before it breaks again.
+      // Over a link that broke they go one after the other: side by side, none might come
+      // through before it breaks again.
       if (!isFirst) await this.#earlierBatches(sequence);
       isFirst = false;
       if (sequence <= this.#durableSequence) return;
@@ -89,7 +96,10 @@ export class SessionLink {
     });
   }
 
-  /** Makes a second connection while the first one is busy: what its certificates take is then not lost on the batch that needs it. */
+  /**
+   * Makes a second connection while the first one is busy: what its certificates take is then not lost on
+   * the batch that needs it.
+   */
   prepare(): void {
     this.#receiver.status(this.sessionId).catch(() => undefined);
   }

@@ -1,9 +1,11 @@
 /**
- * One session as a transaction: begin -> base tree -> scan and send -> proof that the view stood -> seal -> commit -> local tree. What
- * dies in between leaves the last point and its tree; see device-state.ts for what a restart finds.
+ * One session as a transaction: begin -> base tree -> scan and send -> proof that the view stood ->
+ * seal -> commit -> local tree. What dies in between leaves the last point and its tree; see
+ * device-state.ts for what a restart finds.
  *
- * Order of the end: all batches durable; the provider confirms the instant; the overlay is sealed on disk; the receiver commits;
- * the local tree follows. Nothing that fails before the commit leaves a trace that a later session would believe.
+ * Order of the end: all batches durable; the provider confirms the instant; the overlay is sealed on disk;
+ * the receiver commits; the local tree follows. Nothing that fails before the commit leaves a trace that a
+ * later session would believe.
  */
 import type { Point } from '../../domain/point/point.js';
 import type { BeginAnswer } from '../../domain/session/messages.js';
@@ -58,7 +60,8 @@ function newLink(context: SessionContext): SessionLink {
 }
 
 async function begin({ state, name }: SessionContext, link: SessionLink): Promise<BeginAnswer> {
-  // Before a batch can be durable, so that a killed agent's next process finds the session that it belongs to.
+  // Before a batch can be durable, so that a killed agent's next process finds the
+  // session that it belongs to.
   const keeping = name.isResumed ? Promise.resolve() : state.keepSession(name.kept);
   // It is waited for in any case; nothing is to be written when the backup has failed.
   keeping.catch(() => undefined);

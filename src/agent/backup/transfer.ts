@@ -1,4 +1,7 @@
-/** What of the view differs from the base goes to the receiver; afterwards it is known what the view was worth, and which root it has. */
+/**
+ * What of the view differs from the base goes to the receiver; afterwards it is known what the view was
+ * worth, and which root it has.
+ */
 import type { Conclusion, TrackedChanges } from '../../capture/ports.js';
 import { BATCH_RAW_BYTES_TARGET } from '../../domain/base/limits.js';
 import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
@@ -15,7 +18,9 @@ import { ChangesDoubted } from './doubts.js';
 import { sendChanges } from './sender.js';
 import type { SessionLink } from './session-link.js';
 
-/** Of changed blocks that are read and not encoded yet: some batches ahead of those that are being prepared. */
+/**
+ * Of changed blocks that are read and not encoded yet: some batches ahead of those that are being prepared.
+ */
 const SCAN_MEMORY_BYTES = 8 * BATCH_RAW_BYTES_TARGET;
 
 export interface ScanTarget extends PreparedBase {

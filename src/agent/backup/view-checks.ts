@@ -5,8 +5,8 @@ import { describeFormat, readImageFormat } from '../../devices/facts/image-forma
 import type { OnAgentEvent } from '../common/events.js';
 
 /**
- * A point of a container is what it says, and restores as one: a notice. Who wanted the disk in it, by the raw blocks, must hear of it.
- * Under a tap it was settled when that was put there.
+ * A point of a container is what it says, and restores as one: a notice. Who wanted the disk in it, by the
+ * raw blocks, must hear of it. Under a tap it was settled when that was put there.
  */
 export async function noteFormat(
   path: string,
@@ -22,7 +22,10 @@ export async function noteFormat(
   });
 }
 
-/** Of what a tracker calls unchanged nothing can be read; but then the first block is that of the last point, which had no mark. */
+/**
+ * Of what a tracker calls unchanged nothing can be read; but then the first block is that of the last
+ * point, which had no mark.
+ */
 export async function refuseHalfRestored(path: string, { device, tracking }: Snapshot): Promise<void> {
   const changes = tracking?.changes ?? null;
   const isReadable = changes === null || changes.sample.includes(0) || changes.ranges[0]?.[0] === 0;

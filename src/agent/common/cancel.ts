@@ -12,7 +12,9 @@ export function throwIfCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw cancelled();
 }
 
-/** Settles as the promise does, or rejects as soon as the signal is aborted; the work itself is left to end. */
+/**
+ * Settles as the promise does, or rejects as soon as the signal is aborted; the work itself is left to end.
+ */
 export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   let onAbort: () => void = () => undefined;
   const aborted = new Promise<never>((_, reject) => {
@@ -27,7 +29,9 @@ export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): P
   }
 }
 
-/** The receiver for questions that belong to no session: asked again while the link is down, until the signal. */
+/**
+ * The receiver for questions that belong to no session: asked again while the link is down, until the signal.
+ */
 export function retrying<Port extends Partial<MessagePort>>(
   receiver: Port,
   signal: AbortSignal,

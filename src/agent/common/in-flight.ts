@@ -1,4 +1,7 @@
-/** A bounded number of promises under way. After a failure nothing more starts, and the first failure is what callers get. */
+/**
+ * A bounded number of promises under way. After a failure nothing more starts, and the first
+ * failure is what callers get.
+ */
 export class InFlight {
   readonly #max: () => number;
   readonly #running = new Set<Promise<void>>();

@@ -1,4 +1,7 @@
-/** How a running backup sends, asked before each batch: src/domain/session/sending.ts at the link's present speed. */
+/**
+ * How a running backup sends, asked before each batch: src/domain/session/sending.ts at
+ * the link's present speed.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { BATCH_RAW_BYTES_TARGET, BATCH_WINDOW } from '../../domain/base/limits.js';
@@ -14,7 +17,10 @@ const UNLIMITED: Sending = {
   overdueMs: 0,
   compressionLevel: 1,
 };
-/** Bodies start a little sooner than the speed allows: it would not be found out that the link has become faster. */
+/**
+ * Bodies start a little sooner than the speed allows: it would not be found out that
+ * the link has become faster.
+ */
 const SOONER = 0.9;
 const SPARE = 1;
 /** The share of what is known that a batch of the full size leaves. */
@@ -48,7 +54,10 @@ export class Pace {
     return this.#level === 'auto' ? sending : { ...sending, compressionLevel: this.#level };
   }
 
-  /** Batches on their way at most: on a slow link one more than its window, for when packets of the others were lost. */
+  /**
+   * Batches on their way at most: on a slow link one more than its window, for when packets
+   * of the others were lost.
+   */
   get inFlightMax(): number {
     const { window, msPerByte } = this.now;
     // More than its window a receiver does not take.

@@ -1,7 +1,7 @@
 /**
- * Directories for files that last as long as one command; what a command that was killed has left, the next one removes. They are made in
- * the state directory, else in the temporary one: what only reads (a restore, a comparison) must not need a state directory that can be
- * written.
+ * Directories for files that last as long as one command; what a command that was killed has left, the next
+ * one removes. They are made in the state directory, else in the temporary one: what only reads (a restore, a
+ * comparison) must not need a state directory that can be written.
  */
 import { lstat, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -32,7 +32,8 @@ interface Scratch {
 }
 
 /**
- * The directory is gone when this settles; files in it that are open or mapped stay usable until they are closed.
+ * The directory is gone when this settles; files in it that are open or mapped stay
+ * usable until they are closed.
  * @param neededBytes at most: what has less room is not chosen if the other place has more
  */
 export async function withScratch<T>(

@@ -22,7 +22,10 @@ export interface CheckOptions {
 
 export type CheckSource = Pick<PointPort, 'check'>;
 
-/** What of the point can't be had from the receiver's stored bytes, by its own word; it remembers that, and heals it. */
+/**
+ * What of the point can't be had from the receiver's stored bytes, by its own word; it
+ * remembers that, and heals it.
+ */
 export async function checkStored(options: CheckOptions): Promise<DamagedRange[]> {
   const { receiver, point, ranges, signal, onEvent } = options;
   const damaged: DamagedRange[] = [];

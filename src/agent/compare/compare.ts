@@ -1,9 +1,11 @@
 /**
- * Which blocks of a device differ from a point? The device is digested here, the point's tree lies at the receiver, and the descent
- * of both (tree-descent.ts) exchanges digests only. `deep` does not trust the receiver's tree: it reads its stored bytes and digests them
- * again, and what is rotten there is named as its fault, not as a change of the device.
+ * Which blocks of a device differ from a point? The device is digested here, the point's tree lies at the
+ * receiver, and the descent of both (tree-descent.ts) exchanges digests only. `deep` does not trust the
+ * receiver's tree: it reads its stored bytes and digests them again, and what is rotten there is named as its
+ * fault, not as a change of the device.
  *
- * Nothing is changed, but for `mark`: the map of the device's tap then counts for the point, and names what differs.
+ * Nothing is changed, but for `mark`: the map of the device's tap then counts for the
+ * point, and names what differs.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -46,7 +48,10 @@ export interface CompareOptions {
   readonly deep?: boolean | undefined;
   /** Bytes [start, end), widened to whole blocks; ascending, apart. Default: all. */
   readonly byteRanges?: readonly (readonly [number, number])[] | undefined;
-  /** Whose digests cross the wire. Default: for each node what costs less; with `mark` always the receiver's, which are proven. */
+  /**
+   * Whose digests cross the wire. Default: for each node what costs less; with `mark` always the
+   * receiver's, which are proven.
+   */
   readonly direction?: Direction | undefined;
   /** Have the device's tap remember what differs. */
   readonly mark?: boolean | undefined;
@@ -56,7 +61,10 @@ export interface CompareOptions {
 }
 
 export interface CompareResult {
-  /** Blocks of the point's size, in the device's or the point's extent, whichever is longer. Unreadable ones are among them. */
+  /**
+   * Blocks of the point's size, in the device's or the point's extent, whichever is longer.
+   * Unreadable ones are among them.
+   */
   readonly differing: BlockSet;
   /** At the receiver; only looked for with `deep`. */
   readonly damaged: readonly DamagedRange[];
@@ -197,7 +205,8 @@ class Comparison {
       await this.#descend(own, this.#ranges);
     } catch (error) {
       if (damaged.length === 0 || !isStillpointError(error, 'store-damaged')) throw error;
-      // A node was needed that is damaged. What lies under it was told as damaged already; all else can be compared.
+      // A node was needed that is damaged. What lies under it was told as damaged already;
+      // all else can be compared.
       this.#unknown = mergeRanges(
         damaged.map(({ blocks }) => blocks),
         [],
@@ -222,7 +231,10 @@ class Comparison {
     });
   }
 
-  /** What the device has beyond the point's last whole block: where that has nothing, or another length, only zeros are the same. */
+  /**
+   * What the device has beyond the point's last whole block: where that has nothing, or another length,
+   * only zeros are the same.
+   */
   #addTail(tree: TreeFile): void {
     const { geometry } = this.#options.point;
     if (sameGeometry(geometryOf(tree), geometry)) return;

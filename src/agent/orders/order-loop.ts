@@ -1,6 +1,7 @@
 /**
- * Asks a receiver for orders, for ever, and runs them: the connection that it holds open for that is the one by which the receiver reaches
- * this machine. A receiver that is not there is asked again with growing pauses.
+ * Asks a receiver for orders, for ever, and runs them: the connection that it holds open for that
+ * is the one by which the receiver reaches this machine. A receiver that is not there is asked
+ * again with growing pauses.
  *
  * | the receiver      | is asked again          | told to the log                     |
  * |-------------------|-------------------------|-------------------------------------|
@@ -76,7 +77,8 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       if (problem !== null) log.info('connected, waiting for orders');
       problem = null;
       backoff.reset();
-      // The receiver does not keep to what it was told: more than wait for their last report to be taken are not begun.
+      // The receiver does not keep to what it was told: more than wait for their last report
+      // to be taken are not begun.
       if (order !== null && running.size >= 2 * ordersMax) {
         log.warn({ device: order.device }, 'an order beyond the limit was not taken');
         await pause(firstPauseMs);

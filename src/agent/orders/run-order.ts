@@ -1,6 +1,7 @@
 /**
- * One order from its receipt to its last report. The backup is the ordinary one, with what the offer says of the device; reports go beside
- * it, and what becomes of them does not touch it, unless the answer is that the order was cancelled.
+ * One order from its receipt to its last report. The backup is the ordinary one, with what the offer says of
+ * the device; reports go beside it, and what becomes of them does not touch it, unless the answer is that
+ * the order was cancelled.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';

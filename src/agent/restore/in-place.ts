@@ -1,6 +1,6 @@
 /**
- * Makes of a target that holds something else a point, in an order in which nothing half-done passes for a whole: nobody mounts it,
- * boots from it or backs it up, on whichever machine, whenever the restore dies.
+ * Makes of a target that holds something else a point, in an order in which nothing half-done passes for a
+ * whole: nobody mounts it, boots from it or backs it up, on whichever machine, whenever the restore dies.
  *
  * | step                                                                      | who dies now leaves  |
  * |---------------------------------------------------------------------------|----------------------|
@@ -12,9 +12,10 @@
  * | 5 the 128 KiB, but for the first sector; flush                            | marked               |
  * | 6 the first sector; flush                                                 | marked, or the point |
  *
- * A disk writes a sector as a whole, so steps 2 and 6 happen or don't. Step 3 and the flush of 4 are for who looks at superblocks and not
- * at the mark: where one is, all behind it is of one time. Where nothing differs, nothing is written. A target that somebody else has open
- * (`--allow-in-use`) is written in the same order; but who writes to it too may write over the mark.
+ * A disk writes a sector as a whole, so steps 2 and 6 happen or don't. Step 3 and the flush of 4 are for who
+ * looks at superblocks and not at the mark: where one is, all behind it is of one time. Where nothing
+ * differs, nothing is written. A target that somebody else has open (`--allow-in-use`) is written in the same
+ * order; but who writes to it too may write over the mark.
  */
 
 import { decodeMark, encodeMark, MARK_BYTES } from '../../devices/facts/half-restored.js';
@@ -26,15 +27,24 @@ import type { Device } from '../../native/index.js';
 import { geometryOf } from '../state/device-state.js';
 import { fetchBlocks, type PointSource, PointWriter } from './point-writer.js';
 
-/** Here lie partition tables, and what the common file systems, volume managers and encryption layers know themselves by. */
+/**
+ * Here lie partition tables, and what the common file systems, volume managers and encryption
+ * layers know themselves by.
+ */
 const HEAD_BYTES = 128 * KiB;
 
 /** The device that is written to. */
 export interface InPlaceTarget {
   readonly device: Device;
-  /** Makes an image longer that holds something and is shorter than the point: what can't be so long is found before it changes. */
+  /**
+   * Makes an image longer that holds something and is shorter than the point: what can't be so long is
+   * found before it changes.
+   */
   prepare(): Promise<void>;
-  /** Gives it the point's size, after which, as after `prepare`, `device` may be another object. Does nothing to a block device. */
+  /**
+   * Gives it the point's size, after which, as after `prepare`, `device` may be another object. Does
+   * nothing to a block device.
+   */
   resize(): Promise<void>;
 }
 
@@ -139,7 +149,10 @@ export class InPlaceRestore {
   }
 }
 
-/** The mark and zeros, as long as what the target writes as a whole. Null: the point is not longer, and written as a whole itself. */
+/**
+ * The mark and zeros, as long as what the target writes as a whole. Null: the point is not longer, and
+ * written as a whole itself.
+ */
 function firstSector({ point }: PointSource, device: Device): Buffer | null {
   const sectorBytes = Math.max(MARK_BYTES, device.type === 'block' ? device.logicalSectorSize : 0);
   if (point.geometry.sizeBytes < sectorBytes) return null;

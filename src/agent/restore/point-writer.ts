@@ -1,4 +1,7 @@
-/** Gets ranges of a point onto a device: what is zero is zeroed, all else fetched, proven, written. In no order; nothing is flushed unasked. */
+/**
+ * Gets ranges of a point onto a device: what is zero is zeroed, all else fetched, proven, written. In no
+ * order; nothing is flushed unasked.
+ */
 
 import { BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';

@@ -1,4 +1,7 @@
-/** A point as a stream of bytes from first to last: requests run ahead, blocks are handed on in order and proven first. */
+/**
+ * A point as a stream of bytes from first to last: requests run ahead, blocks are handed on
+ * in order and proven first.
+ */
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,6 +1,6 @@
 /**
- * The last point that the receiver acknowledged to this agent: the file `acknowledged` in the device's state directory (device-state.ts). It
- * outlives a lost or damaged tree. Lost itself, it costs one check.
+ * The last point that the receiver acknowledged to this agent: the file `acknowledged` in the device's state
+ * directory (device-state.ts). It outlives a lost or damaged tree. Lost itself, it costs one check.
  */
 import { join } from 'node:path';
 import { z } from 'zod';

@@ -3,18 +3,22 @@
  *
  * `<state>/stores/<store>/<agent>/<device>/`, and what is found there after a crash:
  *
- * | files                   | meaning                                          | at open                               |
- * |-------------------------|--------------------------------------------------|---------------------------------------|
- * | `tree`                  | at rest: the tree of the point that it names     | verified                              |
- * | `tree`, `overlay` open  | a session ended while it scanned                 | overlay removed                       |
- * | `tree`, `overlay` sealed| a session ended around the receiver's commit     | kept as `pending`: the receiver's last point decides |
- * | `tree`, `committed`     | the receiver has committed, the tree is changing | applied again, removed                |
- * | `tree.new*`             | a tree that was being made                       | removed                               |
- * | `session`               | a session ended before its commit                | kept: see kept-session.ts             |
- * | `acknowledged`          | the last point that the receiver acknowledged    | kept: see acknowledged-point.ts       |
- * | `.*.tmp`                | a file that was being written                    | removed                               |
+ * | files                  | meaning                                      | at open                         |
+ * |------------------------|----------------------------------------------|---------------------------------|
+ * | `tree`                 | at rest: the tree of the point that it names | verified                        |
+ * | `tree`, `overlay` open | a session ended while it scanned             | overlay removed                 |
+ * | `tree`, `overlay`      | a session ended around the receiver's commit | kept as `pending`: the          |
+ * | sealed                 |                                              | receiver's last point decides   |
+ * | `tree`, `committed`    | the receiver has committed, the tree is      | applied again, removed          |
+ * |                        | changing                                     |                                 |
+ * | `tree.new*`            | a tree that was being made                   | removed                         |
+ * | `session`              | a session ended before its commit            | kept: see kept-session.ts       |
+ * | `acknowledged`         | the last point that the receiver             | kept: see acknowledged-point.ts |
+ * |                        | acknowledged                                 |                                 |
+ * | `.*.tmp`               | a file that was being written                | removed                         |
  *
- * All of it is a cache: what is damaged is dropped, and made anew by comparing with the receiver. One process at a time, by flock on `lock`.
+ * All of it is a cache: what is damaged is dropped, and made anew by comparing with the receiver. One process
+ * at a time, by flock on `lock`.
  */
 
 import { type FileHandle, readdir, rename, rm } from 'node:fs/promises';

@@ -1,8 +1,10 @@
 /**
  * The receivers that this machine is enrolled with, in `<state>/enrolments/`:
  *
- *   <receiver id>/enrolment.json   key, certificate, the receiver's CA and URL, in one file: replaced all at once
- *   default.json                   which of them is meant where none is named; the first one, until told otherwise
+ *   <receiver id>/enrolment.json   key, certificate, the receiver's CA and URL, in one
+ *                                  file: replaced all at once
+ *   default.json                   which of them is meant where none is named; the first
+ *                                  one, until told otherwise
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -66,7 +68,10 @@ export async function listEnrolments(stateDirectory: string): Promise<Enrolment[
   return enrolments;
 }
 
-/** The enrolment with the receiver of this URL, or the default one. @throws StillpointError `not-enrolled`, `usage` */
+/**
+ * The enrolment with the receiver of this URL, or the default one.
+ * @throws StillpointError `not-enrolled`, `usage`
+ */
 export async function findEnrolment(stateDirectory: string, url?: string): Promise<Enrolment> {
   const enrolments = await listEnrolments(stateDirectory);
   if (url !== undefined) {

@@ -1,13 +1,17 @@
 /**
- * Which stores this machine has backed up into, by place: `<state>/known-stores/<digest of the place>.json`. A place is a directory, by
- * its real path, or an enrolled receiver. People rotate disks at one mount point, so a place may have several.
+ * Which stores this machine has backed up into, by place: `<state>/known-stores/<digest of the place>.json`.
+ * A place is a directory, by its real path, or an enrolled receiver. People rotate disks at one mount point,
+ * so a place may have several.
  *
- * | the place has | and this machine knows there | a backup                                                            |
- * |---------------|------------------------------|---------------------------------------------------------------------|
- * | no store      | nothing                      | makes one, unless a disk that should be mounted above it is not     |
- * | no store      | a store                      | is refused: its disk is not mounted, or it is gone; `--new-store`   |
- * | a store       | nothing, or this one         | goes on, and the store is known before its first point              |
- * | a store       | others only                  | is refused, all are named; `--accept-store`: then this is known too |
+ * | the place has | and this machine knows there | a backup                                                 |
+ * |---------------|------------------------------|----------------------------------------------------------|
+ * | no store      | nothing                      | makes one, unless a disk that should be mounted above it |
+ * |               |                              | is not                                                   |
+ * | no store      | a store                      | is refused: its disk is not mounted, or it is gone;      |
+ * |               |                              | `--new-store`                                            |
+ * | a store       | nothing, or this one         | goes on, and the store is known before its first point   |
+ * | a store       | others only                  | is refused, all are named; `--accept-store`: then this   |
+ * |               |                              | is known too                                             |
  *
  * Only what backs up into a store makes it known. Lost or damaged, the file costs these checks and no more.
  */

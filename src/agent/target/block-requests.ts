@@ -9,7 +9,8 @@ import { answeredCount } from '../../protocol/messages/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 
 /**
- * All blocks of the ranges (default: of the device) that are not zero, in device order, in groups for one request each.
+ * All blocks of the ranges (default: of the device) that are not zero, in device order, in
+ * groups for one request each.
  * @param rawBytes of a group, asked for each: what the link carries may change.
  */
 export function* blockGroups(
@@ -55,7 +56,10 @@ export function everything(tree: TreeFile): readonly BlockRange[] {
   return [[0, tree.blockCount]];
 }
 
-/** Fetches a group; the receiver may answer it in parts. Each part is a batch whose contents are still to be proven. */
+/**
+ * Fetches a group; the receiver may answer it in parts. Each part is a batch whose
+ * contents are still to be proven.
+ */
 export async function fetchGroup(
   receiver: BlockSource,
   point: Point,
@@ -74,7 +78,10 @@ export async function fetchGroup(
   }
 }
 
-/** What the native decoder calls a batch that it does not accept: `bad-checksum`, `bad-digest`, `truncated`, ... */
+/**
+ * What the native decoder calls a batch that it does not accept: `bad-checksum`,
+ * `bad-digest`, `truncated`, ...
+ */
 const DECODER_CODE = /^(bad-[a-z]+|truncated|geometry-mismatch)$/;
 
 function unprovenBatch(point: Point, error: unknown): unknown {

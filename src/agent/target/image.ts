@@ -19,14 +19,16 @@ export interface ImagePlan {
 }
 
 /**
- * What an image that exists looks like, and what is taken back where a restore fails (a kill takes nothing back):
+ * What an image that exists looks like, and what is taken back where a restore fails (a
+ * kill takes nothing back):
  *
- * | state    | the file                                   | comes from               | a failure leaves                    |
- * |----------|--------------------------------------------|--------------------------|-------------------------------------|
- * | as found | of its old content and size                | the user                 | it                                  |
- * | longer   | its old content, zeros behind it           | `open` (tiny), `prepare` | its old content and size            |
- * | written  | marked as half restored, or behind that    | the first write          | it, marked; an empty one empty again |
- * | complete | the point                                  | `complete`               | it                                  |
+ * | state    | the file                         | comes from               | a failure leaves               |
+ * |----------|----------------------------------|--------------------------|--------------------------------|
+ * | as found | of its old content and size      | the user                 | it                             |
+ * | longer   | its old content, zeros behind it | `open` (tiny), `prepare` | its old content and size       |
+ * | written  | marked as half restored, or      | the first write          | it, marked; an empty one empty |
+ * |          | behind that                      |                          | again                          |
+ * | complete | the point                        | `complete`               | it                             |
  *
  * It stays the file that it is, with its owner, mode, flags and links.
  */
@@ -63,9 +65,13 @@ export class ExistingImage implements RestoreTarget {
     return this.#device;
   }
 
-  /** It is made longer before anything in it changes: what is too long for its file system, or for a limit, is found here. */
+  /**
+   * It is made longer before anything in it changes: what is too long for its file system, or
+   * for a limit, is found here.
+   */
   async prepare(): Promise<void> {
-    // Killed behind this, an empty one would pass for one that holds something. Nothing is lost of it if it turns out later.
+    // Killed behind this, an empty one would pass for one that holds something. Nothing is lost of
+    // it if it turns out later.
     if (!this.#isEmpty && this.#device.sizeBytes < this.#plan.sizeBytes) await this.#setSize();
   }
 
@@ -99,7 +105,10 @@ export class ExistingImage implements RestoreTarget {
   }
 }
 
-/** Nothing is in it. One that is as long as a mark, all zero, was empty when a restore began that was killed at once. */
+/**
+ * Nothing is in it. One that is as long as a mark, all zero, was empty when a restore began
+ * that was killed at once.
+ */
 export async function isEmptyImage(path: string, sizeBytes: number): Promise<boolean> {
   if (sizeBytes === 0) return true;
   return sizeBytes === MARK_BYTES && (await firstSector(path)).every((byte) => byte === 0);
@@ -158,7 +167,10 @@ export async function newImage(path: string, sizeBytes: number): Promise<Restore
   };
 }
 
-/** Past the page cache where the file system can: what is restored would only push out what the machine's own work needs. */
+/**
+ * Past the page cache where the file system can: what is restored would only push out what the
+ * machine's own work needs.
+ */
 async function openImage(path: string): Promise<Device> {
   try {
     return await native.openDevice(path, { write: true, direct: true });
@@ -177,7 +189,9 @@ async function setSize(path: string, sizeBytes: number, handle?: FileHandle): Pr
   }
 }
 
-/** Where the limit lies within the size that a file has already, the kernel says it only to who writes there. */
+/**
+ * Where the limit lies within the size that a file has already, the kernel says it only to who writes there.
+ */
 async function checkSizeLimit(path: string, sizeBytes: number): Promise<void> {
   const limits = (await readFact('/proc/self/limits')) ?? '';
   const limitBytes = Number(/^Max file size +(\d+) /m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);

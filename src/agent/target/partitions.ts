@@ -1,4 +1,7 @@
-/** After a whole disk was restored, the kernel still has the partitions of its former content: it is told to look again. */
+/**
+ * After a whole disk was restored, the kernel still has the partitions of its former content:
+ * it is told to look again.
+ */
 import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BlockNode, readBlockFamily, readFact } from '../../devices/system/block-sysfs.js';
@@ -9,8 +12,9 @@ const TRIES = 5;
 const PAUSE_MS = 200;
 
 /**
- * By the programs of util-linux, which every Linux has: `blockdev` asks the kernel to read the table; where it can't (loop devices without
- * that flag, a kernel without this kind of table), `partx` reads it and tells the kernel.
+ * By the programs of util-linux, which every Linux has: `blockdev` asks the kernel to read the table;
+ * where it can't (loop devices without that flag, a kernel without this kind of table), `partx` reads
+ * it and tells the kernel.
  * @returns a warning, or none
  */
 export async function rereadPartitions(path: string): Promise<string[]> {

@@ -1,4 +1,7 @@
-/** Where a target's path leads: links are followed to the end, also to what is not there yet. A link is never replaced by a file. */
+/**
+ * Where a target's path leads: links are followed to the end, also to what is not there yet. A link is
+ * never replaced by a file.
+ */
 import type { Stats } from 'node:fs';
 import { readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';

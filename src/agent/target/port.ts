@@ -4,7 +4,10 @@ import type { Device } from '../../native/index.js';
 export interface RestoreTarget {
   /** Where it really is: links are followed, and a new image has a temporary name. */
   readonly path: string;
-  /** Of its present size; an image of another size than the point's is another object after `prepare` and `resize`. */
+  /**
+   * Of its present size; an image of another size than the point's is another object
+   * after `prepare` and `resize`.
+   */
   readonly device: Device;
   /** It may hold other bytes: zeros must be written too, and what it holds already need not be. */
   readonly isReused: boolean;
@@ -20,7 +23,10 @@ export interface RestoreTarget {
    * @returns nothing of the restore is left in it
    */
   undo(isMarked: boolean): Promise<boolean>;
-  /** All is written and flushed: gives a new image its name, and shows a disk's new partitions. @returns warnings */
+  /**
+   * All is written and flushed: gives a new image its name, and shows a disk's new partitions.
+   * @returns warnings
+   */
   complete(): Promise<readonly string[]>;
   /** Harmless after `complete`; before it, nothing of a new image remains. */
   close(): Promise<void>;

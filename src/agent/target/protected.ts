@@ -1,6 +1,7 @@
 /**
- * Targets that must never be written, whatever is allowed: what a store, the state directory or a tap's preserve area consists of, and
- * what these lie on; by whatever path, link, mount or loop device they are reached. What a tap serves is written through the tap.
+ * Targets that must never be written, whatever is allowed: what a store, the state directory or a tap's
+ * preserve area consists of, and what these lie on; by whatever path, link, mount or loop device they are
+ * reached. What a tap serves is written through the tap.
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';

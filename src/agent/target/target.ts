@@ -1,6 +1,7 @@
 /**
- * What a point is restored to. A new image is made under a temporary name and gets its own when it is whole, so that nothing
- * half-done looks like an image; block devices and images that exist are written in place (in-place.ts).
+ * What a point is restored to. A new image is made under a temporary name and gets its own when it is
+ * whole, so that nothing half-done looks like an image; block devices and images that exist are
+ * written in place (in-place.ts).
  */
 
 import type { Stats } from 'node:fs';
@@ -33,7 +34,10 @@ export interface TargetOptions extends ProtectedOptions {
 const BRIEF_USERS_PAUSE_MS = 200;
 const BRIEF_USERS_TRIES = 5;
 
-/** @throws StillpointError `device-in-use`, `device-too-small`, `device-sector-size`, `device-not-found`, `usage`, `device-io` */
+/**
+ * @throws StillpointError `device-in-use`, `device-too-small`, `device-sector-size`, `device-not-found`,
+ * `usage`, `device-io`
+ */
 export async function openTarget(
   named: string,
   point: Point,
@@ -62,7 +66,9 @@ async function refuseToOverwrite(path: string, { size }: Stats): Promise<void> {
   });
 }
 
-/** Opens what is there, when it is sure that it may be written, and keeps others from it until it is closed. */
+/**
+ * Opens what is there, when it is sure that it may be written, and keeps others from it until it is closed.
+ */
 async function openWritable(
   path: string,
   status: Stats,

@@ -1,4 +1,7 @@
-/** The digest tree of what a device holds now: everything is read and digested natively, nothing is kept but digests. */
+/**
+ * The digest tree of what a device holds now: everything is read and digested natively,
+ * nothing is kept but digests.
+ */
 import { rename, rm } from 'node:fs/promises';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Geometry, sameGeometry } from '../../domain/blocks/geometry.js';
@@ -102,8 +105,10 @@ export async function scanDigests(
   }
 }
 
-/** The tree under another path, for a device of another size if need be: leaves of blocks that are whole in both.
- * Under the given path it is gone. */
+/**
+ * The tree under another path, for a device of another size if need be: leaves of blocks that are whole in
+ * both. Under the given path it is gone.
+ */
 export async function treeInGeometry(tree: TreeFile, path: string, geometry: Geometry): Promise<TreeFile> {
   try {
     if (!sameGeometry(geometryOf(tree), geometry))

@@ -1,4 +1,7 @@
-/** The digest tree of a point for a restore: the local one where it is that point's, else fetched into a file that nobody sees. */
+/**
+ * The digest tree of a point for a restore: the local one where it is that point's, else fetched into
+ * a file that nobody sees.
+ */
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isStillpointError } from '../../domain/base/errors.js';
@@ -51,7 +54,8 @@ async function openLocal(
     return null;
   }
   const state = await DeviceState.open(stateDirectory, key, digester).catch((error: unknown) => {
-    // It is a copy: where it can not be had (a read-only state directory, one of another user), the receiver has the same.
+    // It is a copy: where it can not be had (a read-only state directory, one of another user),
+    // the receiver has the same.
     if (isStillpointError(error, 'session-busy') || errnoNameOf(error) !== null) return null;
     throw error;
   });

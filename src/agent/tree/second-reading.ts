@@ -1,12 +1,15 @@
 /**
- * The proof of an instant by reading twice: where neither times nor counters prove that a view stood (src/domain/device/instant-proof.ts), all of
- * it is read and digested again. What is the same in both readings was so at the moment between them, all of it at once.
+ * The proof of an instant by reading twice: where neither times nor counters prove that a view stood
+ * (src/domain/device/instant-proof.ts), all of it is read and digested again. What is the same in both
+ * readings was so at the moment between them, all of it at once.
  *
- * Compared are roots: of the session's base tree with the leaves that the first reading found, and with those of the second. Memory is that of
- * a digest scan; the second overlay lies in a file beside the first one, sparse, and is gone afterwards.
+ * Compared are roots: of the session's base tree with the leaves that the first reading found, and with those
+ * of the second. Memory is that of a digest scan; the second overlay lies in a file beside the first one,
+ * sparse, and is gone afterwards.
  *
- * Blocks with sectors that could not be read at first are compared in what could be: those sectors are no part of the instant, the point names
- * them. A sector that can be read once and not again proves nothing; the next session knows it as bad from its first reading on.
+ * Blocks with sectors that could not be read at first are compared in what could be: those sectors are no
+ * part of the instant, the point names them. A sector that can be read once and not again proves nothing; the
+ * next session knows it as bad from its first reading on.
  */
 import { rm } from 'node:fs/promises';
 import { type Conclusion, changedError, type Snapshot } from '../../capture/ports.js';

@@ -1,6 +1,7 @@
 /**
- * What of a restore's target differs from the point: the target is digested where it is, and its tree completed to the point's, from the
- * local tree where that is the point's, else by asking the receiver below nodes that differ. Nothing is written.
+ * What of a restore's target differs from the point: the target is digested where it is, and its tree
+ * completed to the point's, from the local tree where that is the point's, else by asking the receiver below
+ * nodes that differ. Nothing is written.
  */
 import { join } from 'node:path';
 import { MiB, TREE_FANOUT } from '../../domain/base/limits.js';
@@ -106,8 +107,8 @@ function without(range: BlockRange, blockIndex: number | undefined): BlockRange[
 }
 
 /**
- * The block in which the shorter one of target and point ends, so that the other's tree has no digest to compare with. What the target
- * lacks there will be zeros.
+ * The block in which the shorter one of target and point ends, so that the other's tree has no digest to
+ * compare with. What the target lacks there will be zeros.
  */
 async function cutBlock(device: Device, tree: TreeFile) {
   const commonBytes = Math.min(device.sizeBytes, tree.sizeBytes);
@@ -126,8 +127,8 @@ const SAMPLE_BYTES = MiB / 16;
 const ZEROS = Buffer.alloc(SAMPLE_BYTES);
 
 /**
- * A disk without a byte that is not zero at its beginning, its end and 64 random places is as good as blank: to read all of it would
- * find nothing. Files tell themselves where they have holes.
+ * A disk without a byte that is not zero at its beginning, its end and 64 random places is as good as blank:
+ * to read all of it would find nothing. Files tell themselves where they have holes.
  */
 export async function looksBlank(device: Device, sizeBytes: number): Promise<boolean> {
   if (device.type !== 'block') return false;

@@ -1,12 +1,14 @@
 /**
- * Compares a digest tree at hand with that of a point at the receiver: from the top down, below differing nodes only, one round trip
- * a level, so that what crosses is O(differences * levels).
+ * Compares a digest tree at hand with that of a point at the receiver: from the top down, below differing
+ * nodes only, one round trip a level, so that what crosses is O(differences * levels).
  *
- * For each node one of two questions is asked, the cheaper one (src/domain/session/compare-direction.ts): `nodes` fetches the receiver's
- * content, which is proven where the parent's was; `compareNodes` sends the own content, and a few bytes come back, which prove nothing.
- * Who needs the point's own digests, or proof, fetches only.
+ * For each node one of two questions is asked, the cheaper one
+ * (src/domain/session/compare-direction.ts): `nodes` fetches the receiver's content, which is proven
+ * where the parent's was; `compareNodes` sends the own content, and a few bytes come back, which prove
+ * nothing. Who needs the point's own digests, or proof, fetches only.
  *
- * Deepest nodes first, so that what waits is bounded by requests in flight times height, not by the size of the device.
+ * Deepest nodes first, so that what waits is bounded by requests in flight times height, not
+ * by the size of the device.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';
@@ -40,7 +42,9 @@ export interface DescentOptions {
   readonly direction: Direction;
   /** Of a node or (level 0) a leaf. Below `none` nothing is asked for. Default: everything. */
   readonly covers?: ((level: number, index: number) => Coverage) | undefined;
-  /** A run of blocks that differ, and the receiver's leaves of all of them, or null: not known. In no order. */
+  /**
+   * A run of blocks that differ, and the receiver's leaves of all of them, or null: not known. In no order.
+   */
   readonly onLeaves: (blockIndex: number, blockCount: number, theirs: Buffer | null) => void;
   readonly signal?: AbortSignal | undefined;
 }

@@ -1,4 +1,6 @@
-/** Which provider takes a device: the first of the list that can take it now, or the one asked for by name. */
+/**
+ * Which provider takes a device: the first of the list that can take it now, or the one asked for by name.
+ */
 import { StillpointError } from '../../domain/base/errors.js';
 import { snapshotsOf } from '../instant.js';
 import type { Probe, Provider, SnapshotProvider } from '../ports.js';
@@ -23,8 +25,8 @@ export interface ChosenProvider {
 type Refused = Extract<Probe, { possible: false }>;
 
 /**
- * @throws StillpointError `device-not-found`; `usage`: a way of bringing it to rest was asked for that there is not; or the refusal of
- * the provider that was asked for, or of the last one
+ * @throws StillpointError `device-not-found`; `usage`: a way of bringing it to rest was asked for that there
+ * is not; or the refusal of the provider that was asked for, or of the last one
  */
 export async function chooseProvider(
   options: ChooseOptions,

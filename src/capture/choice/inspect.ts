@@ -1,4 +1,7 @@
-/** What can be said about a device before it is backed up: what it is, who uses it, what lies on it, and which provider takes it. */
+/**
+ * What can be said about a device before it is backed up: what it is, who uses it, what lies on it, and
+ * which provider takes it.
+ */
 import { stat } from 'node:fs/promises';
 import { readDeviceIdentity } from '../../devices/facts/device-identity.js';
 import { type HalfRestored, readMark } from '../../devices/facts/half-restored.js';

@@ -1,4 +1,7 @@
-/** The providers, best first: `inspect` shows them in this order, and a backup takes the first that can take its device. */
+/**
+ * The providers, best first: `inspect` shows them in this order, and a backup takes the first
+ * that can take its device.
+ */
 import type { Provider } from '../ports.js';
 import { offlineEntry } from '../providers/offline/entry.js';
 import { tapEntry } from '../providers/tap/entry.js';

@@ -1,4 +1,7 @@
-/** The providers' names, best first. Apart from the providers: the command line names them, and most commands use none. */
+/**
+ * The providers' names, best first. Apart from the providers: the command line names them,
+ * and most commands use none.
+ */
 export const PROVIDER_NAMES = ['tap', 'offline'] as const;
 
 export type ProviderName = (typeof PROVIDER_NAMES)[number];

@@ -1,15 +1,16 @@
 /**
- * Freezes file systems through a process of its own, stillpoint-freezer, that thaws them whatever becomes of this one (its
- * protocol and its threads are described in native/freezer/freezer.cc). Two watch each other:
+ * Freezes file systems through a process of its own, stillpoint-freezer, that thaws them whatever becomes of
+ * this one (its protocol and its threads are described in native/freezer/freezer.cc). Two watch each other:
  *
- * | what fails                          | who thaws                                                        | worth    |
- * |-------------------------------------|------------------------------------------------------------------|----------|
- * | nothing                             | the freezer, when `thaw` tells it                                | intact   |
- * | this process dies, hangs, is slow   | the freezer: its stdin closes, or at its deadline                | broken   |
- * | the freezer dies or is stopped      | this process: at once, or a grace after the deadline             | broken   |
- * | somebody else thaws                 | -                                                                | broken   |
+ * | what fails                        | who thaws                                            | worth  |
+ * |-----------------------------------|------------------------------------------------------|--------|
+ * | nothing                           | the freezer, when `thaw` tells it                    | intact |
+ * | this process dies, hangs, is slow | the freezer: its stdin closes, or at its deadline    | broken |
+ * | the freezer dies or is stopped    | this process: at once, or a grace after the deadline | broken |
+ * | somebody else thaws               | -                                                    | broken |
  *
- * From `freeze` on until it is thawed this process must write to none of these file systems: it would wait for itself.
+ * From `freeze` on until it is thawed this process must write to none of these file systems:
+ * it would wait for itself.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -59,7 +60,8 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Flushes the file systems, then freezes them in this order. Where one can't be frozen, those before it are thawed again.
+ * Flushes the file systems, then freezes them in this order. Where one can't be frozen, those
+ * before it are thawed again.
  * @throws StillpointError `device-io`, `cancelled`; `frozen`: one could not be thawed again
  */
 export async function freeze(targets: readonly FreezeTarget[], options: FreezeOptions): Promise<Freeze> {

@@ -1,15 +1,15 @@
 /**
- * Hooks: programs of the user's that bring an application into a state that is worth an instant, and let it go on afterwards. One
- * process does both, so that it can hold a session open, and ends with us:
+ * Hooks: programs of the user's that bring an application into a state that is worth an instant, and let it
+ * go on afterwards. One process does both, so that it can hold a session open, and ends with us:
  *
- * | hook                             | Stillpoint                                                                   |
- * |----------------------------------|------------------------------------------------------------------------------|
- * |                                  | starts it, in a process group of its own                                     |
- * | quiesces; prints `ready`         | starts the next hook; takes the instant                                      |
- * | reads its stdin                  | `release`: the instant is taken. End of input without it: there was none, or |
- * |                                  | Stillpoint died                                                              |
- * | lets the application go on;      | status 0: the application's state at the instant was as the hook promised    |
- * | exits                            |                                                                              |
+ * | hook                        | Stillpoint                                                                |
+ * |-----------------------------|---------------------------------------------------------------------------|
+ * |                             | starts it, in a process group of its own                                  |
+ * | quiesces; prints `ready`    | starts the next hook; takes the instant                                   |
+ * | reads its stdin             | `release`: the instant is taken. End of input without it: there was none, |
+ * |                             | or Stillpoint died                                                        |
+ * | lets the application go on; | status 0: the application's state at the instant was as the hook promised |
+ * | exits                       |                                                                           |
  *
  * Each of the two phases has the same deadline; then the hook's group gets SIGTERM, and soon SIGKILL.
  */
@@ -31,7 +31,10 @@ export interface HookOptions {
 
 export interface RunningHook {
   readonly path: string;
-  /** @param taken false: there was no instant. @returns null if all went well, else a sentence for a warning. Never rejects. */
+  /**
+   * @param taken false: there was no instant.
+   * @returns null if all went well, else a sentence for a warning. Never rejects.
+   */
   release(taken: boolean): Promise<string | null>;
 }
 
@@ -45,7 +48,8 @@ type Exit = { readonly status: number | null; readonly signal: NodeJS.Signals | 
 /**
  * Starts a hook, and waits until it is ready.
  * @param path of an executable; it gets no arguments and no shell.
- * @throws StillpointError `config`: it can't be started; `hook`: it failed, or was too slow; `cancelled`. It has ended then.
+ * @throws StillpointError `config`: it can't be started; `hook`: it failed, or was too slow; `cancelled`. It
+ * has ended then.
  */
 export async function startHook(path: string, options: HookOptions): Promise<RunningHook> {
   const { device, name, deadlineMs, signal } = options;

@@ -1,7 +1,7 @@
 /**
- * Which mounted file systems lie on a device, wholly or in part, also through partitions, device mapper, md, loop devices and
- * files on each other; and in which order to freeze them: what is stacked on top before what it stands on, because its last
- * writes must still get through.
+ * Which mounted file systems lie on a device, wholly or in part, also through partitions, device mapper, md,
+ * loop devices and files on each other; and in which order to freeze them: what is stacked on top before what
+ * it stands on, because its last writes must still get through.
  */
 import { readFile, realpath } from 'node:fs/promises';
 import { type BlockStack, readBlockStack } from '../../devices/system/block-stack.js';
@@ -32,7 +32,10 @@ export interface MountTexts {
   readonly swaps: string;
 }
 
-/** @param paths the device or image, and the devices that show the same content (as /dev/nbd0 that a tap is attached as). */
+/**
+ * @param paths the device or image, and the devices that show the same content (as /dev/nbd0 that a tap is
+ * attached as).
+ */
 export async function findFilesystems(paths: readonly string[]): Promise<DeviceFilesystems> {
   const [mountinfo, swaps] = await Promise.all(
     ['/proc/self/mountinfo', '/proc/swaps'].map((path) => readFile(path, 'utf8').catch(() => '')),

@@ -16,7 +16,10 @@ export interface RestOptions {
   readonly name: string;
   /** Executables, in the order to start them. */
   readonly hooks: readonly string[];
-  /** `auto`: every writable file system that is found on it. Mount points: these, by the user's word that they lie on it. */
+  /**
+   * `auto`: every writable file system that is found on it. Mount points: these, by the user's
+   * word that they lie on it.
+   */
   readonly freeze: 'auto' | 'none' | readonly string[];
   /** The instant comes after so long without a write. */
   readonly quiet?: { readonly quietMs: number; readonly deadlineMs: number } | undefined;
@@ -75,7 +78,8 @@ export class Rest {
 
   /**
    * @param leftMs what is left of the time for all of it.
-   * @throws StillpointError `usage` (a mount point that is none), of a hook, `cancelled`; a file system that can't be frozen is a warning
+   * @throws StillpointError `usage` (a mount point that is none), of a hook, `cancelled`; a file system that
+   * can't be frozen is a warning
    */
   async begin(leftMs: () => number): Promise<void> {
     const {
@@ -84,7 +88,8 @@ export class Rest {
       hookDeadlineMs = HOOK_DEADLINE_MS,
       freezeDeadlineMs = FREEZE_DEADLINE_MS,
     } = this.#options;
-    // Now for what is wrong with the options; what lies on the device is looked up when hooks have changed what they change.
+    // Now for what is wrong with the options; what lies on the device is looked up when hooks have
+    // changed what they change.
     await planOf(this.#options.freeze, this.#shownAt);
     const device = this.#devices.join('\n');
     for (const path of hooks) {

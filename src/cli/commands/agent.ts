@@ -1,4 +1,7 @@
-/** `stillpoint agent add | list | remove`: what receivers may have backed up; `agent run | listen`: the process that waits for their orders. */
+/**
+ * `stillpoint agent add | list | remove`: what receivers may have backed up; `agent run | listen`: the
+ * process that waits for their orders.
+ */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';

@@ -1,4 +1,7 @@
-/** `stillpoint compare DEVICE [POINT]`: which blocks of a device differ from a point, found by digests alone; told, remembered, or shipped. */
+/**
+ * `stillpoint compare DEVICE [POINT]`: which blocks of a device differ from a point, found by digests alone;
+ * told, remembered, or shipped.
+ */
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -194,7 +197,8 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
   }
   const { runBackup } = await import('../../agent/backup/backup.js');
   const { checkStored } = await import('../../agent/compare/check-stored.js');
-  // Where the receiver has lost parts of the point, there is nothing to compare with: what it lacks is shipped.
+  // Where the receiver has lost parts of the point, there is nothing to compare with:
+  // what it lacks is shipped.
   let differing: BlockSet | null = null;
   let backup: BackupResult;
   let damaged: DamagedRange[];

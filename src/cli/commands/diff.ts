@@ -93,7 +93,10 @@ async function follow(
   });
 }
 
-/** Tells ranges as they come. The columns are as wide as the device's size needs: nothing has to be known in advance. */
+/**
+ * Tells ranges as they come. The columns are as wide as the device's size needs: nothing
+ * has to be known in advance.
+ */
 class RangeList {
   readonly #output: CommandContext['output'];
   readonly #geometry: Geometry;

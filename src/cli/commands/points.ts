@@ -1,4 +1,6 @@
-/** `stillpoint points [DEVICE] [--partial]`: the committed restore points; or what was delivered without one. */
+/**
+ * `stillpoint points [DEVICE] [--partial]`: the committed restore points; or what was delivered without one.
+ */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import type { Point } from '../../domain/point/point.js';
@@ -130,7 +132,10 @@ function ofWhom(device: string | undefined, { agent }: ReceiverChoice): string {
   ].join('');
 }
 
-/** To the millisecond where a device has another point within the same second: each can be named by the time that it is listed with. */
+/**
+ * To the millisecond where a device has another point within the same second: each can be named by the
+ * time that it is listed with.
+ */
 function rows(found: readonly Point[], own: string | null): string[][] {
   const toTheSecond = (point: Point) => `${deviceName(point, own)}@${formatInstant(point.instant)}`;
   const counts = new Map<string, number>();

@@ -1,4 +1,7 @@
-/** `stillpoint receiver backup | agents | dial | round | schedule`: what the receiver starts. The receiver that serves the directory does it. */
+/**
+ * `stillpoint receiver backup | agents | dial | round | schedule`: what the receiver starts. The receiver
+ * that serves the directory does it.
+ */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';

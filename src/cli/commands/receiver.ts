@@ -1,4 +1,7 @@
-/** `stillpoint receiver init | serve | invite`: the backup system's side. Its modules are loaded when they are needed. */
+/**
+ * `stillpoint receiver init | serve | invite`: the backup system's side. Its modules are
+ * loaded when they are needed.
+ */
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';

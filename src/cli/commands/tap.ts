@@ -1,4 +1,6 @@
-/** `stillpoint tap ...`: puts a tap in the path of a device's reads and writes, looks at it, takes it away. */
+/**
+ * `stillpoint tap ...`: puts a tap in the path of a device's reads and writes, looks at it, takes it away.
+ */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { runDirectory } from '../../config/state-directory.js';
@@ -115,7 +117,8 @@ async function add(context: CommandContext, device: string, options: AddOptions)
   try {
     await launch(context, tap);
   } catch (error) {
-    // A tap that never served knows nothing that is worth keeping. One that may still start is left for a look.
+    // A tap that never served knows nothing that is worth keeping. One that may still
+    // start is left for a look.
     if (await hasUnit(context)) await (await import('../../tap/launch.js')).disableUnit(tap);
     await removeTap(context.stateDirectory, tap).catch(() => undefined);
     throw error;
@@ -162,8 +165,8 @@ async function settingsOf(
 }
 
 /**
- * A machine that is given the address of a container sees no disk, and may write over it. On a block device it is a warning: what an
- * earlier user has left at its beginning says little about it.
+ * A machine that is given the address of a container sees no disk, and may write over it. On a block device
+ * it is a warning: what an earlier user has left at its beginning says little about it.
  */
 async function checkFormat({ output }: CommandContext, { kind, path }: TapSource): Promise<void> {
   const { describeFormat, imageFormatOf } = await import('../../devices/facts/image-format.js');

@@ -1,13 +1,16 @@
-/** The name that a device gets where the user gave none: from its path, readable, and another one for another path. */
+/**
+ * The name that a device gets where the user gave none: from its path, readable, and
+ * another one for another path.
+ */
 import { createHash } from 'node:crypto';
 import { NAME_CHARS_MAX } from '../../domain/base/names.js';
 
 const DIGEST_CHARS = 8;
 
 /**
- * `/dev/mapper/vg-root` gives `dev-mapper-vg-root`. Where a name can't hold all of the path (other alphabets, blanks, a long path), a digest
- * of the path follows what it can hold: two devices must not come to one name. `/a-b` and `/a/b` still do; there the devices'
- * identities are compared, and the second one is refused.
+ * `/dev/mapper/vg-root` gives `dev-mapper-vg-root`. Where a name can't hold all of the path (other alphabets,
+ * blanks, a long path), a digest of the path follows what it can hold: two devices must not come to one name.
+ * `/a-b` and `/a/b` still do; there the devices' identities are compared, and the second one is refused.
  * @param path absolute, normalized
  */
 export function defaultName(path: string): string {

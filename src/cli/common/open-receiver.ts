@@ -1,6 +1,7 @@
 /**
- * `--store`: which receiver a command talks to, the same on every command. What only one of the two ways needs (TLS and HTTP;
- * the store and its index) is loaded when it is gone: a short backup is not to wait for it.
+ * `--store`: which receiver a command talks to, the same on every command. What only one of the
+ * two ways needs (TLS and HTTP; the store and its index) is loaded when it is gone: a short
+ * backup is not to wait for it.
  */
 
 import { resolve } from 'node:path';
@@ -30,7 +31,10 @@ export function storeOption(): Option {
   ).argParser(notEmpty);
 }
 
-/** For commands that only read: who has a receiver's directory may look at, and restore, the points of all its agents. */
+/**
+ * For commands that only read: who has a receiver's directory may look at, and restore, the
+ * points of all its agents.
+ */
 export function agentOption(): Option {
   return new Option(
     '--agent <name>',
@@ -66,7 +70,8 @@ export function storeDirectory(store: string | undefined): string | undefined {
 /**
  * Connects, works, closes. The work is told how fast the link is, if there is one.
  * @param mayCreate make the store where --store names a directory that has none.
- * @param writes the store of a directory is to be written to: the command waits for its turn. Who only reads needs none.
+ * @param writes the store of a directory is to be written to: the command waits for its turn. Who only reads
+ * needs none.
  */
 export async function withReceiver<T>(
   context: CommandContext,
@@ -120,7 +125,8 @@ async function connect(
     link,
   );
   try {
-    // A receiver that is not there at the start is said at once; the agent waits for one that goes away later.
+    // A receiver that is not there at the start is said at once; the agent waits for
+    // one that goes away later.
     await unlessAborted(signal, client.greet());
     return { receiver: client, place: receiverPlace({ receiverId, url: enrolment.url }) };
   } catch (error) {

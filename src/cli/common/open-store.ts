@@ -1,4 +1,7 @@
-/** Making and opening stores. Opening may take a while: an index that was lost is made anew from the packs. That is told as it goes on. */
+/**
+ * Making and opening stores. Opening may take a while: an index that was lost is made anew from the packs.
+ * That is told as it goes on.
+ */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -18,7 +21,9 @@ import type { Output } from '../output/output.js';
 const TELL_EVERY_MS = 5_000;
 const KEPT_IF_UNKNOWN_MS = 365 * 24 * 60 * 60 * 1000;
 
-/** @throws StillpointError `usage` where the directory has other things in it: the path is probably mistyped */
+/**
+ * @throws StillpointError `usage` where the directory has other things in it: the path is probably mistyped
+ */
 export async function makeStoreIfMissing(directory: string): Promise<void> {
   if (!looksLikeStore(directory)) await createStore(directory);
 }

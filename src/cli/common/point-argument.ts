@@ -22,7 +22,10 @@ export async function findPoint(receiver: PointLister, text: string): Promise<Po
   });
 }
 
-/** In a receiver's own directory, whose points are named without an agent; null where only one agent's points are seen anyway. */
+/**
+ * In a receiver's own directory, whose points are named without an agent; null where only one
+ * agent's points are seen anyway.
+ */
 export async function ownAgent(receiver: Pick<PointPort, 'info' | 'agents'>): Promise<string | null> {
   return receiver.agents === undefined ? null : (await receiver.info()).agent;
 }

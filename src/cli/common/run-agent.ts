@@ -1,4 +1,7 @@
-/** The process that waits for orders: to each receiver a loop of its own, over connections that it makes or that it is called on. */
+/**
+ * The process that waits for orders: to each receiver a loop of its own, over connections that it makes
+ * or that it is called on.
+ */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { unlessAborted } from '../../agent/common/cancel.js';

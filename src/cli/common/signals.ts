@@ -4,8 +4,8 @@ import { EXIT_SIGNAL } from '../output/exit-codes.js';
 import type { Output } from '../output/output.js';
 
 /**
- * The first SIGINT or SIGTERM aborts the signal, so that the work can clean up; the second ends the process on the spot, which
- * every durable step of the system stands.
+ * The first SIGINT or SIGTERM aborts the signal, so that the work can clean up; the second ends the process
+ * on the spot, which every durable step of the system stands.
  */
 export async function untilSignal(
   work: (signal: AbortSignal) => Promise<number>,

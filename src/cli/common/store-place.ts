@@ -1,4 +1,7 @@
-/** The store of a directory: made at its first use, and missed where one is known. What is known is in src/agent/state/known-stores.ts. */
+/**
+ * The store of a directory: made at its first use, and missed where one is known. What is known is in
+ * src/agent/state/known-stores.ts.
+ */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -46,7 +49,10 @@ export async function placeToFill(
   return place;
 }
 
-/** As `placeToFill`, for a command that does not back up: the store is known when it resolves. @throws also `store-changed` */
+/**
+ * As `placeToFill`, for a command that does not back up: the store is known when it resolves.
+ * @throws also `store-changed`
+ */
 export async function placeToOwn(
   stateDirectory: string,
   directory: string,

@@ -1,4 +1,7 @@
-/** Exit codes of every command: for scripts, so they never change their meaning. README.md shows the table; a test compares the two. */
+/**
+ * Exit codes of every command: for scripts, so they never change their meaning. README.md shows the table;
+ * a test compares the two.
+ */
 import { ERRORS, type FailureKind } from '../../domain/base/error-codes.js';
 import { isStillpointError } from '../../domain/base/errors.js';
 
@@ -13,7 +16,9 @@ export const EXITS = {
   ok: { code: 0, isDone: true, meaning: 'done' },
   failed: { code: 1, isDone: false, meaning: 'failed; no point and no new image is left half-done' },
   usage: { code: 2, isDone: false, meaning: 'the command line, a name or a setting is wrong' },
-  /** A restore point is there, but part of the device could not be read, or something else deserves a look. */
+  /**
+   * A restore point is there, but part of the device could not be read, or something else deserves a look.
+   */
   warnings: { code: 3, isDone: true, meaning: 'done, with warnings' },
   /** `verify` found damage, or what came from the store did not give the digests that it should. */
   damaged: { code: 4, isDone: false, meaning: 'damage was found in what the store holds' },

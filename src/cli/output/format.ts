@@ -30,8 +30,8 @@ export function formatDuration(durationMs: number): string {
 }
 
 /**
- * An instant as the reader's clock showed it, with the zone, so that it names the same instant elsewhere and when clocks are set back:
- * 2026-03-01 12:00:00+01:00. `DEVICE@TIME` takes it as it is.
+ * An instant as the reader's clock showed it, with the zone, so that it names the same instant elsewhere and
+ * when clocks are set back: 2026-03-01 12:00:00+01:00. `DEVICE@TIME` takes it as it is.
  */
 export function formatInstant(iso: string, precision: 'second' | 'millisecond' = 'second'): string {
   const date = new Date(iso);
@@ -76,8 +76,8 @@ export function formatTable(columns: readonly Column[], rows: readonly (readonly
 }
 
 /**
- * Text that came from elsewhere, made safe for a terminal: control characters (escape sequences among them) are shown as
- * their code, never sent.
+ * Text that came from elsewhere, made safe for a terminal: control characters (escape sequences among them)
+ * are shown as their code, never sent.
  */
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this is about

@@ -1,17 +1,17 @@
 /**
  * Everything that a command says, in one of two languages:
  *
- * |          | people                                               | programs (--json)                      |
- * |----------|------------------------------------------------------|----------------------------------------|
- * | result   | lines on stdout                                      | {"event":"result", ...}, the last line |
- * | part     | lines on stdout, before those of the result          | {"event":NAME, ...}                    |
- * | progress | stderr: a bar that is redrawn, or lines in a log     | {"event":"progress", ...}              |
- * | note     | a line on stderr                                     | {"event":"note", ...}                  |
- * | warning  | a line on stderr                                     | {"event":"warning", ...}               |
- * | error    | `error: thing: reason. remedy.` on stderr            | {"event":"error", ...}                 |
+ * |          | people                                           | programs (--json)                      |
+ * |----------|--------------------------------------------------|----------------------------------------|
+ * | result   | lines on stdout                                  | {"event":"result", ...}, the last line |
+ * | part     | lines on stdout, before those of the result      | {"event":NAME, ...}                    |
+ * | progress | stderr: a bar that is redrawn, or lines in a log | {"event":"progress", ...}              |
+ * | note     | a line on stderr                                 | {"event":"note", ...}                  |
+ * | warning  | a line on stderr                                 | {"event":"warning", ...}               |
+ * | error    | `error: thing: reason. remedy.` on stderr        | {"event":"error", ...}                 |
  *
- * Programs get one JSON object a line on stdout; where stdout carries data (`restore POINT -`), all of it goes to stderr.
- * --quiet drops progress, notes, and people's results where the exit code says it all.
+ * Programs get one JSON object a line on stdout; where stdout carries data (`restore POINT -`), all of it
+ * goes to stderr. --quiet drops progress, notes, and people's results where the exit code says it all.
  */
 import type { Writable } from 'node:stream';
 import type { StillpointError } from '../../domain/base/errors.js';
@@ -78,7 +78,10 @@ export class Output {
     this.#stdoutIsData = true;
   }
 
-  /** @param lines nothing to show for people: an empty array. @param essential shown to people even with --quiet. */
+  /**
+   * @param lines nothing to show for people: an empty array.
+   * @param essential shown to people even with --quiet.
+   */
   result(value: object, lines: readonly string[], essential = false): void {
     this.#clearBar();
     if (this.json) this.#event('result', value);
@@ -87,7 +90,10 @@ export class Output {
     for (const line of lines) sink.write(`${printable(line)}\n`);
   }
 
-  /** A part of a result that may be long: told as it comes, never gathered. @param lines empty: nothing to show for people. */
+  /**
+   * A part of a result that may be long: told as it comes, never gathered.
+   * @param lines empty: nothing to show for people.
+   */
   part(event: string, value: object, lines: readonly string[]): void {
     this.#clearBar();
     const loss = this.#loss();
@@ -131,7 +137,10 @@ export class Output {
     this.#stands = sentence;
   }
 
-  /** Waits until everything is printed. @returns the exit code: what got lost is told, and makes a success a failure. */
+  /**
+   * Waits until everything is printed.
+   * @returns the exit code: what got lost is told, and makes a success a failure.
+   */
   async delivered(exitCode: number): Promise<number> {
     const { stdout, stderr } = this.#options;
     await stdout.flush?.();

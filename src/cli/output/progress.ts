@@ -1,8 +1,8 @@
 /**
  * How far a command is, as one line: pure state and text. Who writes it where is in output.ts.
  *
- * The rate is over the last seconds, not since the start: a device whose front is empty would otherwise promise an end
- * that never comes.
+ * The rate is over the last seconds, not since the start: a device whose front is empty would otherwise
+ * promise an end that never comes.
  */
 import { formatBytes, formatDuration } from './format.js';
 

@@ -1,13 +1,14 @@
 /**
  * Standard output and standard error of the process: all bytes are written, or the failure is remembered.
  *
- * | state  | write()                        | flush()                                     |
- * |--------|--------------------------------|---------------------------------------------|
- * | open   | written, else -> failed        | all is taken, a file's bytes are with its disk; else -> failed |
- * | failed | dropped                        | returns at once                             |
+ * | state  | write()                 | flush()                                                        |
+ * |--------|-------------------------|----------------------------------------------------------------|
+ * | open   | written, else -> failed | all is taken, a file's bytes are with its disk; else -> failed |
+ * | failed | dropped                 | returns at once                                                |
  *
- * Node's own stream of a file takes a short write (a disk that is nearly full) for a whole one, and knows nothing of what a disk
- * quota or a file server refuse later. So files and devices are written here; pipes, sockets and terminals by Node.
+ * Node's own stream of a file takes a short write (a disk that is nearly full) for a whole one, and knows
+ * nothing of what a disk quota or a file server refuse later. So files and devices are written here; pipes,
+ * sockets and terminals by Node.
  */
 import { fdatasync, fstatSync, type Stats, writeSync } from 'node:fs';
 import { Writable } from 'node:stream';
@@ -20,7 +21,10 @@ const BUSY_PAUSE_MS = 10;
 /** What fdatasync says where there is nothing to sync. */
 const NOT_SYNCED: ReadonlySet<string> = new Set(['EINVAL', 'EROFS', 'ENOSYS', 'EOPNOTSUPP', 'ENOTSUP']);
 
-/** The launcher sets it where descriptor 1 is closed; Node opens /dev/null in its place, and nobody could tell any more. */
+/**
+ * The launcher sets it where descriptor 1 is closed; Node opens /dev/null in its place, and
+ * nobody could tell any more.
+ */
 const CLOSED_OUTPUT_VARIABLE = 'STILLPOINT_CLOSED_OUTPUT';
 
 type CountingWritable = Writable & { readonly bytesWritten: number; readonly columns?: number };
@@ -76,7 +80,10 @@ export class StandardStream {
   }
 }
 
-/** Of a file or a device. Synchronous, so that what goes to both outputs of the process is in the order in which it was said. */
+/**
+ * Of a file or a device. Synchronous, so that what goes to both outputs of the process is in the
+ * order in which it was said.
+ */
 class DescriptorStream extends Writable {
   readonly #descriptor: number;
   bytesWritten = 0;

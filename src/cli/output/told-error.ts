@@ -1,4 +1,7 @@
-/** What reaches the top, in the words of the user: our errors as they are, the system's by the table, and what is left is a defect. */
+/**
+ * What reaches the top, in the words of the user: our errors as they are, the system's by the table, and
+ * what is left is a defect.
+ */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { errnoNameOf, placeOf, systemError } from '../../domain/base/system-errors.js';
 import { checkoutPath } from '../../native/checkout.js';

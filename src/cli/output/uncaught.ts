@@ -1,4 +1,7 @@
-/** The last net: what no code catches ends the process in one error line and exit code 1. A stack is shown to who asks for it. */
+/**
+ * The last net: what no code catches ends the process in one error line and exit code 1. A stack is
+ * shown to who asks for it.
+ */
 import { writeSync } from 'node:fs';
 import { EXIT_FAILED } from './exit-codes.js';
 import { printable } from './format.js';

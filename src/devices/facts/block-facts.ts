@@ -1,7 +1,7 @@
 /**
- * The facts of a block device that src/domain/device/instant-proof.ts judges: its own counter of writes, and of each device or file that it lies
- * on, what was written to it past those that lie on it. The whole disk of a partition, the disks of a logical volume or an array, the
- * file of a loop device, and so on down.
+ * The facts of a block device that src/domain/device/instant-proof.ts judges: its own counter of writes, and
+ * of each device or file that it lies on, what was written to it past those that lie on it. The whole disk of
+ * a partition, the disks of a logical volume or an array, the file of a loop device, and so on down.
  */
 import { execFile } from 'node:child_process';
 import { stat } from 'node:fs/promises';
@@ -60,7 +60,8 @@ async function presenceOf({ self }: BlockFamily, diskSequence: string | null): P
 }
 
 /**
- * From when it resolves on, what is written shows in the next facts. Dirty pages of the devices below are written first.
+ * From when it resolves on, what is written shows in the next facts. Dirty pages of the devices
+ * below are written first.
  * @param number `MAJOR:MINOR` @returns null: the kernel does not know it.
  */
 export async function readBlockState(number: string): Promise<BlockState | null> {

@@ -1,8 +1,10 @@
 /**
- * Marks of continuity: texts of facts that stay equal only while nobody changes a device or an image. Two that are equal prove that the
- * content is the same at both times and was so between them. Null where the facts at hand prove nothing: then nobody may go on.
+ * Marks of continuity: texts of facts that stay equal only while nobody changes a device or an image. Two
+ * that are equal prove that the content is the same at both times and was so between them. Null where the
+ * facts at hand prove nothing: then nobody may go on.
  *
- * Each carries the boot id: after a crash of the machine, a file may have the times of a write and not its bytes; and counters begin anew.
+ * Each carries the boot id: after a crash of the machine, a file may have the times of a write and not its
+ * bytes; and counters begin anew.
  */
 import { readFile } from 'node:fs/promises';
 import { type ImageFacts, whyUnprovenBlock, whyUnprovenImage } from '../../domain/device/instant-proof.js';
@@ -14,7 +16,10 @@ export async function imageContinuity(facts: ImageFacts): Promise<string | null>
   return `image ${bootId} ${facts.key}:${facts.sizeBytes}:${facts.times}`;
 }
 
-/** What stands on other devices can be changed through them. Without the sequence, another disk may have the same number. */
+/**
+ * What stands on other devices can be changed through them. Without the sequence, another disk
+ * may have the same number.
+ */
 export async function blockContinuity({
   facts,
   diskSequence,

@@ -1,6 +1,7 @@
 /**
- * Reads what identifies a device: from sysfs, from udev's links where there are some, and from blkid where it is installed. Facts
- * that can't be had are left out. What they are worth is decided in src/domain/device/device-identity.ts.
+ * Reads what identifies a device: from sysfs, from udev's links where there are some, and from blkid where it
+ * is installed. Facts that can't be had are left out. What they are worth is decided in
+ * src/domain/device/device-identity.ts.
  */
 import { execFile } from 'node:child_process';
 import type { BigIntStats } from 'node:fs';
@@ -111,7 +112,9 @@ async function unitSerial(directory: string): Promise<string | null> {
   return text === undefined || text === '' ? null : text;
 }
 
-/** By-id names of what is written on a disk, or that people give: pvcreate is not to make another disk of it. */
+/**
+ * By-id names of what is written on a disk, or that people give: pvcreate is not to make another disk of it.
+ */
 const NOT_OF_THE_DEVICE = /^(lvm-pv-uuid|md-name)-/;
 
 /** First name, in alphabetical order, of a link in udev's directory that leads to the device. */
@@ -132,7 +135,10 @@ const NOTHING_FOUND = 2;
 /** Where users who are not root don't look. */
 const SYSTEM_PATH = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`;
 
-/** What blkid reads from the device itself, past its cache. Null where it is missing, can't read or is undecided. */
+/**
+ * What blkid reads from the device itself, past its cache. Null where it is missing,
+ * can't read or is undecided.
+ */
 async function probe(path: string): Promise<Probed | null> {
   try {
     const { stdout } = await execute('blkid', ['-p', '-o', 'export', path], {

@@ -1,7 +1,8 @@
 /**
- * The mark of a target that is being restored in place (docs/format.md section 8): it takes the first sector's place before anything
- * else of the target changes, and the sector's true content replaces it when all else is written and flushed. So a target that has
- * it is neither what it was nor what it shall become; and one without it is one of both.
+ * The mark of a target that is being restored in place (docs/format.md section 8): it takes the first
+ * sector's place before anything else of the target changes, and the sector's true content replaces it when
+ * all else is written and flushed. So a target that has it is neither what it was nor what it shall become;
+ * and one without it is one of both.
  */
 
 import { stat } from 'node:fs/promises';
@@ -66,7 +67,10 @@ export function encodeMark({ id, root, agent, device, sequence, geometry }: Poin
   return bytes;
 }
 
-/** @returns null where there is no mark. Whatever else follows its magic number, nothing that begins so is a whole device. */
+/**
+ * @returns null where there is no mark. Whatever else follows its magic number, nothing that begins so is a
+ * whole device.
+ */
 export function decodeMark(bytes: Buffer): HalfRestored | null {
   if (bytes.length < MARK_BYTES || bytes.toString('latin1', 0, MAGIC.length) !== MAGIC) return null;
   const checksum = bytes.subarray(CHECKSUM_OFFSET, CHECKSUM_OFFSET + CHECKSUM_BYTES);
@@ -86,7 +90,9 @@ export function decodeMark(bytes: Buffer): HalfRestored | null {
   };
 }
 
-/** Of a device that is open. @returns null also where its first sector can't be read: then no mark was seen. */
+/**
+ * Of a device that is open. @returns null also where its first sector can't be read: then no mark was seen.
+ */
 export async function readMark(device: Pick<Device, 'sizeBytes' | 'read'>): Promise<HalfRestored | null> {
   if (device.sizeBytes < MARK_BYTES) return null;
   const bytes = await device.read(0, MARK_BYTES).catch(() => null);

@@ -1,13 +1,17 @@
 /**
- * Whose file times can be believed: file systems on which each write through this kernel moves mtime and ctime, and on which nobody
- * writes but through this kernel. Everything else (FUSE, NFS, SMB, 9p, virtiofs, overlay, cluster file systems, and what is not known here)
- * proves nothing: its times are what somebody else says, or says late.
+ * Whose file times can be believed: file systems on which each write through this kernel moves mtime and
+ * ctime, and on which nobody writes but through this kernel. Everything else (FUSE, NFS, SMB, 9p, virtiofs,
+ * overlay, cluster file systems, and what is not known here) proves nothing: its times are what somebody
+ * else says, or says late.
  */
 import type { BigIntStats } from 'node:fs';
 import { stat, statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** statfs(2) `f_type`. Without those whose times have a grain of 10 ms or more in any version (FAT, exFAT, ReiserFS). */
+/**
+ * statfs(2) `f_type`. Without those whose times have a grain of 10 ms or more in any
+ * version (FAT, exFAT, ReiserFS).
+ */
 const TMPFS = 0x01021994;
 const HONEST: ReadonlySet<number> = new Set([
   0xef53, // ext2, ext3, ext4
@@ -46,8 +50,8 @@ export async function doubtfulFileSystem(path: string): Promise<string | null> {
 }
 
 /**
- * The same for a file that a loop device has open for writing, so that nobody can tell who else has: without writeback (tmpfs), what
- * somebody writes through an old mapping moves no times.
+ * The same for a file that a loop device has open for writing, so that nobody can tell who else has: without
+ * writeback (tmpfs), what somebody writes through an old mapping moves no times.
  */
 export async function doubtfulBelowLoop(path: string): Promise<string | null> {
   const type = await typeOf(path);
@@ -60,7 +64,9 @@ async function typeOf(path: string): Promise<number> {
 
 const nameOf = (type: number): string => NAMES.get(type) ?? `a file system of type 0x${type.toString(16)}`;
 
-/** Kernel time stamps move in ticks: a file changed within the last one could change again without a trace. */
+/**
+ * Kernel time stamps move in ticks: a file changed within the last one could change again without a trace.
+ */
 const TICK_MS = 20;
 /** ext2, ext3 and ext4 with the small inodes of old: a time stamp of theirs ends with nine zeros. */
 const COARSE_TICK_MS = 1020;

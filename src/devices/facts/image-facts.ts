@@ -10,7 +10,10 @@ export async function readImagePresence(path: string): Promise<SourcePresence | 
   return status === null ? null : { key: fileKey(status), sizeBytes: Number(status.size) };
 }
 
-/** From when it resolves on, a write shows in the next facts, unless they say that it may not. Null: nothing has the name. */
+/**
+ * From when it resolves on, a write shows in the next facts, unless they say that it may not.
+ * Null: nothing has the name.
+ */
 export async function readImageFacts(path: string): Promise<ImageFacts | null> {
   return orNull(readFacts(path));
 }

@@ -3,7 +3,10 @@ import { detectImageFormat, FORMAT_HEAD_BYTES, FORMAT_TAIL_BYTES } from '../../d
 import { type Device, native } from '../../native/index.js';
 import { onDevice } from '../system/device-error.js';
 
-/** Of a device that is open. @returns null: a raw disk, as far as can be seen, also where the bytes can't be read */
+/**
+ * Of a device that is open.
+ * @returns null: a raw disk, as far as can be seen, also where the bytes can't be read
+ */
 export async function readImageFormat(
   device: Pick<Device, 'type' | 'sizeBytes' | 'read'>,
 ): Promise<string | null> {

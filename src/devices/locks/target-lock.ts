@@ -1,6 +1,7 @@
 /**
- * The lock of who writes a device or an image from its beginning to its end: LOCK_EX of flock(2), on the node itself. It keeps out
- * another restore, and a backup, which holds it shared while it reads; and udev, which looks at no device that is locked so.
+ * The lock of who writes a device or an image from its beginning to its end: LOCK_EX of flock(2), on the node
+ * itself. It keeps out another restore, and a backup, which holds it shared while it reads; and udev, which
+ * looks at no device that is locked so.
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
@@ -32,8 +33,9 @@ export async function lockTarget(path: string): Promise<FileHandle> {
 }
 
 /**
- * Who has locked what shares bytes with it, has done so for this too: its disk or its partitions, what it is a loop device over, the
- * loop devices over it. These are not kept locked: two partitions of a disk may be written at a time.
+ * Who has locked what shares bytes with it, has done so for this too: its disk or its partitions, what it
+ * is a loop device over, the loop devices over it. These are not kept locked: two partitions of a disk
+ * may be written at a time.
  */
 export async function refuseLockedRelatives(path: string): Promise<void> {
   for (const relative of await relativesOf(path)) await (await lockTarget(relative)).close();
@@ -69,7 +71,10 @@ async function loopsOver(status: BigIntStats): Promise<string[]> {
 
 const tryStat = (path: string): Promise<BigIntStats | null> => stat(path, { bigint: true }).catch(() => null);
 
-/** Network file systems lock only what is open for writing; and udev looks at each device that was, when it is closed. */
+/**
+ * Network file systems lock only what is open for writing; and udev looks at each device
+ * that was, when it is closed.
+ */
 async function openForLock(path: string): Promise<FileHandle> {
   const { O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
   const isFile = (await stat(path)).isFile();

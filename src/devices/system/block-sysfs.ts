@@ -1,4 +1,7 @@
-/** A block device as the kernel's sysfs shows it: what it is part of, what it consists of, who is stacked on it, what was written. */
+/**
+ * A block device as the kernel's sysfs shows it: what it is part of, what it consists of, who is stacked
+ * on it, what was written.
+ */
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
@@ -19,7 +22,10 @@ export interface BlockFamily {
   readonly partitions: readonly BlockNode[];
 }
 
-/** Trimmed content of a sysfs file; null if there is none (or it can't be read, as attributes of some drivers). */
+/**
+ * Trimmed content of a sysfs file; null if there is none (or it can't be read, as
+ * attributes of some drivers).
+ */
 export async function readFact(...path: string[]): Promise<string | null> {
   try {
     const text = (await readFile(join(...path), 'utf8')).trim();
@@ -81,8 +87,8 @@ export async function readHolders(device: BlockNode): Promise<string[]> {
 }
 
 /**
- * Sectors written and discarded; only ever growing while the device is attached. Operations are not counted: a flush is one, also our own.
- * Null where there are no counters.
+ * Sectors written and discarded; only ever growing while the device is attached. Operations are not counted:
+ * a flush is one, also our own. Null where there are no counters.
  */
 export async function sectorsChanged(device: BlockNode): Promise<number | null> {
   const fields = (await readFact(device.directory, 'stat'))?.split(/\s+/).map(Number);
@@ -91,9 +97,10 @@ export async function sectorsChanged(device: BlockNode): Promise<number | null> 
 }
 
 /**
- * A sample of the sectors that a device's content depends on. A partition also changes when somebody writes through the
- * whole disk: such writes are the disk's sectors less those of all its partitions. The counters can't be read at one moment,
- * so that the difference is bounded from both sides: the disk's are read before and after the partitions'.
+ * A sample of the sectors that a device's content depends on. A partition also changes when somebody writes
+ * through the whole disk: such writes are the disk's sectors less those of all its partitions. The counters
+ * can't be read at one moment, so that the difference is bounded from both sides: the disk's are read before
+ * and after the partitions'.
  */
 export interface WriteSample {
   readonly own: number;

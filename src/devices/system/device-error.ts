@@ -15,7 +15,8 @@ export interface DeviceErrorOptions {
 
 /**
  * @param path the device or image that the call was about, where the error does not name another file.
- * @returns the error itself if it is one of ours already, or no error of the system or the native code (a defect).
+ * @returns the error itself if it is one of ours already, or no error of the system or the native code (a
+ * defect).
  */
 export function deviceError(path: string, error: unknown, options: DeviceErrorOptions = {}): unknown {
   if (error instanceof StillpointError || !(error instanceof Error)) return error;

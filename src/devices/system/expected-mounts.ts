@@ -1,4 +1,7 @@
-/** Disks that the machine's configuration wants mounted (fstab, systemd) and that are not: what is written there lands beneath them. */
+/**
+ * Disks that the machine's configuration wants mounted (fstab, systemd) and that are not: what is written
+ * there lands beneath them.
+ */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Mount, parseMountinfo, unescapeOctal } from './mount-table.js';
@@ -32,7 +35,10 @@ function asMountPoint(text: string): string[] {
   return path.startsWith('/') && path !== '/' ? [path] : [];
 }
 
-/** The deepest of the mount points at or above the path that nothing is mounted on; an autofs trigger is nothing. Null: none. */
+/**
+ * The deepest of the mount points at or above the path that nothing is mounted on; an autofs
+ * trigger is nothing. Null: none.
+ */
 export function unmountedAbove(
   path: string,
   mountPoints: readonly string[],

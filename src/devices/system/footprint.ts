@@ -1,6 +1,7 @@
 /**
- * Where bytes lie, so that two things are known to share them whatever they are called: a loop device and its image, a disk and its
- * partition, a volume and what it consists of, a directory and the image in which its file system is.
+ * Where bytes lie, so that two things are known to share them whatever they are called: a loop device and
+ * its image, a disk and its partition, a volume and what it consists of, a directory and the image in
+ * which its file system is.
  */
 import type { BigIntStats } from 'node:fs';
 import { readFile, realpath, stat } from 'node:fs/promises';
@@ -13,11 +14,19 @@ import { type Mount, mountShownAt, parseMountinfo, superOptions } from './mount-
 export type ContentKey = string;
 
 export interface Footprint {
-  /** What has these bytes and no others: the device or image, and the file under it where it is a loop device. */
+  /**
+   * What has these bytes and no others: the device or image, and the file under it where it is a loop device.
+   */
   readonly same: ReadonlySet<ContentKey>;
-  /** What has these bytes among others, always in the same place: the disk of a partition, the devices of a volume. */
+  /**
+   * What has these bytes among others, always in the same place: the disk of a partition,
+   * the devices of a volume.
+   */
   readonly within: ReadonlySet<ContentKey>;
-  /** What the file systems lie on that have the images of the other two: they decide where in it the bytes are. */
+  /**
+   * What the file systems lie on that have the images of the other two: they decide
+   * where in it the bytes are.
+   */
   readonly on: ReadonlySet<ContentKey>;
   /** Paths of these images: writing to the device writes to them. */
   readonly images: readonly string[];

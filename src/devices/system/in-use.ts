@@ -1,6 +1,6 @@
 /**
- * Who uses a device or an image, for backup (which minds those who can write) and restore (which minds all). The kernel's
- * exclusive open catches most of it, but says only EBUSY; this names the user and what to do.
+ * Who uses a device or an image, for backup (which minds those who can write) and restore (which minds all).
+ * The kernel's exclusive open catches most of it, but says only EBUSY; this names the user and what to do.
  */
 
 import type { BigIntStats } from 'node:fs';
@@ -39,7 +39,9 @@ export async function findUses(path: string, whom: 'writers' | 'all'): Promise<D
   return uses.sort((a, b) => Number(b.writable) - Number(a.writable));
 }
 
-/** Where they are not mounted, nobody would seem to use anything. @throws the system's error, with the path */
+/**
+ * Where they are not mounted, nobody would seem to use anything. @throws the system's error, with the path
+ */
 async function requireKernelViews(): Promise<void> {
   await access('/proc/self/mountinfo');
   await access('/sys/class');

@@ -51,8 +51,8 @@ const covers = (directory: string, path: string): boolean =>
   path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
 
 /**
- * The mount that a path shows, null if the table has none: of mounts on the path or above it, the one that was mounted onto the
- * others. A mount that another one hides is no answer.
+ * The mount that a path shows, null if the table has none: of mounts on the path or above it, the one that
+ * was mounted onto the others. A mount that another one hides is no answer.
  */
 export function mountShownAt(path: string, mounts: readonly Mount[]): Mount | null {
   const candidates = mounts.filter((mount) => covers(mount.mountPoint, path));
@@ -75,7 +75,8 @@ export function mountShownAt(path: string, mounts: readonly Mount[]): Mount | nu
 }
 
 /**
- * All paths under which what a path shows can be seen, itself first: through bind mounts, or the same file system mounted twice.
+ * All paths under which what a path shows can be seen, itself first: through bind mounts, or the same
+ * file system mounted twice.
  * @param path absolute, without symbolic links
  */
 export function namesOf(path: string, mounts: readonly Mount[]): string[] {

@@ -1,4 +1,7 @@
-/** What can't be written to, found before anything is tried on it, with the reason that the kernel does not say. */
+/**
+ * What can't be written to, found before anything is tried on it, with the reason that
+ * the kernel does not say.
+ */
 import { constants, type Stats } from 'node:fs';
 import { open, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -34,7 +37,8 @@ async function refuseReadOnlyDevice(path: string): Promise<void> {
 
 /**
  * @param path that could not be opened for writing, or in whose directory no file could be made
- * @throws StillpointError `device-io` with the mount, where the file system is read-only; else the error itself
+ * @throws StillpointError `device-io` with the mount, where the file system is read-only; else the error
+ * itself
  */
 export async function explain(path: string, error: NodeJS.ErrnoException): Promise<never> {
   if (error.code === 'EROFS') throw await readOnlyMount(path, error);

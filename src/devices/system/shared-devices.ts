@@ -1,4 +1,7 @@
-/** Devices that others can write to, and no counter of this kernel moves: other machines, or a program behind the device. */
+/**
+ * Devices that others can write to, and no counter of this kernel moves: other machines, or a
+ * program behind the device.
+ */
 import { dirname } from 'node:path';
 import { type BlockNode, listDirectory, readFact } from './block-sysfs.js';
 
@@ -51,7 +54,10 @@ export async function readSharedKind(disk: BlockNode): Promise<string | null> {
   });
 }
 
-/** The directory is that of the controller; or, with several ways to the disk, of the subsystem, which lists them. */
+/**
+ * The directory is that of the controller; or, with several ways to the disk, of the
+ * subsystem, which lists them.
+ */
 async function nvmeTransports(directory: string): Promise<string[]> {
   const controllers = (await listDirectory(directory)).filter((name) => /^nvme\d+$/.test(name));
   const found = await Promise.all([

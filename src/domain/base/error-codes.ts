@@ -1,6 +1,7 @@
 /**
- * Every error code, in one table: how a command that failed for it exits, its HTTP status, whether trying again may help, and what it
- * means. Codes are for programs, so they never change their meaning. docs/errors.md shows the table to users; a test compares the two.
+ * Every error code, in one table: how a command that failed for it exits, its HTTP status, whether trying
+ * again may help, and what it means. Codes are for programs, so they never change their meaning.
+ * docs/errors.md shows the table to users; a test compares the two.
  */
 
 /** What kind of failure it is for a command: src/cli/output/exit-codes.ts has the number of each. */

@@ -1,4 +1,6 @@
-/** Every bound of the system in one place: a limit on everything that comes from outside or grows with use. */
+/**
+ * Every bound of the system in one place: a limit on everything that comes from outside or grows with use.
+ */
 
 export const KiB = 1024;
 export const MiB = 1024 * KiB;
@@ -22,8 +24,8 @@ export const BATCH_ENTRIES_MAX = 65_536;
 /** Blocks that the zero runs of one batch cover together. */
 export const BATCH_ZERO_BLOCKS_MAX = 2 ** 24;
 /**
- * Raw bytes of changed blocks that the agent aims to put into one batch. Each is in memory several times on its way, encrypted too: larger
- * ones cost memory, smaller ones time.
+ * Raw bytes of changed blocks that the agent aims to put into one batch. Each is in memory several times on
+ * its way, encrypted too: larger ones cost memory, smaller ones time.
  */
 export const BATCH_RAW_BYTES_TARGET = 2 * MiB;
 /** Digests in one `have` request. */
@@ -31,19 +33,31 @@ export const HAVE_DIGESTS_MAX = 16_384;
 /** Nodes in one tree request, and blocks in one block request. */
 export const NODES_REQUEST_MAX = 1024;
 export const BLOCKS_REQUEST_MAX = 4096;
-/** Stored bytes of the blocks of one answer: with its head, and an entry for each block that may be asked for, it is a batch. */
+/**
+ * Stored bytes of the blocks of one answer: with its head, and an entry for each block that may be
+ * asked for, it is a batch.
+ */
 export const BLOCKS_ANSWER_STORED_BYTES = BATCH_BYTES_MAX - MiB;
 /** Ranges of blocks in one check request. */
 export const CHECK_RANGES_MAX = 4096;
-/** Ranges in one event of a diff of two points, and diffs of one agent that run at once: each has a path of both trees in memory. */
+/**
+ * Ranges in one event of a diff of two points, and diffs of one agent that run at once: each has a path
+ * of both trees in memory.
+ */
 export const DIFF_RANGES_MAX = 1024;
 export const DIFFS_PER_AGENT_MAX = 4;
-/** Raw bytes of the blocks of one request on a fast link: large enough to be worth a round trip, small enough to have several. */
+/**
+ * Raw bytes of the blocks of one request on a fast link: large enough to be worth a round trip,
+ * small enough to have several.
+ */
 export const BLOCKS_REQUEST_RAW_BYTES = 4 * MiB;
 /** What a block is compared by, to send a patch of it, and the bytes of a piece's digest. */
 export const PIECE_BYTES = 4 * KiB;
 export const PIECE_DIGEST_BYTES = 8;
-/** Blocks, and bytes of blocks, whose pieces one question may ask for: the receiver reads and digests them all. */
+/**
+ * Blocks, and bytes of blocks, whose pieces one question may ask for: the receiver
+ * reads and digests them all.
+ */
 export const PIECES_REQUEST_MAX = 1024;
 export const PIECES_RAW_BYTES_MAX = 16 * MiB;
 /** Bytes of the blocks that the patches of one batch make together. */
@@ -52,19 +66,24 @@ export const PATCHED_BYTES_MAX = 8 * MiB;
 export const JSON_BYTES_MAX = 4 * MiB;
 /** Bad ranges that a point's manifest may carry; a device with more is failing, not backed up. */
 export const BAD_RANGES_MAX = 10_000;
-/** Bytes that one backup may find unreadable: a device that is gone gives a single bad range, however large. */
+/**
+ * Bytes that one backup may find unreadable: a device that is gone gives a single bad range, however large.
+ */
 export const BAD_BYTES_MAX = 16 * MiB;
 
 /** A data pack is closed when its records reach this. */
 export const PACK_BYTES_TARGET = 64 * MiB;
-/** What packs leave free on the store's disk: more than any one step of the index needs. Of a small disk, a sixteenth. */
+/**
+ * What packs leave free on the store's disk: more than any one step of the index needs. Of a
+ * small disk, a sixteenth.
+ */
 export const STORE_RESERVE_BYTES_MAX = 256 * MiB;
 export const STORE_RESERVE_PART = 1 / 16;
 /** Batches that an agent keeps in flight, not yet durable at the receiver: what a lost connection costs. */
 export const BATCH_WINDOW = 4;
 /**
- * What must have come within the time for a whole body, ten minutes: at 1 KiB/s a receiver gives up. That is half of what each of two
- * bodies gets that share the slowest link.
+ * What must have come within the time for a whole body, ten minutes: at 1 KiB/s a receiver gives up. That is
+ * half of what each of two bodies gets that share the slowest link.
  */
 export const BODY_BYTES_IN_TOTAL_TIME = 600 * KiB;
 /** The least rate that a link may be limited to: 32 kbit/s. */
@@ -87,8 +106,8 @@ export const PARTIAL_SETS_PER_AGENT_MAX = 256;
 
 export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
 /**
- * Manifests of one agent's points together: a receiver keeps all points in memory. Room for 200,000 usual ones, of about
- * 1.2 KiB; a session more can't be begun.
+ * Manifests of one agent's points together: a receiver keeps all points in memory. Room for 200,000 usual
+ * ones, of about 1.2 KiB; a session more can't be begun.
  */
 export const AGENT_MANIFEST_BYTES_MAX = 256 * MiB;
 /** Sessions that one agent may have open at once, one per device. */
@@ -110,12 +129,18 @@ export const ORDERS_PER_AGENT_MAX = 64;
 export const ORDER_WAIT_MS_MAX = 60_000;
 /** Silence of an agent, by the receiver's clock, after which a backup that it began is given up as lost. */
 export const ORDER_LEASE_MS = 120_000;
-/** Reports that tell of nothing new don't keep it longer: a disk may hang for ever. Nor does a queued order wait longer for its turn. */
+/**
+ * Reports that tell of nothing new don't keep it longer: a disk may hang for ever. Nor does a queued order
+ * wait longer for its turn.
+ */
 export const ORDER_STALLED_MS = 6 * 60 * 60_000;
 export const ORDER_QUEUED_MS = 24 * 60 * 60_000;
 /** For the first report of an agent that has taken an order. */
 export const ORDER_START_MS = 30_000;
-/** Connections that an agent which listens holds from those that have not proven to be its receiver; the oldest gives way. */
+/**
+ * Connections that an agent which listens holds from those that have not proven to be its
+ * receiver; the oldest gives way.
+ */
 export const LISTENER_UNPROVEN_MAX = 32;
 /** Proven ones that it holds ready. */
 export const LISTENER_READY_MAX = 32;

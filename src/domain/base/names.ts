@@ -9,7 +9,10 @@ const HEX_DIGEST = /^[0-9a-f]{64}$/;
 /** Who owns the devices that are backed up into a store's directory itself, without network. */
 export const LOCAL_AGENT = 'local';
 
-/** @throws StillpointError `bad-name` unless it is 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit. */
+/**
+ * @throws StillpointError `bad-name` unless it is 1 to 64 letters, digits, dots, dashes or underscores, the
+ * first a letter or digit.
+ */
 export function checkName(what: string, name: string): string {
   if (!NAME.test(name)) {
     throw new StillpointError('bad-name', {

@@ -1,12 +1,13 @@
 /**
- * What failed is tried again: whether, when, and for how long. All that waits for a receiver or an agent to come back goes through here.
- * Pure: clock, pauses and chance come from outside.
+ * What failed is tried again: whether, when, and for how long. All that waits for a receiver or an agent to
+ * come back goes through here. Pure: clock, pauses and chance come from outside.
  */
 import { type ErrorCode, isStillpointError, type StillpointError } from './errors.js';
 
 /**
- * The errors that pass by themselves, so that the same message is sent again after a pause. A store that is full or fails, a device that
- * is in use may do better at the next backup, too; but nobody gains by waiting for that.
+ * The errors that pass by themselves, so that the same message is sent again after a pause. A store
+ * that is full or fails, a device that is in use may do better at the next backup, too; but nobody
+ * gains by waiting for that.
  */
 const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'connection-lost',
@@ -21,7 +22,10 @@ export function isPassing(error: unknown): error is StillpointError {
 }
 
 export interface Pauses {
-  /** Before the second attempt; doubles up to pauseMaxMs. Each pause is drawn from three to five quarters of it. */
+  /**
+   * Before the second attempt; doubles up to pauseMaxMs. Each pause is drawn from
+   * three to five quarters of it.
+   */
   readonly pauseMs: number;
   readonly pauseMaxMs: number;
 }
@@ -54,11 +58,13 @@ export class Backoff {
 
 export interface RetryPolicy extends Pauses {
   /**
-   * From the first failure, since a message may be worked at for longer and then fail for the first time: what still fails then has
-   * failed for good.
+   * From the first failure, since a message may be worked at for longer and then fail for the first time:
+   * what still fails then has failed for good.
    */
   readonly patienceMs: number;
-  /** When something last went well beside these attempts; patience begins anew then. On the clock of `now`. */
+  /**
+   * When something last went well beside these attempts; patience begins anew then. On the clock of `now`.
+   */
   readonly progressMs?: () => number;
   /** Before the pause; what fails for good is thrown alone. */
   readonly onFailure?: (error: StillpointError) => void;

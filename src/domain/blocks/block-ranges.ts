@@ -49,7 +49,11 @@ export function intersectRanges(ranges: readonly BlockRange[], start: number, en
   return parts;
 }
 
-/** @param ranges ascending, apart. @param taken ascending, apart. @returns what of the ranges is not taken, ascending, apart. */
+/**
+ * @param ranges ascending, apart.
+ * @param taken ascending, apart.
+ * @returns what of the ranges is not taken, ascending, apart.
+ */
 export function withoutRanges(ranges: readonly BlockRange[], taken: readonly BlockRange[]): BlockRange[] {
   return ranges.flatMap(([start, end]) => {
     const left: BlockRange[] = [];

@@ -1,4 +1,6 @@
-/** A set of blocks of a device as bits, in pages that are made where blocks are: empty stretches cost nothing. */
+/**
+ * A set of blocks of a device as bits, in pages that are made where blocks are: empty stretches cost nothing.
+ */
 import type { BlockRange } from './block-ranges.js';
 
 /** Blocks of one page. */

@@ -1,6 +1,7 @@
 /**
- * Pieces: the 4 KiB parts of a block whose short digests a receiver tells (docs/protocol.md, pieces). The answer has for each
- * block that was asked about: u16 number of pieces, 0 if the receiver has nothing to compare with, then as many digests.
+ * Pieces: the 4 KiB parts of a block whose short digests a receiver tells (docs/protocol.md, pieces). The
+ * answer has for each block that was asked about: u16 number of pieces, 0 if the receiver has nothing to
+ * compare with, then as many digests.
  */
 
 import { PIECE_BYTES, PIECE_DIGEST_BYTES, PIECES_RAW_BYTES_MAX, PIECES_REQUEST_MAX } from '../base/limits.js';
@@ -38,7 +39,10 @@ function withCount(digests: Uint8Array): Uint8Array {
   return part;
 }
 
-/** The part of each block, its count included; null if the answer is not one to a question about blocks of these lengths. */
+/**
+ * The part of each block, its count included; null if the answer is not one to a question about
+ * blocks of these lengths.
+ */
 export function splitPieces(answer: Uint8Array, blockBytes: readonly number[]): Uint8Array[] | null {
   const view = new DataView(answer.buffer, answer.byteOffset, answer.byteLength);
   const parts: Uint8Array[] = [];
@@ -55,7 +59,8 @@ export function splitPieces(answer: Uint8Array, blockBytes: readonly number[]): 
 }
 
 /**
- * What is told of each payload entry of a chunk: the parts of the blocks that were asked about, "nothing" for all others.
+ * What is told of each payload entry of a chunk: the parts of the blocks that were asked about,
+ * "nothing" for all others.
  * @param parts by block index
  */
 export function piecesOfEntries(

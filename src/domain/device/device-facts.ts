@@ -1,4 +1,7 @@
-/** What single facts of a device's identity are worth: ids that many devices have, and names that say more than the device. Pure. */
+/**
+ * What single facts of a device's identity are worth: ids that many devices have, and names that say
+ * more than the device. Pure.
+ */
 
 /** Ends of by-id names that say which partition, or which unit behind a USB bridge. */
 const BY_ID_SUFFIX = /(-\d+:\d+)?(-part\d+)?$/;
@@ -11,8 +14,8 @@ const PLACEHOLDER =
 const QEMU_PLACE = /(^|[ _-])(QM\d{5}|drive-[a-z]+(-[a-z]+)?\d+(-\d+)*)$/i;
 
 /**
- * Many devices have it, so that it proves nothing: QEMU's `QM00005` and `drive-scsi0`, zeros, the `0123456789ABCDEF` of USB bridges;
- * also as a part of a WWN or by-id name.
+ * Many devices have it, so that it proves nothing: QEMU's `QM00005` and `drive-scsi0`, zeros, the
+ * `0123456789ABCDEF` of USB bridges; also as a part of a WWN or by-id name.
  */
 export function isGenericId(id: string): boolean {
   const text = id.replace(BY_ID_SUFFIX, '').trim();
@@ -38,7 +41,10 @@ function isGenericSerial(serial: string): boolean {
   );
 }
 
-/** The UUID of a LUKS mapping in the kernel ends with the name that it was opened under: another name, the same device. */
+/**
+ * The UUID of a LUKS mapping in the kernel ends with the name that it was opened under:
+ * another name, the same device.
+ */
 export function stableById(byId: string): string {
   return /^(dm-uuid-CRYPT-LUKS\d-[0-9a-f]{32})-/.exec(byId)?.[1] ?? byId;
 }

@@ -1,8 +1,8 @@
 /**
  * Is this the device that the last point was taken of? Pure comparison of two identities.
  *
- * Images: the inode decides, but for the device number before it, which may be another after a restart while the path is
- * the same; the path decides where an inode is missing.
+ * Images: the inode decides, but for the device number before it, which may be another after a restart while
+ * the path is the same; the path decides where an inode is missing.
  *
  * Block devices, by what can be compared, the first row that says something decides:
  *
@@ -15,8 +15,9 @@
  * | generic: serials that many devices have                  | another | same  |
  * | none of these, a first mkfs for example                  |         | same  |
  *
- * What is written on a disk changes when it is formatted anew, so it counts only where nothing firm agrees. Path and size never
- * count: disks are renamed and grow. Devices whose ids are all equal, a disk and its clone for example, can't be told apart.
+ * What is written on a disk changes when it is formatted anew, so it counts only where nothing firm agrees.
+ * Path and size never count: disks are renamed and grow. Devices whose ids are all equal, a disk and its
+ * clone for example, can't be told apart.
  */
 
 import type { DeviceIdentity } from '../point/point.js';

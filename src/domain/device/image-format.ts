@@ -1,6 +1,6 @@
 /**
- * Image formats that are no raw disk: who takes such a file for one sees the container, not the disk in it. Pure: told by what a file
- * begins and ends with.
+ * Image formats that are no raw disk: who takes such a file for one sees the container, not the disk in it.
+ * Pure: told by what a file begins and ends with.
  */
 
 /** What is looked at of the beginning, and of the end. */
@@ -19,7 +19,10 @@ const magic = (format: string, text: string, byteOffset = 0, at: Magic['at'] = '
   bytes: Buffer.from(text, 'latin1'),
 });
 
-/** The first one that fits. A VHD of fixed size is a raw disk with a footer: from its beginning nothing tells it from one. */
+/**
+ * The first one that fits. A VHD of fixed size is a raw disk with a footer: from its beginning
+ * nothing tells it from one.
+ */
 export const IMAGE_MAGICS: readonly Magic[] = [
   magic('qcow', 'QFI\xfb\x00\x00\x00\x01'),
   magic('qcow2', 'QFI\xfb'),
@@ -41,7 +44,8 @@ export const IMAGE_MAGICS: readonly Magic[] = [
 
 /**
  * @param head the first `FORMAT_HEAD_BYTES` of the file, or all of it.
- * @param tail its last `FORMAT_TAIL_BYTES`, or empty where they say nothing: of a device, which may be larger than the image on it.
+ * @param tail its last `FORMAT_TAIL_BYTES`, or empty where they say nothing: of a device, which may be larger
+ * than the image on it.
  * @returns null: it may be a raw disk.
  */
 export function detectImageFormat(head: Uint8Array, tail: Uint8Array): string | null {

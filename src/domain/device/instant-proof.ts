@@ -1,14 +1,16 @@
 /**
- * Was what was read of a source one instant? Pure: facts of before the first read and of after the last one, and what they prove. What
- * none of them proves is read a second time (src/agent/tree/second-reading.ts).
+ * Was what was read of a source one instant? Pure: facts of before the first read and of after the last one,
+ * and what they prove. What none of them proves is read a second time (src/agent/tree/second-reading.ts).
  *
- * |              | stood                                           | changed                          | unproven                        |
- * |--------------|-------------------------------------------------|----------------------------------|---------------------------------|
- * | image        | same file, size, mtime and ctime on a file      | any of them differs; somebody    | another file system; nobody can |
- * |              | system that moves these with each write         | has it open for writing          | tell whether it is open         |
- * | block device | same attachment and size; its own counter of    | any of them differs              | no counter; others can write    |
- * |              | writes stands, and so does what was written     |                                  | past it; something was written  |
- * |              | past it to each device or file that it lies on  |                                  | below it, past it               |
+ * |        | stood                               | changed                  | unproven                    |
+ * |--------|-------------------------------------|--------------------------|-----------------------------|
+ * | image  | same file, size, mtime and ctime on | any of them differs;     | another file system; nobody |
+ * |        | a file system that moves these with | somebody has it open for | can tell whether it is open |
+ * |        | each write                          | writing                  |                             |
+ * | block  | same attachment and size; its own   | any of them differs      | no counter; others can      |
+ * | device | counter of writes stands, and so    |                          | write past it; something    |
+ * |        | does what was written past it to    |                          | was written below it, past  |
+ * |        | each device or file that it lies on |                          | it                          |
  *
  * Reasons are clauses that follow "it".
  */
@@ -129,8 +131,8 @@ export function whyUnprovenBlock({ doubt, written, below }: BlockFacts): string 
 }
 
 /**
- * What was written to a device past those that lie on it: its own sectors less theirs. The counters can't be read at one moment; only
- * where its own are the same before and after theirs, nobody was writing meanwhile.
+ * What was written to a device past those that lie on it: its own sectors less theirs. The counters can't be
+ * read at one moment; only where its own are the same before and after theirs, nobody was writing meanwhile.
  * @returns null: somebody was, or a counter is missing.
  */
 export function writtenPast(

@@ -1,4 +1,7 @@
-/** Is there room for a point where an image of it shall lie? Decided from plain facts, before the first byte is written. */
+/**
+ * Is there room for a point where an image of it shall lie? Decided from plain facts, before
+ * the first byte is written.
+ */
 
 export interface RoomFacts {
   /** Of the point's blocks that are not zero. */

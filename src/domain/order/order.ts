@@ -1,17 +1,19 @@
 /**
- * An order: a receiver's wish that an agent backs up one of the devices that it offers. The receiver never commands; the agent asks
- * for orders, and runs them as it would run the command. Pure.
+ * An order: a receiver's wish that an agent backs up one of the devices that it offers. The receiver never
+ * commands; the agent asks for orders, and runs them as it would run the command. Pure.
  *
- * | state     | take  | running report | done, failed report | cancel           | tick, agent silent for too long | agent has forgotten it |
- * |-----------|-------|----------------|---------------------|------------------|---------------------------------|------------------------|
- * | queued    | taken | -              | -                   | cancelled        | expired, unless it is connected | -                      |
- * | taken     | taken | running        | done, failed        | asked for        | expired                         | -                      |
- * | running   | -     | running        | done, failed        | asked for        | lost                            | lost                   |
- * | the others are ends: nothing changes them                                                                                             |
+ * | state   | take  | running | done, failed | cancel    | tick, agent silent for too long | agent has    |
+ * |         |       | report  | report       |           |                                 | forgotten it |
+ * |---------|-------|---------|--------------|-----------|---------------------------------|--------------|
+ * | queued  | taken | -       | -            | cancelled | expired, unless it is connected | -            |
+ * | taken   | taken | running | done, failed | asked for | expired                         | -            |
+ * | running | -     | running | done, failed | asked for | lost                            | lost         |
+ * | the others are ends: nothing changes them                                                             |
  *
- * All times are the receiver's. What `taken` means is only that an answer was written: an agent that asks again is given it again, and
- * it starts to count when the agent says that it runs. An order that the agent may have is only asked to end: the agent hears of it with
- * its next report, and the order is `cancelled` when it says that it failed because of that, or says nothing more.
+ * All times are the receiver's. What `taken` means is only that an answer was written: an agent that asks
+ * again is given it again, and it starts to count when the agent says that it runs. An order that the agent
+ * may have is only asked to end: the agent hears of it with its next report, and the order is `cancelled`
+ * when it says that it failed because of that, or says nothing more.
  */
 import type { ErrorCode } from '../base/errors.js';
 import { ORDER_LEASE_MS, ORDER_QUEUED_MS, ORDER_STALLED_MS, ORDER_START_MS } from '../base/limits.js';
@@ -67,7 +69,10 @@ export type OrderReport =
   | { readonly state: 'done'; readonly pointId: string; readonly warnings: readonly string[] }
   | { readonly state: 'failed'; readonly error: OrderFailure };
 
-/** What a report is answered with. `unknown`: nobody waits for it any more; the backup goes on for its own sake. */
+/**
+ * What a report is answered with. `unknown`: nobody waits for it any more; the backup
+ * goes on for its own sake.
+ */
 export type OrderStanding = 'open' | 'cancelled' | 'unknown';
 
 export type OrderState =
@@ -190,8 +195,9 @@ function isSame(a: OrderProgress, b: OrderProgress | null): boolean {
 }
 
 /**
- * The order that an agent that asks is to be given: the oldest for a device that it offers and does not work on, within its limit. One that
- * it was given before, and has not begun, is given again: the answer may have been lost.
+ * The order that an agent that asks is to be given: the oldest for a device that it offers and does not
+ * work on, within its limit. One that it was given before, and has not begun, is given again: the
+ * answer may have been lost.
  */
 export function nextOrder(orders: readonly Order[], request: AwaitOrderRequest): Order | null {
   const { devices, running, ordersMax } = request;

@@ -1,13 +1,15 @@
 /**
- * A round: the devices of many agents, in turn or several at once. Which comes next, what is given up, and what is said at the end: pure.
+ * A round: the devices of many agents, in turn or several at once. Which comes next, what is given up, and
+ * what is said at the end: pure.
  *
- * Which devices an agent offers is known when it is connected. All agents have the same time to be so, from the start of the round: those
- * that are there are backed up meanwhile, and nobody waits for the unreachable but the end.
+ * Which devices an agent offers is known when it is connected. All agents have the same time to be so, from
+ * the start of the round: those that are there are backed up meanwhile, and nobody waits for the
+ * unreachable but the end.
  *
- * | agent       | is seen                        | time is up          | an item is unreachable               |
- * |-------------|--------------------------------|---------------------|--------------------------------------|
- * | waiting     | expanded: an item a device     | skipped, with a reason | -                                 |
- * | expanded    | -                              | -                   | its other waiting items are skipped  |
+ * | agent    | is seen                    | time is up             | an item is unreachable              |
+ * |----------|----------------------------|------------------------|-------------------------------------|
+ * | waiting  | expanded: an item a device | skipped, with a reason | -                                   |
+ * | expanded | -                          | -                      | its other waiting items are skipped |
  */
 import { ROUND_ITEMS_KEPT } from '../base/limits.js';
 
@@ -115,7 +117,10 @@ export function beginNext(round: Round): { readonly round: Round; readonly begun
   return { round: begun.length === 0 ? round : { ...round, items }, begun };
 }
 
-/** A running item has ended. One that was skipped takes those of its agent along that have not begun: it is gone. */
+/**
+ * A running item has ended. One that was skipped takes those of its agent along that
+ * have not begun: it is gone.
+ */
 export function itemEnded(round: Round, agent: string, device: string, outcome: ItemOutcome): Round {
   const items = round.items.map((other) => {
     if (other.agent !== agent) return other;

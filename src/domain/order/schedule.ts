@@ -1,9 +1,9 @@
 /**
  * When rounds begin: at times of the day, or every so often. Pure: clock and calendar come from outside.
  *
- * A round that should have begun while nobody was there to begin it (the receiver was down, the round before it took too long) is made up for
- * once, however many were missed. A time that the clock skips in spring comes as late as the clock jumps; one that it shows twice in
- * autumn counts once.
+ * A round that should have begun while nobody was there to begin it (the receiver was down, the round before
+ * it took too long) is made up for once, however many were missed. A time that the clock skips in spring
+ * comes as late as the clock jumps; one that it shows twice in autumn counts once.
  */
 import { StillpointError } from '../base/errors.js';
 
@@ -21,7 +21,10 @@ export type Timing =
 export interface Calendar {
   /** Of the day that the instant lies in: its number, and those before and after it differ by one. */
   dayOf(instantMs: number): number;
-  /** The instant of a minute of a day; where the clock skips it, as much later; where it comes twice, the first. */
+  /**
+   * The instant of a minute of a day; where the clock skips it, as much later; where
+   * it comes twice, the first.
+   */
   instantOf(day: number, minute: number): number;
 }
 

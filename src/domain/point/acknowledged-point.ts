@@ -1,9 +1,9 @@
 /**
- * Does the store still have the point that was acknowledged last? An older copy of a store that was put back, or a store that lost
- * points, is not gone on from silently. Pure.
+ * Does the store still have the point that was acknowledged last? An older copy of a store that was put back,
+ * or a store that lost points, is not gone on from silently. Pure.
  *
- * What an agent remembers may be older than the store's last point: it died before it wrote it down, the answer to its commit was lost, or
- * another agent of the same name went on. So a later point is no loss.
+ * What an agent remembers may be older than the store's last point: it died before it wrote it down, the
+ * answer to its commit was lost, or another agent of the same name went on. So a later point is no loss.
  */
 
 import { type Point, pointLabel } from './point.js';
@@ -11,7 +11,8 @@ import { type Point, pointLabel } from './point.js';
 export type AcknowledgedPoint = Pick<Point, 'id' | 'sequence' | 'committedAt'>;
 
 /**
- * @param ownIds points that the agent knows as its own otherwise: those of its tree, and of a session whose answer was lost
+ * @param ownIds points that the agent knows as its own otherwise: those of its tree, and of a session whose
+ * answer was lost
  * @returns a clause: what was acknowledged, and what the store has; null: nothing is missing
  */
 export function whyPointsAreMissing(

@@ -1,6 +1,7 @@
 /**
- * What a block becomes when sectors of it can't be read: the readable bytes, and in each bad range the content of the base point
- * where that is known, else a filler that names itself. Never zeros: they would pass for data.
+ * What a block becomes when sectors of it can't be read: the readable bytes, and in each bad range
+ * the content of the base point where that is known, else a filler that names itself. Never zeros:
+ * they would pass for data.
  */
 import type { BadRange } from './point.js';
 
@@ -12,8 +13,8 @@ export interface ByteRange {
 const FILLER_LINE_BYTES = 64;
 
 /**
- * The filler of a range: lines of 64 bytes, each with its own offset on the device, so that the same sectors give the same
- * bytes in every backup.
+ * The filler of a range: lines of 64 bytes, each with its own offset on the device, so that the same sectors
+ * give the same bytes in every backup.
  * @param byteOffset on the device, a multiple of 64 (bad ranges are whole sectors).
  */
 export function filler(byteOffset: number, byteLength: number): Uint8Array {

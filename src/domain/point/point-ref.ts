@@ -1,10 +1,11 @@
 /**
- * How a user names a point: `DEVICE@latest`, `DEVICE@SEQUENCE`, `DEVICE@TIME`, or the point's id or an unambiguous beginning of it of at
- * least 8 hex digits. Where the points of several agents are seen, in a receiver's own directory, `AGENT/DEVICE@...` says whose.
+ * How a user names a point: `DEVICE@latest`, `DEVICE@SEQUENCE`, `DEVICE@TIME`, or the point's id or an
+ * unambiguous beginning of it of at least 8 hex digits. Where the points of several agents are seen, in a
+ * receiver's own directory, `AGENT/DEVICE@...` says whose.
  *
- * TIME names the last point up to its end (point-time.ts): a date means up to the end of that day. So a time copied from a list of points
- * names the point that it was copied from. One that may mean several points, for being within the same second or for clocks having been
- * set back, is refused with the candidates.
+ * TIME names the last point up to its end (point-time.ts): a date means up to the end of that day. So a time
+ * copied from a list of points names the point that it was copied from. One that may mean several points, for
+ * being within the same second or for clocks having been set back, is refused with the candidates.
  */
 import { StillpointError } from '../base/errors.js';
 import { checkName } from '../base/names.js';
@@ -84,7 +85,8 @@ export function deviceOf(ref: PointRef): string | undefined {
 /**
  * @param points those of the device, or of all devices.
  * @param own the agent whose points are meant where no agent is said; null: all are of one agent.
- * @throws StillpointError `device-unknown`, `point-unknown`, `bad-point-name` (ambiguous), each with the candidates.
+ * @throws StillpointError `device-unknown`, `point-unknown`, `bad-point-name` (ambiguous), each with the
+ * candidates.
  */
 export function resolvePoint(ref: PointRef, points: readonly Point[], ownAgent: string | null = null): Point {
   const unknown = unknownFor(ownAgent);
@@ -136,7 +138,10 @@ function byTime(
   });
 }
 
-/** The last point up to the end of the span; where the span is as exact as a list of points, all that were taken within it. */
+/**
+ * The last point up to the end of the span; where the span is as exact as a list of points, all
+ * that were taken within it.
+ */
 function lastIn({ fromMs, endMs }: TimeSpan, isExact: boolean, own: readonly Point[]): Point[] {
   const before = own.filter((point) => Date.parse(point.instant) < endMs);
   const within = before.filter((point) => Date.parse(point.instant) >= fromMs);

@@ -1,6 +1,7 @@
 /**
- * TIME in `DEVICE@TIME`: ISO 8601, local time unless it names its zone. A time is as long as its last digit says: `12:00` is a minute,
- * `12:00:05` a second, a date a day. So a time that was printed to the second names the point that was taken within that second.
+ * TIME in `DEVICE@TIME`: ISO 8601, local time unless it names its zone. A time is as long as its last digit
+ * says: `12:00` is a minute, `12:00:05` a second, a date a day. So a time that was printed to the second
+ * names the point that was taken within that second.
  *
  * A local time comes twice where clocks are set back: then it has two spans.
  */
@@ -14,7 +15,10 @@ export interface TimeSpan {
 export interface PointTime {
   /** One, or two in the order of time. */
   readonly spans: readonly TimeSpan[];
-  /** It is given to the second or closer, as points are listed: it means one point, not the last one of a longer time. */
+  /**
+   * It is given to the second or closer, as points are listed: it means one point, not the
+   * last one of a longer time.
+   */
   readonly isExact: boolean;
 }
 
@@ -60,7 +64,10 @@ function dayOf(date: string): PointTime {
   return { spans: [{ fromMs, endMs }], isExact: false };
 }
 
-/** When clocks here show that time: once, or twice; one that clocks leave out is read on as if they had not been set forward. */
+/**
+ * When clocks here show that time: once, or twice; one that clocks leave out is read on as if they
+ * had not been set forward.
+ */
 function localTimes(local: string): number[] {
   const asUtcMs = Date.parse(`${local}Z`);
   const offsetsMs = [-DAY_MS, DAY_MS].map(

@@ -4,15 +4,16 @@ import type { Geometry } from '../blocks/geometry.js';
 import type { Tree } from '../tree/digest-tree.js';
 
 /**
- * What the instant of a point is worth (docs/design.md section 1): hooks succeeded; file systems frozen; one instant, nothing
- * flushed by agreement; no write seen while it was read; or, only when asked for by name, no single instant at all.
+ * What the instant of a point is worth (docs/design.md section 1): hooks succeeded; file systems frozen; one
+ * instant, nothing flushed by agreement; no write seen while it was read; or, only when asked for by name,
+ * no single instant at all.
  */
 export const CONSISTENCY_KINDS = ['application', 'filesystem', 'crash', 'idle', 'fuzzy'] as const;
 export type ConsistencyKind = (typeof CONSISTENCY_KINDS)[number];
 
 /**
- * What instants of several devices are worth as one: what is true of each. `idle` and the kinds of a frozen state promise different things;
- * what both keep is that of `crash`.
+ * What instants of several devices are worth as one: what is true of each. `idle` and the kinds of a frozen
+ * state promise different things; what both keep is that of `crash`.
  */
 export function worstKind(kinds: readonly ConsistencyKind[]): ConsistencyKind {
   const different = new Set(kinds);
@@ -31,13 +32,18 @@ export interface DeviceIdentity {
   readonly wwn?: string;
   readonly serial?: string;
   readonly partitionUuid?: string;
-  /** What is written on it: the file system's, or that of a LUKS header, an LVM physical volume, a RAID array. */
+  /**
+   * What is written on it: the file system's, or that of a LUKS header, an LVM physical volume, a RAID array.
+   */
   readonly filesystemUuid?: string;
   /** Of a whole disk, or whatever else has a partition table: GPT's disk GUID, MBR's signature. */
   readonly partitionTableUuid?: string;
   /** Tells devices that share `filesystemUuid` apart: members of a RAID array or of a btrfs. */
   readonly memberUuid?: string;
-  /** Block devices: what blkid found (`ext4`, `gpt`, ...), `none` where it found nothing; missing where nobody could look. */
+  /**
+   * Block devices: what blkid found (`ext4`, `gpt`, ...), `none` where it found nothing; missing
+   * where nobody could look.
+   */
   readonly content?: string;
   /** Image files: device number and inode of the file, `MAJOR:MINOR/INODE`. */
   readonly inode?: string;
@@ -94,15 +100,19 @@ export interface Point extends CommittedFacts {
   /** The receiver's clock at the commit, ISO 8601. */
   readonly committedAt: string;
   /**
-   * Records that the session added to what the device has in the store, in bytes. Those that the store has already for another
-   * device are counted too, though they are not stored again: the number must not tell an agent what others have.
+   * Records that the session added to what the device has in the store, in bytes. Those that the store has
+   * already for another device are counted too, though they are not stored again: the number must not tell
+   * an agent what others have.
    */
   readonly storedBytes: number;
 }
 
 export const NULL_DIGEST_HEX = '0'.repeat(64);
 
-/** How messages and logs name a point of an agent's own. Where agents may be mixed: `pointName` of point-ref.ts. */
+/**
+ * How messages and logs name a point of an agent's own. Where agents may be mixed:
+ * `pointName` of point-ref.ts.
+ */
 export function pointLabel(point: { readonly device: string; readonly sequence: number }): string {
   return `${point.device}@${point.sequence}`;
 }

@@ -2,8 +2,8 @@
 import { DIGEST_BYTES } from '../base/limits.js';
 
 /**
- * `fetch`: the receiver sends its digests, the agent compares. `send`: the other way round. `cheaper`: for each node what takes fewer
- * bytes, both ways together.
+ * `fetch`: the receiver sends its digests, the agent compares. `send`: the other way round. `cheaper`: for
+ * each node what takes fewer bytes, both ways together.
  */
 export const DIRECTIONS = ['cheaper', 'fetch', 'send'] as const;
 export type Direction = (typeof DIRECTIONS)[number];

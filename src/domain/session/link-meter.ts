@@ -1,14 +1,17 @@
 /**
- * How fast the link to a receiver is: acknowledged bytes over the time in which some were on their way. Pure: the clock comes from
- * outside. Only bulky messages are measured (batches, blocks, nodes); small ones tell of the round trip, not of the speed.
+ * How fast the link to a receiver is: acknowledged bytes over the time in which some were on their way. Pure:
+ * the clock comes from outside. Only bulky messages are measured (batches, blocks, nodes); small ones tell of
+ * the round trip, not of the speed.
  *
  * What the speed is taken from, the best first:
  *
- * | source     | known                                    | worth                                                          |
- * |------------|------------------------------------------|----------------------------------------------------------------|
- * | measured   | after half a second or 1 MiB under load  | the last seconds count most                                    |
- * | hint       | from an earlier run                      | dropped when the round trip shows that it was another link     |
- * | handshake  | with the first connection                | its certificates took at most so long: the link may be faster  |
+ * | source    | known                                   | worth                                           |
+ * |-----------|-----------------------------------------|-------------------------------------------------|
+ * | measured  | after half a second or 1 MiB under load | the last seconds count most                     |
+ * | hint      | from an earlier run                     | dropped when the round trip shows that it was   |
+ * |           |                                         | another link                                    |
+ * | handshake | with the first connection               | its certificates took at most so long: the link |
+ * |           |                                         | may be faster                                   |
  *
  * A limit (--limit-rate) bounds all of them, and is known before anything.
  */
@@ -41,12 +44,14 @@ export interface LinkMeterOptions {
 
 /** After so much time under load what was measured before it counts half. */
 const HALF_LIFE_MS = 4000;
-/** With less under load, what was measured is how fast the receiver's disk answers a small body, not the link. */
+/**
+ * With less under load, what was measured is how fast the receiver's disk answers a small body, not the link.
+ */
 const SURE_MS = 500;
 const SURE_BYTES = MiB;
 /**
- * What a TLS handshake needs in one direction beyond its round trip: the receiver's two certificates, its key share and proof. Counted at
- * a relay: 2.1 KiB, and headers of packets.
+ * What a TLS handshake needs in one direction beyond its round trip: the receiver's two certificates, its key
+ * share and proof. Counted at a relay: 2.1 KiB, and headers of packets.
  */
 const HANDSHAKE_BYTES = 2300;
 /** A connection that takes this much longer than it did when the hint was taken goes over another link. */
@@ -69,7 +74,10 @@ export class LinkMeter {
     this.#limit = limit;
   }
 
-  /** A bulky message is on its way. @returns to be called at its end, with its body's and its answer's bytes; null: it failed. */
+  /**
+   * A bulky message is on its way.
+   * @returns to be called at its end, with its body's and its answer's bytes; null: it failed.
+   */
   start(): (bytes: number | null) => void {
     // The first round trip after a pause carries nothing: it is over when the first bytes are acknowledged.
     if (this.#underWay === 0) this.#countedUntilMs = this.#now() + (this.#roundTripMs ?? 0);
@@ -87,7 +95,10 @@ export class LinkMeter {
     };
   }
 
-  /** What a new connection took: until TCP had it (one round trip), and from then on for TLS (one more, and its certificates). */
+  /**
+   * What a new connection took: until TCP had it (one round trip), and from then on for TLS (one
+   * more, and its certificates).
+   */
   connected(connectMs: number, handshakeMs: number): void {
     this.#roundTripMs = Math.min(this.#roundTripMs ?? connectMs, connectMs);
     const transferMs = handshakeMs - this.#roundTripMs;

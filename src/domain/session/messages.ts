@@ -1,4 +1,7 @@
-/** What the messages of a session and the answers of a receiver carry, whatever transports them. Shapes on the wire: src/protocol/messages/schemas.ts. */
+/**
+ * What the messages of a session and the answers of a receiver carry, whatever transports them. Shapes on the
+ * wire: src/protocol/messages/schemas.ts.
+ */
 import type { Geometry } from '../blocks/geometry.js';
 import type { CommittedFacts, DeviceIdentity, Point } from '../point/point.js';
 import type { DiffRange } from '../tree/tree-diff.js';
@@ -22,9 +25,9 @@ export interface BeginRequest {
   /** Point that the agent's local tree describes; null if it has none. */
   readonly base: { readonly id: string; readonly root: string } | null;
   /**
-   * Chosen by the agent for one backup, 32 hex digits; becomes the point's id. A begin that repeats the id of the open
-   * session resumes it, if it is over the same base; any other id supersedes that session, whose durable blocks stay held for the
-   * device. Which instant the session comes to is said by its commit alone.
+   * Chosen by the agent for one backup, 32 hex digits; becomes the point's id. A begin that repeats the id of
+   * the open session resumes it, if it is over the same base; any other id supersedes that session, whose
+   * durable blocks stay held for the device. Which instant the session comes to is said by its commit alone.
    */
   readonly sessionId: string;
   /** Go on although the device's identity is not that of its last point. */
@@ -36,22 +39,25 @@ export interface BeginRequest {
 export interface BeginAnswer {
   readonly sessionId: string;
   /**
-   * The last committed point: what the session's blocks are a difference to. Null: no point, or a new chain: the base is the
-   * empty tree. The agent whose own base differs first fetches this point's tree.
+   * The last committed point: what the session's blocks are a difference to. Null: no point, or a new chain:
+   * the base is the empty tree. The agent whose own base differs first fetches this point's tree.
    */
   readonly base: Point | null;
   readonly resumed: boolean;
   /** All batches up to this number are durable; 0 is none. */
   readonly durableSequence: number;
   /**
-   * One more than the highest block index that a durable batch names; 0: none does. An agent that sends each block once, in the
-   * order of the device, need not send those below it again. One that sends in several passes must know itself which batches were of
-   * which pass.
+   * One more than the highest block index that a durable batch names; 0: none does. An agent that sends each
+   * block once, in the order of the device, need not send those below it again. One that sends in several
+   * passes must know itself which batches were of which pass.
    */
   readonly durableBlockEnd: number;
 }
 
-/** Here the instant gets known: of a block that came in several batches, the last one is what it was at that instant. */
+/**
+ * Here the instant gets known: of a block that came in several batches, the last one is
+ * what it was at that instant.
+ */
 export interface CommitRequest extends CommittedFacts {
   readonly root: string;
   readonly batchCount: number;
@@ -72,7 +78,10 @@ export interface PartialSet {
   readonly sessionId: string;
   /** When its session began; null: not known, of what a former version recorded. */
   readonly begunAt: string | null;
-  /** `open`: it may go on. `ended`: aborted, or superseded; its blocks are held for the device, so that they need not be sent again. */
+  /**
+   * `open`: it may go on. `ended`: aborted, or superseded; its blocks are held for the device, so that
+   * they need not be sent again.
+   */
   readonly state: 'open' | 'ended';
   readonly durableBytes: number;
   readonly lastActivityAt: string;
@@ -109,7 +118,10 @@ export interface VerifySummary {
 
 export type VerifyEvent = VerifyFinding | VerifyProgress | VerifySummary;
 
-/** Blocks [start, end) of a point that the store can't give. Ascending over all events; of a damaged tree node all blocks under it. */
+/**
+ * Blocks [start, end) of a point that the store can't give. Ascending over all events; of a damaged tree
+ * node all blocks under it.
+ */
 export interface CheckDamage {
   readonly type: 'damaged';
   readonly start: number;
@@ -128,8 +140,8 @@ export interface CheckSummary {
 export type CheckEvent = CheckDamage | VerifyProgress | CheckSummary;
 
 /**
- * What differs between two points: ranges of blocks, and their sum. Ascending over all events, never touching. A block that one of the
- * points does not have counts as zero there.
+ * What differs between two points: ranges of blocks, and their sum. Ascending over all events, never
+ * touching. A block that one of the points does not have counts as zero there.
  */
 export interface DiffRanges {
   readonly type: 'ranges';

@@ -1,25 +1,30 @@
 /**
- * Whether to ask for the pieces of changed blocks, to send patches of them: pure. It costs the receiver time (it reads and
- * decodes the base's block, and compresses the new one), which pays where the link is slow and patches do spare bytes.
+ * Whether to ask for the pieces of changed blocks, to send patches of them: pure. It costs the receiver
+ * time (it reads and decodes the base's block, and compresses the new one), which pays where the link is
+ * slow and patches do spare bytes.
  *
- * | mode    | asks |
- * |---------|------|
- * | always  | always |
- * | never   | never |
- * | auto    | while the link is slower than what the recent patches spare makes worth; at times all the same, to see whether that has changed |
+ * | mode   | asks                                                                                      |
+ * |--------|-------------------------------------------------------------------------------------------|
+ * | always | always                                                                                    |
+ * | never  | never                                                                                     |
+ * | auto   | while the link is slower than what the recent patches spare makes worth; at times all the |
+ * |        | same, to see whether that has changed                                                     |
  */
 
 export const PATCH_MODES = ['auto', 'always', 'never'] as const;
 export type PatchMode = (typeof PATCH_MODES)[number];
 
 /**
- * Speed of a link at which patches that spare everything cost as much CPU time, of both sides, as they save on the wire. Measured with
- * patches that spared 69 %: 25 MB/s (docs/figures.md, patches). What spares less pays on slower links only.
+ * Speed of a link at which patches that spare everything cost as much CPU time, of both sides, as they save
+ * on the wire. Measured with patches that spared 69 %: 25 MB/s (docs/figures.md, patches). What spares less
+ * pays on slower links only.
  */
 export const PATCH_BREAK_EVEN_BYTES_PER_SECOND = 36e6;
 /** Of what is asked about, spared by patches: assumed before anything is known. */
 const SHARE_ASSUMED = 0.5;
-/** Less does not pay even for the question: 8 bytes for each piece of 4 KiB, which compresses to some 1.5 KiB. */
+/**
+ * Less does not pay even for the question: 8 bytes for each piece of 4 KiB, which compresses to some 1.5 KiB.
+ */
 const SHARE_MIN = 0.02;
 /** Weight that all before has against the newest chunk. */
 const MEMORY = 0.8;
@@ -37,7 +42,8 @@ export class PatchPolicy {
 
   /**
    * To be called once for each chunk that could be asked about.
-   * @param linkBytesPerSecond null: not known yet, and the few chunks until then are no loss; undefined: there is no link
+   * @param linkBytesPerSecond null: not known yet, and the few chunks until then are no loss; undefined:
+   * there is no link
    */
   shouldAsk(linkBytesPerSecond: number | null | undefined): boolean {
     if (this.#mode !== 'auto') return this.#mode === 'always';
@@ -50,7 +56,10 @@ export class PatchPolicy {
     return pays;
   }
 
-  /** @param unsentBytes of the blocks that were asked about: what patches did not have to carry, before compression */
+  /**
+   * @param unsentBytes of the blocks that were asked about: what patches did not have to carry, before
+   * compression
+   */
   observe(askedBytes: number, unsentBytes: number): void {
     if (askedBytes === 0) return;
     this.#share = MEMORY * this.#share + (1 - MEMORY) * (unsentBytes / askedBytes);

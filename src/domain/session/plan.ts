@@ -1,9 +1,11 @@
 /**
- * What a session is planned as, and what its base is: decided here from plain facts, carried out in src/agent/backup.
+ * What a session is planned as, and what its base is: decided here from plain facts, carried
+ * out in src/agent/backup.
  *
- * A plan is made once, before the static view is held. The receiver has the last word on the base, when the session begins.
- * The base tree must be that of the receiver's last point, since what the session sends is a difference to exactly that point. A local
- * tree is a cache: where it is not certainly the right one, the device is digested and compared with the point, which makes it anew.
+ * A plan is made once, before the static view is held. The receiver has the last word on the base, when the
+ * session begins. The base tree must be that of the receiver's last point, since what the session sends is a
+ * difference to exactly that point. A local tree is a cache: where it is not certainly the right one, the
+ * device is digested and compared with the point, which makes it anew.
  */
 
 import { StillpointError } from '../base/errors.js';
@@ -22,8 +24,9 @@ export interface LocalBase {
 
 export interface BasePlan {
   /**
-   * `use-local`: the local tree is the last point's. `apply-pending`: it is, once the pending overlay is applied. `compare`: the
-   * device's digests with the receiver's. `empty`: there is no point yet. `new-chain`: there is one, of another block size.
+   * `use-local`: the local tree is the last point's. `apply-pending`: it is, once the pending overlay is
+   * applied. `compare`: the device's digests with the receiver's. `empty`: there is no point yet.
+   * `new-chain`: there is one, of another block size.
    */
   readonly start: 'use-local' | 'apply-pending' | 'compare' | 'empty' | 'new-chain';
   /** A clause for the user. */
@@ -126,12 +129,18 @@ export function knowsBase({ start }: BasePlan): boolean {
   return start === 'use-local' || start === 'apply-pending';
 }
 
-/** Size in bytes of the session's base, where the device has another one now: the tree is resized from it. Else null. */
+/**
+ * Size in bytes of the session's base, where the device has another one now: the tree is
+ * resized from it. Else null.
+ */
 export function resizedFrom(base: Point | null, { sizeBytes }: Pick<Geometry, 'sizeBytes'>): number | null {
   return base === null || base.geometry.sizeBytes === sizeBytes ? null : base.geometry.sizeBytes;
 }
 
-/** What is known of changes since the last point says what differs from the session's base: changes since one point are nothing to another. */
+/**
+ * What is known of changes since the last point says what differs from the session's base: changes since one
+ * point are nothing to another.
+ */
 export function changesCount(base: Point | null, last: Point | null, device: Geometry): boolean {
   return base !== null && base.id === last?.id && resizedFrom(base, device) === null;
 }

@@ -1,10 +1,13 @@
 /**
- * `--limit-rate`: how many bytes a second may go over the link, by time of day if so wished. Pure: what the time is comes from outside.
+ * `--limit-rate`: how many bytes a second may go over the link, by time of day if so wished. Pure: what the
+ * time is comes from outside.
  *
  *   500K    10M    56kbit    10Mbit                     always
- *   08:00-18:00=56kbit,18:00-22:00=2M,10M               by local time; the entry without a window is the rest of the day
+ *   08:00-18:00=56kbit,18:00-22:00=2M,10M               by local time; the entry without a
+ *                                                       window is the rest of the day
  *
- * Without such an entry the rest of the day has no limit. Windows may wrap over midnight; the first one that fits counts.
+ * Without such an entry the rest of the day has no limit. Windows may wrap over midnight; the
+ * first one that fits counts.
  */
 import { StillpointError } from '../base/errors.js';
 import { RATE_BYTES_PER_SECOND_MIN, RATE_WINDOWS_MAX } from '../base/limits.js';
@@ -100,8 +103,8 @@ const BURST_SECONDS = 0.1;
 const WAIT_MS_MAX = 1000;
 
 /**
- * A token bucket that may go into debt: what is asked for is given whole as soon as nothing is owed, so that pieces need not
- * fit the burst. Debt is in bytes: a rate that changes takes effect at once.
+ * A token bucket that may go into debt: what is asked for is given whole as soon as nothing is owed, so that
+ * pieces need not fit the burst. Debt is in bytes: a rate that changes takes effect at once.
  */
 export class TokenBucket {
   #tokens = 0;

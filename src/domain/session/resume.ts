@@ -1,9 +1,10 @@
 /**
  * Going on with the session of a process that was killed, and what becomes of a session that fails: pure.
  *
- * A session's blocks go out in the order of the device, bad ones after the chunk that they lie in. So of everything below the highest
- * block of a durable batch the good blocks are durable; it is read again for the tree alone. Bad blocks are always sent: what they
- * became may differ. One that was bad then and is good now is not: the root does not match then, and a new session begins.
+ * A session's blocks go out in the order of the device, bad ones after the chunk that they lie in. So of
+ * everything below the highest block of a durable batch the good blocks are durable; it is read again for the
+ * tree alone. Bad blocks are always sent: what they became may differ. One that was bad then and is good now
+ * is not: the root does not match then, and a new session begins.
  */
 import { isStillpointError } from '../base/errors.js';
 import type { BlockRange } from '../blocks/block-ranges.js';
@@ -60,8 +61,9 @@ export function afterFailure(error: unknown, isResumed: boolean): FailedSession 
 }
 
 /**
- * What a failed commit says of the sealed overlay. `undecided`: the point may be there, and the overlay tells when that is known.
- * `refused`: there is no such point. `tree-wrong`: nor is the local tree what it should be.
+ * What a failed commit says of the sealed overlay. `undecided`: the point may be there, and the
+ * overlay tells when that is known. `refused`: there is no such point. `tree-wrong`: nor is the
+ * local tree what it should be.
  */
 export function afterFailedCommit(
   error: unknown,

@@ -1,11 +1,13 @@
 /**
- * How blocks are sent on a link of this speed: how much at once, how hard compressed, how soon after one another. Pure. On a fast
- * link it is what it is without a meter: whole batches, a full window, level 1, no pauses.
+ * How blocks are sent on a link of this speed: how much at once, how hard compressed, how soon
+ * after one another. Pure. On a fast link it is what it is without a meter: whole batches, a full
+ * window, level 1, no pauses.
  *
- * What is on its way together should take two seconds: that is what a broken link costs, and what stands before a question. But a batch
- * should take ten round trips too: one goes by until it is acknowledged, and several where a packet at its end is lost, while
- * the next one fills the link. On a slow link a batch starts when the one before it should have gone: side by side they would
- * end together, and leave the link idle for a round trip; and all together would overflow what waits before a modem.
+ * What is on its way together should take two seconds: that is what a broken link costs, and what stands
+ * before a question. But a batch should take ten round trips too: one goes by until it is acknowledged, and
+ * several where a packet at its end is lost, while the next one fills the link. On a slow link a batch starts
+ * when the one before it should have gone: side by side they would end together, and leave the link idle for
+ * a round trip; and all together would overflow what waits before a modem.
  */
 import { BATCH_RAW_BYTES_TARGET, BATCH_WINDOW, BLOCKS_REQUEST_RAW_BYTES, KiB } from '../base/limits.js';
 import type { LinkSpeed } from './link-meter.js';
@@ -28,31 +30,42 @@ export type Fetching = Pick<Sending, 'rawBytes' | 'window'>;
 
 const IN_FLIGHT_SECONDS = 2;
 const BATCH_ROUND_TRIPS = 10;
-/** Until something was acknowledged: a slow link is not given what it needs minutes for, a fast one has it in no time. */
+/**
+ * Until something was acknowledged: a slow link is not given what it needs minutes for, a
+ * fast one has it in no time.
+ */
 const FIRST_RAW_BYTES = 256 * KiB;
 /** Below, each connection more costs a second of certificates. */
 const SLOW_BYTES_PER_SECOND = 64 * KiB;
 const SLOW_WINDOW = 2;
 const OVERDUE_ROUND_TRIPS = 2;
 const OVERDUE_MS = 500;
-/** The handshake of a first connection is as much arithmetic as transfer: the link is likely faster than it looks. */
+/**
+ * The handshake of a first connection is as much arithmetic as transfer: the link is
+ * likely faster than it looks.
+ */
 const GUESS_FACTOR = 16;
 
-/** What a block of a disk shrinks to, where nothing is known of this one; and what is believed at most of zeros and the like. */
+/**
+ * What a block of a disk shrinks to, where nothing is known of this one; and what is believed at
+ * most of zeros and the like.
+ */
 export const SHRINK_USUAL = 0.5;
 const SHRINK_MIN = 0.01;
 
 /**
- * The highest level that takes at most a quarter of one core at this speed, if the blocks shrink to a third. Measured with
- * `zstd -b1 -e19 -B64KB` (1.5.4) on one core of the machine of docs/figures.md, over 8 MB of JavaScript and 24 MB of machine code:
+ * The highest level that takes at most a quarter of one core at this speed, if the blocks shrink to a third.
+ * Measured with `zstd -b1 -e19 -B64KB` (1.5.4) on one core of the machine of docs/figures.md, over 8 MB of
+ * JavaScript and 24 MB of machine code:
  *
  * | level         |    1 |    2 |    3 |    4 |    5 |    6 |    9 |   12 |   13 |   14 |   16 |   19 |
  * |---------------|------|------|------|------|------|------|------|------|------|------|------|------|
  * | MB/s          |  232 |  265 |  208 |  212 |   81 |   61 |   41 |   23 |   15 |   11 |  6.8 |  3.1 |
  * | size, % of -1 |  100 | 97.2 | 94.8 | 93.0 | 90.0 | 88.4 | 87.4 | 87.1 | 86.5 | 83.7 | 83.2 | 82.9 |
  *
- * Levels between these gain next to nothing over the one before. Above 20 Mbit/s it is always 1, though 4 would cost little: what looks like
- * a link of some MB/s is often a receiver, or this machine, with too few cores, which higher levels would leave even fewer.
+ * Levels between these gain next to nothing over the one before. Above 20 Mbit/s it is always 1, though 4
+ * would cost little: what looks like a link of some MB/s is often a receiver, or this machine, with too few
+ * cores, which higher levels would leave even fewer.
  */
 const LEVELS: readonly { readonly level: number; readonly bytesPerSecondMax: number }[] = [
   { level: 19, bytesPerSecondMax: 250e3 },

@@ -8,8 +8,9 @@
  * | committed  | `session-closed` | `session-closed`    | yes    | the point again  | `session-closed` |
  * | aborted    | starts anew      | `session-unknown`   | yes    | `session-unknown`| yes (gone)       |
  *
- * committing -> committed, or back to open when the commit fails: what is durable stays so, and the agent decides. An id
- * that the receiver does not know, or that is another agent's, is in state `aborted`: nobody can tell the three apart.
+ * committing -> committed, or back to open when the commit fails: what is durable stays so, and the agent
+ * decides. An id that the receiver does not know, or that is another agent's, is in state `aborted`: nobody
+ * can tell the three apart.
  */
 import { type ErrorCode, StillpointError } from '../base/errors.js';
 
@@ -61,7 +62,10 @@ const REASONS: Record<Refusal, { reason: string; remedy: string; permanent: bool
   },
 };
 
-/** @throws StillpointError `session-busy`, `session-closed` or `session-unknown` where the message is not allowed in the state. */
+/**
+ * @throws StillpointError `session-busy`, `session-closed` or `session-unknown` where the message is not
+ * allowed in the state.
+ */
 export function guardMessage(state: SessionState, message: SessionMessage, sessionId: string): void {
   const refusal = REFUSALS[state][message];
   if (refusal === undefined) return;
@@ -75,7 +79,10 @@ const TRANSITIONS: Record<SessionState, readonly SessionState[]> = {
   aborted: ['aborted'],
 };
 
-/** The next state. A transition that the table does not have is a defect of the caller, not an answer to an agent. */
+/**
+ * The next state. A transition that the table does not have is a defect of the caller,
+ * not an answer to an agent.
+ */
 export function transition(from: SessionState, to: SessionState): SessionState {
   if (!TRANSITIONS[from].includes(to)) throw new Error(`a session can't go from ${from} to ${to}`);
   return to;

@@ -1,7 +1,8 @@
 /**
- * The persistent digest tree (docs/format.md section 1): a new point's tree is made from its base's by writing only nodes on the
- * paths to changed leaves. Pure: how nodes are read, digested and kept is given. Memory is O(levels), one level-k node and
- * its children's contents at a time, whatever the size of the device.
+ * The persistent digest tree (docs/format.md section 1): a new point's tree is made from its
+ * base's by writing only nodes on the paths to changed leaves. Pure: how nodes are read, digested
+ * and kept is given. Memory is O(levels), one level-k node and its children's contents at a time,
+ * whatever the size of the device.
  *
  * Trees of different height line up at index 0: a taller tree's leftmost path leads to the lower tree's top.
  */
@@ -38,7 +39,9 @@ export interface UpdateTreeOptions {
   readonly readNodes: ReadNodes;
   /** Digest of a trimmed, non-empty content. */
   readonly hashNode: (content: Uint8Array) => Uint8Array;
-  /** Gets every non-NULL node that may be new, children before parents. The content is the callee's to keep. */
+  /**
+   * Gets every non-NULL node that may be new, children before parents. The content is the callee's to keep.
+   */
   readonly putNode: (digest: Uint8Array, content: Uint8Array) => Promise<void> | void;
   /** Called for every changed leaf that is not NULL, ascending. The digest is only valid during the call. */
   readonly onNewLeaf?: (blockIndex: number, digest: Uint8Array) => void;
@@ -150,8 +153,8 @@ export interface LostLeaves {
 }
 
 /**
- * Contents of the level-1 nodes of a tree, ascending, without NULL nodes and those that `unlike` has at the same place. Subtrees
- * whose nodes can't be had are left out: `readNodes` knows which.
+ * Contents of the level-1 nodes of a tree, ascending, without NULL nodes and those that `unlike` has at the
+ * same place. Subtrees whose nodes can't be had are left out: `readNodes` knows which.
  */
 export async function* leafNodes(
   tree: Tree,
@@ -243,7 +246,10 @@ export function trimNode(children: Uint8Array): Uint8Array {
   return children.subarray(0, end);
 }
 
-/** The block whose length differs between the two, although both have it, or -1. Its old digest says nothing about its new bytes. */
+/**
+ * The block whose length differs between the two, although both have it, or -1. Its old digest says
+ * nothing about its new bytes.
+ */
 function resizedBlock(before: Geometry, after: Geometry): number {
   const last = Math.min(blockCount(before), blockCount(after)) - 1;
   return last >= 0 && blockLength(before, last) !== blockLength(after, last) ? last : -1;

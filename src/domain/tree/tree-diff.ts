@@ -1,10 +1,11 @@
 /**
- * What differs between two digest trees of one block size. Nodes that both have at the same place are not read, so that two points
- * of a device cost what changed between them, not what they hold. Pure: how nodes are read is given. Memory is O(levels), the
- * children's contents of one node of each level and tree.
+ * What differs between two digest trees of one block size. Nodes that both have at the same place are not
+ * read, so that two points of a device cost what changed between them, not what they hold. Pure: how nodes
+ * are read is given. Memory is O(levels), the children's contents of one node of each level and tree.
  *
- * A block that a tree does not have counts as zero there. A last block of another length needs no look of its own: its digest
- * is one of its bytes, and bytes of another length give another one. Trees of different height line up at index 0.
+ * A block that a tree does not have counts as zero there. A last block of another length needs no look of its
+ * own: its digest is one of its bytes, and bytes of another length give another one. Trees of different
+ * height line up at index 0.
  */
 
 import { DIGEST_BYTES, TREE_FANOUT } from '../base/limits.js';
@@ -13,7 +14,9 @@ import { child, equals, isNull, type ReadNodes, type Tree } from './digest-tree.
 
 const EMPTY = new Uint8Array(0);
 const NULL_DIGEST = new Uint8Array(DIGEST_BYTES);
-/** Stands for node 0 of a level above the top of the lower tree. Its length is no digest's: it equals none. */
+/**
+ * Stands for node 0 of a level above the top of the lower tree. Its length is no digest's: it equals none.
+ */
 const ABOVE_TOP = new Uint8Array(0);
 
 /** Blocks [start, end) that differ, and how many of them had content and are zero in `to`. */

@@ -50,13 +50,17 @@ export interface StoredBlocks {
 }
 
 export interface BatchAddon {
-  /** Checks everything: structure, bounds, checksums, decompression, digests. Nothing of a batch that it rejects may be used. */
+  /**
+   * Checks everything: structure, bounds, checksums, decompression, digests. Nothing of a batch
+   * that it rejects may be used.
+   */
   decodeBatch(body: Uint8Array, bounds: BatchBounds): Promise<DecodedBatch>;
   /** Decoded blocks of a restore batch in order, each proven against the tree: for standard output. */
   decodeBlocks(body: Uint8Array, bounds: BatchBounds): Promise<Buffer[]>;
   /**
-   * A batch body from records as they lie in packs: what `blocks` of the protocol answers. Each record must be the one of its digest, and as it was
-   * made (checksum); it is not decoded. `bad-digest`, `bad-checksum`, `truncated`, ...
+   * A batch body from records as they lie in packs: what `blocks` of the protocol answers. Each record must
+   * be the one of its digest, and as it was made (checksum); it is not decoded. `bad-digest`,
+   * `bad-checksum`, `truncated`, ...
    */
   encodeBatch(
     options: StoredBlocks & { sessionId: string; sequence: number; agentTimeMs: number },

@@ -4,7 +4,10 @@ export interface OpenDeviceOptions {
   readonly write?: boolean;
   /** O_EXCL: EBUSY where a block device is mounted or held. */
   readonly exclusive?: boolean;
-  /** O_DIRECT. Default: true for block devices, false for files. The unaligned tail is read and written through a bounce buffer. */
+  /**
+   * O_DIRECT. Default: true for block devices, false for files. The unaligned tail is read and written
+   * through a bounce buffer.
+   */
   readonly direct?: boolean;
   /** Reads of a file are answered by its file system, not by this host's page cache. */
   readonly fresh?: boolean;
@@ -19,7 +22,10 @@ export interface Device {
   readonly sizeBytes: number;
   readonly logicalSectorSize: number;
   readonly direct: boolean;
-  /** Reads any range inside the device. `ETRUNCATED`: the device ends before its `sizeBytes` now, at `byteOffset` or before. */
+  /**
+   * Reads any range inside the device. `ETRUNCATED`: the device ends before its `sizeBytes` now,
+   * at `byteOffset` or before.
+   */
   read(byteOffset: number, byteLength: number): Promise<Buffer>;
   write(byteOffset: number, bytes: Uint8Array): Promise<void>;
   /** fdatasync, and on block devices the flush of their write cache. */

@@ -1,6 +1,9 @@
 /** The part of the border that is about digests (docs/format.md section 1); rules as in ../index.ts. */
 
-/** How content is digested: made once, and passed to whoever digests or proves. It never changes, and needs no closing. */
+/**
+ * How content is digested: made once, and passed to whoever digests or proves. It never
+ * changes, and needs no closing.
+ */
 export interface Digester {
   /** The zero digest for all-zero bytes. */
   leafDigest(bytes: Uint8Array): Buffer;

@@ -1,4 +1,6 @@
-/** The part of the border that is about records and packs (docs/format.md section 3); rules as in ../index.ts. */
+/**
+ * The part of the border that is about records and packs (docs/format.md section 3); rules as in ../index.ts.
+ */
 import type { Digester } from './digest.js';
 
 export const RECORD_KIND_BLOCK = 1;
@@ -25,14 +27,16 @@ export interface PackAddon {
   /** Reads header, footer and index of a pack file; checks all three. */
   readPackIndex(path: string): Promise<PackIndex>;
   /**
-   * Re-reads every record of a pack file and checks it (checksum, decode, digest) and its index entry. Calls back with each damaged
-   * record; rejects only where the file as a whole can't be read.
+   * Re-reads every record of a pack file and checks it (checksum, decode, digest) and its index entry. Calls
+   * back with each damaged record; rejects only where the file as a whole can't be read.
    */
   verifyPack(
     path: string,
     digester: Digester,
     onDamage: (damage: { offset: number; digest: Buffer | null; reason: string }) => void,
   ): Promise<{ recordCount: number; checkedBytes: number }>;
-  /** Finds the valid records of a pack file without believing its index (lost tail, torn write). n * 56 bytes. */
+  /**
+   * Finds the valid records of a pack file without believing its index (lost tail, torn write). n * 56 bytes.
+   */
   salvagePack(path: string, digester: Digester): Promise<PackIndex>;
 }

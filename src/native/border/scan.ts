@@ -14,7 +14,10 @@ export interface ScanOptions {
   readonly digestOnly?: boolean;
   /** Reader threads: reads in flight. Default 4. */
   readonly readers?: number;
-  /** Raw bytes of changed blocks held until they are encoded or released. Default 32 MiB; readers wait when it is reached. */
+  /**
+   * Raw bytes of changed blocks held until they are encoded or released. Default 32 MiB; readers
+   * wait when it is reached.
+   */
   readonly memoryBytes?: number;
   /** Changed raw bytes per chunk, about. Default 4 MiB. */
   readonly chunkBytes?: number;
@@ -31,10 +34,16 @@ export interface ScanProgress {
   readonly badBytes: number;
 }
 
-/** Blocks with unreadable sectors: the readable bytes, and which ranges are not. Not in the chunk's entries or the overlay. */
+/**
+ * Blocks with unreadable sectors: the readable bytes, and which ranges are not. Not in the
+ * chunk's entries or the overlay.
+ */
 export interface BadBlock {
   readonly blockIndex: number;
-  /** The block as far as it could be read; bad sectors are filled with zeros here and must be replaced before use. */
+  /**
+   * The block as far as it could be read; bad sectors are filled with zeros here and
+   * must be replaced before use.
+   */
   readonly bytes: Buffer;
   /** Absolute, sector-grained, ascending. */
   readonly badRanges: readonly { readonly byteOffset: number; readonly byteLength: number }[];
@@ -58,16 +67,24 @@ export interface ScanChunk extends PatchableChunk {
   readonly digests: Buffer;
   readonly rawBytes: number;
   readonly badBlocks: readonly BadBlock[];
-  /** Builds the batch body (docs/format.md section 4) on the native pool and frees the raw bytes. Once only. */
+  /**
+   * Builds the batch body (docs/format.md section 4) on the native pool and frees the raw bytes. Once only.
+   */
   encode(options: EncodeOptions): Promise<Buffer>;
-  /** First entries, one or more, of at most `rawBytes` that are not held; the rest or null. Bad blocks are in neither. */
+  /**
+   * First entries, one or more, of at most `rawBytes` that are not held; the rest or null.
+   * Bad blocks are in neither.
+   */
   split(rawBytes: number, held: Uint8Array): [first: ScanChunk, rest: ScanChunk | null];
   release(): void;
 }
 
 /** read -> zero check -> BLAKE3 -> compare with the known digest, on threads of its own, bounded, pulled. */
 export interface Scan {
-  /** Next chunk with changes (or bad blocks), in device order; null at the end. Rejects with `cancelled` after cancel(). */
+  /**
+   * Next chunk with changes (or bad blocks), in device order; null at the end. Rejects with
+   * `cancelled` after cancel().
+   */
   next(): Promise<ScanChunk | null>;
   progress(): ScanProgress;
   cancel(): void;

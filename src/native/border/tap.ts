@@ -11,7 +11,10 @@ export interface TapMapHeader {
   readonly clean: boolean;
   /** As given to `close`; empty if not clean. */
   readonly continuity: string;
-  /** 32 hex digits each: points that the map holds all changes since; the committed one, and sessions that may have been committed. */
+  /**
+   * 32 hex digits each: points that the map holds all changes since; the committed one, and sessions that
+   * may have been committed.
+   */
   readonly pointIds: readonly string[];
 }
 
@@ -47,15 +50,24 @@ export interface TapHoldOptions {
 }
 
 export interface TapGateLimits {
-  /** How long new writes may be held back until those in flight have ended. Then it is not closed (`barrier-timeout`). */
+  /**
+   * How long new writes may be held back until those in flight have ended. Then it is not
+   * closed (`barrier-timeout`).
+   */
   readonly barrierMs: number;
-  /** How long it may be closed at most, that included: it opens by itself then, whatever becomes of who closed it. */
+  /**
+   * How long it may be closed at most, that included: it opens by itself then, whatever
+   * becomes of who closed it.
+   */
   readonly closedMs: number;
 }
 
 export interface TapHold {
   readonly instantMs: number;
-  /** The map is a superset of what differs from the base point. If false, every block is preserved, and must be read. */
+  /**
+   * The map is a superset of what differs from the base point. If false, every block is
+   * preserved, and must be read.
+   */
   readonly mapUsed: boolean;
   /** A clause: why the map was used or not. */
   readonly reason: string;
@@ -122,40 +134,55 @@ export interface Tap {
   /** Where `hold` makes its exports readable. Unix socket, mode 0600. */
   listenSnapshot(address: string): Promise<string>;
   status(): TapStatus;
-  /** All of a hold that takes time. One at a time: EBUSY. `ETRUNCATED`: the device was cut. Ended by `cut` and what follows, or `abort`. */
+  /**
+   * All of a hold that takes time. One at a time: EBUSY. `ETRUNCATED`: the device was cut. Ended by `cut` and
+   * what follows, or `abort`.
+   */
   prepare(options: TapHoldOptions): Promise<void>;
   /**
-   * From here on nobody writes. Resolves with how long, in ms, nothing had been written by then. `barrier-timeout`, `ETRUNCATED`,
-   * `argument` (nothing is prepared): it is open then.
+   * From here on nobody writes. Resolves with how long, in ms, nothing had been written by then.
+   * `barrier-timeout`, `ETRUNCATED`, `argument` (nothing is prepared): it is open then.
    */
   closeGate(limits: TapGateLimits): Promise<number>;
   /** There was no instant: back to prepared. Harmless where it is open. */
   openGate(): Promise<void>;
   /** The instant; the gate is open after it. `gate-open`: it was before, there is no instant. */
   cut(): Promise<TapHold>;
-  /** What is prepared or held is given back, the gate is open; the backup map stays. Harmless where there is nothing. */
+  /**
+   * What is prepared or held is given back, the gate is open; the backup map stays.
+   * Harmless where there is nothing.
+   */
   abort(): Promise<void>;
   /** The held session was committed: its blocks leave the backup map, the snapshot is released. */
   commit(): Promise<void>;
   /** These blocks [start, end) of the tap's size count as written. */
   mark(ranges: readonly (readonly [number, number])[]): Promise<void>;
   /**
-   * The held snapshot was compared with a committed point, and all that differs was marked since: the map counts for that point from
-   * now on, and the snapshot is released. `complete`: the whole device was compared, whatever the map knew before. Else the map must
-   * know the point already. `argument`: it does not, or nothing is held any more.
+   * The held snapshot was compared with a committed point, and all that differs was marked since: the map
+   * counts for that point from now on, and the snapshot is released. `complete`: the whole device was
+   * compared, whatever the map knew before. Else the map must know the point already. `argument`: it does
+   * not, or nothing is held any more.
    */
   adopt(pointId: string, complete: boolean): Promise<void>;
   /** The map is not to be used before the next commit. */
   voidMap(reason: string): Promise<void>;
-  /** A look at the device. What others may have changed past the map makes it void, and what is held is given up. */
+  /**
+   * A look at the device. What others may have changed past the map makes it void, and
+   * what is held is given up.
+   */
   checkSource(): Promise<TapSourceState>;
   /** Ends listening and connections, flushes the device. Nothing is written to it afterwards. */
   stop(): Promise<void>;
-  /** After `stop`: writes the precise map with this mark of continuity and marks it clean; frees everything. */
+  /**
+   * After `stop`: writes the precise map with this mark of continuity and marks it clean; frees everything.
+   */
   close(continuity: string): Promise<void>;
 }
 
-/** The static view that a hold exports, and which of it changed. Its `read` fails with ESHUTDOWN for blocks that are not held. */
+/**
+ * The static view that a hold exports, and which of it changed. Its `read` fails with ESHUTDOWN for
+ * blocks that are not held.
+ */
 export interface SnapshotDevice extends Device {
   /** Blocks [start, end) of `blockSize` bytes that the tap's map names, ascending, merged. */
   changedRanges(blockSize: number): Promise<readonly (readonly [number, number])[]>;

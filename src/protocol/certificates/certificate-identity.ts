@@ -1,8 +1,9 @@
 /**
- * What certificates say of whom they are for, read with what Node has: commands that only connect need no more.
+ * What certificates say of whom they are for, read with what Node has: commands that
+ * only connect need no more.
  *
- * Identities are URIs in the subject alternative name, and what a certificate may be used for is in its extended key usage: an
- * agent's can't pass for the receiver's.
+ * Identities are URIs in the subject alternative name, and what a certificate may be used for is in its
+ * extended key usage: an agent's can't pass for the receiver's.
  */
 import { createHash, type X509Certificate } from 'node:crypto';
 
@@ -37,7 +38,9 @@ export function fingerprint(certificate: X509Certificate): Buffer {
 
 export type CertificateFault = 'unknown-authority' | 'wrong-use' | 'expired';
 
-/** Checks a certificate that TLS showed against the authority; null if it is good for the role at this time. */
+/**
+ * Checks a certificate that TLS showed against the authority; null if it is good for the role at this time.
+ */
 export function checkCertificate(
   certificate: X509Certificate,
   authority: X509Certificate,

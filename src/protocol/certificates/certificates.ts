@@ -1,8 +1,9 @@
 /**
- * Makes the certificates of both sides: ECDSA P-256, with webcrypto. What they say is in certificate-identity.ts.
+ * Makes the certificates of both sides: ECDSA P-256, with webcrypto. What they say is in
+ * certificate-identity.ts.
  *
- * A receiver is its own authority: a self-signed CA whose fingerprint agents pin, a server certificate that names the
- * receiver, and a client certificate for every agent.
+ * A receiver is its own authority: a self-signed CA whose fingerprint agents pin, a server certificate that
+ * names the receiver, and a client certificate for every agent.
  */
 import 'reflect-metadata';
 import { randomBytes, webcrypto, X509Certificate } from 'node:crypto';

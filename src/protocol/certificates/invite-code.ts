@@ -1,8 +1,8 @@
 /**
- * The one-time code that a person carries from the receiver to the agent:
- * 4 bits of version, 128 bits of the pin (the first half of the SHA-256 of the receiver's CA certificate), 128 bits of
- * secret; in groups of four letters and digits (base32 without I, L, O, U), and a last group that checks the others.
- * Typing is forgiving: case, spaces and dashes don't matter, O reads as 0, I and L as 1.
+ * The one-time code that a person carries from the receiver to the agent: 4 bits of version, 128 bits of the
+ * pin (the first half of the SHA-256 of the receiver's CA certificate), 128 bits of secret; in groups of four
+ * letters and digits (base32 without I, L, O, U), and a last group that checks the others. Typing is
+ * forgiving: case, spaces and dashes don't matter, O reads as 0, I and L as 1.
  */
 import { createHash, timingSafeEqual, type X509Certificate } from 'node:crypto';
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,4 +1,7 @@
-/** How the answer of a message is written (the receiver) and read (the agent), which checks it there, where it enters. */
+/**
+ * How the answer of a message is written (the receiver) and read (the agent), which checks
+ * it there, where it enters.
+ */
 import type { z } from 'zod';
 import { JSON_BYTES_MAX } from '../../domain/base/limits.js';
 import { decodeLines } from './ndjson.js';
@@ -19,7 +22,10 @@ export interface ComingAnswer {
 }
 
 export interface AnswerForm<Args extends unknown[], Answer> {
-  /** What making it and holding it takes, where that is much: such answers share a budget from before they are made until they are taken. */
+  /**
+   * What making it and holding it takes, where that is much: such answers share a budget from before they are
+   * made until they are taken.
+   */
   readonly memoryBytesMax?: number;
   write(answer: Answer): AnswerContent;
   /** @param what names it in an error. @throws StillpointError `bad-message`, `too-large` */

@@ -1,7 +1,8 @@
 /**
- * The answer to `blocks`: a prefix of the asked blocks, at least one, as a batch of the point (docs/format.md section 4). The native side
- * copies the records into it as they are stored, and decodes and proves them where they are used, on threads of its own. What it does
- * not know is what was asked for: that is compared here.
+ * The answer to `blocks`: a prefix of the asked blocks, at least one, as a batch of the point
+ * (docs/format.md section 4). The native side copies the records into it as they are stored, and decodes
+ * and proves them where they are used, on threads of its own. What it does not know is what was asked
+ * for: that is compared here.
  */
 import type { Geometry } from '../../domain/blocks/geometry.js';
 import { type Digester, native, type StoredBlocks, type TreeFile } from '../../native/index.js';
@@ -14,7 +15,10 @@ export function encodeBlocks(pointId: string, blocks: StoredBlocks): Promise<Buf
 const ENTRY_COUNT_OFFSET = 32;
 const { batchHeaderBytes, batchEntryBytes } = native.constants;
 
-/** How many of the wanted blocks the answer has, by its entries; 0 where they are not a prefix of what is wanted. */
+/**
+ * How many of the wanted blocks the answer has, by its entries; 0 where they are not a
+ * prefix of what is wanted.
+ */
 export function answeredCount(answer: Uint8Array, wanted: readonly number[]): number {
   const view = new DataView(answer.buffer, answer.byteOffset, answer.byteLength);
   const entryCount = answer.length < batchHeaderBytes ? 0 : view.getUint32(ENTRY_COUNT_OFFSET, true);
@@ -30,8 +34,8 @@ export function answeredCount(answer: Uint8Array, wanted: readonly number[]): nu
 }
 
 /**
- * The blocks' bytes in order, each proven to be what the answer says that it is, and, with `expected`, to be that tree's.
- * Rejects with a NativeError.
+ * The blocks' bytes in order, each proven to be what the answer says that it is, and, with `expected`, to be
+ * that tree's. Rejects with a NativeError.
  */
 export function decodeBlocks(
   answer: Uint8Array,

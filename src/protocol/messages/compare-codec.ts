@@ -1,9 +1,10 @@
 /**
- * The question of `/point/compare` and its answer (docs/protocol.md): the asker's own contents of tree nodes go to the receiver, and
- * for each comes back which children differ. It is the cheap direction where the asker's content is short: 16 bytes come back in
- * place of 2 KiB.
+ * The question of `/point/compare` and its answer (docs/protocol.md): the asker's own contents of tree nodes
+ * go to the receiver, and for each comes back which children differ. It is the cheap direction where the
+ * asker's content is short: 16 bytes come back in place of 2 KiB.
  *
- *   question: magic SPCMPQ1\0 (8), point id (16), u32 count, 4 reserved; per node u8 level, 1 reserved, u16 children, u64 index, children * 32
+ *   question: magic SPCMPQ1\0 (8), point id (16), u32 count, 4 reserved; per node u8 level, 1 reserved, u16
+ *             children, u64 index, children * 32
  *   answer:   per node u64 children that differ, u64 children that are NULL at the receiver; bit i: child i
  */
 

@@ -1,4 +1,7 @@
-/** How a machine that is no agent yet asks to become one. It is no message of a port: who sends it has no name yet. */
+/**
+ * How a machine that is no agent yet asks to become one. It is no message of a port: who
+ * sends it has no name yet.
+ */
 import { jsonAnswer } from './answer-forms.js';
 import { call } from './message.js';
 import { json, rest } from './request-forms.js';

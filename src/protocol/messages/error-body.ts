@@ -55,7 +55,10 @@ export function decodeError(body: ErrorBody): StillpointError {
   return new StillpointError(code, details);
 }
 
-/** The error of an answer that is no success. A body that is none of ours comes from something in between, or a closing server. */
+/**
+ * The error of an answer that is no success. A body that is none of ours comes from something in
+ * between, or a closing server.
+ */
 export function errorOfAnswer(url: string, status: number, bytes: Buffer): StillpointError {
   try {
     const body = errorBodySchema.safeParse(JSON.parse(bytes.toString('utf8')));

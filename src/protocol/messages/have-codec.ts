@@ -1,4 +1,7 @@
-/** The answer to `have`: a bit for each digest in the order asked, LSB first; set: it is held. What fills the last byte is 0. */
+/**
+ * The answer to `have`: a bit for each digest in the order asked, LSB first; set: it is held. What
+ * fills the last byte is 0.
+ */
 import { StillpointError } from '../../domain/base/errors.js';
 
 /** @param held positions below `count` */

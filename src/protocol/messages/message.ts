@@ -1,8 +1,10 @@
 /**
- * What a row of the table of messages says (session-messages.ts, point-messages.ts, order-messages.ts): a message's path, the form
- * of its request and that of its answer. The method of its port follows from it, and so do the receiver's route and the client.
+ * What a row of the table of messages says (session-messages.ts, point-messages.ts, order-messages.ts): a
+ * message's path, the form of its request and that of its answer. The method of its port follows from it, and
+ * so do the receiver's route and the client.
  *
- * Every message is a POST whose body is bounded. A call is answered once; a stream is answered with events, one to a line, as they come.
+ * Every message is a POST whose body is bounded. A call is answered once; a stream is answered with events,
+ * one to a line, as they come.
  */
 import type { z } from 'zod';
 import type { AnswerForm } from './answer-forms.js';
@@ -22,7 +24,10 @@ export interface Call<Args extends unknown[], Answer> extends Message<Args> {
   readonly answerTimeoutMs?: (args: NoInfer<Args>) => number;
   /** What of it is so large that the speed of the link shows in the time that it takes. */
   readonly bulk?: 'request' | 'answer';
-  /** It is answered when something happens, or after a time: it holds no share of the memory of bodies meanwhile. */
+  /**
+   * It is answered when something happens, or after a time: it holds no share of the
+   * memory of bodies meanwhile.
+   */
   readonly waits?: boolean;
 }
 

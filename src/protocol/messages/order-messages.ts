@@ -18,8 +18,8 @@ const GRACE_MS = 30_000;
 
 export const ORDER_MESSAGES = {
   /**
-   * What the receiver wants backed up: answered as soon as there is an order for a device that is offered, else null after `waitMs`.
-   * The agent's next question ends this one.
+   * What the receiver wants backed up: answered as soon as there is an order for a device that is offered,
+   * else null after `waitMs`. The agent's next question ends this one.
    */
   awaitOrder: call({
     path: '/order/await',

@@ -1,4 +1,7 @@
-/** The shapes of the messages by which an agent asks for orders and reports on them (src/domain/order/order.ts). */
+/**
+ * The shapes of the messages by which an agent asks for orders and reports on them
+ * (src/domain/order/order.ts).
+ */
 import { z } from 'zod';
 import { ERROR_CODES } from '../../domain/base/errors.js';
 import { OFFERS_MAX, ORDER_WAIT_MS_MAX, WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';

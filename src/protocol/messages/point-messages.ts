@@ -1,4 +1,7 @@
-/** The messages about what a receiver holds. None of them changes the store, but that damage which they find is marked. */
+/**
+ * The messages about what a receiver holds. None of them changes the store, but that damage
+ * which they find is marked.
+ */
 import { BATCH_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { NodeRequest, PointsOptions } from '../../domain/session/messages.js';
@@ -31,8 +34,8 @@ export const POINT_MESSAGES = {
   info: call({ path: '/info', request: nothing, answer: jsonAnswer(infoSchema) }),
 
   /**
-   * Committed points of one device, or of all of the agent's devices; by device, then sequence. With `last` only the last one of each:
-   * a history of years is not to come over the link before every backup.
+   * Committed points of one device, or of all of the agent's devices; by device, then sequence. With `last`
+   * only the last one of each: a history of years is not to come over the link before every backup.
    */
   points: call({
     path: '/points',
@@ -44,7 +47,10 @@ export const POINT_MESSAGES = {
     answer: listAnswer('list of points', pointSchema),
   }),
 
-  /** Sessions of the agent that are open, or ended without a point, whose blocks are kept; by device, then by last activity. */
+  /**
+   * Sessions of the agent that are open, or ended without a point, whose blocks are kept; by
+   * device, then by last activity.
+   */
   partialSets: call({
     path: '/partial',
     request: json<[device?: string]>(REQUEST_BYTES_MAX, device),
@@ -52,8 +58,8 @@ export const POINT_MESSAGES = {
   }),
 
   /**
-   * Contents of tree nodes of a point, untrusted until digested. Answer, for each request in order: u32 length
-   * (0 for a null node), then the trimmed content.
+   * Contents of tree nodes of a point, untrusted until digested. Answer, for each request in order: u32
+   * length (0 for a null node), then the trimmed content.
    */
   nodes: call({
     path: '/point/nodes',
@@ -67,8 +73,8 @@ export const POINT_MESSAGES = {
   }),
 
   /**
-   * The other direction: the caller's own contents of nodes of a point's tree, and the answer says which of their children differ
-   * (compare-codec.ts).
+   * The other direction: the caller's own contents of nodes of a point's tree, and the answer says which of
+   * their children differ (compare-codec.ts).
    */
   compareNodes: call({
     path: '/point/compare',
@@ -76,7 +82,10 @@ export const POINT_MESSAGES = {
     answer: bytesAnswer(COMPARE_ANSWER_BYTES_MAX),
   }),
 
-  /** Blocks of a point as one batch (docs/format.md section 4); may answer with a prefix of the request, at least one block. */
+  /**
+   * Blocks of a point as one batch (docs/format.md section 4); may answer with a prefix of the
+   * request, at least one block.
+   */
   blocks: call({
     path: '/point/blocks',
     request: json<[pointId: string, blockIndexes: readonly number[]]>(
@@ -100,9 +109,9 @@ export const POINT_MESSAGES = {
   }),
 
   /**
-   * Recomputes the digests of a point's blocks from the stored bytes, without believing the tree or the index: which blocks of the
-   * point the receiver can't give. In device order; a summary is the last event. At most CHECK_RANGES_MAX ranges, ascending, apart;
-   * by default all blocks.
+   * Recomputes the digests of a point's blocks from the stored bytes, without believing the tree or the
+   * index: which blocks of the point the receiver can't give. In device order; a summary is the last event.
+   * At most CHECK_RANGES_MAX ranges, ascending, apart; by default all blocks.
    */
   check: stream({
     path: '/point/check',
@@ -115,7 +124,10 @@ export const POINT_MESSAGES = {
     event: checkEventSchema,
   }),
 
-  /** What differs between two points of one block size, found by their trees at the receiver; a summary is the last event. */
+  /**
+   * What differs between two points of one block size, found by their trees at the receiver; a
+   * summary is the last event.
+   */
   diff: stream({
     path: '/point/diff',
     request: json<[fromId: string, toId: string]>(

@@ -1,4 +1,7 @@
-/** The messages of a session, which are a backup: a transaction of messages, each of which may be repeated as it is. */
+/**
+ * The messages of a session, which are a backup: a transaction of messages, each of which
+ * may be repeated as it is.
+ */
 import {
   BATCH_BYTES_MAX,
   DIGEST_BYTES,
@@ -38,7 +41,10 @@ export const SESSION_MESSAGES = {
     answerTimeoutMs: () => WORK_TIMEOUT_MS,
   }),
 
-  /** Of n * 32 bytes of digests; the answer has ceil(n / 8) bytes, bit i (LSB first) set: held for this device, need not be sent. */
+  /**
+   * Of n * 32 bytes of digests; the answer has ceil(n / 8) bytes, bit i (LSB first) set: held for this
+   * device, need not be sent.
+   */
   have: call({
     path: '/session/have',
     request: inSession(bytes('have', HAVE_DIGESTS_MAX * DIGEST_BYTES)),
@@ -48,8 +54,8 @@ export const SESSION_MESSAGES = {
   }),
 
   /**
-   * Digests of the 4 KiB pieces of blocks of the session's base point, for patches (src/domain/blocks/pieces.ts). Block indexes ascend.
-   * The answer is small; what it is made of is not.
+   * Digests of the 4 KiB pieces of blocks of the session's base point, for patches
+   * (src/domain/blocks/pieces.ts). Block indexes ascend. The answer is small; what it is made of is not.
    */
   pieces: call({
     path: '/session/pieces',
@@ -62,7 +68,10 @@ export const SESSION_MESSAGES = {
     answer: bytesAnswer(PIECES_ANSWER_BYTES_MAX, { memoryBytesMax: PIECES_RAW_BYTES_MAX }),
   }),
 
-  /** Answered when the batch is durable. Numbers start at 1; within a session the higher number wins for a block. */
+  /**
+   * Answered when the batch is durable. Numbers start at 1; within a session the higher
+   * number wins for a block.
+   */
   batch: call({
     path: '/session/batch',
     request: inSession(numbered('batch number', bytes('batch', BATCH_BYTES_MAX))),

@@ -1,6 +1,7 @@
 /**
- * All messages of an enrolled agent, by the name of their method. Whoever does the same to each message (the routes, the client, what
- * checks, counts or repeats) goes through here, and needs no change when a row is added.
+ * All messages of an enrolled agent, by the name of their method. Whoever does the same to each
+ * message (the routes, the client, what checks, counts or repeats) goes through here, and needs no
+ * change when a row is added.
  */
 import type { Call, MethodOf, PortOf, Stream } from './message.js';
 import { ORDER_MESSAGES } from './order-messages.js';
@@ -50,8 +51,9 @@ export interface Decorator {
   ): (...args: Args) => AsyncIterable<Event>;
 }
 
-// The type checker can't follow that the row of a name and the method of that name have the same types. They have, since the type of a
-// port is made from the rows. So all casts are in these three functions; what they call is checked for any types.
+// The type checker can't follow that the row of a name and the method of that name have the same types. They
+// have, since the type of a port is made from the rows. So all casts are in these three functions; what they
+// call is checked for any types.
 
 type AnyCall = Call<unknown[], unknown>;
 type AnyStream = Stream<unknown[], unknown>;

@@ -1,4 +1,7 @@
-/** Counts what goes over a port, both directions (src/protocol/messages/body-bytes.ts): each attempt, and answers that came. */
+/**
+ * Counts what goes over a port, both directions (src/protocol/messages/body-bytes.ts): each
+ * attempt, and answers that came.
+ */
 import { answerBytes, lineBytes, requestBytes } from '../messages/body-bytes.js';
 import { decorate, type MessagePort, type MessagesOf } from '../messages/table.js';
 

@@ -1,4 +1,7 @@
-/** Tells a link's meter what its bulky messages take: of each the body that is large, the other is not worth the counting. */
+/**
+ * Tells a link's meter what its bulky messages take: of each the body that is large, the other
+ * is not worth the counting.
+ */
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import { answerBytes, requestBytes } from '../messages/body-bytes.js';
 import { decorate, type MessagePort } from '../messages/table.js';

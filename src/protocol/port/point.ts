@@ -1,9 +1,15 @@
 import type { PortOf } from '../messages/message.js';
 import type { POINT_MESSAGES } from '../messages/point-messages.js';
 
-/** What a receiver holds, as who looks at points, compares, verifies or restores asks for it. What each method does, its message says. */
+/**
+ * What a receiver holds, as who looks at points, compares, verifies or restores asks for it. What each
+ * method does, its message says.
+ */
 export interface PointPort extends PortOf<typeof POINT_MESSAGES> {
-  /** Only of who holds a receiver's directory and sees the points of all agents: the agents that have points, sorted. */
+  /**
+   * Only of who holds a receiver's directory and sees the points of all agents: the agents
+   * that have points, sorted.
+   */
   agents?(): Promise<string[]>;
 }
 

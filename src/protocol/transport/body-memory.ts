@@ -1,9 +1,9 @@
 /**
- * Buffers for large request bodies, used again: fresh ones of megabytes each cost more in page faults and collections of
- * garbage than decrypting what goes into them.
+ * Buffers for large request bodies, used again: fresh ones of megabytes each cost more in page faults and
+ * collections of garbage than decrypting what goes into them.
  *
- * A buffer is given back only by who is sure that nobody reads it any more; one that is not given back is left to the garbage
- * collector.
+ * A buffer is given back only by who is sure that nobody reads it any more; one that is not given back is
+ * left to the garbage collector.
  */
 import { MiB } from '../../domain/base/limits.js';
 

@@ -1,10 +1,11 @@
 /**
- * A bounded number of bytes, shared fairly between owners: what request bodies, or answers, may hold in memory at once.
+ * A bounded number of bytes, shared fairly between owners: what request bodies, or answers,
+ * may hold in memory at once.
  *
- * Who waits: a request for more than is free, or for more than its owner's share (half of all, so that one agent alone can
- * never shut out the others), or behind an earlier request of its own owner. Owners take turns; within an owner it is first
- * come, first served. The head of the owner whose turn it is may be large: nobody overtakes it, so it is not starved.
- * A wait ends with `busy` at its deadline.
+ * Who waits: a request for more than is free, or for more than its owner's share (half of all, so that one
+ * agent alone can never shut out the others), or behind an earlier request of its own owner. Owners take
+ * turns; within an owner it is first come, first served. The head of the owner whose turn it is may be large:
+ * nobody overtakes it, so it is not starved. A wait ends with `busy` at its deadline.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 
@@ -65,7 +66,10 @@ export class ByteBudget {
     });
   }
 
-  /** Goes round the owners. One that is at its share is passed over; one that only waits for free bytes stops the round. */
+  /**
+   * Goes round the owners. One that is at its share is passed over; one that only waits for
+   * free bytes stops the round.
+   */
   #admitWaiting(): void {
     for (let admitted = true; admitted; ) {
       admitted = false;

@@ -1,11 +1,14 @@
 /**
- * Where a client's connections come from when it does not make them itself: one that a receiver opened serves as well as one that was
- * dialled, since HTTP and TLS do not care who called.
+ * Where a client's connections come from when it does not make them itself: one that a receiver opened serves
+ * as well as one that was dialled, since HTTP and TLS do not care who called.
  */
 import type { Agent } from 'node:https';
 import type { TLSSocket } from 'node:tls';
 
-/** A connection on which both sides are proven, for the caller alone. @throws StillpointError `unreachable` if there is none in time */
+/**
+ * A connection on which both sides are proven, for the caller alone.
+ * @throws StillpointError `unreachable` if there is none in time
+ */
 export type Connect = () => Promise<TLSSocket>;
 
 type OnConnection = (error: Error | null, socket?: TLSSocket) => void;

@@ -1,4 +1,7 @@
-/** What a client's link is measured by, and held to: made anew for each piece of work, since a link may change between two. */
+/**
+ * What a client's link is measured by, and held to: made anew for each piece of work, since a
+ * link may change between two.
+ */
 import { LinkMeter } from '../../domain/session/link-meter.js';
 import { type RateSchedule, rateAt } from '../../domain/session/rate-limit.js';
 import { Pacer } from './pacer.js';

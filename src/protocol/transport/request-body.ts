@@ -1,6 +1,6 @@
 /**
- * Reading a request's body into one buffer: the length is known and admitted before the first byte is taken, and a body that
- * stalls, drags or breaks off ends in an error instead of in held memory.
+ * Reading a request's body into one buffer: the length is known and admitted before the first byte is taken,
+ * and a body that stalls, drags or breaks off ends in an error instead of in held memory.
  */
 import type { IncomingMessage } from 'node:http';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -26,8 +26,8 @@ export function bodyTimeoutMs({ totalMs }: BodyTimeouts, bodyBytes: number): num
 export const BODY_TIMEOUTS: BodyTimeouts = { admissionMs: 30_000, idleMs: 30_000, totalMs: 600_000 };
 
 /**
- * Reads the body, hands it to `use`, and counts it against the budget until `use` has ended. `use` must not keep the body when
- * it resolves; when it rejects, something may still be reading it.
+ * Reads the body, hands it to `use`, and counts it against the budget until `use` has ended. `use` must not
+ * keep the body when it resolves; when it rejects, something may still be reading it.
  */
 export async function withBody<T>(
   request: IncomingMessage,

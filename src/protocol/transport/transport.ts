@@ -1,6 +1,7 @@
 /**
- * HTTP requests to one receiver over TLS 1.3 on a few kept connections. The only authority believed is the receiver's own,
- * and the receiver must be the one of this id, whatever host name or address it is reached under.
+ * HTTP requests to one receiver over TLS 1.3 on a few kept connections. The only authority
+ * believed is the receiver's own, and the receiver must be the one of this id, whatever host name
+ * or address it is reached under.
  *
  * Node's own client: it is there already, where a library takes a tenth of a short backup to load.
  */
@@ -145,7 +146,8 @@ export class Transport {
       request.on('error', (error) => {
         // Then it is the answer that breaks off: its reader is told.
         if (isAnswered) return;
-        // A kept connection that the receiver has closed meanwhile says nothing of the receiver. Messages may be sent twice.
+        // A kept connection that the receiver has closed meanwhile says nothing of the receiver.
+        // Messages may be sent twice.
         if (request.reusedSocket && codeOf(error) === 'ECONNRESET') resolve(this.#send(message));
         else reject(error);
       });
@@ -236,7 +238,10 @@ function discard(answer: IncomingMessage): void {
   answer.on('error', () => undefined).destroy();
 }
 
-/** TLS with that receiver alone: its authority, its id, and this agent's certificate, which is sent once the other side is proven. */
+/**
+ * TLS with that receiver alone: its authority, its id, and this agent's certificate, which is sent once
+ * the other side is proven.
+ */
 export function securedFor(
   address: ReceiverAddress,
 ): Pick<ConnectionOptions, 'secureContext' | 'rejectUnauthorized' | 'checkServerIdentity'> {
@@ -253,7 +258,10 @@ export function securedFor(
   };
 }
 
-/** The receiver's id in place of the host name. @returns an error to refuse the connection, as tls.connect wants it. */
+/**
+ * The receiver's id in place of the host name.
+ * @returns an error to refuse the connection, as tls.connect wants it.
+ */
 function checkReceiver(address: ReceiverAddress, certificate: PeerCertificate): Error | undefined {
   const shown = subjectOf({ subjectAltName: certificate.subjectaltname }, 'receiver');
   if (shown === address.receiverId) return undefined;

@@ -1,7 +1,7 @@
 /**
- * Which agent does a connection speak for? TLS has proven that the other side holds the key of the certificate that it
- * showed; everything else is checked here, on each request, so that a replaced certificate is refused at once and a
- * refusal is a clear error instead of a broken handshake.
+ * Which agent does a connection speak for? TLS has proven that the other side holds the key of the
+ * certificate that it showed; everything else is checked here, on each request, so that a replaced
+ * certificate is refused at once and a refusal is a clear error instead of a broken handshake.
  */
 import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';

@@ -1,8 +1,8 @@
 /**
  * Who a receiver is: what `receiver init DIR` makes under DIR/receiver/, beside the store.
  *
- *   receiver.json    id, where it listens, the URL that agents are told, how long partial sets are kept; written last: the commit
- *                    point of init
+ *   receiver.json    id, where it listens, the URL that agents are told, how long partial sets are kept;
+ *                    written last: the commit point of init
  *   authority.json   CA key and certificate; agents pin its fingerprint
  *   server.json      key and certificate that TLS shows; made anew when near its end
  *   invites/  agents/  see tenants.ts

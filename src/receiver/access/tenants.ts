@@ -1,14 +1,15 @@
 /**
  * Invites and enrolled agents, as files under DIR/receiver/.
  *
- *   invites/<id>.json       an open invite; id = first half of SHA-256(secret). Made by `receiver invite` in a process of its own
+ *   invites/<id>.json       an open invite; id = first half of SHA-256(secret). Made by
+ *                           `receiver invite` in a process of its own
  *   invites/<id>.used.json  the same after its use, kept for a clear answer
  *   agents/<name>.json      the agent's present certificate, and the invite that it came from
  *
- * Exactly once: enrolments run one after the other (one receiver holds the store's lock), and writing the agent's file is
- * the commit point. It names the invite, so an invite whose marking was lost in a crash is still known to be used; before
- * an agent's file is replaced, the invite that it names is marked. The same invite with the same key again (a lost answer)
- * gets the same certificate. Only hashes of secrets are kept.
+ * Exactly once: enrolments run one after the other (one receiver holds the store's lock), and writing the
+ * agent's file is the commit point. It names the invite, so an invite whose marking was lost in a crash is
+ * still known to be used; before an agent's file is replaced, the invite that it names is marked. The same
+ * invite with the same key again (a lost answer) gets the same certificate. Only hashes of secrets are kept.
  */
 import { createHash, randomBytes, timingSafeEqual, X509Certificate } from 'node:crypto';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
@@ -111,7 +112,10 @@ export async function createInvite(
   return { code: encodeInviteCode({ pin: pinOf(authority), secret }), expiresAt, replaces };
 }
 
-/** @throws StillpointError `bad-name` where the name's file is another agent's: the file system does not tell upper from lower case */
+/**
+ * @throws StillpointError `bad-name` where the name's file is another agent's: the file system does not tell
+ * upper from lower case
+ */
 async function findAgent(dir: string, name: string): Promise<EnrolledAgent | null> {
   const found = await readStateFile(agentPath(dir, name), agentFormat);
   if (found === null || found.name === name) return found;

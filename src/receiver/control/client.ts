@@ -9,7 +9,8 @@ import { controlPath } from './server.js';
 
 /**
  * Asks the receiver that serves the directory. An abort of the signal ends the wish there.
- * @throws the receiver's error; StillpointError `unreachable` if none serves it, `connection-lost`, `cancelled`
+ * @throws the receiver's error; StillpointError `unreachable` if none serves it, `connection-lost`,
+ * `cancelled`
  */
 export async function askReceiver(
   dir: string,

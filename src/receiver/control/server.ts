@@ -1,6 +1,6 @@
 /**
- * The control socket of a receiver that serves: `DIR/receiver/control.sock`, for its owner only. A wish lasts as long as its connection:
- * who is gone wants nothing any more.
+ * The control socket of a receiver that serves: `DIR/receiver/control.sock`, for its owner only. A wish lasts
+ * as long as its connection: who is gone wants nothing any more.
  */
 import { chmod, rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -34,7 +34,10 @@ export interface ControlServer {
   close(): Promise<void>;
 }
 
-/** The store's lock says that no other receiver serves this directory: a socket that is there was left by one that died. */
+/**
+ * The store's lock says that no other receiver serves this directory: a socket that is there
+ * was left by one that died.
+ */
 export async function openControl(dir: string, remote: Remote, log: Logger): Promise<ControlServer> {
   const path = controlPath(dir);
   const connections = new Map<Socket, Promise<void>>();

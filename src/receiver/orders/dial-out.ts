@@ -1,12 +1,16 @@
 /**
- * Connections that the receiver opens to agents that listen. It dials, and then serves: the connection goes into a server of the same
- * certificates and routes as those that agents open, and the agent sends its requests over it.
+ * Connections that the receiver opens to agents that listen. It dials, and then serves: the connection
+ * goes into a server of the same certificates and routes as those that agents open, and the agent
+ * sends its requests over it.
  *
- * | a target    | means                                        | goes on with                                                        |
- * |-------------|----------------------------------------------|---------------------------------------------------------------------|
- * | connecting  | fewer spare connections than there should be | dials, until DIALLED_SPARE of them wait unused                      |
- * | ready       | enough                                       | dials one more for each that the agent starts to use, within a bound |
- * | failed      | the last attempt failed, or was not wanted   | dials again after a pause that doubles, or at once when asked to     |
+ * | a target   | means                                      | goes on with                               |
+ * |------------|--------------------------------------------|--------------------------------------------|
+ * | connecting | fewer spare connections than there should  | dials, until DIALLED_SPARE of them wait    |
+ * |            | be                                         | unused                                     |
+ * | ready      | enough                                     | dials one more for each that the agent     |
+ * |            |                                            | starts to use, within a bound              |
+ * | failed     | the last attempt failed, or was not wanted | dials again after a pause that doubles, or |
+ * |            |                                            | at once when asked to                      |
  *
  * So the agent never has to ask for connections: it takes those that wait, and finds new ones in their place.
  */
@@ -129,7 +133,8 @@ export class DialOut {
       for (const [socket, { isUsed }] of target.sockets) if (!isUsed) socket.destroy();
     }
     while (this.#dialled.size > 0 && performance.now() < endMs) {
-      // A server that does not listen keeps no account of idle connections (closeIdleConnections does nothing).
+      // A server that does not listen keeps no account of idle connections
+      // (closeIdleConnections does nothing).
       for (const { target, socket } of this.#dialled.values()) {
         if ((target.sockets.get(socket)?.requests ?? 0) === 0) socket.destroy();
       }

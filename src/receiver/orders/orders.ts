@@ -1,9 +1,11 @@
 /**
- * The orders that have not ended, and which agents are there to take them. In memory: an order dies with the receiver, the backup that
- * came of it does not. What may happen to an order is decided in src/domain/order/order.ts.
+ * The orders that have not ended, and which agents are there to take them. In memory: an order dies with the
+ * receiver, the backup that came of it does not. What may happen to an order is decided in
+ * src/domain/order/order.ts.
  *
- * Presence: an agent is connected while a question of it for orders is open, and for a while after it or after a report. One question of
- * an agent is open at a time; the next one ends it, since what it says is newer.
+ * Presence: an agent is connected while a question of it for orders is open, and for a while
+ * after it or after a report. One question of an agent is open at a time; the next one ends it,
+ * since what it says is newer.
  */
 import { randomBytes } from 'node:crypto';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
@@ -95,7 +97,8 @@ export class OrderBook {
   /**
    * @param waitMs for the agent to be connected.
    * @param onChange with each change of the order; the last one is its end.
-   * @throws StillpointError `device-unknown` if the agent is there and offers no such device, `session-busy`, `busy`
+   * @throws StillpointError `device-unknown` if the agent is there and offers no such device, `session-busy`,
+   * `busy`
    */
   place(wish: OrderWish, waitMs: number, onChange: (order: Order) => void): Watch {
     this.#checkOffered(wish);
@@ -146,9 +149,13 @@ export class OrderBook {
     });
   }
 
-  /** @param point the committed one that the report names. @throws StillpointError `bad-message` if it is not of the order's device */
+  /**
+   * @param point the committed one that the report names.
+   * @throws StillpointError `bad-message` if it is not of the order's device
+   */
   report(agent: string, orderId: string, report: OrderReport, point: Point | null): OrderStanding {
-    // One that has not asked yet since the receiver was started is not there yet: what it offers is not known.
+    // One that has not asked yet since the receiver was started is not there yet:
+    // what it offers is not known.
     const question = this.#agents.has(agent) ? this.#see(agent).question : null;
     if (report.state !== 'running' && question !== null)
       question.request = without(question.request, orderId);

@@ -1,6 +1,6 @@
 /**
- * The receiver's own initiative: orders for agents, rounds over many, dialling those that only listen. What it wants done goes through the
- * one book of orders, whichever way an agent is connected.
+ * The receiver's own initiative: orders for agents, rounds over many, dialling those that only listen. What
+ * it wants done goes through the one book of orders, whichever way an agent is connected.
  */
 
 import type { Logger } from 'pino';
@@ -77,7 +77,10 @@ export class Remote {
     await this.#scheduler?.close();
   }
 
-  /** @throws StillpointError of the agent's backup; `usage`, `unreachable`, `connection-lost`, `device-unknown`, `session-busy`, `cancelled` */
+  /**
+   * @throws StillpointError of the agent's backup; `usage`, `unreachable`, `connection-lost`,
+   * `device-unknown`, `session-busy`, `cancelled`
+   */
   async backup(
     wish: OrderWish,
     waitMs: number,

@@ -1,6 +1,7 @@
 /**
- * Begins rounds when they are due. What is due is arithmetic (src/domain/order/schedule.ts) on two durable facts: when the schedule was made,
- * and when the last round began, which is on disk before it begins; so that a receiver that was down, or died in a round, knows.
+ * Begins rounds when they are due. What is due is arithmetic (src/domain/order/schedule.ts) on two durable
+ * facts: when the schedule was made, and when the last round began, which is on disk before it begins; so
+ * that a receiver that was down, or died in a round, knows.
  */
 import type { Logger } from 'pino';
 import type { RoundSummary } from '../../domain/order/round.js';

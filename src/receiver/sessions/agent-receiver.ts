@@ -1,8 +1,9 @@
 /**
  * The receiver as one agent may use it. What is another agent's is answered exactly like what does not exist.
  *
- * Everything that an agent sends is checked where it enters, as its message's row says: by the routes, or by `agentReceiver` in the same
- * process. Here is checked what needs more than the message to be judged: names, order, the point that it is about.
+ * Everything that an agent sends is checked where it enters, as its message's row says: by the routes, or by
+ * `agentReceiver` in the same process. Here is checked what needs more than the message to be judged: names,
+ * order, the point that it is about.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,8 +1,9 @@
 /**
- * The blocks of a session's base point, for patches: what the receiver tells of them, and how a batch with patches becomes one
- * with whole blocks before the capture sees it. Staging, log and packs know no patches.
+ * The blocks of a session's base point, for patches: what the receiver tells of them, and how a batch with
+ * patches becomes one with whole blocks before the capture sees it. Staging, log and packs know no patches.
  *
- * No state but the memory that is shared by all sessions. What a base block is can't change meanwhile: a point is immutable.
+ * No state but the memory that is shared by all sessions. What a base block is can't change
+ * meanwhile: a point is immutable.
  */
 
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';

@@ -1,4 +1,7 @@
-/** What a commit claims about its session, against what is known of it: pure. What the blocks prove is the store's business. */
+/**
+ * What a commit claims about its session, against what is known of it: pure. What the blocks prove
+ * is the store's business.
+ */
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';
 import type { CommitRequest } from '../../domain/session/messages.js';
@@ -18,7 +21,10 @@ export function checkCommit(request: CommitRequest, description: CaptureDescript
   if (end > geometry.sizeBytes) refuse('a bad range ends beyond the end of the device');
 }
 
-/** The same state of the device: of what a second try may say anew, statistics and warnings, the first one counts. */
+/**
+ * The same state of the device: of what a second try may say anew, statistics and
+ * warnings, the first one counts.
+ */
 export function isSameCommit(a: CommitRequest, b: CommitRequest): boolean {
   return a.root === b.root && a.batchCount === b.batchCount && isSameInstant(a, b);
 }

@@ -1,9 +1,9 @@
 /**
  * The receiver's sessions over one store, for all agents; AgentHandlers is the face that one agent sees.
  *
- * At most one session is open per device (and agent). Begins of one device run one after the other; everything else is ordered
- * by its session's capture. A session is in the table from its begin, or from the start of the receiver, until
- * its commit or abort has ended; a committed one is known by its point.
+ * At most one session is open per device (and agent). Begins of one device run one after the other;
+ * everything else is ordered by its session's capture. A session is in the table from its begin, or from the
+ * start of the receiver, until its commit or abort has ended; a committed one is known by its point.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import {
@@ -46,7 +46,10 @@ export class ReceiverService {
     this.store = store;
   }
 
-  /** Takes up the sessions that were open when the receiver last stopped. The store stays the caller's to close. */
+  /**
+   * Takes up the sessions that were open when the receiver last stopped. The store
+   * stays the caller's to close.
+   */
   static async open(store: Store): Promise<ReceiverService> {
     const service = new ReceiverService(store);
     for (const capture of store.captures()) {
@@ -181,8 +184,8 @@ export class ReceiverService {
   }
 
   /**
-   * Ends the sessions that nobody went on with for as long as partial sets are kept, then removes what such left and nobody needs.
-   * Does not reject: what can't be done now is done at the next call.
+   * Ends the sessions that nobody went on with for as long as partial sets are kept, then removes what such
+   * left and nobody needs. Does not reject: what can't be done now is done at the next call.
    */
   async collect(): Promise<void> {
     for (const { description } of this.store.expiredCaptures()) {

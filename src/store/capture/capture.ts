@@ -1,5 +1,6 @@
 /**
- * One open session's capture: decodes batches side by side, makes them durable in order and in groups, commits or ends.
+ * One open session's capture: decodes batches side by side, makes them durable in order and in
+ * groups, commits or ends.
  *
  * | state     | append, have, resume     | commit             | abort             |
  * |-----------|--------------------------|--------------------|-------------------|
@@ -8,10 +9,11 @@
  * | committed | `session-closed`         | the point again    | `session-closed`  |
  * | gone      | `session-unknown`        | `session-unknown`  | no effect         |
  *
- * open -> broken when a write fails in the middle. A refused batch or commit (wrong contents, wrong root) leaves it open.
+ * open -> broken when a write fails in the middle. A refused batch or commit (wrong contents,
+ * wrong root) leaves it open.
  *
- * Locking: one mutex for everything that touches the staging. Batches wait for it in the queue, and the pump holds it while there
- * is a next batch. Decoding needs no lock.
+ * Locking: one mutex for everything that touches the staging. Batches wait for it in the queue, and the pump
+ * holds it while there is a next batch. Decoding needs no lock.
  */
 import { setImmediate } from 'node:timers/promises';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
@@ -52,7 +54,8 @@ export class StoreCapture implements Capture {
 
   /**
    * @param staging null: broken, recovered by the next call
-   * @param onEnd called once, when the capture is committed or gone, with what is still being removed: never rejects
+   * @param onEnd called once, when the capture is committed or gone, with what is still being removed: never
+   * rejects
    */
   constructor(
     context: StoreContext,
@@ -162,7 +165,7 @@ export class StoreCapture implements Capture {
     });
   }
 
-  // ---- what a collection asks -------------------------------------------------------------------------------------------
+  // ---- what a collection asks -----------------------------------------------------------------------------
 
   *pinnedPackIds(): Generator<string> {
     yield* this.#formerPackIds;
@@ -182,7 +185,7 @@ export class StoreCapture implements Capture {
     }
   }
 
-  // ---- have, commit, abort ----------------------------------------------------------------------------------------------
+  // ---- have, commit, abort --------------------------------------------------------------------------------
 
   resume(): Promise<{ durableSequence: number; durableBlockEnd: number }> {
     this.#noteActivity();
@@ -298,7 +301,9 @@ export class StoreCapture implements Capture {
     });
   }
 
-  /** For the closing of the store: waits for work in flight and leaves what is durable for the next opening. */
+  /**
+   * For the closing of the store: waits for work in flight and leaves what is durable for the next opening.
+   */
   close(): Promise<void> {
     this.#isClosed = true;
     return this.#lock.run(() => this.#closeStaging(this.#closedError()));

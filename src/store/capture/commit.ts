@@ -1,4 +1,7 @@
-/** The commit of a capture, in the order of docs/format.md section 6: everything that the point needs first, its manifest last. */
+/**
+ * The commit of a capture, in the order of docs/format.md section 6: everything that the point needs
+ * first, its manifest last.
+ */
 
 import { setImmediate } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -37,8 +40,8 @@ interface MissingLeaf {
 }
 
 /**
- * @throws StillpointError `base-mismatch`, `bad-batch` (a block is missing), `root-mismatch`: no point was made, the capture is as it
- * was. Anything else: not known, ask again.
+ * @throws StillpointError `base-mismatch`, `bad-batch` (a block is missing), `root-mismatch`: no point was
+ * made, the capture is as it was. Anything else: not known, ask again.
  */
 export async function commitCapture(
   context: StoreContext,
@@ -98,7 +101,10 @@ export async function commitCapture(
   return committed;
 }
 
-/** The manifest under the name is there already: this session's, if an earlier try failed after its last rename. */
+/**
+ * The manifest under the name is there already: this session's, if an earlier try
+ * failed after its last rename.
+ */
 async function existingPoint(context: StoreContext, key: string, point: Point): Promise<Point> {
   const sizeBytes = (await context.objects.size(key)) ?? 0;
   const found = await readManifest(context.objects, key, sizeBytes);
@@ -202,7 +208,10 @@ async function buildTree(
   }
 }
 
-/** The index names one place of a block; where that place was collected, or is damaged, another pack may have the block still. */
+/**
+ * The index names one place of a block; where that place was collected, or is damaged, another pack
+ * may have the block still.
+ */
 async function reallyMissing(
   { records }: StoreContext,
   { geometry }: CaptureDescription,

@@ -1,4 +1,7 @@
-/** Records of a capture's log (docs/format.md section 5): written one per durable batch, read back when a session is found again. */
+/**
+ * Records of a capture's log (docs/format.md section 5): written one per durable batch, read back when
+ * a session is found again.
+ */
 import { BATCH_ENTRIES_MAX, DIGEST_BYTES } from '../../domain/base/limits.js';
 import { native } from '../../native/index.js';
 import { type DiskFile, errnoOf } from '../disk/disk.js';
@@ -27,7 +30,10 @@ export function batchHead(body: Buffer, entryCount: number): Buffer {
   return body.subarray(0, batchHeaderBytes + entryCount * batchEntryBytes);
 }
 
-/** One more than the highest block index that a batch names: entries ascend, so the last one tells. 0 for a batch without any. */
+/**
+ * One more than the highest block index that a batch names: entries ascend, so the last one tells. 0
+ * for a batch without any.
+ */
 export function blockEndOf(head: Buffer): number {
   const last = head.length - batchEntryBytes;
   return last < batchHeaderBytes ? 0 : readUint64LE(head, last) + head.readUInt32LE(last + 8);
@@ -44,7 +50,10 @@ export function encodeLogRecord(record: LogRecord): Buffer[] {
   return [header, record.head, native.checksum(header, record.head)];
 }
 
-/** Reads the valid records from the start; `end` after the last `next()` is where they end, and `failure` why, if before the file does. */
+/**
+ * Reads the valid records from the start; `end` after the last `next()` is where they end, and `failure` why,
+ * if before the file does.
+ */
 export class LogReader {
   end = 0;
   failure: string | null = null;

@@ -1,6 +1,7 @@
 /**
- * What ended sessions left in packs/ without a point: one record for each in partial/ (docs/format.md sections 5 and 6), all of them in
- * memory. A record is written before its capture ends, and goes when its packs are gone or needed.
+ * What ended sessions left in packs/ without a point: one record for each in partial/ (docs/format.md
+ * sections 5 and 6), all of them in memory. A record is written before its capture ends, and goes when its
+ * packs are gone or needed.
  */
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -52,7 +53,10 @@ export class PartialSets {
     return this.#options.keepMs;
   }
 
-  /** Reads all records. Whoever else's files there are is not looked at. @param tidy remove what an interrupted write left */
+  /**
+   * Reads all records. Whoever else's files there are is not looked at.
+   * @param tidy remove what an interrupted write left
+   */
   async load({ tidy }: { readonly tidy: boolean }): Promise<void> {
     const { disk, dir, log } = this.#options;
     for (const { name } of await disk.list(join(dir, PARTIAL_DIR))) {
@@ -102,7 +106,10 @@ export class PartialSets {
     return this.#records.has(sessionId);
   }
 
-  /** By device, then by last activity: those that are open, and those that ended. Each with its agent, if those of all agents are asked for. */
+  /**
+   * By device, then by last activity: those that are open, and those that ended. Each with its agent, if
+   * those of all agents are asked for.
+   */
   list({ agent, device }: PointsKey, open: readonly OpenCapture[]): PartialSet[] {
     const openIds = new Set(open.map(({ description }) => description.sessionId));
     const ended = [...this.#records.values()].filter(({ sessionId }) => !openIds.has(sessionId));

@@ -1,6 +1,6 @@
 /**
- * Finds a capture again after a crash or a failed write: the log's valid prefix says what is durable; packs are cut to it, and the
- * overlay is made from it anew.
+ * Finds a capture again after a crash or a failed write: the log's valid prefix says what is durable; packs
+ * are cut to it, and the overlay is made from it anew.
  */
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -36,7 +36,9 @@ const { batchHeaderBytes, batchEntryBytes } = native.constants;
 /** Leaves put into an overlay at once when a zero run is replayed. */
 const ZERO_LEAVES = Buffer.alloc(65_536 * DIGEST_BYTES);
 
-/** @throws StillpointError `store-damaged` if the log names bytes that are lost: the capture is then of no use */
+/**
+ * @throws StillpointError `store-damaged` if the log names bytes that are lost: the capture is then of no use
+ */
 export async function recoverStaging(
   context: StagingContext,
   description: CaptureDescription,
@@ -132,7 +134,10 @@ function putZeros(overlay: LeafOverlay, blockIndex: number, count: number): void
   }
 }
 
-/** The session's packs, by the log: published ones are seen to be indexed, the last staged one goes on, others are published. */
+/**
+ * The session's packs, by the log: published ones are seen to be indexed, the last staged one goes
+ * on, others are published.
+ */
 async function recoverPacks(
   context: StagingContext,
   description: CaptureDescription,
@@ -213,7 +218,10 @@ export async function loggedPackIds(
   return packIds;
 }
 
-/** For verify: what is wrong with the files of an open capture, without changing them. Nothing may be written meanwhile. */
+/**
+ * For verify: what is wrong with the files of an open capture, without changing them. Nothing
+ * may be written meanwhile.
+ */
 export async function checkStaging(
   context: StagingContext,
   description: CaptureDescription,

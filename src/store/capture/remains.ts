@@ -28,8 +28,8 @@ export function sliceOfLeaves(overlay: LeafOverlay, from: number): { leaves: Buf
 }
 
 /**
- * Writes down which packs an ending capture leaves. Before it ends, so that they are known whatever happens. That it can't be written is
- * no reason to keep a full disk full: then the packs stay.
+ * Writes down which packs an ending capture leaves. Before it ends, so that they are known whatever happens.
+ * That it can't be written is no reason to keep a full disk full: then the packs stay.
  * @param staging null: it could not be recovered, and its log tells what there is of it
  */
 export async function recordRemains(

@@ -1,10 +1,12 @@
 /**
- * The files of one capture: the staging pack, the log and the overlay. Writes batches so that they are durable, publishes packs
- * as they fill, and finds everything again after a crash (docs/format.md sections 5 and 6).
+ * The files of one capture: the staging pack, the log and the overlay. Writes batches so that they
+ * are durable, publishes packs as they fill, and finds everything again after a crash
+ * (docs/format.md sections 5 and 6).
  *
- * State: at most one growing pack and one that is being published in the background; what they hold is known in memory, all
- * earlier packs are in the index. Not locked: the capture calls one method at a time. After any error that is not about a
- * batch's contents, memory and disk may differ: close it and `recover` another one.
+ * State: at most one growing pack and one that is being published in the background; what they hold
+ * is known in memory, all earlier packs are in the index. Not locked: the capture calls one method at
+ * a time. After any error that is not about a batch's contents, memory and disk may differ: close it
+ * and `recover` another one.
  */
 
 import { join } from 'node:path';
@@ -55,7 +57,10 @@ export class CaptureStaging {
   readonly overlay: LeafOverlay;
   /** Of the packs that it made. */
   readonly packIds: Set<string>;
-  /** Packs of others that it relies on since it is in memory: it was said to hold their blocks, or did not store them again. */
+  /**
+   * Packs of others that it relies on since it is in memory: it was said to hold their blocks, or
+   * did not store them again.
+   */
   readonly pinnedPackIds = new Set<string>();
   readonly #context: StagingContext;
   readonly #description: CaptureDescription;
@@ -63,7 +68,10 @@ export class CaptureStaging {
   readonly #log: DiskFile;
   #pack: PackWriter | null;
   #publishing: { readonly pack: PackWriter; readonly done: Promise<unknown> } | null = null;
-  /** Digests of blocks that came and were not stored again, by key, until the index says that the device holds them. */
+  /**
+   * Digests of blocks that came and were not stored again, by key, until the index says
+   * that the device holds them.
+   */
   readonly #adopted = new Map<string, Buffer>();
   #prepared: (Batch & LogRecord)[] = [];
   #durableSequence: number;
@@ -133,8 +141,8 @@ export class CaptureStaging {
     return this.#lastBatchMs;
   }
   /**
-   * Of the session's records that the device did not hold, whether another device's are used in their place or not: its agent
-   * gets to know this number, and must not learn from it what others have.
+   * Of the session's records that the device did not hold, whether another device's are used in their place
+   * or not: its agent gets to know this number, and must not learn from it what others have.
    */
   get storedBytes(): number {
     return this.#storedBytes;
@@ -143,7 +151,10 @@ export class CaptureStaging {
     return this.#pack?.isFull(this.#context.packBytesTarget) ?? false;
   }
 
-  /** Raw length of a block that the session has received or the device held before; undefined if it is not held. */
+  /**
+   * Raw length of a block that the session has received or the device held before;
+   * undefined if it is not held.
+   */
   heldLength(digest: Buffer): number | undefined {
     const { index } = this.#context;
     const staged = this.#stagedLength(digestKey(digest));
@@ -242,7 +253,10 @@ export class CaptureStaging {
     this.#adopted.clear();
   }
 
-  /** Ends the growing pack and publishes it in the background, one at a time. Its failure is thrown by the next call. */
+  /**
+   * Ends the growing pack and publishes it in the background, one at a time. Its failure is
+   * thrown by the next call.
+   */
   async roll(): Promise<void> {
     await this.#publishing?.done;
     const pack = this.#pack;

@@ -31,7 +31,10 @@ export function packIdOf(key: string): string | null {
   return PACK_KEY.exec(key)?.[2] ?? null;
 }
 
-/** True for folders that objects may be in. What else lies about (a NAS has folders of its own, a file system its lost+found) is not entered. */
+/**
+ * True for folders that objects may be in. What else lies about (a NAS has folders of its own, a file system
+ * its lost+found) is not entered.
+ */
 export function isObjectFolder(folder: string): boolean {
   if (folder.startsWith(`${PACKS_PREFIX}/`)) return PACK_FOLDER.test(folder);
   return !folder.startsWith(`${POINTS_PREFIX}/`) || folder.split('/').length <= 3;

@@ -1,6 +1,6 @@
 /**
- * One owner per store: a flock, which the kernel releases whatever becomes of its holder. The lock's file says who that is: the process's
- * id and what it is, one line (docs/format.md section 5).
+ * One owner per store: a flock, which the kernel releases whatever becomes of its holder. The lock's file
+ * says who that is: the process's id and what it is, one line (docs/format.md section 5).
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -8,7 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { errnoOf } from './disk.js';
 
-// fs-ext has no types and no ES module form. Its asynchronous flock must not be used: it runs on the process's first loop only.
+// fs-ext has no types and no ES module form. Its asynchronous flock must not be used: it runs on the
+// process's first loop only.
 const { flockSync } = createRequire(import.meta.url)('fs-ext') as {
   flockSync(fd: number, flags: 'exnb'): void;
 };
@@ -106,7 +107,10 @@ export async function lockStoreInTurn(
   }
 }
 
-/** True if a process may have the store open: one that ended in order has taken its line out of the file. The lock is not tried. */
+/**
+ * True if a process may have the store open: one that ended in order has taken its line out of the
+ * file. The lock is not tried.
+ */
 export function mayHaveOwner(path: string): boolean {
   return readLine(path) !== '';
 }

@@ -1,4 +1,7 @@
-/** Sealed text (docs/format.md section 5): one line of magic, version and checksum, then JSON. For small files that people may read. */
+/**
+ * Sealed text (docs/format.md section 5): one line of magic, version and checksum, then JSON. For small
+ * files that people may read.
+ */
 import { StillpointError } from '../../domain/base/errors.js';
 import { native } from '../../native/index.js';
 
@@ -8,7 +11,10 @@ export type SealedMagic =
   | 'stillpoint-capture'
   | 'stillpoint-partial';
 
-/** One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which one the store has come to. */
+/**
+ * One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which
+ * one the store has come to.
+ */
 export const SEALED_VERSION = 2;
 const FORMER_VERSIONS: readonly number[] = [1];
 const HEAD = /^(stillpoint-[a-z]+) (\d{1,9}) ([0-9a-f]{64})$/;

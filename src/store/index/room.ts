@@ -1,7 +1,7 @@
 /**
- * Room for the index on the store's disk, of the reserve that packs leave. LMDB must not meet a full disk: version 3.5.6 writes past the
- * end of a buffer for the text of its error (`sprintf` to 100 bytes in `mdb_page_flush`), and the process then dies of it or goes on with
- * a damaged heap.
+ * Room for the index on the store's disk, of the reserve that packs leave. LMDB must not meet a full disk:
+ * version 3.5.6 writes past the end of a buffer for the text of its error (`sprintf` to 100 bytes in
+ * `mdb_page_flush`), and the process then dies of it or goes on with a damaged heap.
  */
 import { statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,8 +17,8 @@ const INDEX_ENTRY_BYTES = 256;
 const INDEX_REWRITTEN_BYTES = 1.25 * PAGE_BYTES;
 
 /**
- * Before entries are put into the index, or taken out of it: a page that changes is written elsewhere. Synchronous, so that who asks can
- * queue its writes before anybody else does.
+ * Before entries are put into the index, or taken out of it: a page that changes is written elsewhere.
+ * Synchronous, so that who asks can queue its writes before anybody else does.
  * @param path directory of the index
  * @throws code `ENOSPC` if they might not find room
  */

@@ -1,9 +1,10 @@
 /**
- * The index: where every record lies, and which blocks each device holds (docs/format.md section 5). An LMDB environment, and only
- * a cache of packs/ and points/.
+ * The index: where every record lies, and which blocks each device holds (docs/format.md section 5). An LMDB
+ * environment, and only a cache of packs/ and points/.
  *
- * Reads are synchronous and see what is committed; writes are queued and committed by LMDB's own thread in order, so a
- * write counts when its promise resolves. Keys are copied at once; values must not change until then.
+ * Reads are synchronous and see what is committed; writes are queued and committed by LMDB's own
+ * thread in order, so a write counts when its promise resolves. Keys are copied at once; values
+ * must not change until then.
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
@@ -61,7 +62,10 @@ export class StoreIndex implements RecordIndex {
     this.#tables = tables;
   }
 
-  /** Opens the index of a store; one that can't be opened or is another store's is replaced by an empty one, which `onReset` is told. */
+  /**
+   * Opens the index of a store; one that can't be opened or is another store's is replaced by an empty one,
+   * which `onReset` is told.
+   */
   static async open(path: string, storeId: string, onReset: (reason: string) => void): Promise<StoreIndex> {
     const stamp = Buffer.from(`${INDEX_FORMAT} ${storeId}`);
     let index: StoreIndex | null = null;
@@ -116,7 +120,7 @@ export class StoreIndex implements RecordIndex {
     this.#badCount = 0;
   }
 
-  // ---- packs and records ------------------------------------------------------------------------------------------------
+  // ---- packs and records ----------------------------------------------------------------------------------
 
   /** Packs whose records are all in the index, with their file sizes. */
   packs(): ReadonlyMap<string, IndexedPack> {
@@ -127,7 +131,10 @@ export class StoreIndex implements RecordIndex {
     return this.#packs.has(packId);
   }
 
-  /** Of a pack that is published. Records first, then the pack's own entry: a pack that is listed is complete. Later packs win over earlier ones. */
+  /**
+   * Of a pack that is published. Records first, then the pack's own entry: a pack that is listed is complete.
+   * Later packs win over earlier ones.
+   */
   async addPack(
     packId: string,
     sizeBytes: number,
@@ -136,7 +143,8 @@ export class StoreIndex implements RecordIndex {
   ): Promise<void> {
     const number = this.#nextPack;
     this.#nextPack += 1;
-    // Before its records can be found: they may take the place of another pack's, and must not be missing meanwhile.
+    // Before its records can be found: they may take the place of another pack's, and must
+    // not be missing meanwhile.
     this.#packIds.set(number, packId);
     const count = packEntryCount(entries);
     const values = Buffer.alloc(count * PLACE_BYTES);
@@ -189,8 +197,8 @@ export class StoreIndex implements RecordIndex {
   }
 
   /**
-   * Forgets a condemned pack: first that it is indexed, so that it is indexed again if it is found at the next opening; then
-   * its records, that devices hold them, and what was known of damage to them.
+   * Forgets a condemned pack: first that it is indexed, so that it is indexed again if it is found at the
+   * next opening; then its records, that devices hold them, and what was known of damage to them.
    */
   async removePack(packId: string, number: number, entries: Buffer): Promise<void> {
     const { root, packs, records, held, devices, bad } = this.#tables;
@@ -240,9 +248,12 @@ export class StoreIndex implements RecordIndex {
     await written(this.#path, () => this.#tables.records.put(this.#keyOf(digest, kind), value));
   }
 
-  // ---- damage -----------------------------------------------------------------------------------------------------------
+  // ---- damage ---------------------------------------------------------------------------------------------
 
-  /** A place whose record is damaged. If the record's entry names it, the entry goes: the record is not had until it comes back. */
+  /**
+   * A place whose record is damaged. If the record's entry names it, the entry goes: the record is not
+   * had until it comes back.
+   */
   async markBad(packNumber: number, offset: number, digest: Uint8Array, kind: number): Promise<void> {
     this.#moveCount += 1;
     const located = this.locate(digest, kind);
@@ -286,7 +297,7 @@ export class StoreIndex implements RecordIndex {
     return false;
   }
 
-  // ---- what devices hold ------------------------------------------------------------------------------------------------
+  // ---- what devices hold ----------------------------------------------------------------------------------
 
   /** The same for a device as long as the index lives, and given only when that is certain. */
   deviceNumber(key: DeviceKey): Promise<number> {

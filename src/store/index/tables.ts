@@ -41,8 +41,8 @@ export function checkIndexFiles(path: string): void {
 }
 
 /**
- * Throws if a reader is not to open the index. Nothing is written. Who writes to it now takes pages at its end that it does not write yet, so
- * a file may be shorter than its header says for a moment only.
+ * Throws if a reader is not to open the index. Nothing is written. Who writes to it now takes pages at its
+ * end that it does not write yet, so a file may be shorter than its header says for a moment only.
  */
 export function checkIndexForReading(path: string): void {
   const file = join(path, OWNERS_FILE);
@@ -61,8 +61,8 @@ export function forgetOwner(path: string): void {
 }
 
 /**
- * LMDB has no checksums: damage inside its file may end the process that reads it. So owners that did not close the index are
- * counted, and after OWNERS_DIED_MAX in a row it is not believed.
+ * LMDB has no checksums: damage inside its file may end the process that reads it. So owners that did not
+ * close the index are counted, and after OWNERS_DIED_MAX in a row it is not believed.
  */
 function countOwner(path: string): void {
   const file = join(path, OWNERS_FILE);
@@ -77,7 +77,10 @@ function countOwner(path: string): void {
   }
 }
 
-/** LMDB dies of a file that is not its own or too short, so that is looked at first: magic, version, page size, last page. */
+/**
+ * LMDB dies of a file that is not its own or too short, so that is looked at first: magic,
+ * version, page size, last page.
+ */
 function checkDataFile(path: string): void {
   let fd: number;
   try {
@@ -103,8 +106,9 @@ function checkDataFile(path: string): void {
 }
 
 /**
- * LMDB counts pages at the end that a transaction took and gave back, and does not write them. So that a file that is cut short can be told
- * from one that it left so, the file is made as long as LMDB says. Nobody may write to it meanwhile.
+ * LMDB counts pages at the end that a transaction took and gave back, and does not write them. So that a
+ * file that is cut short can be told from one that it left so, the file is made as long as LMDB says. Nobody
+ * may write to it meanwhile.
  */
 export function coverLastPage(path: string): void {
   const fd = openSync(join(path, DATA_FILE), 'r+');
@@ -127,7 +131,8 @@ export function openTables(path: string, { readOnly = false }: { readonly readOn
     maxDbs: TABLE_COUNT + 1,
     // Its batches have a promise that nobody is given, which fails unseen when the disk is full.
     eventTurnBatching: false,
-    // Else a promise of its own tells of the flush, which is never settled for a transaction that failed: closing would wait for it.
+    // Else a promise of its own tells of the flush, which is never settled for a transaction that failed:
+    // closing would wait for it.
     overlappingSync: false,
     noSubdir: false,
     encoding: 'binary',

@@ -5,7 +5,10 @@ import { MiB } from '../../domain/base/limits.js';
 import { ensureIndexRoom } from './room.js';
 
 const REASON_WAIT_MS = 1000;
-/** With less than this free, a write that failed is taken to have failed for that: LMDB calls a part of it an I/O error. */
+/**
+ * With less than this free, a write that failed is taken to have failed for that: LMDB calls a
+ * part of it an I/O error.
+ */
 const ROOM_BYTES = MiB;
 
 /** The promises of some writes, one for all of a transaction: each is looked at, so none fails unseen. */

@@ -1,9 +1,9 @@
 /**
- * Objects as files below a directory. The directory has one owner (the store's lock), so "create if absent" is a look and a rename
- * under a claim on the key; that works on file systems without hard links too.
+ * Objects as files below a directory. The directory has one owner (the store's lock), so "create if absent"
+ * is a look and a rename under a claim on the key; that works on file systems without hard links too.
  *
- * State: claims (keys being written) and a bounded cache of open files for reading. A cached file is closed when it is
- * the longest unused one and nobody reads it.
+ * State: claims (keys being written) and a bounded cache of open files for reading. A cached file is closed
+ * when it is the longest unused one and nobody reads it.
  */
 import { dirname, join } from 'node:path';
 import { type Disk, type DiskFile, makeDirs, temporaryFor, writeDurably } from '../disk/disk.js';
@@ -122,8 +122,8 @@ export class LocalObjectStore implements ObjectStore {
   }
 
   /**
-   * Removes temporary files of puts that did not finish, and no others: what else there is, is not the store's. For the opening of the
-   * store only: nothing may be written meanwhile.
+   * Removes temporary files of puts that did not finish, and no others: what else there is, is not the
+   * store's. For the opening of the store only: nothing may be written meanwhile.
    */
   async removeDebris(prefix: string): Promise<void> {
     const folder = this.#path(prefix);

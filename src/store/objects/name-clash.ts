@@ -1,4 +1,7 @@
-/** Names as folders: on a file system that does not tell upper from lower case, two names may be one folder, and two devices must not be. */
+/**
+ * Names as folders: on a file system that does not tell upper from lower case, two names may be one folder,
+ * and two devices must not be.
+ */
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Disk } from '../disk/disk.js';

@@ -1,6 +1,6 @@
 /**
- * Where packs and manifests are kept, as a port: immutable objects under keys. `local` is a directory tree on a Disk; tests have
- * one in memory; both pass test/conformance/store/object-store.ts.
+ * Where packs and manifests are kept, as a port: immutable objects under keys. `local` is a directory tree on
+ * a Disk; tests have one in memory; both pass test/conformance/store/object-store.ts.
  */
 
 export interface StoredObject {
@@ -9,7 +9,10 @@ export interface StoredObject {
 }
 
 export interface ObjectStore {
-  /** Durable when it resolves. False if the key exists: nothing is changed. Of several at once exactly one gets true. */
+  /**
+   * Durable when it resolves. False if the key exists: nothing is changed. Of several at
+   * once exactly one gets true.
+   */
   put(key: string, bytes: Uint8Array): Promise<boolean>;
   /** As `put`, from a finished and synced local file, which is gone afterwards if it answers true. */
   putFile(key: string, path: string): Promise<boolean>;
@@ -21,7 +24,10 @@ export interface ObjectStore {
   list(prefix: string): Promise<StoredObject[]>;
   /** Durable when it resolves; no error if it is missing. */
   delete(key: string): Promise<void>;
-  /** Runs `use` with the path of a local file that has the object's bytes: for native readers. It is valid during the call. */
+  /**
+   * Runs `use` with the path of a local file that has the object's bytes: for native readers. It
+   * is valid during the call.
+   */
   withFile<T>(key: string, use: (path: string) => Promise<T>): Promise<T>;
   /** Frees what reading holds. */
   close(): Promise<void>;

@@ -1,4 +1,7 @@
-/** Index entries of packs (docs/format.md section 3) as bytes: 56 each, back to back, since a pack has thousands. */
+/**
+ * Index entries of packs (docs/format.md section 3) as bytes: 56 each, back to back,
+ * since a pack has thousands.
+ */
 import { native } from '../../native/index.js';
 
 export const PACK_ENTRY_BYTES = native.constants.packIndexEntryBytes;

@@ -1,6 +1,6 @@
 /**
- * All points of a store, in memory: read from their manifests when the store is opened, added to by commits. Manifests that can't be
- * read are no points, but their sequences stay used.
+ * All points of a store, in memory: read from their manifests when the store is opened, added to by commits.
+ * Manifests that can't be read are no points, but their sequences stay used.
  */
 import type { Point } from '../../domain/point/point.js';
 import { errnoOf } from '../disk/disk.js';
@@ -27,7 +27,9 @@ export class PointCatalog {
   readonly #manifestBytes = new Map<string, number>();
   #hasUnreadable = false;
 
-  /** A manifest could not be read that is not marked as deleted: which blocks its point needs is not known. */
+  /**
+   * A manifest could not be read that is not marked as deleted: which blocks its point needs is not known.
+   */
   get hasUnreadable(): boolean {
     return this.#hasUnreadable;
   }

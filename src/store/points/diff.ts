@@ -8,7 +8,10 @@ import type { DiffEvent } from '../../domain/session/messages.js';
 import { type DiffRange, treeDiff } from '../../domain/tree/tree-diff.js';
 import type { PointReader } from './reader.js';
 
-/** Level-1 nodes that differ, between two events at most: who waits for the next one must not take the receiver for dead. */
+/**
+ * Level-1 nodes that differ, between two events at most: who waits for the next one must not
+ * take the receiver for dead.
+ */
 const NODES_PER_EVENT = 1024;
 /** Nodes that are in memory are read without waiting for anything: others must have their turn. */
 const NODES_PER_TURN = 64;

@@ -1,4 +1,7 @@
-/** Trees and blocks of points, as agents ask for them. What it answers is checked; what it can't answer is an error that names the damage. */
+/**
+ * Trees and blocks of points, as agents ask for them. What it answers is checked; what it can't answer is an
+ * error that names the damage.
+ */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import {
@@ -179,7 +182,10 @@ function distinct(leaves: readonly Buffer[]): { readonly ordinals: Uint32Array; 
   return { ordinals, digests };
 }
 
-/** How many blocks of the request fit into one answer. A block that can't be located counts as small: reading it gives the error. */
+/**
+ * How many blocks of the request fit into one answer. A block that can't be located counts as small:
+ * reading it gives the error.
+ */
 function fittingPrefix(located: readonly (Location | null)[], ordinals: Uint32Array): number {
   let storedBytes = 0;
   let counted = 0;

@@ -1,6 +1,7 @@
 /**
- * What the receiver needs of the store: values, of which src/protocol makes messages. test/conformance/store/sessions.ts says what each
- * implementation must do. Faults are injected below it, in Disk and ObjectStore.
+ * What the receiver needs of the store: values, of which src/protocol makes messages.
+ * test/conformance/store/sessions.ts says what each implementation must do. Faults are injected below it,
+ * in Disk and ObjectStore.
  */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
@@ -22,7 +23,10 @@ export interface DeviceKey {
   readonly device: string;
 }
 
-/** All that a session needs to be resumed after a restart; written once, when the capture is made. Its instant comes with its commit. */
+/**
+ * All that a session needs to be resumed after a restart; written once, when the capture is made. Its
+ * instant comes with its commit.
+ */
 export interface CaptureDescription extends DeviceKey {
   readonly sessionId: string;
   readonly geometry: Geometry;
@@ -34,27 +38,32 @@ export interface CaptureDescription extends DeviceKey {
 }
 
 /**
- * The capture buffer of one open session: durable, invisible until commit. Calls on one capture are serialized by its own queue.
+ * The capture buffer of one open session: durable, invisible until commit. Calls on one capture are
+ * serialized by its own queue.
  */
 export interface Capture {
   readonly description: CaptureDescription;
   /** All batches up to this number are durable. */
   readonly durableSequence: number;
   /**
-   * Another process of the agent takes over: batches of the former one that are whole become durable, what waits for one that did not
-   * come is refused. `durableBlockEnd` is one more than the highest block index of a durable batch.
+   * Another process of the agent takes over: batches of the former one that are whole become durable,
+   * what waits for one that did not come is refused. `durableBlockEnd` is one more than the highest block
+   * index of a durable batch.
    */
   resume(): Promise<{ readonly durableSequence: number; readonly durableBlockEnd: number }>;
   /**
-   * Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered, not stored twice. A block
-   * may come in several batches: the highest number has it.
+   * Verifies natively, spools, resolves when durable (group commit). A number <= durable again is answered,
+   * not stored twice. A block may come in several batches: the highest number has it.
    */
   append(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }>;
-  /** Which of the digests (by position) are in this session, or held for the device. @param digests n * 32 bytes */
+  /**
+   * Which of the digests (by position) are in this session, or held for the device.
+   * @param digests n * 32 bytes
+   */
   have(digests: Uint8Array): Promise<ReadonlySet<number>>;
   /**
-   * docs/format.md, ordering invariants. Idempotent: after a crash in the middle it may be called again. If an earlier call made the point
-   * after all, that point is the answer, whatever is asked for now.
+   * docs/format.md, ordering invariants. Idempotent: after a crash in the middle it may be called again. If
+   * an earlier call made the point after all, that point is the answer, whatever is asked for now.
    */
   commit(request: CommitRequest): Promise<Point>;
   abort(): Promise<void>;
@@ -79,26 +88,39 @@ export interface Store {
   /** Null if there is none, or it is not the agent's. @param agent null: any */
   point(agent: string | null, pointId: string): Promise<Point | null>;
   /**
-   * The point that the device's next session is a difference to: its last one. Null if there is none, or if the store knows that
-   * it lost a part of that one: a session from the empty tree then sends only what is not held (`have`), and so heals it.
+   * The point that the device's next session is a difference to: its last one. Null if there is none, or if
+   * the store knows that it lost a part of that one: a session from the empty tree then sends only what is
+   * not held (`have`), and so heals it.
    */
   baseFor(key: DeviceKey): Promise<Point | null>;
   /** Open sessions, found again after a restart. */
   captures(): readonly Capture[];
-  /** Sessions without a point, open and ended, whose blocks are kept: by device, then by their last activity. */
+  /**
+   * Sessions without a point, open and ended, whose blocks are kept: by device, then by their last activity.
+   */
   partialSets(key: PointsKey): Promise<PartialSet[]>;
   /** Of open sessions, those that nobody went on with for as long as partial sets are kept. */
   expiredCaptures(): readonly Capture[];
-  /** Removes what ended sessions left, where its time is over and nobody needs it. Does not reject: what fails is done later. */
+  /**
+   * Removes what ended sessions left, where its time is over and nobody needs it. Does not reject:
+   * what fails is done later.
+   */
   collect(): Promise<void>;
-  /** `session-busy` while the device has an open capture; `session-closed` if the id is a point's; `base-mismatch`. */
+  /**
+   * `session-busy` while the device has an open capture; `session-closed` if the id is a
+   * point's; `base-mismatch`.
+   */
   createCapture(description: CaptureDescription): Promise<Capture>;
-  /** Contents of nodes of the point's tree, proven; without their last NULL digests, and so empty for a NULL node. */
+  /**
+   * Contents of nodes of the point's tree, proven; without their last NULL digests, and
+   * so empty for a NULL node.
+   */
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]>;
   /**
-   * Lends blocks as they are stored: of an ascending request the longest prefix that one answer may hold, at least one block. Who
-   * takes them must prove them. If `take` rejects for damage in them it is called again, with other copies; where there are none
-   * `store-damaged` says which block is lost. The bytes are the store's again when the promise of `take` is settled.
+   * Lends blocks as they are stored: of an ascending request the longest prefix that one answer may hold, at
+   * least one block. Who takes them must prove them. If `take` rejects for damage in them it is called again,
+   * with other copies; where there are none `store-damaged` says which block is lost. The bytes are the
+   * store's again when the promise of `take` is settled.
    */
   blocks<T>(
     point: Point,

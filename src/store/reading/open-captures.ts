@@ -1,4 +1,7 @@
-/** Sessions that are open, from their files alone: an owner may be writing to them, so whatever goes meanwhile was never looked at. */
+/**
+ * Sessions that are open, from their files alone: an owner may be writing to them, so whatever goes
+ * meanwhile was never looked at.
+ */
 import { join } from 'node:path';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { isHexId } from '../../domain/base/names.js';
@@ -42,7 +45,10 @@ export async function openCaptures(
   return found;
 }
 
-/** For verify: what is wrong with their files. Records after the last one that is logged are of a batch that was not acknowledged. */
+/**
+ * For verify: what is wrong with their files. Records after the last one that is logged are of a batch
+ * that was not acknowledged.
+ */
 export async function checkCaptures(context: CapturesContext): Promise<{ what: string; reason: string }[]> {
   const findings: { what: string; reason: string }[] = [];
   for (const sessionId of await sessionIds(context)) {

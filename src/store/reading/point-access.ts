@@ -1,5 +1,6 @@
 /**
- * What may be asked of a store's points, whoever has the store open: its owner (pack-store.ts) or who only reads (reading/).
+ * What may be asked of a store's points, whoever has the store open: its owner (pack-store.ts) or
+ * who only reads (reading/).
  *
  * State: calls in flight, which closing waits for; closed once and for all.
  */

@@ -1,9 +1,11 @@
 /**
- * The index of who only reads. Records are found in the store's own index, and in a private one of the packs that the store's does not have:
- * packs that are just being published, or all of them where the store's index is of no use. Nothing below the store is written.
+ * The index of who only reads. Records are found in the store's own index, and in a private one of the packs
+ * that the store's does not have: packs that are just being published, or all of them where the store's index
+ * is of no use. Nothing below the store is written.
  *
- * State: none until `ready` (a list of points needs no index), then both indexes; the private one is made when a pack needs it. What is found
- * out about records (damaged; another copy) is remembered until the end, and is over both.
+ * State: none until `ready` (a list of points needs no index), then both indexes; the private one is
+ * made when a pack needs it. What is found out about records (damaged; another copy) is remembered until
+ * the end, and is over both.
  */
 import { join } from 'node:path';
 import type { Digester } from '../../native/index.js';
@@ -82,7 +84,9 @@ export class ReadingIndex implements RecordIndex {
     await this.catchUp();
   }
 
-  /** A pack that the store's index knows and that is not there so. What is collected leaves the index first. */
+  /**
+   * A pack that the store's index knows and that is not there so. What is collected leaves the index first.
+   */
   async #lostPack(packs: readonly StoredObject[]): Promise<string | null> {
     const sizes = new Map(packs.map(({ key, sizeBytes }) => [packIdOf(key), sizeBytes]));
     const differs = ([packId, { sizeBytes }]: [string, IndexedPack]) => sizes.get(packId) !== sizeBytes;

@@ -1,7 +1,7 @@
 /**
- * A directory for one reader of a store: for an index of its own, where the store's is of no use. LMDB has no checksums, so damage in the
- * store's index may end the process that reads it: the directory says which index is being read, and the next reader sees by it that readers died
- * of this one.
+ * A directory for one reader of a store: for an index of its own, where the store's is of no use. LMDB has no
+ * checksums, so damage in the store's index may end the process that reads it: the directory says which index
+ * is being read, and the next reader sees by it that readers died of this one.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -63,7 +63,10 @@ export class Scratch {
     if (this.#dir !== null) rmSync(this.#dir, { recursive: true, force: true });
   }
 
-  /** What readers left that did not end in order. Their traces stay while the index is the one that they died with. */
+  /**
+   * What readers left that did not end in order. Their traces stay while the index is the
+   * one that they died with.
+   */
   #sweep(prefix: string, state: string): void {
     for (const name of readdirSync(this.#root)) {
       const processId = name.startsWith(prefix) ? Number.parseInt(name.slice(prefix.length), 10) : Number.NaN;

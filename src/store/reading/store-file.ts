@@ -1,6 +1,6 @@
 /**
- * store.json: what makes a directory a store, and which one. The same is in store-copy.json, so that a store whose store.json is
- * damaged or gone is still the one that its agents know; the index names it too.
+ * store.json: what makes a directory a store, and which one. The same is in store-copy.json, so that a store
+ * whose store.json is damaged or gone is still the one that its agents know; the index names it too.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +27,10 @@ export interface StoreIdentity {
   readonly storeId: string;
   /** ISO 8601; null: not known. */
   readonly createdAt: string | null;
-  /** A former version's, which who writes brings to the present one: from then on a program of that version refuses the store. */
+  /**
+   * A former version's, which who writes brings to the present one: from then on a program of that
+   * version refuses the store.
+   */
   readonly isFormer: boolean;
   /** What is wrong with store.json, and where the id is from instead; null: nothing. */
   readonly fault: string | null;
@@ -58,8 +61,8 @@ export async function readStoreFile(
 }
 
 /**
- * The store's id, from the best source that there is: store.json, its copy, the index. Where all of them are lost and points are there, the
- * store gets a new id: agents then compare with it once.
+ * The store's id, from the best source that there is: store.json, its copy, the index. Where all of them are
+ * lost and points are there, the store gets a new id: agents then compare with it once.
  * @throws as `readStoreFile`, where there is nothing that was a store
  */
 export async function identifyStore(
@@ -81,7 +84,8 @@ export async function identifyStore(
   const fault =
     problem.code === 'store-missing' ? `${STORE_FILE} is gone` : `${STORE_FILE}: ${problem.reason}`;
   const copy = await readStoreFile(disk, dir, STORE_COPY).catch(() => null);
-  // A newer program writes both, the copy first: a copy of this version says that a bit of the version flipped.
+  // A newer program writes both, the copy first: a copy of this version says that a
+  // bit of the version flipped.
   if (copy !== null) return { ...copy, fault: `${fault}; ${STORE_COPY} has the store's id` };
   if (problem.code === 'version' || !(await hasPoints(objects))) throw problem;
   const unknown = { createdAt: null, isFormer: false };
@@ -101,7 +105,10 @@ async function hasPoints(objects: ObjectStore): Promise<boolean> {
   return (await objects.list(POINTS_PREFIX)).some(({ key }) => pointPlaceOf(key) !== null);
 }
 
-/** For verify: what is wrong with both files. A store that an earlier version made has no copy until it is opened to be written to. */
+/**
+ * For verify: what is wrong with both files. A store that an earlier version made has no copy until it is
+ * opened to be written to.
+ */
 export async function checkStoreFiles(disk: Disk, dir: string): Promise<{ what: string; reason: string }[]> {
   const findings: { what: string; reason: string }[] = [];
   for (const what of [STORE_FILE, STORE_COPY]) {

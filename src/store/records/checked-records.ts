@@ -1,4 +1,7 @@
-/** What verify and check have in common: records read from their packs, never from a cache, decoded and digested before they count. */
+/**
+ * What verify and check have in common: records read from their packs, never from a cache, decoded and
+ * digested before they count.
+ */
 
 import { DIGEST_BYTES, MiB } from '../../domain/base/limits.js';
 import { isNull } from '../../domain/tree/digest-tree.js';

@@ -1,6 +1,7 @@
 /**
- * Reads records through the index, neighbours in one go, and believes none before it is checked. A record that is damaged or
- * missing is marked, another copy of it is looked for in all packs, and only if there is none the reader says so.
+ * Reads records through the index, neighbours in one go, and believes none before it is checked. A record
+ * that is damaged or missing is marked, another copy of it is looked for in all packs, and only if there is
+ * none the reader says so.
  *
  * State: a bounded cache of tree nodes; and other-copies.ts.
  */
@@ -50,7 +51,10 @@ export class RecordReader {
     this.#copies = new OtherCopies(objects, index, digester);
   }
 
-  /** Contents of tree nodes, digested; `damage` of those that can't be had is reported to `onDamage` and their place is null. */
+  /**
+   * Contents of tree nodes, digested; `damage` of those that can't be had is reported to `onDamage`
+   * and their place is null.
+   */
   async readNodes(
     digests: readonly Uint8Array[],
     onDamage: (digest: Buffer, damage: Damage) => void,
@@ -117,7 +121,10 @@ export class RecordReader {
     return digests.map((digest, i) => located[i] ?? this.#index.locate(digest, kind));
   }
 
-  /** Records as their packs have them, unchecked; null if one can't be read: `read` tells why. The caller bounds the bytes. */
+  /**
+   * Records as their packs have them, unchecked; null if one can't be read: `read` tells why. The
+   * caller bounds the bytes.
+   */
   async readPacked(located: readonly (Location | null)[]): Promise<PackedRecords | null> {
     const items = [];
     for (const [i, at] of located.entries()) {
@@ -140,8 +147,8 @@ export class RecordReader {
   }
 
   /**
-   * Records, each passed through `check`, which throws for a damaged one; `record` of a result is what it answered. The caller
-   * bounds the bytes. Without `check`: header and stored bytes, checksum proven.
+   * Records, each passed through `check`, which throws for a damaged one; `record` of a result is what it
+   * answered. The caller bounds the bytes. Without `check`: header and stored bytes, checksum proven.
    */
   async read(
     kind: number,
@@ -196,7 +203,10 @@ export class RecordReader {
     return results;
   }
 
-  /** One read for all; if that fails, one more for each, so that a bad sector costs only the records on it and a passing fault none. */
+  /**
+   * One read for all; if that fails, one more for each, so that a bad sector costs only the records on it
+   * and a passing fault none.
+   */
   async #readRun(run: readonly Placed[]): Promise<(Buffer | Error)[]> {
     const bytes = await this.#readWhole(run);
     if (bytes instanceof Error) return Promise.all(run.map((item) => this.#readWhole([item])));

@@ -1,8 +1,10 @@
 /**
- * Which blocks of a point the store can still give: the point's tree and blocks read from their packs, decoded and digested. What is
- * damaged is marked in the index on the way (RecordReader), so that the device's next session heals it.
+ * Which blocks of a point the store can still give: the point's tree and blocks read from their packs,
+ * decoded and digested. What is damaged is marked in the index on the way (RecordReader), so that the
+ * device's next session heals it.
  *
- * In device order. Memory: one path of the tree, CHECKED_BYTES of blocks, and a run of damage that may still go on.
+ * In device order. Memory: one path of the tree, CHECKED_BYTES of blocks, and a run of
+ * damage that may still go on.
  */
 
 import { TREE_FANOUT } from '../../domain/base/limits.js';
@@ -21,7 +23,10 @@ import {
 } from '../records/checked-records.js';
 import type { RecordReader } from '../records/record-reader.js';
 
-/** Between two events while all is well, about: nobody is to take the receiver for dead, and a slow link has better to carry. */
+/**
+ * Between two events while all is well, about: nobody is to take the receiver for dead, and a slow
+ * link has better to carry.
+ */
 const PROGRESS_MS = 2_000;
 const LEAVES_MAX = 64 * TREE_FANOUT;
 const EMPTY = new Uint8Array(0);

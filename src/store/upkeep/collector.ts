@@ -1,13 +1,15 @@
 /**
- * Removes what ended sessions left and nobody needs: packs of partial sets whose time is over, of which no point needs a block and
- * no open capture relies on one. A pack that is needed in part stays whole. One collection at a time.
+ * Removes what ended sessions left and nobody needs: packs of partial sets whose time is over, of which
+ * no point needs a block and no open capture relies on one. A pack that is needed in part stays whole.
+ * One collection at a time.
  *
  * 1. Points' trees and captures' leaves are walked, which may take long; everything else goes on meanwhile.
- * 2. In one turn of the event loop it is seen that nothing came between: points that were not walked, packs that captures rely on
- *    since, records that moved to other packs. Then the packs that are left are taken out of the index's memory: from here on nobody finds a
- *    block in them, and what comes again is stored again.
- * 3. Each leaves the index on disk, then packs/; then the record goes. Whatever ends this in the middle, the record is still there at
- *    the next opening, and the pack is indexed again or gone.
+ * 2. In one turn of the event loop it is seen that nothing came between: points that were not walked,
+ *    packs that captures rely on since, records that moved to other packs. Then the packs that are
+ *    left are taken out of the index's memory: from here on nobody finds a block in them, and what
+ *    comes again is stored again.
+ * 3. Each leaves the index on disk, then packs/; then the record goes. Whatever ends this in the middle, the
+ *    record is still there at the next opening, and the pack is indexed again or gone.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import type { StoreContext } from '../capture/context.js';
@@ -139,7 +141,8 @@ export class Collector {
       await objects.delete(packKey(packId));
     }
     for (const { sessionId, agent, device, packIds } of finished) {
-      // One that the index does not know, although it is there, is indexed at the next opening, and then looked at.
+      // One that the index does not know, although it is there, is indexed at the next
+      // opening, and then looked at.
       if (await this.#isAnyUnknown(packIds)) continue;
       await partials.remove(sessionId);
       log(`partial set of session ${sessionId} of ${agent}/${device} is collected`);

@@ -1,4 +1,7 @@
-/** What a verification found, each thing once with all points that it concerns, and what it looked at. Bounded in memory. */
+/**
+ * What a verification found, each thing once with all points that it concerns, and what it
+ * looked at. Bounded in memory.
+ */
 import type { Point } from '../../domain/point/point.js';
 import type { VerifyEvent, VerifyFinding } from '../../domain/session/messages.js';
 import { RECORD_KIND_NODE } from '../../native/index.js';

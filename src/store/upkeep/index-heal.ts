@@ -1,6 +1,6 @@
 /**
- * Brings the index up to what packs/ and points/ say: incrementally when the store is opened, from nothing when the index was lost.
- * Memory: one pack's index, or one path of a tree.
+ * Brings the index up to what packs/ and points/ say: incrementally when the store is opened, from nothing
+ * when the index was lost. Memory: one pack's index, or one path of a tree.
  */
 
 import { DIGEST_BYTES } from '../../domain/base/limits.js';
@@ -33,7 +33,10 @@ export interface HealContext {
   readonly onProgress: (progress: OpenProgress) => void;
 }
 
-/** If a pack that the index knows is gone or has another size, nothing in the index is to be believed: it is cleared. */
+/**
+ * If a pack that the index knows is gone or has another size, nothing in the index is to be
+ * believed: it is cleared.
+ */
 export async function dropLostPacks(context: HealContext, packs: readonly StoredObject[]): Promise<void> {
   const { index, log } = context;
   const sizes = new Map(packs.map(({ key, sizeBytes }) => [packIdOf(key), sizeBytes]));
@@ -47,8 +50,8 @@ export async function dropLostPacks(context: HealContext, packs: readonly Stored
 }
 
 /**
- * Indexes packs that the index does not have. Where there is no room for that, those are left for later that no point needs: a point is
- * walked only when all its packs are in the index.
+ * Indexes packs that the index does not have. Where there is no room for that, those are left for later that
+ * no point needs: a point is walked only when all its packs are in the index.
  */
 export async function indexPacks(
   context: HealContext,
@@ -81,8 +84,9 @@ export async function indexPacks(
 }
 
 /**
- * Enters the blocks of points that were not walked yet into what their devices hold. That saves sending them again, no more: where
- * it fails (a full disk), points can be restored all the same, and it is tried again when the store is opened the next time.
+ * Enters the blocks of points that were not walked yet into what their devices hold. That saves sending them
+ * again, no more: where it fails (a full disk), points can be restored all the same, and it is tried again
+ * when the store is opened the next time.
  */
 export async function walkPoints(
   context: HealContext,

@@ -1,6 +1,7 @@
 /**
- * Which of some packs are needed: by points, whose trees are walked, or by open captures. A pack counts as needed for a block if the
- * index says that the block lies in it, other copies or not; so what is not needed can go without a look at anything else.
+ * Which of some packs are needed: by points, whose trees are walked, or by open captures. A pack counts as
+ * needed for a block if the index says that the block lies in it, other copies or not; so what is not needed
+ * can go without a look at anything else.
  *
  * Memory: one path of a tree, and the numbers of the packs that are asked about.
  */
@@ -27,7 +28,8 @@ export interface NeedContext {
 /**
  * Takes the packs that points need out of `candidates`.
  * @param candidates numbers of packs
- * @throws StillpointError `store-damaged` if a part of a point can't be found: then any pack may have the last copy of it
+ * @throws StillpointError `store-damaged` if a part of a point can't be found: then any pack may have the
+ * last copy of it
  */
 export async function spareForPoints(
   context: NeedContext,

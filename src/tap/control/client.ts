@@ -24,8 +24,8 @@ import {
 export interface TapControl {
   status(): Promise<TapReport>;
   /**
-   * What is prepared or held belongs to this connection: it ends with `abort`, `commit` or `close`, at the latest with this process.
-   * An abort of the signal closes the connection.
+   * What is prepared or held belongs to this connection: it ends with `abort`, `commit` or `close`, at the
+   * latest with this process. An abort of the signal closes the connection.
    * @throws StillpointError `session-busy`, `device-changed` (its source was cut), `cancelled`
    */
   prepare(options: ControlHoldOptions, signal?: AbortSignal): Promise<void>;
@@ -37,7 +37,10 @@ export interface TapControl {
   closeGate(limits: TapGateLimits, signal?: AbortSignal): Promise<number>;
   /** Back to prepared. */
   openGate(): Promise<void>;
-  /** The instant; the gate is open after it. @throws StillpointError `device-changed`: it was before, there is none */
+  /**
+   * The instant; the gate is open after it.
+   * @throws StillpointError `device-changed`: it was before, there is none
+   */
   cut(signal?: AbortSignal): Promise<ControlHold>;
   abort(): Promise<void>;
   /** @throws StillpointError `session-closed` if the snapshot was given up meanwhile */
@@ -45,7 +48,8 @@ export interface TapControl {
   /** Blocks of the tap's size count as written. */
   mark(ranges: readonly BlockRange[]): Promise<void>;
   /**
-   * What is held was compared with the point and what differs is marked: the map counts for the point, the hold ends.
+   * What is held was compared with the point and what differs is marked: the map counts for
+   * the point, the hold ends.
    * @throws StillpointError `session-closed` if the snapshot was given up meanwhile
    */
   adopt(pointId: string, complete: boolean): Promise<void>;

@@ -1,10 +1,12 @@
 /**
- * What is said over a tap's control socket: one JSON object a line, each with the version of the protocol. Parsing is pure; sockets are in
- * server.ts and client.ts.
+ * What is said over a tap's control socket: one JSON object a line, each with the version of the protocol.
+ * Parsing is pure; sockets are in server.ts and client.ts.
  *
  *   request  {"v":1, "id":7, "op":"prepare", "options":{...}}        answered in order
- *   answer   {"v":1, "id":7, "result":...} or {"v":1, "id":7, "error":{...}}; id null: the line was no request, and is the last
- *   event    {"v":1, "event":"invalid", "reason":"..."}           to the one that holds: its snapshot was given up
+ *   answer   {"v":1, "id":7, "result":...} or {"v":1, "id":7, "error":{...}}; id null: the line was no
+ *            request, and is the last
+ *   event    {"v":1, "event":"invalid", "reason":"..."}           to the one that holds:
+ *                                                                 its snapshot was given up
  */
 import { z } from 'zod';
 import { ERROR_CODES, isStillpointError, StillpointError } from '../../domain/base/errors.js';

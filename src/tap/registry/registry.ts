@@ -10,7 +10,8 @@
  * | `log`          | of a daemon that systemd did not start            | the daemon                      |
  * | `preserve/`    | original blocks while a snapshot is held          | the native tap, unless elsewhere |
  *
- * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Adding and removing are one at a time, by flock on `<state>/taps/lock`.
+ * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Adding and removing are one
+ * at a time, by flock on `<state>/taps/lock`.
  */
 import { type FileHandle, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -39,7 +40,11 @@ export interface RegisteredTap {
 
 const tapsDirectory = (stateDirectory: string): string => join(stateDirectory, 'taps');
 
-/** @param runDirectory of all taps. @returns that of one. @throws StillpointError `usage` if its sockets would have too long paths */
+/**
+ * @param runDirectory of all taps.
+ * @returns that of one.
+ * @throws StillpointError `usage` if its sockets would have too long paths
+ */
 export function runDirectoryOf(runDirectory: string, name: string): string {
   const directory = join(runDirectory, 'taps', checkName('tap', name));
   checkSocketPath(join(directory, 'snapshot.sock'));
@@ -148,7 +153,10 @@ async function isSameSource(a: string, b: string): Promise<boolean> {
   return first !== null && first === second;
 }
 
-/** Takes a tap that no process serves out of the registry, with its map. @throws StillpointError `device-in-use` */
+/**
+ * Takes a tap that no process serves out of the registry, with its map.
+ * @throws StillpointError `device-in-use`
+ */
 export async function removeTap(stateDirectory: string, tap: RegisteredTap): Promise<void> {
   const lock = await lockRegistry(stateDirectory);
   try {

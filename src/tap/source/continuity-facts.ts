@@ -25,7 +25,10 @@ const STARTED_FORMAT: StateFormat<StartRecord> = {
   }),
 };
 
-/** A partition's counters and its disk's can't be read at one moment: how often it is tried until nobody writes meanwhile. */
+/**
+ * A partition's counters and its disk's can't be read at one moment: how often it is tried until
+ * nobody writes meanwhile.
+ */
 const SAMPLE_TRIES = 20;
 const SAMPLE_PAUSE_MS = 10;
 const SYSTEMCTL_TIMEOUT_MS = 5_000;
@@ -115,7 +118,10 @@ export async function readStart(path: string): Promise<StartRecord | null> {
   return readStateFile(path, STARTED_FORMAT).catch(() => null);
 }
 
-/** Only once the decision on the map of the time before is on disk: from here on a kill leaves a map that counts. */
+/**
+ * Only once the decision on the map of the time before is on disk: from here on a kill
+ * leaves a map that counts.
+ */
 export async function writeStart(path: string, device: DeviceFacts): Promise<void> {
   const changed = device.kind === 'image' ? { changedNs: String(device.ctimeNs) } : {};
   await writeStateFile(path, STARTED_FORMAT, {

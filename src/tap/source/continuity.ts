@@ -1,17 +1,26 @@
 /**
- * May the map be believed after a time in which the tap did not run? Pure decision; the facts come from continuity-facts.ts.
- * In that time nobody has marked what was written, so that the device itself must show that nothing was:
+ * May the map be believed after a time in which the tap did not run? Pure decision; the facts come
+ * from continuity-facts.ts. In that time nobody has marked what was written, so that the device itself
+ * must show that nothing was:
  *
- * | map              | device | machine has ... | believed if                                                         |
- * |------------------|--------|-----------------|---------------------------------------------------------------------|
- * | closed cleanly   | image  | (either)        | inode, size, mtime and ctime are those of the close, on a file system whose times show each write |
- * | closed cleanly   | block  | run on          | attached as it was (diskseq), write counters are those of the close, also of what was written below it past it |
- * | closed cleanly   | block  | restarted       | closed as the machine went down, and as below                        |
- * | open (killed)    | both   | run on          | it is the same inode or attachment: nobody else writes to a tapped device; an image is no older one, of a file system that was rolled back |
- * | open (power cut) | image  | restarted       | it is the same file; mtime and ctime are before the start, and show each write |
- * | open (power cut) | block  | restarted       | counters show no write since the start; hardware identifies it; it is not stacked on others, below which nothing is counted |
+ * | map            | device | machine has ... | believed if                                                 |
+ * |----------------|--------|-----------------|-------------------------------------------------------------|
+ * | closed cleanly | image  | (either)        | inode, size, mtime and ctime are those of the close, on a   |
+ * |                |        |                 | file system whose times show each write                     |
+ * | closed cleanly | block  | run on          | attached as it was (diskseq), write counters are those of   |
+ * |                |        |                 | the close, also of what was written below it past it        |
+ * | closed cleanly | block  | restarted       | closed as the machine went down, and as below               |
+ * | open (killed)  | both   | run on          | it is the same inode or attachment: nobody else writes to a |
+ * |                |        |                 | tapped device; an image is no older one, of a file system   |
+ * |                |        |                 | that was rolled back                                        |
+ * | open (power    | image  | restarted       | it is the same file; mtime and ctime are before the start,  |
+ * | cut)           |        |                 | and show each write                                         |
+ * | open (power    | block  | restarted       | counters show no write since the start; hardware identifies |
+ * | cut)           |        |                 | it; it is not stacked on others, below which nothing is     |
+ * |                |        |                 | counted                                                     |
  *
- * What can't be seen: writes while another system ran, from a rescue disk or on another machine. docs/tap.md says so.
+ * What can't be seen: writes while another system ran, from a rescue disk or on another
+ * machine. docs/tap.md says so.
  */
 
 export type DeviceFacts =
@@ -21,7 +30,10 @@ export type DeviceFacts =
       /** When the machine started, in ns since 1970. */
       readonly bootTimeNs: bigint;
       readonly inode: bigint;
-      /** When the file was made, in ns since 1970: an inode number goes to another file when the first is gone. 0: unknown. */
+      /**
+       * When the file was made, in ns since 1970: an inode number goes to another file when the
+       * first is gone. 0: unknown.
+       */
       readonly bornNs: bigint;
       readonly sizeBytes: bigint;
       readonly mtimeNs: bigint;
@@ -34,7 +46,10 @@ export type DeviceFacts =
       readonly bootId: string;
       /** Another number for each time that a disk is attached; null: the kernel has none. */
       readonly diskSequence: string | null;
-      /** Since it was attached: into it, and, for a partition, around it into the disk. Null: the kernel does not count. */
+      /**
+       * Since it was attached: into it, and, for a partition, around it into the disk. Null:
+       * the kernel does not count.
+       */
       readonly sectorsWritten: { readonly own: number; readonly throughDisk: number } | null;
       /** Stays equal only while nobody writes to what it lies on past it; null: that can't be told. */
       readonly below: string | null;
@@ -48,7 +63,10 @@ export interface StartRecord {
   readonly bootId: string;
   /** See `placeOf`. */
   readonly place: string;
-  /** When the image had last changed, in ns since 1970. Undefined: no image, or the record of an earlier release. */
+  /**
+   * When the image had last changed, in ns since 1970. Undefined: no image, or the
+   * record of an earlier release.
+   */
   readonly changedNs?: string;
 }
 

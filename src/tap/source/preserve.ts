@@ -13,8 +13,8 @@ import type { TapSource } from './source.js';
 const SECTOR_BYTES = 512;
 
 /**
- * A tenth of the device, at least 1 GiB: what is written to a busy one during a backup. Never more than half of the space that is
- * free: the host needs the rest.
+ * A tenth of the device, at least 1 GiB: what is written to a busy one during a backup. Never more than half
+ * of the space that is free: the host needs the rest.
  */
 export async function defaultPreserveMax(source: TapSource, directory: string): Promise<number> {
   const { bavail, bsize } = await statfs(await existingPart(directory));

@@ -1,14 +1,15 @@
 /**
- * What has become of the source of a tap while it serves, and what follows. Pure; the facts come from the native tap and source.ts.
+ * What has become of the source of a tap while it serves, and what follows. Pure; the facts come from the
+ * native tap and source.ts.
  *
- * | the source                | a backup            | its users                                   | the map              |
- * |---------------------------|---------------------|---------------------------------------------|----------------------|
- * | is as it was              | goes on             | read and write                              | counts               |
- * | shrank, or is gone        | refused             | EIO behind its present end, also for writes | void                 |
- * | shrank and grew again     | goes on, warns      | read zeros where it was cut                 | void                 |
- * | grew                      | goes on, warns      | have the old size                           | counts               |
- * | has another at its path,  | refused             | go on with what they have                   | counts               |
- * | or nothing                |                     |                                             |                      |
+ * | the source               | a backup       | its users                                   | the map |
+ * |--------------------------|----------------|---------------------------------------------|---------|
+ * | is as it was             | goes on        | read and write                              | counts  |
+ * | shrank, or is gone       | refused        | EIO behind its present end, also for writes | void    |
+ * | shrank and grew again    | goes on, warns | read zeros where it was cut                 | void    |
+ * | grew                     | goes on, warns | have the old size                           | counts  |
+ * | has another at its path, | refused        | go on with what they have                   | counts  |
+ * | or nothing               |                |                                             |         |
  */
 
 export interface SourceReport {

@@ -63,7 +63,10 @@ export interface SourceIdentity {
   readonly isLasting: boolean;
 }
 
-/** Facts of the hardware, as far as there are any: a file system or a path may become another one while the device stays. */
+/**
+ * Facts of the hardware, as far as there are any: a file system or a path may become another
+ * one while the device stays.
+ */
 export async function readSourceIdentity(source: TapSource): Promise<SourceIdentity> {
   if (source.kind === 'image') {
     const { ino, birthtimeNs } = await stat(source.path, { bigint: true });
@@ -71,7 +74,8 @@ export async function readSourceIdentity(source: TapSource): Promise<SourceIdent
   }
   const { wwn, serial, partitionUuid, byId } = await readDeviceIdentity(source.path, 512);
   const strong = Object.entries({ wwn, serial, partitionUuid }).filter(([, value]) => value !== undefined);
-  // udev's names may come later than the tap at a start of the machine: they count only where there is nothing else.
+  // udev's names may come later than the tap at a start of the machine: they count only
+  // where there is nothing else.
   const facts = strong.length > 0 || byId === undefined ? strong : [['byId', byId]];
   const words = facts.map(([name, value]) => ` ${name}=${JSON.stringify(value)}`);
   // What makers give all their disks alike tells none from another.

@@ -137,7 +137,10 @@ test('where the receiver can not give the earlier content, a marker stands, and 
   t.regex(warnings.join('\n'), /block 1 of disk1@1: its content is not available: pack: a bit flipped/);
 });
 
-/** All that a refused backup may leave: the points that were there, no session, and no overlay that a later one would believe. */
+/**
+ * All that a refused backup may leave: the points that were there, no session, and no overlay that a
+ * later one would believe.
+ */
 async function refusesAsFailing(t: ExecutionContext, { made, device }: World, reason: RegExp): Promise<void> {
   const before = await made.points();
   let batches = 0;

@@ -1,6 +1,7 @@
 /**
- * What an agent remembers is lost or wrong, in every way that we know: the next backup says that it compares, and why; ships exactly
- * what differs, and of that only what the receiver does not hold; gives the right point; and the one after that is an ordinary one.
+ * What an agent remembers is lost or wrong, in every way that we know: the next backup says that it compares,
+ * and why; ships exactly what differs, and of that only what the receiver does not hold; gives the right
+ * point; and the one after that is an ordinary one.
  */
 import { cp, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

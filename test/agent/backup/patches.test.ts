@@ -1,4 +1,7 @@
-/** Patches as an agent sends them: what they spare, when they are asked for, and that what is restored is what was there. */
+/**
+ * Patches as an agent sends them: what they spare, when they are asked for, and that what is
+ * restored is what was there.
+ */
 import { open, readFile } from 'node:fs/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { BackupOptions } from '../../../src/agent/backup/options.js';

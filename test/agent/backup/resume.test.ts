@@ -1,4 +1,7 @@
-/** A backup that ended in the middle, and the next one: the same session where nothing was written meanwhile, else another instant. */
+/**
+ * A backup that ended in the middle, and the next one: the same session where nothing was written
+ * meanwhile, else another instant.
+ */
 import { open, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -227,7 +230,7 @@ test('another block size, name of the session gone, or damaged file: a new sessi
   }
 });
 
-// ---- bad sectors ----------------------------------------------------------------------------------------------------------
+// ---- bad sectors ------------------------------------------------------------------------------------------
 
 /** A device in memory whose view stands from one backup to the next. */
 async function memoryWorld(

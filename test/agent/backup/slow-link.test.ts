@@ -1,4 +1,7 @@
-/** How a backup sends over a link that is known to be slow: what it puts into one batch, and what it remembers of the link. */
+/**
+ * How a backup sends over a link that is known to be slow: what it puts into one batch, and what
+ * it remembers of the link.
+ */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -17,7 +20,10 @@ interface Sent {
   readonly records: number;
 }
 
-/** With an image of blocks that don't shrink, and a port that notes what batches hold and how many are there at once. */
+/**
+ * With an image of blocks that don't shrink, and a port that notes what batches hold and
+ * how many are there at once.
+ */
 async function watched(t: ExecutionContext) {
   const made = await BackupWorld.make(t);
   const indexes = Array.from({ length: COUNT }, (_, index) => index);

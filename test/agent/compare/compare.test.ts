@@ -1,4 +1,7 @@
-/** What a comparison of a device with a point finds, against counting by hand; what it costs, and what it leaves behind. */
+/**
+ * What a comparison of a device with a point finds, against counting by hand; what it costs,
+ * and what it leaves behind.
+ */
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

@@ -1,4 +1,7 @@
-/** What a restore has not ended on is not backed up, unless that is asked for; and the next restore ends it, or another one replaces it. */
+/**
+ * What a restore has not ended on is not backed up, unless that is asked for; and the next restore ends it,
+ * or another one replaces it.
+ */
 import { readFile, writeFile } from 'node:fs/promises';
 import test, { type ExecutionContext } from 'ava';
 import { runCompare } from '../../../src/agent/compare/compare.js';

@@ -1,4 +1,7 @@
-/** In what order a restore in place writes: whenever it dies, the target is what it was, or marked, or the point. */
+/**
+ * In what order a restore in place writes: whenever it dies, the target is what it was,
+ * or marked, or the point.
+ */
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** Restores to targets that hold something: only what differs is fetched and written, and nothing is where nothing differs. */
+/**
+ * Restores to targets that hold something: only what differs is fetched and written, and nothing
+ * is where nothing differs.
+ */
 import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

@@ -1,4 +1,7 @@
-/** Whole disks: the kernel has the partitions of what was restored, and what misleads on a larger disk is told. */
+/**
+ * Whole disks: the kernel has the partitions of what was restored, and what misleads
+ * on a larger disk is told.
+ */
 import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { ExecutionContext } from 'ava';

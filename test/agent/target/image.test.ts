@@ -1,4 +1,7 @@
-/** Images that exist, or can't be made: they stay the files that they are, and what does not fit is found before they change. */
+/**
+ * Images that exist, or can't be made: they stay the files that they are, and what does not fit is
+ * found before they change.
+ */
 import { execFile } from 'node:child_process';
 import { chmod, chown, link, mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import test from 'ava';

@@ -1,4 +1,7 @@
-/** The descent against counting by hand: random pairs of trees, all directions, ranges; and what crosses, in bytes. */
+/**
+ * The descent against counting by hand: random pairs of trees, all directions, ranges;
+ * and what crosses, in bytes.
+ */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';

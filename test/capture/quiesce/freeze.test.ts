@@ -258,7 +258,10 @@ function killIfThere(pid: number): void {
   }
 }
 
-/** A holder of its own: freezers of other tests have another parent. Kills its freezer so long after it was started. */
+/**
+ * A holder of its own: freezers of other tests have another parent. Kills its freezer so
+ * long after it was started.
+ */
 async function killFreezerAfter(
   delayMs: number,
   deadlineMs: number,

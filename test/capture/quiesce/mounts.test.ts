@@ -142,7 +142,8 @@ test('swap is noted: as a partition, as a file', async (t) => {
 });
 
 test('whatever is stacked on whatever: each once, and none before what stands on it', async (t) => {
-  // Device i may stand on devices below i; each has a file system, and may be a loop over a file of a lower one.
+  // Device i may stand on devices below i; each has a file system, and may be a loop
+  // over a file of a lower one.
   const below = (i: number) => fc.array(fc.nat({ max: Math.max(i - 1, 0) }), { maxLength: 3 });
   const stacks = fc
     .integer({ min: 1, max: 9 })

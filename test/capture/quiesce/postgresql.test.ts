@@ -1,4 +1,7 @@
-/** The example hook with a real PostgreSQL: an instant under load is restored, recovers, and has every commit before it. */
+/**
+ * The example hook with a real PostgreSQL: an instant under load is restored, recovers, and
+ * has every commit before it.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, chown, copyFile, mkdir, rm, stat } from 'node:fs/promises';
@@ -73,7 +76,8 @@ testWith(
     let before = 0;
     const options = { device, name: 'db', hooks: [HOOK], freeze: 'auto' as const };
     const { kind, warnings } = await quiesce(options, async () => {
-      // A read needs no write, so that it is answered even now: these commits must all be there after a restore.
+      // A read needs no write, so that it is answered even now: these commits must all
+      // be there after a restore.
       before = count(sockets);
       await copyFile(image, copy);
     });

@@ -13,7 +13,10 @@ export interface ProviderScene {
   readonly request: ProbeRequest;
   /** What it is now. */
   read(block: number): Promise<Buffer>;
-  /** Through the way of its users: other bytes each time. @returns when it is answered. Undefined: nobody writes while it is held. */
+  /**
+   * Through the way of its users: other bytes each time.
+   * @returns when it is answered. Undefined: nobody writes while it is held.
+   */
   write?(block: number): Promise<void>;
   /** A device that it can't take. */
   unable(): Promise<ProbeRequest>;

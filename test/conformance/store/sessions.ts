@@ -1,4 +1,7 @@
-/** What every store must do, whatever keeps its bytes: sessions in it, and (reading.ts) the points that they made. */
+/**
+ * What every store must do, whatever keeps its bytes: sessions in it, and (reading.ts)
+ * the points that they made.
+ */
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { HAVE_DIGESTS_MAX, KiB } from '../../../src/domain/base/limits.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';

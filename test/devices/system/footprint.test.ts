@@ -18,7 +18,10 @@ const footprint = (same: string[], within: string[] = [], on: string[] = []): Fo
   images: [],
 });
 
-/** A file system on a volume of a disk's first partition; the volume's sister; an image in it, and in another file system. */
+/**
+ * A file system on a volume of a disk's first partition; the volume's sister; an image in it,
+ * and in another file system.
+ */
 const FIRST = footprint(['volume 1'], ['partition 1', 'disk']);
 const SECOND = footprint(['volume 2'], ['partition 1', 'disk']);
 const OTHER = footprint(['partition 2'], ['disk']);

@@ -15,7 +15,10 @@ function literalsIn(node: ts.Node): string[] {
   return found;
 }
 
-/** What a file may give to `new StillpointError` as a code: literals, or, where it is an expression, any literal of the file. */
+/**
+ * What a file may give to `new StillpointError` as a code: literals, or, where it is an expression,
+ * any literal of the file.
+ */
 function codesThrownIn(file: string): string[] {
   const source = ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest);
   const codes: string[] = [];

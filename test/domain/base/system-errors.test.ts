@@ -1,4 +1,7 @@
-/** The table of what the system refuses: every errno at every place has a reason and a remedy that people can read. */
+/**
+ * The table of what the system refuses: every errno at every place has a reason and a
+ * remedy that people can read.
+ */
 import { constants } from 'node:os';
 import test from 'ava';
 import { isStillpointError } from '../../../src/domain/base/errors.js';

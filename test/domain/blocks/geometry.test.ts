@@ -1,4 +1,7 @@
-/** The arithmetic against two models that share nothing with it: devices that are really cut up and counted, and BigInt for large ones. */
+/**
+ * The arithmetic against two models that share nothing with it: devices that are really cut up and counted,
+ * and BigInt for large ones.
+ */
 import test from 'ava';
 import fc from 'fast-check';
 import { isStillpointError } from '../../../src/domain/base/errors.js';
@@ -17,7 +20,10 @@ import {
 const BLOCK_SIZES = [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096].map((size) => size * KiB);
 const [SMALLEST, LARGEST] = [4 * KiB, 4 * MiB];
 
-/** Nodes of each level, leaves first, by putting a node above every started 64 until one is left; there is a level above the leaves. */
+/**
+ * Nodes of each level, leaves first, by putting a node above every started 64 until one is left; there is
+ * a level above the leaves.
+ */
 function levelsAbove(leaves: bigint): bigint[] {
   const levels = [leaves];
   let below = leaves;

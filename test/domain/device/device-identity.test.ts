@@ -70,7 +70,10 @@ const SAME: readonly [string, DeviceIdentity, DeviceIdentity][] = [
   ['an image without inode', image({}), image({ inode: '8:1/5' })],
 ];
 
-/** Not the other way round: what was blank may be formatted, and what had an id does not lose it unless it is wiped. */
+/**
+ * Not the other way round: what was blank may be formatted, and what had an id does not
+ * lose it unless it is wiped.
+ */
 const SAME_ONE_WAY: readonly [string, DeviceIdentity, DeviceIdentity][] = [
   ['first mkfs', disk({ content: 'none' }), disk({ filesystemUuid: 'a', content: 'ext4' })],
   ['first partition table', disk({}), disk({ partitionTableUuid: 'a', content: 'gpt' })],

@@ -123,7 +123,10 @@ const pairs = fc.oneof(
   ),
 );
 
-/** Nodes of either tree that the other has not at the same place; a lower tree's top stands under the other's leftmost path. */
+/**
+ * Nodes of either tree that the other has not at the same place; a lower tree's top stands under
+ * the other's leftmost path.
+ */
 function differingNodes(from: ReadTree, to: ReadTree): { from: number; to: number } {
   const placed = ({ tree, nodes }: ReadTree) => {
     const places = new Map<string, string>();

@@ -1,6 +1,7 @@
 /**
- * Writes files to a directory until it is killed. Each holds its own digest; a line tells when it was on disk, directory included,
- * and when it is about to go: `{ name, on }`, `{ name, off }`, CLOCK_MONOTONIC in ns.
+ * Writes files to a directory until it is killed. Each holds its own digest; a line tells when
+ * it was on disk, directory included, and when it is about to go: `{ name, on }`,
+ * `{ name, off }`, CLOCK_MONOTONIC in ns.
  */
 import { createHash, randomBytes, randomInt } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';

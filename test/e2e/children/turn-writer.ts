@@ -1,6 +1,6 @@
 /**
- * Writes 1, 2, 3 ... into two files in turn, each safe on disk before the next. Arguments: the two paths. Prints a line for each, and ends
- * with its parent.
+ * Writes 1, 2, 3 ... into two files in turn, each safe on disk before the next. Arguments: the two paths.
+ * Prints a line for each, and ends with its parent.
  */
 import { open } from 'node:fs/promises';
 

@@ -1,4 +1,7 @@
-/** A client that sends large bodies on many connections, slowly and never to the end: the receiver stays small and serves others. */
+/**
+ * A client that sends large bodies on many connections, slowly and never to the end: the receiver stays
+ * small and serves others.
+ */
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { connect, type TLSSocket } from 'node:tls';

@@ -1,4 +1,7 @@
-/** Scattered changes of 4 to 8 KiB, sent as patches: the wire carries little more than they are, and every point restores. */
+/**
+ * Scattered changes of 4 to 8 KiB, sent as patches: the wire carries little more than they are,
+ * and every point restores.
+ */
 import { randomBytes } from 'node:crypto';
 import { cp, open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -54,7 +57,8 @@ for (const transport of ['a directory store', 'a receiver over TLS']) {
       const point = await backup(t, machine, store, at('source'), '--name', 'image', '--patch', 'always');
       const { changedBytes, wireBytes } = point.statistics;
       t.true(changedBytes > (CHANGES - 1) * BLOCK, `${changedBytes}`);
-      // Random pages do not compress; 56 bytes of entry, 32 of `have`, 12 and 2 of patch, some 150 of question and answer for a block.
+      // Random pages do not compress; 56 bytes of entry, 32 of `have`, 12 and 2 of patch, some 150 of
+      // question and answer for a block.
       t.true(
         wireBytes < pages * 4 * KiB + CHANGES * 270 + 8 * KiB,
         `${wireBytes} wire bytes for ${pages} pages`,

@@ -1,4 +1,7 @@
-/** Backups over a modem's line, and over a link that is cut every few seconds: a shaped link between two network namespaces. */
+/**
+ * Backups over a modem's line, and over a link that is cut every few seconds: a shaped link
+ * between two network namespaces.
+ */
 import { randomBytes } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -61,9 +64,10 @@ async function timedBackup(
 }
 
 /**
- * The floor is what the changed blocks are with `zstd -1`, at the link's rate. Where TCP itself doesn't carry a plain stream of just these
- * bytes at 95 % of the rate (two packets of a hundred get lost, and the first and last round trip count too), that stream is
- * the yardstick: it is sent at the same time, over a second link of the same shape. Higher compression pays for round trips and headers.
+ * The floor is what the changed blocks are with `zstd -1`, at the link's rate. Where TCP itself doesn't carry
+ * a plain stream of just these bytes at 95 % of the rate (two packets of a hundred get lost, and the first
+ * and last round trip count too), that stream is the yardstick: it is sent at the same time, over a second
+ * link of the same shape. Higher compression pays for round trips and headers.
  */
 testWith(
   ['root', 'network-namespaces', ...programs('zstd')],
@@ -91,12 +95,14 @@ testWith(
     const yardstick = floor / copy >= 0.95 ? floor : copy;
     const facts = { ...taken, floor, copy, ratio: taken.seconds / floor, ratioToCopy: taken.seconds / copy };
     t.log(JSON.stringify(facts));
-    // Other tests beside it take the time of the program that is the link, and of the backup. Alone, as in the long run, it is held to the target.
+    // Other tests beside it take the time of the program that is the link, and of the backup. Alone, as in
+    // the long run, it is held to the target.
     t.true(taken.seconds <= (LONG ? 1.1 : 2) * yardstick, JSON.stringify(facts));
     t.true(taken.upBytes <= 1.1 * floorBytes, JSON.stringify(facts));
     t.true(taken.downBytes <= 0.12 * floorBytes, JSON.stringify(facts));
 
-    // Sixteen times the size, two blocks: what is left is the cost of a session, and it does not grow with the device.
+    // Sixteen times the size, two blocks: what is left is the cost of a session, and it does
+    // not grow with the device.
     const ofLarge = await timedBackup(t, world, large, 'large');
     const session = ofLarge.upBytes + ofLarge.downBytes - zstdBytes(blocks.slice(-2), 19);
     t.log(JSON.stringify({ ...ofLarge, session }));
@@ -127,7 +133,8 @@ testWith(
     const facts = JSON.stringify({ ...taken, cuts, twice });
     t.log(facts);
     t.true(cuts >= 2, facts);
-    // What was on its way at a cut: two seconds of the link, of which three are left; and headers, certificates, repeated questions.
+    // What was on its way at a cut: two seconds of the link, of which three are left; and headers,
+    // certificates, repeated questions.
     t.true(twice <= cuts * 1.5e6 + 0.1 * blocks.length * BLOCK, facts);
     await link.set({ rate: null, delay: 0 });
     const restored = join(agent.directory, 'restored');

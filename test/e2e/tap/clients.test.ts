@@ -1,4 +1,7 @@
-/** NBD clients that others have written, against a tap: what they write is in the image, and in the point that is made of it. */
+/**
+ * NBD clients that others have written, against a tap: what they write is in the image, and in the
+ * point that is made of it.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';

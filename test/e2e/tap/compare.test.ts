@@ -1,4 +1,7 @@
-/** Comparisons through a tap: its map counts for the point afterwards; and a lost local tree while users go on writing. */
+/**
+ * Comparisons through a tap: its map counts for the point afterwards; and a lost local tree
+ * while users go on writing.
+ */
 import { copyFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

@@ -1,4 +1,7 @@
-/** Writers at full speed through a tap, and one backup after the other: every point restores to one instant, exactly. */
+/**
+ * Writers at full speed through a tap, and one backup after the other: every point restores
+ * to one instant, exactly.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { isStillpointError } from '../../../src/domain/base/errors.js';

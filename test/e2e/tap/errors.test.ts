@@ -1,4 +1,7 @@
-/** What goes wrong below a tap: its users learn of it as NBD says it, nothing that they wrote is missed, and a backup fails before a write does. */
+/**
+ * What goes wrong below a tap: its users learn of it as NBD says it, nothing that they wrote is missed, and a
+ * backup fails before a write does.
+ */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
@@ -27,7 +30,9 @@ function image(path: string, seed: number): Promise<void> {
   return makeStampedImage(path, { sizeBytes: SIZE, blockSize: BLOCK, seed, blockIndexes: ALL });
 }
 
-/** A tapped image full of data that has one point, and after it was written anew from one end to the other. */
+/**
+ * A tapped image full of data that has one point, and after it was written anew from one end to the other.
+ */
 async function overwritten(t: ExecutionContext, ...args: string[]): Promise<Tapped> {
   const machine = await makeMachine(t, 'errors');
   const at = (name: string) => `${machine.directory}/${name}`;

@@ -1,4 +1,7 @@
-/** ext4 and XFS over a tap, written to all the time: each point mounts, checks clean, and has every file that was on disk before it. */
+/**
+ * ext4 and XFS over a tap, written to all the time: each point mounts, checks clean, and has every file
+ * that was on disk before it.
+ */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';

@@ -1,4 +1,7 @@
-/** What NBD clients may send but hardly one does, by scripts for nbdsh: the answers that the NBD specification names. */
+/**
+ * What NBD clients may send but hardly one does, by scripts for nbdsh: the answers that the
+ * NBD specification names.
+ */
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import { readRange } from '../../helpers/disks/images.js';
 import { run } from '../../helpers/disks/loop-device.js';

@@ -1,4 +1,6 @@
-/** PostgreSQL with pgbench running, on ext4 over a tap: each point is restored, recovers, and its sums agree. */
+/**
+ * PostgreSQL with pgbench running, on ext4 over a tap: each point is restored, recovers, and its sums agree.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** A restore to what a tap serves: never past a tap that runs; and after one past a tap that does not, its map is not believed. */
+/**
+ * A restore to what a tap serves: never past a tap that runs; and after one past a tap that does not,
+ * its map is not believed.
+ */
 import { copyFile } from 'node:fs/promises';
 import test from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';

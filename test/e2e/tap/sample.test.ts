@@ -1,4 +1,7 @@
-/** What a backup through a tap reads: what changed and a sample; and what becomes of a map that the sample proves wrong. */
+/**
+ * What a backup through a tap reads: what changed and a sample; and what becomes of a map that
+ * the sample proves wrong.
+ */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';

@@ -1,4 +1,7 @@
-/** What is under a tap is cut, grows, is replaced or goes: its users and points get what is true, or an error that says so. */
+/**
+ * What is under a tap is cut, grows, is replaced or goes: its users and points get what is true,
+ * or an error that says so.
+ */
 import { rename, rm, truncate, writeFile } from 'node:fs/promises';
 import test, { type ExecutionContext } from 'ava';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';

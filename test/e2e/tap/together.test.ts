@@ -1,4 +1,7 @@
-/** Two taps, each with a file system, written to in turn: one instant of both misses no write that came before one that it has. */
+/**
+ * Two taps, each with a file system, written to in turn: one instant of both misses no write that
+ * came before one that it has.
+ */
 import { spawn } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

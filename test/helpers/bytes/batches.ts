@@ -1,6 +1,6 @@
 /**
- * Batches byte by byte (docs/format.md sections 2 and 4), written in the test so that it can write what no encoder of ours
- * would: everything is stated, nothing is checked, and only the checksums are made right.
+ * Batches byte by byte (docs/format.md sections 2 and 4), written in the test so that it can write what no
+ * encoder of ours would: everything is stated, nothing is checked, and only the checksums are made right.
  */
 import { native, RECORD_KIND_BLOCK } from '../../../src/native/index.js';
 import { PLAIN } from './digests.js';

@@ -1,4 +1,7 @@
-/** Digest trees as docs/format.md section 1 defines them, level by level from all leaves, with the digests of the native side. */
+/**
+ * Digest trees as docs/format.md section 1 defines them, level by level from all leaves, with the
+ * digests of the native side.
+ */
 import { DIGEST_BYTES, TREE_FANOUT } from '../../../src/domain/base/limits.js';
 import { type Geometry, treeHeight } from '../../../src/domain/blocks/geometry.js';
 import { trimNode } from '../../../src/domain/tree/digest-tree.js';

@@ -1,4 +1,7 @@
-/** Digest trees as docs/format.md defines them, built from all leaves: what the arithmetic of src/domain is held to. */
+/**
+ * Digest trees as docs/format.md defines them, built from all leaves: what the arithmetic
+ * of src/domain is held to.
+ */
 import { createHash } from 'node:crypto';
 import { DIGEST_BYTES, TREE_FANOUT } from '../../../src/domain/base/limits.js';
 import { type Geometry, treeHeight } from '../../../src/domain/blocks/geometry.js';

@@ -1,4 +1,7 @@
-/** Blocks that compress as those of real disks do: pieces of the programs and texts that every machine with this project has. */
+/**
+ * Blocks that compress as those of real disks do: pieces of the programs and texts that every
+ * machine with this project has.
+ */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

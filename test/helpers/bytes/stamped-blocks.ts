@@ -1,7 +1,7 @@
 /**
- * Self-describing test blocks: every 32-byte cell of a block is a function of (seed, block index, generation) and its own
- * place, so that a block that lands in the wrong place, is torn, or is of another generation is recognised from its bytes alone.
- * Not compressible beyond the repetition within a cell, never all zero.
+ * Self-describing test blocks: every 32-byte cell of a block is a function of (seed, block index, generation)
+ * and its own place, so that a block that lands in the wrong place, is torn, or is of another generation is
+ * recognised from its bytes alone. Not compressible beyond the repetition within a cell, never all zero.
  */
 import { type FileHandle, open } from 'node:fs/promises';
 
@@ -21,7 +21,10 @@ function mix(value: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** Cell: u32 'STMP', u32 seed, u48 block index, u16 cell number (low bits), u32 generation, then 12 mixed bytes. */
+/**
+ * Cell: u32 'STMP', u32 seed, u48 block index, u16 cell number (low bits), u32
+ * generation, then 12 mixed bytes.
+ */
 export function stampedBlock(stamp: Stamp, byteLength: number): Buffer {
   const block = Buffer.alloc(Math.ceil(byteLength / CELL_BYTES) * CELL_BYTES);
   let state = mix(stamp.seed ^ mix(stamp.blockIndex) ^ mix(stamp.generation + 0x9e3779b9));

@@ -1,4 +1,7 @@
-/** Real file systems on real devices: made, filled, changed, checked, and listed so that two of them can be compared. */
+/**
+ * Real file systems on real devices: made, filled, changed, checked, and listed so that two
+ * of them can be compared.
+ */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -64,7 +67,9 @@ export async function changeTree(root: string): Promise<void> {
   await writeFile(join(directory, 'added'), randomBytes(MiB + 1));
 }
 
-/** Names, types, modes, owners, sizes, link targets and content digests of all that is below the directory. */
+/**
+ * Names, types, modes, owners, sizes, link targets and content digests of all that is below the directory.
+ */
 export function listTree(root: string): string {
   return run(
     'sh',

@@ -1,4 +1,7 @@
-/** Mounted file systems on loop devices that tests may freeze: whatever happens, they are thawed and unmounted when a test ends. */
+/**
+ * Mounted file systems on loop devices that tests may freeze: whatever happens, they are thawed and
+ * unmounted when a test ends.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';

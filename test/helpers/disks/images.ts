@@ -29,7 +29,10 @@ export function difference(a: string, b: string): string | null {
   }
 }
 
-/** The digest of the whole content, by `b3sum` where it is installed, else by `sha256sum`: never by our own code. */
+/**
+ * The digest of the whole content, by `b3sum` where it is installed, else by
+ * `sha256sum`: never by our own code.
+ */
 export function contentDigest(path: string): string {
   try {
     return run('b3sum', '--no-names', path).trim();

@@ -23,7 +23,10 @@ export interface NbdFileOptions {
   readonly env?: NodeJS.ProcessEnv;
 }
 
-/** Unmounted when the test ends. @param peer a URI, or `--command` and a server that serves on its standard input. */
+/**
+ * Unmounted when the test ends.
+ * @param peer a URI, or `--command` and a server that serves on its standard input.
+ */
 export async function nbdFile(
   t: ExecutionContext,
   mountPoint: string,

@@ -3,8 +3,8 @@ import type { ExecutionContext } from 'ava';
 import { succeeds } from '../worlds/tapped.js';
 
 /**
- * Runs Python with libnbd; `error(call)` is the name of the error that the call ended with, else None; `connected(...contexts)` a
- * handle that sends also what it should not.
+ * Runs Python with libnbd; `error(call)` is the name of the error that the call ended with, else None;
+ * `connected(...contexts)` a handle that sends also what it should not.
  * @returns the `result` that it leaves.
  */
 export async function nbdsh(t: ExecutionContext, uri: string, ...lines: string[]): Promise<unknown> {

@@ -13,7 +13,10 @@ export interface MbrPartition {
   readonly length: number;
 }
 
-/** Writes an MBR to an image and attaches it. The partitions are `<loop>p1`, ...; their UUIDs `<diskId>-01`, ... */
+/**
+ * Writes an MBR to an image and attaches it. The partitions are `<loop>p1`, ...; their
+ * UUIDs `<diskId>-01`, ...
+ */
 export async function attachPartitioned(
   t: ExecutionContext,
   path: string,

@@ -1,4 +1,7 @@
-/** Writes straight into a tapped image. It stays open: the tap hears of it when somebody closes what he may have written to. */
+/**
+ * Writes straight into a tapped image. It stays open: the tap hears of it when somebody closes
+ * what he may have written to.
+ */
 import { type FileHandle, open } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 

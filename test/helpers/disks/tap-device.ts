@@ -1,4 +1,7 @@
-/** A tap as a block device of the kernel, on machines without `nbd`: its export as a file (nbdfuse), and that as a loop device. */
+/**
+ * A tap as a block device of the kernel, on machines without `nbd`: its export as a file (nbdfuse),
+ * and that as a loop device.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** A capture of the memory store: batches are decoded and proven by the native side, and taken in the order of their numbers. */
+/**
+ * A capture of the memory store: batches are decoded and proven by the native side, and taken in
+ * the order of their numbers.
+ */
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../../src/domain/base/limits.js';
 import { blockCount, blockLength } from '../../../src/domain/blocks/geometry.js';

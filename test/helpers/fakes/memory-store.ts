@@ -1,7 +1,7 @@
 /**
- * A store in memory, for what is above it: it holds what it was sent and believes none of it, as the suite of every store asks
- * (test/conformance/store/sessions.ts). What it lacks is what disks are for: packs, an index, damage, and room that ends. Faults are put over it
- * (test/helpers/faults/store.ts).
+ * A store in memory, for what is above it: it holds what it was sent and believes none of it, as the suite of
+ * every store asks (test/conformance/store/sessions.ts). What it lacks is what disks are for: packs, an
+ * index, damage, and room that ends. Faults are put over it (test/helpers/faults/store.ts).
  */
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import {

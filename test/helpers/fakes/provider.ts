@@ -50,8 +50,8 @@ const BLOCK = 4096;
 const BLOCKS = 8;
 
 /**
- * A disk with a gate, in the way of a tap: writes wait while it is closed, and let themselves in at its limit. It gives one snapshot at
- * a time, a copy, and can be read in passes before.
+ * A disk with a gate, in the way of a tap: writes wait while it is closed, and let themselves in at its
+ * limit. It gives one snapshot at a time, a copy, and can be read in passes before.
  */
 export class FakeDisk {
   readonly name: string;

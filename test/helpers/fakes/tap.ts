@@ -1,4 +1,7 @@
-/** A tap in memory, behind the native tap's types: for what is above it. Its map file is JSON, and as durable as the native one. */
+/**
+ * A tap in memory, behind the native tap's types: for what is above it. Its map file is JSON, and as
+ * durable as the native one.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type {
   CreateTapOptions,

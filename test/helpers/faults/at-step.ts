@@ -59,7 +59,10 @@ export async function listServeSteps(receiver: Receiver, work: () => Promise<voi
   return (await readFile(reportPath, 'utf8')).trimEnd().split('\n');
 }
 
-/** Starts serving with a fault ahead. @returns whether it came so far; a fault at one of its first steps ends it before. */
+/**
+ * Starts serving with a fault ahead.
+ * @returns whether it came so far; a fault at one of its first steps ends it before.
+ */
 export async function serveWithFault(receiver: Receiver, fault: Fault): Promise<boolean> {
   return serve(receiver, (args) => startFaulty(receiver.machine, fault, args)).then(
     () => true,

@@ -1,5 +1,6 @@
 #!/bin/sh
-# An nbdkit plugin (sh): serves the file $IMAGE; reads that touch a range listed in the file $BAD ("offset length" per line) fail.
+# An nbdkit plugin (sh): serves the file $IMAGE; reads that touch a range listed in the file $BAD
+# ("offset length" per line) fail.
 set -eu
 case "$1" in
   get_size) stat -c %s "$IMAGE" ;;

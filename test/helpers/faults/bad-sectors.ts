@@ -1,4 +1,7 @@
-/** A block device whose bad ranges fail with a real EIO: nbdkit serves an image, nbdfuse shows it as a file, losetup as a device. */
+/**
+ * A block device whose bad ranges fail with a real EIO: nbdkit serves an image, nbdfuse shows it as a
+ * file, losetup as a device.
+ */
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

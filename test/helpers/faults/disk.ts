@@ -1,8 +1,9 @@
 /**
- * Disks for tests: every operation is a numbered step, and a plan decides what happens at it. A crash stops the disk: this step and
- * all later ones fail and change nothing, as for a process that was killed there.
+ * Disks for tests: every operation is a numbered step, and a plan decides what happens at it. A crash stops
+ * the disk: this step and all later ones fail and change nothing, as for a process that was killed there.
  *
- * A `PowerLossDisk` below it also forgets what was not synced, as far as it may: appended bytes without `sync`, names without `syncDir`.
+ * A `PowerLossDisk` below it also forgets what was not synced, as far as it may: appended bytes without
+ * `sync`, names without `syncDir`.
  */
 import { mkdir, readdir, rename, rm, stat, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -15,7 +16,10 @@ export interface Step {
   readonly path: string;
 }
 
-/** `short`: an append that writes a part and then fails. `crash`: see above. Else the errno code of the step's failure. */
+/**
+ * `short`: an append that writes a part and then fails. `crash`: see above. Else the errno
+ * code of the step's failure.
+ */
 export type Fault = 'crash' | 'EIO' | 'ENOSPC' | { readonly short: string };
 
 export class FaultyDisk implements Disk {
@@ -128,7 +132,10 @@ interface UnsyncedName {
   undo(): Promise<void>;
 }
 
-/** The real disk; `losePower` then makes it what it may be after the power came back: everything that was not synced is gone. */
+/**
+ * The real disk; `losePower` then makes it what it may be after the power came back: everything
+ * that was not synced is gone.
+ */
 export class PowerLossDisk implements Disk {
   readonly #trash: string;
   /** Bytes of files that are on stable storage, by path; only of files that were written. */
@@ -225,7 +232,10 @@ export class PowerLossDisk implements Disk {
     this.#unsynced.push({ dir: dirname(path), undo });
   }
 
-  /** @param keep chance from 0 to 1 that an unsynced change of a name, or some of a file's unsynced bytes, made it to the disk */
+  /**
+   * @param keep chance from 0 to 1 that an unsynced change of a name, or some of a file's unsynced bytes,
+   * made it to the disk
+   */
   async losePower(keep: number, random: () => number): Promise<void> {
     for (const { undo } of this.#unsynced.reverse()) if (random() >= keep) await undo();
     this.#unsynced = [];

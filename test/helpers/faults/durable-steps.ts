@@ -1,7 +1,8 @@
 /**
- * Preloaded into a stillpoint process (`node --import .../durable-steps.js bin/stillpoint.js ...`): counts its durable steps, every call
- * that changes what a crash would leave behind, and at one of them kills the process or makes the call fail. It sits below all of our
- * code, at Node's own file functions and at the addon, so no step can pass by it. Set through the environment:
+ * Preloaded into a stillpoint process (`node --import .../durable-steps.js bin/stillpoint.js ...`): counts
+ * its durable steps, every call that changes what a crash would leave behind, and at one of them kills the
+ * process or makes the call fail. It sits below all of our code, at Node's own file functions and at the
+ * addon, so no step can pass by it. Set through the environment:
  *
  *   STEPS_FAULT   `kill` (SIGKILL before the step), or an errno name: the step fails with it
  *   STEPS_AT      number of the step that it happens at, from 1

@@ -6,8 +6,9 @@ import type { ObjectStore, StoredObject } from '../../../src/store/objects/objec
 import type { Step } from './disk.js';
 
 /**
- * The code of a failure before anything was done; `late`: it is done, and only the answer is lost; `flipBit`: in what is read this bit is
- * wrong, counted from its start and round and round (what reads no bytes of an object is not affected).
+ * The code of a failure before anything was done; `late`: it is done, and only the answer is lost; `flipBit`:
+ * in what is read this bit is wrong, counted from its start and round and round (what reads no bytes of an
+ * object is not affected).
  */
 export type ObjectFault =
   | 'EIO'

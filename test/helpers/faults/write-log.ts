@@ -1,6 +1,6 @@
 /**
- * What a restore writes, in order, and what a power cut may leave of it: everything before a flush is there, of what came after the last
- * one any sectors. It sits at the addon's border, below all of our code.
+ * What a restore writes, in order, and what a power cut may leave of it: everything before a flush is there,
+ * of what came after the last one any sectors. It sits at the addon's border, below all of our code.
  */
 import type { ExecutionContext } from 'ava';
 import { native } from '../../../src/native/index.js';
@@ -70,7 +70,10 @@ export class WriteLog {
     this.entries.push({ type: 'write', byteOffset, bytes: Buffer.from(bytes) });
   }
 
-  /** The content after a cut of power behind so many entries; of what is not flushed each sector is there or not, by chance. */
+  /**
+   * The content after a cut of power behind so many entries; of what is not flushed each sector is
+   * there or not, by chance.
+   */
   afterCut(before: Buffer, entryCount: number, random: Random): Buffer {
     const content = Buffer.from(before);
     const done = this.entries.slice(0, entryCount);

@@ -17,8 +17,9 @@ function ip(...args: string[]): void {
 }
 
 /**
- * Prefix of a command that runs in a network namespace. Unlike `ip netns exec` it makes no mount namespace, a copy of all mounts that other
- * tests have at the moment: their devices would stay in use when they unmount them.
+ * Prefix of a command that runs in a network namespace. Unlike `ip netns exec` it makes no mount
+ * namespace, a copy of all mounts that other tests have at the moment: their devices would stay in
+ * use when they unmount them.
  */
 export function withinNamespace(name: string): readonly string[] {
   return ['nsenter', `--net=/run/netns/${name}`, '--'];

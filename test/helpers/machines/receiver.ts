@@ -16,7 +16,9 @@ export interface Receiver {
   log: string;
 }
 
-/** Below those that the kernel gives to clients: one of these could have it while a receiver is started again. */
+/**
+ * Below those that the kernel gives to clients: one of these could have it while a receiver is started again.
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(10_000, 32_768);

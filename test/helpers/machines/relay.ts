@@ -1,4 +1,7 @@
-/** A TCP relay between agents and a receiver that counts what agents send, TLS and all, and can cut every connection. */
+/**
+ * A TCP relay between agents and a receiver that counts what agents send, TLS and all, and
+ * can cut every connection.
+ */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { ExecutionContext } from 'ava';

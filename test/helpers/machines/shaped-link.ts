@@ -1,4 +1,6 @@
-/** A slow, long, lossy link between two machines of a test: two network namespaces, joined by shaped-link.py. */
+/**
+ * A slow, long, lossy link between two machines of a test: two network namespaces, joined by shaped-link.py.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -96,7 +98,9 @@ const COPY_CLIENT = `require('net').connect(9000, '192.0.2.2', function () {
   this.end(Buffer.alloc(Number(process.argv[1]), 1));
 }).resume()`;
 
-/** How long a plain stream of so many bytes takes, from the agent's side, until the other side has all of it. */
+/**
+ * How long a plain stream of so many bytes takes, from the agent's side, until the other side has all of it.
+ */
 export async function copySeconds(t: ExecutionContext, link: ShapedLink, bytes: number): Promise<number> {
   const inside = (namespace: string, ...args: string[]) => {
     const [program = '', ...rest] = [...withinNamespace(namespace), process.execPath, '-e', ...args];

@@ -1,4 +1,7 @@
-/** Runs the command as a user does, `node bin/stillpoint.js ...`, on machines that share nothing but the kernel. */
+/**
+ * Runs the command as a user does, `node bin/stillpoint.js ...`, on machines that
+ * share nothing but the kernel.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';

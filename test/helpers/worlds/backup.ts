@@ -1,4 +1,6 @@
-/** An image, a store in a directory with its receiver in the process, and backups and restores between them. */
+/**
+ * An image, a store in a directory with its receiver in the process, and backups and restores between them.
+ */
 import { cp, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';

@@ -1,4 +1,7 @@
-/** A store with a clock of the test's own, and sessions of small devices in it: for what is kept for a time, and then collected. */
+/**
+ * A store with a clock of the test's own, and sessions of small devices in it: for what is kept for a
+ * time, and then collected.
+ */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';

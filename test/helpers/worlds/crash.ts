@@ -1,6 +1,7 @@
 /**
- * A device with one committed point and a change on top, copied afresh for every fault; and the questions that each fault must
- * answer: do all listed points restore, is nothing half-done to be seen, does the next backup go well?
+ * A device with one committed point and a change on top, copied afresh for every fault; and the
+ * questions that each fault must answer: do all listed points restore, is nothing half-done to be seen,
+ * does the next backup go well?
  */
 import { cp, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';

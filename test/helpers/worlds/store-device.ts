@@ -1,4 +1,6 @@
-/** A device in memory and its agent, as far as a store sees them: what tests back up, change and read back. */
+/**
+ * A device in memory and its agent, as far as a store sees them: what tests back up, change and read back.
+ */
 import { randomBytes } from 'node:crypto';
 import { BLOCKS_REQUEST_MAX } from '../../../src/domain/base/limits.js';
 import { blockCount, blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
@@ -122,7 +124,10 @@ export async function backUp(
   return capture.commit(commitRequest(after, batchCount));
 }
 
-/** What the store lends of the blocks, decoded, each proven to be the one of its record; and those that it left for the next request. */
+/**
+ * What the store lends of the blocks, decoded, each proven to be the one of its record; and those that it
+ * left for the next request.
+ */
 export function readBlocks(
   store: Store,
   point: Point,
@@ -137,7 +142,10 @@ export function readBlocks(
   });
 }
 
-/** All blocks of a point that its tree says are not zero, each proven against its leaf by the native decoder's digest check. */
+/**
+ * All blocks of a point that its tree says are not zero, each proven against its leaf by the
+ * native decoder's digest check.
+ */
 export async function readBack(store: Store, point: Point): Promise<Map<number, Buffer>> {
   const { geometry } = point;
   const leaves: number[] = [];

@@ -1,6 +1,6 @@
 /**
- * A session at a store that is hit by a fault at its Nth step, for every N until it passes; then the store must be as if it had been
- * hit or had not.
+ * A session at a store that is hit by a fault at its Nth step, for every N until it passes; then the store
+ * must be as if it had been hit or had not.
  */
 import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -38,7 +38,9 @@ const next = change(after, [
   [64, 901],
 ]);
 const PER_BATCH = 5;
-/** Two batches fill a pack, so that packs are published while batches come, and one is left for the commit. */
+/**
+ * Two batches fill a pack, so that packs are published while batches come, and one is left for the commit.
+ */
 export const packBytesTarget = 30 * KiB;
 const SESSION = 'c'.repeat(32);
 
@@ -86,7 +88,10 @@ export async function runSession(store: Store, progress: Progress): Promise<Poin
   return progress.point;
 }
 
-/** Whatever happened: the points are whole, nothing else is visible, the session or the next one ends well, and no debris stays. */
+/**
+ * Whatever happened: the points are whole, nothing else is visible, the session or the next one ends
+ * well, and no debris stays.
+ */
 export async function checkAfterwards(
   { t, dir, base }: SessionWorld,
   progress: Progress,

@@ -1,4 +1,7 @@
-/** A tapped image with its real process, a load through it, a store, and points whose instants are known to lie between two times. */
+/**
+ * A tapped image with its real process, a load through it, a store, and points whose instants are known
+ * to lie between two times.
+ */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -180,7 +183,9 @@ export class TapWorld {
     return this.receiver.points('disk');
   }
 
-  /** @returns the path of an image of the point; of the last one that was restored, there is none any more. */
+  /**
+   * @returns the path of an image of the point; of the last one that was restored, there is none any more.
+   */
   async restore(point: Point): Promise<string> {
     const target = join(this.directory, 'restored.img');
     await rm(target, { force: true });

@@ -1,4 +1,7 @@
-/** Images and devices with a tap, by the command line alone, as their users have them: for tests with other people's programs as clients. */
+/**
+ * Images and devices with a tap, by the command line alone, as their users have them: for tests with other
+ * people's programs as clients.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';

@@ -1,4 +1,7 @@
-/** Run with --expose-gc: objects that are dropped in the middle of their work are collected, and their memory with them. argv: directory. */
+/**
+ * Run with --expose-gc: objects that are dropped in the middle of their work are collected, and their memory
+ * with them. argv: directory.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Scan } from '../../../src/native/index.js';
 import { createMemoryDevice } from '../../../src/native/testing.js';

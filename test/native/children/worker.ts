@@ -1,4 +1,7 @@
-/** Starts workers that scan, and ends them in the middle; the addon is loaded by workers only. argv: directory. */
+/**
+ * Starts workers that scan, and ends them in the middle; the addon is loaded by
+ * workers only. argv: directory.
+ */
 import { once } from 'node:events';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 

@@ -1,4 +1,7 @@
-/** The store's values on the wire, there and back: nodes, what is held, blocks; and what comes of damage on the way. */
+/**
+ * The store's values on the wire, there and back: nodes, what is held, blocks; and what
+ * comes of damage on the way.
+ */
 import { randomBytes } from 'node:crypto';
 import test from 'ava';
 import fc from 'fast-check';

@@ -1,4 +1,7 @@
-/** A client that is held to a rate, both ways, and one that meters its link: against a receiver on the loopback. */
+/**
+ * A client that is held to a rate, both ways, and one that meters its link: against a
+ * receiver on the loopback.
+ */
 import { randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';

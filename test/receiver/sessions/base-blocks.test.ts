@@ -1,4 +1,7 @@
-/** Patches where the base's blocks are damaged in the store, or too many for the memory that there is for them. */
+/**
+ * Patches where the base's blocks are damaged in the store, or too many for the
+ * memory that there is for them.
+ */
 
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

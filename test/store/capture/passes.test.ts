@@ -1,4 +1,6 @@
-/** Sessions that ship in passes: a block comes again with other bytes, and the instant is known at the end. */
+/**
+ * Sessions that ship in passes: a block comes again with other bytes, and the instant is known at the end.
+ */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';

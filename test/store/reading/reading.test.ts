@@ -1,4 +1,7 @@
-/** A store that is read without being owned: with its index or without, beside its owner, and leaving nothing behind. */
+/**
+ * A store that is read without being owned: with its index or without, beside its owner,
+ * and leaving nothing behind.
+ */
 import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

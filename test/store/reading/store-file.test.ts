@@ -1,4 +1,7 @@
-/** store.json damaged or gone: the store is the same one, from its copy or its index, and its points stay readable. */
+/**
+ * store.json damaged or gone: the store is the same one, from its copy or its index, and
+ * its points stay readable.
+ */
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

@@ -1,4 +1,7 @@
-/** A session's end and a collection, killed or out of power at any of their steps: nothing is lost, and all is finished later. */
+/**
+ * A session's end and a collection, killed or out of power at any of their steps: nothing is lost,
+ * and all is finished later.
+ */
 import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -54,8 +57,8 @@ const OPEN = state([33]);
 const LEFT = 'd'.repeat(32);
 
 /**
- * Two ended sessions; a point needs a block of the first, an open session relies on one of the second. A third session is open, and
- * is ended by the faulty run.
+ * Two ended sessions; a point needs a block of the first, an open session relies on one of the second. A
+ * third session is open, and is ended by the faulty run.
  */
 async function makeTemplate(t: ExecutionContext): Promise<{ dir: string; point: Point }> {
   const dir = join(await tempDir(t), 'template');

@@ -1,17 +1,18 @@
 /**
- * The provider `offline`: the static view is the device itself, because nobody writes to it while it is read. That is checked, not
- * believed:
+ * The provider `offline`: the static view is the device itself, because nobody writes to it while it is read.
+ * That is checked, not believed:
  *
- * |              | before                                  | while                  | after                                          |
- * |--------------|-----------------------------------------|------------------------|------------------------------------------------|
- * | block device | no mount, swap, holder, writer; dirty   | opened exclusively (or | dirty pages written; facts compared             |
- * |              | pages written; facts noted              | mounted read-only)     |                                                |
- * | image        | no writer, no writable loop device on   |                        | facts compared; still no writer                |
- * |              | it; facts noted                         |                        |                                                |
+ * |        | before                             | while                  | after                           |
+ * |--------|------------------------------------|------------------------|---------------------------------|
+ * | block  | no mount, swap, holder, writer;    | opened exclusively (or | dirty pages written; facts      |
+ * | device | dirty pages written; facts noted   | mounted read-only)     | compared                        |
+ * | image  | no writer, no writable loop device |                        | facts compared; still no writer |
+ * |        | on it; facts noted                 |                        |                                 |
  *
- * What the facts prove is decided in src/domain/device/instant-proof.ts: that the view stood, that it changed (there is no point then), or nothing
- * (then the session reads it a second time). The mark of continuity is made of the facts noted before, so that a later command can tell
- * whether they are still the same. Both kinds carry a shared lock on the node, for restores to see.
+ * What the facts prove is decided in src/domain/device/instant-proof.ts: that the view stood, that it changed
+ * (there is no point then), or nothing (then the session reads it a second time). The mark of continuity is
+ * made of the facts noted before, so that a later command can tell whether they are still the same. Both
+ * kinds carry a shared lock on the node, for restores to see.
  */
 import type { BigIntStats, Stats } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';

@@ -5,7 +5,9 @@ import { readImageFacts } from '../../../devices/facts/image-facts.js';
 import { deviceNumber } from '../../../devices/system/in-use.js';
 import { whyUnprovenBlock, whyUnprovenImage } from '../../../domain/device/instant-proof.js';
 
-/** @returns why neither its times nor its counters can prove that it stood still, a clause; null: they can. */
+/**
+ * @returns why neither its times nor its counters can prove that it stood still, a clause; null: they can.
+ */
 export async function whyUnproven(path: string): Promise<string | null> {
   const status = await stat(path, { bigint: true });
   if (status.isFile()) {

@@ -1,8 +1,10 @@
 /**
- * The provider `tap`: a process in the path of reads and writes keeps writes out for a moment, holds the instant, and knows what changed
- * (src/tap, native/core/tap/export.h). The snapshot is read over a socket of the tap.
+ * The provider `tap`: a process in the path of reads and writes keeps writes out for a moment,
+ * holds the instant, and knows what changed (src/tap, native/core/tap/export.h). The snapshot is
+ * read over a socket of the tap.
  *
- * What is prepared or held belongs to the control connection: if this process dies, the tap releases it and keeps its maps.
+ * What is prepared or held belongs to the control connection: if this process dies, the tap
+ * releases it and keeps its maps.
  */
 import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
 import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
@@ -139,7 +141,10 @@ async function prepareHold(
   }
 }
 
-/** @returns what the point is to say of the source. @throws StillpointError `device-changed`: it is not what the tap was put on */
+/**
+ * @returns what the point is to say of the source.
+ * @throws StillpointError `device-changed`: it is not what the tap was put on
+ */
 function refuseOrWarn(
   { settings: { name, sourcePath } }: RegisteredTap,
   { status, source }: TapReport,
@@ -194,7 +199,8 @@ function snapshotOf(
     instant: new Date(hold.instantMs),
     kind,
     lost: () => whyLost(tap, control),
-    // The tap checks each read after it. This is the check of all that was not read: holes, and what the map left out.
+    // The tap checks each read after it. This is the check of all that was not read: holes,
+    // and what the map left out.
     conclude: async () => {
       const lost = await whyLost(tap, control);
       if (lost !== null) throw lost;

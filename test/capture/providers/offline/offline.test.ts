@@ -205,7 +205,8 @@ testWith(
     ]);
     const snapshot = await hold(t, `${loop}p1`);
     run('dd', 'if=/dev/urandom', `of=${loop}p2`, 'bs=1M', 'count=4', 'conv=fsync', 'status=none');
-    // The file of the loop device was written to for the sibling: whether for that alone, its times don't tell.
+    // The file of the loop device was written to for the sibling: whether for that
+    // alone, its times don't tell.
     t.like(await snapshot.conclude(), { kind: 'idle' });
     run('dd', 'if=/dev/urandom', `of=${loop}`, 'bs=1M', 'count=1', 'seek=4', 'conv=fsync', 'status=none');
     t.regex(

@@ -1,4 +1,7 @@
-/** Sources whose times or counters prove nothing, real ones: what a hold says of them, and what the second reading finds. */
+/**
+ * Sources whose times or counters prove nothing, real ones: what a hold says of them, and what
+ * the second reading finds.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { link, mkdir, open, rename, rm, truncate, writeFile } from 'node:fs/promises';

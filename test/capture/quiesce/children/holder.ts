@@ -1,6 +1,7 @@
 /**
- * Holds a freeze for a test that kills, stops or blocks it: holder.js DEADLINE_MS ID:PATH... Prints `frozen FREEZER_PID`; then each
- * line on its stdin is a command: `thaw` prints the result as JSON; `spin MS` stops the event loop.
+ * Holds a freeze for a test that kills, stops or blocks it: holder.js DEADLINE_MS ID:PATH... Prints
+ * `frozen FREEZER_PID`; then each line on its stdin is a command: `thaw` prints the result as JSON;
+ * `spin MS` stops the event loop.
  */
 import { createInterface } from 'node:readline';
 import { freeze } from '../../../../src/capture/quiesce/freeze.js';
