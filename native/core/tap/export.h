@@ -20,8 +20,8 @@
 // held        EBUSY         -                  -                    -            nothing   by commit(),
 //                                                                                          adopt()
 //
-// Locking: control_ lets one of these calls, commit, void or the end happen at a time. holding_ says without
-// a lock that there is no snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
+// Locking: control_ lets one of these calls, commit, void or the end happen at a time. holding_ tells without
+// a lock whether there is a snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
 #pragma once
 
 #include <atomic>

@@ -1,9 +1,9 @@
-// Where originals go while a snapshot needs them: an unnamed sparse file, each byte where it lies on the
-// device, up to a bound of what is stored. Which bytes are there is the snapshot's knowledge. They are worth
-// nothing after it, so nothing is ever synced.
+// Where originals go while a snapshot needs them: an unnamed sparse file with each byte at its offset on the
+// device, and a bound on the bytes stored. The snapshot knows which bytes are there. They are worthless after
+// it, so nothing is ever synced.
 //
-// Locking: counters are atomic. Ranges that are stored and loaded at once are different ones: the snapshot's
-// doing.
+// Locking: counters are atomic. The snapshot sees to it that ranges stored and loaded at the same time are
+// different.
 #pragma once
 
 #include <atomic>
