@@ -1,5 +1,5 @@
 /**
- * Leads one instant of all members (what these do: ports.ts), with one deadline over all of it:
+ * Leads one instant of all members (ports.ts says what these do), with one deadline over all of it:
  *
  *   hooks ready → flush and freeze → quiet → CLOSE all → CUT all → thaw → hooks released → views
  *
@@ -10,7 +10,7 @@
  * | dead   | a gate opens at its limit, the freezer thaws, hooks see the end of their input, members  |
  * |        | are released by whoever holds them for us                                               |
  *
- * The kind is what was reached, the worst over the members:
+ * The kind is the one that was reached, the worst of all members:
  *
  * | kind          | there was               | and                                                         |
  * |---------------|-------------------------|-------------------------------------------------------------|

@@ -1,4 +1,4 @@
-/** What a backup is asked for, and what comes of it. */
+/** The options of a backup, and its result. */
 import type { SnapshotProvider } from '../../capture/ports.js';
 import type { BlockSet } from '../../domain/blocks/block-set.js';
 import type { Point } from '../../domain/point/point.js';

@@ -1,6 +1,6 @@
 /**
  * How fast the link to a receiver was the last time, in `<state>/stores/<store>/.link.json`, so that the next
- * backup need not find it out from the start. A hint and no more: whatever is wrong with it, there is none.
+ * backup need not find it out from the start. It is only a hint: if anything is wrong with it, it is ignored.
  * No agent's directory has such a name.
  */
 import { join } from 'node:path';

@@ -1,7 +1,7 @@
 /**
- * What a point is restored to. A new image is made under a temporary name and gets its own when it is
- * whole, so that nothing half-done looks like an image; block devices and images that exist are
- * written in place (in-place.ts).
+ * The target of a restore. A new image is made under a temporary name and gets its own name when it is whole,
+ * so that a half-done file never looks like an image; block devices and images that exist are written in
+ * place (in-place.ts).
  */
 
 import type { Stats } from 'node:fs';

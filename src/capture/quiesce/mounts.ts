@@ -1,7 +1,7 @@
 /**
- * Which mounted file systems lie on a device, wholly or in part, also through partitions, device mapper, md,
- * loop devices and files on each other; and in which order to freeze them: what is stacked on top before what
- * it stands on, because its last writes must still get through.
+ * Which mounted file systems are on a device, wholly or in part, also through partitions, device mapper, md,
+ * loop devices and files on each other; and in which order to freeze them: the top of a stack before what is
+ * below it, because its last writes must still get through.
  */
 import { readFile, realpath } from 'node:fs/promises';
 import { type BlockStack, readBlockStack } from '../../devices/system/block-stack.js';

@@ -1,8 +1,8 @@
 // A block device or an image file as it is, through the page cache.
 //
-// Only failures of trim are ignored: all other errors pass through as errno values. Once write-back has
-// failed, no flush succeeds any more: the kernel reports such an error once, drops the pages that it could
-// not write, and would call the next flush good.
+// A trim that the device does not support is ignored; all other errors pass through as errno values. Once
+// write-back has failed, no flush succeeds any more: the kernel reports such an error once, drops the pages
+// that it could not write, and would call the next flush good.
 //
 // The device may be cut or go away meanwhile. The missing part is kPastEnd to everybody. It is not a hole,
 // and it can't be written: a write beyond the end would grow an image again, with zeros before it. The end is
