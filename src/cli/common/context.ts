@@ -1,4 +1,4 @@
-/** What every command gets: the global options, made ready to use. */
+/** What every command gets: the global options, ready to use. */
 import type { Output, TextSink } from '../output/output.js';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;

@@ -1,6 +1,6 @@
 /**
- * Making and opening stores. Opening may take a while: an index that was lost is made anew from the packs.
- * That is told as it goes on.
+ * Making and opening stores. Opening may take a while: a lost index is rebuilt from the packs. It reports its
+ * progress.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,7 +1,7 @@
 /**
- * Where bytes lie, so that two things are known to share them whatever they are called: a loop device and
- * its image, a disk and its partition, a volume and what it consists of, a directory and the image in
- * which its file system is.
+ * Where bytes are, so that two things are known to share them whatever their names: a loop device and its
+ * image, a disk and its partition, a volume and its parts, a directory and the image that holds its file
+ * system.
  */
 import type { BigIntStats } from 'node:fs';
 import { readFile, realpath, stat } from 'node:fs/promises';

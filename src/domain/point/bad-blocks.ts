@@ -1,7 +1,7 @@
 /**
- * What a block becomes when sectors of it can't be read: the readable bytes, and in each bad range
- * the content of the base point where that is known, else a filler that names itself. Never zeros:
- * they would pass for data.
+ * What a block becomes if some of its sectors can't be read: the readable bytes, and in each bad range the
+ * content of the base point if that is known, otherwise a filler that names itself. Never zeros: they would
+ * pass for data.
  */
 import type { BadRange } from './point.js';
 

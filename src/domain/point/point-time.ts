@@ -3,7 +3,7 @@
  * says: `12:00` is a minute, `12:00:05` a second, a date a day. So a time that was printed to the second
  * names the point that was taken within that second.
  *
- * A local time comes twice where clocks are set back: then it has two spans.
+ * If clocks are set back, a local time comes twice: then it has two spans.
  */
 
 export interface TimeSpan {

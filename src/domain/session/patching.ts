@@ -1,7 +1,7 @@
 /**
- * Whether to ask for the pieces of changed blocks, to send patches of them: pure. It costs the receiver
- * time (it reads and decodes the base's block, and compresses the new one), which pays where the link is
- * slow and patches do spare bytes.
+ * Whether to ask for the pieces of changed blocks, to send patches of them. Pure. It costs the receiver time
+ * (it reads and decodes the base's block, and compresses the new one). That pays if the link is slow and
+ * patches do save bytes.
  *
  * | mode   | asks                                                                                      |
  * |--------|-------------------------------------------------------------------------------------------|
