@@ -1,4 +1,4 @@
-/** One message over HTTP, as its row says: the agent's side. Answers are checked here, where they enter. */
+/** One message over HTTP, as its row says: the agent's side. Answers are checked where they enter, here. */
 import type { ComingAnswer } from './messages/answer-forms.js';
 import type { Call, Stream } from './messages/message.js';
 import { decodeLines } from './messages/ndjson.js';

@@ -1,8 +1,8 @@
 /**
  * The receiver as a network service: identity, tenants, store and routes put together.
  *
- * Close: no new connection, idle ones end, requests in flight are waited for (so long), then
- * sessions, then the store.
+ * Close: no new connections, idle ones end, requests in flight get a bounded time to finish, then the
+ * sessions are closed, then the store.
  */
 
 import { createServer } from 'node:https';

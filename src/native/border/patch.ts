@@ -1,6 +1,4 @@
-/**
- * The part of the addon's border that is about patches (docs/format.md section 4); rules as in ../index.ts.
- */
+/** The part of the border for patches (docs/format.md section 4); rules as in ../index.ts. */
 import type { BatchBounds } from './batch.js';
 import type { Digester } from './digest.js';
 

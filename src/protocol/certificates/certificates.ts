@@ -1,6 +1,6 @@
 /**
- * Makes the certificates of both sides: ECDSA P-256, with webcrypto. What they say is in
- * certificate-identity.ts.
+ * Makes the certificates of both sides: ECDSA P-256, with webcrypto. certificate-identity.ts has what they
+ * say.
  *
  * A receiver is its own authority: a self-signed CA whose fingerprint agents pin, a server certificate that
  * names the receiver, and a client certificate for every agent.
