@@ -1,6 +1,6 @@
 /**
- * Makes and opens stores. Who writes: lock, store.json, debris, index, points, captures, in this order.
- * Who only reads: reading/.
+ * Makes and opens stores. For writing: lock, store.json, debris, index, points, captures, in this order. For
+ * reading only: reading/.
  */
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';

@@ -1,8 +1,8 @@
 /**
- * What may be asked of a store's points, whoever has the store open: its owner (pack-store.ts) or
- * who only reads (reading/).
+ * What can be asked about a store's points, whether its owner has the store open (pack-store.ts) or a reader
+ * (reading/).
  *
- * State: calls in flight, which closing waits for; closed once and for all.
+ * State: calls in flight, which close() waits for; closed for good.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,5 +1,5 @@
 /**
- * What is said over a tap's control socket: one JSON object a line, each with the version of the protocol.
+ * The messages on a tap's control socket: one JSON object a line, each with the version of the protocol.
  * Parsing is pure; sockets are in server.ts and client.ts.
  *
  *   request  {"v":1, "id":7, "op":"prepare", "options":{...}}        answered in order

@@ -10,7 +10,7 @@
  * | `log`          | of a daemon that systemd did not start            | the daemon                      |
  * | `preserve/`    | original blocks while a snapshot is held          | the native tap, unless elsewhere |
  *
- * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Adding and removing are one
+ * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Only one add or remove runs
  * at a time, by flock on `<state>/taps/lock`.
  */
 import { type FileHandle, readdir, rm } from 'node:fs/promises';
