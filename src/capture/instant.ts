@@ -8,7 +8,7 @@
  * | any    | gates open, then thaw, then hooks in reverse order (told that there is no instant), then |
  * |        | members released in reverse order: only what was acquired. One that fails is enough     |
  * | dead   | a gate opens at its limit, the freezer thaws, hooks see the end of their input, members  |
- * |        | are released by whoever holds them for us                                               |
+ * |        | are released by the process that holds them                                             |
  *
  * The kind is the one that was reached, the worst of all members:
  *

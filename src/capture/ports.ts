@@ -15,7 +15,7 @@
  * |          | in time: refused      |              |                    |                |              |
  * | closed   | → closed, with the    | writes go on | the instant, then  | refused        | writes go on |
  * |          | new limits            | → prepared   | writes go on → cut |                | → released   |
- * | … at its | writes go on → prepared, by itself: whoever closed it may be dead, stopped or far away    |
+ * | … at its | writes go on → prepared, by itself: the closer may be dead, stopped or far away           |
  * | limit |                                                                                              |
  * | cut      | refused               | nothing      | refused            | the snapshot,  | → released   |
  * |          |                       |              |                    | which releases |              |

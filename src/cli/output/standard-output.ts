@@ -3,7 +3,7 @@
  *
  * | state  | write()                 | flush()                                                        |
  * |--------|-------------------------|----------------------------------------------------------------|
- * | open   | written, else -> failed | all is taken, a file's bytes are with its disk; else -> failed |
+ * | open   | written, or -> failed   | all is taken, a file's bytes are on its disk; or -> failed     |
  * | failed | dropped                 | returns at once                                                |
  *
  * For a file, Node's own stream takes a short write (on a nearly full disk) for a whole one, and does not

@@ -7,8 +7,8 @@
  * |--------|-------------------------------------------------------------------------------------------|
  * | always | always                                                                                    |
  * | never  | never                                                                                     |
- * | auto   | while the link is slower than what the recent patches spare makes worth; at times all the |
- * |        | same, to see whether that has changed                                                     |
+ * | auto   | while the link is so slow that the bytes saved by recent patches pay; otherwise now and   |
+ * |        | then, to see whether that has changed                                                     |
  */
 
 export const PATCH_MODES = ['auto', 'always', 'never'] as const;

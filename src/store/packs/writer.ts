@@ -4,7 +4,7 @@
  * | state    | add | flush | finish |
  * |----------|-----|-------|--------|
  * | growing  | yes | yes   | -> finished |
- * | broken   | throws the error that broke it, always: what is on disk is not known any more |
+ * | broken   | always throws the error that broke it: the state on disk is unknown           |
  * | finished | defect | defect | defect |
  *
  * Not locked: one owner, one call at a time. Memory: an entry and a map key per record, and the records added
