@@ -19,8 +19,8 @@
  * | cut)           |        |                 | it; it is not stacked on others, below which nothing is     |
  * |                |        |                 | counted                                                     |
  *
- * What can't be seen: writes while another system ran, from a rescue disk or on another machine. docs/tap.md
- * says so.
+ * Writes while another system ran, from a rescue disk or on another machine, can't be seen. docs/tap.md says
+ * so.
  */
 
 export type DeviceFacts =
