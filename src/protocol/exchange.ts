@@ -18,7 +18,7 @@ export class Exchange {
   readonly #transport: Transport;
   readonly #now: (() => number) | null;
 
-  /** @param now the agent's clock, ms since 1970; null: who sends is no agent yet. */
+  /** @param now the agent's clock, ms since 1970; null: the sender is not an agent yet. */
   constructor(transport: Transport, now: (() => number) | null) {
     this.#transport = transport;
     this.#now = now;

@@ -91,7 +91,7 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
   });
 }
 
-/** A request and who asks. */
+/** A request and its sender. */
 interface Asked {
   readonly agent: string;
   readonly request: FastifyRequest;

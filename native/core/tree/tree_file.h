@@ -42,7 +42,7 @@ class TreeFile {
 
   const std::string& path() const { return file_.path(); }
   const TreeGeometry& geometry() const { return geometry_; }
-  // Whoever compares content with this tree digests it with this.
+  // Content is digested with this before it is compared with this tree.
   const Digester& digester() const { return digester_; }
   uint64_t block_count() const { return block_count_; }
   const Generation& generation() const { return generation_; }

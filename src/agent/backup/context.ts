@@ -41,7 +41,7 @@ export interface Findings {
   readonly sendsWholeBlocks: boolean;
 }
 
-/** Which session it is, and of which instant. */
+/** The session and its instant. */
 export interface SessionName {
   readonly sessionId: string;
   readonly instant: string;

@@ -39,7 +39,7 @@ export interface BackupOptions {
   readonly acceptHalfRestored?: boolean | undefined;
   /** zstd level, 0 for none. Default: as the link asks for; 1 where it is fast, or there is none. */
   readonly compressionLevel?: number | 'auto' | undefined;
-  /** Send patches of blocks of which little changed. Default auto: where that pays. */
+  /** Send patches of blocks that changed only a little. Default auto: if that pays. */
   readonly patch?: PatchMode | undefined;
   readonly provider?: SnapshotProvider | undefined;
   /** Read everything, although the provider may know what changed. */

@@ -18,7 +18,7 @@ const format: StateFormat<LinkHint> = {
   }),
 };
 
-/** What differs less is no news, and not worth the wait for a disk. */
+/** A smaller difference is not news, and not worth the wait for a disk. */
 const NEWS_FACTOR = 2;
 
 const pathOf = (stateDirectory: string, storeId: string) =>

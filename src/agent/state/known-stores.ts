@@ -93,7 +93,7 @@ export async function rememberStore(
   await writeStateFile(pathOf(stateDirectory, place), format, { place: place.key, storeIds });
 }
 
-/** For who is about to back up into a store that is there. @throws StillpointError `store-changed` */
+/** For a backup into a store that exists. @throws StillpointError `store-changed` */
 export async function checkStore(
   stateDirectory: string,
   place: StorePlace,

@@ -17,7 +17,7 @@ import {
 import { throwIfCancelled } from '../common/cancel.js';
 import { geometryOf } from '../state/device-state.js';
 
-/** Of a tree that is no point's. */
+/** Of a tree that is not a point's. */
 const NO_POINT = '0'.repeat(32);
 
 export interface DigestDeviceOptions {

@@ -145,7 +145,7 @@ function swapPaths(text: string): string[] {
 
 /**
  * The file systems that were named by mount points, in that order.
- * @returns null in the place of a path that is no mount point.
+ * @returns null in place of a path that is not a mount point.
  */
 export async function filesystemsAt(paths: readonly string[]): Promise<(Filesystem | null)[]> {
   const mounts = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));

@@ -39,7 +39,7 @@ export async function openStoreInTurn(
   return openStore(directory, { ...(await telling(output, directory)), waiting: { onWait, signal } });
 }
 
-/** To read its points, whoever has it open. */
+/** To read its points, whether or not a process has it open. */
 export async function openStoreToRead(output: Output, directory: string): Promise<Store> {
   return openStoreForReading(directory, await telling(output, directory));
 }

@@ -29,7 +29,7 @@ export interface TextSink {
   readonly failure?: Error | null;
   /** Resolves when all is taken or lost. */
   flush?(): Promise<void>;
-  /** For data that is no text. */
+  /** For data that is not text. */
   readonly stream?: Writable;
 }
 

@@ -151,7 +151,7 @@ function statusOf(descriptor: number): Stats | null {
   }
 }
 
-/** @param remedy in the place of "make room": what is true all the same. */
+/** @param remedy to give instead of "make room". */
 export function outputError(thing: string, cause: Error, remedy?: string): StillpointError {
   const told = systemError(cause, { thing, place: 'output' });
   const [reason, help] = [

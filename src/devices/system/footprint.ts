@@ -32,7 +32,7 @@ export interface Footprint {
   readonly images: readonly string[];
 }
 
-/** Who writes to the one, may write over the other. Pure. */
+/** A write to one may overwrite the other. Pure. */
 export function overlaps(written: Footprint, kept: Footprint): boolean {
   const isHit = (keys: ReadonlySet<ContentKey>) => [...written.same].some((key) => keys.has(key));
   return (

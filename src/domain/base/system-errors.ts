@@ -251,7 +251,7 @@ export function placeOf(
   return isState ? 'state' : otherwise;
 }
 
-/** Null where it is no error of the system's. */
+/** Null if it is not an error of the system. */
 export function systemError(error: unknown, failure: SystemFailure): StillpointError | null {
   const errno = errnoNameOf(error);
   if (errno === null) return null;

@@ -37,7 +37,7 @@ export interface BadBlockFacts {
   readonly badRanges: readonly ByteRange[];
   /** The same block in the base point, of the same length; null if it has none. */
   readonly previous: Uint8Array | null;
-  /** Bad ranges of the base point: its own filler is no good content. */
+  /** Bad ranges of the base point: its own filler is not good content. */
   readonly previousBadRanges: readonly BadRange[];
 }
 

@@ -29,7 +29,7 @@ const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
-/** @returns null if it is no such time. */
+/** @returns null if it is not such a time. */
 export function parsePointTime(text: string): PointTime | null {
   const [, date = '', clock, seconds, fraction, zone] = DATE_TIME.exec(text) ?? DATE.exec(text) ?? [];
   if (!isDate(date) || (fraction !== undefined && seconds === undefined)) return null;

@@ -109,7 +109,7 @@ export interface SettleFacts {
 /**
  * The plan's base, after the receiver has said what it goes on from.
  * @returns also what the point is to warn of; null: nothing
- * @throws StillpointError `base-mismatch` where that is no base for this block size
+ * @throws StillpointError `base-mismatch` if that is not a base for this block size
  */
 export function settleBase(
   { base, blockSize }: SessionPlan,

@@ -74,7 +74,7 @@ export async function createRequest(): Promise<KeyAndRequest> {
 
 /**
  * Signs an agent's request. Only its public key is used; what else it asks for is ignored.
- * @throws StillpointError `bad-message` if it is no P-256 request signed by its own key
+ * @throws StillpointError `bad-message` if it is not a P-256 request signed by its own key
  */
 export async function signRequest(
   authority: KeyAndCertificate,

@@ -190,7 +190,7 @@ export class DialOut {
       clearTimeout(limit);
       if (key !== null) this.#dialled.delete(key);
       if (!target.sockets.delete(socket)) return;
-      // Who is not proven is not dialled again at once, whatever it asked for: it would go on so for ever.
+      // An unproven agent is not dialled again at once, whatever it asked for: that would go on for ever.
       if (use.isUsed && use.isProven) this.#fill(target);
       else if (use.isUsed) this.#fail(target, NOT_ENROLLED);
       else this.#fail(target, reason ?? (use.isSecured ? NOT_WANTED : NOT_PROVEN));
@@ -236,7 +236,7 @@ export class DialOut {
     this.#fill(known.target);
   }
 
-  /** @param socket to be closed; it is no spare any more. */
+  /** @param socket to be closed; it is no longer a spare. */
   #fail(target: Target, problem: string, socket?: Socket): void {
     if (socket !== undefined) {
       target.sockets.delete(socket);

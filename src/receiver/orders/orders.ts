@@ -59,7 +59,7 @@ export interface Watch {
   readonly order: Order;
   /** Somebody else had asked for the same. */
   readonly hasJoined: boolean;
-  /** Stops waiting. Who is the last cancels the order. */
+  /** Stops waiting. The last one to stop cancels the order. */
   leave(): void;
 }
 
@@ -280,7 +280,7 @@ function without(request: AwaitOrderRequest, ended: string): AwaitOrderRequest {
   return { ...request, running: request.running.filter(({ orderId }) => orderId !== ended) };
 }
 
-/** Who wants less than an order does is served by it. */
+/** A request for less than an order does is served by that order. */
 function checkJoinable({ agent, device, full, isCancelAsked }: Order, wish: OrderWish): void {
   if (!isCancelAsked && (full || !wish.full)) return;
   throw new StillpointError('session-busy', {

@@ -91,7 +91,7 @@ export class PointAccess {
     );
   }
 
-  /** Step by step, so that close waits for the step that runs, and not for who takes the events. */
+  /** Step by step, so that close waits for the running step, and not for the consumer of the events. */
   async *#stepwise<T>(thing: string, begin: () => AsyncGenerator<T, void>): AsyncGenerator<T, void> {
     const events = begin();
     for (;;) {

@@ -125,7 +125,7 @@ export class ReadingIndex implements RecordIndex {
     });
     const total = absent.length;
     for (const [done, pack] of absent.entries()) {
-      // One that is just being published is no work to tell of.
+      // One that is just being published is not worth reporting.
       if (total > 1) onProgress({ step: 'indexing packs', done, total });
       await this.#add(pack);
     }

@@ -30,7 +30,7 @@ export interface PinningCapture {
 export interface CollectorOptions {
   readonly context: StoreContext;
   readonly captures: () => readonly PinningCapture[];
-  /** Who reads all packs can't have one vanish. */
+  /** No pack may vanish under a reader of all packs. */
   readonly isHindered: () => boolean;
   readonly isStopped: () => boolean;
 }

@@ -95,7 +95,7 @@ export class ControlServer {
   /** Never rejects. */
   async #serve(socket: Socket): Promise<void> {
     socket.on('error', () => socket.destroy());
-    // Writers may be waiting at the gate, for whoever closed it and is gone.
+    // Writers may be waiting at a gate whose closer is gone.
     let waitEnds = Promise.resolve();
     socket.once('close', () => {
       if (this.#owner === socket) waitEnds = this.#options.tap.abort().catch(() => undefined);

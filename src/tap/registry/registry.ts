@@ -82,7 +82,7 @@ export async function readTap(stateDirectory: string, name: string): Promise<Reg
   return registered(stateDirectory, settings);
 }
 
-/** By name. What was left by a `tap add` or `tap remove` that died is no tap. */
+/** By name. The remains of a `tap add` or `tap remove` that died are not a tap. */
 export async function listTaps(stateDirectory: string): Promise<RegisteredTap[]> {
   const taps: RegisteredTap[] = [];
   for (const entry of await entriesOf(tapsDirectory(stateDirectory))) {

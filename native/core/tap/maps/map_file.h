@@ -89,7 +89,7 @@ class MapFile {
   bool failed_ = false;
   std::vector<uint64_t> requested_;  // regions that writes wait for
 
-  // Whoever is busy.
+  // Only for the thread that is busy.
   uint64_t sequence_ = 0;
   uint64_t epoch_ = 0;
   unsigned area_ = 0;

@@ -27,7 +27,7 @@ class PreserveArea {
   static constexpr int kFull = -2;
   int store(uint64_t byte_offset, Bytes original, Patience patience);
   int load(uint64_t byte_offset, std::span<uint8_t> into);
-  // The range, of which `stored_bytes` were stored, is not needed any more.
+  // The range is no longer needed; `stored_bytes` of it were stored.
   void release(uint64_t byte_offset, uint64_t byte_length, uint64_t stored_bytes);
   // Nothing is stored or loaded afterwards. Takes no time: a user's write may be waiting.
   void abandon() { abandoned_ = true; }

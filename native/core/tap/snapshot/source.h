@@ -46,7 +46,7 @@ class NbdSource final : public BlockSource {
   uint64_t next_data(uint64_t from) override;
   uint64_t next_hole(uint64_t from) override;
 
-  // Blocks of `block_size` bytes of which the tap's maps name any byte; ascending, merged.
+  // Blocks of `block_size` bytes with a byte that the tap's maps name; ascending, merged.
   std::vector<BlockRange> changed_ranges(uint32_t block_size);
 
  private:

@@ -135,7 +135,7 @@ function watchedBy(
 ): Pick<Snapshot, 'continuity' | 'freshen' | 'lost' | 'conclude'> {
   const { continuity, freshen } = watched;
   return {
-    // Who writes may do so unseen until it is flushed.
+    // Writes may be unseen until they are flushed.
     ...(continuity === null || kind === 'fuzzy' ? {} : { continuity }),
     freshen,
     lost: async () => {
