@@ -150,7 +150,7 @@ test('a directory that is no store is not opened and not touched; one with thing
   t.deepEqual(await listFiles(dir), []);
   await mkdir(join(dir, 'lost+found'));
   await createStore(dir);
-  await refused(t, createStore(dir), 'usage', /a store already/);
+  await refused(t, createStore(dir), 'usage', /it already is a store/);
   const full = await tempDir(t);
   await writeFile(join(full, 'letter.txt'), 'x');
   await refused(t, createStore(full), 'usage', /not empty: it has letter\.txt/);

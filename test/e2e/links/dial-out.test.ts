@@ -120,7 +120,7 @@ testWith([], 'another receiver at the port of an agent gets nothing, and says wh
   await logged(other, 'agent not reached');
   const [seen] = await agentsOf(t, other);
   t.like(seen, { agent: 'web1', isConnected: false, devices: [] });
-  t.regex(seen?.problem ?? '', /does not take this for its receiver/);
+  t.regex(seen?.problem ?? '', /is not an agent, or not one of this receiver/);
   t.false(other.log.includes('enrolled'));
   // Its own receiver is served meanwhile.
   await order(t, own, EXIT_OK, 'dial', 'web1', address);
