@@ -87,7 +87,7 @@ ByteVector base_for(Bytes body, const TreeGeometry& geometry) {
 // A batch whose patches were put over a base is one that every receiver takes, with the same entries.
 void check_resolved(Bytes body, const BatchBounds& bounds) {
   const ByteVector base_body = base_for(body, bounds.geometry);
-  const BaseBlocks base{{base_body}, {{}, 0, bounds.geometry}};
+  const BaseBlocks base{{base_body}, {{}, 0, bounds.geometry, kPlain}};
   const ByteVector whole = resolve_patches(body, bounds, base, ThreadPool::shared());
   BatchBounds may_patch = bounds;
   may_patch.may_patch = true;

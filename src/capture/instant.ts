@@ -266,7 +266,8 @@ class Instant {
           warnings: [...snapshot.warnings, ...warnings],
           conclude: async () => {
             const conclusion = await snapshot.conclude();
-            return { ...conclusion, facts: { ...conclusion.facts, ...facts } };
+            const all = { ...conclusion.facts, ...facts };
+            return Object.keys(all).length === 0 ? conclusion : { ...conclusion, facts: all };
           },
         });
       }

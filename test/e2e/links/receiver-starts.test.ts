@@ -168,7 +168,7 @@ test.serial(
     await running(t, receiver, 'web1', machine);
     const { code, stderr } = await end;
     t.is(code, EXIT_NO_ACCESS, stderr);
-    t.regex(stderr, /was started anew/);
+    t.regex(stderr, /or was restarted/);
     t.deepEqual(await points(t, machine, null), []);
     await order(t, receiver, EXIT_OK, 'backup', 'web1', 'disk');
     await checkRestores(t, machine, 'disk@latest', source);
@@ -189,7 +189,7 @@ test.serial(
     await killReceiver(receiver);
     const { code, stderr } = await end;
     t.is(code, EXIT_NO_ACCESS, stderr);
-    t.regex(stderr, /A backup that an agent has begun goes on by itself/);
+    t.regex(stderr, /A backup that an agent has begun continues by itself/);
     await serve(receiver);
     await logged(agent, 'backup done');
     t.is((await points(t, machine, null)).length, 1);

@@ -267,7 +267,7 @@ test('what is gone is lost, with the true reason, also for a fuzzy backup', asyn
   const replaced = await image(t);
   const replacing = await hold(t, replaced, true);
   await rename(await image(t), replaced);
-  t.regex((await replacing.lost?.())?.reason ?? '', /another file has its name now/);
+  t.regex((await replacing.lost?.())?.reason ?? '', /another file now has its name/);
 });
 
 testWith(['root', 'loop'], 'a loop device that shrinks while it is read, and one that is gone', async (t) => {
