@@ -165,6 +165,11 @@ export class CaptureStaging {
     return located?.rawLength;
   }
 
+  /** The block is in a pack of its own that the index does not have yet. */
+  isStaged(digest: Buffer): boolean {
+    return this.#stagedLength(digestKey(digest)) !== undefined;
+  }
+
   #stagedLength(key: string): number | undefined {
     return this.#pack?.rawLength(key) ?? this.#publishing?.pack.rawLength(key);
   }
