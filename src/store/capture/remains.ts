@@ -52,6 +52,7 @@ export async function recordRemains(
   try {
     const packIds = [...(staging?.packIds ?? (await loggedPackIds(context, sessionId)))];
     if (packIds.length === 0) return;
+    await context.upgrade();
     const sizeOf = (packId: string) => index.packs().get(packId)?.sizeBytes ?? 0;
     await partials.add({
       ...{ agent, device, sessionId, begunAt, packIds },

@@ -102,6 +102,7 @@ export class CaptureStaging {
   /** The capture of a new session. It exists when this resolves; before that, what is there is debris. */
   static async create(context: StagingContext, description: CaptureDescription): Promise<CaptureStaging> {
     const { disk, dir: storeDir, index } = context;
+    await context.upgrade();
     const dir = captureDir(context, description.sessionId);
     await disk.removeDir(dir);
     await makeDirs(disk, storeDir, `${CAPTURE_DIR}/${description.sessionId}`);
