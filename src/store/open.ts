@@ -199,7 +199,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
     try {
       const identity = await identify();
       const { storeId } = identity;
-      await repair(path, options, identity);
+      const upgrade = await repair(path, options, identity);
       for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
       const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
         log(`index of store ${path}: ${reason}; it is made again`),
@@ -233,6 +233,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         log,
         now: options.now ?? (() => new Date()),
         randomId: options.randomId ?? newId,
+        upgrade,
         packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
       };
       const store = new LocalStore(storeId, context, lock);
@@ -259,15 +260,32 @@ function lockFor(path: string, { role, waiting }: StoreOptions): Promise<StoreLo
     : lockStoreInTurn(file, path, waiting, options);
 }
 
-/** A full disk must not keep a store closed for it: it is tried again at the next opening. */
-async function repair(path: string, options: StoreOptions, identity: StoreIdentity): Promise<void> {
+/**
+ * A full disk must not keep a store closed for it: it is tried again at the next opening; of a store of a
+ * former version, before anything of the present one is written.
+ * @returns StagingContext.upgrade
+ */
+async function repair(
+  path: string,
+  options: StoreOptions,
+  identity: StoreIdentity,
+): Promise<() => Promise<void>> {
   const { disk = nodeDisk, log = () => undefined, now = () => new Date() } = options;
+  let present: Promise<void> | null = identity.isFormer ? null : Promise.resolve();
+  const upgrade = () => {
+    present ??= repairStoreFile(disk, path, identity, now()).catch((error) => {
+      present = null;
+      throw error;
+    });
+    return present;
+  };
   try {
-    await repairStoreFile(disk, path, identity, now());
+    await (identity.isFormer ? upgrade() : repairStoreFile(disk, path, identity, now()));
     if (identity.fault !== null) log(`${identity.fault}; ${STORE_FILE} was made again`);
   } catch (error) {
     log(`${identity.fault ?? STORE_COPY}: it can't be written now: ${String(error)}`);
   }
+  return upgrade;
 }
 
 /** Open sessions go on; what has no description, or is committed, is debris. */

@@ -11,11 +11,20 @@ import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../src/domain/base/limits.js';
 import { agentReceiver } from '../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../src/receiver/sessions/service.js';
+import { nodeDisk } from '../../src/store/disk/disk.js';
 import { openStore, openStoreForReading } from '../../src/store/open.js';
 import type { Store } from '../../src/store/port/store.js';
 import { makeBatch } from '../helpers/bytes/hand-made-batch.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
-import { change, commitRequest, emptyState, holds, stampedBlock } from '../helpers/worlds/store-device.js';
+import { FaultyDisk } from '../helpers/faults/disk.js';
+import {
+  change,
+  commitRequest,
+  describe,
+  emptyState,
+  holds,
+  stampedBlock,
+} from '../helpers/worlds/store-device.js';
 
 const FIXTURE = fileURLToPath(new URL('../../../../test/fixtures/store-1.tar.gz', import.meta.url));
 const [OPEN, ENDED] = ['3'.repeat(32), '4'.repeat(32)];
@@ -90,6 +99,33 @@ test('a reader reads a store of format 1, and leaves it as it is', async (t) => 
     logged.filter((message) => !message.startsWith('the index is not used')),
     [],
   );
+});
+
+test('nothing of format 2 is written before store.json says so, though the store is opened', async (t) => {
+  const dir = await formerStore(t);
+  const former = await versions(dir);
+  let isFull = true;
+  const disk = new FaultyDisk(nodeDisk, ({ name, path }) =>
+    isFull && name === 'rename' && path === join(dir, 'store.json') ? 'ENOSPC' : null,
+  );
+  const logged: string[] = [];
+  const store = await openStore(dir, { now, disk, log: (message) => logged.push(message) });
+  t.regex(logged.join(), /can't be written now/);
+  await checkPoints(t, store);
+  const open = store.captures().find(({ description }) => description.sessionId === OPEN);
+  const third = change(second, [[0, 9]]);
+  await t.throwsAsync(async () => open?.commit(commitRequest(third, 1)), { code: 'store-full' });
+  await t.throwsAsync(store.createCapture(describe('third', first, null)), { code: 'store-full' });
+  const isOfStore = (line: string) => line.startsWith('store-copy.json');
+  t.deepEqual(
+    (await versions(dir)).filter((line) => !isOfStore(line)),
+    former.filter((line) => !isOfStore(line)),
+  );
+  isFull = false;
+  const capture = await store.createCapture(describe('third', first, null));
+  t.true((await versions(dir)).includes('store.json: 2'));
+  await capture.abort();
+  await store.close();
 });
 
 test('who writes to a store of format 1 makes it one of format 2, and its open session goes on', async (t) => {

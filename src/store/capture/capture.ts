@@ -178,7 +178,7 @@ export class StoreCapture implements Capture {
         // Committed meanwhile, they are a point's.
         this.#end !== null || this.#isClosed
           ? { leaves: null, next: -1 }
-          : sliceOfLeaves((await this.#recover()).overlay, node),
+          : sliceOfLeaves(await this.#recover(), node),
       );
       if (leaves !== null) yield leaves;
       node = next;

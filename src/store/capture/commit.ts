@@ -51,6 +51,7 @@ export async function commitCapture(
 ): Promise<Point> {
   const { catalog, objects, index, log } = context;
   const base = baseOf(context, description);
+  await context.upgrade();
   await staging.drain();
   const { top, treeBytes } = await buildTree(context, staging, description, base);
   const root = context.digester

@@ -20,6 +20,11 @@ export interface StagingContext {
   readonly now: () => Date;
   /** 32 hex digits. */
   readonly randomId: () => string;
+  /**
+   * Before a sealed text is written: store.json is of the present version when it resolves, so that no
+   * program of a former one takes the text for damage.
+   */
+  readonly upgrade: () => Promise<void>;
   /** A pack is ended when it has as many bytes. */
   readonly packBytesTarget: number;
 }

@@ -1,4 +1,5 @@
 /** What an open capture relies on (for a collection), and what it leaves when it ends without a point. */
+import { DIGEST_BYTES } from '../../domain/base/limits.js';
 import type { LeafOverlay } from '../../native/index.js';
 import type { CaptureDescription } from '../port/store.js';
 import type { StoreContext } from './context.js';
@@ -17,14 +18,23 @@ export function* packIdsOf(staging: CaptureStaging | null): Generator<string> {
   yield* staging.pinnedPackIds;
 }
 
-/** Leaves under some nodes from this one on, and the node to go on with, -1 at the end. */
-export function sliceOfLeaves(overlay: LeafOverlay, from: number): { leaves: Buffer; next: number } {
+/**
+ * Leaves under some nodes from this one on, and the node to go on with, -1 at the end. NULL in place of
+ * blocks that are in no indexed pack yet: no other pack is needed for them.
+ */
+export function sliceOfLeaves(staging: CaptureStaging, from: number): { leaves: Buffer; next: number } {
+  const { overlay } = staging;
   const slices: Buffer[] = [];
   let at = overlay.nextNode(from);
   for (; at !== -1 && slices.length < NODES_PER_SLICE; at = overlay.nextNode(at + 1)) {
     slices.push(overlay.node(at).subarray(PRESENCE_BYTES));
   }
-  return { leaves: Buffer.concat(slices), next: at };
+  const leaves = Buffer.concat(slices);
+  for (let i = 0; i < leaves.length; i += DIGEST_BYTES) {
+    const leaf = leaves.subarray(i, i + DIGEST_BYTES);
+    if (staging.isStaged(leaf)) leaf.fill(0);
+  }
+  return { leaves, next: at };
 }
 
 /**
@@ -43,6 +53,7 @@ export async function recordRemains(
   try {
     const packIds = [...(staging?.packIds ?? (await loggedPackIds(context, sessionId)))];
     if (packIds.length === 0) return;
+    await context.upgrade();
     const sizeOf = (packId: string) => index.packs().get(packId)?.sizeBytes ?? 0;
     await partials.add({
       ...{ agent, device, sessionId, begunAt, packIds },

@@ -102,6 +102,7 @@ export class CaptureStaging {
   /** The capture of a new session. It exists when this resolves; before that, what is there is debris. */
   static async create(context: StagingContext, description: CaptureDescription): Promise<CaptureStaging> {
     const { disk, dir: storeDir, index } = context;
+    await context.upgrade();
     const dir = captureDir(context, description.sessionId);
     await disk.removeDir(dir);
     await makeDirs(disk, storeDir, `${CAPTURE_DIR}/${description.sessionId}`);
@@ -163,6 +164,11 @@ export class CaptureStaging {
     const located = index.locate(digest, RECORD_KIND_BLOCK);
     if (located !== null) this.pinnedPackIds.add(located.packId);
     return located?.rawLength;
+  }
+
+  /** The block is in a pack of its own that the index does not have yet. */
+  isStaged(digest: Buffer): boolean {
+    return this.#stagedLength(digestKey(digest)) !== undefined;
   }
 
   #stagedLength(key: string): number | undefined {

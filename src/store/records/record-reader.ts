@@ -137,11 +137,12 @@ export class RecordReader {
     for (const run of runsOf(items.sort(byPlace))) {
       const bytes = await this.#readWhole(run);
       if (bytes instanceof Error) return null;
-      for (const { i, at } of run) {
+      const { packed, offsets } = withoutGaps(bytes, run);
+      for (const [n, { i }] of run.entries()) {
         recordRuns[i] = runs.length;
-        recordOffsets[i] = at.offset - startOf(run);
+        recordOffsets[i] = offsets[n] ?? 0;
       }
-      runs.push(bytes);
+      runs.push(packed);
     }
     return { runs, recordRuns, recordOffsets };
   }
@@ -224,6 +225,32 @@ export class RecordReader {
       return error as Error;
     }
   }
+}
+
+/**
+ * All runs of an answer are in memory at once. Where more lies between a run's records than they are
+ * themselves, they are copied together: who bounds their bytes bounds the memory.
+ * @returns also where each of them begins
+ */
+function withoutGaps(
+  bytes: Buffer,
+  run: readonly Placed[],
+): { readonly packed: Buffer; readonly offsets: readonly number[] } {
+  const start = startOf(run);
+  const lengths = run.map(({ at }) => endOf(at) - at.offset);
+  const recordBytes = lengths.reduce((sum, length) => sum + length, 0);
+  if (2 * recordBytes >= bytes.length)
+    return { packed: bytes, offsets: run.map(({ at }) => at.offset - start) };
+  // No slice of memory that others share: who is done with it frees it.
+  const packed = Buffer.allocUnsafeSlow(recordBytes);
+  const offsets: number[] = [];
+  let end = 0;
+  for (const { at } of run) {
+    offsets.push(end);
+    end += bytes.copy(packed, end, at.offset - start, endOf(at) - start);
+  }
+  native.freeBuffer(bytes);
+  return { packed, offsets };
 }
 
 /** Kind and digest as asked for; everything else is covered by the checksum. */

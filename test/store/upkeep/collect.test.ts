@@ -121,6 +121,26 @@ test('what an open session relies on stays: said to be held, named as held, or n
   }
 });
 
+test('an open session whose blocks are in no pack yet keeps no collection from others', async (t) => {
+  for (const restarted of [false, true]) {
+    const world = await World.make(t);
+    await (await world.begin('disk', range(0, 20), 100)).abort();
+    world.nowMs += 23 * HOUR_MS;
+    let running = await world.begin('other', [1], 7000);
+    const { sessionId } = running.description;
+    if (restarted) {
+      await world.reopen();
+      running = world.store.captures().find((open) => open.description.sessionId === sessionId) ?? running;
+    }
+    await world.collectAfter(2);
+    t.deepEqual(await world.records(), [], world.log.join('\n'));
+    t.deepEqual(await world.packs(), []);
+    const point = await running.commit(commitRequest(state([1], 7000), 1));
+    t.true(await holds(world.store, point, state([1], 7000)));
+    await world.isSound(t, 'collected');
+  }
+});
+
 /** Holds up the reading of objects, as soon as it is told to. */
 class GatedObjects extends LocalObjectStore {
   reached: (() => void) | null = null;
