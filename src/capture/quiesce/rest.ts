@@ -97,7 +97,8 @@ export class Rest {
       this.#hooks.push(await startHook(path, { device, name, ...limits }));
     }
     this.#plan = await planOf(this.#options.freeze, this.#shownAt);
-    const deadlineMs = Math.min(freezeDeadlineMs, leftMs());
+    // In whole milliseconds: the freezer refuses others.
+    const deadlineMs = Math.ceil(Math.min(freezeDeadlineMs, leftMs()));
     this.#frozen = await tryFreeze(this.#plan.targets, deadlineMs, this.#signals.over);
     if (this.#frozen.count > 0) this.#frozenAtMs = performance.now();
   }
