@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { type InstantOptions, prepareAll, takeInstant } from '../../src/capture/instant.js';
-import type { GateLimits, Member, Snapshot } from '../../src/capture/ports.js';
+import type { Cut, GateLimits, Member, Snapshot } from '../../src/capture/ports.js';
 import { isStillpointError } from '../../src/domain/base/errors.js';
 import type { ConsistencyKind } from '../../src/domain/point/point.js';
 import { FakeDisk, type FakeDiskOptions, type Step } from '../helpers/fakes/provider.js';
@@ -206,6 +206,27 @@ test('a deadline of more than a timer can wait is not over at once', async (t) =
   (disks[0] as FakeDisk).before.close = () => sleep(50);
   t.is(await kindOf(disks, { deadlineMs: 2 ** 32 }), 'crash');
 });
+
+for (const step of ['close', 'cut'] satisfies Step[]) {
+  test(`one that answers in its ${step} after it was given up keeps nothing`, async (t) => {
+    const { disks } = disksOf({});
+    const [disk] = disks as [FakeDisk];
+    let answer = (): void => undefined;
+    disk.before[step] = () =>
+      new Promise((resolve) => {
+        answer = resolve;
+      });
+    const [member] = (await prepare(disks)) as [Member];
+    if (step === 'cut') await member.close({ closedMs: 10_000 });
+    const late = step === 'cut' ? member.cut() : member.close({ closedMs: 10_000 });
+    await member.release();
+    t.true(disk.isFree);
+    answer();
+    await late;
+    t.true(disk.isFree);
+    if (step === 'cut') await t.throwsAsync(((await late) as Cut).view('crash'), { message: /released/ });
+  });
+}
 
 test('a hook has no more time than is left of the whole', async (t) => {
   const { disks } = disksOf({});
