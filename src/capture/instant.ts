@@ -121,12 +121,7 @@ class Instant {
     this.#timer = setTimeout(() => this.#late.abort(), this.#deadlineMs);
     const { signal } = options;
     this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
-    this.#rest = new Rest(
-      members.map(({ path }) => path),
-      members.flatMap(({ shownAt }) => shownAt),
-      options,
-      { cancelled: signal, over: this.#signal },
-    );
+    this.#rest = new Rest(members, options, { cancelled: signal, over: this.#signal });
   }
 
   over(): void {
@@ -234,8 +229,8 @@ class Instant {
 
   /** Of one member any cut is one instant. */
   #checkIsOne({ isFilesystem }: Rested): void {
-    const open = this.#members.find(({ barrier }) => barrier === 'freeze');
-    if (this.#members.length === 1 || open === undefined || isFilesystem) return;
+    const open = this.#members.find(({ barrier }, index) => barrier === 'freeze' && !isFilesystem[index]);
+    if (this.#members.length === 1 || open === undefined) return;
     throw new StillpointError('device-changed', {
       thing: open.path,
       reason: 'nothing kept writes out of it while the instant of several devices was taken',
@@ -246,14 +241,10 @@ class Instant {
 
   #kindOf(cuts: readonly Cut[], rested: Rested, wasWritten: boolean): ConsistencyKind {
     const wasQuiet = this.#options.quiet !== undefined && !wasWritten;
-    const reached = rested.isApplication
-      ? 'application'
-      : rested.isFilesystem
-        ? 'filesystem'
-        : wasQuiet
-          ? 'idle'
-          : 'crash';
+    const unfrozen = wasQuiet ? 'idle' : 'crash';
     const kinds = cuts.map(({ kind }, index): ConsistencyKind => {
+      const frozen = rested.isFilesystem[index] === true ? 'filesystem' : unfrozen;
+      const reached = rested.isApplication ? 'application' : frozen;
       if (kind === null) return reached;
       return this.#members[index]?.barrier === 'unused' ? kind : worstKind([kind, reached]);
     });
