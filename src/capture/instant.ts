@@ -1,5 +1,5 @@
 /**
- * Leads one instant of all members (what these do: ports.ts), with one deadline over all of it:
+ * Leads one instant of all members (ports.ts says what these do), with one deadline over all of it:
  *
  *   hooks ready → flush and freeze → quiet → CLOSE all → CUT all → thaw → hooks released → views
  *
@@ -8,9 +8,9 @@
  * | any    | gates open, then thaw, then hooks in reverse order (told that there is no instant), then |
  * |        | members released in reverse order: only what was acquired. One that fails is enough     |
  * | dead   | a gate opens at its limit, the freezer thaws, hooks see the end of their input, members  |
- * |        | are released by whoever holds them for us                                               |
+ * |        | are released by the process that holds them                                             |
  *
- * The kind is what was reached, the worst over the members:
+ * The kind is the one that was reached, the worst of all members:
  *
  * | kind          | there was               | and                                                         |
  * |---------------|-------------------------|-------------------------------------------------------------|

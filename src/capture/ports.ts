@@ -4,8 +4,8 @@
  *
  * A session asks a `SnapshotProvider` for a readable instant, and knows nothing else. Below, a `Provider` is
  * an entry of the list (choice/list.ts) that is asked whether it can take a device, and prepares a `Member`:
- * its part in one instant. The instant is led from above (instant.ts), for one member or many: prepare all,
- * bring to rest, close all, cut all, let go. A member does as it is told:
+ * its part in one instant. instant.ts leads the instant, for one member or many: prepare all, bring to rest,
+ * close all, cut all, let go. A member does as it is told:
  *
  * | state    | close                 | open         | cut                | view           | release      |
  * |----------|-----------------------|--------------|--------------------|----------------|--------------|
@@ -15,23 +15,23 @@
  * |          | in time: refused      |              |                    |                |              |
  * | closed   | → closed, with the    | writes go on | the instant, then  | refused        | writes go on |
  * |          | new limits            | → prepared   | writes go on → cut |                | → released   |
- * | … at its | writes go on → prepared, by itself: whoever closed it may be dead, stopped or far away    |
+ * | … at its | writes go on → prepared, by itself: the closer may be dead, stopped or far away           |
  * | limit |                                                                                              |
  * | cut      | refused               | nothing      | refused            | the snapshot,  | → released   |
  * |          |                       |              |                    | which releases |              |
  * | released | refused               | nothing      | refused            | refused        | nothing      |
  *
- * "Refused" is an error and leaves the state as it was. Anything slow is done in `prepare` (locks, probing,
+ * "Refused" is an error and leaves the state as it was. All slow work is done in `prepare` (locks, probing,
  * room for originals) or in `view`.
  *
- * Members give one instant if nobody cuts before all are closed: each is cut in the same closed time or not
- * at all, so what it holds is what it held at the moment when the last one had closed. Therefore a member may
- * let writes go on right after its own cut: those that still have to cut are still closed, and whoever waits
- * for them wrote after that moment. It holds over several hosts as well, without clocks.
+ * Members give one instant if none is cut before all are closed: each is cut in the same closed time or not
+ * at all, so it holds what it held at the moment when the last one had closed. Therefore a member may let
+ * writes go on right after its own cut: the members that are not cut yet are still closed, and a program that
+ * waits for them wrote after that moment. This also holds over several hosts, without clocks.
  *
- * A member without a gate of its own (`barrier: 'freeze'`) closes at once; what keeps writes out is the
- * freeze around it. Its `cut` may take as long as the freeze: copying the rest (live), a clone (reflink), a
- * snapshot of a volume (lvm).
+ * A member without a gate of its own (`barrier: 'freeze'`) closes at once; the freeze around it keeps writes
+ * out. Its `cut` may take as long as the freeze: copying the rest (live), a clone (reflink), a snapshot of a
+ * volume (lvm).
  */
 
 import { StillpointError } from '../domain/base/errors.js';

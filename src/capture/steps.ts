@@ -1,5 +1,6 @@
 /**
- * Keeps a member to its states (the table of ports.ts), so that each provider has only the work of its steps.
+ * Keeps a member to its states (the table of ports.ts), so that each provider only has to do the work of its
+ * steps.
  */
 import { StillpointError } from '../domain/base/errors.js';
 import type { Cut, GateLimits, Member } from './ports.js';

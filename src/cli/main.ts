@@ -1,4 +1,4 @@
-/** The command line: global options, signals, exit codes. What each command does is in commands/. */
+/** The command line: global options, signals, exit codes. The commands are in commands/. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { findStateDirectory, stateDirectory } from '../config/state-directory.js';

@@ -1,6 +1,6 @@
 /**
- * Where this machine keeps what Stillpoint remembers: enrolments and, per device, the
- * last point's digest tree.
+ * Where Stillpoint keeps its state on this machine: enrolments and, for each device, the last point's digest
+ * tree.
  */
 import { userInfo } from 'node:os';
 import { join, resolve } from 'node:path';

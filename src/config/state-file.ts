@@ -1,8 +1,8 @@
 /**
- * The file form of what a machine must be able to believe at its next start: identity, invites, enrolled
- * agents, enrolments, taps. JSON `{"format", "version", "checksum", "content"}`; the checksum is SHA-256 over
- * `format/version/` and the content's JSON text. Written whole: temporary file, fsync, rename, fsync of the
- * directory; readable by its owner only.
+ * The file form of state that a machine must be able to believe at its next start: identity, invites,
+ * enrolled agents, enrolments, taps. JSON `{"format", "version", "checksum", "content"}`; the checksum is
+ * SHA-256 over `format/version/` and the content's JSON text. It is written as a whole: temporary file,
+ * fsync, rename, fsync of the directory. Only its owner can read it.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { open, readFile, rename, rm } from 'node:fs/promises';

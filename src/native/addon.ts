@@ -1,4 +1,4 @@
-/** The addon: all parts of the border in one. Nowhere else is it loaded. */
+/** The addon: all parts of the border in one. It is loaded only here. */
 import { createRequire } from 'node:module';
 import type { BatchAddon } from './border/batch.js';
 import type { NativeConstants } from './border/constants.js';

@@ -1,6 +1,4 @@
-/**
- * Where the program's own files are. What is compiled lies below `build/`, file by file or bundled into one.
- */
+/** Where the program's own files are. Compiled code is below `build/`, file by file or bundled into one. */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 

@@ -1,6 +1,6 @@
 /**
- * What the file system tells of a path where a call failed: why, beyond the errno. Asked when something
- * has failed, never before.
+ * What the file system says about a path after a call failed: the reason, beyond the errno. It is asked only
+ * after a failure.
  */
 import { accessSync, constants, lstatSync, readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';

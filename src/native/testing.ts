@@ -1,6 +1,5 @@
 /**
- * Devices with faults and digests with keys: for tests and benchmarks alone, which is why the
- * index does not have them.
+ * Devices with faults and digests with keys: only for tests and benchmarks, so the index does not have them.
  */
 import { native } from './addon.js';
 import type { Device } from './border/device.js';

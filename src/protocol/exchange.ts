@@ -1,4 +1,4 @@
-/** One message over HTTP, as its row says: the agent's side. Answers are checked here, where they enter. */
+/** One message over HTTP, as its row says: the agent's side. Answers are checked where they enter, here. */
 import type { ComingAnswer } from './messages/answer-forms.js';
 import type { Call, Stream } from './messages/message.js';
 import { decodeLines } from './messages/ndjson.js';
@@ -18,7 +18,7 @@ export class Exchange {
   readonly #transport: Transport;
   readonly #now: (() => number) | null;
 
-  /** @param now the agent's clock, ms since 1970; null: who sends is no agent yet. */
+  /** @param now the agent's clock, ms since 1970; null: the sender is not an agent yet. */
   constructor(transport: Transport, now: (() => number) | null) {
     this.#transport = transport;
     this.#now = now;

@@ -1,6 +1,6 @@
 /**
- * A port whose messages are sent again until they are answered (src/domain/base/retry.ts): all of
- * them may be, as they are.
+ * A port whose messages are sent again until they are answered (src/domain/base/retry.ts): all of them may be
+ * repeated as they are.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { type RetryPolicy, retry } from '../domain/base/retry.js';

@@ -1,7 +1,7 @@
 /**
- * The receiver's HTTP face (docs/protocol.md), made from the table of messages: framing only. A request is
- * authorized before its body is read, its body is admitted and bounded, and its content is checked as its
- * message's row says before it goes to the agent's port.
+ * The receiver's HTTP side (docs/protocol.md), made from the table of messages. It does only framing: a
+ * request is authorized before its body is read, its body is admitted and bounded, and its content is checked
+ * as its message's row says before it goes to the agent's port.
  */
 import { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
@@ -91,7 +91,7 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
   });
 }
 
-/** A request and who asks. */
+/** A request and its sender. */
 interface Asked {
   readonly agent: string;
   readonly request: FastifyRequest;

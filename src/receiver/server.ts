@@ -1,8 +1,8 @@
 /**
  * The receiver as a network service: identity, tenants, store and routes put together.
  *
- * Close: no new connection, idle ones end, requests in flight are waited for (so long), then
- * sessions, then the store.
+ * Close: no new connections, idle ones end, requests in flight get a bounded time to finish, then the
+ * sessions are closed, then the store.
  */
 
 import { createServer } from 'node:https';
@@ -101,7 +101,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const { orders } = service;
     const remote = await Remote.start({ dir, store, tenants, orders, dialOut, log, now });
     const control = await openControl(dir, remote, log).catch((error: Error) => {
-      // A path that is too long for a socket: agents are served all the same.
+      // The path may be too long for a socket: agents are served anyway.
       log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
       return null;
     });
@@ -175,7 +175,7 @@ async function listenOn(
   const dialOut = new DialOut({ server: dialled, agentOf: (socket) => authorizer.agentOf(socket), log });
   app.server.maxConnections = RECEIVER_CONNECTIONS_MAX;
   app.server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
-    // Who only looks, as an enrolment does first, just goes away.
+    // A client that only looks, as an enrolment does first, just goes away.
     const level = error.code === 'ECONNRESET' ? 'debug' : 'warn';
     log[level](
       { address: socket.remoteAddress, reason: error.code ?? error.message },

@@ -1,6 +1,6 @@
 /**
- * Makes and opens stores. Who writes: lock, store.json, debris, index, points, captures, in this order.
- * Who only reads: reading/.
+ * Makes and opens stores. For writing: lock, store.json, debris, index, points, captures, in this order. For
+ * reading only: reading/.
  */
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
@@ -191,7 +191,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
     const local = new LocalObjectStore(disk, path);
     const objects = options.objects ?? local;
     const identify = () => identifyStore(disk, path, objects, options.randomId ?? newId);
-    // Before the lock, which makes a file: a directory that is no store is not touched.
+    // Before the lock, which makes a file: a directory that is not a store is not touched.
     await identify();
     const lock = await lockFor(path, options);
     /** Closes what is open so far, the lock last. */

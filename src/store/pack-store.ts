@@ -1,7 +1,7 @@
 /**
  * The store: packs and manifests, which are the truth; an index, which is a cache; captures of open sessions.
  *
- * Who blocks whom:
+ * Which calls wait for which:
  *
  * |                   | append          | have   | commit | abort  | nodes,       | verify, | close |
  * |                   |                 |        |        |        | blocks, diff | check   |       |
@@ -15,9 +15,9 @@
  * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a
  * verification waits for one that removes.
  *
- * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is
- * durable. A device has at most one capture, so commits of one device can't meet. A process has the
- * store to itself (flock).
+ * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A
+ * device has at most one capture, so commits of one device can't meet. Only one process writes to the store
+ * (flock).
  */
 import { join } from 'node:path';
 import { StillpointError } from '../domain/base/errors.js';

@@ -1,8 +1,8 @@
 /**
  * A tap as a block device of its own machine: /dev/nbdN, through the kernel's NBD client and the package
- * nbd-client. It also gets a name that stays, `device` beside the sockets, for /etc/fstab. It lives as long
- * as its one connection: where the tap dies, I/O fails, and the device has to be detached before the tap can
- * be attached again (nbd-client can't reconnect one in use).
+ * nbd-client. It also gets a lasting name for /etc/fstab, `device` beside the sockets. It lives as long as
+ * its one connection: if the tap dies, I/O fails, and the device has to be detached before the tap can be
+ * attached again (nbd-client can't reconnect a device in use).
  */
 import { execFile } from 'node:child_process';
 import { rm, symlink } from 'node:fs/promises';

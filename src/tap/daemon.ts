@@ -1,12 +1,12 @@
 /**
- * The process of a tap: `stillpoint tap serve NAME`. In this order, and undone in the reverse one:
+ * The process of a tap: `stillpoint tap serve NAME`. It starts in this order, and stops in the reverse order:
  *
  *   lock → is the map believed? → createTap (which makes that decision durable) → started.json → listen:
  *     snapshot, users → attach → control
  *
- * A stop: control socket (a hold is aborted) → detach, unless in use → the tap ends listening and flushes
- * → the mark of the device → the map is closed clean with it. A process that dies anywhere leaves a map
- * that is open: a superset.
+ * A stop: control socket (a hold is aborted) → detach, unless in use → the tap ends listening and flushes →
+ * the mark of the device → the map is closed clean with it. A process that dies at any moment leaves an open
+ * map: a superset.
  */
 import { execFile } from 'node:child_process';
 import { lstat, rm, writeFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Which tap serves a device: asked by its source, or by the /dev/nbdN that it is attached as. */
+/** Finds the tap that serves a device, by its source or by the /dev/nbdN that it is attached as. */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isStillpointError } from '../domain/base/errors.js';

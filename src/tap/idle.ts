@@ -1,4 +1,4 @@
-/** May a tap be stopped without taking the device away from somebody? */
+/** Can a tap be stopped without taking the device away from a user? */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeviceUse } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';

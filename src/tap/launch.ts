@@ -1,6 +1,6 @@
 /**
- * Starts and stops the process of a tap: under systemd where its unit is installed, else
- * as a process of its own.
+ * Starts and stops the process of a tap: under systemd if its unit is installed, otherwise as a process of
+ * its own.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';

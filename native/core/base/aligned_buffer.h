@@ -1,4 +1,4 @@
-// Memory that O_DIRECT accepts on every device: aligned to a page, its size rounded up to one.
+// Memory that O_DIRECT accepts on every device: aligned to a page, its size rounded up to whole pages.
 #pragma once
 
 #include <cstddef>

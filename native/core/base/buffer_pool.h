@@ -1,5 +1,5 @@
 // Memory for buffers of megabytes, used again. The allocator gives such memory back to the kernel as soon as
-// it is free, and then clearing fresh pages costs more than what is done with the buffer.
+// it is free, and clearing fresh pages would then cost more than the work on the buffer.
 #pragma once
 
 #include <array>

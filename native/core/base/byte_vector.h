@@ -1,4 +1,4 @@
-// A vector of bytes that are not zeroed first: for results of megabytes that are written right away.
+// A vector of bytes that are not zeroed first, for results of megabytes that are written right away.
 #pragma once
 
 #include <cstddef>

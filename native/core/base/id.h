@@ -1,4 +1,4 @@
-// Ids of points, sessions and packs: 16 random bytes, 32 hex digits outside.
+// Ids of points, sessions and packs: 16 random bytes, 32 hex digits outside of the core.
 #pragma once
 
 #include <array>

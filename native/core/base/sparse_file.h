@@ -1,5 +1,5 @@
-// A file of fixed length, mostly holes, read through a shared mapping and written through pwrite. Shared
-// ground of TreeFile and LeafOverlay.
+// A file of fixed length, mostly holes, read through a shared mapping and written through pwrite. TreeFile
+// and LeafOverlay are built on it.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,4 @@
-// The process's pool for native work: codecs, tree files, device calls. Scans have reader threads of their
-// own.
+// The process's pool for native work: codecs, tree files, device calls. Scans have their own reader threads.
 //
 // Locking: one mutex guards the queue. The pool lives as long as the process and is never destroyed:
 // process.exit() runs static destructors while its threads may still work.

@@ -1,5 +1,5 @@
-// zstd on byte ranges. Each thread keeps its contexts, which cost more to make than to use on a block; they
-// go with the thread.
+// zstd on byte ranges. Each thread keeps its contexts until it ends: a context costs more to make than to use
+// on a block.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Packs: files of records with an index at the end (docs/format.md section 3). Bytes only; files are in
-// pack_reader.
+// Packs: files of records with an index at the end (docs/format.md section 3). Only bytes; pack_reader has
+// the files.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// Reads whole packs: index, proof of every record, and what can be saved without an index. Memory: the index,
-// and one window of at most a record or 1 MiB.
+// Reads whole packs: the index, a proof of every record, and the records that can be saved without an index.
+// Memory: the index, and one window of at most a record or 1 MiB.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
-// Patches: the changed pieces of a block, against the block of the base point that both sides have
+// Patches: the changed pieces of a block, relative to the block of the base point, which both sides have
 // (docs/format.md section 4). No I/O, no trust.
 //
-// The receiver digests the pieces of its block, the agent compares them with its own, and sends those that
-// differ. Both then have the pieces that don't, and they serve as dictionary.
+// The receiver digests the pieces of its block. The agent compares the digests with its own, and sends the
+// pieces that differ. Both sides have the other pieces, which serve as dictionary.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// Both ends of a patched batch: what the receiver tells of its blocks, and how a batch with patches becomes
-// one without (docs/format.md section 4). What is stored has whole blocks only.
+// Both ends of a patched batch: what the receiver tells about its blocks, and how a batch with patches
+// becomes one without (docs/format.md section 4). Only whole blocks are stored.
 #pragma once
 
 #include <cstdint>

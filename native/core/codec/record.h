@@ -1,4 +1,4 @@
-// Records: the one form in which blocks and tree nodes are stored and sent (docs/format.md section 2). No
+// Records: the only form in which blocks and tree nodes are stored and sent (docs/format.md section 2). No
 // I/O, no trust.
 #pragma once
 

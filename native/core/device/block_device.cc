@@ -315,7 +315,7 @@ uint64_t BlockDevice::seek(uint64_t from, int whence, uint64_t unsupported) cons
   if (result < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) return unsupported;
   if (result < 0 && errno != ENXIO) throw_errno(errno, "seek", path_, static_cast<int64_t>(from));
   const uint64_t found = result < 0 ? size_bytes_ : std::min(static_cast<uint64_t>(result), size_bytes_);
-  // Every file ends with a hole, also one that was cut: what is behind the end now is no zeros.
+  // Every file ends with a hole, also one that was cut: the part beyond the present end is not zeros.
   if (result < 0 || whence == SEEK_HOLE) {
     const uint64_t end = present_end();
     if (end < size_bytes_ && end <= found) throw_truncated("seek", path_, end);

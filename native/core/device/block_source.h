@@ -1,10 +1,10 @@
-// The port behind which devices sit: BlockDevice (block devices and regular files), NbdSource (a tap's
-// snapshot), MemoryDevice (tests).
+// The port of devices: BlockDevice (block devices and regular files), NbdSource (a tap's snapshot),
+// MemoryDevice (tests).
 //
 // Threads: every method may be called from any number of threads at once; none is called again after the
-// destructor has begun. Ranges lie inside the device; `argument` otherwise. Failures are NativeErrors with an
-// errno name, the path and the byte offset. `ETRUNCATED`: the device ends before its size_bytes() now, at the
-// byte offset or before; what is missing never reads as zeros, and is no hole.
+// destructor has begun. Ranges are inside the device; otherwise the error is `argument`. Failures are
+// NativeErrors with an errno name, the path and the byte offset. `ETRUNCATED`: the device now ends before its
+// size_bytes(), at the byte offset or before it. The missing part never reads as zeros, and is not a hole.
 #pragma once
 
 #include <cstdint>

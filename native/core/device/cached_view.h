@@ -1,13 +1,12 @@
-// A look at file contents where they lie in the page cache, without the copy that a read makes.
+// Looks at file contents in place in the page cache, without the copy that a read makes.
 //
-// Why: digesting is as fast as memory is read, so the copy costs a third of a scan of a cached image. Why so
-// careful: a mapped page that can't be read any more (the file was cut short, the disk failed after the page
-// was reclaimed) raises SIGBUS, which would end the process. The handler that this installs on first use
-// turns it into "not seen" on a thread that is looking, and passes every other SIGBUS on to whoever handled
-// it before.
+// Why: digesting is as fast as reading memory, so the copy costs a third of a scan of a cached image. Why the
+// care: a mapped page that can no longer be read (the file was cut short, the disk failed after the page was
+// reclaimed) raises SIGBUS, which would end the process. The handler that this installs on first use turns it
+// into "not seen" on a thread that is looking, and passes every other SIGBUS on to the previous handler.
 //
-// One window of the file stays mapped between looks, for those that go through it in order: mapping and
-// unmapping each range would interrupt the other processors every time.
+// One window of the file stays mapped between looks, for callers that go through it in order: to map and
+// unmap each range would interrupt the other processors every time.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // A device in memory with faults, for tests of everything above it. Untouched parts cost no memory.
 //
-// Locking: mutex_ guards the faults. The bytes are as racy as a disk's: concurrent writes and reads of one
-// range are the caller's affair.
+// Locking: mutex_ guards the faults. The bytes are as racy as a disk's: the caller must order concurrent
+// writes and reads of one range.
 #pragma once
 
 #include <atomic>

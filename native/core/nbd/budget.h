@@ -1,8 +1,8 @@
 // How much memory requests in flight may hold: a bound for each connection and one for all. A connection with
-// nothing in flight always gets its one request, so that clients that don't read their answers can slow
-// others down, never stop them.
+// nothing in flight always gets its one request. So clients that don't read their answers can slow others
+// down, but never stop them.
 //
-// Locking: mutex_ guards all counts, those of the accounts too.
+// Locking: mutex_ guards all counts, including those of the accounts.
 #pragma once
 
 #include <algorithm>

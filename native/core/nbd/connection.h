@@ -1,10 +1,9 @@
-// One NBD connection from its greeting to its end, apart from sockets and from who accepts it.
+// One NBD connection from its greeting to its end, without its socket and its acceptance.
 //
 // Its thread ("the reader", which calls run) takes requests out of a large receive buffer. It tries reads and
-// writes at once; the answers of those that went through are gathered in batch_ and sent together, at the
-// latest before the reader waits. Everything else, and what the export could not do at once, becomes a Job
-// for the server's workers: writes and reads apart, so that writes that wait for something never keep reads
-// from being served.
+// writes at once. The answers of those that succeed are gathered in batch_ and sent together, at the latest
+// before the reader waits. Everything else, and everything that the export could not do at once, becomes a
+// Job for the server's workers. Writes and reads are separate, so that waiting writes never hold up reads.
 //
 // States                      next
 //   handshake                   transmission, ended
@@ -12,7 +11,7 @@
 //   ended                       run returns after the last job's reply is sent (or can't be)
 //
 // Locking: mutex_ guards jobs_; stopping_ is atomic; everything else belongs to the reader. Jobs touch the
-// export, the outbox, the counters and, as the last thing they do, jobs_.
+// export, the outbox, the counters and, last of all, jobs_.
 #pragma once
 
 #include <atomic>

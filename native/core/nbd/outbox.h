@@ -1,15 +1,15 @@
-// The way out of one NBD connection: replies of many threads, each sent whole. Workers never wait here, the
-// connection's own reader may: a client that doesn't read its answers holds up nobody but itself.
+// The replies of one NBD connection: many threads post them, and each is sent whole. Workers never wait here,
+// but the connection's own reader may: a client that doesn't read its answers holds up only itself.
 //
-// sending_ is a baton: who has it alone sends.
+// sending_ is a baton: only its holder sends.
 //   free      -> held       post (a worker), send (the reader, which waits for it)
 //   held      -> free       all that is queued was sent, or the connection is dead
 //   held      -> held       a worker found the socket full: it passes the baton to the sender thread, which
 //   waits in its place
 // A reply that was sent in part is finished before the baton is free.
 //
-// Locking: mutex_ guards everything; nobody sends under it. Replies stay where they are in the queue while
-// they are sent.
+// Locking: mutex_ guards everything; nobody sends under it. Replies keep their place in the queue while they
+// are sent.
 #pragma once
 
 #include <sys/uio.h>

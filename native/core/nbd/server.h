@@ -4,12 +4,12 @@
 // add_export until remove_export or stop have returned; a connection uses at most one, from the end of its
 // handshake on.
 //
-// Threads: one accepts, one reads each connection (connection.h), workers do what has to wait. From any
-// thread: all methods; stop and listen not at once.
+// Threads: one accepts, one reads each connection (connection.h), workers do the work that has to wait. All
+// methods may be called from any thread, but stop and listen not at once.
 //
-// Locking: mutex_ guards exports_, listeners_, clients_ and what their `served` says; under it no I/O is
-// done, and exports are asked for properties() only. Order: mutex_ before those of connections. remove_export
-// and stop wait on changed_ for the clients they want gone.
+// Locking: mutex_ guards exports_, listeners_, clients_ and what their `served` says; no I/O is done under
+// it, and exports are asked only for properties(). Order: mutex_ before the mutexes of connections.
+// remove_export and stop wait on changed_ until their clients are gone.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
 // Threads for requests that have to wait, shared by all connections of an NBD server. A pool grows to its
-// bound as requests wait, and its threads stay.
+// bound as requests wait, and keeps its threads.
 //
 // Locking: mutex_ guards everything. Work runs without it.
 #pragma once

@@ -1,5 +1,5 @@
 // Writes the blocks of a point to a device: decompress, digest, compare with the point's tree, write, on the
-// pool. Neighbouring blocks go out in one write; every write begins on a block boundary, so only a device's
+// pool. Neighbouring blocks are written together; every write begins on a block boundary, so only a device's
 // short tail is not aligned.
 //
 // Locking: none of its own. Calls may overlap as long as their blocks are distinct; the tree must not change

@@ -1,4 +1,4 @@
-// Where a scan reads next: the asked ranges in order, holes left out where the base is NULL too.
+// Where a scan reads next: the requested ranges in order, without holes where the base is NULL too.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Reads as much of a range as can be read.
+// Reads as much of a range as is readable.
 #pragma once
 
 #include <atomic>

@@ -16,8 +16,8 @@
 // segments always finish and the oldest is never starved), ready chunks and the distance between oldest and
 // newest segment by constants.
 //
-// Locking: ScanBudget::mutex guards everything but the progress counters. Callbacks and destructors of held
-// bytes run outside of it.
+// Locking: ScanBudget::mutex guards everything but the progress counters. Callbacks, and destructors of held
+// bytes, run without it.
 #pragma once
 
 #include <atomic>

@@ -1,9 +1,9 @@
 // The mass-storage read/write block (docs/design.md sections 4 and 9: figures 4 to 6 of the patent): passes
 // reads and writes through to the device, marks what changes, and holds the snapshot of one instant.
 //
-// The way of a write: enter the gate -> mark the snapshot map -> is the mark safe on disk? (else out, make it
-// so, again) -> preserve originals that the snapshot needs (no room, with throttle: out, wait, again) ->
-// write -> leave the gate -> answer. The way of a hold:
+// The way of a write: enter the gate -> mark the snapshot map -> is the mark safe on disk? (if not: leave the
+// gate, make it so, start again) -> preserve originals that the snapshot needs (no room, with throttle:
+// leave, wait, start again) -> write -> leave the gate -> answer. The way of a hold:
 //
 // state       prepare()     close_gate()       cut()                open_gate()  abort()   goes on to
 // ----------  ------------  -----------------  -------------------  -----------  --------  -----------
@@ -20,8 +20,9 @@
 // held        EBUSY         -                  -                    -            nothing   by commit(),
 //                                                                                          adopt()
 //
-// Locking: control_ lets one of these calls, commit, void or the end happen at a time. holding_ says without
-// a lock that there is no snapshot; snapshot_mutex_ guards the pointer. Writers never take control_.
+// Locking: control_ lets one of these calls, commit, void or the end happen at a time. If holding_ is false,
+// there is no snapshot, and no lock is needed to know it; snapshot_mutex_ guards the pointer. Writers never
+// take control_.
 #pragma once
 
 #include <atomic>

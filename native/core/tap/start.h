@@ -1,4 +1,4 @@
-// The start of a tap: what its map file is worth, and the map that follows from it.
+// The start of a tap: whether its map file can be believed, and the map that follows from it.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
 // The barrier of a snapshot: every write passes through the gate, and the instant is a moment with nobody
-// inside. Whoever closes it names a limit, at which it opens by itself: no writer depends on the closer.
+// inside. The closer names a limit, at which the gate opens by itself: no writer depends on the closer.
 //
 // state     enter()               leave()               close()             run_closed()      open()
 // --------  --------------------  --------------------  ------------------  ----------------  -------
@@ -11,11 +11,11 @@
 //           -> open                                                         runs, -> open;
 //                                                                           else -> open
 //
-// The limit needs no thread of its own: it matters to those who want to enter, and they keep it.
+// The limit needs no thread of its own: it matters only to threads that want to enter, and they enforce it.
 //
 // Locking: state_ is one atomic (bit 63: closing or closed; below: how many are inside), so that an open gate
-// costs two atomic operations. mutex_ guards limit_ and is_closed_, and every change of bit 63. One thread at
-// a time closes, runs and opens: its callers see to that.
+// costs two atomic operations. mutex_ guards limit_ and is_closed_, and every change of bit 63. Only one
+// thread at a time closes, runs and opens: the callers see to that.
 #pragma once
 
 #include <atomic>

@@ -1,4 +1,4 @@
-// Recomputes the nodes above changed leaves, in one pass from the left, with memory for one node a level.
+// Recomputes the nodes above changed leaves, in one pass from the left, with memory for one node per level.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// Which content a tree has: that of a point, or of none.
+// Which content a tree has: that of a point, or that of no point.
 #pragma once
 
 #include "core/base/digest.h"

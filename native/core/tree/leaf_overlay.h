@@ -1,5 +1,5 @@
-// Changed leaves over some base tree: a presence bit and a digest per block, in a sparse file.
-// Layout: header page, presence bits (LSB first), digests; each part on a page boundary.
+// Changed leaves over some base tree: a presence bit and a digest per block, in a sparse file. Layout: header
+// page, presence bits (LSB first), digests; each part on a page boundary.
 //
 // State      header            contents                     after a crash
 // --------   ---------------   --------------------------   ---------------------------------
@@ -10,7 +10,7 @@
 // A present NULL (a block that became zero) has its bit and no digest bytes, so long zero runs stay cheap.
 //
 // Locking: put() and put_zeros() may run on several threads for distinct blocks, also beside readers of other
-// blocks; the presence bits have one mutex. seal() and everything else want no put in flight.
+// blocks; the presence bits have one mutex. During seal() and everything else no put may be in flight.
 #pragma once
 
 #include <array>

@@ -7,11 +7,11 @@
 // applying       generation G       G's and overlay's mix   redo apply() with the sealed overlay: overlay's
 // header synced  overlay's          overlay's               overlay's; redo changes nothing
 //
-// Looked up through a shared mapping; passes over the whole read pieces of it, so that the mapping does not
-// count as the process's memory. Written through pwrite (the kernel keeps all of these coherent), so that a
-// full disk is ENOSPC from a call and not SIGBUS from a store. No heap per block.
+// Lookups go through a shared mapping. A pass over the whole file reads pieces of it, so that the mapping
+// does not count as the process's memory. Writes go through pwrite (the kernel keeps all of these coherent),
+// so that a full disk is ENOSPC from a call and not SIGBUS from a store. No heap memory per block.
 //
-// Locking: none; one owner per file. Any number of threads may read while nobody applies.
+// Locking: none; one owner per file. Any number of threads may read while none applies.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,7 @@ class TreeFile {
 
   const std::string& path() const { return file_.path(); }
   const TreeGeometry& geometry() const { return geometry_; }
-  // Whoever compares content with this tree digests it with this.
+  // Content is digested with this before it is compared with this tree.
   const Digester& digester() const { return digester_; }
   uint64_t block_count() const { return block_count_; }
   const Generation& generation() const { return generation_; }

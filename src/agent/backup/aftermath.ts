@@ -1,6 +1,6 @@
 /**
- * What follows a session's end: the local state and the provider go along with a point, or are brought
- * back to where they were.
+ * What follows a session's end: with a point, the local state and the provider move on to it; otherwise they
+ * return to where they were.
  */
 import type { Point } from '../../domain/point/point.js';
 import { afterFailure } from '../../domain/session/resume.js';

@@ -1,6 +1,6 @@
 /**
- * One attempt of a backup: one static view, and one session over it; or that of a process that was killed,
- * where the view still stands.
+ * One attempt of a backup: one static view, and one session over it. The session may be that of a process
+ * that was killed, if the view still stands.
  */
 import { randomBytes } from 'node:crypto';
 import type { Snapshot, SnapshotProvider } from '../../capture/ports.js';

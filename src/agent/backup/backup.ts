@@ -1,7 +1,6 @@
 /**
- * One backup: the last point, then attempts (attempt.ts) until there is a point. Where what is
- * known of changes turns out not to be believed, or a session not to be what it was taken for,
- * another attempt does without.
+ * One backup: the last point, then attempts (attempt.ts) until there is a point. If the known changes turn
+ * out not to be reliable, or the session not to be what it was taken for, another attempt does without.
  */
 
 import { deviceError } from '../../devices/system/device-error.js';

@@ -1,6 +1,6 @@
 /**
- * The base of a session, as src/domain/session/plan.ts decided: afterwards the local tree is that,
- * in the device's geometry.
+ * The base of a session, as src/domain/session/plan.ts decided: afterwards the local tree is that of the
+ * base, in the device's geometry.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,9 +1,8 @@
 /**
- * What the steps of one session share: what it is planned as, its static view, and what
- * it has found out so far.
+ * What the steps of one session share: its plan, its static view, and what it has found out so far.
  *
- * State: warnings and scanned bytes only grow; the counter counts all bodies of the
- * session, whoever sends them.
+ * State: warnings and scanned bytes only grow; the counter counts all bodies of the session, whichever part
+ * sends them.
  */
 import type { Snapshot } from '../../capture/ports.js';
 import { type Geometry, geometry } from '../../domain/blocks/geometry.js';
@@ -42,7 +41,7 @@ export interface Findings {
   readonly sendsWholeBlocks: boolean;
 }
 
-/** Which session it is, and of which instant. */
+/** The session and its instant. */
 export interface SessionName {
   readonly sessionId: string;
   readonly instant: string;

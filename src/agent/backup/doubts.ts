@@ -1,6 +1,6 @@
 /**
- * Why a session ends without a point and another one can do better, in the same backup.
- * Each message is a clause.
+ * Why a session ends without a point and why another one, in the same backup, can do better. Each message is
+ * a clause.
  */
 
 /** What is known of changes is not believed: another session reads everything. */

@@ -1,4 +1,4 @@
-/** What a backup is asked for, and what comes of it. */
+/** The options of a backup, and its result. */
 import type { SnapshotProvider } from '../../capture/ports.js';
 import type { BlockSet } from '../../domain/blocks/block-set.js';
 import type { Point } from '../../domain/point/point.js';
@@ -39,7 +39,7 @@ export interface BackupOptions {
   readonly acceptHalfRestored?: boolean | undefined;
   /** zstd level, 0 for none. Default: as the link asks for; 1 where it is fast, or there is none. */
   readonly compressionLevel?: number | 'auto' | undefined;
-  /** Send patches of blocks of which little changed. Default auto: where that pays. */
+  /** Send patches of blocks that changed only a little. Default auto: if that pays. */
   readonly patch?: PatchMode | undefined;
   readonly provider?: SnapshotProvider | undefined;
   /** Read everything, although the provider may know what changed. */

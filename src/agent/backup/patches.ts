@@ -1,6 +1,6 @@
 /**
- * Asks for the pieces of a chunk's blocks where that pays, so that blocks of which
- * little changed go as patches.
+ * Asks for the pieces of a chunk's blocks if that pays, so that blocks that changed only a little are sent as
+ * patches.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';

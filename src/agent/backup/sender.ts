@@ -1,8 +1,8 @@
 /**
- * scan -> have, pieces -> cut -> encode -> batch: a chunk being asked about and some batches encoded ahead,
- * several on their way, all in the order of the device. Chunks are cut to what the link carries now
- * (src/domain/session/sending.ts) only after they were asked about: one question serves many batches.
- * Bounded: ASK_AHEAD chunks of raw bytes and what is left of one, PREPARE_AHEAD bodies, and at most
+ * scan -> have, pieces -> cut -> encode -> batch: one chunk is being asked about, some batches are encoded
+ * ahead, several are on their way, all in the order of the device. The sender asks about a whole chunk and
+ * then cuts it into batches that suit the link (src/domain/session/sending.ts). So one question serves many
+ * batches. Bounded: ASK_AHEAD chunks of raw bytes and the rest of one, PREPARE_AHEAD bodies, and at most
  * BATCH_WINDOW bodies not yet durable.
  */
 import { DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';

@@ -1,11 +1,10 @@
 /**
- * One session at the receiver, over a link that may break: every message is idempotent, so that what fails
- * for a passing reason is sent again after the session's status was asked. The session goes on while the
- * receiver holds it open and the patience lasts.
+ * One session at the receiver, over a link that may break: every message is idempotent, so a message that
+ * fails for a passing reason is sent again, after a question for the session's status. The session continues
+ * while the receiver holds it open and the patience lasts.
  *
- * What is asked again is decided by the status: batches up to the durable one are not sent again,
- * and a commit whose answer was lost is found as committed. No locking: calls run side by side,
- * each with its own attempts.
+ * The status decides what is sent again: batches up to the durable one are not, and a commit whose answer was
+ * lost is found as committed. No locking: calls run side by side, each with its own attempts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,11 +1,11 @@
 /**
- * One session as a transaction: begin -> base tree -> scan and send -> proof that the view stood ->
- * seal -> commit -> local tree. What dies in between leaves the last point and its tree; see
- * device-state.ts for what a restart finds.
+ * One session as a transaction: begin -> base tree -> scan and send -> proof that the view stood -> seal ->
+ * commit -> local tree. If it dies in between, the last point and its tree stay; see device-state.ts for what
+ * a restart finds.
  *
  * Order of the end: all batches durable; the provider confirms the instant; the overlay is sealed on disk;
- * the receiver commits; the local tree follows. Nothing that fails before the commit leaves a trace that a
- * later session would believe.
+ * the receiver commits; the local tree follows. A failure before the commit leaves no trace that a later
+ * session would believe.
  */
 import type { Point } from '../../domain/point/point.js';
 import type { BeginAnswer } from '../../domain/session/messages.js';

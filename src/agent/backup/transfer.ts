@@ -1,6 +1,6 @@
 /**
- * What of the view differs from the base goes to the receiver; afterwards it is known what the view was
- * worth, and which root it has.
+ * Sends everything in the view that differs from the base to the receiver. Afterwards it is known what the
+ * view was worth, and which root it has.
  */
 import type { Conclusion, TrackedChanges } from '../../capture/ports.js';
 import { BATCH_RAW_BYTES_TARGET } from '../../domain/base/limits.js';

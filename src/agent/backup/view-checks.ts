@@ -1,4 +1,4 @@
-/** What is looked at in a static view before a session begins over it. */
+/** The checks of a static view before a session begins over it. */
 import type { Snapshot } from '../../capture/ports.js';
 import { halfRestoredError, readMark, readMarkOfDisk } from '../../devices/facts/half-restored.js';
 import { describeFormat, readImageFormat } from '../../devices/facts/image-format.js';

@@ -1,4 +1,4 @@
-/** Cancelling: what waits stops waiting at once; what works is left to end. */
+/** Cancelling: waits end at once; work that has begun runs to its end. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { MessagePort, MessagesOf } from '../../protocol/messages/table.js';

@@ -1,4 +1,4 @@
-/** What a running backup or restore tells its caller. Rates and times left are the caller's arithmetic. */
+/** What a running backup or restore tells its caller. The caller computes rates and remaining times. */
 export type AgentEvent =
   | {
       readonly type: 'phase';

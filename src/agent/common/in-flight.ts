@@ -1,6 +1,6 @@
 /**
- * A bounded number of promises under way. After a failure nothing more starts, and the first
- * failure is what callers get.
+ * A bounded number of promises under way. After a failure nothing more starts, and callers get the first
+ * failure.
  */
 export class InFlight {
   readonly #max: () => number;

@@ -1,6 +1,6 @@
 /**
  * How fast the link to a receiver was the last time, in `<state>/stores/<store>/.link.json`, so that the next
- * backup need not find it out from the start. A hint and no more: whatever is wrong with it, there is none.
+ * backup need not find it out from the start. It is only a hint: if anything is wrong with it, it is ignored.
  * No agent's directory has such a name.
  */
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ const format: StateFormat<LinkHint> = {
   }),
 };
 
-/** What differs less is no news, and not worth the wait for a disk. */
+/** A smaller difference is not news, and not worth the wait for a disk. */
 const NEWS_FACTOR = 2;
 
 const pathOf = (stateDirectory: string, storeId: string) =>

@@ -1,7 +1,7 @@
 /**
- * Directories for files that last as long as one command; what a command that was killed has left, the next
- * one removes. They are made in the state directory, else in the temporary one: what only reads (a restore, a
- * comparison) must not need a state directory that can be written.
+ * Directories for files that last as long as one command. If a command was killed, the next one removes what
+ * it left. They are made in the state directory, otherwise in the temporary one: a command that only reads (a
+ * restore, a comparison) must not need a writable state directory.
  */
 import { lstat, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** Which parts of a point the receiver can't give, by its own word. */
+/** Which parts of a point the receiver can't give, as it says itself. */
 import { StillpointError } from '../../domain/base/errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';

@@ -1,11 +1,11 @@
 /**
- * Which blocks of a device differ from a point? The device is digested here, the point's tree lies at the
- * receiver, and the descent of both (tree-descent.ts) exchanges digests only. `deep` does not trust the
- * receiver's tree: it reads its stored bytes and digests them again, and what is rotten there is named as its
- * fault, not as a change of the device.
+ * Which blocks of a device differ from a point? The device is digested here, the point's tree is at the
+ * receiver, and the descent of both (tree-descent.ts) exchanges only digests. `deep` does not trust the
+ * receiver's tree: the receiver reads its stored bytes and digests them again. Rotten bytes are reported as
+ * its damage, not as a change of the device.
  *
- * Nothing is changed, but for `mark`: the map of the device's tap then counts for the
- * point, and names what differs.
+ * Nothing is changed, except with `mark`: the map of the device's tap is then valid for the point, and names
+ * the differences.
  */
 
 import { randomBytes } from 'node:crypto';

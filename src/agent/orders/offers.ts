@@ -1,6 +1,6 @@
 /**
  * The devices that this machine lets its receivers back up, `<state>/offers/<name>.json`: name, path, and how
- * it is read. All of that is decided here; a receiver can only say the name.
+ * it is read. All of that is decided on this machine; a receiver can only say the name.
  */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';

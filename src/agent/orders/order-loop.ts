@@ -1,7 +1,6 @@
 /**
- * Asks a receiver for orders, for ever, and runs them: the connection that it holds open for that
- * is the one by which the receiver reaches this machine. A receiver that is not there is asked
- * again with growing pauses.
+ * Asks a receiver for orders, for ever, and runs them. The receiver reaches this machine over the connection
+ * that the loop holds open. A receiver that does not answer is asked again with growing pauses.
  *
  * | the receiver      | is asked again          | told to the log                     |
  * |-------------------|-------------------------|-------------------------------------|

@@ -1,7 +1,7 @@
 /**
- * One order from its receipt to its last report. The backup is the ordinary one, with what the offer says of
- * the device; reports go beside it, and what becomes of them does not touch it, unless the answer is that
- * the order was cancelled.
+ * One order from its receipt to its last report. The backup is the ordinary one, with the settings of the
+ * offer. Reports run beside the backup, and their failures do not touch it; only the answer that the order
+ * was cancelled does.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,21 +1,21 @@
 /**
- * Makes of a target that holds something else a point, in an order in which nothing half-done passes for a
- * whole: nobody mounts it, boots from it or backs it up, on whichever machine, whenever the restore dies.
+ * Turns a target that holds something else into a point, in an order in which a half-done target never passes
+ * for a whole one: nobody mounts it, boots from it or backs it up, on any machine, whenever the restore dies.
  *
- * | step                                                                      | who dies now leaves  |
+ * | step                                                                      | a death now leaves   |
  * |---------------------------------------------------------------------------|----------------------|
  * | 1 the head (the first 128 KiB, in whole blocks) is made in memory, proven | the target as it was |
  * |   an image that is shorter than the point is made longer                  | as it was, or longer |
  * | 2 the mark is written in the place of the first sector; flush             | as it was, or marked |
  * | 3 the rest of the 128 KiB is zeroed (superblocks lie there); flush        | marked               |
- * | 4 all that differs is written, but for the 128 KiB; flush                 | marked               |
- * | 5 the 128 KiB, but for the first sector; flush                            | marked               |
+ * | 4 all differences outside the 128 KiB are written; flush                  | marked               |
+ * | 5 the 128 KiB without the first sector; flush                             | marked               |
  * | 6 the first sector; flush                                                 | marked, or the point |
  *
- * A disk writes a sector as a whole, so steps 2 and 6 happen or don't. Step 3 and the flush of 4 are for who
- * looks at superblocks and not at the mark: where one is, all behind it is of one time. Where nothing
- * differs, nothing is written. A target that somebody else has open (`--allow-in-use`) is written in the same
- * order; but who writes to it too may write over the mark.
+ * A disk writes a sector as a whole, so steps 2 and 6 happen or don't. Step 3 and the flush of 4 are for
+ * programs that look at superblocks and not at the mark: wherever there is one, everything behind it is of
+ * one time. If nothing differs, nothing is written. A target that another program has open (`--allow-in-use`)
+ * is written in the same order; but if that program writes too, it may overwrite the mark.
  */
 
 import { decodeMark, encodeMark, MARK_BYTES } from '../../devices/facts/half-restored.js';

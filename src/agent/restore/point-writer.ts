@@ -1,6 +1,6 @@
 /**
- * Gets ranges of a point onto a device: what is zero is zeroed, all else fetched, proven, written. In no
- * order; nothing is flushed unasked.
+ * Writes ranges of a point to a device: zeros are zeroed; everything else is fetched, proven and written. In
+ * no particular order; it flushes only when asked.
  */
 
 import { BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/limits.js';

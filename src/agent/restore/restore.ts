@@ -1,11 +1,11 @@
 /**
  * Restores a point to a block device, an image file or standard output. Every block is proven against the
- * point's digest tree before it is written; zeros are written as zeros wherever other bytes may have been.
- * The tree itself is proven by the point's root.
+ * point's digest tree before it is written; zeros are written wherever other bytes may have been. The tree
+ * itself is proven by the point's root.
  *
- * A target that holds something is read first, where it is, and only what differs is fetched and written
- * (target-tree.ts): a disk is rolled back for the price of its changes, and an interrupted restore goes on.
- * What is written in place is marked as half restored meanwhile (in-place.ts).
+ * A target that holds something is read first, in place, and only the differences are fetched and written
+ * (target-tree.ts): a disk is rolled back for the price of its changes, and an interrupted restore continues.
+ * A target that is written in place is marked as half restored meanwhile (in-place.ts).
  */
 
 import type { Writable } from 'node:stream';

@@ -1,6 +1,6 @@
 /**
- * A point as a stream of bytes from first to last: requests run ahead, blocks are handed on
- * in order and proven first.
+ * A point as a stream of bytes from first to last: requests run ahead; blocks are proven and handed on in
+ * order.
  */
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';

@@ -1,6 +1,7 @@
 /**
  * The last point that the receiver acknowledged to this agent: the file `acknowledged` in the device's state
- * directory (device-state.ts). It outlives a lost or damaged tree. Lost itself, it costs one check.
+ * directory (device-state.ts). It outlives a lost or damaged tree. If it is lost itself, only one check is
+ * lost.
  */
 import { join } from 'node:path';
 import { z } from 'zod';

@@ -17,8 +17,8 @@
  * |                        | acknowledged                                 |                                 |
  * | `.*.tmp`               | a file that was being written                | removed                         |
  *
- * All of it is a cache: what is damaged is dropped, and made anew by comparing with the receiver. One process
- * at a time, by flock on `lock`.
+ * All of it is a cache: a damaged part is dropped, and rebuilt by comparing with the receiver. One process at
+ * a time, by flock on `lock`.
  */
 
 import { type FileHandle, readdir, rename, rm } from 'node:fs/promises';

@@ -1,7 +1,7 @@
 /**
- * The session that an agent would go on with if it were killed: the file `session` in the device's state
- * directory (device-state.ts). It is believed only where the snapshot's mark of continuity is the same: then
- * the static view is that of the session's instant still, and no point mixes two.
+ * The session that an agent continues if it was killed: the file `session` in the device's state directory
+ * (device-state.ts). It is believed only if the snapshot's mark of continuity is the same: then the static
+ * view is still that of the session's instant, and no point mixes two.
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';

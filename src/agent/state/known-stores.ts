@@ -13,7 +13,7 @@
  * | a store       | others only                  | is refused, all are named; `--accept-store`: then this   |
  * |               |                              | is known too                                             |
  *
- * Only what backs up into a store makes it known. Lost or damaged, the file costs these checks and no more.
+ * Only a backup into a store makes it known. If the file is lost or damaged, only these checks are lost.
  */
 import { createHash } from 'node:crypto';
 import { readlink, realpath } from 'node:fs/promises';
@@ -93,7 +93,7 @@ export async function rememberStore(
   await writeStateFile(pathOf(stateDirectory, place), format, { place: place.key, storeIds });
 }
 
-/** For who is about to back up into a store that is there. @throws StillpointError `store-changed` */
+/** For a backup into a store that exists. @throws StillpointError `store-changed` */
 export async function checkStore(
   stateDirectory: string,
   place: StorePlace,

@@ -1,4 +1,4 @@
-/** Which blocks of a point are asked for together, and the check that just those came back. */
+/** Which blocks of a point are requested together, and the check that exactly those came back. */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import { BLOCKS_REQUEST_MAX, BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/limits.js';

@@ -1,4 +1,4 @@
-/** Images that a point is restored to: a new one under a temporary name, or one that exists, in place. */
+/** Images that a point is restored to: a new one under a temporary name, or an existing one in place. */
 import { type FileHandle, open, rename, rm, truncate } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { decodeMark, MARK_BYTES } from '../../devices/facts/half-restored.js';

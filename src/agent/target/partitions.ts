@@ -1,6 +1,6 @@
 /**
- * After a whole disk was restored, the kernel still has the partitions of its former content:
- * it is told to look again.
+ * After a restore of a whole disk, the kernel still has the partitions of its former content: this tells it
+ * to look again.
  */
 import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,6 +1,6 @@
 /**
- * Where a target's path leads: links are followed to the end, also to what is not there yet. A link is
- * never replaced by a file.
+ * Where a target's path leads: links are followed to the end, even to a file that does not exist yet. A file
+ * never replaces a link.
  */
 import type { Stats } from 'node:fs';
 import { readlink, realpath, stat } from 'node:fs/promises';

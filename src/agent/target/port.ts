@@ -1,4 +1,4 @@
-/** What a restore writes to: a block device, an image that exists, a new image. */
+/** The target of a restore: a block device, an existing image, a new image. */
 import type { Device } from '../../native/index.js';
 
 export interface RestoreTarget {

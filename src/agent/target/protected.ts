@@ -1,7 +1,7 @@
 /**
- * Targets that must never be written, whatever is allowed: what a store, the state directory or a tap's
- * preserve area consists of, and what these lie on; by whatever path, link, mount or loop device they are
- * reached. What a tap serves is written through the tap.
+ * Targets that must never be written, whatever the options allow: the parts of a store, of the state
+ * directory or of a tap's preserve area, and the devices and images below them, by whatever path, link, mount
+ * or loop device they are reached. A device that a tap serves is written through the tap.
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';

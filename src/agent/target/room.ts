@@ -1,4 +1,4 @@
-/** Room for an image is looked for before anything of its old content changes. */
+/** Looks for room for an image before any of its old content changes. */
 import { readFile, realpath, stat, statfs } from 'node:fs/promises';
 import { readFact } from '../../devices/system/block-sysfs.js';
 import { mountShownAt, parseMountinfo, superOptions } from '../../devices/system/mount-table.js';

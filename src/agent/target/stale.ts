@@ -1,7 +1,7 @@
 /**
- * What misleads on a device that is larger than the point: the point's GPT has its second table where its own
- * disk ended, and behind the point are signatures of what was there before. It is told, with the remedy;
- * nothing is wiped unasked.
+ * Misleading leftovers on a device that is larger than the point: the point's GPT has its second table where
+ * its own disk ended, and beyond the point are signatures of the former content. They are reported with the
+ * remedy; nothing is wiped unasked.
  */
 import { z } from 'zod';
 import { type Device, native } from '../../native/index.js';

@@ -1,7 +1,7 @@
 /**
- * What a point is restored to. A new image is made under a temporary name and gets its own when it is
- * whole, so that nothing half-done looks like an image; block devices and images that exist are
- * written in place (in-place.ts).
+ * The target of a restore. A new image is made under a temporary name and gets its own name when it is whole,
+ * so that a half-done file never looks like an image; block devices and images that exist are written in
+ * place (in-place.ts).
  */
 
 import type { Stats } from 'node:fs';
@@ -83,7 +83,7 @@ async function openWritable(
     await taps.release();
   };
   try {
-    // Whoever has locked it is named as that, not as one who has it open.
+    // A program that has locked it is reported as such, not as one that has it open.
     await (await lockTarget(path)).close();
     await refuseLockedRelatives(path);
     await refuseUsed(path, options);
@@ -131,7 +131,7 @@ async function blockDevice(
   };
 }
 
-/** Who looks for file systems on new devices holds them too, for a moment. */
+/** Programs that look for file systems on new devices also hold them, for a moment. */
 async function openExclusively(path: string, { allowInUse }: TargetOptions): Promise<Device> {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -170,7 +170,7 @@ function checkSectorSize(path: string, device: Device, point: Point, options: Ta
   });
 }
 
-/** Who only reads may be udev, looking at a new device for a moment: that is waited for. */
+/** A reader may be udev, looking at a new device for a moment: the restore waits for it. */
 async function refuseUsed(path: string, { allowInUse }: TargetOptions): Promise<void> {
   if (allowInUse) return;
   for (let tries = 1; ; tries += 1) {

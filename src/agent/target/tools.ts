@@ -1,4 +1,4 @@
-/** Programs of util-linux that do for a target what Node can't. */
+/** Programs of util-linux that do things to a target that Node can't. */
 import { execFile } from 'node:child_process';
 
 const TIMEOUT_MS = 30_000;

@@ -1,6 +1,6 @@
 /**
- * The digest tree of what a device holds now: everything is read and digested natively,
- * nothing is kept but digests.
+ * The digest tree of a device's present content: everything is read and digested natively, and only digests
+ * are kept.
  */
 import { rename, rm } from 'node:fs/promises';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
@@ -17,7 +17,7 @@ import {
 import { throwIfCancelled } from '../common/cancel.js';
 import { geometryOf } from '../state/device-state.js';
 
-/** Of a tree that is no point's. */
+/** Of a tree that is not a point's. */
 const NO_POINT = '0'.repeat(32);
 
 export interface DigestDeviceOptions {

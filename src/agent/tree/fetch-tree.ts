@@ -1,7 +1,7 @@
 /**
- * A tree file of a point: fetched whole, or completed from a tree that is nearly it (that of a device that
- * may have changed), so that only nodes that differ cross. It believes nothing: every node must digest to
- * what its parent says, the top to the point's root, and in the end the whole file to it.
+ * A tree file of a point: fetched whole, or completed from a similar tree (that of a device that may have
+ * changed), so that only nodes that differ are sent. It believes nothing: every node must have the digest
+ * that its parent names, the top must give the point's root, and so must the whole file in the end.
  */
 import { rm } from 'node:fs/promises';
 import { BlockSet } from '../../domain/blocks/block-set.js';

@@ -1,6 +1,6 @@
 /**
- * The digest tree of a point for a restore: the local one where it is that point's, else fetched into
- * a file that nobody sees.
+ * The digest tree of a point for a restore: the local one if it is that point's, otherwise fetched into a
+ * file that nobody sees.
  */
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';

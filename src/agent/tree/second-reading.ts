@@ -1,15 +1,15 @@
 /**
- * The proof of an instant by reading twice: where neither times nor counters prove that a view stood
- * (src/domain/device/instant-proof.ts), all of it is read and digested again. What is the same in both
- * readings was so at the moment between them, all of it at once.
+ * The proof of an instant by reading twice: if neither times nor counters prove that a view stood still
+ * (src/domain/device/instant-proof.ts), all of it is read and digested again. Content that is the same in
+ * both readings was there at the moment between them, all at once.
  *
- * Compared are roots: of the session's base tree with the leaves that the first reading found, and with those
- * of the second. Memory is that of a digest scan; the second overlay lies in a file beside the first one,
- * sparse, and is gone afterwards.
+ * It compares two roots: of the session's base tree with the leaves that the first reading found, and with
+ * those of the second. It needs the memory of a digest scan. The second overlay is a sparse file beside the
+ * first one, and is removed afterwards.
  *
- * Blocks with sectors that could not be read at first are compared in what could be: those sectors are no
- * part of the instant, the point names them. A sector that can be read once and not again proves nothing; the
- * next session knows it as bad from its first reading on.
+ * In a block with sectors that could not be read at first, only the readable ones are compared: the others
+ * are not part of the instant, and the point names them. A sector that can be read once and not again proves
+ * nothing; the next session knows it as bad from its first reading on.
  */
 import { rm } from 'node:fs/promises';
 import { type Conclusion, changedError, type Snapshot } from '../../capture/ports.js';

@@ -1,7 +1,7 @@
 /**
- * What of a restore's target differs from the point: the target is digested where it is, and its tree
- * completed to the point's, from the local tree where that is the point's, else by asking the receiver below
- * nodes that differ. Nothing is written.
+ * Where a restore's target differs from the point: the target is digested in place, and its tree is completed
+ * to the point's, from the local tree if that is the point's, otherwise by asking the receiver below nodes
+ * that differ. Nothing is written.
  */
 import { join } from 'node:path';
 import { MiB, TREE_FANOUT } from '../../domain/base/limits.js';

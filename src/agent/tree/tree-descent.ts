@@ -1,14 +1,14 @@
 /**
- * Compares a digest tree at hand with that of a point at the receiver: from the top down, below differing
- * nodes only, one round trip a level, so that what crosses is O(differences * levels).
+ * Compares a local digest tree with that of a point at the receiver: from the top down, only below differing
+ * nodes, one round trip a level, so that O(differences * levels) bytes cross.
  *
- * For each node one of two questions is asked, the cheaper one
- * (src/domain/session/compare-direction.ts): `nodes` fetches the receiver's content, which is proven
- * where the parent's was; `compareNodes` sends the own content, and a few bytes come back, which prove
- * nothing. Who needs the point's own digests, or proof, fetches only.
+ * For each node it asks the cheaper of two questions (src/domain/session/compare-direction.ts): `nodes`
+ * fetches the receiver's content, which is proven if the parent's was; `compareNodes` sends the local
+ * content, and a few bytes come back, which prove nothing. A caller that needs the point's own digests, or
+ * proof, only fetches.
  *
- * Deepest nodes first, so that what waits is bounded by requests in flight times height, not
- * by the size of the device.
+ * The deepest nodes come first, so that the number of waiting nodes is bounded by requests in flight times
+ * height, not by the size of the device.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,6 +1,6 @@
 /**
- * What can be said about a device before it is backed up: what it is, who uses it, what lies on it, and
- * which provider takes it.
+ * What can be said about a device before it is backed up: what it is, which programs use it, what is on it,
+ * and which provider takes it.
  */
 import { stat } from 'node:fs/promises';
 import { readDeviceIdentity } from '../../devices/facts/device-identity.js';

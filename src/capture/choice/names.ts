@@ -1,5 +1,5 @@
 /**
- * The providers' names, best first. Apart from the providers: the command line names them,
+ * The providers' names, best first. They are separate from the providers, because the command line names them
  * and most commands use none.
  */
 export const PROVIDER_NAMES = ['tap', 'offline'] as const;

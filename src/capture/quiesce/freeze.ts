@@ -1,6 +1,7 @@
 /**
- * Freezes file systems through a process of its own, stillpoint-freezer, that thaws them whatever becomes of
- * this one (its protocol and its threads are described in native/freezer/freezer.cc). Two watch each other:
+ * Freezes file systems through a separate process, stillpoint-freezer, which thaws them whatever happens to
+ * this one (its protocol and its threads are described in native/freezer/freezer.cc). The two watch each
+ * other:
  *
  * | what fails                        | who thaws                                            | worth  |
  * |-----------------------------------|------------------------------------------------------|--------|
@@ -9,8 +10,8 @@
  * | the freezer dies or is stopped    | this process: at once, or a grace after the deadline | broken |
  * | somebody else thaws               | -                                                    | broken |
  *
- * From `freeze` on until it is thawed this process must write to none of these file systems:
- * it would wait for itself.
+ * From `freeze` to the thaw this process must not write to any of these file systems: it would wait for
+ * itself.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

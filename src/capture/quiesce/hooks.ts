@@ -1,6 +1,6 @@
 /**
- * Hooks: programs of the user's that bring an application into a state that is worth an instant, and let it
- * go on afterwards. One process does both, so that it can hold a session open, and ends with us:
+ * Hooks: the user's programs that bring an application into a state worth an instant, and let it go on
+ * afterwards. One process does both, so that it can hold a session open, and it ends with us:
  *
  * | hook                        | Stillpoint                                                                |
  * |-----------------------------|---------------------------------------------------------------------------|

@@ -1,7 +1,7 @@
 /**
- * Which mounted file systems lie on a device, wholly or in part, also through partitions, device mapper, md,
- * loop devices and files on each other; and in which order to freeze them: what is stacked on top before what
- * it stands on, because its last writes must still get through.
+ * Which mounted file systems are on a device, wholly or in part, also through partitions, device mapper, md,
+ * loop devices and files on each other; and in which order to freeze them: the top of a stack before what is
+ * below it, because its last writes must still get through.
  */
 import { readFile, realpath } from 'node:fs/promises';
 import { type BlockStack, readBlockStack } from '../../devices/system/block-stack.js';
@@ -145,7 +145,7 @@ function swapPaths(text: string): string[] {
 
 /**
  * The file systems that were named by mount points, in that order.
- * @returns null in the place of a path that is no mount point.
+ * @returns null in place of a path that is not a mount point.
  */
 export async function filesystemsAt(paths: readonly string[]): Promise<(Filesystem | null)[]> {
   const mounts = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));

@@ -1,7 +1,6 @@
 /**
- * The quiet-I/O watch: an instant after a while without a write. Who knows the writes
- * themselves, as a tap does, tells how long there was none; of other devices the kernel's
- * counters tell it, from the first look on.
+ * The quiet-I/O watch: an instant after a while without a write. A tap sees the writes themselves and tells
+ * how long there was none. For other devices the kernel's counters tell it, from the first look on.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {

@@ -1,9 +1,9 @@
 /**
- * What lies on the devices of an instant is brought to rest, and let go again:
+ * Brings everything on the devices of an instant to rest, and lets it go again:
  *
  *   hooks ready, in order → flush and freeze → … → thaw → hooks released, in reverse order
  *
- * What was acquired is released, each with a deadline, also after a failure or cancellation.
+ * Everything acquired is released, each with a deadline, also after a failure or cancellation.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { freeze, stillFrozen, type ThawResult, thawByHand } from './freeze.js';

@@ -1,5 +1,5 @@
 /**
- * `stillpoint agent add | list | remove`: what receivers may have backed up; `agent run | listen`: the
+ * `stillpoint agent add | list | remove`: what receivers may order backups of; `agent run | listen`: the
  * process that waits for their orders.
  */
 import { stat } from 'node:fs/promises';

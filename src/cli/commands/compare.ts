@@ -1,6 +1,6 @@
 /**
  * `stillpoint compare DEVICE [POINT]`: which blocks of a device differ from a point, found by digests alone;
- * told, remembered, or shipped.
+ * the differences are told, remembered, or sent.
  */
 
 import { resolve } from 'node:path';

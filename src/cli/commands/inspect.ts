@@ -1,4 +1,7 @@
-/** `stillpoint inspect DEVICE`: what it is, who uses it, what lies on it, and how it would be backed up. */
+/**
+ * `stillpoint inspect DEVICE`: what it is, which programs use it, what is on it, and how it would be backed
+ * up.
+ */
 import type { Command } from 'commander';
 import type { Inspection, ProviderChoice } from '../../capture/choice/inspect.js';
 import type { Filesystem } from '../../capture/quiesce/mounts.js';

@@ -1,5 +1,6 @@
 /**
- * `stillpoint points [DEVICE] [--partial]`: the committed restore points; or what was delivered without one.
+ * `stillpoint points [DEVICE] [--partial]`: the committed restore points; or the blocks that were delivered
+ * without one.
  */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';

@@ -1,6 +1,6 @@
 /**
- * `stillpoint receiver backup | agents | dial | round | schedule`: what the receiver starts. The receiver
- * that serves the directory does it.
+ * `stillpoint receiver backup | agents | dial | round | schedule`: the jobs that the receiver starts. The
+ * receiver that serves the directory does them.
  */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';

@@ -1,6 +1,6 @@
 /**
- * `stillpoint receiver init | serve | invite`: the backup system's side. Its modules are
- * loaded when they are needed.
+ * `stillpoint receiver init | serve | invite`: the side that stores backups. Its modules are loaded when they
+ * are needed.
  */
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';

@@ -1,6 +1,4 @@
-/**
- * `stillpoint tap ...`: puts a tap in the path of a device's reads and writes, looks at it, takes it away.
- */
+/** `stillpoint tap ...`: puts a tap in the path of a device's reads and writes, shows it, removes it. */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { runDirectory } from '../../config/state-directory.js';

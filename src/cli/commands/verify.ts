@@ -1,4 +1,4 @@
-/** `stillpoint verify [POINT]`: has the receiver re-read and re-digest what it holds. */
+/** `stillpoint verify [POINT]`: makes the receiver re-read and re-digest what it holds. */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import { StillpointError } from '../../domain/base/errors.js';

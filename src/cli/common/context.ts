@@ -1,4 +1,4 @@
-/** What every command gets: the global options, made ready to use. */
+/** What every command gets: the global options, ready to use. */
 import type { Output, TextSink } from '../output/output.js';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
@@ -10,7 +10,7 @@ export interface CommandContext {
   /** For commands that do without. */
   readonly stateDirectoryIfAny: string | null;
   readonly output: Output;
-  /** Standard output itself, for what is no result: data, a log. */
+  /** Standard output itself, for output other than results: data, a log. */
   readonly stdout: TextSink;
   readonly logLevel: LogLevel;
   readonly environment: Readonly<Record<string, string | undefined>>;

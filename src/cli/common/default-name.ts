@@ -1,6 +1,6 @@
 /**
- * The name that a device gets where the user gave none: from its path, readable, and
- * another one for another path.
+ * The name that a device gets if the user gives none: made from its path, readable, and different for
+ * different paths.
  */
 import { createHash } from 'node:crypto';
 import { NAME_CHARS_MAX } from '../../domain/base/names.js';

@@ -1,7 +1,7 @@
 /**
- * `--store`: which receiver a command talks to, the same on every command. What only one of the
- * two ways needs (TLS and HTTP; the store and its index) is loaded when it is gone: a short
- * backup is not to wait for it.
+ * `--store`: which receiver a command talks to, the same on every command. Modules that only one of the two
+ * ways needs (TLS and HTTP; the store and its index) are loaded when that way is taken, so that a short
+ * backup does not wait for the others.
  */
 
 import { resolve } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Making and opening stores. Opening may take a while: an index that was lost is made anew from the packs.
- * That is told as it goes on.
+ * Making and opening stores. Opening may take a while: a lost index is rebuilt from the packs. It reports its
+ * progress.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ export async function openStoreInTurn(
   return openStore(directory, { ...(await telling(output, directory)), waiting: { onWait, signal } });
 }
 
-/** To read its points, whoever has it open. */
+/** To read its points, whether or not a process has it open. */
 export async function openStoreToRead(output: Output, directory: string): Promise<Store> {
   return openStoreForReading(directory, await telling(output, directory));
 }

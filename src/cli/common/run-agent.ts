@@ -1,6 +1,6 @@
 /**
- * The process that waits for orders: to each receiver a loop of its own, over connections that it makes
- * or that it is called on.
+ * The process that waits for orders: a loop of its own for each receiver, over connections that it makes or
+ * accepts.
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';

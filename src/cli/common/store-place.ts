@@ -1,6 +1,6 @@
 /**
- * The store of a directory: made at its first use, and missed where one is known. What is known is in
- * src/agent/state/known-stores.ts.
+ * The store of a directory: made at its first use, and reported as missing if it was known there.
+ * src/agent/state/known-stores.ts has what is known.
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** What a running backup or restore tells, put into words. */
+/** What a running backup or restore reports, put into words. */
 import type { AgentEvent, OnAgentEvent } from '../../agent/common/events.js';
 import { formatBytes } from './format.js';
 import type { Output, Progress } from './output.js';

@@ -1,6 +1,6 @@
 /**
- * Exit codes of every command: for scripts, so they never change their meaning. README.md shows the table;
- * a test compares the two.
+ * The exit codes of all commands. They are for scripts, so they never change their meaning. README.md shows
+ * the table; a test compares the two.
  */
 import { ERRORS, type FailureKind } from '../../domain/base/error-codes.js';
 import { isStillpointError } from '../../domain/base/errors.js';

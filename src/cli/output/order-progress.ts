@@ -1,4 +1,4 @@
-/** What becomes of an order, put into words while its command waits. */
+/** The progress of an order, put into words while its command waits. */
 import type { OrderChange } from '../../receiver/control/messages.js';
 import { formatBytes } from './format.js';
 import type { Output, Progress } from './output.js';

@@ -10,8 +10,8 @@
  * | warning  | a line on stderr                                 | {"event":"warning", ...}               |
  * | error    | `error: thing: reason. remedy.` on stderr        | {"event":"error", ...}                 |
  *
- * Programs get one JSON object a line on stdout; where stdout carries data (`restore POINT -`), all of it
- * goes to stderr. --quiet drops progress, notes, and people's results where the exit code says it all.
+ * Programs get one JSON object a line on stdout; if stdout carries data (`restore POINT -`), all of it goes
+ * to stderr. --quiet drops progress and notes, and the results for people if the exit code says everything.
  */
 import type { Writable } from 'node:stream';
 import type { StillpointError } from '../../domain/base/errors.js';
@@ -29,7 +29,7 @@ export interface TextSink {
   readonly failure?: Error | null;
   /** Resolves when all is taken or lost. */
   flush?(): Promise<void>;
-  /** For data that is no text. */
+  /** For data that is not text. */
   readonly stream?: Writable;
 }
 

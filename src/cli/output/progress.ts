@@ -1,7 +1,7 @@
 /**
- * How far a command is, as one line: pure state and text. Who writes it where is in output.ts.
+ * How far a command is, as one line: pure state and text. output.ts writes it.
  *
- * The rate is over the last seconds, not since the start: a device whose front is empty would otherwise
+ * The rate is that of the last seconds, not since the start: otherwise a device with an empty beginning would
  * promise an end that never comes.
  */
 import { formatBytes, formatDuration } from './format.js';

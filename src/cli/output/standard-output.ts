@@ -3,12 +3,12 @@
  *
  * | state  | write()                 | flush()                                                        |
  * |--------|-------------------------|----------------------------------------------------------------|
- * | open   | written, else -> failed | all is taken, a file's bytes are with its disk; else -> failed |
+ * | open   | written, or -> failed   | all is taken, a file's bytes are on its disk; or -> failed     |
  * | failed | dropped                 | returns at once                                                |
  *
- * Node's own stream of a file takes a short write (a disk that is nearly full) for a whole one, and knows
- * nothing of what a disk quota or a file server refuse later. So files and devices are written here; pipes,
- * sockets and terminals by Node.
+ * For a file, Node's own stream takes a short write (on a nearly full disk) for a whole one, and does not
+ * notice if a disk quota or a file server refuses it later. So this module writes to files and devices; Node
+ * writes to pipes, sockets and terminals.
  */
 import { fdatasync, fstatSync, type Stats, writeSync } from 'node:fs';
 import { Writable } from 'node:stream';
@@ -151,7 +151,7 @@ function statusOf(descriptor: number): Stats | null {
   }
 }
 
-/** @param remedy in the place of "make room": what is true all the same. */
+/** @param remedy to give instead of "make room". */
 export function outputError(thing: string, cause: Error, remedy?: string): StillpointError {
   const told = systemError(cause, { thing, place: 'output' });
   const [reason, help] = [

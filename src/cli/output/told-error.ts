@@ -1,6 +1,6 @@
 /**
- * What reaches the top, in the words of the user: our errors as they are, the system's by the table, and
- * what is left is a defect.
+ * Errors that reach the top, in the words of the user: our errors as they are, the system's by the table;
+ * anything else is a defect.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { errnoNameOf, placeOf, systemError } from '../../domain/base/system-errors.js';

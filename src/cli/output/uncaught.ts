@@ -1,6 +1,6 @@
 /**
- * The last net: what no code catches ends the process in one error line and exit code 1. A stack is
- * shown to who asks for it.
+ * The last safety net: an error that no code catches ends the process with one error line and exit code 1.
+ * The stack is shown on request.
  */
 import { writeSync } from 'node:fs';
 import { EXIT_FAILED } from './exit-codes.js';

@@ -1,7 +1,7 @@
 /**
- * The facts of a block device that src/domain/device/instant-proof.ts judges: its own counter of writes, and
- * of each device or file that it lies on, what was written to it past those that lie on it. The whole disk of
- * a partition, the disks of a logical volume or an array, the file of a loop device, and so on down.
+ * The facts of a block device that src/domain/device/instant-proof.ts judges: its own counter of writes, and,
+ * for each device or file below it, the writes that bypassed the devices above: for the whole disk of a
+ * partition, the disks of a logical volume or an array, the file of a loop device, and so on down.
  */
 import { execFile } from 'node:child_process';
 import { stat } from 'node:fs/promises';

@@ -1,10 +1,10 @@
 /**
  * Marks of continuity: texts of facts that stay equal only while nobody changes a device or an image. Two
- * that are equal prove that the content is the same at both times and was so between them. Null where the
- * facts at hand prove nothing: then nobody may go on.
+ * equal marks prove that the content is the same at both times and was the same between them. Null means that
+ * the available facts prove nothing: then no session may be resumed.
  *
- * Each carries the boot id: after a crash of the machine, a file may have the times of a write and not its
- * bytes; and counters begin anew.
+ * Each has the boot id: after a crash of the machine, a file may have the times of a write without its bytes,
+ * and counters start again.
  */
 import { readFile } from 'node:fs/promises';
 import { type ImageFacts, whyUnprovenBlock, whyUnprovenImage } from '../../domain/device/instant-proof.js';

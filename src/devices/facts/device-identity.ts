@@ -1,7 +1,7 @@
 /**
- * Reads what identifies a device: from sysfs, from udev's links where there are some, and from blkid where it
- * is installed. Facts that can't be had are left out. What they are worth is decided in
- * src/domain/device/device-identity.ts.
+ * Reads what identifies a device: from sysfs, from udev's links if there are any, and from blkid if it is
+ * installed. Facts that can't be read are omitted. src/domain/device/device-identity.ts decides what they are
+ * worth.
  */
 import { execFile } from 'node:child_process';
 import type { BigIntStats } from 'node:fs';

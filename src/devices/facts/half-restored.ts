@@ -1,8 +1,8 @@
 /**
- * The mark of a target that is being restored in place (docs/format.md section 8): it takes the first
- * sector's place before anything else of the target changes, and the sector's true content replaces it when
- * all else is written and flushed. So a target that has it is neither what it was nor what it shall become;
- * and one without it is one of both.
+ * The mark of a target that is being restored in place (docs/format.md section 8): it replaces the first
+ * sector before anything else on the target changes, and the sector's true content replaces it when
+ * everything else is written and flushed. So a target with the mark is neither what it was nor what it will
+ * be; a target without it is one of the two.
  */
 
 import { stat } from 'node:fs/promises';

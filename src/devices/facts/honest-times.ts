@@ -1,8 +1,7 @@
 /**
- * Whose file times can be believed: file systems on which each write through this kernel moves mtime and
- * ctime, and on which nobody writes but through this kernel. Everything else (FUSE, NFS, SMB, 9p, virtiofs,
- * overlay, cluster file systems, and what is not known here) proves nothing: its times are what somebody
- * else says, or says late.
+ * File systems whose file times can be believed: each write through this kernel moves mtime and ctime, and
+ * all writes go through this kernel. All others (FUSE, NFS, SMB, 9p, virtiofs, overlay, cluster file systems,
+ * and unknown ones) prove nothing: their times come from somebody else, perhaps late.
  */
 import type { BigIntStats } from 'node:fs';
 import { stat, statfs } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Whether a device or an image holds a disk in a container, and what is said of that. */
+/** Whether a device or an image holds a disk in a container, and what to say about that. */
 import { detectImageFormat, FORMAT_HEAD_BYTES, FORMAT_TAIL_BYTES } from '../../domain/device/image-format.js';
 import { type Device, native } from '../../native/index.js';
 import { onDevice } from '../system/device-error.js';

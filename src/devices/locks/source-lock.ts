@@ -1,7 +1,7 @@
 /**
- * The lock by which programs see that a device or an image is being read: a shared flock(2) on its
- * node, as udev's convention for block devices has it. A restore takes the exclusive one on its target.
- * It ends with the process.
+ * The lock that tells programs that a device or an image is being read: a shared flock(2) on its node, as in
+ * udev's convention for block devices. A restore takes the exclusive one on its target. It ends with the
+ * process.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';

@@ -1,7 +1,7 @@
 /**
- * The lock of who writes a device or an image from its beginning to its end: LOCK_EX of flock(2), on the node
- * itself. It keeps out another restore, and a backup, which holds it shared while it reads; and udev, which
- * looks at no device that is locked so.
+ * The lock of a program that writes a device or an image from its beginning to its end: LOCK_EX of flock(2),
+ * on the node itself. It keeps out another restore, a backup (which holds the lock shared while it reads),
+ * and udev, which does not look at a device locked like that.
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** What the kernel's sysfs knows of block devices that stand on others. Numbers are `MAJOR:MINOR`. */
+/** What the kernel's sysfs knows about block devices on top of others. Numbers are `MAJOR:MINOR`. */
 import { realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { listDirectory, readFact } from './block-sysfs.js';

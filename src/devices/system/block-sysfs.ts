@@ -1,6 +1,6 @@
 /**
- * A block device as the kernel's sysfs shows it: what it is part of, what it consists of, who is stacked
- * on it, what was written.
+ * A block device as the kernel's sysfs shows it: what it is part of, what it consists of, what is stacked on
+ * it, how much was written.
  */
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Disks that the machine's configuration wants mounted (fstab, systemd) and that are not: what is written
- * there lands beneath them.
+ * Disks that the machine's configuration wants mounted (fstab, systemd) and that are not: files written there
+ * end up below the mount point.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

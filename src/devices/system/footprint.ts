@@ -1,7 +1,7 @@
 /**
- * Where bytes lie, so that two things are known to share them whatever they are called: a loop device and
- * its image, a disk and its partition, a volume and what it consists of, a directory and the image in
- * which its file system is.
+ * Where bytes are, so that two things are known to share them whatever their names: a loop device and its
+ * image, a disk and its partition, a volume and its parts, a directory and the image that holds its file
+ * system.
  */
 import type { BigIntStats } from 'node:fs';
 import { readFile, realpath, stat } from 'node:fs/promises';
@@ -32,7 +32,7 @@ export interface Footprint {
   readonly images: readonly string[];
 }
 
-/** Who writes to the one, may write over the other. Pure. */
+/** A write to one may overwrite the other. Pure. */
 export function overlaps(written: Footprint, kept: Footprint): boolean {
   const isHit = (keys: ReadonlySet<ContentKey>) => [...written.same].some((key) => keys.has(key));
   return (

@@ -1,6 +1,4 @@
-/**
- * What a directory finally lies on: the block devices and images under its file system, down to the disks.
- */
+/** What a directory is finally on: the block devices and images under its file system, down to the disks. */
 import { type ContentKey, footprintUnder } from './footprint.js';
 
 /** @param path of an existing file or directory. */

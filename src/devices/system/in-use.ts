@@ -1,6 +1,6 @@
 /**
- * Who uses a device or an image, for backup (which minds those who can write) and restore (which minds all).
- * The kernel's exclusive open catches most of it, but says only EBUSY; this names the user and what to do.
+ * Which programs use a device or an image. A backup minds those that can write; a restore minds all of them.
+ * The kernel's exclusive open catches most of them, but says only EBUSY; this names the user and the remedy.
  */
 
 import type { BigIntStats } from 'node:fs';

@@ -52,7 +52,7 @@ const covers = (directory: string, path: string): boolean =>
 
 /**
  * The mount that a path shows, null if the table has none: of mounts on the path or above it, the one that
- * was mounted onto the others. A mount that another one hides is no answer.
+ * was mounted onto the others. A mount that another one hides does not count.
  */
 export function mountShownAt(path: string, mounts: readonly Mount[]): Mount | null {
   const candidates = mounts.filter((mount) => covers(mount.mountPoint, path));

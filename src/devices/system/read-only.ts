@@ -1,6 +1,6 @@
 /**
- * What can't be written to, found before anything is tried on it, with the reason that
- * the kernel does not say.
+ * Finds targets that can't be written to before anything is tried on them, with the reason that the kernel
+ * does not give.
  */
 import { constants, type Stats } from 'node:fs';
 import { open, readFile, realpath, stat } from 'node:fs/promises';

@@ -1,6 +1,6 @@
 /**
- * Devices that others can write to, and no counter of this kernel moves: other machines, or a
- * program behind the device.
+ * Devices that others can write to without moving a counter of this kernel: other machines, or a program
+ * behind the device.
  */
 import { dirname } from 'node:path';
 import { type BlockNode, listDirectory, readFact } from './block-sysfs.js';

@@ -1,6 +1,6 @@
 /**
- * Every error code, in one table: how a command that failed for it exits, its HTTP status, whether trying
- * again may help, and what it means. Codes are for programs, so they never change their meaning.
+ * Every error code, in one table: the exit code of a command that fails with it, its HTTP status, whether a
+ * retry may help, and what it means. Codes are for programs, so they never change their meaning.
  * docs/errors.md shows the table to users; a test compares the two.
  */
 

@@ -1,8 +1,8 @@
 /**
  * The one error type that crosses module borders. A message names the thing, the reason and the remedy:
  *   `thing: reason. remedy.`
- * Rules: `code` is one of the table in error-codes.ts, stable and for programs; `permanent` says whether the
- * same request may succeed when it is tried again; a foreign error is kept as `cause`.
+ * Rules: `code` is one of the table in error-codes.ts, stable and for programs; `permanent: false` says that
+ * the same request may succeed if it is tried again; a foreign error is kept as `cause`.
  */
 import { ERRORS, type ErrorCode } from './error-codes.js';
 

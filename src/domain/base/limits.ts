@@ -1,5 +1,5 @@
 /**
- * Every bound of the system in one place: a limit on everything that comes from outside or grows with use.
+ * Every bound of the system in one place: a limit for everything that comes from outside or grows with use.
  */
 
 export const KiB = 1024;

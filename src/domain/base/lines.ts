@@ -1,7 +1,6 @@
 /**
- * Cuts a stream of bytes into lines, without their ends, however the bytes come.
- * @param refuse must throw; told as a clause what is wrong: a line longer than `bytesMax`, or a last one
- * without its end.
+ * Cuts a stream of bytes into lines, without their ends, however the bytes arrive. @param refuse must throw;
+ * told as a clause what is wrong: a line longer than `bytesMax`, or a last one without its end.
  */
 export async function* splitLines(
   chunks: AsyncIterable<Buffer>,

@@ -1,6 +1,6 @@
 /**
- * What failed is tried again: whether, when, and for how long. All that waits for a receiver or an agent to
- * come back goes through here. Pure: clock, pauses and chance come from outside.
+ * Whether, when and for how long a failed call is tried again. Everything that waits for a receiver or an
+ * agent to come back goes through here. Pure: clock, pauses and chance come from outside.
  */
 import { type ErrorCode, isStillpointError, type StillpointError } from './errors.js';
 

@@ -1,7 +1,7 @@
 /**
- * What the system refused, in the words of the user: **one table** from errno and place to code, reason and
- * remedy. An errno is of a kind (`KINDS`) and has a reason; the remedy is that of the kind at the place, or
- * the kind's own. Facts about the path (`PathFacts`) say more than an errno does, and win.
+ * Refusals by the system, in the words of the user: **one table** from errno and place to code, reason and
+ * remedy. An errno has a kind (`KINDS`) and a reason; the remedy is that of the kind at the place, or the
+ * kind's own. Facts about the path (`PathFacts`) say more than an errno does, and win.
  */
 import { type ErrorCode, StillpointError } from './errors.js';
 
@@ -251,7 +251,7 @@ export function placeOf(
   return isState ? 'state' : otherwise;
 }
 
-/** Null where it is no error of the system's. */
+/** Null if it is not an error of the system. */
 export function systemError(error: unknown, failure: SystemFailure): StillpointError | null {
   const errno = errnoNameOf(error);
   if (errno === null) return null;

@@ -3,7 +3,7 @@ import type { Geometry } from './geometry.js';
 
 export type BlockRange = readonly [number, number];
 
-/** Bytes of blocks [start, end), of which the last may be short. */
+/** Bytes of blocks [start, end); the last may be short. */
 export function rangeBytes({ sizeBytes, blockSize }: Geometry, start: number, end: number): number {
   return Math.min(end * blockSize, sizeBytes) - start * blockSize;
 }

@@ -1,5 +1,6 @@
 /**
- * A set of blocks of a device as bits, in pages that are made where blocks are: empty stretches cost nothing.
+ * A set of blocks of a device as bits, in pages that are made only where there are blocks: empty stretches
+ * cost nothing.
  */
 import type { BlockRange } from './block-ranges.js';
 

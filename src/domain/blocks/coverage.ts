@@ -1,4 +1,4 @@
-/** How much of a stretch of blocks lies in given ranges: pure. */
+/** How much of a stretch of blocks is in given ranges. Pure. */
 import type { BlockRange } from './block-ranges.js';
 
 export type Coverage = 'all' | 'part' | 'none';

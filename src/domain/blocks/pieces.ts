@@ -1,7 +1,7 @@
 /**
- * Pieces: the 4 KiB parts of a block whose short digests a receiver tells (docs/protocol.md, pieces). The
- * answer has for each block that was asked about: u16 number of pieces, 0 if the receiver has nothing to
- * compare with, then as many digests.
+ * Pieces: the 4 KiB parts of a block whose short digests a receiver tells (docs/protocol.md, pieces). For
+ * each requested block, the answer has a u16 number of pieces, 0 if the receiver has nothing to compare with,
+ * and then as many digests.
  */
 
 import { PIECE_BYTES, PIECE_DIGEST_BYTES, PIECES_RAW_BYTES_MAX, PIECES_REQUEST_MAX } from '../base/limits.js';

@@ -1,6 +1,6 @@
 /**
- * What single facts of a device's identity are worth: ids that many devices have, and names that say
- * more than the device. Pure.
+ * What single facts of a device's identity are worth: ids that many devices share, and names that say more
+ * than the device. Pure.
  */
 
 /** Ends of by-id names that say which partition, or which unit behind a USB bridge. */

@@ -1,10 +1,10 @@
 /**
- * Is this the device that the last point was taken of? Pure comparison of two identities.
+ * Is this the device of the last point? Pure comparison of two identities.
  *
- * Images: the inode decides, but for the device number before it, which may be another after a restart while
- * the path is the same; the path decides where an inode is missing.
+ * Images: the inode decides, without the device number before it, which may differ after a restart while the
+ * path is the same. If an inode is missing, the path decides.
  *
- * Block devices, by what can be compared, the first row that says something decides:
+ * Block devices: the first row with facts to compare decides:
  *
  * | facts                                                    | differ  | agree |
  * |----------------------------------------------------------|---------|-------|
@@ -15,7 +15,7 @@
  * | generic: serials that many devices have                  | another | same  |
  * | none of these, a first mkfs for example                  |         | same  |
  *
- * What is written on a disk changes when it is formatted anew, so it counts only where nothing firm agrees.
+ * The ids written on a disk change when it is formatted again, so they count only if nothing firm agrees.
  * Path and size never count: disks are renamed and grow. Devices whose ids are all equal, a disk and its
  * clone for example, can't be told apart.
  */

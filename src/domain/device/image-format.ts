@@ -1,6 +1,6 @@
 /**
- * Image formats that are no raw disk: who takes such a file for one sees the container, not the disk in it.
- * Pure: told by what a file begins and ends with.
+ * Image formats other than raw. A raw read of such a file shows the container, not the disk inside. Pure: a
+ * file's beginning and end tell the format.
  */
 
 /** What is looked at of the beginning, and of the end. */

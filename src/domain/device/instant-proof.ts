@@ -1,6 +1,7 @@
 /**
- * Was what was read of a source one instant? Pure: facts of before the first read and of after the last one,
- * and what they prove. What none of them proves is read a second time (src/agent/tree/second-reading.ts).
+ * Was the content read from a source one instant? Pure: facts from before the first read and from after the
+ * last one, and what they prove. If they prove nothing, the source is read a second time
+ * (src/agent/tree/second-reading.ts).
  *
  * |        | stood                               | changed                  | unproven                    |
  * |--------|-------------------------------------|--------------------------|-----------------------------|

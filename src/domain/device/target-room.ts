@@ -1,6 +1,6 @@
 /**
- * Is there room for a point where an image of it shall lie? Decided from plain facts, before
- * the first byte is written.
+ * Is there room for a point in the place of its image? Decided from plain facts, before the first byte is
+ * written.
  */
 
 export interface RoomFacts {

@@ -1,6 +1,6 @@
 /**
- * An order: a receiver's wish that an agent backs up one of the devices that it offers. The receiver never
- * commands; the agent asks for orders, and runs them as it would run the command. Pure.
+ * An order: a receiver's wish that an agent back up one of the devices that the agent offers. The receiver
+ * never commands; the agent asks for orders, and runs them as it would run the command. Pure.
  *
  * | state   | take  | running | done, failed | cancel    | tick, agent silent for too long | agent has    |
  * |         |       | report  | report       |           |                                 | forgotten it |
@@ -10,10 +10,10 @@
  * | running | -     | running | done, failed | asked for | lost                            | lost         |
  * | the others are ends: nothing changes them                                                             |
  *
- * All times are the receiver's. What `taken` means is only that an answer was written: an agent that asks
- * again is given it again, and it starts to count when the agent says that it runs. An order that the agent
- * may have is only asked to end: the agent hears of it with its next report, and the order is `cancelled`
- * when it says that it failed because of that, or says nothing more.
+ * All times are the receiver's. `taken` means only that an answer was written: an agent that asks again gets
+ * the order again, and the order counts from the moment when the agent says that it runs. If the agent may
+ * have an order, the order can only be asked to end: the agent hears of that with its next report, and the
+ * order is `cancelled` when the agent reports that it failed because of that, or reports nothing more.
  */
 import type { ErrorCode } from '../base/errors.js';
 import { ORDER_LEASE_MS, ORDER_QUEUED_MS, ORDER_STALLED_MS, ORDER_START_MS } from '../base/limits.js';

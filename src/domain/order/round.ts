@@ -1,10 +1,10 @@
 /**
- * A round: the devices of many agents, in turn or several at once. Which comes next, what is given up, and
- * what is said at the end: pure.
+ * A round: the devices of many agents, in turn or several at once. Which device comes next, what is given up,
+ * and what is reported at the end. Pure.
  *
- * Which devices an agent offers is known when it is connected. All agents have the same time to be so, from
- * the start of the round: those that are there are backed up meanwhile, and nobody waits for the
- * unreachable but the end.
+ * The devices that an agent offers are known once it is connected. All agents have the same time to connect,
+ * from the start of the round. Those that are connected are backed up meanwhile, and only the end of the
+ * round waits for the others.
  *
  * | agent    | is seen                    | time is up             | an item is unreachable              |
  * |----------|----------------------------|------------------------|-------------------------------------|

@@ -1,9 +1,9 @@
 /**
  * When rounds begin: at times of the day, or every so often. Pure: clock and calendar come from outside.
  *
- * A round that should have begun while nobody was there to begin it (the receiver was down, the round before
- * it took too long) is made up for once, however many were missed. A time that the clock skips in spring
- * comes as late as the clock jumps; one that it shows twice in autumn counts once.
+ * Missed rounds (the receiver was down, the round before took too long) are made up for by one round, however
+ * many they were. A time that the clock skips in spring comes as late as the clock jumps; one that it shows
+ * twice in autumn counts once.
  */
 import { StillpointError } from '../base/errors.js';
 

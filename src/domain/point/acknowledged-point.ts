@@ -1,9 +1,9 @@
 /**
- * Does the store still have the point that was acknowledged last? An older copy of a store that was put back,
- * or a store that lost points, is not gone on from silently. Pure.
+ * Does the store still have the point that was acknowledged last? If an older copy of a store was restored,
+ * or a store lost points, a backup does not silently continue from it. Pure.
  *
- * What an agent remembers may be older than the store's last point: it died before it wrote it down, the
- * answer to its commit was lost, or another agent of the same name went on. So a later point is no loss.
+ * The agent's memory may be older than the store's last point: it died before it wrote that point down, the
+ * answer to its commit was lost, or another agent of the same name continued. So a later point is not a loss.
  */
 
 import { type Point, pointLabel } from './point.js';

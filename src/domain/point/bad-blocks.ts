@@ -1,7 +1,7 @@
 /**
- * What a block becomes when sectors of it can't be read: the readable bytes, and in each bad range
- * the content of the base point where that is known, else a filler that names itself. Never zeros:
- * they would pass for data.
+ * What a block becomes if some of its sectors can't be read: the readable bytes, and in each bad range the
+ * content of the base point if that is known, otherwise a filler that names itself. Never zeros: they would
+ * pass for data.
  */
 import type { BadRange } from './point.js';
 
@@ -37,7 +37,7 @@ export interface BadBlockFacts {
   readonly badRanges: readonly ByteRange[];
   /** The same block in the base point, of the same length; null if it has none. */
   readonly previous: Uint8Array | null;
-  /** Bad ranges of the base point: its own filler is no good content. */
+  /** Bad ranges of the base point: its own filler is not good content. */
   readonly previousBadRanges: readonly BadRange[];
 }
 

@@ -1,11 +1,11 @@
 /**
  * How a user names a point: `DEVICE@latest`, `DEVICE@SEQUENCE`, `DEVICE@TIME`, or the point's id or an
- * unambiguous beginning of it of at least 8 hex digits. Where the points of several agents are seen, in a
- * receiver's own directory, `AGENT/DEVICE@...` says whose.
+ * unambiguous beginning of it of at least 8 hex digits. In a receiver's own directory, which shows the points
+ * of several agents, `AGENT/DEVICE@...` says whose.
  *
  * TIME names the last point up to its end (point-time.ts): a date means up to the end of that day. So a time
- * copied from a list of points names the point that it was copied from. One that may mean several points, for
- * being within the same second or for clocks having been set back, is refused with the candidates.
+ * copied from a list of points names the point that it was copied from. A time that may mean several points,
+ * because they are within the same second or clocks were set back, is refused with the candidates.
  */
 import { StillpointError } from '../base/errors.js';
 import { checkName } from '../base/names.js';

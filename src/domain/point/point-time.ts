@@ -3,7 +3,7 @@
  * says: `12:00` is a minute, `12:00:05` a second, a date a day. So a time that was printed to the second
  * names the point that was taken within that second.
  *
- * A local time comes twice where clocks are set back: then it has two spans.
+ * If clocks are set back, a local time comes twice: then it has two spans.
  */
 
 export interface TimeSpan {
@@ -29,7 +29,7 @@ const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
-/** @returns null if it is no such time. */
+/** @returns null if it is not such a time. */
 export function parsePointTime(text: string): PointTime | null {
   const [, date = '', clock, seconds, fraction, zone] = DATE_TIME.exec(text) ?? DATE.exec(text) ?? [];
   if (!isDate(date) || (fraction !== undefined && seconds === undefined)) return null;

@@ -1,4 +1,4 @@
-/** What a restore point is, for every room. The manifest's file form is in src/store/points/manifest.ts. */
+/** What a restore point is, for every room. src/store/points/manifest.ts has the manifest's file form. */
 
 import type { Geometry } from '../blocks/geometry.js';
 import type { Tree } from '../tree/digest-tree.js';

@@ -1,4 +1,4 @@
-/** Which side's digests of a node cross the wire: pure. */
+/** Which side's digests of a node cross the wire. Pure. */
 import { DIGEST_BYTES } from '../base/limits.js';
 
 /**

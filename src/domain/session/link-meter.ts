@@ -1,9 +1,9 @@
 /**
  * How fast the link to a receiver is: acknowledged bytes over the time in which some were on their way. Pure:
- * the clock comes from outside. Only bulky messages are measured (batches, blocks, nodes); small ones tell of
- * the round trip, not of the speed.
+ * the clock comes from outside. Only bulky messages are measured (batches, blocks, nodes); small ones show
+ * the round trip, not the speed.
  *
- * What the speed is taken from, the best first:
+ * The sources of the speed, the best first:
  *
  * | source    | known                                   | worth                                           |
  * |-----------|-----------------------------------------|-------------------------------------------------|

@@ -1,6 +1,6 @@
 /**
- * What the messages of a session and the answers of a receiver carry, whatever transports them. Shapes on the
- * wire: src/protocol/messages/schemas.ts.
+ * The content of a session's messages and of a receiver's answers, whatever transports them.
+ * src/protocol/messages/schemas.ts has their shapes on the wire.
  */
 import type { Geometry } from '../blocks/geometry.js';
 import type { CommittedFacts, DeviceIdentity, Point } from '../point/point.js';

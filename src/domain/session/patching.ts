@@ -1,14 +1,14 @@
 /**
- * Whether to ask for the pieces of changed blocks, to send patches of them: pure. It costs the receiver
- * time (it reads and decodes the base's block, and compresses the new one), which pays where the link is
- * slow and patches do spare bytes.
+ * Whether to ask for the pieces of changed blocks, to send patches of them. Pure. It costs the receiver time
+ * (it reads and decodes the base's block, and compresses the new one). That pays if the link is slow and
+ * patches do save bytes.
  *
  * | mode   | asks                                                                                      |
  * |--------|-------------------------------------------------------------------------------------------|
  * | always | always                                                                                    |
  * | never  | never                                                                                     |
- * | auto   | while the link is slower than what the recent patches spare makes worth; at times all the |
- * |        | same, to see whether that has changed                                                     |
+ * | auto   | while the link is so slow that the bytes saved by recent patches pay; otherwise now and   |
+ * |        | then, to see whether that has changed                                                     |
  */
 
 export const PATCH_MODES = ['auto', 'always', 'never'] as const;

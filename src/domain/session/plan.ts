@@ -1,11 +1,10 @@
 /**
- * What a session is planned as, and what its base is: decided here from plain facts, carried
- * out in src/agent/backup.
+ * The plan of a session, and its base: decided here from plain facts, carried out in src/agent/backup.
  *
  * A plan is made once, before the static view is held. The receiver has the last word on the base, when the
- * session begins. The base tree must be that of the receiver's last point, since what the session sends is a
- * difference to exactly that point. A local tree is a cache: where it is not certainly the right one, the
- * device is digested and compared with the point, which makes it anew.
+ * session begins. The base tree must be that of the receiver's last point, since the session sends the
+ * difference to exactly that point. A local tree is a cache: if it is not certainly the right one, the device
+ * is digested and compared with the point, which rebuilds the tree.
  */
 
 import { StillpointError } from '../base/errors.js';
@@ -110,7 +109,7 @@ export interface SettleFacts {
 /**
  * The plan's base, after the receiver has said what it goes on from.
  * @returns also what the point is to warn of; null: nothing
- * @throws StillpointError `base-mismatch` where that is no base for this block size
+ * @throws StillpointError `base-mismatch` if that is not a base for this block size
  */
 export function settleBase(
   { base, blockSize }: SessionPlan,

@@ -1,13 +1,13 @@
 /**
- * `--limit-rate`: how many bytes a second may go over the link, by time of day if so wished. Pure: what the
- * time is comes from outside.
+ * `--limit-rate`: how many bytes a second may go over the link, by time of day if desired. Pure: the time
+ * comes from outside.
  *
  *   500K    10M    56kbit    10Mbit                     always
  *   08:00-18:00=56kbit,18:00-22:00=2M,10M               by local time; the entry without a
  *                                                       window is the rest of the day
  *
- * Without such an entry the rest of the day has no limit. Windows may wrap over midnight; the
- * first one that fits counts.
+ * Without such an entry the rest of the day has no limit. Windows may wrap over midnight. The first one that
+ * fits counts.
  */
 import { StillpointError } from '../base/errors.js';
 import { RATE_BYTES_PER_SECOND_MIN, RATE_WINDOWS_MAX } from '../base/limits.js';

@@ -1,10 +1,10 @@
 /**
- * Going on with the session of a process that was killed, and what becomes of a session that fails: pure.
+ * How the session of a killed process is resumed, and what happens to a session that fails. Pure.
  *
- * A session's blocks go out in the order of the device, bad ones after the chunk that they lie in. So of
- * everything below the highest block of a durable batch the good blocks are durable; it is read again for the
- * tree alone. Bad blocks are always sent: what they became may differ. One that was bad then and is good now
- * is not: the root does not match then, and a new session begins.
+ * A session's blocks are sent in the order of the device, bad ones after the chunk that they are in. So all
+ * good blocks below the highest block of a durable batch are durable; they are read again only for the tree.
+ * Bad blocks are always sent: their content may differ. A block that was bad then and is good now is not
+ * sent: then the root does not match, and a new session begins.
  */
 import { isStillpointError } from '../base/errors.js';
 import type { BlockRange } from '../blocks/block-ranges.js';

@@ -1,13 +1,13 @@
 /**
- * How blocks are sent on a link of this speed: how much at once, how hard compressed, how soon
- * after one another. Pure. On a fast link it is what it is without a meter: whole batches, a full
- * window, level 1, no pauses.
+ * How blocks are sent on a link of this speed: how much at once, how hard compressed, how soon after one
+ * another. Pure. On a fast link it is the same as without a meter: whole batches, a full window, level 1, no
+ * pauses.
  *
- * What is on its way together should take two seconds: that is what a broken link costs, and what stands
- * before a question. But a batch should take ten round trips too: one goes by until it is acknowledged, and
- * several where a packet at its end is lost, while the next one fills the link. On a slow link a batch starts
- * when the one before it should have gone: side by side they would end together, and leave the link idle for
- * a round trip; and all together would overflow what waits before a modem.
+ * All bytes on their way together should take two seconds: a broken link costs that much, and a question has
+ * to wait that long. But a batch should also take ten round trips: one passes until it is acknowledged, and
+ * several if a packet at its end is lost, while the next batch fills the link. On a slow link a batch starts
+ * when the one before it should have been sent: side by side they would end together and leave the link idle
+ * for a round trip, and all together they would overflow the queue before a modem.
  */
 import { BATCH_RAW_BYTES_TARGET, BATCH_WINDOW, BLOCKS_REQUEST_RAW_BYTES, KiB } from '../base/limits.js';
 import type { LinkSpeed } from './link-meter.js';

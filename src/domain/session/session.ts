@@ -1,5 +1,5 @@
 /**
- * The states of a session and which message is allowed in which: pure.
+ * The states of a session, and which message is allowed in which. Pure.
  *
  * | state      | begin (same id)  | have, pieces, batch | status | commit           | abort            |
  * |------------|------------------|---------------------|--------|------------------|------------------|
@@ -8,7 +8,7 @@
  * | committed  | `session-closed` | `session-closed`    | yes    | the point again  | `session-closed` |
  * | aborted    | starts anew      | `session-unknown`   | yes    | `session-unknown`| yes (gone)       |
  *
- * committing -> committed, or back to open when the commit fails: what is durable stays so, and the agent
+ * committing -> committed, or back to open if the commit fails: durable batches stay durable, and the agent
  * decides. An id that the receiver does not know, or that is another agent's, is in state `aborted`: nobody
  * can tell the three apart.
  */

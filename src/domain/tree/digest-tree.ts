@@ -1,8 +1,8 @@
 /**
- * The persistent digest tree (docs/format.md section 1): a new point's tree is made from its
- * base's by writing only nodes on the paths to changed leaves. Pure: how nodes are read, digested
- * and kept is given. Memory is O(levels), one level-k node and its children's contents at a time,
- * whatever the size of the device.
+ * The persistent digest tree (docs/format.md section 1): a new point's tree is made from its base's by
+ * writing only nodes on the paths to changed leaves. Pure: the caller gives the functions that read, digest
+ * and keep nodes. Memory is O(levels), one level-k node and its children's contents at a time, whatever the
+ * size of the device.
  *
  * Trees of different height line up at index 0: a taller tree's leftmost path leads to the lower tree's top.
  */

@@ -1,10 +1,11 @@
 /**
- * What differs between two digest trees of one block size. Nodes that both have at the same place are not
- * read, so that two points of a device cost what changed between them, not what they hold. Pure: how nodes
- * are read is given. Memory is O(levels), the children's contents of one node of each level and tree.
+ * The differences between two digest trees of one block size. Nodes that both have at the same place are not
+ * read, so the cost for two points of a device depends on the changes between them, not on their content.
+ * Pure: the caller gives the function that reads nodes. Memory is O(levels), the children's contents of one
+ * node of each level and tree.
  *
- * A block that a tree does not have counts as zero there. A last block of another length needs no look of its
- * own: its digest is one of its bytes, and bytes of another length give another one. Trees of different
+ * A block that a tree does not have counts as zero there. A last block of another length needs no special
+ * check: its digest is that of its bytes, and bytes of another length give another digest. Trees of different
  * height line up at index 0.
  */
 

@@ -1,4 +1,4 @@
-/** The part of the border that is about batches (docs/format.md section 4); rules as in ../index.ts. */
+/** The part of the border for batches (docs/format.md section 4); rules as in ../index.ts. */
 import type { Digester } from './digest.js';
 import type { TreeFile } from './tree.js';
 

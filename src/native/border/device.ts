@@ -1,4 +1,4 @@
-/** The part of the border that is about devices; rules as in ../index.ts. */
+/** The part of the border for devices; rules as in ../index.ts. */
 
 export interface OpenDeviceOptions {
   readonly write?: boolean;

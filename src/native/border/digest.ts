@@ -1,4 +1,4 @@
-/** The part of the border that is about digests (docs/format.md section 1); rules as in ../index.ts. */
+/** The part of the border for digests (docs/format.md section 1); rules as in ../index.ts. */
 
 /**
  * How content is digested: made once, and passed to whoever digests or proves. It never

@@ -1,6 +1,4 @@
-/**
- * The part of the border that is about records and packs (docs/format.md section 3); rules as in ../index.ts.
- */
+/** The part of the border for records and packs (docs/format.md section 3); rules as in ../index.ts. */
 import type { Digester } from './digest.js';
 
 export const RECORD_KIND_BLOCK = 1;

@@ -1,6 +1,4 @@
-/**
- * The part of the addon's border that is about patches (docs/format.md section 4); rules as in ../index.ts.
- */
+/** The part of the border for patches (docs/format.md section 4); rules as in ../index.ts. */
 import type { BatchBounds } from './batch.js';
 import type { Digester } from './digest.js';
 
@@ -8,7 +6,7 @@ import type { Digester } from './digest.js';
 export interface PatchEncodeOptions {
   /**
    * For each payload entry, in order: u16 number of pieces, 0 or all of its block, and their digests at the
-   * base. Blocks of which most pieces are there go as patches.
+   * base. Blocks that have most of their pieces there go as patches.
    */
   readonly pieces?: Uint8Array;
 }

@@ -1,4 +1,4 @@
-/** The part of the border that is about paths; rules as in ../index.ts. */
+/** The part of the border for paths; rules as in ../index.ts. */
 
 export interface PathAddon {
   /**

@@ -1,4 +1,4 @@
-/** The part of the border that is about restores; rules as in ../index.ts. */
+/** The part of the border for restores; rules as in ../index.ts. */
 import type { Device } from './device.js';
 import type { TreeFile } from './tree.js';
 

@@ -1,4 +1,4 @@
-/** The part of the border that is about scans; rules as in ../index.ts. */
+/** The part of the border for scans; rules as in ../index.ts. */
 import type { Device } from './device.js';
 import type { PatchableChunk, PatchEncodeOptions } from './patch.js';
 import type { LeafOverlay, TreeFile } from './tree.js';

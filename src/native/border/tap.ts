@@ -1,4 +1,7 @@
-/** The border to the native tap (docs/design.md section 4): types only; `native` in index.ts makes them. */
+/**
+ * The border to the native tap (docs/design.md section 4): types only; `native` in index.ts makes the
+ * objects.
+ */
 import type { Device } from './device.js';
 
 /** What a map file says of itself, checked (magic, version, checksums, size). */

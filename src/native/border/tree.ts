@@ -1,4 +1,4 @@
-/** The part of the border that is about digest trees; rules as in ../index.ts. */
+/** The part of the border for digest trees; rules as in ../index.ts. */
 import type { Digester } from './digest.js';
 
 export interface TreeGeneration {

@@ -1,9 +1,9 @@
 /**
- * What certificates say of whom they are for, read with what Node has: commands that
- * only connect need no more.
+ * What certificates say about their owners, read by Node itself: commands that only connect need nothing
+ * else.
  *
- * Identities are URIs in the subject alternative name, and what a certificate may be used for is in its
- * extended key usage: an agent's can't pass for the receiver's.
+ * Identities are URIs in the subject alternative name, and a certificate's permitted use is in its extended
+ * key usage: an agent's can't pass for the receiver's.
  */
 import { createHash, type X509Certificate } from 'node:crypto';
 

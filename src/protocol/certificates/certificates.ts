@@ -1,6 +1,6 @@
 /**
- * Makes the certificates of both sides: ECDSA P-256, with webcrypto. What they say is in
- * certificate-identity.ts.
+ * Makes the certificates of both sides: ECDSA P-256, with webcrypto. certificate-identity.ts has what they
+ * say.
  *
  * A receiver is its own authority: a self-signed CA whose fingerprint agents pin, a server certificate that
  * names the receiver, and a client certificate for every agent.
@@ -74,7 +74,7 @@ export async function createRequest(): Promise<KeyAndRequest> {
 
 /**
  * Signs an agent's request. Only its public key is used; what else it asks for is ignored.
- * @throws StillpointError `bad-message` if it is no P-256 request signed by its own key
+ * @throws StillpointError `bad-message` if it is not a P-256 request signed by its own key
  */
 export async function signRequest(
   authority: KeyAndCertificate,

@@ -1,4 +1,4 @@
-/** What an agent knows of a receiver that it is enrolled with. */
+/** What an agent knows about a receiver that it is enrolled with. */
 import { StillpointError } from '../../domain/base/errors.js';
 
 /** All that an agent needs to speak to a receiver. */

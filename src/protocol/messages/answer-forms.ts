@@ -1,6 +1,5 @@
 /**
- * How the answer of a message is written (the receiver) and read (the agent), which checks
- * it there, where it enters.
+ * How the answer of a message is written (the receiver) and read and checked, where it enters (the agent).
  */
 import type { z } from 'zod';
 import { JSON_BYTES_MAX } from '../../domain/base/limits.js';

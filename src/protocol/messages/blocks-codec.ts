@@ -1,8 +1,8 @@
 /**
- * The answer to `blocks`: a prefix of the asked blocks, at least one, as a batch of the point
- * (docs/format.md section 4). The native side copies the records into it as they are stored, and decodes
- * and proves them where they are used, on threads of its own. What it does not know is what was asked
- * for: that is compared here.
+ * The answer to `blocks`: a prefix of the requested blocks, at least one, as a batch of the point
+ * (docs/format.md section 4). The native side copies the records into it as they are stored, and decodes and
+ * proves them where they are used, on threads of its own. It does not know which blocks were requested: this
+ * module compares them.
  */
 import type { Geometry } from '../../domain/blocks/geometry.js';
 import { type Digester, native, type StoredBlocks, type TreeFile } from '../../native/index.js';

@@ -1,8 +1,8 @@
 /**
  * What a message takes on the wire: the bytes of the bodies of its request and of its answer, whatever
- * carries them. Headers, TLS and packets are not counted. All figures of bytes on the wire (a point's
- * statistics, progress, the speed of the link) come from here, so that they can be compared with each other,
- * and are the same where there is no wire.
+ * transport carries them. Headers, TLS and packets are not counted. All figures of bytes on the wire (a
+ * point's statistics, progress, the speed of the link) come from here, so that they can be compared with each
+ * other, and are the same without a wire.
  */
 import type { AnswerContent } from './answer-forms.js';
 import type { Call } from './message.js';

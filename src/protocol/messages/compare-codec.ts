@@ -1,7 +1,7 @@
 /**
  * The question of `/point/compare` and its answer (docs/protocol.md): the asker's own contents of tree nodes
- * go to the receiver, and for each comes back which children differ. It is the cheap direction where the
- * asker's content is short: 16 bytes come back in place of 2 KiB.
+ * go to the receiver, and the answer says for each node which children differ. This is the cheap direction if
+ * the asker's content is short: 16 bytes come back instead of 2 KiB.
  *
  *   question: magic SPCMPQ1\0 (8), point id (16), u32 count, 4 reserved; per node u8 level, 1 reserved, u16
  *             children, u64 index, children * 32

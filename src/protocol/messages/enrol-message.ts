@@ -1,6 +1,6 @@
 /**
- * How a machine that is no agent yet asks to become one. It is no message of a port: who
- * sends it has no name yet.
+ * How a machine that is not an agent yet asks to become one. It is not a message of a port: its sender does
+ * not have a name yet.
  */
 import { jsonAnswer } from './answer-forms.js';
 import { call } from './message.js';

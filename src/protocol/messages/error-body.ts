@@ -1,4 +1,4 @@
-/** StillpointError <-> HTTP status and error body: the only place that makes one of the other. */
+/** StillpointError <-> HTTP status and error body: the only place that converts between them. */
 import { z } from 'zod';
 import { ERRORS } from '../../domain/base/error-codes.js';
 import { ERROR_CODES, type ErrorCode, isStillpointError, StillpointError } from '../../domain/base/errors.js';

@@ -1,6 +1,6 @@
 /**
- * The answer to `have`: a bit for each digest in the order asked, LSB first; set: it is held. What
- * fills the last byte is 0.
+ * The answer to `have`: a bit for each digest in the order of the request, LSB first; set means held. The
+ * rest of the last byte is 0.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 

@@ -1,7 +1,7 @@
 /**
- * What a row of the table of messages says (session-messages.ts, point-messages.ts, order-messages.ts): a
- * message's path, the form of its request and that of its answer. The method of its port follows from it, and
- * so do the receiver's route and the client.
+ * A row of the table of messages (session-messages.ts, point-messages.ts, order-messages.ts): a message's
+ * path, and the forms of its request and its answer. The method of its port, the receiver's route and the
+ * client follow from it.
  *
  * Every message is a POST whose body is bounded. A call is answered once; a stream is answered with events,
  * one to a line, as they come.

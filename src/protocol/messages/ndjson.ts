@@ -1,6 +1,6 @@
 /**
  * Answers of many JSON values: one to a line, sent as they come. An error in the middle is the last line,
- * `{"error": …}`. That an answer is whole is HTTP's business: a broken connection never looks like the end.
+ * `{"error": …}`. HTTP ensures that an answer is complete: a broken connection never looks like the end.
  */
 import { z } from 'zod';
 import type { StillpointError } from '../../domain/base/errors.js';

@@ -1,4 +1,6 @@
-/** The answer to `nodes`: for each node in the order asked u32 length, then its trimmed content. */
+/**
+ * The answer to `nodes`: for each node, in the order of the request, u32 length, then its trimmed content.
+ */
 import { DIGEST_BYTES, NODE_BYTES_MAX } from '../../domain/base/limits.js';
 
 const LENGTH_BYTES = 4;

@@ -1,4 +1,4 @@
-/** The messages by which an agent hears of what its receiver wants, and tells it what becomes of it. */
+/** The messages by which an agent hears which backups its receiver wants, and reports how they go. */
 import { JSON_BYTES_MAX } from '../../domain/base/limits.js';
 import type { AwaitOrderRequest, OrderReport } from '../../domain/order/order.js';
 import { jsonField } from './answer-forms.js';

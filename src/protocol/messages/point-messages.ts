@@ -1,6 +1,6 @@
 /**
- * The messages about what a receiver holds. None of them changes the store, but that damage
- * which they find is marked.
+ * The messages about a receiver's points. None of them changes the store, except that they mark the damage
+ * that they find.
  */
 import { BATCH_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';

@@ -1,7 +1,7 @@
 /**
- * How the arguments of a message lie in its request: in the control header, in a JSON object, or as bytes. A
- * form writes them (the agent), reads them (the receiver), and checks them where they enter the receiver,
- * whether they came over HTTP or from the same process.
+ * How the arguments of a message are placed in its request: in the control header, in a JSON object, or as
+ * bytes. A form writes them (the agent), reads them (the receiver), and checks them where they enter the
+ * receiver, whether they came over HTTP or from the same process.
  */
 import { z } from 'zod';
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,6 +1,6 @@
 /**
  * The shapes of all JSON messages (docs/protocol.md): strict, every string, number and list bounded. A
- * message is parsed once, where it enters: as its row says (session-messages.ts and its neighbours). Behind
+ * message is parsed once, where it enters, as its row says (session-messages.ts and its neighbours). After
  * that the types of src/domain/session/messages.ts hold.
  */
 import { z } from 'zod';

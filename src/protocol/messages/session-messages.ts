@@ -1,6 +1,5 @@
 /**
- * The messages of a session, which are a backup: a transaction of messages, each of which
- * may be repeated as it is.
+ * The messages of a session. A backup is a transaction of these messages, and each may be repeated as it is.
  */
 import {
   BATCH_BYTES_MAX,

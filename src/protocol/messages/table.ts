@@ -1,7 +1,7 @@
 /**
- * All messages of an enrolled agent, by the name of their method. Whoever does the same to each
- * message (the routes, the client, what checks, counts or repeats) goes through here, and needs no
- * change when a row is added.
+ * All messages of an enrolled agent, by the name of their method. Code that does the same to each message
+ * (the routes, the client, the checks, counts and retries) goes through this table, and needs no change when
+ * a row is added.
  */
 import type { Call, MethodOf, PortOf, Stream } from './message.js';
 import { ORDER_MESSAGES } from './order-messages.js';

@@ -1,6 +1,6 @@
 /**
- * Counts what goes over a port, both directions (src/protocol/messages/body-bytes.ts): each
- * attempt, and answers that came.
+ * Counts the bytes that go over a port, in both directions (src/protocol/messages/body-bytes.ts): of each
+ * attempt, and of answers that arrived.
  */
 import { answerBytes, lineBytes, requestBytes } from '../messages/body-bytes.js';
 import { decorate, type MessagePort, type MessagesOf } from '../messages/table.js';

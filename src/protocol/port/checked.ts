@@ -1,6 +1,6 @@
 /**
- * The edge of a receiver in the same process: what an agent hands over is checked as
- * if it had come over HTTP.
+ * The edge of a receiver in the same process: everything that an agent passes in is checked as if it had come
+ * over HTTP.
  */
 import { decorate, type MessagePort } from '../messages/table.js';
 

@@ -1,6 +1,6 @@
 /**
- * Tells a link's meter what its bulky messages take: of each the body that is large, the other
- * is not worth the counting.
+ * Tells a link's meter how long bulky messages take. It counts only the large body of each; the other is not
+ * worth counting.
  */
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import { answerBytes, requestBytes } from '../messages/body-bytes.js';

@@ -1,10 +1,10 @@
 /**
- * The receiver as an agent sees it: three ports, of which each part of the agent takes what it needs. Their
- * implementations have all three, and the same conformance suite runs on them: `receiverClient` (HTTP over
+ * The receiver as an agent sees it: three ports. Each part of the agent takes the ports that it needs. Two
+ * implementations have all three, and the same conformance suite runs on both: `receiverClient` (HTTP over
  * TLS) and `agentReceiver`, which is `ReceiverService` bound to one agent (in the same process, no network).
  *
- * Every method may throw StillpointError. Which of them pass, src/domain/base/retry.ts says; the call may
- * then be repeated as it is, since every message is idempotent.
+ * Every method may throw StillpointError. src/domain/base/retry.ts says which errors pass; the call may then
+ * be repeated as it is, since every message is idempotent.
  */
 import type { OrderPort } from './order.js';
 import type { PointPort } from './point.js';

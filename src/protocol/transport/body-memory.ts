@@ -1,9 +1,9 @@
 /**
  * Buffers for large request bodies, used again: fresh ones of megabytes each cost more in page faults and
- * collections of garbage than decrypting what goes into them.
+ * garbage collection than it costs to decrypt their content.
  *
- * A buffer is given back only by who is sure that nobody reads it any more; one that is not given back is
- * left to the garbage collector.
+ * A caller gives a buffer back only if it is sure that nobody reads it any more; otherwise the buffer is left
+ * to the garbage collector.
  */
 import { MiB } from '../../domain/base/limits.js';
 

@@ -1,11 +1,11 @@
 /**
- * A bounded number of bytes, shared fairly between owners: what request bodies, or answers,
- * may hold in memory at once.
+ * A bounded number of bytes, shared fairly between owners: the memory that request bodies, or answers, may
+ * hold at once.
  *
- * Who waits: a request for more than is free, or for more than its owner's share (half of all, so that one
- * agent alone can never shut out the others), or behind an earlier request of its own owner. Owners take
- * turns; within an owner it is first come, first served. The head of the owner whose turn it is may be large:
- * nobody overtakes it, so it is not starved. A wait ends with `busy` at its deadline.
+ * A request waits if it asks for more than is free or for more than its owner's share (half of all, so that
+ * one agent alone can never shut out the others), or if an earlier request of its owner waits. Owners take
+ * turns; the requests of one owner are served in order. If the first request of the owner whose turn it is is
+ * large, nobody overtakes it, so it does not starve. A wait ends with `busy` at its deadline.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 

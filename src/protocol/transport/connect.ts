@@ -1,6 +1,6 @@
 /**
- * Where a client's connections come from when it does not make them itself: one that a receiver opened serves
- * as well as one that was dialled, since HTTP and TLS do not care who called.
+ * Where a client's connections come from when it does not make them itself: one that a receiver opened works
+ * as well as one that the client opened, since HTTP and TLS do not care which side called.
  */
 import type { Agent } from 'node:https';
 import type { TLSSocket } from 'node:tls';

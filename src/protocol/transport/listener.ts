@@ -1,6 +1,6 @@
 /**
- * An agent that waits to be called, for networks where only the receiver can open connections. Over a
- * connection that it accepted it is the TLS client and sends the requests, as over one that it made.
+ * An agent that waits to be called, for networks where only the receiver can open connections. On a
+ * connection that it accepted, it is the TLS client and sends the requests, as on one that it made.
  *
  * | a connection is | until                                        | then                               |
  * |-----------------|----------------------------------------------|------------------------------------|
@@ -8,9 +8,9 @@
  * |                 |                                              | bound: closed                      |
  * | ready           | a request needs it, or the other side closes | the request's; gone                |
  *
- * A stranger is told nothing: it gets a ClientHello, and the agent's certificate is sent after the
- * receiver's has been checked. What it can cost is a bounded number of handshakes; the oldest unproven
- * connection gives way to a new one.
+ * A stranger is told nothing: it gets a ClientHello, and the agent's certificate is sent only after the
+ * receiver's has been checked. A stranger can cost at most a bounded number of handshakes; the oldest
+ * unproven connection gives way to a new one.
  */
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';

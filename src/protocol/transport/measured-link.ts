@@ -1,6 +1,6 @@
 /**
- * What a client's link is measured by, and held to: made anew for each piece of work, since a
- * link may change between two.
+ * The meter and the rate limit of a client's link. They are made for each piece of work, since a link may
+ * change between two.
  */
 import { LinkMeter } from '../../domain/session/link-meter.js';
 import { type RateSchedule, rateAt } from '../../domain/session/rate-limit.js';

@@ -1,6 +1,6 @@
 /**
- * Holds all connections of one client to a rate together: whoever writes or reads a piece asks first, and is
- * let through in turn. Reading that pauses is felt by the other side through TCP.
+ * Holds all connections of one client together to a rate: each write or read of a piece asks first, and is
+ * let through in turn. If reading pauses, the other side notices through TCP.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KiB } from '../../domain/base/limits.js';

@@ -1,9 +1,8 @@
 /**
- * HTTP requests to one receiver over TLS 1.3 on a few kept connections. The only authority
- * believed is the receiver's own, and the receiver must be the one of this id, whatever host name
- * or address it is reached under.
+ * HTTP requests to one receiver over TLS 1.3 on a few kept connections. It believes only the receiver's own
+ * authority, and the receiver must have the expected id, whatever its host name or address.
  *
- * Node's own client: it is there already, where a library takes a tenth of a short backup to load.
+ * It uses Node's own client, which is already loaded; a library would take a tenth of a short backup to load.
  */
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { Agent, request as startRequest } from 'node:https';

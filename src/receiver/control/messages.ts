@@ -1,6 +1,6 @@
 /**
- * What commands say to the receiver that serves, over a socket in its directory: one JSON object a line. One
- * request to a connection; its end is the end of the wish, and cancels it.
+ * What commands say to the running receiver, over a socket in its directory: one JSON object a line. There is
+ * one request per connection; the end of the connection cancels the request.
  *
  *   request  {"v":1, "op":"backup", ...}
  *   events   {"event":{...}}, as things happen

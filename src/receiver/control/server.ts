@@ -1,6 +1,6 @@
 /**
- * The control socket of a receiver that serves: `DIR/receiver/control.sock`, for its owner only. A wish lasts
- * as long as its connection: who is gone wants nothing any more.
+ * The control socket of a running receiver: `DIR/receiver/control.sock`, for its owner only. A request lasts
+ * as long as its connection.
  */
 import { chmod, rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';

@@ -1,7 +1,7 @@
 /**
- * Connections that the receiver opens to agents that listen. It dials, and then serves: the connection
- * goes into a server of the same certificates and routes as those that agents open, and the agent
- * sends its requests over it.
+ * Connections that the receiver opens to agents that listen. The receiver dials, and then serves: the
+ * connection goes to a server with the same certificates and routes as for connections that agents open, and
+ * the agent sends its requests over it.
  *
  * | a target   | means                                      | goes on with                               |
  * |------------|--------------------------------------------|--------------------------------------------|
@@ -12,7 +12,7 @@
  * | failed     | the last attempt failed, or was not wanted | dials again after a pause that doubles, or |
  * |            |                                            | at once when asked to                      |
  *
- * So the agent never has to ask for connections: it takes those that wait, and finds new ones in their place.
+ * So the agent never has to ask for connections: it takes those that wait, and new ones replace them.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server } from 'node:https';
@@ -190,7 +190,7 @@ export class DialOut {
       clearTimeout(limit);
       if (key !== null) this.#dialled.delete(key);
       if (!target.sockets.delete(socket)) return;
-      // Who is not proven is not dialled again at once, whatever it asked for: it would go on so for ever.
+      // An unproven agent is not dialled again at once, whatever it asked for: that would go on for ever.
       if (use.isUsed && use.isProven) this.#fill(target);
       else if (use.isUsed) this.#fail(target, NOT_ENROLLED);
       else this.#fail(target, reason ?? (use.isSecured ? NOT_WANTED : NOT_PROVEN));
@@ -236,7 +236,7 @@ export class DialOut {
     this.#fill(known.target);
   }
 
-  /** @param socket to be closed; it is no spare any more. */
+  /** @param socket to be closed; it is no longer a spare. */
   #fail(target: Target, problem: string, socket?: Socket): void {
     if (socket !== undefined) {
       target.sockets.delete(socket);

@@ -1,4 +1,4 @@
-/** An order from its placing to its end, and its end in the words of who asked for it. */
+/** An order from start to end, and its outcome in words for the user who asked for it. */
 import { StillpointError } from '../../domain/base/errors.js';
 import { isEnded, type Order, type OrderWish } from '../../domain/order/order.js';
 import type { Point } from '../../domain/point/point.js';

@@ -1,11 +1,9 @@
 /**
- * The orders that have not ended, and which agents are there to take them. In memory: an order dies with the
- * receiver, the backup that came of it does not. What may happen to an order is decided in
- * src/domain/order/order.ts.
+ * The orders that have not ended, and which agents are there to take them. They are in memory: an order dies
+ * with the receiver, but its backup does not. src/domain/order/order.ts decides what may happen to an order.
  *
- * Presence: an agent is connected while a question of it for orders is open, and for a while
- * after it or after a report. One question of an agent is open at a time; the next one ends it,
- * since what it says is newer.
+ * Presence: an agent is connected while its question for orders is open, and for a while after it or after a
+ * report. An agent has one open question at a time; the next one ends it, since its content is newer.
  */
 import { randomBytes } from 'node:crypto';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
@@ -61,7 +59,7 @@ export interface Watch {
   readonly order: Order;
   /** Somebody else had asked for the same. */
   readonly hasJoined: boolean;
-  /** Stops waiting. Who is the last cancels the order. */
+  /** Stops waiting. The last one to stop cancels the order. */
   leave(): void;
 }
 
@@ -282,7 +280,7 @@ function without(request: AwaitOrderRequest, ended: string): AwaitOrderRequest {
   return { ...request, running: request.running.filter(({ orderId }) => orderId !== ended) };
 }
 
-/** Who wants less than an order does is served by it. */
+/** A request for less than an order does is served by that order. */
 function checkJoinable({ agent, device, full, isCancelAsked }: Order, wish: OrderWish): void {
   if (!isCancelAsked && (full || !wish.full)) return;
   throw new StillpointError('session-busy', {

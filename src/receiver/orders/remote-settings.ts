@@ -1,6 +1,6 @@
 /**
- * What the receiver keeps of its own initiative, under DIR/receiver/: written by commands, read by the
- * receiver that serves when it starts and when a command tells it to.
+ * The settings of the receiver's own initiative, under DIR/receiver/. Commands write them; the running
+ * receiver reads them when it starts and when a command tells it to.
  *
  *   dial-out.json    agents that are dialled, and where
  *   schedule.json    when rounds begin

@@ -1,6 +1,6 @@
 /**
- * The receiver's own initiative: orders for agents, rounds over many, dialling those that only listen. What
- * it wants done goes through the one book of orders, whichever way an agent is connected.
+ * The receiver's own initiative: orders for agents, rounds over many, dialling those that only listen. All of
+ * that goes through the one book of orders, whichever way an agent is connected.
  */
 
 import type { Logger } from 'pino';

@@ -1,7 +1,7 @@
 /**
- * Begins rounds when they are due. What is due is arithmetic (src/domain/order/schedule.ts) on two durable
- * facts: when the schedule was made, and when the last round began, which is on disk before it begins; so
- * that a receiver that was down, or died in a round, knows.
+ * Begins rounds when they are due. src/domain/order/schedule.ts computes that from two durable facts: when
+ * the schedule was made, and when the last round began. The latter is on disk before the round begins, so a
+ * receiver that was down, or died in a round, knows it.
  */
 import type { Logger } from 'pino';
 import type { RoundSummary } from '../../domain/order/round.js';

@@ -1,9 +1,10 @@
 /**
- * The receiver as one agent may use it. What is another agent's is answered exactly like what does not exist.
+ * The receiver as one agent may use it. Another agent's things are answered exactly like things that do not
+ * exist.
  *
  * Everything that an agent sends is checked where it enters, as its message's row says: by the routes, or by
- * `agentReceiver` in the same process. Here is checked what needs more than the message to be judged: names,
- * order, the point that it is about.
+ * `agentReceiver` in the same process. This module checks what the message alone can't decide: names, order,
+ * the point that it is about.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,9 +1,10 @@
 /**
- * The blocks of a session's base point, for patches: what the receiver tells of them, and how a batch with
- * patches becomes one with whole blocks before the capture sees it. Staging, log and packs know no patches.
+ * The blocks of a session's base point, for patches: what the receiver tells about them, and how a batch with
+ * patches becomes one with whole blocks before the capture sees it. Staging, log and packs do not know
+ * patches.
  *
- * No state but the memory that is shared by all sessions. What a base block is can't change
- * meanwhile: a point is immutable.
+ * No state except the memory that all sessions share. A base block can't change meanwhile: a point is
+ * immutable.
  */
 
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';

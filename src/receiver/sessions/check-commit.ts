@@ -1,6 +1,6 @@
 /**
- * What a commit claims about its session, against what is known of it: pure. What the blocks prove
- * is the store's business.
+ * Compares the claims of a commit with the facts about its session. Pure. The store decides what the blocks
+ * prove.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';

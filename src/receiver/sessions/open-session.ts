@@ -1,6 +1,6 @@
 /**
- * One open session: which messages it takes in which state (src/domain/session/session.ts). The order of
- * batches, and what is durable, is its capture's business; calls on it are serialized there.
+ * One open session: which messages it takes in which state (src/domain/session/session.ts). Its capture keeps
+ * the order of batches, knows what is durable, and serializes calls.
  */
 
 import type { Point } from '../../domain/point/point.js';

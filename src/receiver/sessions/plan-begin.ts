@@ -1,4 +1,4 @@
-/** What a begin leads to: decided here from plain facts, carried out by ReceiverService. */
+/** The result of a begin: decided here from plain facts, carried out by ReceiverService. */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import { geometry, sameGeometry } from '../../domain/blocks/geometry.js';

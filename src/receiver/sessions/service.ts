@@ -1,5 +1,5 @@
 /**
- * The receiver's sessions over one store, for all agents; AgentHandlers is the face that one agent sees.
+ * The receiver's sessions over one store, for all agents; AgentHandlers is the side that one agent sees.
  *
  * At most one session is open per device (and agent). Begins of one device run one after the other;
  * everything else is ordered by its session's capture. A session is in the table from its begin, or from the

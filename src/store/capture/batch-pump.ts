@@ -1,8 +1,8 @@
 /**
- * Makes the batches that wait in a capture's queue durable, in order and in groups, for as long as there is a
- * next one. It holds the capture's lock meanwhile. Decoding needs no lock.
+ * Makes the batches in a capture's queue durable, in order and in groups, as long as there is a next one. It
+ * holds the capture's lock meanwhile. Decoding needs no lock.
  *
- * State: whether it runs, and whether a batch came since it last looked.
+ * State: whether it is running, and whether a batch came since it last looked.
  */
 import { isStillpointError } from '../../domain/base/errors.js';
 import type { DecodedBatch } from '../../native/index.js';

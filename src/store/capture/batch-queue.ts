@@ -1,7 +1,7 @@
 /**
- * The batches of a capture that came and are not durable yet, by number: at most BATCH_WINDOW, decoded side
- * by side as they come. One whose predecessor does not come is refused after PREDECESSOR_WAIT_MS, so that a
- * dead agent's batches don't stay in memory.
+ * The batches of a capture that have arrived and are not durable yet, by number: at most BATCH_WINDOW,
+ * decoded side by side as they arrive. A batch whose predecessor does not arrive is refused after
+ * PREDECESSOR_WAIT_MS, so that a dead agent's batches don't stay in memory.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import { BATCH_WINDOW } from '../../domain/base/limits.js';

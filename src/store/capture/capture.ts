@@ -1,6 +1,6 @@
 /**
- * One open session's capture: decodes batches side by side, makes them durable in order and in
- * groups, commits or ends.
+ * One open session's capture: decodes batches side by side, makes them durable in order and in groups,
+ * commits or ends.
  *
  * | state     | append, have, resume     | commit             | abort             |
  * |-----------|--------------------------|--------------------|-------------------|
@@ -9,11 +9,11 @@
  * | committed | `session-closed`         | the point again    | `session-closed`  |
  * | gone      | `session-unknown`        | `session-unknown`  | no effect         |
  *
- * open -> broken when a write fails in the middle. A refused batch or commit (wrong contents,
- * wrong root) leaves it open.
+ * open -> broken if a write fails in the middle. A refused batch or commit (wrong contents, wrong root)
+ * leaves it open.
  *
- * Locking: one mutex for everything that touches the staging. Batches wait for it in the queue, and the pump
- * holds it while there is a next batch. Decoding needs no lock.
+ * Locking: one mutex guards everything that touches the staging. Batches wait for it in the queue, and the
+ * pump holds it while there is a next batch. Decoding needs no lock.
  */
 import { setImmediate } from 'node:timers/promises';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';

@@ -1,6 +1,6 @@
 /**
- * Records of a capture's log (docs/format.md section 5): written one per durable batch, read back when
- * a session is found again.
+ * Records of a capture's log (docs/format.md section 5): one is written per durable batch, and they are read
+ * back when a session is recovered.
  */
 import { BATCH_ENTRIES_MAX, DIGEST_BYTES } from '../../domain/base/limits.js';
 import { native } from '../../native/index.js';

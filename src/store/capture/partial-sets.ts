@@ -1,7 +1,7 @@
 /**
- * What ended sessions left in packs/ without a point: one record for each in partial/ (docs/format.md
- * sections 5 and 6), all of them in memory. A record is written before its capture ends, and goes when its
- * packs are gone or needed.
+ * The packs that ended sessions left in packs/ without a point: one record for each session in partial/
+ * (docs/format.md sections 5 and 6), all of them in memory. A record is written before its capture ends, and
+ * is removed when its packs are removed or needed.
  */
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,6 +1,6 @@
 /**
- * Finds a capture again after a crash or a failed write: the log's valid prefix says what is durable; packs
- * are cut to it, and the overlay is made from it anew.
+ * Recovers a capture after a crash or a failed write: the log's valid prefix says what is durable; packs are
+ * cut to it, and the overlay is rebuilt from it.
  */
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';

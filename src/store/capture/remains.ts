@@ -1,4 +1,4 @@
-/** What an open capture relies on, for a collection, and what it leaves when it ends without a point. */
+/** What an open capture relies on (for a collection), and what it leaves when it ends without a point. */
 import type { LeafOverlay } from '../../native/index.js';
 import type { CaptureDescription } from '../port/store.js';
 import type { StoreContext } from './context.js';

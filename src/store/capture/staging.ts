@@ -1,12 +1,12 @@
 /**
- * The files of one capture: the staging pack, the log and the overlay. Writes batches so that they
- * are durable, publishes packs as they fill, and finds everything again after a crash
- * (docs/format.md sections 5 and 6).
+ * The files of one capture: the staging pack, the log and the overlay. Writes batches so that they are
+ * durable, publishes packs as they fill, and recovers everything after a crash (docs/format.md sections 5 and
+ * 6).
  *
- * State: at most one growing pack and one that is being published in the background; what they hold
- * is known in memory, all earlier packs are in the index. Not locked: the capture calls one method at
- * a time. After any error that is not about a batch's contents, memory and disk may differ: close it
- * and `recover` another one.
+ * State: at most one growing pack and one that is being published in the background; their records are known
+ * in memory, all earlier packs are in the index. Not locked: the capture calls one method at a time. After
+ * any error that is not about a batch's contents, memory and disk may differ: close this one and `recover`
+ * another.
  */
 
 import { join } from 'node:path';

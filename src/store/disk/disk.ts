@@ -1,7 +1,7 @@
 /**
- * The few file-system operations that a store does, as a port: whatever can fail or be interrupted in the
- * store passes here, so a test that fails or kills at the Nth operation meets every case. Errors are
- * Node's, with their errno code.
+ * The few file-system operations of a store, as a port: everything in the store that can fail or be
+ * interrupted goes through here, so a test that fails or kills at the Nth operation covers every case. Errors
+ * are Node's, with their errno code.
  */
 import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Errors of files, native code and the index as what users of the store are told. */
+/** Turns errors of files, native code and the index into errors for users of the store. */
 import { type ErrorCode, isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { errnoNameOf, NO_FACTS, systemError } from '../../domain/base/system-errors.js';
 import { pathFacts } from '../../native/path-facts.js';

@@ -1,6 +1,6 @@
 /**
- * One owner per store: a flock, which the kernel releases whatever becomes of its holder. The lock's file
- * says who that is: the process's id and what it is, one line (docs/format.md section 5).
+ * One owner per store: a flock, which the kernel releases whatever happens to its holder. The lock's file
+ * names the holder in one line: the process's id and its role (docs/format.md section 5).
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -1,4 +1,4 @@
-/** Runs one task after another, in the order asked. A task that fails does not stop the next. */
+/** Runs one task after another, in the order of the calls. A task that fails does not stop the next. */
 export class Mutex {
   #last: Promise<unknown> = Promise.resolve();
 

@@ -1,6 +1,6 @@
 /**
- * Room on the store's disk. Packs, which grow with what agents send, leave a reserve that nothing but the
- * index and the few small files of a commit or a removal may take.
+ * Room on the store's disk. Packs, which grow with what agents send, leave a reserve that only the index and
+ * the few small files of a commit or a removal may use.
  */
 import { dirname } from 'node:path';
 import { MiB, STORE_RESERVE_BYTES_MAX, STORE_RESERVE_PART } from '../../domain/base/limits.js';

@@ -1,5 +1,5 @@
 /**
- * Sealed text (docs/format.md section 5): one line of magic, version and checksum, then JSON. For small
+ * Sealed text (docs/format.md section 5): one line of magic, version and checksum, then JSON. It is for small
  * files that people may read.
  */
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,4 +1,4 @@
-/** What reading needs of an index. The owner's is StoreIndex; who only reads has reading/reading-index.ts. */
+/** What reading needs from an index. The owner uses StoreIndex; a reader uses reading/reading-index.ts. */
 import type { Place } from './values.js';
 
 export interface Location extends Place {

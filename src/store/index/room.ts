@@ -1,7 +1,7 @@
 /**
- * Room for the index on the store's disk, of the reserve that packs leave. LMDB must not meet a full disk:
+ * Room for the index on the store's disk, in the reserve that packs leave. LMDB must not meet a full disk:
  * version 3.5.6 writes past the end of a buffer for the text of its error (`sprintf` to 100 bytes in
- * `mdb_page_flush`), and the process then dies of it or goes on with a damaged heap.
+ * `mdb_page_flush`), and the process then dies or continues with a damaged heap.
  */
 import { statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';

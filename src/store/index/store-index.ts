@@ -1,10 +1,10 @@
 /**
- * The index: where every record lies, and which blocks each device holds (docs/format.md section 5). An LMDB
- * environment, and only a cache of packs/ and points/.
+ * The index: where every record is, and which blocks each device holds (docs/format.md section 5). It is an
+ * LMDB environment, and only a cache of packs/ and points/.
  *
- * Reads are synchronous and see what is committed; writes are queued and committed by LMDB's own
- * thread in order, so a write counts when its promise resolves. Keys are copied at once; values
- * must not change until then.
+ * Reads are synchronous and see what is committed; writes are queued and committed by LMDB's own thread in
+ * order, so a write counts when its promise resolves. Keys are copied at once; values must not change until
+ * then.
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-/** The LMDB environment under the index: its tables, and what is looked at before LMDB is let at its file. */
+/** The LMDB environment under the index: its tables, and the checks before LMDB may open its file. */
 import {
   closeSync,
   existsSync,

@@ -1,4 +1,4 @@
-/** Writes that LMDB has queued, and what became of them. */
+/** Writes that LMDB has queued, and their results. */
 import { statfs } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { MiB } from '../../domain/base/limits.js';

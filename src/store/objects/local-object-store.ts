@@ -1,9 +1,9 @@
 /**
  * Objects as files below a directory. The directory has one owner (the store's lock), so "create if absent"
- * is a look and a rename under a claim on the key; that works on file systems without hard links too.
+ * is a look and a rename under a claim on the key. That works on file systems without hard links too.
  *
  * State: claims (keys being written) and a bounded cache of open files for reading. A cached file is closed
- * when it is the longest unused one and nobody reads it.
+ * if it has been unused the longest and nobody reads it.
  */
 import { dirname, join } from 'node:path';
 import { type Disk, type DiskFile, makeDirs, temporaryFor, writeDurably } from '../disk/disk.js';

@@ -1,6 +1,6 @@
 /**
- * Names as folders: on a file system that does not tell upper from lower case, two names may be one folder,
- * and two devices must not be.
+ * Names as folders: on a file system that does not distinguish upper and lower case, two names may be one
+ * folder. Two devices must not share a folder.
  */
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,6 +1,6 @@
 /**
- * Where packs and manifests are kept, as a port: immutable objects under keys. `local` is a directory tree on
- * a Disk; tests have one in memory; both pass test/conformance/store/object-store.ts.
+ * The port of packs and manifests: immutable objects under keys. `local` is a directory tree on a Disk; tests
+ * have one in memory; both pass test/conformance/store/object-store.ts.
  */
 
 export interface StoredObject {

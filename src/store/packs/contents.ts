@@ -1,4 +1,4 @@
-/** What a pack holds, by its index or, if that is damaged, by its records. */
+/** The contents of a pack, from its index or, if that is damaged, from its records. */
 import { type Digester, native } from '../../native/index.js';
 import { errnoOf } from '../disk/disk.js';
 import { packKey } from '../disk/layout.js';

@@ -4,11 +4,11 @@
  * | state    | add | flush | finish |
  * |----------|-----|-------|--------|
  * | growing  | yes | yes   | -> finished |
- * | broken   | throws the error that broke it, always: what is on disk is not known any more |
+ * | broken   | always throws the error that broke it: the state on disk is unknown           |
  * | finished | defect | defect | defect |
  *
- * Not locked: one owner, one call at a time. Memory: an entry and a map key per record, and what was added
- * since the last flush. Its owner ends it before the batch after the one that made it full.
+ * Not locked: one owner, one call at a time. Memory: an entry and a map key per record, and the records added
+ * since the last flush. When a batch has made it full, its owner finishes it before the next batch.
  */
 import { join } from 'node:path';
 import { native, type PackIndex } from '../../native/index.js';

@@ -1,6 +1,6 @@
 /**
  * All points of a store, in memory: read from their manifests when the store is opened, added to by commits.
- * Manifests that can't be read are no points, but their sequences stay used.
+ * A manifest that can't be read is not a point, but its sequence stays used.
  */
 import type { Point } from '../../domain/point/point.js';
 import { errnoOf } from '../disk/disk.js';

@@ -1,4 +1,4 @@
-/** What differs between two points, from their trees alone, as events of bounded size. */
+/** The differences between two points, from their trees alone, as events of bounded size. */
 import { setImmediate } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { DIFF_RANGES_MAX } from '../../domain/base/limits.js';

@@ -1,6 +1,6 @@
 /**
- * Trees and blocks of points, as agents ask for them. What it answers is checked; what it can't answer is an
- * error that names the damage.
+ * Trees and blocks of points, as agents ask for them. Its answers are checked; if it can't answer, the error
+ * names the damage.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';

@@ -1,7 +1,7 @@
 /**
- * What the receiver needs of the store: values, of which src/protocol makes messages.
- * test/conformance/store/sessions.ts says what each implementation must do. Faults are injected below it,
- * in Disk and ObjectStore.
+ * What the receiver needs from the store: values, which src/protocol turns into messages.
+ * test/conformance/store/sessions.ts says what each implementation must do. Faults are injected below it, in
+ * Disk and ObjectStore.
  */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';

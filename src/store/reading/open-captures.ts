@@ -1,6 +1,6 @@
 /**
- * Sessions that are open, from their files alone: an owner may be writing to them, so whatever goes
- * meanwhile was never looked at.
+ * The open sessions, from their files alone. An owner may be writing to them, so a session whose files vanish
+ * meanwhile is ignored.
  */
 import { join } from 'node:path';
 import { isStillpointError } from '../../domain/base/errors.js';

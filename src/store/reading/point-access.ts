@@ -1,8 +1,8 @@
 /**
- * What may be asked of a store's points, whoever has the store open: its owner (pack-store.ts) or
- * who only reads (reading/).
+ * What can be asked about a store's points, whether its owner has the store open (pack-store.ts) or a reader
+ * (reading/).
  *
- * State: calls in flight, which closing waits for; closed once and for all.
+ * State: calls in flight, which close() waits for; closed for good.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';
@@ -91,7 +91,7 @@ export class PointAccess {
     );
   }
 
-  /** Step by step, so that close waits for the step that runs, and not for who takes the events. */
+  /** Step by step, so that close waits for the running step, and not for the consumer of the events. */
   async *#stepwise<T>(thing: string, begin: () => AsyncGenerator<T, void>): AsyncGenerator<T, void> {
     const events = begin();
     for (;;) {

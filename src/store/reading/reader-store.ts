@@ -1,10 +1,10 @@
 /**
- * A store as it is read without being owned, beside the process that owns it or alone. It takes no lock,
- * removes nothing, goes on with no session, and writes nothing below the store (LMDB notes in index/lock.mdb
+ * A store that is read without being owned, beside the process that owns it or alone. It takes no lock,
+ * removes nothing, continues no session, and writes nothing below the store (but LMDB notes in index/lock.mdb
  * which pages are being read).
  *
- * State: the points as they were when it was opened. Their packs stay (format.md section 6): its owner
- * removes only what no point needs.
+ * State: the points as they were when it was opened. Their packs stay (format.md section 6): the owner
+ * removes only packs that no point needs.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';

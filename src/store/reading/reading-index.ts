@@ -1,11 +1,11 @@
 /**
- * The index of who only reads. Records are found in the store's own index, and in a private one of the packs
- * that the store's does not have: packs that are just being published, or all of them where the store's index
- * is of no use. Nothing below the store is written.
+ * The index of a reader. It finds records in the store's own index, and in a private one for the packs that
+ * the store's index does not have: packs that are just being published, or all of them if the store's index
+ * is useless. It writes nothing below the store.
  *
- * State: none until `ready` (a list of points needs no index), then both indexes; the private one is
- * made when a pack needs it. What is found out about records (damaged; another copy) is remembered until
- * the end, and is over both.
+ * State: none until `ready` (a list of points needs no index), then both indexes; the private one is made
+ * when a pack needs it. Findings about records (damaged; another copy) are remembered until the end, and
+ * override both.
  */
 import { join } from 'node:path';
 import type { Digester } from '../../native/index.js';
@@ -125,7 +125,7 @@ export class ReadingIndex implements RecordIndex {
     });
     const total = absent.length;
     for (const [done, pack] of absent.entries()) {
-      // One that is just being published is no work to tell of.
+      // One that is just being published is not worth reporting.
       if (total > 1) onProgress({ step: 'indexing packs', done, total });
       await this.#add(pack);
     }

@@ -1,7 +1,7 @@
 /**
- * A directory for one reader of a store: for an index of its own, where the store's is of no use. LMDB has no
- * checksums, so damage in the store's index may end the process that reads it: the directory says which index
- * is being read, and the next reader sees by it that readers died of this one.
+ * A directory for one reader of a store, for an index of its own if the store's is useless. LMDB has no
+ * checksums, so damage in the store's index may end the process that reads it. The directory says which index
+ * is being read, so the next reader sees that readers of this index died.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

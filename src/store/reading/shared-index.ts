@@ -1,7 +1,7 @@
 /**
- * The store's own index, opened by who only reads, beside the process that writes to it or without one. LMDB
- * gives each look a whole state; which packs there are is read again whenever a record names an unknown one.
- * Throws what LMDB throws: who reads has another way.
+ * The store's own index, opened by a reader, beside the process that writes to it or alone. LMDB gives each
+ * look a consistent state; the list of packs is read again whenever a record names an unknown one. It throws
+ * what LMDB throws: the reader has another way.
  */
 import { accessSync, constants, statfsSync } from 'node:fs';
 import { join } from 'node:path';

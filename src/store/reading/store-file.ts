@@ -1,6 +1,6 @@
 /**
- * store.json: what makes a directory a store, and which one. The same is in store-copy.json, so that a store
- * whose store.json is damaged or gone is still the one that its agents know; the index names it too.
+ * store.json: what makes a directory a store, and which one. store-copy.json has the same content, so that a
+ * store with a damaged or missing store.json is still the one that its agents know; the index names it too.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';

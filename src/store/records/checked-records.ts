@@ -1,6 +1,6 @@
 /**
- * What verify and check have in common: records read from their packs, never from a cache, decoded and
- * digested before they count.
+ * The common part of verify and check: they read records from their packs, never from a cache, and decode and
+ * digest them before they count.
  */
 
 import { DIGEST_BYTES, MiB } from '../../domain/base/limits.js';

@@ -1,7 +1,7 @@
 /**
- * Other copies of records that are damaged or missing, looked for in all packs.
+ * Finds other copies of damaged or missing records in all packs.
  *
- * State: the digests that were looked for in vain since a pack was last added, or a verification began.
+ * State: the digests that were not found since a pack was last added, or a verification began.
  */
 import { type Digester, native } from '../../native/index.js';
 import { PACKS_PREFIX, packIdOf } from '../disk/layout.js';

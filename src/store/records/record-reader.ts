@@ -1,9 +1,9 @@
 /**
- * Reads records through the index, neighbours in one go, and believes none before it is checked. A record
- * that is damaged or missing is marked, another copy of it is looked for in all packs, and only if there is
- * none the reader says so.
+ * Reads records through the index, neighbours in one go, and believes none before it is checked. If a record
+ * is damaged or missing, the reader marks it and looks for another copy in all packs. Only if there is none
+ * does it report the damage.
  *
- * State: a bounded cache of tree nodes; and other-copies.ts.
+ * State: a bounded cache of tree nodes, and that of other-copies.ts.
  */
 import { type Digester, native, RECORD_KIND_NODE } from '../../native/index.js';
 import { packKey } from '../disk/layout.js';

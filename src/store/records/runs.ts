@@ -1,4 +1,4 @@
-/** Records that lie close together in one pack are read in one go: which ones. */
+/** Which records are close together in one pack, so that they are read in one go. */
 import { KiB, MiB } from '../../domain/base/limits.js';
 import type { Location } from '../index/record-index.js';
 import { RECORD_HEADER_BYTES } from '../packs/entries.js';

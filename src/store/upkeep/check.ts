@@ -1,10 +1,10 @@
 /**
  * Which blocks of a point the store can still give: the point's tree and blocks read from their packs,
- * decoded and digested. What is damaged is marked in the index on the way (RecordReader), so that the
- * device's next session heals it.
+ * decoded and digested. Damage is marked in the index on the way (RecordReader), so that the device's next
+ * session heals it.
  *
- * In device order. Memory: one path of the tree, CHECKED_BYTES of blocks, and a run of
- * damage that may still go on.
+ * In device order. Memory: one path of the tree, CHECKED_BYTES of blocks, and a run of damage that may still
+ * grow.
  */
 
 import { TREE_FANOUT } from '../../domain/base/limits.js';

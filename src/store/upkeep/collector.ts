@@ -1,7 +1,7 @@
 /**
- * Removes what ended sessions left and nobody needs: packs of partial sets whose time is over, of which
- * no point needs a block and no open capture relies on one. A pack that is needed in part stays whole.
- * One collection at a time.
+ * Removes packs that ended sessions left and nobody needs: those of partial sets whose time is over, if no
+ * point needs one of their blocks and no open capture relies on one. A pack that is needed in part stays
+ * whole. Only one collection runs at a time.
  *
  * 1. Points' trees and captures' leaves are walked, which may take long; everything else goes on meanwhile.
  * 2. In one turn of the event loop it is seen that nothing came between: points that were not walked,
@@ -30,7 +30,7 @@ export interface PinningCapture {
 export interface CollectorOptions {
   readonly context: StoreContext;
   readonly captures: () => readonly PinningCapture[];
-  /** Who reads all packs can't have one vanish. */
+  /** No pack may vanish under a reader of all packs. */
   readonly isHindered: () => boolean;
   readonly isStopped: () => boolean;
 }

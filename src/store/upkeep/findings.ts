@@ -1,6 +1,6 @@
 /**
- * What a verification found, each thing once with all points that it concerns, and what it
- * looked at. Bounded in memory.
+ * The findings of a verification, each thing once with all points that it concerns, and counts of what it
+ * checked. Bounded in memory.
  */
 import type { Point } from '../../domain/point/point.js';
 import type { VerifyEvent, VerifyFinding } from '../../domain/session/messages.js';

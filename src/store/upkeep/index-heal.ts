@@ -1,6 +1,6 @@
 /**
- * Brings the index up to what packs/ and points/ say: incrementally when the store is opened, from nothing
- * when the index was lost. Memory: one pack's index, or one path of a tree.
+ * Brings the index up to date with packs/ and points/: incrementally when the store is opened, from nothing
+ * if the index was lost. Memory: one pack's index, or one path of a tree.
  */
 
 import { DIGEST_BYTES } from '../../domain/base/limits.js';

@@ -1,7 +1,7 @@
 /**
  * Which of some packs are needed: by points, whose trees are walked, or by open captures. A pack counts as
- * needed for a block if the index says that the block lies in it, other copies or not; so what is not needed
- * can go without a look at anything else.
+ * needed for a block if the index says that the block is in it, even if there are other copies. So a pack
+ * that is not needed can be removed without a look at anything else.
  *
  * Memory: one path of a tree, and the numbers of the packs that are asked about.
  */

@@ -1,11 +1,11 @@
 /**
- * Re-reads and re-digests what the store holds. Of points: their trees and every block that they need,
- * shared parts once. Of the whole store: every file; then the points are walked to say which of them
- * need what was found damaged.
+ * Re-reads and re-digests the store. For points: their trees and every block that they need, shared parts
+ * once. For the whole store: every file; then the points are walked to say which of them need the damaged
+ * parts.
  *
- * Damage is also remembered in the index, so that it is not built upon and is healed when its content comes
- * back. Findings come after the walk, each with all points it concerns. Memory: one pack's index, one path of
- * a tree, and the findings, bounded.
+ * Damage is also recorded in the index, so that nothing is built on it and it is healed when its content
+ * comes back. Findings come after the walk, each with all points that it concerns. Memory: one pack's index,
+ * one path of a tree, and the findings, bounded.
  */
 
 import { TREE_FANOUT } from '../../domain/base/limits.js';

@@ -1,5 +1,5 @@
 /**
- * What is said over a tap's control socket: one JSON object a line, each with the version of the protocol.
+ * The messages on a tap's control socket: one JSON object a line, each with the version of the protocol.
  * Parsing is pure; sockets are in server.ts and client.ts.
  *
  *   request  {"v":1, "id":7, "op":"prepare", "options":{...}}        answered in order
@@ -197,7 +197,7 @@ export function encodeInvalid(reason: string): string {
   return `${JSON.stringify({ v: CONTROL_VERSION, event: 'invalid', reason: reason.slice(0, TEXT_CHARS_MAX) })}\n`;
 }
 
-/** What is no StillpointError is told as a failure of the tap, in its own words. */
+/** Any other error than a StillpointError is told as a failure of the tap, in its own words. */
 export function encodeFailure(id: number | null, error: unknown): string {
   const known = isStillpointError(error)
     ? error

@@ -1,5 +1,6 @@
 /**
- * The control socket of a tap: who may hold its snapshot, and what becomes of a hold whose owner is gone.
+ * The control socket of a tap: which connection may hold its snapshot, and what happens to a hold whose owner
+ * is gone.
  *
  * | owner | prepare by A | close, open, | abort, commit by | A           | given up by the    | stop       |
  * |       |              | cut by A     | A                | disconnects | tap                |            |
@@ -9,12 +10,12 @@
  * |       |              |              | none             | none        | still has to abort | aborted    |
  * | B | when B has gone, which A waits for a second: owner = A; else session-busy | nothing, refused | | | |
  *
- * A hold that fails in one of its steps is still prepared, and A's: it may try that step again, or abort. The
- * gate opens by itself at its limit, in the native tap, also where this thread hangs.
+ * A hold that fails in one of its steps is still prepared, and still A's: A may try that step again, or
+ * abort. The gate opens by itself at its limit, in the native tap, even if this thread hangs.
  *
- * All on the JavaScript thread; `owner` changes in the turn in which it was seen to be none, so that
- * two holds never overlap. The requests of one connection are done one after the other, and its end
- * comes after the last one.
+ * Everything runs on the JavaScript thread; `owner` changes in the same turn in which it was seen to be none,
+ * so two holds never overlap. The requests of one connection run one after the other, and its end comes after
+ * the last one.
  */
 import { chmod } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -96,7 +97,7 @@ export class ControlServer {
   /** Never rejects. */
   async #serve(socket: Socket): Promise<void> {
     socket.on('error', () => socket.destroy());
-    // Writers may be waiting at the gate, for whoever closed it and is gone.
+    // Writers may be waiting at a gate whose closer is gone.
     let waitEnds = Promise.resolve();
     socket.once('close', () => {
       if (this.#owner !== socket) return;

@@ -10,7 +10,7 @@
  * | `log`          | of a daemon that systemd did not start            | the daemon                      |
  * | `preserve/`    | original blocks while a snapshot is held          | the native tap, unless elsewhere |
  *
- * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Adding and removing are one
+ * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Only one add or remove runs
  * at a time, by flock on `<state>/taps/lock`.
  */
 import { type FileHandle, readdir, rm } from 'node:fs/promises';
@@ -82,7 +82,7 @@ export async function readTap(stateDirectory: string, name: string): Promise<Reg
   return registered(stateDirectory, settings);
 }
 
-/** By name. What was left by a `tap add` or `tap remove` that died is no tap. */
+/** By name. The remains of a `tap add` or `tap remove` that died are not a tap. */
 export async function listTaps(stateDirectory: string): Promise<RegisteredTap[]> {
   const taps: RegisteredTap[] = [];
   for (const entry of await entriesOf(tapsDirectory(stateDirectory))) {

@@ -1,4 +1,4 @@
-/** What `tap add` decides for a tap, kept in its `tap.json`. */
+/** The settings that `tap add` makes for a tap, kept in its `tap.json`. */
 import { z } from 'zod';
 import type { StateFormat } from '../../config/state-file.js';
 

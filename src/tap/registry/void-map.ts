@@ -1,4 +1,4 @@
-/** Takes away the map of a tap that does not run, whose device is about to be written past it. */
+/** Removes the map of a tap that is not running, before its device is written without it. */
 import { rm } from 'node:fs/promises';
 import { syncDirectory } from '../../native/files.js';
 import type { RegisteredTap } from './registry.js';

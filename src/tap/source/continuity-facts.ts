@@ -1,4 +1,4 @@
-/** Reads what continuity.ts decides on: from the device, the kernel and the files of the tap. */
+/** Reads the facts for continuity.ts: from the device, the kernel and the files of the tap. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';

@@ -1,7 +1,7 @@
 /**
- * May the map be believed after a time in which the tap did not run? Pure decision; the facts come
- * from continuity-facts.ts. In that time nobody has marked what was written, so that the device itself
- * must show that nothing was:
+ * May the map be believed after a time in which the tap did not run? A pure decision; the facts come from
+ * continuity-facts.ts. In that time nobody marked writes, so the device itself must show that there were
+ * none:
  *
  * | map            | device | machine has ... | believed if                                                 |
  * |----------------|--------|-----------------|-------------------------------------------------------------|
@@ -19,8 +19,8 @@
  * | cut)           |        |                 | it; it is not stacked on others, below which nothing is     |
  * |                |        |                 | counted                                                     |
  *
- * What can't be seen: writes while another system ran, from a rescue disk or on another
- * machine. docs/tap.md says so.
+ * Writes while another system ran, from a rescue disk or on another machine, can't be seen. docs/tap.md says
+ * so.
  */
 
 export type DeviceFacts =

@@ -1,4 +1,4 @@
-/** The preserve area of a tap: how large it may become, and where it must not lie. */
+/** The preserve area of a tap: how large it may become, and where it must not be. */
 import { stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { readBlockFamily, readFact } from '../../devices/system/block-sysfs.js';

@@ -1,5 +1,5 @@
 /**
- * What has become of the source of a tap while it serves, and what follows. Pure; the facts come from the
+ * What has happened to the source of a tap while it serves, and what follows. Pure; the facts come from the
  * native tap and source.ts.
  *
  * | the source               | a backup       | its users                                   | the map |

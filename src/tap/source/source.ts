@@ -1,4 +1,4 @@
-/** What a tap serves: a block device or an image, and how the two are told apart from others. */
+/** What a tap serves: a block device or an image, and how each is distinguished from others. */
 import { realpath, stat } from 'node:fs/promises';
 import { readDeviceIdentity } from '../../devices/facts/device-identity.js';
 import { readBlockFamily, readFact } from '../../devices/system/block-sysfs.js';

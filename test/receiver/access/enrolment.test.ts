@@ -118,7 +118,10 @@ test('no certificate, an unknown one, and one for another use are refused on bot
   await t.throwsAsync(with_(unknown).info(), { code: 'unauthorized', message: /not made by this receiver/ });
   const authority = await readAuthority(receiver.dir);
   const unregistered = await signRequest(authority, csr, 'host-2', new Date());
-  await t.throwsAsync(with_(unregistered).info(), { code: 'unauthorized', message: /no longer enrolled here/ });
+  await t.throwsAsync(with_(unregistered).info(), {
+    code: 'unauthorized',
+    message: /no longer enrolled here/,
+  });
   const old = await signRequest(authority, csr, 'host-1', new Date(0));
   await t.throwsAsync(with_(old).info(), { code: 'unauthorized', message: /not valid at this time/ });
   const { server } = await loadIdentity(receiver.dir, new Date());

@@ -259,7 +259,7 @@ int DeviceExport::trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noe
   } else if (begin < end) {
     error = fallocate_at(fd_, FALLOC_FL_PUNCH_HOLE, begin, end - begin);
   }
-  // It is advice: who can't follow it may leave it.
+  // It is advice: a device that can't follow it may ignore it.
   if (error != 0 && error != EOPNOTSUPP) return error;
   return fua ? flush() : 0;
 }

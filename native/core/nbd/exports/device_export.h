@@ -1,15 +1,16 @@
 // A block device or an image file as it is, through the page cache.
 //
-// Nothing but trim is taken lightly: errors pass through as errno values. Once write-back has failed, no
-// flush succeeds any more: the kernel reports such an error once, drops the pages that it could not write,
-// and would call the next flush good.
+// A trim that the device does not support is ignored; all other errors pass through as errno values. Once
+// write-back has failed, no flush succeeds any more: the kernel reports such an error once, drops the pages
+// that it could not write, and would call the next flush good.
 //
-// The device may be cut or go away meanwhile. What is missing is kPastEnd to everybody: no hole, and not to
-// be written either, for a write behind the end would grow an image again, with zeros before it. The end is
-// looked at before each write to an image; only a cut in the moment between is missed. Who else had an image
-// open for writing is counted when he closes it: the flock keeps only those out who ask for one.
+// The device may be cut or go away meanwhile. The missing part is kPastEnd to everybody. It is not a hole,
+// and it can't be written: a write beyond the end would grow an image again, with zeros before it. The end is
+// checked before each write to an image; only a cut between check and write is missed. If another program had
+// an image open for writing, it is counted when that program closes it: the flock keeps out only programs
+// that ask for one.
 //
-// Threads: as NbdExport demands; the file descriptor is never moved or changed, the rest is atomic.
+// Threads: as NbdExport requires; the file descriptor is never moved or changed, the rest is atomic.
 #pragma once
 
 #include <atomic>

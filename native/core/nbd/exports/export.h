@@ -1,9 +1,9 @@
-// The port behind which the NBD server finds what it serves. DeviceExport serves a device or an image as it
-// is; taps and tests bring their own.
+// The port of what the NBD server serves. DeviceExport serves a device or an image as it is; taps and tests
+// have their own.
 //
 // Threads: every method may be called from any number of threads at once; none after the destructor has
-// begun. Ranges lie inside the export and have at least one byte: the server checks. No method throws: users'
-// I/O ends in an answer, always.
+// begun. Ranges are inside the export and have at least one byte: the server checks that. No method throws:
+// users' I/O always ends in an answer.
 #pragma once
 
 #include <cstdint>

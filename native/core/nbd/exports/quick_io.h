@@ -1,6 +1,6 @@
-// I/O of which the kernel can't be asked whether it would wait, on a thread that serves others meanwhile: it
-// is tried. Once it has taken long, as when the kernel holds writers back, it is not tried again for some
-// times as long: others wait for a part of the time at most.
+// I/O on a thread that also serves others. The kernel can't say whether such I/O would wait, so it is tried.
+// After one that took long, as when the kernel holds writers back, it is not tried again for a multiple of
+// that time, so others wait for at most a part of the time.
 //
 // Locking: none; one atomic.
 #pragma once

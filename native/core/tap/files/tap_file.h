@@ -1,5 +1,5 @@
-// The port behind which the tap's own files lie, its map and its preserve area: real files; tests record, cut
-// and fail them.
+// The port of the tap's own files, its map and its preserve area. The program uses real files; tests record,
+// cut and fail them.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,9 @@
 // One bit for each block of a device: the snapshot map, the backup map, and what a running session needs.
 //
 // Threads: every method may run on any number of threads at once. Words are read and written in one order for
-// all threads (sequentially consistent): who marks a bit here and then looks elsewhere can rely on it.
-// clear() and next_*() are exact only while nobody marks. Memory: untouched parts cost none (16 TiB in blocks
-// of 64 KiB are 32 MiB if all of it is touched).
+// all threads (sequentially consistent): a thread that marks a bit here and then looks elsewhere can rely on
+// it. clear() and next_*() are exact only while nobody marks. Memory: untouched parts cost none (16 TiB in
+// blocks of 64 KiB are 32 MiB if all of it is touched).
 #pragma once
 
 #include <atomic>

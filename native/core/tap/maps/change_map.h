@@ -20,8 +20,8 @@
 // An aborted session changes nothing: its cut is in the backup map already. OR, not copy: an earlier session
 // may have failed.
 //
-// Locking: mark(), ready(), make_ready() on any thread, inside the write gate; cut() with nobody inside; all
-// else by one thread at a time, except the counts.
+// Locking: mark(), ready(), make_ready() on any thread, inside the write gate; cut() with nobody inside;
+// everything else by one thread at a time, except the counts.
 #pragma once
 
 #include <atomic>

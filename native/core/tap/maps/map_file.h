@@ -10,13 +10,13 @@
 // open, void   open, none      nothing to be believed              no map: the next backup reads everything
 // failed       -               file removed                        no map
 //
-// A header is one slot write. The other slot is erased once it is durable, where what it says would be wrong:
-// there is always one whole header, and never a wrong one to fall back to when the newest goes bad. rebase()
+// A header is one slot write. Once it is durable, the other slot is erased if its content would be wrong. So
+// there is always one whole header, and never a wrong one to fall back to if the newest goes bad. rebase()
 // writes the area that the header does not point to, then the header.
 //
-// Locking: mutex_ guards all but durable_ and tracking_, which a write looks at without it; busy_ is the
-// right to do I/O, held while mutex_ is not. Marks that come while somebody is busy go out together in one
-// sync.
+// Locking: mutex_ guards everything except durable_ and tracking_, which a write reads without it. busy_ is
+// the right to do I/O, held while mutex_ is not. Marks that come while a thread is busy are written together
+// in one sync.
 #pragma once
 
 #include <atomic>
@@ -89,7 +89,7 @@ class MapFile {
   bool failed_ = false;
   std::vector<uint64_t> requested_;  // regions that writes wait for
 
-  // Whoever is busy.
+  // Only for the thread that is busy.
   uint64_t sequence_ = 0;
   uint64_t epoch_ = 0;
   unsigned area_ = 0;

@@ -1,5 +1,5 @@
 // A tap's map as bytes (docs/format.md, "Map file"): header slots, areas of region bits, precise bits.
-// Reading a whole map is here too; writing one, and in which order, is map_file.h.
+// Reading a whole map is here too; map_file.h writes one, in the right order.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // A held snapshot as an NBD export, for the session. A trim says that the session has read the range for the
-// last time: writes need not preserve it any more, and reading it again fails (ESHUTDOWN, which is EIO on the
-// wire). Contexts: base:allocation, and stillpoint:changed, whose flag 1 means that the maps name the blocks.
+// last time: writes need not preserve it any more, and another read of it fails (ESHUTDOWN, which is EIO on
+// the wire). Contexts: base:allocation, and stillpoint:changed, whose flag 1 means that the maps name the
+// blocks.
 #pragma once
 
 #include <cerrno>

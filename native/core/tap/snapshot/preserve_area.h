@@ -1,9 +1,9 @@
-// Where originals go while a snapshot needs them: an unnamed sparse file, each byte where it lies on the
-// device, up to a bound of what is stored. Which bytes are there is the snapshot's knowledge. They are worth
-// nothing after it, so nothing is ever synced.
+// Where originals go while a snapshot needs them: an unnamed sparse file with each byte at its offset on the
+// device, and a bound on the bytes stored. The snapshot knows which bytes are there. They are worthless after
+// it, so nothing is ever synced.
 //
-// Locking: counters are atomic. Ranges that are stored and loaded at once are different ones: the snapshot's
-// doing.
+// Locking: counters are atomic. The snapshot sees to it that ranges stored and loaded at the same time are
+// different.
 #pragma once
 
 #include <atomic>
@@ -27,7 +27,7 @@ class PreserveArea {
   static constexpr int kFull = -2;
   int store(uint64_t byte_offset, Bytes original, Patience patience);
   int load(uint64_t byte_offset, std::span<uint8_t> into);
-  // The range, of which `stored_bytes` were stored, is not needed any more.
+  // The range is no longer needed; `stored_bytes` of it were stored.
   void release(uint64_t byte_offset, uint64_t byte_length, uint64_t stored_bytes);
   // Nothing is stored or loaded afterwards. Takes no time: a user's write may be waiting.
   void abandon() { abandoned_ = true; }

@@ -1,7 +1,7 @@
-// The static view of a tapped device at one instant, and the copy-on-write that keeps it so
-// (docs/design.md section 4).
+// The static view of a tapped device at one instant, and the copy-on-write that keeps it so (docs/design.md
+// section 4).
 //
-// Of each block, while the snapshot is held:
+// Each block, while the snapshot is held:
 //
 // needed  released   meaning                          a write                    the session's read
 // ------  --------   ------------------------------   ------------------------   --------------------------
@@ -12,9 +12,9 @@
 // yes     yes        the session has read it          goes ahead                 ESHUTDOWN
 //
 // needed = everything, or the backup map, the writes since the instant before, and the sample, in whole
-// groups: all settled before the instant. A cell is 4 KiB, whatever the size of a block: a small write costs
-// a small copy. A writer marks `done` after the original is stored and before it writes, so who finds a cell
-// not done after reading it from the device has read the original.
+// groups: all decided before the instant. A cell is 4 KiB, whatever the size of a block: a small write costs
+// a small copy. A writer marks `done` after the original is stored and before it writes, so a reader that
+// finds a cell not done after it read the cell from the device has read the original.
 //
 // State     when                                           then
 // -------   --------------------------------------------   ---------------------------------------------
@@ -25,8 +25,8 @@
 // ended     committed or aborted                           the same
 //
 // Locking: bits and state are atomic. mutex_ guards busy_ (blocks in which a writer is preserving: others
-// wait for that, or leave it to a thread that may), reason_, release_count_, and the moments in which done_
-// and released_ are marked: what is stored is released once. No I/O under it.
+// wait for that, or leave it to a thread that may), reason_, release_count_, and the marking of done_ and
+// released_: a stored original is released once. No I/O under it.
 #pragma once
 
 #include <atomic>

@@ -2,11 +2,11 @@
 //
 // Each call borrows a connection and gives it back, so readers don't wait for each other; a new one is made
 // when none is free, up to kConnectionsMax. An error that the server answered is a NativeError with its errno
-// name; ESHUTDOWN is a block that is not held any more (docs/tap.md). A connection that is gone is
-// `ENOTCONN`, never EIO: nothing of the device is bad.
+// name; ESHUTDOWN is a block that is no longer held (docs/tap.md). A lost connection is `ENOTCONN`, never
+// EIO: nothing on the device is bad.
 //
-// Locking: mutex_ guards idle_ and open_; extents_mutex_ the last answer about holes, which is kept: of a
-// static view it stays true.
+// Locking: mutex_ guards idle_ and open_; extents_mutex_ the last answer about holes. It is kept, since it
+// stays true for a static view.
 #pragma once
 
 #include <condition_variable>
@@ -46,7 +46,7 @@ class NbdSource final : public BlockSource {
   uint64_t next_data(uint64_t from) override;
   uint64_t next_hole(uint64_t from) override;
 
-  // Blocks of `block_size` bytes of which the tap's maps name any byte; ascending, merged.
+  // Blocks of `block_size` bytes with a byte that the tap's maps name; ascending, merged.
   std::vector<BlockRange> changed_ranges(uint32_t block_size);
 
  private:

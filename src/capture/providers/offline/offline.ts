@@ -9,10 +9,10 @@
  * | image  | no writer, no writable loop device |                        | facts compared; still no writer |
  * |        | on it; facts noted                 |                        |                                 |
  *
- * What the facts prove is decided in src/domain/device/instant-proof.ts: that the view stood, that it changed
- * (there is no point then), or nothing (then the session reads it a second time). The mark of continuity is
+ * src/domain/device/instant-proof.ts decides what the facts prove: that the view stood still, that it changed
+ * (then there is no point), or nothing (then the session reads it a second time). The mark of continuity is
  * made of the facts noted before, so that a later command can tell whether they are still the same. Both
- * kinds carry a shared lock on the node, for restores to see.
+ * kinds hold a shared lock on the node, which restores see.
  */
 import type { BigIntStats, Stats } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
@@ -135,7 +135,7 @@ function watchedBy(
 ): Pick<Snapshot, 'continuity' | 'freshen' | 'lost' | 'conclude'> {
   const { continuity, freshen } = watched;
   return {
-    // Who writes may do so unseen until it is flushed.
+    // Writes may be unseen until they are flushed.
     ...(continuity === null || kind === 'fuzzy' ? {} : { continuity }),
     freshen,
     lost: async () => {

@@ -1,10 +1,10 @@
 /**
- * The provider `tap`: a process in the path of reads and writes keeps writes out for a moment,
- * holds the instant, and knows what changed (src/tap, native/core/tap/export.h). The snapshot is
- * read over a socket of the tap.
+ * The provider `tap`: a process in the path of reads and writes keeps writes out for a moment, holds the
+ * instant, and knows what changed (src/tap, native/core/tap/export.h). The snapshot is read over a socket of
+ * the tap.
  *
- * What is prepared or held belongs to the control connection: if this process dies, the tap
- * releases it and keeps its maps.
+ * A prepared or held instant belongs to the control connection: if this process dies, the tap releases it and
+ * keeps its maps.
  */
 import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
 import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
