@@ -75,6 +75,8 @@ begin() {
   local text=$1 idle=(chrt --idle 0)
   shift
   chrt --idle 0 true 2>/dev/null || idle=(nice -n 19)
+  # Of an earlier run: who ends without one has failed.
+  rm -f "$(log_of "$text").result"
   # In a process group of its own, which can be ended as a whole.
   set -m
   (

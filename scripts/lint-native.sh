@@ -17,7 +17,7 @@ release() { "$(tool "$1")" --version | sed -nE 's/.*version ([0-9]+)\..*/\1/p'; 
 case "${1:-}" in
   suits)
     for name in clang-format clang-tidy; do
-      found=$(release "$name")
+      found=$(release "$name" 2>/dev/null) || { echo "there is no $name"; exit 1; }
       [ "$found" = 14 ] || { echo "$name is of LLVM $found, and the code is held to that of LLVM 14"; exit 1; }
     done
     ;;

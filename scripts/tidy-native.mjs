@@ -11,7 +11,13 @@ const [clangTidy, buildDirectory] = process.argv.slice(2);
 const build = resolve(buildDirectory);
 // A look takes seconds, but it may run on what others leave of the processors.
 const LOOK_SECONDS_MAX = 1500;
-const OPTIONS = ['--quiet', '--extra-arg=-Wno-unknown-warning-option', '--warnings-as-errors=*'];
+// The checks are named: joined files may lie in a build outside of the checkout, where none would be found.
+const OPTIONS = [
+  '--quiet',
+  '--config-file=.clang-tidy',
+  '--extra-arg=-Wno-unknown-warning-option',
+  '--warnings-as-errors=*',
+];
 
 function sourcesIn(folder) {
   const commands = JSON.parse(readFileSync(join(build, 'compile_commands.json'), 'utf8'));

@@ -46,8 +46,10 @@ const FLUSH_MS = 120_000;
 /** Gates may be closed for so long, at most: as long as a freeze. */
 const CLOSED_MS = FREEZE_DEADLINE_MS;
 
-/** For a member to open and to release, after a failure. */
+/** For a member to open and to release, after a failure; and to answer, past the time that it was given. */
 const GRACE_MS = 2_000;
+/** Of a timer: a longer one ends at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 
 export type Prepare = () => Promise<Member>;
 
@@ -114,17 +116,12 @@ class Instant {
     this.#members = members;
     this.#options = options;
     this.#thing = members.map(({ path }) => path).join(', ');
-    this.#deadlineMs = options.deadlineMs ?? sumOfParts(options);
+    this.#deadlineMs = Math.min(TIMER_MS_MAX, options.deadlineMs ?? sumOfParts(options));
     this.#endsAtMs = performance.now() + this.#deadlineMs;
     this.#timer = setTimeout(() => this.#late.abort(), this.#deadlineMs);
     const { signal } = options;
     this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
-    this.#rest = new Rest(
-      members.map(({ path }) => path),
-      members.flatMap(({ shownAt }) => shownAt),
-      options,
-      { cancelled: signal, over: this.#signal },
-    );
+    this.#rest = new Rest(members, options, { cancelled: signal, over: this.#signal });
   }
 
   over(): void {
@@ -173,28 +170,35 @@ class Instant {
     const watches = await this.#watches();
     for (;;) {
       const deadlineMs = Math.max(0, endsAtMs - performance.now());
-      await waitUntilQuiet(this.#thing, watches, {
-        quietMs: quiet.quietMs,
-        deadlineMs,
-        signal: this.#signal,
-      });
+      const wish = { quietMs: quiet.quietMs, deadlineMs, signal: this.#signal };
+      const wait = waitUntilQuiet(this.#thing, watches, wish);
+      await this.#answerIn(wait, deadlineMs + GRACE_MS);
       const quiets = await this.#close();
       // What was written while they closed is known only now.
       if (quiets.every((quietMs) => quietMs === null || quietMs >= quiet.quietMs)) return;
-      await this.#unlessAborted(all(this.#members.map((member) => member.open())));
+      await this.#answerIn(all(this.#members.map((member) => member.open())), this.#closedMs());
     }
   }
 
   async #close(): Promise<(number | null)[]> {
     this.#throwIfAborted();
-    const closedMs = Math.min(CLOSED_MS, this.#options.freezeDeadlineMs ?? CLOSED_MS, this.#leftMs());
-    return this.#unlessAborted(all(this.#members.map((member) => member.close({ closedMs }))));
+    const closedMs = this.#closedMs();
+    return this.#answerIn(
+      all(this.#members.map((member) => member.close({ closedMs }))),
+      closedMs + GRACE_MS,
+    );
+  }
+
+  /** A whole number, too. */
+  #closedMs(): number {
+    return Math.ceil(Math.min(CLOSED_MS, this.#options.freezeDeadlineMs ?? CLOSED_MS, this.#leftMs()));
   }
 
   /** Nobody before all are closed: see ports.ts. */
   async #cutAll(): Promise<Cut[]> {
     this.#throwIfAborted();
-    return this.#unlessAborted(all(this.#members.map((member) => member.cut())));
+    const longestMs = Math.max(CLOSED_MS, this.#options.freezeDeadlineMs ?? 0) + GRACE_MS;
+    return this.#answerIn(all(this.#members.map((member) => member.cut())), longestMs);
   }
 
   async #watches(): Promise<QuietWatch[]> {
@@ -225,8 +229,8 @@ class Instant {
 
   /** Of one member any cut is one instant. */
   #checkIsOne({ isFilesystem }: Rested): void {
-    const open = this.#members.find(({ barrier }) => barrier === 'freeze');
-    if (this.#members.length === 1 || open === undefined || isFilesystem) return;
+    const open = this.#members.find(({ barrier }, index) => barrier === 'freeze' && !isFilesystem[index]);
+    if (this.#members.length === 1 || open === undefined) return;
     throw new StillpointError('device-changed', {
       thing: open.path,
       reason: 'nothing kept writes out of it while the instant of several devices was taken',
@@ -237,14 +241,10 @@ class Instant {
 
   #kindOf(cuts: readonly Cut[], rested: Rested, wasWritten: boolean): ConsistencyKind {
     const wasQuiet = this.#options.quiet !== undefined && !wasWritten;
-    const reached = rested.isApplication
-      ? 'application'
-      : rested.isFilesystem
-        ? 'filesystem'
-        : wasQuiet
-          ? 'idle'
-          : 'crash';
+    const unfrozen = wasQuiet ? 'idle' : 'crash';
     const kinds = cuts.map(({ kind }, index): ConsistencyKind => {
+      const frozen = rested.isFilesystem[index] === true ? 'filesystem' : unfrozen;
+      const reached = rested.isApplication ? 'application' : frozen;
       if (kind === null) return reached;
       return this.#members[index]?.barrier === 'unused' ? kind : worstKind([kind, reached]);
     });
@@ -285,10 +285,12 @@ class Instant {
       throw new StillpointError('cancelled', { thing: this.#thing, reason: 'it was cancelled' });
   }
 
-  /** A member may be far away, and never answer. */
-  async #unlessAborted<Result>(work: Promise<Result>): Promise<Result> {
+  /** A member may be far away, or stopped, and never answer: hooks and file systems do not wait for that. */
+  async #answerIn<Result>(work: Promise<Result>, withinMs: number): Promise<Result> {
     const over = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
     const aborted = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(this.#unanswered(withinMs)), withinMs);
       const cancel = (): void =>
         reject(new StillpointError('cancelled', { thing: this.#thing, reason: 'it was cancelled' }));
       if (this.#signal.aborted) cancel();
@@ -297,8 +299,18 @@ class Instant {
     try {
       return await Promise.race([work, aborted]);
     } finally {
+      clearTimeout(timer);
       over.abort();
     }
+  }
+
+  #unanswered(withinMs: number): StillpointError {
+    return new StillpointError('device-changed', {
+      thing: this.#thing,
+      reason: `there was no answer within ${Math.round(withinMs)} ms; no instant was taken`,
+      remedy: 'See what has become of the process that holds it, such as its tap.',
+      permanent: false,
+    });
   }
 
   /** What was cancelled by the deadline has that for its reason. */

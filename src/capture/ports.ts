@@ -195,7 +195,8 @@ export interface GateLimits {
 
 /**
  * A provider's part in one instant. Calls come one after the other; a signal of `prepare` that is
- * aborted ends those that wait.
+ * aborted ends those that wait. `release` comes also while another one is still at work, which its caller
+ * does not wait for any longer: what that one gets afterwards is released again.
  */
 export interface Member {
   /** As its user names it. */

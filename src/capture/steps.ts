@@ -22,6 +22,11 @@ export function inSteps(member: Member): Member {
     state = 'released';
     await member.release();
   };
+  /** Released while it was at work, by who no longer waits for it: what it has got since is given back. */
+  const reach = async (reached: State): Promise<void> => {
+    if (state === 'prepared') state = reached;
+    else await member.release();
+  };
 
   const viewOnce =
     (cut: Cut): Cut['view'] =>
@@ -45,8 +50,7 @@ export function inSteps(member: Member): Member {
       const fromMs = performance.now();
       const quietMs = await member.close(limits);
       limitAtMs = fromMs + limits.closedMs;
-      // Released meanwhile by who no longer waits for it.
-      if (state === 'prepared') state = 'closed';
+      await reach('closed');
       return quietMs;
     },
     open: async () => {
@@ -63,7 +67,7 @@ export function inSteps(member: Member): Member {
         throw notClosedAnyMore(member.path);
       }
       const cut = await member.cut();
-      state = 'cut';
+      await reach('cut');
       return { ...cut, view: viewOnce(cut) };
     },
     release,

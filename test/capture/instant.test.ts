@@ -3,9 +3,9 @@
  * left when something fails.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { type InstantOptions, prepareAll, takeInstant } from '../../src/capture/instant.js';
-import type { Member, Snapshot } from '../../src/capture/ports.js';
+import type { Cut, GateLimits, Member, Snapshot } from '../../src/capture/ports.js';
 import { isStillpointError } from '../../src/domain/base/errors.js';
 import type { ConsistencyKind } from '../../src/domain/point/point.js';
 import { FakeDisk, type FakeDiskOptions, type Step } from '../helpers/fakes/provider.js';
@@ -135,6 +135,99 @@ for (const step of ['close', 'cut'] satisfies Step[]) {
   });
 }
 
+/** Of one disk, with the options; the hook's log tells what it was told. */
+async function unanswered(
+  t: ExecutionContext,
+  never: 'quietMs' | 'close',
+  options: Partial<InstantOptions>,
+): Promise<{ readonly error: unknown; readonly tookMs: number }> {
+  const { disks } = disksOf({});
+  const scene = await hookScene(t);
+  const hooks = [await scene.script('hook', WELL_BEHAVED)];
+  const [member] = (await prepare(disks)) as [Member];
+  const silent = {
+    ...member,
+    quietMs: async () => 60_000,
+    [never]: () => new Promise<never>(() => undefined),
+  };
+  const startedMs = performance.now();
+  const late = sleep(20_000, 'it goes on', { ref: false });
+  const error = await Promise.race([
+    takeInstant([silent], { ...REST, hooks, ...options }).catch((reason: unknown) => reason),
+    late,
+  ]);
+  t.deepEqual(await scene.log(), ['hook quiesced', 'hook aborted']);
+  t.true(disks[0]?.isFree);
+  return { error, tookMs: performance.now() - startedMs };
+}
+
+test('a member that does not say how long it is quiet holds up nothing past the deadlines', async (t) => {
+  const quiet = { quietMs: 50, deadlineMs: 100 };
+  const { error, tookMs } = await unanswered(t, 'quietMs', { quiet });
+  t.true(isStillpointError(error, 'device-changed'));
+  t.regex((error as Error).message, /there was no answer within/);
+  t.true(tookMs < 15_000);
+  const whole = await unanswered(t, 'quietMs', {
+    quiet: { quietMs: 50, deadlineMs: 60_000 },
+    deadlineMs: 3_000,
+  });
+  t.regex((whole.error as Error).message, /not taken within 3000 ms/);
+  const signal = AbortSignal.timeout(3_000);
+  const cancelled = await unanswered(t, 'quietMs', { quiet: { quietMs: 50, deadlineMs: 60_000 }, signal });
+  t.true(isStillpointError(cancelled.error, 'cancelled'));
+});
+
+test('a member that never answers in its close is given up soon after its gate has opened by itself', async (t) => {
+  const { error, tookMs } = await unanswered(t, 'close', { freezeDeadlineMs: 100 });
+  t.true(isStillpointError(error, 'device-changed'));
+  t.regex((error as Error).message, /there was no answer within 2100 ms/);
+  t.true(tookMs < 15_000);
+});
+
+test('limits are whole milliseconds, whatever was asked for', async (t) => {
+  const { disks } = disksOf({});
+  const [member] = (await prepare(disks)) as [Member];
+  const limits: number[] = [];
+  const watched = {
+    ...member,
+    close: (given: GateLimits) => {
+      limits.push(given.closedMs);
+      return member.close(given);
+    },
+  };
+  // As --freeze-deadline 2.01 gives it.
+  const [snapshot] = await takeInstant([watched], { ...REST, freezeDeadlineMs: 2.01 * 1000 });
+  await snapshot?.release();
+  t.deepEqual(limits, [2010]);
+});
+
+test('a deadline of more than a timer can wait is not over at once', async (t) => {
+  const { disks } = disksOf({});
+  (disks[0] as FakeDisk).before.close = () => sleep(50);
+  t.is(await kindOf(disks, { deadlineMs: 2 ** 32 }), 'crash');
+});
+
+for (const step of ['close', 'cut'] satisfies Step[]) {
+  test(`one that answers in its ${step} after it was given up keeps nothing`, async (t) => {
+    const { disks } = disksOf({});
+    const [disk] = disks as [FakeDisk];
+    let answer = (): void => undefined;
+    disk.before[step] = () =>
+      new Promise((resolve) => {
+        answer = resolve;
+      });
+    const [member] = (await prepare(disks)) as [Member];
+    if (step === 'cut') await member.close({ closedMs: 10_000 });
+    const late = step === 'cut' ? member.cut() : member.close({ closedMs: 10_000 });
+    await member.release();
+    t.true(disk.isFree);
+    answer();
+    await late;
+    t.true(disk.isFree);
+    if (step === 'cut') await t.throwsAsync(((await late) as Cut).view('crash'), { message: /released/ });
+  });
+}
+
 test('a hook has no more time than is left of the whole', async (t) => {
   const { disks } = disksOf({});
   const scene = await hookScene(t);
@@ -211,7 +304,7 @@ test('how long writes stood still is told of each member', async (t) => {
   const conclusions = await Promise.all(snapshots.map((snapshot) => snapshot.conclude()));
   t.deepEqual(
     conclusions.map(({ facts }) => facts),
-    [{ closedMs: 1 }, {}],
+    [{ closedMs: 1 }, undefined],
   );
   for (const snapshot of snapshots) await snapshot.release();
 });

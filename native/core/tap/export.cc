@@ -95,8 +95,11 @@ void TapExport::prepare(HoldOptions options) {
 std::chrono::nanoseconds TapExport::close_gate(const GateLimits& limits) {
   std::lock_guard control(control_);
   if (!prepared_) throw NativeError("argument", "no instant is prepared");
-  if (const SourceState source = account_for_source(); source.size_bytes < properties_.size_bytes)
+  if (const SourceState source = account_for_source(); source.size_bytes < properties_.size_bytes) {
+    // It may be closed since the last time.
+    gate_.open();
     throw NativeError("ETRUNCATED", cut_to(source.size_bytes, properties_.size_bytes));
+  }
   longest_stall_ = 0;
   past_the_map_.clear();
   gate_closing_ = Clock::now();

@@ -23,6 +23,13 @@ TEST_CASE("tap: a device that was cut gives no snapshot, and makes the map void"
     world.tap->commit();
     CHECK(world.tap->status().points.size() == 1);
   }
+  SUBCASE("while the gate is closed, which is closed again") {
+    world.tap->prepare(world.options());
+    world.tap->close_gate({});
+    world.device->size_now = kBlock;
+    CHECK(code_of([&] { world.tap->close_gate({}); }) == "ETRUNCATED");
+    CHECK(world.write(0, 'a', Patience::immediate) == 0);
+  }
   SUBCASE("while it is held") {
     auto options = world.options();
     options.snapshot.full = true;

@@ -53,9 +53,10 @@ type Exit = { readonly status: number | null; readonly signal: NodeJS.Signals | 
  */
 export async function startHook(path: string, options: HookOptions): Promise<RunningHook> {
   const { device, name, deadlineMs, signal } = options;
-  const readyMs = Math.min(deadlineMs, options.readyMs ?? deadlineMs);
-  const hook = new Hook(path, { STILLPOINT_DEVICE: device, STILLPOINT_NAME: name });
+  // Timeouts refuse parts of a millisecond; and nothing may fail between the start and the wait.
+  const readyMs = Math.ceil(Math.min(deadlineMs, options.readyMs ?? deadlineMs));
   const deadline = AbortSignal.timeout(readyMs);
+  const hook = new Hook(path, { STILLPOINT_DEVICE: device, STILLPOINT_NAME: name });
   const either = signal === undefined ? deadline : AbortSignal.any([deadline, signal]);
   const outcome = await Promise.race([hook.ready, hook.exited, aborted(either)]);
   if (outcome === 'ready') return { path, release: (taken) => hook.release(taken, deadlineMs) };
@@ -66,7 +67,7 @@ export async function startHook(path: string, options: HookOptions): Promise<Run
     if (!deadline.aborted) throw new StillpointError('cancelled', { thing, reason: 'it was cancelled' });
     throw new StillpointError('hook', {
       thing,
-      reason: `it was not ready within ${Math.round(readyMs)} ms${hook.said()}`,
+      reason: `it was not ready within ${readyMs} ms${hook.said()}`,
       remedy: 'See why it takes so long, or raise its deadline.',
       permanent: false,
       cause: trouble,

@@ -35,8 +35,8 @@ export const HOOK_DEADLINE_MS = 60_000;
 export interface Rested {
   /** All hooks ended well, and no freeze that was begun failed or broke. */
   readonly isApplication: boolean;
-  /** All writable file systems were frozen, the whole time; there is one at least. */
-  readonly isFilesystem: boolean;
+  /** Of each device: all writable file systems were frozen, the whole time; one at least lies on it. */
+  readonly isFilesystem: readonly boolean[];
   readonly warnings: readonly string[];
   /** How long the file systems were frozen; null: none was. */
   readonly frozenMs: number | null;
@@ -49,29 +49,26 @@ export interface RestSignals {
   readonly over: AbortSignal;
 }
 
+/** What is brought to rest. */
+export interface RestDevice {
+  /** As its user names it, for the hooks. */
+  readonly path: string;
+  /** Where it and its content are found; empty: nothing is frozen. */
+  readonly shownAt: readonly string[];
+}
+
 /** One use. From `freeze` to `end` this process must write to none of the file systems. */
 export class Rest {
-  readonly #devices: readonly string[];
-  readonly #shownAt: readonly string[];
+  readonly #devices: readonly RestDevice[];
   readonly #options: RestOptions;
   readonly #signals: RestSignals;
   readonly #hooks: RunningHook[] = [];
-  #plan: Plan = { targets: [], warnings: [] };
+  #plan: Plan = NOTHING_TO_FREEZE;
   #frozen = NOTHING_FROZEN;
   #frozenAtMs: number | null = null;
 
-  /**
-   * @param devices as their user names them, for the hooks.
-   * @param shownAt where they and their content are found; empty: nothing is frozen.
-   */
-  constructor(
-    devices: readonly string[],
-    shownAt: readonly string[],
-    options: RestOptions,
-    signals: RestSignals,
-  ) {
+  constructor(devices: readonly RestDevice[], options: RestOptions, signals: RestSignals) {
     this.#devices = devices;
-    this.#shownAt = shownAt;
     this.#options = options;
     this.#signals = signals;
   }
@@ -90,16 +87,17 @@ export class Rest {
     } = this.#options;
     // Now for what is wrong with the options; what lies on the device is looked up when hooks have
     // changed what they change.
-    await planOf(this.#options.freeze, this.#shownAt);
-    const device = this.#devices.join('\n');
+    await planOf(this.#options.freeze, this.#devices);
+    const device = this.#devices.map(({ path }) => path).join('\n');
     for (const path of hooks) {
       const limits = { deadlineMs: hookDeadlineMs, readyMs: leftMs(), signal: this.#signals.cancelled };
       this.#hooks.push(await startHook(path, { device, name, ...limits }));
     }
-    this.#plan = await planOf(this.#options.freeze, this.#shownAt);
-    const deadlineMs = Math.min(freezeDeadlineMs, leftMs());
+    this.#plan = await planOf(this.#options.freeze, this.#devices);
+    // In whole milliseconds: the freezer refuses others.
+    const deadlineMs = Math.ceil(Math.min(freezeDeadlineMs, leftMs()));
     this.#frozen = await tryFreeze(this.#plan.targets, deadlineMs, this.#signals.over);
-    if (this.#frozen.count > 0) this.#frozenAtMs = performance.now();
+    if (this.#frozen.numbers.length > 0) this.#frozenAtMs = performance.now();
   }
 
   /** There is no instant. @returns what is to be thrown in place of the error */
@@ -115,9 +113,13 @@ export class Rest {
     const frozenMs = this.#frozenAtMs === null ? null : performance.now() - this.#frozenAtMs;
     const troubles = await releaseHooks(this.#hooks, true);
     const exceptions = [...this.#plan.warnings, ...this.#frozen.exceptions];
+    const allFrozen = end.intact && exceptions.length === 0;
     return {
       isApplication: end.intact && this.#hooks.length > 0 && troubles.length === 0,
-      isFilesystem: end.intact && this.#frozen.count > 0 && exceptions.length === 0,
+      isFilesystem: this.#devices.map((_, index) => {
+        const onIt = this.#plan.onDevices[index];
+        return allFrozen && onIt !== undefined && this.#frozen.numbers.some((number) => onIt.has(number));
+      }),
       warnings: [...exceptions, ...whyBroken(end), ...troubles],
       frozenMs,
     };
@@ -128,13 +130,19 @@ interface Plan {
   readonly targets: readonly Filesystem[];
   /** Of writable file systems that will not be frozen. */
   readonly warnings: readonly string[];
+  /** Of each device: the numbers of the file systems that lie on it. */
+  readonly onDevices: readonly ReadonlySet<string>[];
 }
 
-async function planOf(wish: RestOptions['freeze'], shownAt: readonly string[]): Promise<Plan> {
-  if (wish === 'none' || shownAt.length === 0) return { targets: [], warnings: [] };
+const NOTHING_TO_FREEZE: Plan = { targets: [], warnings: [], onDevices: [] };
+
+async function planOf(wish: RestOptions['freeze'], devices: readonly RestDevice[]): Promise<Plan> {
+  const shownAt = devices.flatMap((device) => device.shownAt);
+  if (wish === 'none' || shownAt.length === 0) return NOTHING_TO_FREEZE;
   const { filesystems } = await findFilesystems(shownAt);
   const writable = filesystems.filter((filesystem) => !filesystem.readOnly);
-  if (wish === 'auto') return split(writable, 'other mounts hide it');
+  const found = await Promise.all(devices.map(async (device) => numbersOn(device.shownAt)));
+  if (wish === 'auto') return { ...split(writable, 'other mounts hide it'), onDevices: found };
   const named = await filesystemsAt(wish);
   const missing = wish.filter((_, index) => named[index] === null);
   if (missing.length > 0) {
@@ -151,10 +159,18 @@ async function planOf(wish: RestOptions['freeze'], shownAt: readonly string[]): 
   const known = new Set(writable.map(({ number }) => number));
   const unknown = [...wanted.values()].filter(({ number }) => !known.has(number));
   const chosen = writable.map((one) => wanted.get(one.number) ?? { ...one, mount: null });
-  return split([...unknown, ...chosen], 'it was not named');
+  // On which device the others lie is the user's word, too.
+  const byWord = unknown.map(({ number }) => number);
+  const onDevices = found.map((numbers) => new Set([...numbers, ...byWord]));
+  return { ...split([...unknown, ...chosen], 'it was not named'), onDevices };
 }
 
-function split(filesystems: readonly Filesystem[], why: string): Plan {
+async function numbersOn(shownAt: readonly string[]): Promise<ReadonlySet<string>> {
+  const { filesystems } = shownAt.length === 0 ? { filesystems: [] } : await findFilesystems(shownAt);
+  return new Set(filesystems.map(({ number }) => number));
+}
+
+function split(filesystems: readonly Filesystem[], why: string): Omit<Plan, 'onDevices'> {
   return {
     targets: filesystems.filter(({ mount }) => mount !== null),
     warnings: filesystems
@@ -164,14 +180,15 @@ function split(filesystems: readonly Filesystem[], why: string): Plan {
 }
 
 interface FrozenSet {
-  readonly count: number;
+  /** Of file systems. */
+  readonly numbers: readonly string[];
   /** Sentences about file systems that are of no kind that can be frozen. */
   readonly exceptions: readonly string[];
   /** Never rejects. */
   thaw(): Promise<ThawResult>;
 }
 
-const NOTHING_FROZEN: FrozenSet = { count: 0, exceptions: [], thaw: async () => ({ intact: true }) };
+const NOTHING_FROZEN: FrozenSet = { numbers: [], exceptions: [], thaw: async () => ({ intact: true }) };
 
 /** A failure costs the kind, no more, unless it leaves something frozen. */
 async function tryFreeze(
@@ -187,7 +204,8 @@ async function tryFreeze(
       const type = targets.find(({ mount }) => mount?.path === path)?.type;
       return `${path} was not frozen: ${type} can't be`;
     });
-    return { count: mounts.length - unsupported.length, exceptions, thaw };
+    const frozen = targets.filter(({ mount }) => mount !== null && !unsupported.includes(mount.path));
+    return { numbers: frozen.map(({ number }) => number), exceptions, thaw };
   } catch (error) {
     if (!isStillpointError(error) || error.code === 'cancelled' || error.code === 'frozen') throw error;
     return {

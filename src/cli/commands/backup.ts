@@ -168,7 +168,7 @@ export function restOptions(name: string, options: CaptureOptions): RestOptions 
   const { freeze = ['auto'], hook = [], freezeDeadline, hookDeadline, waitQuiet, quietDeadline } = options;
   const [first = 'auto'] = freeze;
   const inMs = (value: number | undefined): number | undefined =>
-    value === undefined ? undefined : value * 1000;
+    value === undefined ? undefined : Math.round(value * 1000);
   return {
     name,
     hooks: hook.map((path) => resolve(path)),

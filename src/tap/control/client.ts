@@ -22,7 +22,8 @@ import {
 } from './messages.js';
 
 export interface TapControl {
-  status(): Promise<TapReport>;
+  /** An abort of the signal closes the connection: a tap that is stopped never answers. */
+  status(signal?: AbortSignal): Promise<TapReport>;
   /**
    * What is prepared or held belongs to this connection: it ends with `abort`, `commit` or `close`, at the
    * latest with this process. An abort of the signal closes the connection.
@@ -102,8 +103,9 @@ class Connection implements TapControl {
     void this.#receive();
   }
 
-  async status(): Promise<TapReport> {
-    return checkResult('status of the tap', reportSchema, await this.#call({ op: 'status' }));
+  async status(signal?: AbortSignal): Promise<TapReport> {
+    const report = await this.#callUnlessAborted({ op: 'status' }, signal);
+    return checkResult('status of the tap', reportSchema, report);
   }
 
   async prepare(options: ControlHoldOptions, signal?: AbortSignal): Promise<void> {

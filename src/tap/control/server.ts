@@ -62,6 +62,8 @@ export class ControlServer {
   readonly #server: Server;
   readonly #connections = new Map<Socket, Promise<void>>();
   #owner: Socket | null = null;
+  /** Of what one held that has gone. The next hold begins after it: else it would end that one. */
+  #givenBack: Promise<void> = Promise.resolve();
   #watch: NodeJS.Timeout | null = null;
 
   private constructor(options: ControlServerOptions) {
@@ -98,7 +100,9 @@ export class ControlServer {
     // Writers may be waiting at a gate whose closer is gone.
     let waitEnds = Promise.resolve();
     socket.once('close', () => {
-      if (this.#owner === socket) waitEnds = this.#options.tap.abort().catch(() => undefined);
+      if (this.#owner !== socket) return;
+      waitEnds = this.#options.tap.abort().catch(() => undefined);
+      this.#givenBack = waitEnds;
     });
     const refuse = (reason: string): never => {
       throw new StillpointError('bad-message', { thing: 'message to the tap', reason });
@@ -195,6 +199,7 @@ export class ControlServer {
     if (this.#owner !== null) throw busy(name);
     this.#setOwner(socket);
     try {
+      await this.#givenBack;
       await tap.prepare({ ...options, ...(await this.#options.holdSettings()) });
     } catch (error) {
       this.#setOwner(null);

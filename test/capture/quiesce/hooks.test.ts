@@ -25,6 +25,17 @@ test('one process: ready, released, ended well; it knows the device and the name
   t.deepEqual((await scene.log()).slice(2), ['hook release']);
 });
 
+test('a deadline with parts of a millisecond leaves none that was started and is waited for by nobody', async (t) => {
+  const scene = await hookScene(t);
+  // As 16.1 s gives it.
+  const hook = await startHook(await scene.script('hook', WELL_BEHAVED), {
+    ...OPTIONS,
+    deadlineMs: 16.1 * 1000,
+  });
+  t.is(await hook.release(true), null);
+  t.deepEqual(await scene.log(), ['hook quiesced', 'hook release']);
+});
+
 test('without an instant it is told so', async (t) => {
   const scene = await hookScene(t);
   const hook = await startHook(await scene.script('hook', WELL_BEHAVED), OPTIONS);

@@ -1,11 +1,13 @@
 import test from 'ava';
+import { prepareAll, takeInstant } from '../../../src/capture/instant.js';
 import { isStillpointError } from '../../../src/domain/base/errors.js';
 import { freezable, isFrozen, startWriter, unfreeze } from '../../helpers/disks/freezable.js';
 import { mount, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
+import { FakeDisk } from '../../helpers/fakes/provider.js';
 import { hookScene, WELL_BEHAVED } from '../../helpers/machines/hooks.js';
 import { refused } from '../../helpers/refused.js';
 import { testWith } from '../../helpers/requirements.js';
-import { type QuiesceOptions, quiesce } from '../../helpers/worlds/quiesce.js';
+import { HOLD, type QuiesceOptions, quiesce } from '../../helpers/worlds/quiesce.js';
 
 const BARE: QuiesceOptions = { device: '/dev/null', name: 'test', hooks: [], freeze: 'none' };
 
@@ -77,6 +79,30 @@ testWith(['root', 'loop'], 'frozen in the instant, thawed after, inside of hooks
   );
   t.deepEqual(both, { result: true, kind: 'application', warnings: [] });
   t.false(isFrozen(mountPoint));
+});
+
+testWith(['root', 'loop'], 'a freeze is worth something for the devices that it was of', async (t) => {
+  const { device, mountPoint } = await freezable(t, 'ext4');
+  const bare = { ...BARE, freeze: 'auto' } as const;
+  const take = async (...disks: FakeDisk[]): Promise<string[]> => {
+    const snapshots = await takeInstant(
+      await prepareAll(disks.map((disk) => () => disk.prepare(HOLD))),
+      bare,
+    );
+    for (const snapshot of snapshots) await snapshot.release();
+    t.false(isFrozen(mountPoint));
+    return snapshots.map(({ kind }) => kind);
+  };
+  const mounted = () => new FakeDisk('mounted', { shownAt: [device] });
+  t.deepEqual(await take(mounted()), ['filesystem']);
+  t.deepEqual(await take(mounted(), mounted()), ['filesystem', 'filesystem']);
+  // Nobody has asked who writes to the other one to pause.
+  t.deepEqual(await take(mounted(), new FakeDisk('raw', { shownAt: ['/nonexistent.img'] })), [
+    'crash',
+    'crash',
+  ]);
+  const open = new FakeDisk('raw', { shownAt: ['/nonexistent.img'], barrier: 'freeze' });
+  await refused(t, take(mounted(), open), 'device-changed', /^raw: nothing kept writes out/);
 });
 
 testWith(['root', 'loop'], 'the instant fails, or is cancelled: thawed, hooks told', async (t) => {

@@ -204,6 +204,39 @@ test('one that goes while its gate waits for writes in flight ends the wait', as
   next.close();
 });
 
+test('one that goes while its commit is under way does not end the hold of the next one', async (t) => {
+  const { tap, connect } = await scene(t);
+  const [first, second] = [await connect(), await connect()];
+  await holdAtOnce(first, HOLD);
+  let committed = (): void => undefined;
+  const commit = tap.commit.bind(tap);
+  tap.commit = async () => {
+    await new Promise<void>((resolve) => {
+      committed = resolve;
+    });
+    await commit();
+  };
+  let aborts = 0;
+  const abort = tap.abort.bind(tap);
+  // It waits for the commit, and for a thread.
+  tap.abort = async () => {
+    aborts += 1;
+    await sleep(300);
+    await abort();
+  };
+  const committing = first.commit().catch(() => undefined);
+  await sleep(100);
+  first.close();
+  await until(t, 'it is given back', () => aborts > 0);
+  committed();
+  await committing;
+  await until(t, 'it is committed', () => tap.calls.includes('commit'));
+  await holdAtOnce(second, HOLD);
+  await sleep(400);
+  t.is((await second.status()).status.hold?.state, 'held');
+  second.close();
+});
+
 test('a hold that is cancelled before it is asked for never is', async (t) => {
   const { tap, connect } = await scene(t);
   const control = await connect();

@@ -64,7 +64,7 @@ async function prepareWith(
   random: () => number,
 ): Promise<Member> {
   const { sourcePath } = tap.settings;
-  const report = await control.status();
+  const report = await control.status(options.signal);
   const warnings = refuseOrWarn(tap, report);
   const identity = await identityOf(sourcePath);
   if (options.doubt !== null) await control.voidMap(options.doubt);
@@ -99,7 +99,7 @@ async function prepareWith(
     shownAt: attached === null ? [sourcePath] : [sourcePath, attached],
     barrier: 'gate',
     quietMs: async () => {
-      const { status, startedAt } = await control.status();
+      const { status, startedAt } = await control.status(signal);
       // Before the start somebody else may have written.
       return status.counters.quietMs ?? Date.now() - Date.parse(startedAt);
     },
