@@ -1,6 +1,7 @@
 /** Cancelling: waits end at once; work that has begun runs to its end. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
+import { isTemporary } from '../../domain/base/retry.js';
 import type { MessagePort, MessagesOf } from '../../protocol/messages/table.js';
 import { RETRY_DEFAULT, retryingPort } from '../../protocol/retry.js';
 
@@ -38,6 +39,7 @@ export function retrying<Port extends Partial<MessagePort>>(
 ): MessagesOf<Port> {
   return retryingPort(receiver, {
     ...RETRY_DEFAULT,
+    passes: isTemporary,
     sleep: (durationMs) => unlessAborted(signal, sleep(durationMs)),
   });
 }

@@ -9,7 +9,7 @@ import type { Logger } from 'pino';
 import { chooseProvider } from '../../capture/choice/choose.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
-import { retry } from '../../domain/base/retry.js';
+import { isTemporary, retry } from '../../domain/base/retry.js';
 import { systemError } from '../../domain/base/system-errors.js';
 import {
   type AgentOrder,
@@ -101,8 +101,9 @@ export async function runOrder(context: OrderContext): Promise<void> {
   const patienceMs = signal.aborted ? PARTING_MS : LAST_REPORT_MS;
   const limit = AbortSignal.any([AbortSignal.timeout(patienceMs), partingAfter(signal)]);
   const send = () =>
-    retry({ ...RETRY_DEFAULT, patienceMs, sleep: (ms) => unlessAborted(limit, sleep(ms)) }, () =>
-      orders.reportOrder(order.orderId, last),
+    retry(
+      { ...RETRY_DEFAULT, passes: isTemporary, patienceMs, sleep: (ms) => unlessAborted(limit, sleep(ms)) },
+      () => orders.reportOrder(order.orderId, last),
     );
   await unlessAborted(limit, send()).catch((error: Error) =>
     log.warn({ reason: error.message }, 'the receiver was not told of the end'),

@@ -6,8 +6,8 @@ import { type ErrorCode, isStillpointError, type StillpointError } from './error
 
 /**
  * The errors that pass by themselves, so that the same message is sent again after a pause. A store
- * that is full or fails, a device that is in use may do better at the next backup, too; but nobody
- * gains by waiting for that.
+ * that is full or fails may do better at the next backup, too; but a session, which holds a snapshot and
+ * what it sent, gains nothing by waiting for that.
  */
 const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'connection-lost',
@@ -19,6 +19,14 @@ const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 
 export function isPassing(error: unknown): error is StillpointError {
   return isStillpointError(error) && !error.permanent && PASSING.has(error.code);
+}
+
+/**
+ * For questions, which hold nothing while they wait: a long restore outlives a disk of the receiver that
+ * fails for a moment, and whatever else is not for good.
+ */
+export function isTemporary(error: unknown): error is StillpointError {
+  return isStillpointError(error) && !error.permanent;
 }
 
 export interface Pauses {
@@ -57,6 +65,8 @@ export class Backoff {
 }
 
 export interface RetryPolicy extends Pauses {
+  /** Which failures are worth another attempt. Default: `isPassing`. */
+  readonly passes?: (error: unknown) => error is StillpointError;
   /**
    * From the first failure, since a message may be worked at for longer and then fail for the first time:
    * what still fails then has failed for good.
@@ -77,7 +87,8 @@ export interface RetryPolicy extends Pauses {
 
 /** @param call is told how many attempts have failed */
 export async function retry<T>(policy: RetryPolicy, call: (failures: number) => Promise<T>): Promise<T> {
-  const { patienceMs, now, sleep, random, onFailure, progressMs = () => Number.NEGATIVE_INFINITY } = policy;
+  const { patienceMs, now, sleep, random, onFailure, passes = isPassing } = policy;
+  const { progressMs = () => Number.NEGATIVE_INFINITY } = policy;
   const backoff = new Backoff(policy, random);
   let failedMs: number | null = null;
   for (let failures = 0; ; failures += 1) {
@@ -86,7 +97,7 @@ export async function retry<T>(policy: RetryPolicy, call: (failures: number) => 
     } catch (error) {
       failedMs ??= now();
       const leftMs = Math.max(failedMs, progressMs()) + patienceMs - now();
-      if (!isPassing(error) || leftMs <= 0) throw error;
+      if (!passes(error) || leftMs <= 0) throw error;
       onFailure?.(error);
       await sleep(Math.min(backoff.next(), leftMs));
     }

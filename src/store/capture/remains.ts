@@ -1,6 +1,5 @@
 /** What an open capture relies on (for a collection), and what it leaves when it ends without a point. */
 import { DIGEST_BYTES } from '../../domain/base/limits.js';
-import type { LeafOverlay } from '../../native/index.js';
 import type { CaptureDescription } from '../port/store.js';
 import type { StoreContext } from './context.js';
 import { loggedPackIds } from './recovery.js';

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { ERROR_CODES, StillpointError } from '../../../src/domain/base/errors.js';
-import { Backoff, isPassing, type RetryPolicy, retry } from '../../../src/domain/base/retry.js';
+import { Backoff, isPassing, isTemporary, type RetryPolicy, retry } from '../../../src/domain/base/retry.js';
 
 const passing = new StillpointError('connection-lost', { thing: 'x', reason: 'y', permanent: false });
 const lasting = new StillpointError('bad-batch', { thing: 'x', reason: 'y' });
@@ -80,6 +80,15 @@ test('the errors that are tried again are those of links, and of who is busy', (
   );
   t.deepEqual([...again].sort(), ['busy', 'connection-lost', 'session-busy', 'timeout', 'unreachable']);
   t.false(isPassing(new StillpointError('busy', { thing: 'x', reason: 'y', permanent: true })));
+});
+
+test('a question is asked again after whatever is not for good', async (t) => {
+  const full = new StillpointError('store-full', { thing: 'x', reason: 'y', permanent: false });
+  await t.throwsAsync(retry(policy(), failing(1, full)), { is: full });
+  await t.notThrowsAsync(retry({ ...policy(), passes: isTemporary }, failing(1, full)));
+  for (const error of [lasting, new Error('a defect')]) {
+    await t.throwsAsync(retry({ ...policy(), passes: isTemporary }, failing(1, error)), { is: error });
+  }
 });
 
 test('pauses are drawn around the nominal one, and begin anew after a success', (t) => {
