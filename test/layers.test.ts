@@ -48,7 +48,8 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'capture/providers/tap': ['', 'quiesce'],
   'capture/choice': ['', 'quiesce', 'providers/offline', 'providers/tap'],
   'protocol/certificates': [],
-  'protocol/messages': [],
+  'protocol/codecs': [],
+  'protocol/messages': ['codecs'],
   'protocol/port': ['messages'],
   'protocol/transport': ['certificates', 'messages'],
   protocol: ['certificates', 'messages', 'port', 'transport'],
@@ -82,7 +83,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   cli: ['output', 'common', 'commands'],
 };
 
-const FILES_PER_FOLDER_MAX = 18;
+const FILES_PER_FOLDER_MAX = 15;
 
 /** Modules that speak the protocols of a network. */
 const NETWORK = /^(fastify|node:(http|https|http2|tls|dgram))(\/|$)/;

@@ -4,8 +4,8 @@ import { alterRecord, batchOf, encodeTestBatch, encodeTestRecord, seal } from '.
 import { PLAIN } from '../helpers/bytes/digests.js';
 import { changePieces, encodeTestPatch, type TestPatch } from '../helpers/bytes/patches.js';
 import { GEOMETRY } from '../helpers/bytes/requests.js';
+import type { BadCall, BadCase } from './receiver/scene.js';
 import { block, blocksOf, newSessionId } from './receiver.js';
-import type { BadCall, BadCase } from './receiver-scene.js';
 
 const GOOD = block(3, 1);
 const DIGEST = PLAIN.leafDigest(GOOD);

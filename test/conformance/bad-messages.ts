@@ -9,8 +9,8 @@ import {
 } from '../../src/domain/base/limits.js';
 import type { BeginRequest, CommitRequest } from '../../src/domain/session/messages.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
+import type { BadCall, BadCase } from './receiver/scene.js';
 import { eventsOf, newSessionId } from './receiver.js';
-import type { BadCall, BadCase } from './receiver-scene.js';
 
 const begin = (change: (session: BeginRequest) => Partial<BeginRequest>): BadCall => {
   return ({ port, session }) => port.begin({ ...session, sessionId: newSessionId(), ...change(session) });

@@ -5,6 +5,7 @@ import type { CommitRequest } from '../../src/domain/session/messages.js';
 import { batchOf, encodeTestBatch, encodeTestRecord, rootOf } from '../helpers/bytes/batches.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
+import { checkUnchanged, setUp } from './receiver/scene.js';
 import {
   type Blocks,
   backUp,
@@ -14,7 +15,6 @@ import {
   type MakeWorld,
   newSessionId,
 } from './receiver.js';
-import { checkUnchanged, setUp } from './receiver-scene.js';
 
 /** Wrongly typed on purpose: what JSON can carry and the types can't. */
 const wrong = <T>(value: unknown): T => value as T;

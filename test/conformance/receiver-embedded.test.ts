@@ -4,11 +4,11 @@ import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { passesConformance } from './passes.js';
 import { patchConformance } from './patches.js';
+import { receiverCheck } from './receiver/check.js';
+import { receiverCompare } from './receiver/compare.js';
+import { receiverDiff } from './receiver/diff.js';
+import { receiverRefusals } from './receiver/refusals.js';
 import { receiverConformance } from './receiver.js';
-import { receiverCheck } from './receiver-check.js';
-import { receiverCompare } from './receiver-compare.js';
-import { receiverDiff } from './receiver-diff.js';
-import { receiverRefusals } from './receiver-refusals.js';
 
 receiverConformance(test, embeddedWorld);
 passesConformance(test, embeddedWorld);

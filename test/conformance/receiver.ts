@@ -1,6 +1,6 @@
 /**
  * What every ReceiverPort promises, whatever lies between agent and store. Run on each implementation; bad
- * inputs are in receiver-refusals.ts.
+ * inputs are in receiver/refusals.ts.
  */
 import { randomBytes } from 'node:crypto';
 import type { ExecutionContext, TestFn } from 'ava';

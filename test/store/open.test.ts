@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { AGENT_MANIFEST_BYTES_MAX, BATCH_BYTES_MAX, KiB, MiB } from '../../src/domain/base/limits.js';
 import type { Point } from '../../src/domain/point/point.js';
-import { answeredCount, encodeBlocks } from '../../src/protocol/messages/blocks-codec.js';
+import { answeredCount, encodeBlocks } from '../../src/protocol/codecs/blocks-codec.js';
 import { createStore, type OpenProgress, openStore } from '../../src/store/open.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
 import { MemoryObjectStore } from '../helpers/fakes/memory-object-store.js';

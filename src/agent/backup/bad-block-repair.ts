@@ -9,7 +9,7 @@ import { blockLength, type Geometry, sameGeometry } from '../../domain/blocks/ge
 import { makeWhole, mergeBadRanges } from '../../domain/point/bad-blocks.js';
 import { type BadRange, type Point, pointLabel } from '../../domain/point/point.js';
 import type { BadBlock, TreeFile } from '../../native/index.js';
-import { decodeBlocks } from '../../protocol/messages/blocks-codec.js';
+import { decodeBlocks } from '../../protocol/codecs/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { geometryOf } from '../state/device-state.js';
 import { PartlyRead } from '../tree/second-reading.js';

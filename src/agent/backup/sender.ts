@@ -7,7 +7,7 @@
  */
 import { DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';
 import { type LeafOverlay, native, type Scan, type ScanChunk } from '../../native/index.js';
-import { decodeHeld, encodeHeld } from '../../protocol/messages/have-codec.js';
+import { decodeHeld, encodeHeld } from '../../protocol/codecs/have-codec.js';
 import { InFlight } from '../common/in-flight.js';
 import type { Pace } from '../common/pace.js';
 import type { BadBlockRepair } from './bad-block-repair.js';

@@ -8,7 +8,7 @@ import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
 import { type Device, native, type RestoreWriter, type TreeFile } from '../../native/index.js';
-import { decodeBlocks } from '../../protocol/messages/blocks-codec.js';
+import { decodeBlocks } from '../../protocol/codecs/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { InFlight } from '../common/in-flight.js';

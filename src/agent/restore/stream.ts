@@ -10,7 +10,7 @@ import { systemError } from '../../domain/base/system-errors.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
 import type { TreeFile } from '../../native/index.js';
-import { decodeBlocks } from '../../protocol/messages/blocks-codec.js';
+import { decodeBlocks } from '../../protocol/codecs/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { blockGroups, fetchGroup } from '../target/block-requests.js';

@@ -5,7 +5,7 @@ import { BLOCKS_REQUEST_MAX, BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import { type NativeError, native, type TreeFile } from '../../native/index.js';
-import { answeredCount } from '../../protocol/messages/blocks-codec.js';
+import { answeredCount } from '../../protocol/codecs/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 
 /**

@@ -19,12 +19,8 @@ import { type Point, pointLabel } from '../../domain/point/point.js';
 import { compareDirection, type Direction } from '../../domain/session/compare-direction.js';
 import { isNull, trimNode } from '../../domain/tree/digest-tree.js';
 import type { TreeFile } from '../../native/index.js';
-import {
-  type ComparedChildren,
-  decodeAnswer,
-  encodeQuestion,
-} from '../../protocol/messages/compare-codec.js';
-import { decodeNodes } from '../../protocol/messages/nodes-codec.js';
+import { type ComparedChildren, decodeAnswer, encodeQuestion } from '../../protocol/codecs/compare-codec.js';
+import { decodeNodes } from '../../protocol/codecs/nodes-codec.js';
 import type { NodeSource } from '../../protocol/port/point.js';
 import { throwIfCancelled } from '../common/cancel.js';
 import { InFlight } from '../common/in-flight.js';

@@ -5,8 +5,8 @@
 import { BATCH_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { NodeRequest, PointsOptions } from '../../domain/session/messages.js';
+import { COMPARE_ANSWER_BYTES_MAX, COMPARE_QUESTION_BYTES_MAX } from '../codecs/compare-codec.js';
 import { bytesAnswer, jsonAnswer, listAnswer } from './answer-forms.js';
-import { COMPARE_ANSWER_BYTES_MAX, COMPARE_QUESTION_BYTES_MAX } from './compare-codec.js';
 import { call, stream } from './message.js';
 import { bytes, field, json, nothing, rest } from './request-forms.js';
 import {

@@ -27,10 +27,10 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
-import { encodeBlocks } from '../../protocol/messages/blocks-codec.js';
-import { compareChildren, decodeQuestion, encodeAnswer } from '../../protocol/messages/compare-codec.js';
-import { encodeHeld } from '../../protocol/messages/have-codec.js';
-import { encodeNodes } from '../../protocol/messages/nodes-codec.js';
+import { encodeBlocks } from '../../protocol/codecs/blocks-codec.js';
+import { compareChildren, decodeQuestion, encodeAnswer } from '../../protocol/codecs/compare-codec.js';
+import { encodeHeld } from '../../protocol/codecs/have-codec.js';
+import { encodeNodes } from '../../protocol/codecs/nodes-codec.js';
 import { nodeRequestsSchema, PROTOCOL_VERSION, parseMessage } from '../../protocol/messages/schemas.js';
 import type { MessagePort } from '../../protocol/messages/table.js';
 import { checked } from '../../protocol/port/checked.js';

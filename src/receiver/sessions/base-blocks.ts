@@ -20,7 +20,7 @@ import { encodePieces, pieceCount } from '../../domain/blocks/pieces.js';
 import type { Point } from '../../domain/point/point.js';
 import { isNull } from '../../domain/tree/digest-tree.js';
 import { type BaseBodies, native } from '../../native/index.js';
-import { encodeBlocks } from '../../protocol/messages/blocks-codec.js';
+import { encodeBlocks } from '../../protocol/codecs/blocks-codec.js';
 import type { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import { toBatchError } from '../../store/disk/errors.js';
 import { isDataError } from '../../store/packs/contents.js';

@@ -15,7 +15,7 @@ import { blockCount, blockLength, treeHeight } from '../../../src/domain/blocks/
 import type { Point } from '../../../src/domain/point/point.js';
 import { DIRECTIONS } from '../../../src/domain/session/compare-direction.js';
 import { createMemoryDevice, type MemoryDevice } from '../../../src/native/testing.js';
-import { decodeQuestion, encodeAnswer } from '../../../src/protocol/messages/compare-codec.js';
+import { decodeQuestion, encodeAnswer } from '../../../src/protocol/codecs/compare-codec.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import type { MakeWorld } from '../../conformance/receiver.js';
 import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';

@@ -13,11 +13,7 @@ import { coverageOf } from '../../../src/domain/blocks/coverage.js';
 import { blockCount, type Geometry, levelCount, treeHeight } from '../../../src/domain/blocks/geometry.js';
 import { DIRECTIONS, type Direction } from '../../../src/domain/session/compare-direction.js';
 import type { TreeFile } from '../../../src/native/index.js';
-import {
-  compareChildren,
-  decodeQuestion,
-  encodeAnswer,
-} from '../../../src/protocol/messages/compare-codec.js';
+import { compareChildren, decodeQuestion, encodeAnswer } from '../../../src/protocol/codecs/compare-codec.js';
 import type { NodeSource } from '../../../src/protocol/port/point.js';
 import { makePoint } from '../../helpers/bytes/points.js';
 import { leafOf, makeTree } from '../../helpers/bytes/trees.js';

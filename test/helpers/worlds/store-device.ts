@@ -6,7 +6,7 @@ import { BLOCKS_REQUEST_MAX } from '../../../src/domain/base/limits.js';
 import { blockCount, blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
-import { decodeBlocks, encodeBlocks } from '../../../src/protocol/messages/blocks-codec.js';
+import { decodeBlocks, encodeBlocks } from '../../../src/protocol/codecs/blocks-codec.js';
 import type { Capture, CaptureDescription, Store } from '../../../src/store/port/store.js';
 import { PLAIN } from '../bytes/digests.js';
 import { type BatchItem, makeBatch } from '../bytes/hand-made-batch.js';

@@ -2,18 +2,18 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext, TestFn } from 'ava';
-import { DIFF_RANGES_MAX } from '../../src/domain/base/limits.js';
-import type { Geometry } from '../../src/domain/blocks/geometry.js';
-import type { Point } from '../../src/domain/point/point.js';
-import type { DiffSummary } from '../../src/domain/session/messages.js';
-import type { DiffRange } from '../../src/domain/tree/tree-diff.js';
-import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
-import { batchOf, encodeTestBatch, type TestEntry } from '../helpers/bytes/batches.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
-import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
-import { listFiles } from '../helpers/faults/disk.js';
-import { rootOf as rootOfState } from '../helpers/worlds/store-device.js';
-import { type Blocks, backUp, blocksOf, eventsOf, type MakeWorld, newSessionId } from './receiver.js';
+import { DIFF_RANGES_MAX } from '../../../src/domain/base/limits.js';
+import type { Geometry } from '../../../src/domain/blocks/geometry.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import type { DiffSummary } from '../../../src/domain/session/messages.js';
+import type { DiffRange } from '../../../src/domain/tree/tree-diff.js';
+import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { batchOf, encodeTestBatch, type TestEntry } from '../../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../../helpers/bytes/requests.js';
+import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
+import { listFiles } from '../../helpers/faults/disk.js';
+import { rootOf as rootOfState } from '../../helpers/worlds/store-device.js';
+import { type Blocks, backUp, blocksOf, eventsOf, type MakeWorld, newSessionId } from '../receiver.js';
 
 const SMALL = { sizeBytes: 3000 * 4096, blockSize: 4096 };
 

@@ -1,19 +1,19 @@
 /** The question which children of tree nodes differ, as every ReceiverPort answers it. */
 import type { TestFn } from 'ava';
-import { NODES_REQUEST_MAX } from '../../src/domain/base/limits.js';
+import { NODES_REQUEST_MAX } from '../../../src/domain/base/limits.js';
 import {
   type ComparedNode,
   decodeAnswer,
   encodeQuestion,
-} from '../../src/protocol/messages/compare-codec.js';
-import { batchOf } from '../helpers/bytes/batches.js';
-import { PLAIN } from '../helpers/bytes/digests.js';
-import { beginRequest, commitRequest } from '../helpers/bytes/requests.js';
-import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
-import { seededRandom } from '../helpers/seed.js';
-import { rootOf } from '../helpers/worlds/store-device.js';
-import { type MakeWorld, newSessionId } from './receiver.js';
-import { type BadCase, checkUnchanged, setUp } from './receiver-scene.js';
+} from '../../../src/protocol/codecs/compare-codec.js';
+import { batchOf } from '../../helpers/bytes/batches.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
+import { beginRequest, commitRequest } from '../../helpers/bytes/requests.js';
+import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
+import { seededRandom } from '../../helpers/seed.js';
+import { rootOf } from '../../helpers/worlds/store-device.js';
+import { type MakeWorld, newSessionId } from '../receiver.js';
+import { type BadCase, checkUnchanged, setUp } from './scene.js';
 
 /** Two levels of nodes, the last one short. */
 const GEOMETRY = { sizeBytes: 200 * 4096 - 512, blockSize: 4096 };

@@ -2,12 +2,12 @@
  * What every refusal is tried on: a receiver with a history, and the check that nothing of it has changed.
  */
 import type { ExecutionContext } from 'ava';
-import type { ErrorCode } from '../../src/domain/base/errors.js';
-import type { Point } from '../../src/domain/point/point.js';
-import type { BeginRequest } from '../../src/domain/session/messages.js';
-import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
-import { batchOf, rootOf } from '../helpers/bytes/batches.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
+import type { ErrorCode } from '../../../src/domain/base/errors.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import type { BeginRequest } from '../../../src/domain/session/messages.js';
+import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { batchOf, rootOf } from '../../helpers/bytes/batches.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../../helpers/bytes/requests.js';
 import {
   type Blocks,
   backUp,
@@ -16,7 +16,7 @@ import {
   eventsOf,
   type MakeWorld,
   newSessionId,
-} from './receiver.js';
+} from '../receiver.js';
 
 /** One committed point and one open session with a durable batch. */
 export interface Scene {

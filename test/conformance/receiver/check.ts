@@ -4,18 +4,18 @@
  */
 import { rm } from 'node:fs/promises';
 import type { TestFn } from 'ava';
-import type { BlockRange } from '../../src/domain/blocks/block-ranges.js';
-import type { Point } from '../../src/domain/point/point.js';
-import type { CheckDamage, CheckSummary } from '../../src/domain/session/messages.js';
-import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../src/native/index.js';
-import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
-import { batchOf } from '../helpers/bytes/batches.js';
-import { PLAIN } from '../helpers/bytes/digests.js';
-import { beginRequest, commitRequest } from '../helpers/bytes/requests.js';
-import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
-import { findRecords, flipRecords } from '../helpers/faults/pack-damage.js';
-import { rootOf } from '../helpers/worlds/store-device.js';
-import { type Blocks, checkContent, eventsOf, type MakeWorld, newSessionId } from './receiver.js';
+import type { BlockRange } from '../../../src/domain/blocks/block-ranges.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import type { CheckDamage, CheckSummary } from '../../../src/domain/session/messages.js';
+import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../../src/native/index.js';
+import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { batchOf } from '../../helpers/bytes/batches.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
+import { beginRequest, commitRequest } from '../../helpers/bytes/requests.js';
+import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
+import { findRecords, flipRecords } from '../../helpers/faults/pack-damage.js';
+import { rootOf } from '../../helpers/worlds/store-device.js';
+import { type Blocks, checkContent, eventsOf, type MakeWorld, newSessionId } from '../receiver.js';
 
 /** Three levels of tree below the root, a short last block. */
 const GEOMETRY = { sizeBytes: 5000 * 4096 - 512, blockSize: 4096 };

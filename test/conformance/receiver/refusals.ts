@@ -3,16 +3,16 @@
  * run on each ReceiverPort.
  */
 import type { TestFn } from 'ava';
-import { HAVE_DIGESTS_MAX } from '../../src/domain/base/limits.js';
-import { encodeQuestion } from '../../src/protocol/messages/compare-codec.js';
-import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
-import { batchOf, rootOf } from '../helpers/bytes/batches.js';
-import { PLAIN } from '../helpers/bytes/digests.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
-import { BAD_BATCHES } from './bad-batches.js';
-import { BAD_MESSAGES } from './bad-messages.js';
-import { block, blocksOf, checkContent, eventsOf, type MakeWorld, newSessionId } from './receiver.js';
-import { checkUnchanged, DURABLE, setUp } from './receiver-scene.js';
+import { HAVE_DIGESTS_MAX } from '../../../src/domain/base/limits.js';
+import { encodeQuestion } from '../../../src/protocol/codecs/compare-codec.js';
+import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { batchOf, rootOf } from '../../helpers/bytes/batches.js';
+import { PLAIN } from '../../helpers/bytes/digests.js';
+import { beginRequest, commitRequest, GEOMETRY } from '../../helpers/bytes/requests.js';
+import { BAD_BATCHES } from '../bad-batches.js';
+import { BAD_MESSAGES } from '../bad-messages.js';
+import { block, blocksOf, checkContent, eventsOf, type MakeWorld, newSessionId } from '../receiver.js';
+import { checkUnchanged, DURABLE, setUp } from './scene.js';
 
 /** Calls of a stranger with true ids; each must fare like one with an id that nobody has. */
 const STRANGERS: readonly [what: string, call: (stranger: ReceiverPort, id: string) => Promise<unknown>][] = [

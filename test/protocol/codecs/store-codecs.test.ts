@@ -12,9 +12,9 @@ import {
 } from '../../../src/domain/base/limits.js';
 import { blockCount } from '../../../src/domain/blocks/geometry.js';
 import { native, RECORD_KIND_BLOCK, type StoredBlocks } from '../../../src/native/index.js';
-import { answeredCount, decodeBlocks, encodeBlocks } from '../../../src/protocol/messages/blocks-codec.js';
-import { decodeHeld, encodeHeld } from '../../../src/protocol/messages/have-codec.js';
-import { decodeNodes, encodeNodes } from '../../../src/protocol/messages/nodes-codec.js';
+import { answeredCount, decodeBlocks, encodeBlocks } from '../../../src/protocol/codecs/blocks-codec.js';
+import { decodeHeld, encodeHeld } from '../../../src/protocol/codecs/have-codec.js';
+import { decodeNodes, encodeNodes } from '../../../src/protocol/codecs/nodes-codec.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { seededRandom } from '../../helpers/seed.js';
 import { stampedBlock } from '../../helpers/worlds/store-device.js';

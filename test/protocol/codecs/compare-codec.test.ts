@@ -12,7 +12,7 @@ import {
   decodeQuestion,
   encodeAnswer,
   encodeQuestion,
-} from '../../../src/protocol/messages/compare-codec.js';
+} from '../../../src/protocol/codecs/compare-codec.js';
 import { seededRandom } from '../../helpers/seed.js';
 
 const POINT_ID = 'ab'.repeat(16);
