@@ -1,8 +1,8 @@
 /** What node:fs lacks for durable state: locks, and directories whose entries are on disk. */
-import { constants } from 'node:fs';
+import { constants, existsSync, readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { flock, flockSync } from 'fs-ext';
+import { fcntlSync, constants as fileFlags, flock, flockSync } from 'fs-ext';
 
 /**
  * Takes an exclusive lock that lasts until the handle is closed or the process dies. The file stays:
@@ -72,6 +72,25 @@ export function tryLockExclusive({ fd }: FileHandle): boolean {
     if (code === 'EAGAIN' || code === 'EWOULDBLOCK') return false;
     if (WITHOUT_LOCKS.has(code)) return true;
     throw error;
+  }
+}
+
+/**
+ * No program that this process starts gets a file that a library opened without O_CLOEXEC: it would keep
+ * the disk busy for as long as it runs. Without /proc, nothing changes.
+ */
+export function keepFromChildren(path: string): void {
+  if (!existsSync('/proc/self/fd')) return;
+  const realPath = realpathSync(path);
+  for (const name of readdirSync('/proc/self/fd')) {
+    try {
+      if (readlinkSync(`/proc/self/fd/${name}`) !== realPath) continue;
+      fcntlSync(Number(name), 'setfd', fileFlags.FD_CLOEXEC);
+    } catch (error) {
+      // It was closed meanwhile, as the one is that lists the directory.
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'ENOENT' && code !== 'EBADF') throw error;
+    }
   }
 }
 

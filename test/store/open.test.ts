@@ -134,6 +134,15 @@ test('neighbours are read in one go, and once', async (t) => {
   await store.close();
 });
 
+test('a program that is started while a store is open gets none of its files', async (t) => {
+  const dir = await newStoreDir(t);
+  const store = await openStore(dir);
+  const { stdout } = spawnSync('ls', ['-l', '/proc/self/fd'], { encoding: 'utf8' });
+  await store.close();
+  t.regex(stdout, /0 -> /);
+  t.false(stdout.includes(dir), stdout);
+});
+
 test('a store has one owner', async (t) => {
   const dir = await newStoreDir(t);
   const store = await openStore(dir);

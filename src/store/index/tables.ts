@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
+import { keepFromChildren } from '../../native/files.js';
 import { errnoOf, isFull } from '../disk/disk.js';
 
 export const PAGE_BYTES = 4096;
@@ -138,6 +139,8 @@ export function openTables(path: string, { readOnly = false }: { readonly readOn
     encoding: 'binary',
     keyEncoding: 'binary',
   });
+  // Version 3.5.6 opens one of its two descriptors without O_CLOEXEC.
+  keepFromChildren(join(path, DATA_FILE));
   const table = (name: string): Table =>
     root.openDB<Buffer, Buffer>({ name, encoding: 'binary', keyEncoding: 'binary' });
   return {
