@@ -4,13 +4,13 @@
 #include <cmath>
 #include <cstring>
 
+#include "binding/async/calling.h"
+#include "binding/async/operation.h"
+#include "binding/async/promises.h"
 #include "binding/module.h"
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
 #include "binding/values/errors.h"
-#include "binding/work/calling.h"
-#include "binding/work/operation.h"
-#include "binding/work/promises.h"
 #include "core/base/error.h"
 #include "core/base/thread_pool.h"
 #include "core/codec/batch.h"

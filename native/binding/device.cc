@@ -5,15 +5,15 @@
 
 #include <cerrno>
 
+#include "binding/async/classes.h"
+#include "binding/async/closing.h"
+#include "binding/async/gate.h"
+#include "binding/async/operation.h"
+#include "binding/async/promises.h"
 #include "binding/module.h"
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
 #include "binding/values/errors.h"
-#include "binding/work/classes.h"
-#include "binding/work/closing.h"
-#include "binding/work/gate.h"
-#include "binding/work/operation.h"
-#include "binding/work/promises.h"
 #include "core/base/aligned_buffer.h"
 #include "core/base/error.h"
 #include "core/device/block_device.h"

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <memory>
 
+#include "binding/async/classes.h"
 #include "binding/module.h"
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
 #include "binding/values/errors.h"
-#include "binding/work/classes.h"
 #include "core/tree/geometry.h"
 
 namespace stillpoint::binding {

@@ -2,7 +2,7 @@
 // the wraps' finalizers, then the instance data.
 #include "binding/module.h"
 
-#include "binding/work/environment.h"
+#include "binding/async/environment.h"
 
 namespace {
 

@@ -1,11 +1,11 @@
 // Patches on the receiver's side: digests of pieces, and whole blocks from patches. All but the list of
 // patched blocks runs on the pool.
+#include "binding/async/operation.h"
+#include "binding/async/promises.h"
 #include "binding/module.h"
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
 #include "binding/values/errors.h"
-#include "binding/work/operation.h"
-#include "binding/work/promises.h"
 #include "core/base/thread_pool.h"
 #include "core/codec/patched_batch.h"
 #include "core/tree/tree_file.h"

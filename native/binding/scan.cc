@@ -1,15 +1,15 @@
 // Scan, ScanChunk and createScan. The scan's own threads read; encode() runs on the pool; nothing here waits.
 #include "core/scan/scan.h"
 
+#include "binding/async/classes.h"
+#include "binding/async/closing.h"
+#include "binding/async/gate.h"
+#include "binding/async/operation.h"
+#include "binding/async/promises.h"
 #include "binding/module.h"
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
 #include "binding/values/errors.h"
-#include "binding/work/classes.h"
-#include "binding/work/closing.h"
-#include "binding/work/gate.h"
-#include "binding/work/operation.h"
-#include "binding/work/promises.h"
 #include "core/codec/compress.h"
 
 namespace stillpoint::binding {

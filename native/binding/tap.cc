@@ -4,14 +4,14 @@
 #include <algorithm>
 #include <chrono>
 
+#include "binding/async/classes.h"
+#include "binding/async/gate.h"
+#include "binding/async/operation.h"
+#include "binding/async/promises.h"
 #include "binding/module.h"
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
 #include "binding/values/errors.h"
-#include "binding/work/classes.h"
-#include "binding/work/gate.h"
-#include "binding/work/operation.h"
-#include "binding/work/promises.h"
 #include "core/base/error.h"
 #include "core/tap/maps/map_format.h"
 #include "core/tap/snapshot/source.h"

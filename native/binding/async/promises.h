@@ -9,8 +9,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "binding/async/operation.h"
 #include "binding/values/errors.h"
-#include "binding/work/operation.h"
 
 namespace stillpoint::binding {
 

@@ -1,4 +1,4 @@
-#include "binding/work/gate.h"
+#include "binding/async/gate.h"
 
 #include <utility>
 

@@ -1,11 +1,11 @@
-#include "binding/work/classes.h"
+#include "binding/async/classes.h"
 
 #include <algorithm>
 #include <cstring>
 #include <string>
 
+#include "binding/async/environment.h"
 #include "binding/values/errors.h"
-#include "binding/work/environment.h"
 
 namespace stillpoint::binding {
 

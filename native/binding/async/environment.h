@@ -10,7 +10,7 @@
 #include <mutex>
 #include <string>
 
-#include "binding/work/operation.h"
+#include "binding/async/operation.h"
 
 namespace stillpoint::binding {
 

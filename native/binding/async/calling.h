@@ -8,7 +8,7 @@
 #include <optional>
 #include <utility>
 
-#include "binding/work/promises.h"
+#include "binding/async/promises.h"
 
 namespace stillpoint::binding {
 

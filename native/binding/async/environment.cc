@@ -1,4 +1,4 @@
-#include "binding/work/environment.h"
+#include "binding/async/environment.h"
 
 #include <memory>
 #include <utility>

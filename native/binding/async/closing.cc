@@ -1,10 +1,10 @@
-#include "binding/work/closing.h"
+#include "binding/async/closing.h"
 
 #include <exception>
 #include <utility>
 
+#include "binding/async/operation.h"
 #include "binding/values/errors.h"
-#include "binding/work/operation.h"
 
 namespace stillpoint::binding {
 

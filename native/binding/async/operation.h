@@ -16,7 +16,7 @@
 #include <memory>
 #include <vector>
 
-#include "binding/work/gate.h"
+#include "binding/async/gate.h"
 
 namespace stillpoint::binding {
 
