@@ -51,6 +51,11 @@ for (const [how, code] of [
   });
 }
 
+test('the process lasts until what a scan uses is closed', async (t) => {
+  const ended = await runChild(t, 'close', []);
+  t.deepEqual([ended.code, ended.output], [0, 'closed\n'], ended.errors);
+});
+
 test('workers that load the addon are terminated in the middle of their scans', async (t) => {
   const ended = await runChild(t, 'worker', []);
   t.deepEqual(

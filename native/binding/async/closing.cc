@@ -3,6 +3,7 @@
 #include <exception>
 #include <utility>
 
+#include "binding/async/environment.h"
 #include "binding/async/operation.h"
 #include "binding/values/errors.h"
 
@@ -16,7 +17,12 @@ Napi::Value close_handle(Napi::Env env, const std::shared_ptr<Gate>& gate,
     return deferred.Promise();
   }
   closer->waiting.push_back(deferred);
+  if (gate->closing()) return deferred.Promise();
+  // What is waited for may not hold the loop, as the readers of a scan: the process would end
+  // before the handle is closed, and nobody would hear of it.
+  Environment::of(env).hold_loop();
   gate->close([env, closer, release = std::move(release)] {
+    Environment::of(env).let_loop_go();
     Operation* const operation = Operation::start(env, {});
     submit_to_pool([operation, closer, release] {
       std::exception_ptr failure;

@@ -25,10 +25,18 @@ Operation* Environment::start(const Keep& keep, bool holds_loop) {
   }
   // From here on nothing throws: what is counted is also released.
   for (const auto& gate : keep.gates) gate->enter();
-  if (holds_loop && holders_++ == 0 && !closed_) wake_.Ref(env_);
+  if (holds_loop) hold_loop();
   const std::lock_guard lock(mutex_);
   running_++;
   return operation.release();
+}
+
+void Environment::hold_loop() {
+  if (holders_++ == 0 && !closed_) wake_.Ref(env_);
+}
+
+void Environment::let_loop_go() {
+  if (--holders_ == 0 && !closed_) wake_.Unref(env_);
 }
 
 void Environment::post(Operation* operation, Operation::Settle settle, bool last) {
@@ -62,7 +70,7 @@ void Environment::drain() {
 void Environment::release(Operation* operation) {
   if (operation == nullptr) return;
   for (const auto& gate : operation->gates_) gate->leave();
-  if (operation->holds_loop_ && --holders_ == 0 && !closed_) wake_.Unref(env_);
+  if (operation->holds_loop_) let_loop_go();
   delete operation;
 }
 

@@ -28,6 +28,9 @@ class Environment {
   static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
   Operation* start(const Keep& keep, bool holds_loop);
+  // The process does not exit by itself while anybody holds the loop.
+  void hold_loop();
+  void let_loop_go();
   // Any thread. `last`: the operation settles with this.
   void post(Operation* operation, Operation::Settle settle, bool last);
   // Cleanup hook, JavaScript thread: hooks run in reverse order, so wake_'s own comes later.
