@@ -162,7 +162,7 @@ Napi::Value create_memory_device(const Napi::CallbackInfo& info) {
     if (sector_size != 512 && sector_size != 4096) throw_argument("logicalSectorSize", "512 or 4096");
     const auto memory = std::make_shared<MemoryDevice>(size_bytes, static_cast<uint32_t>(sector_size));
     Napi::Object device = wrap(env, kClass, std::shared_ptr<BlockSource>(memory));
-    // Faults outlive close(): setting them is harmless then.
+    // They outlive close(): setting faults is harmless then, and reads in flight can still be counted.
     const auto method = [&](const char* name, auto body) {
       device.Set(name, Napi::Function::New(
                            env,
@@ -182,6 +182,12 @@ Napi::Value create_memory_device(const Napi::CallbackInfo& info) {
     method("setReadDelayMs", [](MemoryDevice& d, const Napi::CallbackInfo& call) {
       d.set_read_delay_ms(static_cast<uint32_t>(arg_uint(call[0], "delayMs", 60'000)));
     });
+    device.Set("readsInFlight", Napi::Function::New(
+                                    env,
+                                    [memory](const Napi::CallbackInfo& call) {
+                                      return Napi::Number::New(call.Env(), memory->reads_in_flight());
+                                    },
+                                    "readsInFlight"));
     return device;
   });
 }

@@ -16,6 +16,8 @@ export interface MemoryDevice extends Device {
   clearFaults(): void;
   /** Every read waits so long first: to have work in flight when a test closes or cancels. */
   setReadDelayMs(delayMs: number): void;
+  /** Also after close(), which waits for them. */
+  readsInFlight(): number;
 }
 
 interface TestingAddon {

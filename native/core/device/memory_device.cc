@@ -50,6 +50,11 @@ void MemoryDevice::fail_if_bad(std::vector<BadRange>& ranges, const char* action
 void MemoryDevice::read(uint64_t byte_offset, std::span<uint8_t> into) {
   check_range(byte_offset, into.size());
   read_count_++;
+  reads_in_flight_++;
+  struct Ends {
+    std::atomic<uint32_t>& reads_in_flight;
+    ~Ends() { reads_in_flight--; }
+  } const ends{reads_in_flight_};
   if (const uint32_t delay_ms = read_delay_ms_; delay_ms > 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
   }

@@ -40,6 +40,7 @@ class MemoryDevice : public BlockSource {
   void clear_faults();
   void set_read_delay_ms(uint32_t delay_ms) { read_delay_ms_ = delay_ms; }
   uint64_t read_count() const { return read_count_; }
+  uint32_t reads_in_flight() const { return reads_in_flight_; }
 
  private:
   struct BadRange {
@@ -58,6 +59,7 @@ class MemoryDevice : public BlockSource {
   uint8_t* bytes_ = nullptr;
   std::atomic<uint32_t> read_delay_ms_{0};
   std::atomic<uint64_t> read_count_{0};
+  std::atomic<uint32_t> reads_in_flight_{0};
   std::mutex mutex_;
   std::vector<BadRange> bad_reads_;
   std::vector<BadRange> bad_writes_;
