@@ -51,7 +51,7 @@ for (const [how, code] of [
   });
 }
 
-test('the process lasts until what a scan uses is closed', async (t) => {
+test('the process lasts until what a scan uses is closed, and no longer', async (t) => {
   const ended = await runChild(t, 'close', []);
   t.deepEqual([ended.code, ended.output], [0, 'closed\n'], ended.errors);
 });
