@@ -74,6 +74,11 @@ export function detachLoop(path: string): void {
   }
 }
 
+/** Attaches at the same node as before. Another test may have taken its number: waits until it is free. */
+export function attachLoopAgain(path: string, imagePath: string): void {
+  whileBusy(() => run('losetup', path, imagePath));
+}
+
 /** Mounts, and unmounts when the test ends. @returns a function that unmounts at once. */
 export async function mount(
   t: ExecutionContext,
@@ -87,23 +92,24 @@ export async function mount(
   let mounted = true;
   const unmount = () => {
     if (!mounted) return;
-    unmountPatiently(mountPoint);
+    // A process that is just being started still has its parent's open files for a moment.
+    whileBusy(() => run('umount', mountPoint));
     mounted = false;
   };
   t.teardown(unmount);
   return unmount;
 }
 
-const UNMOUNT_TRIES = 50;
+const BUSY_TRIES = 300;
 
-/** A process that is just being started still has its parent's open files for a moment. */
-function unmountPatiently(mountPoint: string): void {
+/** Tries again for half a minute while something is busy. */
+function whileBusy(attempt: () => void): void {
   for (let tries = 1; ; tries += 1) {
     try {
-      run('umount', mountPoint);
+      attempt();
       return;
     } catch (error) {
-      if (tries === UNMOUNT_TRIES || !/busy/.test((error as Error).message)) throw error;
+      if (tries === BUSY_TRIES || !/busy/.test((error as Error).message)) throw error;
       run('sleep', '0.1');
     }
   }

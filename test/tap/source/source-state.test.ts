@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { anchorOf, placeOfSource, readSource } from '../../../src/tap/source/source.js';
 import { type SourceReport, sourceProblem } from '../../../src/tap/source/source-state.js';
-import { attachLoop, detachLoop, run } from '../../helpers/disks/loop-device.js';
+import { attachLoop, attachLoopAgain, detachLoop } from '../../helpers/disks/loop-device.js';
 import { testWith } from '../../helpers/requirements.js';
 import { makeTapPlace } from '../../helpers/worlds/taps.js';
 
@@ -57,6 +57,6 @@ testWith(['loop'], 'another disk at the same node is another one', async (t) => 
   const anchor = await anchorOf(loop, await readSource(loop));
   t.is(await placeOfSource(anchor), 'same');
   detachLoop(loop);
-  run('losetup', loop, image);
+  attachLoopAgain(loop, image);
   t.is(await placeOfSource(anchor), 'other');
 });
