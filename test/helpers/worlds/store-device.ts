@@ -22,9 +22,22 @@ export interface DeviceState {
 export function leavesOf({ blocks }: DeviceState): Map<number, Buffer> {
   const leaves = new Map<number, Buffer>();
   for (const [blockIndex, bytes] of blocks) {
-    if (bytes.some((byte) => byte !== 0)) leaves.set(blockIndex, PLAIN.leafDigest(bytes));
+    if (!isZero(bytes)) leaves.set(blockIndex, PLAIN.leafDigest(bytes));
   }
   return leaves;
+}
+
+const zerosByLength = new Map<number, Buffer>();
+
+/** The same buffer each time: tests compare with it often, and in JavaScript byte by byte takes long. */
+function zeros(length: number): Buffer {
+  const made = zerosByLength.get(length) ?? Buffer.alloc(length);
+  zerosByLength.set(length, made);
+  return made;
+}
+
+function isZero(bytes: Buffer): boolean {
+  return bytes.equals(zeros(bytes.length));
 }
 
 export function rootOf(state: DeviceState): string {
@@ -34,18 +47,12 @@ export function rootOf(state: DeviceState): string {
 /** What a session from `before` to `after` sends. */
 export function changesBetween(before: DeviceState | null, after: DeviceState): BatchItem[] {
   const items: BatchItem[] = [];
+  const oldCount = before === null ? 0 : blockCount(before.geometry);
   for (let blockIndex = 0; blockIndex < blockCount(after.geometry); blockIndex += 1) {
-    const length = blockLength(after.geometry, blockIndex);
-    const bytes = after.blocks.get(blockIndex) ?? Buffer.alloc(length);
-    const old = blockIndex < (before === null ? 0 : blockCount(before.geometry)) ? before : null;
-    const oldBytes =
-      old === null
-        ? Buffer.alloc(length)
-        : (old.blocks.get(blockIndex) ?? Buffer.alloc(blockLength(old.geometry, blockIndex)));
-    const isZero = bytes.every((byte) => byte === 0);
-    if (bytes.equals(oldBytes)) continue;
-    if (isZero && oldBytes.every((byte) => byte === 0)) continue;
-    items.push(isZero ? { blockIndex, zeroCount: 1 } : { blockIndex, bytes });
+    const bytes = after.blocks.get(blockIndex) ?? zeros(blockLength(after.geometry, blockIndex));
+    const oldBytes = (blockIndex < oldCount ? before?.blocks.get(blockIndex) : null) ?? null;
+    if (oldBytes === null || isZero(oldBytes) ? isZero(bytes) : bytes.equals(oldBytes)) continue;
+    items.push(isZero(bytes) ? { blockIndex, zeroCount: 1 } : { blockIndex, bytes });
   }
   return items;
 }
@@ -169,7 +176,7 @@ export async function readBack(store: Store, point: Point): Promise<Map<number, 
 export async function holds(store: Store, point: Point, state: DeviceState): Promise<boolean> {
   if (point.root !== rootOf(state)) return false;
   const read = await readBack(store, point);
-  const expected = [...state.blocks].filter(([, bytes]) => bytes.some((byte) => byte !== 0));
+  const expected = [...state.blocks].filter(([, bytes]) => !isZero(bytes));
   return (
     read.size === expected.length &&
     expected.every(([blockIndex, bytes]) => read.get(blockIndex)?.equals(bytes) === true)
