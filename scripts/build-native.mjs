@@ -1,9 +1,9 @@
 // Builds the addon: native/CMakeLists.txt through cmake-js, into build/native/Release/stillpoint.node.
-//   node scripts/build-native.mjs [--test-programs] [--debug]
+//   node scripts/build-native.mjs [--test-programs] [--core-tests] [--debug]
 // --test-programs also builds what the TypeScript tests run. Every later build here then does so too: no test
-// runs an old one. --debug builds for a debugger, without optimizing, in the same place; the next build
-// without it is an ordinary one again. Nothing is downloaded: headers come from the npm packages
-// node-api-headers and node-addon-api.
+// runs an old one. --core-tests also builds the core's own tests, build/native/core_tests. --debug builds for
+// a debugger, without optimizing, in the same place. Neither of these two options holds for
+// the next build. Nothing is downloaded: headers come from the npm packages node-api-headers and node-addon-api.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -16,17 +16,20 @@ const source = join(root, 'native');
 const output = join(root, 'build', 'native');
 
 const options = process.argv.slice(2);
-const unknown = options.filter((option) => !['--test-programs', '--debug'].includes(option));
+const OPTIONS = ['--test-programs', '--core-tests', '--debug'];
+const unknown = options.filter((option) => !OPTIONS.includes(option));
 if (unknown.length > 0) {
   console.error(
-    `native build: ${unknown.join(' ')}: there is no such option. It takes "--test-programs" and "--debug".`,
+    `native build: ${unknown.join(' ')}: there is no such option. It takes ${OPTIONS.join(', ')}.`,
   );
   process.exit(2);
 }
+const onIfGiven = (option) => (options.includes(option) ? 'ON' : 'OFF');
 // CMake keeps in its cache what it was once told.
 const settings = [
   '--CDSANITIZE=',
-  `--CDSTILLPOINT_DEBUG=${options.includes('--debug') ? 'ON' : 'OFF'}`,
+  `--CDSTILLPOINT_DEBUG=${onIfGiven('--debug')}`,
+  `--CDSTILLPOINT_TESTS=${onIfGiven('--core-tests')}`,
   ...(options.includes('--test-programs') ? ['--CDSTILLPOINT_TEST_PROGRAMS=ON'] : []),
 ];
 
