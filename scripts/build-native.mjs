@@ -2,8 +2,8 @@
 //   node scripts/build-native.mjs [--test-programs] [--core-tests] [--debug]
 // --test-programs also builds what the TypeScript tests run. Every later build here then does so too: no test
 // runs an old one. --core-tests also builds the core's own tests, build/native/core_tests. --debug builds for
-// a debugger, without optimizing, in the same place. These two hold for one build only. Nothing is downloaded:
-// headers come from the npm packages node-api-headers and node-addon-api.
+// a debugger, without optimizing, in the same place. These two hold for one build only. Nothing is
+// downloaded: headers come from the npm packages node-api-headers and node-addon-api.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
