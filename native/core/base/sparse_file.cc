@@ -87,8 +87,8 @@ void SparseFile::sync() const {
 
 void SparseFile::commit_creation() {
   if (fsync(fd_) != 0) throw_errno(errno, "sync", path_);
-  std::string directory = std::filesystem::path(path_).parent_path();
-  if (directory.empty()) directory = ".";
+  const std::string parent = std::filesystem::path(path_).parent_path();
+  const std::string directory = parent.empty() ? "." : parent;
   int directory_fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory_fd < 0) throw_errno(errno, "open", directory);
   int result = fsync(directory_fd);

@@ -47,11 +47,10 @@ export function rootOf(state: DeviceState): string {
 /** What a session from `before` to `after` sends. */
 export function changesBetween(before: DeviceState | null, after: DeviceState): BatchItem[] {
   const items: BatchItem[] = [];
-  const oldCount = before === null ? 0 : blockCount(before.geometry);
   for (let blockIndex = 0; blockIndex < blockCount(after.geometry); blockIndex += 1) {
     const bytes = after.blocks.get(blockIndex) ?? zeros(blockLength(after.geometry, blockIndex));
-    const oldBytes = (blockIndex < oldCount ? before?.blocks.get(blockIndex) : null) ?? null;
-    if (oldBytes === null || isZero(oldBytes) ? isZero(bytes) : bytes.equals(oldBytes)) continue;
+    const oldBytes = before?.blocks.get(blockIndex);
+    if (oldBytes === undefined || isZero(oldBytes) ? isZero(bytes) : bytes.equals(oldBytes)) continue;
     items.push(isZero(bytes) ? { blockIndex, zeroCount: 1 } : { blockIndex, bytes });
   }
   return items;
