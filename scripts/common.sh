@@ -68,20 +68,24 @@ step() {
   report "$text" "$status" $((SECONDS - start))
 }
 
-# begin TEXT COMMAND...: a step that runs beside the next ones, on what time of the processors they leave.
+# idle COMMAND...: runs it on what time of the processors others leave.
+idle() {
+  if chrt --idle 0 true 2>/dev/null; then chrt --idle 0 "$@"; else nice -n 19 "$@"; fi
+}
+
+# begin TEXT COMMAND...: a step that runs beside the next ones.
 # finish TEXT: waits for it, and prints its line.
 declare -A begun=()
 begin() {
-  local text=$1 idle=(chrt --idle 0)
+  local text=$1
   shift
-  chrt --idle 0 true 2>/dev/null || idle=(nice -n 19)
   # Of an earlier run: who ends without one has failed.
   rm -f "$(log_of "$text").result"
   # In a process group of its own, which can be ended as a whole.
   set -m
   (
     start=$SECONDS status=0
-    "${idle[@]}" "$@" >"$(log_of "$text")" 2>&1 || status=$?
+    "$@" >"$(log_of "$text")" 2>&1 || status=$?
     printf '%d %d\n' "$status" $((SECONDS - start)) >"$(log_of "$text").result"
   ) </dev/null &
   begun[$text]=$!
