@@ -25,6 +25,7 @@ void init_codec(Napi::Env env, Napi::Object exports);
 void init_patch(Napi::Env env, Napi::Object exports);
 void init_restore(Napi::Env env, Napi::Object exports);
 void init_tap(Napi::Env env, Napi::Object exports);
+void init_reflink(Napi::Env env, Napi::Object exports);
 
 // Handles as arguments of other rooms' functions: the core object and the gate that counts its users. Throw
 // `argument` for anything else, and `closed`.

@@ -7,6 +7,7 @@ import type { DigestAddon } from './border/digest.js';
 import type { PackAddon } from './border/pack.js';
 import type { PatchAddon } from './border/patch.js';
 import type { PathAddon } from './border/paths.js';
+import type { ReflinkAddon } from './border/reflink.js';
 import type { RestoreAddon } from './border/restore.js';
 import type { ScanAddon } from './border/scan.js';
 import type { TapAddon } from './border/tap.js';
@@ -21,6 +22,7 @@ export interface Addon
     BatchAddon,
     PatchAddon,
     PackAddon,
+    ReflinkAddon,
     RestoreAddon,
     TapAddon,
     PathAddon {
