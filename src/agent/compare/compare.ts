@@ -85,7 +85,14 @@ export async function runCompare(options: CompareOptions): Promise<CompareResult
   try {
     const snapshot = await provider.hold(path, {
       ...{ sessionId: randomBytes(16).toString('hex'), blockSize: point.geometry.blockSize },
-      ...{ basePointId: null, full: true, doubt: null, fuzzy: options.fuzzy ?? false, signal },
+      ...{
+        basePointId: null,
+        full: true,
+        doubt: null,
+        fuzzy: options.fuzzy ?? false,
+        commits: false,
+        signal,
+      },
     });
     try {
       if (options.mark === true) checkCanMark(options, snapshot);
@@ -284,14 +291,15 @@ function checkCanMark({ path, point, byteRanges }: CompareOptions, { tracking }:
   if (tracking === undefined) {
     throw new StillpointError('usage', {
       thing: path,
-      reason: 'no tap serves it, so there is no map to write the differences into',
+      reason:
+        'no tap serves it, and it is not backed up by clones, so there is no map to write the differences into',
       remedy: 'Put one on it with "stillpoint tap add", or omit --mark.',
     });
   }
   if (byteRanges !== undefined && !tracking.knows(point.id)) {
     throw new StillpointError('usage', {
       thing: path,
-      reason: `the map of its tap is not valid for point ${pointLabel(point)}, and comparing ranges can't make it valid`,
+      reason: `what is known of its changes is not valid for point ${pointLabel(point)}, and comparing ranges can't make it valid`,
       remedy: 'Omit --ranges to compare the whole device.',
     });
   }

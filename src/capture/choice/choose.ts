@@ -37,7 +37,7 @@ export async function chooseProvider(
   const refused: Refused[] = [];
   for (const provider of candidates) {
     if (asksForRest(rest) && !provider.takesDevicesInUse) throw noRest(path, provider, refused);
-    const probe = await provider.probe({ path, stateDirectory, fuzzy });
+    const probe = await provider.probe({ path, stateDirectory, fuzzy, isNamed: wanted !== undefined });
     if (probe.possible) {
       const { name } = provider;
       const snapshots = snapshotsOf(name, (_path, hold) => probe.prepare(hold), rest);

@@ -15,5 +15,5 @@ checkProvider(
       unable: async () => ({ ...request, path: '/other' }),
     };
   },
-  true,
+  { hasPasses: true },
 );
