@@ -10,10 +10,10 @@ import type { OnAgentEvent } from '../common/events.js';
  */
 export async function noteFormat(
   path: string,
-  { device, tracking }: Snapshot,
+  { device }: Pick<Snapshot, 'device'>,
   onEvent: OnAgentEvent,
 ): Promise<void> {
-  const format = tracking === undefined ? await readImageFormat(device) : null;
+  const format = device.type === 'snapshot' ? null : await readImageFormat(device);
   if (format === null) return;
   const remedy = 'For points of the disk itself, convert it: qemu-img convert -O raw.';
   onEvent({

@@ -291,8 +291,7 @@ function checkCanMark({ path, point, byteRanges }: CompareOptions, { tracking }:
   if (tracking === undefined) {
     throw new StillpointError('usage', {
       thing: path,
-      reason:
-        'no tap serves it, and it is not backed up by clones, so there is no map to write the differences into',
+      reason: 'no tap serves it, so there is no map to write the differences into',
       remedy: 'Put one on it with "stillpoint tap add", or omit --mark.',
     });
   }

@@ -1,6 +1,6 @@
 /**
- * Goes as far with a clone as a test wants, and dies: steps.js IMAGE STATE SESSION BASE STEP, where BASE may be
- * `none`, and STEP is `prepared`, `cut`, `viewed`, `concluded` or `committed`.
+ * Goes as far with a clone as a test wants, and dies: steps.js IMAGE STATE SESSION BASE STEP. STEP is
+ * `prepared`, `cut`, `viewed`, `concluded` or `committed`.
  */
 import { prepareReflink } from '../../../../../src/capture/providers/reflink/reflink.js';
 
@@ -11,7 +11,7 @@ const die = (at: string): void => {
 const member = await prepareReflink(
   { path, stateDirectory },
   {
-    ...{ sessionId, basePointId: base === 'none' ? null : base, full: false, doubt: null },
+    ...{ sessionId, basePointId: base, full: false, doubt: null },
     ...{ blockSize: 4096, fuzzy: false },
   },
 );
