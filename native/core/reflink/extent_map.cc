@@ -16,11 +16,27 @@ constexpr uint32_t kExtentsAtOnce = 1024;
 // Say nothing about where the bytes are: the last extent, merged for the answer, shared with other files.
 constexpr uint32_t kHarmlessFlags = FIEMAP_EXTENT_LAST | FIEMAP_EXTENT_MERGED | FIEMAP_EXTENT_SHARED;
 
-void fiemap(int fd, const std::string& path, struct fiemap* request) {
-  while (::ioctl(fd, FS_IOC_FIEMAP, request) != 0) {
-    if (errno != EINTR) throw_errno(errno, "ask for the extents", path);
+// With room for the answer.
+class Question {
+ public:
+  explicit Question(uint32_t extents)
+      : memory_((sizeof(struct fiemap) + extents * sizeof(struct fiemap_extent) + 7) / sizeof(uint64_t)) {
+    get()->fm_extent_count = extents;
   }
-}
+
+  struct fiemap* get() {
+    return reinterpret_cast<struct fiemap*>(memory_.data());
+  }
+
+  void ask(int fd, const std::string& path) {
+    while (::ioctl(fd, FS_IOC_FIEMAP, get()) != 0) {
+      if (errno != EINTR) throw_errno(errno, "ask for the extents", path);
+    }
+  }
+
+ private:
+  std::vector<uint64_t> memory_;
+};
 
 Extent::Kind kind_of(uint32_t flags) {
   const uint32_t telling = flags & ~kHarmlessFlags;
@@ -37,10 +53,10 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 }  // namespace
 
 uint64_t count_extents(int fd, const std::string& path) {
-  struct fiemap request {};
-  request.fm_length = FIEMAP_MAX_OFFSET;
-  fiemap(fd, path, &request);
-  return request.fm_mapped_extents;
+  Question question(0);
+  question.get()->fm_length = FIEMAP_MAX_OFFSET;
+  question.ask(fd, path);
+  return question.get()->fm_mapped_extents;
 }
 
 std::optional<Extent> ExtentMap::next() {
@@ -57,14 +73,12 @@ std::optional<Extent> ExtentMap::next() {
 void ExtentMap::read_more() {
   page_.clear();
   used_ = 0;
-  std::vector<uint64_t> memory((sizeof(struct fiemap) + kExtentsAtOnce * sizeof(struct fiemap_extent) + 7) /
-                               sizeof(uint64_t));
-  auto* const request = reinterpret_cast<struct fiemap*>(memory.data());
+  Question question(kExtentsAtOnce);
+  struct fiemap* const request = question.get();
   request->fm_start = position_;
   request->fm_length = FIEMAP_MAX_OFFSET - position_;
   request->fm_flags = FIEMAP_FLAG_SYNC;
-  request->fm_extent_count = kExtentsAtOnce;
-  fiemap(fd_, path_, request);
+  question.ask(fd_, path_);
   is_last_ = request->fm_mapped_extents < kExtentsAtOnce;
   for (uint32_t i = 0; i < request->fm_mapped_extents; i++) {
     const struct fiemap_extent& given = request->fm_extents[i];

@@ -20,6 +20,7 @@ import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
 import { fileTimes } from '../../../devices/facts/honest-times.js';
 import { readImageFacts } from '../../../devices/facts/image-facts.js';
 import { lockSource } from '../../../devices/locks/source-lock.js';
+import { loopsOver } from '../../../devices/system/block-stack.js';
 import { onDevice } from '../../../devices/system/device-error.js';
 import { findUses } from '../../../devices/system/in-use.js';
 import { StillpointError } from '../../../domain/base/errors.js';
@@ -95,6 +96,8 @@ class ReflinkSession {
     const image = this.#image;
     const isWritten = (await findUses(image.path, 'writers')).some(({ writable }) => writable);
     const before = isWritten ? null : await readImageFacts(image.path);
+    // Under other names, too: links and bind mounts.
+    const loops = await loopsOver(await image.handle.stat({ bigint: true }));
     this.#kept = await KeptClones.take(image, stateDirectory, { sessionId, basePointId, doubt });
     const clone = await createClone(image, sessionId);
     this.#clone = clone;
@@ -104,7 +107,7 @@ class ReflinkSession {
     let closedQuietMs: number | null = null;
     return inSteps({
       path,
-      shownAt: isWritten ? [image.path] : [],
+      shownAt: isWritten ? [image.path, ...loops] : [],
       barrier: isWritten ? 'freeze' : 'unused',
       writesBeside: clone.path,
       quietMs: async () => {

@@ -2,11 +2,13 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { truncate, writeFile } from 'node:fs/promises';
+import { link, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { prepareAll, takeInstant } from '../../../../src/capture/instant.js';
 import type { Member } from '../../../../src/capture/ports.js';
+import { reflinkEntry } from '../../../../src/capture/providers/reflink/entry.js';
 import { MiB } from '../../../../src/domain/base/limits.js';
 import type { Device } from '../../../../src/native/index.js';
 import { freezable } from '../../../helpers/disks/freezable.js';
@@ -101,8 +103,13 @@ testWith(
   ['root', 'loop', ...programs('mkfs.xfs', 'mkfs.ext4')],
   'file systems in the image are frozen, never the one below it',
   async (t) => {
-    const disk = await makeCloningDisk(t, 'xfs');
-    const inside = await freezable(t, 'ext4', { within: disk.mountPoint });
+    const made = await makeCloningDisk(t, 'xfs');
+    const inside = await freezable(t, 'ext4', { within: made.mountPoint });
+    // By a name that the loop device does not know, and with its state on what is frozen.
+    const disk = { ...made, image: join(made.mountPoint, 'link.img') };
+    await link(inside.image, disk.image);
+    const request = { path: disk.image, stateDirectory: join(inside.mountPoint, 'state'), fuzzy: false };
+    disk.probe = () => reflinkEntry.probe(request);
     const frozen = await holdNow(disk);
     t.is(frozen.kind, 'filesystem');
     const { facts } = await frozen.conclude();
