@@ -142,8 +142,8 @@ testWith(
         await sleep(1);
       }
     })();
-    const never = holdNow(disk, { quiet: { quietMs: 2_000, deadlineMs: 300 } });
-    await refused(t, never, 'device-in-use', /never without a write for 2000 ms/);
+    const never = holdNow(disk, { quiet: { quietMs: 700, deadlineMs: 1_500 } });
+    await refused(t, never, 'device-in-use', /never without a write for 700 ms/);
     isOver = true;
     await busy;
     t.is((await disk.clones()).length, 0);
