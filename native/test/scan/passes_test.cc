@@ -23,7 +23,7 @@ struct Shipped {
   }
 };
 
-// Kinds: zero by a trim, zero by a write, what it was in the base, content that many blocks have, new content.
+// To zero by a trim or a write, to what it was in the base, to content that many have, or to new content.
 void change(const ScanWorld& world, Random& random, const std::vector<uint8_t>& base_bytes,
             const std::vector<uint8_t>& same) {
   const uint32_t block_size = world.geometry.block_size;
