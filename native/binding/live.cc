@@ -74,7 +74,7 @@ class LiveCopyWrap : public Napi::ObjectWrap<LiveCopyWrap> {
              InstanceMethod<&LiveCopyWrap::ship>("ship"), InstanceMethod<&LiveCopyWrap::stage>("stage"),
              InstanceMethod<&LiveCopyWrap::doubt>("doubt"),
              InstanceMethod<&LiveCopyWrap::descriptors>("descriptors"),
-             InstanceMethod<&LiveCopyWrap::finish>("finish"),
+             InstanceMethod<&LiveCopyWrap::report>("report"), InstanceMethod<&LiveCopyWrap::accept>("accept"),
              InstanceMethod<&LiveCopyWrap::changed_blocks>("changedBlocks"),
              InstanceMethod<&LiveCopyWrap::unchanged_sample>("unchangedSample"),
              InstanceMethod<&LiveCopyWrap::open_view>("openView"),
@@ -171,13 +171,20 @@ class LiveCopyWrap : public Napi::ObjectWrap<LiveCopyWrap> {
     });
   }
 
-  Napi::Value finish(const Napi::CallbackInfo& info) {
+  Napi::Value report(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] {
       return in_turn(
-          info, [](LiveCopy& copy) { return std::pair(copy.finish(), copy.grain_bytes()); },
+          info, [](LiveCopy& copy) { return std::pair(copy.report(), copy.grain_bytes()); },
           [](Napi::Env env, const std::pair<CutResult, uint64_t>& finished) {
             return cut_report(env, finished.first, finished.second);
           });
+    });
+  }
+
+  Napi::Value accept(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      return in_turn(
+          info, [](LiveCopy& copy) { copy.accept(); }, [](Napi::Env env) { return env.Undefined(); });
     });
   }
 

@@ -261,17 +261,23 @@ std::vector<int> LiveCopy::descriptors() const {
   return {area_.fd(), tracker_->done().fd(), tracker_->queued().fd(), tracker_->kept().fd(), direct_.get()};
 }
 
-const CutResult& LiveCopy::finish() {
+const CutResult& LiveCopy::report() {
   need(State::collecting);
-  const CutResult& result = area_.result();
-  const CutGeometry& geometry = area_.geometry();
-  const auto pieces = area_.pieces().first(std::min<uint64_t>(result.piece_count, area_.pieces().size()));
-  // What it has taken of the marks.
   for (uint64_t word = 0; word < pending_.size(); word++) {
     if (pending_[word] != 0) mark_pending(word, pending_[word]);
   }
-  if (result.state != CutState::complete) return result;
-  state_ = State::finished;
+  return area_.result();
+}
+
+void LiveCopy::accept() {
+  need(State::collecting);
+  const CutResult& result = area_.result();
+  const CutGeometry& geometry = area_.geometry();
+  if (result.state != CutState::complete || result.piece_count > area_.pieces().size()) {
+    throw NativeError("argument", "the cut is not complete");
+  }
+  state_ = State::accepted;
+  const auto pieces = area_.pieces().first(result.piece_count);
   for (const CutPiece& piece : pieces) {
     for (uint64_t at = 0; at < piece.byte_length;) {
       const uint64_t offset = piece.byte_offset + at;
@@ -285,11 +291,10 @@ const CutResult& LiveCopy::finish() {
       at += length;
     }
   }
-  return result;
 }
 
 std::vector<CutRange> LiveCopy::changed_blocks() const {
-  need(State::finished);
+  need(State::accepted);
   std::vector<CutRange> units;
   const CutGeometry& geometry = area_.geometry();
   for (uint64_t unit = 0; unit < geometry.unit_count(); unit++) {
@@ -299,7 +304,7 @@ std::vector<CutRange> LiveCopy::changed_blocks() const {
 }
 
 std::vector<uint64_t> LiveCopy::unchanged_sample() const {
-  need(State::finished);
+  need(State::accepted);
   std::vector<CutRange> units;
   for (const uint64_t unit : sample_units_) {
     if (has_bit(area_.staged(), unit) && !has_bit(changed_, unit)) add_range(units, unit, unit + 1);
@@ -312,7 +317,7 @@ std::vector<uint64_t> LiveCopy::unchanged_sample() const {
 }
 
 void LiveCopy::read(uint64_t byte_offset, std::span<uint8_t> into) const {
-  need(State::finished);
+  need(State::accepted);
   const CutGeometry& geometry = area_.geometry();
   for (size_t at = 0; at < into.size();) {
     const uint64_t offset = byte_offset + at;

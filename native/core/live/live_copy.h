@@ -2,14 +2,11 @@
 // they name is shipped as it is now, or staged: read into memory, so that of a unit that is written again only
 // the grains have to be read again. The cut (cut.h) reads what is left while nobody writes.
 //
-//   state      begin         collect   ship, stage   finish            read
-//   --------   -----------   -------   -----------   ---------------   -----------------------
-//   made       → collecting  -         -             -                 -
-//   collecting -             yes       yes           → finished if     -
-//                                                    the cut is
-//                                                    complete, else
-//                                                    it goes on
-//   finished   -             -         -             -                 staged and cut units
+//   state      begin         collect, doubt, ship, stage, report   accept        read
+//   --------   -----------   -----------------------------------   -----------   --------------------
+//   made       → collecting  -                                     -             -
+//   collecting -             yes                                   → accepted    -
+//   accepted   -             -                                     -             staged and cut units
 //
 // A call that the state is not for throws `argument`.
 //
@@ -19,7 +16,7 @@
 //   staged     (CutArea) units that are in memory
 //   changed    units that were pending because of a mark: may differ from the base point
 //
-// Threads: one at a time, but for read(), which any number may call once it is finished.
+// Threads: one at a time, but for read(), which any number may call once it is accepted.
 #pragma once
 
 #include <cstdint>
@@ -79,10 +76,12 @@ class LiveCopy {
 
   // For the cut, in the order that it takes them: memory, done, queued, kept, device.
   std::vector<int> descriptors() const;
-  // Takes over what the cut has read, if it is complete.
-  const CutResult& finish();
+  // What has become of the cut. What it has taken of the marks is pending, in case that it is not accepted.
+  const CutResult& report();
+  // Takes over what the cut has read; `argument` if it is not complete.
+  void accept();
 
-  // Once it is finished: blocks that may differ from the base point, ascending, apart; and those of the
+  // Once it is accepted: blocks that may differ from the base point, ascending, apart; and those of the
   // sample that nothing has written to.
   std::vector<CutRange> changed_blocks() const;
   std::vector<uint64_t> unchanged_sample() const;
@@ -92,7 +91,7 @@ class LiveCopy {
   const BlockDevice& device() const { return *device_; }
 
  private:
-  enum class State { made, collecting, finished };
+  enum class State { made, collecting, accepted };
   void need(State state) const;
   void mark_pending(uint64_t word, uint64_t bits);
   void pend_unit(uint64_t unit);
@@ -113,7 +112,7 @@ class LiveCopy {
   std::vector<uint64_t> sample_units_;
 };
 
-// What is held of a finished copy, as a device.
+// What is held of an accepted copy, as a device.
 class LiveView : public BlockSource {
  public:
   explicit LiveView(std::shared_ptr<const LiveCopy> copy) : copy_(std::move(copy)) {}

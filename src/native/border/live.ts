@@ -47,8 +47,10 @@ export interface LiveCopy {
   doubt(what: 'queued' | 'everything'): Promise<void>;
   /** For `stillpoint-freezer --cut`, in its order. They stay the copy's. */
   descriptors(): readonly number[];
-  /** What has become of the cut. If it is complete, the view can be opened; else it goes on. */
-  finish(): Promise<CutReport>;
+  /** What has become of the cut. Unless it is accepted, all goes on, and what it took is pending again. */
+  report(): Promise<CutReport>;
+  /** Of a complete cut. Then the view can be opened. */
+  accept(): Promise<void>;
   /** Of the view: blocks that it holds and that may differ from the base point. */
   changedBlocks(): readonly (readonly [number, number])[];
   /** Of the sample, blocks that nothing has written to. */
