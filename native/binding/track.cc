@@ -151,9 +151,16 @@ Napi::Value attach_tracker(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const std::string directory = arg_string(info[0], "directory");
     const TrackTarget target = arg_target(info[1]);
+    // Undeclared: for a test of the tests.
+    const Napi::Value wrong = option(info[1], "marksDoneWhenQueued");
+    const auto done_at = !wrong.IsUndefined() && arg_bool(wrong, "marksDoneWhenQueued")
+                             ? Tracker::DoneAt::queued
+                             : Tracker::DoneAt::completion;
     return run_promise(
         info.Env(), {},
-        [directory, target] { return std::make_shared<Tracker>(Tracker::attach(directory, target)); },
+        [directory, target, done_at] {
+          return std::make_shared<Tracker>(Tracker::attach(directory, target, done_at));
+        },
         wrap_tracker);
   });
 }

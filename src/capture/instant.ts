@@ -134,7 +134,9 @@ class Instant {
     this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
     this.#rest = new Rest(
       members.map(({ path, shownAt, cutting }) => ({ path, shownAt, cut: cutting })),
-      options, { cancelled: signal, over: this.#signal });
+      options,
+      { cancelled: signal, over: this.#signal },
+    );
   }
 
   over(): void {

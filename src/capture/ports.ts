@@ -58,6 +58,8 @@ export interface HoldOptions {
   readonly blockSize: number;
   /** Asked for by name: go on without a single instant, and label the point `fuzzy`. */
   readonly fuzzy: boolean;
+  /** What a freeze may take, where the user says so. */
+  readonly freezeDeadlineMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

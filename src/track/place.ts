@@ -1,12 +1,7 @@
 /** Where a block device is in its disk, and whether the kernel can tell who writes to it. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  type BlockFamily,
-  listDirectory,
-  readBlockFamily,
-  readFact,
-} from '../devices/system/block-sysfs.js';
+import { type BlockFamily, listDirectory, readBlockFamily, readFact } from '../devices/system/block-sysfs.js';
 import { notADevice } from '../devices/system/device-error.js';
 import { deviceNumber } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
@@ -21,6 +16,8 @@ export interface TrackPlace {
   readonly path: string;
   /** Kernel name: `sda1`. */
   readonly name: string;
+  /** `8:1` */
+  readonly number: string;
   /** Of its pins. */
   readonly directory: string;
   readonly target: Omit<TrackTarget, 'grainBytes'>;
@@ -58,6 +55,7 @@ export async function findTrackPlace(path: string): Promise<TrackPlace> {
   return {
     path,
     name: self.name,
+    number,
     directory: join(TRACKERS_DIRECTORY, number.replace(':', '_')),
     target: { diskMajor, diskMinor, startSector: Number(start ?? 0), sectorCount, hasRequestQueue },
     sizeBytes: sectorCount * SECTOR_BYTES,

@@ -44,7 +44,14 @@ export function writeRecord(tracker: Tracker, record: TrackRecord): void {
 
 export function newRecord(place: TrackPlace, tracker: Tracker, now: Date): TrackRecord {
   const { path, diskSequence } = place;
-  return { version: VERSION, path, diskSequence, since: now.toISOString(), points: [], facts: factsOf(tracker) };
+  return {
+    version: VERSION,
+    path,
+    diskSequence,
+    since: now.toISOString(),
+    points: [],
+    facts: factsOf(tracker),
+  };
 }
 
 export function factsOf(tracker: Tracker): TrackRecord['facts'] {

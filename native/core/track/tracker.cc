@@ -91,6 +91,17 @@ void check_target(const TrackTarget& target) {
   throw NativeError("track-broken", why, directory);
 }
 
+// With the type of its tracepoint.
+std::pair<Program, uint32_t> completion_program(const KernelLayout& layout, const TrackTarget& target,
+                                                const TrackMaps& maps, Tracker::DoneAt done_at) {
+  if (done_at == Tracker::DoneAt::queued) {
+    const TrackMaps wrong{maps.done, maps.done, maps.counters, maps.in_flight};
+    return {queue_program(layout, target, wrong), layout.queue_type_id};
+  }
+  if (target.has_request_queue) return {request_program(layout, target, maps), layout.request_type_id};
+  return {bio_program(layout, target, maps), layout.bio_type_id};
+}
+
 // EPERM and the like pass; ENOENT means that somebody has removed it.
 UniqueFd open_part(const std::string& directory, const std::string& path) {
   try {
@@ -154,7 +165,7 @@ void Tracker::check_support() {
   }
 }
 
-Tracker Tracker::attach(const std::string& directory, const TrackTarget& target) {
+Tracker Tracker::attach(const std::string& directory, const TrackTarget& target, DoneAt done_at) {
   check_target(target);
   check_support();
   const KernelLayout layout = KernelLayout::of(Btf::of_kernel());
@@ -179,9 +190,7 @@ Tracker Tracker::attach(const std::string& directory, const TrackTarget& target)
             : create_hash_map("stillpoint_f", sizeof(uint64_t), sizeof(InFlightRange), kInFlightMax);
     const TrackMaps maps{queued.fd(), done.fd(), meta_map.fd(), in_flight.get()};
     const Program queue = queue_program(layout, target, maps);
-    const Program completion =
-        target.has_request_queue ? request_program(layout, target, maps) : bio_program(layout, target, maps);
-    const uint32_t completion_id = target.has_request_queue ? layout.request_type_id : layout.bio_type_id;
+    const auto [completion, completion_id] = completion_program(layout, target, maps, done_at);
     std::vector<UniqueFd> programs;
     Tracker tracker(target, std::move(queued), std::move(done), std::move(kept), std::move(meta_map), {});
     for (unsigned i = 0; i < kPrograms; i++) {

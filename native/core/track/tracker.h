@@ -43,8 +43,13 @@ class Tracker {
   // Nothing stays behind.
   static void check_support();
 
+  // When a write is marked as done. `queued` is wrong, for a test of the tests: a write that has its mark may
+  // not have reached the device yet.
+  enum class DoneAt { completion, queued };
+
   // EEXIST if there is one; also what check_support() throws. The record is empty.
-  static Tracker attach(const std::string& directory, const TrackTarget& target);
+  static Tracker attach(const std::string& directory, const TrackTarget& target,
+                        DoneAt done_at = DoneAt::completion);
   // ENOENT: nothing is tracked there. `track-broken`: something is missing or not what it was; what was
   // written since is not known.
   static Tracker open(const std::string& directory);

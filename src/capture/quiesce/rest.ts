@@ -89,11 +89,7 @@ export class Rest {
    * can't be frozen is a warning
    */
   async begin(leftMs: () => number): Promise<void> {
-    const {
-      hooks,
-      name,
-      hookDeadlineMs = HOOK_DEADLINE_MS,
-    } = this.#options;
+    const { hooks, name, hookDeadlineMs = HOOK_DEADLINE_MS } = this.#options;
     // Now for what is wrong with the options; what lies on the device is looked up when hooks have
     // changed what they change.
     await planOf(this.#options.freeze, this.#devices);
@@ -105,7 +101,12 @@ export class Rest {
     this.#plan = await planOf(this.#options.freeze, this.#devices);
     // In whole milliseconds: the freezer refuses others.
     const deadlineMs = Math.ceil(Math.min(this.#budgetMs(), leftMs()));
-    const freezing = { deadlineMs, signal: this.#signals.over, cuts: this.#cuts(), once: this.#takesCutsAtOnce() };
+    const freezing = {
+      deadlineMs,
+      signal: this.#signals.over,
+      cuts: this.#cuts(),
+      once: this.#takesCutsAtOnce(),
+    };
     this.#frozen = await tryFreeze(this.#plan.targets, freezing);
     if (this.#frozen.numbers.length > 0) this.#frozenAtMs = performance.now();
   }
@@ -124,7 +125,12 @@ export class Rest {
     if (this.#frozen.numbers.length > 0) return this.#frozen.cut();
     if (this.#plan.targets.length > 0) throw notFrozen(this.#devices, await this.#frozen.thaw());
     const deadlineMs = Math.ceil(this.#budgetMs());
-    const { cut } = await freeze([], { deadlineMs, signal: this.#signals.over, cuts: this.#cuts(), once: true });
+    const { cut } = await freeze([], {
+      deadlineMs,
+      signal: this.#signals.over,
+      cuts: this.#cuts(),
+      once: true,
+    });
     await cut();
   }
 
@@ -240,10 +246,7 @@ const NOTHING_FROZEN: FrozenSet = {
 };
 
 /** A failure costs the kind, no more, unless it leaves something frozen. */
-async function tryFreeze(
-  targets: readonly Filesystem[],
-  options: FreezeOptions,
-): Promise<FrozenSet> {
+async function tryFreeze(targets: readonly Filesystem[], options: FreezeOptions): Promise<FrozenSet> {
   const mounts = targets.flatMap(({ mount }) => mount ?? []);
   if (mounts.length === 0) return NOTHING_FROZEN;
   try {
