@@ -101,8 +101,8 @@ function rangesToRead({ ranges, sample }: TrackedChanges): BlockRange[] {
 
 /**
  * Before the last scan. @returns what is called after it: no block of the sample may differ from the base
- * point, or from what was sent of it before. It throws ChangesDoubted. A block with sectors that can't be read now,
- * or could not in an earlier pass, says nothing: a sector can turn bad or good without a write.
+ * point, or from what was sent of it before. It throws ChangesDoubted. A block with sectors that can't be
+ * read now, or could not in an earlier pass, says nothing: a sector can turn bad or good without a write.
  */
 function sampleCheck(sample: readonly number[], overlay: LeafOverlay, { repair }: Sending): () => void {
   const whole = sample.filter((blockIndex) => !repair.isBad(blockIndex));

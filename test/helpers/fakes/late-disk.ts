@@ -177,13 +177,15 @@ export class LateDisk {
   #tracking(
     ranges: readonly BlockRange[] | null,
     { sessionId }: HoldOptions,
-    sample: readonly number[] = [],
+    sample: readonly number[] | null = null,
   ): Tracking {
+    const isOfInstant = sample !== null;
     return {
-      changes: ranges === null ? null : { ranges, sample },
+      changes: ranges === null ? null : { ranges, sample: sample ?? [] },
       reason: 'it says so',
       knows: (pointId) => pointId === this.#pointId,
       committed: async () => {
+        if (!isOfInstant) throw new Error('there was no instant');
         this.isCommitted = true;
         this.#pointId = sessionId;
         this.#sincePoint = this.#sinceInstant;
