@@ -85,7 +85,6 @@ async function sendInPasses(
     const taken = await passing.take();
     onEvent({ type: 'phase', phase: 'scan' });
     if (taken === null) continue;
-    for (const warning of taken.warnings) if (!context.warnings.includes(warning)) context.warn(warning);
     const changes = taken.tracking?.changes ?? null;
     if (changes === null) throw new Error(`${context.options.path}: nobody knows what is left to read of it`);
     const isAsExpected = sampleCheck(changes.sample, overlay, sending);

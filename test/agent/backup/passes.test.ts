@@ -1,5 +1,6 @@
 /** Backups of a device that is copied in passes while it changes: the point is the device at its instant. */
 import test from 'ava';
+import { type CompareOptions, runCompare } from '../../../src/agent/compare/compare.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { PATCH_MODES } from '../../../src/domain/session/patching.js';
 import { refused } from '../../helpers/refused.js';
@@ -284,6 +285,43 @@ test('a sample that is not as it was taken for: a second session reads everythin
   disk.holds.length = 0;
   await isAtInstant(await backup());
   t.is(disk.holds.length, 1, 'a block that was shipped and stayed so is no missed change');
+});
+
+test('a comparison reads in passes, too, and finds what differs at the instant', async (t) => {
+  const { disk, backup, made } = await world(t);
+  await stampAll(disk, 1);
+  const point = await backup();
+  const former = disk.contentOf(6);
+  const { receiver, stateDirectory, image: path } = made;
+  const compare = (options: Partial<CompareOptions> = {}) =>
+    runCompare({ receiver, point, path, stateDirectory, provider: disk.provider, ...options });
+  await stampAll(disk, 2, [5, 6, 7, 30]);
+  disk.setBad(9, true);
+  disk.setBad(10, true);
+  disk.beforePass = beforeSecond(async () => {
+    disk.setBad(9, false);
+    await disk.stamp(9, 1);
+    await disk.write(6, former);
+    await disk.stamp(20, 0);
+  });
+  disk.beforeCut = () => disk.stamp(21, 3);
+  const found = await compare();
+  t.deepEqual(
+    [...found.differing.ranges()],
+    [
+      [5, 6],
+      [7, 8],
+      [10, 11],
+      [20, 22],
+      [30, 31],
+    ],
+  );
+  t.deepEqual(found.unreadableBlocks, [10]);
+  t.is(found.kind, 'crash');
+  t.deepEqual(found.warnings, ['it changes', 'it was cut']);
+  t.false(disk.isHeld);
+  const some = await compare({ byteRanges: [[20 * BLOCK, 25 * BLOCK]] });
+  t.deepEqual([...some.differing.ranges()], [[20, 22]]);
 });
 
 test('what is written while the device is compared comes in a later pass', async (t) => {
