@@ -132,7 +132,11 @@ class Instant {
     this.#timer = setTimeout(() => this.#late.abort(), this.#deadlineMs);
     const { signal } = options;
     this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
-    this.#rest = new Rest(members, options, { cancelled: signal, over: this.#signal });
+    this.#rest = new Rest(
+      members.map(({ path, shownAt, cutting }) => ({ path, shownAt, cut: cutting })),
+      options,
+      { cancelled: signal, over: this.#signal },
+    );
   }
 
   over(): void {
@@ -212,8 +216,9 @@ class Instant {
   /** Nobody before all are closed: see ports.ts. */
   async #cutAll(): Promise<Cut[]> {
     this.#throwIfAborted();
+    const standstill = { takeCuts: () => this.#rest.takeCuts() };
     const longestMs = Math.max(CLOSED_MS, this.#options.freezeDeadlineMs ?? 0) + GRACE_MS;
-    return this.#answerIn(all(this.#members.map((member) => member.cut())), longestMs);
+    return this.#answerIn(all(this.#members.map((member) => member.cut(standstill))), longestMs);
   }
 
   async #watches(): Promise<QuietWatch[]> {

@@ -58,6 +58,8 @@ export interface HoldOptions {
   readonly blockSize: number;
   /** Asked for by name: go on without a single instant, and label the point `fuzzy`. */
   readonly fuzzy: boolean;
+  /** What a freeze may take, where the user says so. */
+  readonly freezeDeadlineMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -222,6 +224,11 @@ export interface Member {
   /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
   readonly passes?: Passes | undefined;
   /**
+   * Of a member that reads the rest while everybody waits: what the process that freezes needs for that, and how
+   * long it may take if nobody says otherwise. Its `cut` has it done.
+   */
+  readonly cutting?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
+  /**
    * How long, in ms, nothing has certainly been written. Undefined: it does not know; the
    * kernel's counters are asked.
    */
@@ -233,7 +240,7 @@ export interface Member {
   close(limits: GateLimits): Promise<number | null>;
   open(): Promise<void>;
   /** @throws StillpointError `device-changed`: it was not closed any more */
-  cut(): Promise<Cut>;
+  cut(standstill?: Standstill): Promise<Cut>;
   /**
    * What was prepared is given back; nothing is closed after it. Not after `view`, whose snapshot has
    * it. Harmless a second time.
@@ -289,6 +296,12 @@ export interface LatePasses {
    * so its `conclude` never calls it unproven. That of the late snapshot has its instant, and its warnings.
    */
   take(): Promise<Snapshot | null>;
+}
+
+/** Everybody waits: what can be done now. */
+export interface Standstill {
+  /** Of the members with `cutting`: all at once, on the first call. What has become of each it finds out itself. */
+  takeCuts(): Promise<void>;
 }
 
 /** The instant of a member. */

@@ -84,7 +84,7 @@ export function inSteps(member: Member): Member {
       state = 'prepared';
       await member.open();
     },
-    cut: async () => {
+    cut: async (standstill) => {
       if (state !== 'closed') refuse('cut');
       // Whatever it becomes, writes go on after it.
       state = 'prepared';
@@ -92,7 +92,7 @@ export function inSteps(member: Member): Member {
         await member.open();
         throw notClosedAnyMore(member.path);
       }
-      const cut = await atWork(member.cut());
+      const cut = await atWork(member.cut(standstill));
       await reach('cut');
       return { ...cut, view: viewOnce(cut) };
     },
