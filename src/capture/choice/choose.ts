@@ -40,7 +40,12 @@ export async function chooseProvider(
     const probe = await provider.probe({ path, stateDirectory, fuzzy, isNamed: wanted !== undefined });
     if (probe.possible) {
       const { name } = provider;
-      const snapshots = snapshotsOf(name, (_path, hold) => probe.prepare(hold), rest);
+      const { freezeDeadlineMs } = rest;
+      const snapshots = snapshotsOf(
+        name,
+        (_path, hold) => probe.prepare({ ...hold, freezeDeadlineMs }),
+        rest,
+      );
       return { provider: snapshots, note: noteOf(path, refused) };
     }
     refused.push(probe);

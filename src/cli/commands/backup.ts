@@ -20,7 +20,7 @@ import {
   withReceiver,
 } from '../common/open-receiver.js';
 import type { PlaceChoice } from '../common/store-place.js';
-import { agentProgress } from '../output/agent-progress.js';
+import { agentProgress, sentAgain } from '../output/agent-progress.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, parseSize } from '../output/format.js';
 
@@ -200,6 +200,7 @@ function describe({ point, wireBytes, base, tracking }: BackupResult): string[] 
     ...(tracking === null
       ? []
       : [`  read     ${tracking.used ? 'what its map names' : 'everything'}: ${tracking.reason}`]),
+    ...sentAgain(point.providerFacts).map((text) => `  again    ${text}`),
     `  size     ${formatBytes(point.geometry.sizeBytes)} in ${formatDuration(durationMs)}${rate}`,
     `  changed  ${formatBytes(changedBytes)}, on the wire ${formatBytes(wireBytes)}, stored ${formatBytes(point.storedBytes)}`,
   ];

@@ -1,5 +1,6 @@
 /** What a running backup or restore reports, put into words. */
 import type { AgentEvent, OnAgentEvent } from '../../agent/common/events.js';
+import type { ProviderFacts } from '../../domain/point/point.js';
 import { formatBytes } from './format.js';
 import type { Output, Progress } from './output.js';
 
@@ -16,6 +17,13 @@ const LABELS: Partial<Record<Phase, string>> = {
   verify: 'reading back',
 };
 
+/** What it cost that the device changed while it was copied: nothing, or a text. */
+export function sentAgain({ passes, sentAgainBytes }: ProviderFacts): string[] {
+  if (typeof passes !== 'number' || typeof sentAgainBytes !== 'number' || sentAgainBytes === 0) return [];
+  const count = `${passes} ${passes === 1 ? 'pass' : 'passes'}`;
+  return [`${formatBytes(sentAgainBytes)} that changed after they were sent, in ${count}`];
+}
+
 export interface AgentProgress {
   readonly onEvent: OnAgentEvent;
   end(): void;
@@ -24,6 +32,8 @@ export interface AgentProgress {
 export function agentProgress(output: Output): AgentProgress {
   let phase: Phase | null = null;
   let progress: Progress | null = null;
+  /** Figures of the pass that is read, for programs. */
+  let passing: Readonly<Record<string, number>> = {};
   const end = (): void => {
     progress?.end();
     progress = null;
@@ -33,9 +43,17 @@ export function agentProgress(output: Output): AgentProgress {
     if (event.type === 'warning') return output.warn(event.text);
     if (event.type === 'phase') {
       end();
+      passing = {};
       phase = event.phase;
       const label = LABELS[phase];
       if (label !== undefined) progress = output.progress(phase, label);
+      return;
+    }
+    if (event.type === 'pass') {
+      end();
+      const { pass, sentAgainBytes } = event;
+      passing = { pass, sentAgainBytes };
+      progress = output.progress('scan', `backing up, pass ${pass}`);
       return;
     }
     const { doneBytes, totalBytes, changedBytes, wireBytes } = event;
@@ -45,7 +63,7 @@ export function agentProgress(output: Output): AgentProgress {
     ];
     progress?.update(
       { doneBytes, totalBytes, details },
-      { ...(changedBytes === undefined ? {} : { changedBytes }), wireBytes },
+      { ...(changedBytes === undefined ? {} : { changedBytes }), wireBytes, ...passing },
     );
   };
   return { onEvent, end };

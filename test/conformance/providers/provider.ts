@@ -1,9 +1,18 @@
 /** What every provider of instants must do (the table of src/capture/ports.ts), whatever is behind it. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
-import { prepareAll, takeInstant } from '../../../src/capture/instant.js';
-import type { Member, Probe, ProbeRequest, Provider, Snapshot } from '../../../src/capture/ports.js';
+import ava, { type ExecutionContext } from 'ava';
+import { NO_REST, prepareAll, snapshotsOf, takeInstant } from '../../../src/capture/instant.js';
+import type {
+  LatePasses,
+  Member,
+  Probe,
+  ProbeRequest,
+  Provider,
+  Snapshot,
+} from '../../../src/capture/ports.js';
 import { isStillpointError } from '../../../src/domain/base/errors.js';
+import type { BlockRange } from '../../../src/domain/blocks/block-ranges.js';
+import type { Device } from '../../../src/native/index.js';
 import { refused } from '../../helpers/refused.js';
 import { HOLD } from '../../helpers/worlds/quiesce.js';
 
@@ -27,18 +36,27 @@ const LIMITS = { closedMs: 10_000 };
 /** Short, and long enough for a busy machine to close and look. */
 const SHORT = { closedMs: 1_000 };
 
-type Can = Extract<Probe, { possible: true }>;
-
-export interface ProviderTests {
-  readonly hasPasses?: boolean;
-  /** Of a provider that can't be had everywhere. */
-  readonly declare?: (title: string, implementation: (t: ExecutionContext) => Promise<void>) => void;
+function blocksOf(ranges: readonly BlockRange[]): number[] {
+  return ranges.flatMap(([start, end]) => Array.from({ length: end - start }, (_, i) => start + i));
 }
+
+/** @returns all blocks of its passes, until the instant can be taken. */
+async function exhaust(passes: Pick<LatePasses, 'next'>): Promise<Set<number>> {
+  const blocks = new Set<number>();
+  for (let ranges = await passes.next(); ranges !== null; ranges = await passes.next()) {
+    for (const block of blocksOf(ranges)) blocks.add(block);
+  }
+  return blocks;
+}
+
+type Can = Extract<Probe, { possible: true }>;
 
 export function checkProvider(
   name: string,
   make: (t: ExecutionContext) => Promise<ProviderScene>,
-  { hasPasses = false, declare = test }: ProviderTests = {},
+  hasPasses = false,
+  /** Of a provider that can't be had everywhere. */
+  test: (title: string, implementation: (t: ExecutionContext) => Promise<void>) => void = ava,
 ): void {
   const scene = async (t: ExecutionContext) => {
     const made = await make(t);
@@ -57,7 +75,7 @@ export function checkProvider(
   const stillFree = async ({ prepare }: { prepare(): Promise<Member> }): Promise<void> =>
     (await prepare()).release();
 
-  declare(`${name}: asked, it says what it gives, and holds nothing`, async (t) => {
+  test(`${name}: asked, it says what it gives, and holds nothing`, async (t) => {
     const made = await scene(t);
     const [one, other] = [await made.ask(), await made.ask()];
     t.true(one.kinds.length > 0);
@@ -66,7 +84,7 @@ export function checkProvider(
     await stillFree(made);
   });
 
-  declare(`${name}: where it can not take the device it says why, and what would help`, async (t) => {
+  test(`${name}: where it can not take the device it says why, and what would help`, async (t) => {
     const { provider, unable } = await scene(t);
     const probe = await provider.probe(await unable());
     if (probe.possible) return t.fail(probe.reason);
@@ -76,7 +94,7 @@ export function checkProvider(
     t.true(probe.kinds.length > 0);
   });
 
-  declare(`${name}: steps out of order are refused, and change nothing`, async (t) => {
+  test(`${name}: steps out of order are refused, and change nothing`, async (t) => {
     const made = await scene(t);
     const member = await made.prepare();
     await t.throwsAsync(member.cut(), undefined, 'prepared');
@@ -97,7 +115,7 @@ export function checkProvider(
     await stillFree(made);
   });
 
-  declare(`${name}: given back in any state, nothing is left`, async (t) => {
+  test(`${name}: given back in any state, nothing is left`, async (t) => {
     const made = await scene(t);
     const reach: Record<string, (member: Member) => Promise<unknown>> = {
       prepared: async () => undefined,
@@ -122,7 +140,7 @@ export function checkProvider(
     await stillFree(made);
   });
 
-  declare(`${name}: closed, and opened again: the next instant is as good`, async (t) => {
+  test(`${name}: closed, and opened again: the next instant is as good`, async (t) => {
     const made = await scene(t);
     const member = await made.prepare();
     await member.close(LIMITS);
@@ -137,7 +155,7 @@ export function checkProvider(
     await snapshot.release();
   });
 
-  declare(`${name}: after its limit it has opened by itself, and there is no instant`, async (t) => {
+  test(`${name}: after its limit it has opened by itself, and there is no instant`, async (t) => {
     const made = await scene(t);
     const member = await made.prepare();
     await member.close(SHORT);
@@ -151,70 +169,105 @@ export function checkProvider(
     await snapshot.release();
   });
 
-  declare(
-    `${name}: nobody writes from the closing to the instant, and the snapshot stays as it was then`,
-    async (t) => {
-      const { prepare, read, write } = await scene(t);
-      const member = await prepare();
+  test(`${name}: nobody writes from the closing to the instant, and the snapshot stays as it was then`, async (t) => {
+    const { prepare, read, write } = await scene(t);
+    const member = await prepare();
+    await write?.(1);
+    await member.close(LIMITS);
+    const before = await read(1);
+    let isAnswered = false;
+    const late = write?.(1).then(() => {
+      isAnswered = true;
+    });
+    await sleep(300);
+    // Without a gate it is the freeze that keeps them out, and there is none.
+    const isKeptOut = member.barrier !== 'freeze';
+    t.is(isAnswered, write !== undefined && !isKeptOut);
+    const atInstant = isKeptOut ? before : await read(1);
+    t.deepEqual(await read(1), atInstant);
+    const cut = await member.cut();
+    await late;
+    if (!isKeptOut) await write?.(1);
+    const snapshot = await cut.view('crash');
+    t.deepEqual(await snapshot.device.read(BLOCK, BLOCK), atInstant);
+    if (write !== undefined) t.notDeepEqual(await read(1), atInstant);
+    await snapshot.release();
+  });
+
+  test(`${name}: what can be read before the instant is told block by block, or nothing can`, async (t) => {
+    const { prepare, read, write } = await scene(t);
+    const member = await prepare();
+    const { passes } = member;
+    t.is(passes !== undefined, hasPasses);
+    if (passes !== undefined) {
       await write?.(1);
+      await exhaust(passes);
+      await write?.(2);
+      t.true((await exhaust(passes)).has(2));
+      t.deepEqual(await passes.device.read(2 * BLOCK, BLOCK), await read(2));
+      t.is(await passes.next(), null);
+      t.is(await passes.next(), null);
       await member.close(LIMITS);
-      const before = await read(1);
-      let isAnswered = false;
-      const late = write?.(1).then(() => {
-        isAnswered = true;
-      });
-      await sleep(300);
-      // Without a gate it is the freeze that keeps them out, and there is none.
-      const isKeptOut = member.barrier !== 'freeze';
-      t.is(isAnswered, write !== undefined && !isKeptOut);
-      const atInstant = isKeptOut ? before : await read(1);
-      t.deepEqual(await read(1), atInstant);
-      const cut = await member.cut();
-      await late;
-      if (!isKeptOut) await write?.(1);
-      const snapshot = await cut.view('crash');
-      t.deepEqual(await snapshot.device.read(BLOCK, BLOCK), atInstant);
-      if (write !== undefined) t.notDeepEqual(await read(1), atInstant);
-      await snapshot.release();
-    },
-  );
+      await t.throwsAsync(passes.next(), undefined, 'closed');
+    }
+    await member.release();
+    if (passes !== undefined) {
+      await t.throwsAsync(passes.next(), undefined, 'released');
+      t.false(await passes.again(new Error('there was no instant')));
+    }
+  });
 
-  declare(
-    `${name}: what can be read before the instant is told block by block, or nothing can`,
-    async (t) => {
-      const { prepare, read, write } = await scene(t);
-      const member = await prepare();
-      const { passes } = member;
-      t.is(passes !== undefined, hasPasses);
-      if (passes !== undefined) {
-        await write?.(1);
-        await passes.next();
-        await write?.(2);
-        t.deepEqual(await passes.next(), [[2, 3]]);
-        t.deepEqual(await passes.device.read(2 * BLOCK, BLOCK), await read(2));
-        t.deepEqual(await passes.next(), []);
-      }
-      await member.release();
-    },
-  );
-
-  declare(
-    `${name}: led, its snapshot has the kind that was reached, and how long writes stood still`,
-    async (t) => {
+  if (hasPasses) {
+    test(`${name}: read in passes and then what is left, it is the device at its instant`, async (t) => {
       const made = await scene(t);
-      const { kinds } = await made.ask();
-      const members = await prepareAll([made.prepare]);
-      const [snapshot] = (await takeInstant(members, { name: 'x', hooks: [], freeze: 'none' })) as [Snapshot];
-      t.true(kinds.includes(snapshot.kind));
-      const { kind, facts } = await snapshot.conclude();
-      t.is(kind, snapshot.kind);
-      const [barrier, closedMs] = [members[0]?.barrier, facts?.closedMs];
-      // A freeze may be all that closes, or the cut itself keeps writes out for a moment.
-      if (barrier === 'gate' || closedMs !== undefined) t.true(typeof closedMs === 'number' && closedMs >= 0);
-      if (barrier === 'unused') t.is(closedMs, undefined);
-      t.is(facts?.frozenMs, undefined);
+      const provider = snapshotsOf(name, async (_path, hold) => (await made.ask()).prepare(hold), NO_REST);
+      const snapshot = await provider.hold(made.request.path, HOLD);
+      const { passes } = snapshot;
+      if (passes === undefined) return t.fail('it is not late');
+      await t.throwsAsync(snapshot.conclude(), undefined, 'before its instant');
+      const copy = Buffer.alloc(snapshot.device.sizeBytes);
+      const readFrom = async (device: Device, blocks: Iterable<number>): Promise<void> => {
+        for (const block of blocks) copy.set(await device.read(block * BLOCK, BLOCK), block * BLOCK);
+      };
+      for (const block of [1, 3, 1]) {
+        await made.write?.(block);
+        await readFrom(snapshot.device, await exhaust(passes));
+      }
+      await made.write?.(2);
+      const fromMs = Date.now();
+      const taken = await passes.take();
+      const changes = taken?.tracking?.changes;
+      if (taken === null || changes == null) return t.fail('it does not say what is left');
+      await readFrom(taken.device, blocksOf(changes.ranges));
+      for (let block = 0; block < copy.length / BLOCK; block += 1) {
+        t.deepEqual(copy.subarray(block * BLOCK, (block + 1) * BLOCK), await made.read(block), String(block));
+      }
+      const { kind, instant, unproven } = await snapshot.conclude();
+      t.true((instant?.getTime() ?? 0) >= fromMs);
+      t.is(kind, taken.kind);
+      t.is(unproven, undefined);
+      await t.throwsAsync(passes.next(), undefined, 'taken');
+      await t.throwsAsync(passes.take(), undefined, 'taken');
+      await snapshot.release();
       await snapshot.release();
       await stillFree(made);
-    },
-  );
+    });
+  }
+
+  test(`${name}: led, its snapshot has the kind that was reached, and how long writes stood still`, async (t) => {
+    const made = await scene(t);
+    const { kinds } = await made.ask();
+    const members = await prepareAll([made.prepare]);
+    const [snapshot] = (await takeInstant(members, { name: 'x', hooks: [], freeze: 'none' })) as [Snapshot];
+    t.true(kinds.includes(snapshot.kind));
+    const { kind, facts } = await snapshot.conclude();
+    t.is(kind, snapshot.kind);
+    const [barrier, closedMs] = [members[0]?.barrier, facts?.closedMs];
+    // A freeze may be all that closes, or the cut itself keeps writes out for a moment.
+    if (barrier === 'gate' || closedMs !== undefined) t.true(typeof closedMs === 'number' && closedMs >= 0);
+    if (barrier === 'unused') t.is(closedMs, undefined);
+    t.is(facts?.frozenMs, undefined);
+    await snapshot.release();
+    await stillFree(made);
+  });
 }

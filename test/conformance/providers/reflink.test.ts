@@ -24,5 +24,6 @@ checkProvider(
       unable: async () => ({ ...request, path: disk.stateDirectory.replace(/state$/, 'backing') }),
     };
   },
-  { declare: (title, run) => testWith(['loop', { program: CLONING_PROGRAMS.xfs }], title, run) },
+  false,
+  (title, run) => testWith(['loop', { program: CLONING_PROGRAMS.xfs }], title, run),
 );
