@@ -67,6 +67,14 @@ Napi::Value count_extents_of(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value shared_bytes_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_promise(
+        info.Env(), {}, [fd = arg_descriptor(info[0], "fd")] { return shared_bytes(fd->get(), kNoPath); },
+        [](Napi::Env env, uint64_t count) { return Napi::Number::New(env, static_cast<double>(count)); });
+  });
+}
+
 Napi::Value liken_for_clone_of(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_promise(
@@ -140,6 +148,7 @@ void init_reflink(Napi::Env env, Napi::Object exports) {
   };
   add("cloneSupport", clone_support_of);
   add("countExtents", count_extents_of);
+  add("sharedBytes", shared_bytes_of);
   add("likenForClone", liken_for_clone_of);
   add("cloneFile", clone_file_of);
   add("differingBlocks", differing_blocks_between);

@@ -59,6 +59,12 @@ uint64_t count_extents(int fd, const std::string& path) {
   return question.get()->fm_mapped_extents;
 }
 
+uint64_t shared_bytes(int fd, const std::string& path) {
+  ExtentMap map(fd, path);
+  while (map.next()) continue;
+  return map.shared_bytes();
+}
+
 std::optional<Extent> ExtentMap::next() {
   if (used_ == page_.size() && !is_last_) read_more();
   if (used_ == page_.size()) return std::nullopt;
@@ -94,6 +100,7 @@ void ExtentMap::read_more() {
       const uint64_t cut = position_ - extent.logical;
       extent = {position_, extent.length - cut, extent.physical + cut, extent.kind};
     }
+    if ((given.fe_flags & FIEMAP_EXTENT_SHARED) != 0) shared_bytes_ += extent.length;
     position_ = extent.end();
     page_.push_back(extent);
   }

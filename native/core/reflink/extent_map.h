@@ -12,6 +12,9 @@ namespace stillpoint {
 // The kernel's own number of extents, without what is in the page cache only. Errno names.
 uint64_t count_extents(int fd, const std::string& path);
 
+// Of the file's bytes on disk, those that other files have, too: writing them takes new room.
+uint64_t shared_bytes(int fd, const std::string& path);
+
 // Asks for some extents at a time, and has dirty pages written first. Descriptor: the caller's.
 class ExtentMap : public ExtentSource {
  public:
@@ -23,6 +26,7 @@ class ExtentMap : public ExtentSource {
   // Of all extents that were given.
   uint64_t count() const { return count_; }
   uint64_t checksum() const { return checksum_; }
+  uint64_t shared_bytes() const { return shared_bytes_; }
 
  private:
   void read_more();
@@ -35,6 +39,7 @@ class ExtentMap : public ExtentSource {
   bool is_last_ = false;
   uint64_t count_ = 0;
   uint64_t checksum_ = 0;
+  uint64_t shared_bytes_ = 0;
 };
 
 struct FileDifference {

@@ -70,9 +70,12 @@ const STALL_MS_NOTED = 100;
 /** A wait that nobody shall have who did not ask for it. */
 const STALL_MS_MAX = 2_000;
 
+/** A freeze ends by then, and the instant of several devices is over. */
+const STALL_MS_POSSIBLE = 10_000;
+
 export interface Stall {
   readonly ms: number;
-  readonly is: 'short' | 'noted' | 'too-long';
+  readonly is: 'short' | 'noted' | 'too-long' | 'impossible';
 }
 
 /** How long writers would wait for a clone of an image with so many extents. */
@@ -81,6 +84,7 @@ export function expectedStall(fileSystem: CloneFileSystem, extentCount: number):
 }
 
 export function judgeStall(ms: number): Stall {
+  if (ms > STALL_MS_POSSIBLE) return { ms, is: 'impossible' };
   return { ms, is: ms > STALL_MS_MAX ? 'too-long' : ms > STALL_MS_NOTED ? 'noted' : 'short' };
 }
 

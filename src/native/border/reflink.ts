@@ -15,6 +15,8 @@ export interface ReflinkAddon {
   cloneSupport(fd: number): Promise<CloneSupport>;
   /** As the kernel counts them, without what is only in the page cache. */
   countExtents(fd: number): Promise<number>;
+  /** Bytes on disk that other files have, too: writing them takes new room. `EOPNOTSUPP`: nobody knows. */
+  sharedBytes(fd: number): Promise<number>;
   /** Gives an empty file what the source must share with its clone. */
   likenForClone(sourceFd: number, targetFd: number): Promise<void>;
   /**

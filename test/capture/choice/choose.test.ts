@@ -43,7 +43,7 @@ test('one that was set up and is passed over is told', async (t) => {
     fakeProvider('b', { refusal: 'b is not there' }),
     fakeProvider('c', {}),
   ];
-  t.is((await chooseProvider(OPTIONS, list)).note, '/disk: a sleeps; it is read as it is');
+  t.is((await chooseProvider(OPTIONS, list)).note, '/disk: a sleeps; it is backed up with "c"');
 });
 
 test('forced by name, and not possible: its own reason; none is possible: that of the last', async (t) => {

@@ -55,6 +55,7 @@ test('a long wait is said, and one that is too long is not imposed', (t) => {
   t.is(expectedStall('btrfs', 120_000).is, 'noted');
   t.is(judgeStall(100).is, 'short');
   t.is(judgeStall(2_001).is, 'too-long');
+  t.is(expectedStall('xfs', 600_000).is, 'impossible');
 });
 
 test('what is recorded of changes covers all of them, and is bounded', (t) => {

@@ -19,7 +19,7 @@ export const reflinkEntry = {
     onDevice(path, async () => {
       const found = await look(path);
       const gain = { ...gainOf(found), seenAs: [] };
-      const refusal = found.refusal ?? (isNamed ? null : whyNotByItself(path, found));
+      const refusal = found.refusal ?? (isNamed ? whyNever(path, found) : whyNotByItself(path, found));
       if (refusal !== null) return { ...gain, ...refuse(path, refusal), isSetUp: found.clone !== null };
       return {
         ...gain,
@@ -116,23 +116,35 @@ async function whyNotBeside(image: ImageFile): Promise<Refusal | null> {
   };
 }
 
+/** What even a user who asks for it can't have. */
+function whyNever(path: string, found: Findings): Refusal | null {
+  return found.stall?.is === 'impossible'
+    ? { reason: waitOf(found, found.stall), remedy: `Defragment it: ${defragment(path)}.` }
+    : null;
+}
+
 /**
  * What makes it a bad choice, unless the user chooses it. An image that nobody writes to is its own static
  * view: a clone would be made for nothing, and only a clone of an earlier backup shows what changed.
  */
-function whyNotByItself(path: string, { stall, extentCount, isWritten, clone }: Findings): Refusal | null {
-  if (stall?.is === 'too-long')
+function whyNotByItself(path: string, found: Findings): Refusal | null {
+  if (found.stall?.is === 'too-long')
     return {
-      reason: `all that writes to it would wait some ${formatMs(stall.ms)} for its clone, because it has ${extentCount} extents`,
-      remedy: `Defragment it (xfs_fsr ${path}; btrfs filesystem defragment ${path}), or accept that: --provider reflink`,
+      reason: waitOf(found, found.stall),
+      remedy: `Defragment it (${defragment(path)}), or accept that: --provider reflink`,
     };
-  if (!isWritten && clone === null)
+  if (!found.isWritten && found.clone === null)
     return {
       reason: 'nobody writes to it, so it needs no clone',
       remedy: 'To make one anyway, and keep it for finding changes, use "--provider reflink".',
     };
-  return null;
+  return whyNever(path, found);
 }
+
+const waitOf = ({ extentCount }: Findings, { ms }: Stall): string =>
+  `all that writes to it would wait some ${formatMs(ms)} for its clone, because it has ${extentCount} extents`;
+
+const defragment = (path: string): string => `xfs_fsr ${path}; btrfs filesystem defragment ${path}`;
 
 function gainOf({ clone, extentCount, stall }: Findings): ProviderGain {
   const wait =
