@@ -80,12 +80,28 @@ export interface Stall {
 
 /** How long writers would wait for a clone of an image with so many extents. */
 export function expectedStall(fileSystem: CloneFileSystem, extentCount: number): Stall {
-  return judgeStall((EXTENT_US[fileSystem] * extentCount) / 1000);
-}
-
-export function judgeStall(ms: number): Stall {
+  const ms = (EXTENT_US[fileSystem] * extentCount) / 1000;
   if (ms > STALL_MS_POSSIBLE) return { ms, is: 'impossible' };
   return { ms, is: ms > STALL_MS_MAX ? 'too-long' : ms > STALL_MS_NOTED ? 'noted' : 'short' };
+}
+
+export interface MadeClone {
+  readonly fileSystem: CloneFileSystem;
+  readonly extentCount: number;
+  /** How long it took. */
+  readonly cloneMs: number;
+}
+
+/**
+ * What the point is to say of the time that a clone took: a sentence after "programs that write to it waited
+ * N ms while it was cloned". A busy disk may take some of it, too, and is worth no word before it takes long.
+ * @returns null: nothing
+ */
+export function stallWarning({ fileSystem, extentCount, cloneMs }: MadeClone): string | null {
+  const waited = `programs that write to it waited ${Math.round(cloneMs)} ms while it was cloned`;
+  if (expectedStall(fileSystem, extentCount).is !== 'short')
+    return `${waited}, because it has ${extentCount} extents; defragment it`;
+  return cloneMs > STALL_MS_MAX ? `${waited}, because its file system was busy` : null;
 }
 
 /** So many ranges at most are recorded with a clone. */

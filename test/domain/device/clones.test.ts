@@ -6,9 +6,9 @@ import {
   cloneIdOf,
   cloneName,
   expectedStall,
-  judgeStall,
   type RecordedClone,
   sortClones,
+  stallWarning,
 } from '../../../src/domain/device/clones.js';
 
 const ID = '0123456789abcdef0123456789abcdef';
@@ -53,8 +53,14 @@ test('a long wait is said, and one that is too long is not imposed', (t) => {
   t.like(expectedStall('btrfs', 50_000), { ms: 375, is: 'noted' });
   t.is(expectedStall('xfs', 120_000).is, 'too-long');
   t.is(expectedStall('btrfs', 120_000).is, 'noted');
-  t.is(judgeStall(100).is, 'short');
-  t.is(judgeStall(2_001).is, 'too-long');
+  const made = { fileSystem: 'xfs', extentCount: 50_000, cloneMs: 812.4 } as const;
+  t.regex(stallWarning(made) ?? '', /waited 812 ms while it was cloned, because it has 50000 extents/);
+  // Another time it was the disk.
+  t.is(stallWarning({ ...made, extentCount: 85 }), null);
+  t.regex(
+    stallWarning({ ...made, extentCount: 85, cloneMs: 2_100 }) ?? '',
+    /because its file system was busy$/,
+  );
   t.is(expectedStall('xfs', 600_000).is, 'impossible');
 });
 

@@ -26,7 +26,7 @@ import { findUses } from '../../../devices/system/in-use.js';
 import { StillpointError } from '../../../domain/base/errors.js';
 import { errnoNameOf, tellErrno } from '../../../domain/base/system-errors.js';
 import { type BlockRange, mergeRanges } from '../../../domain/blocks/block-ranges.js';
-import { boundedRanges, judgeStall } from '../../../domain/device/clones.js';
+import { boundedRanges, stallWarning } from '../../../domain/device/clones.js';
 import type { ConsistencyKind } from '../../../domain/point/point.js';
 import { syncDirectory } from '../../../native/files.js';
 import { type Device, native } from '../../../native/index.js';
@@ -161,11 +161,12 @@ class ReflinkSession {
         if (fileTimes(named) !== record.times) throw changedError(clone.path, 'was changed meanwhile');
         const tracking = await this.#tracking(clone, record, device);
         const extents = await native.countExtents(clone.handle.fd);
-        const stall = judgeStall(cloneMs);
+        const { fileSystem } = await native.cloneSupport(clone.handle.fd);
+        const warning = fileSystem && stallWarning({ fileSystem, extentCount: extents, cloneMs });
         return {
           ...{ device, instant, kind, tracking },
           identity: await readDeviceIdentity(path, device.logicalSectorSize),
-          warnings: stall.is === 'short' ? [] : [slowClone(path, cloneMs, extents)],
+          warnings: warning === null ? [] : [`${path}: ${warning}`],
           lost: () => this.#whyLost(clone, record),
           conclude: async () => {
             const lost = await this.#whyLost(clone, record);
@@ -291,13 +292,6 @@ class ReflinkSession {
       await this.#lock?.close();
     }
   }
-}
-
-function slowClone(path: string, cloneMs: number, extents: number): string {
-  return (
-    `${path}: programs that write to it waited ${Math.round(cloneMs)} ms while it was cloned, ` +
-    `because it has ${extents} extents. Defragment it (xfs_fsr, btrfs filesystem defragment)`
-  );
 }
 
 const whyRefused = (error: unknown): string => {

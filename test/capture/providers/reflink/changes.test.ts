@@ -20,7 +20,7 @@ import {
 } from '../../../helpers/worlds/reflink.js';
 
 const SIZE_BYTES = 24 * MiB + 1000;
-const BACKUPS = LONG ? 40 : 5;
+const BACKUPS = LONG ? 40 : 3;
 
 /** Commands of xfs_io, which works on any file system. */
 function change(random: Random): string[][] {
@@ -90,7 +90,7 @@ async function history(
   await useImage(t, disk);
   let readBytes = 0;
   for (let round = 0; round < BACKUPS; round += 1) {
-    for (let step = random.below(12); step > 0 && round > 0; step -= 1)
+    for (let step = 4 + random.below(12); step > 0 && round > 0; step -= 1)
       for (const args of change(random))
         run('xfs_io', ...args.map((arg) => arg.replace('IMAGE', disk.image)), disk.image);
     const { stateDirectory } = world;
