@@ -10,9 +10,9 @@ store=/mnt/store
 same() {
   backup "$1" "$2"
   expect "marks of $1 used" "${3:-True}" "$(field "['point']['providerFacts']['marksUsed']" <<<"$result")"
-  rm -f $store/restored
-  "$stillpoint" --quiet restore "$2@latest" $store/restored --store $store >/dev/null || fail restore
-  cmp "$1" $store/restored || fail "$1 differs from its point"
+  rm -f /root/restored
+  "$stillpoint" --quiet restore "$2@latest" /root/restored --store $store >/dev/null || fail restore
+  cmp "$1" /root/restored || fail "$1 differs from its point"
 }
 
 # write DEVICE: in several ways.
