@@ -41,7 +41,11 @@ export async function chooseProvider(
     if (probe.possible) {
       const { name } = provider;
       const { freezeDeadlineMs } = rest;
-      const snapshots = snapshotsOf(name, (_path, hold) => probe.prepare({ ...hold, freezeDeadlineMs }), rest);
+      const snapshots = snapshotsOf(
+        name,
+        (_path, hold) => probe.prepare({ ...hold, freezeDeadlineMs }),
+        rest,
+      );
       return { provider: snapshots, note: noteOf(path, refused) };
     }
     refused.push(probe);

@@ -8,13 +8,22 @@ import { StillpointError } from '../../../src/domain/base/errors.js';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { native } from '../../../src/native/index.js';
+import { attachTracker } from '../../../src/native/testing.js';
 import { findTrackPlace, type TrackPlace } from '../../../src/track/place.js';
 import { newRecord, writeRecord } from '../../../src/track/record.js';
 import { checkTracking } from '../../../src/track/tracked.js';
-import { attachTracker } from '../../../src/native/testing.js';
+import { sizeOf } from '../disks/images.js';
 import { attachLoop, run } from '../disks/loop-device.js';
 import { attachPartitioned } from '../disks/partition-table.js';
-import { IN_MEMORY, lastResult, type Machine, makeMachine, type Outcome, outcome, runHere } from '../machines/stillpoint.js';
+import {
+  IN_MEMORY,
+  lastResult,
+  type Machine,
+  makeMachine,
+  type Outcome,
+  outcome,
+  runHere,
+} from '../machines/stillpoint.js';
 import type { Requirement } from '../requirements.js';
 
 /** Null if this kernel tells this user what is written, else the reason for skipping. */
@@ -31,6 +40,8 @@ const GRAIN_BYTES = 4 * KiB;
 /** Removes the device's tracker when the test ends, whatever became of it. */
 export async function untrackAtEnd(t: ExecutionContext, path: string): Promise<TrackPlace> {
   const place = await findTrackPlace(path);
+  // Of a device that had its number before.
+  await native.detachTracker(place.directory);
   t.teardown(() => native.detachTracker(place.directory));
   return place;
 }
@@ -108,6 +119,13 @@ export class LiveWorld {
     return new LiveWorld(machine, await liveDisk(t, machine, options));
   }
 
+  /** A device that is there already, all of it. */
+  static async on(t: ExecutionContext, machine: Machine, device: string): Promise<LiveWorld> {
+    const sizeBytes = sizeOf(device);
+    const place = await untrackAtEnd(t, device);
+    return new LiveWorld(machine, { device, disk: device, image: device, beginByte: 0, sizeBytes, place });
+  }
+
   at(name: string): string {
     return join(this.machine.directory, name);
   }
@@ -122,7 +140,8 @@ export class LiveWorld {
 
   async backup(t: ExecutionContext, ...args: string[]): Promise<LiveResult> {
     const result = await this.tryBackup(...args);
-    if (result.code !== 0) t.fail(`backup ${args.join(' ')}: ${result.code}\n${result.stdout}${result.stderr}`);
+    if (result.code !== 0)
+      t.fail(`backup ${args.join(' ')}: ${result.code}\n${result.stdout}${result.stderr}`);
     return lastResult<LiveResult>(result.stdout);
   }
 
@@ -189,12 +208,14 @@ export async function differingBlocks(
 export interface WriterOptions {
   readonly seed: number;
   readonly threads: number;
-  readonly operations: number;
-  readonly pauseMs: number;
+  readonly operations?: number;
+  readonly pauseMs?: number;
   readonly nodes?: readonly { readonly path: string; readonly sizeBytes: number }[];
   readonly directory?: string;
   readonly fileBytesMax?: number;
   readonly whole?: boolean;
+  readonly image?: string;
+  readonly durationMs?: number;
 }
 
 const WRITER = fileURLToPath(new URL('../../../../../test/helpers/live/writer.py', import.meta.url));
@@ -202,18 +223,19 @@ const WRITER = fileURLToPath(new URL('../../../../../test/helpers/live/writer.py
 /** Of the distribution: another interpreter that comes first in PATH may take long to start. */
 const PATH = `/usr/bin:/usr/sbin:${process.env.PATH ?? ''}`;
 
-/** Starts writing in every way (writer.py). `ended` rejects if it failed. */
+/** Starts writing (writer.py). `ended` has what it printed, and rejects if it failed. */
 export function startWriting(
   t: ExecutionContext,
   options: WriterOptions,
-): { readonly ended: Promise<void>; isOver(): boolean } {
+): { readonly ended: Promise<string>; isOver(): boolean } {
   const child = spawn('python3', [WRITER, JSON.stringify({ whole: false, ...options })], {
     env: { ...process.env, PATH },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   t.teardown(() => child.kill('SIGKILL'));
-  const ended = outcome(child).then(({ code, signal, stderr }) => {
+  const ended = outcome(child).then(({ code, signal, stdout, stderr }) => {
     if (code !== 0) throw new Error(`writer: ${code ?? signal}\n${stderr}`);
+    return stdout;
   });
   ended.catch(() => undefined);
   return { ended, isOver: () => child.exitCode !== null || child.signalCode !== null };

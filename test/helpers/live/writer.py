@@ -4,7 +4,9 @@ notice. Started with a JSON object:
   seed, threads, operations (of each thread), pauseMs (up to, after each)
   nodes       of a raw device: objects with `path` and `sizeBytes`; any of them is written to
   directory   instead of nodes: on the file system
-  whole       whole nodes may be discarded, zeroed, and made new file systems of (all threads stop for it)
+  whole       whole nodes may be discarded, zeroed, and made new file systems of
+  image       blocks of it are written to the only node, each once, in random order, for `durationMs`; the
+              index of each is printed when its write has been answered
 """
 import ctypes
 import errno
@@ -171,6 +173,22 @@ class Files:
             os.ftruncate(fd, rng.randrange(self.size_max))
 
 
+def copy_blocks(config, number):
+    count = os.path.getsize(config["image"]) // PAGE
+    blocks = [i for i in range(count) if i % config["threads"] == number]
+    random.Random(config["seed"] * 101 + number).shuffle(blocks)
+    image = os.open(config["image"], os.O_RDONLY)
+    node = os.open(config["nodes"][0]["path"], os.O_RDWR | os.O_DIRECT)
+    end = time.monotonic() + config["durationMs"] / 1000
+    buffer = mmap.mmap(-1, PAGE)
+    for block in blocks:
+        if time.monotonic() > end:
+            break
+        buffer[:] = os.pread(image, PAGE, block * PAGE)
+        os.pwrite(node, buffer, block * PAGE)
+        os.write(1, f"{block}\n".encode())
+
+
 # What others do beside it, or a full file system, is no failure of the test.
 HARMLESS = {errno.ENOSPC, errno.ENOENT, errno.EOPNOTSUPP, errno.EBUSY, errno.EINVAL}
 
@@ -200,7 +218,7 @@ def main():
 
     def run(number):
         try:
-            work(config, number)
+            (copy_blocks if "image" in config else work)(config, number)
         except BaseException as error:
             failures.append(error)
 
