@@ -86,6 +86,7 @@ export class LivePlan {
     this.#leastBytes = Number.POSITIVE_INFINITY;
   }
 
+  /** Of a pass that was staged. */
   measured(readBytes: number, durationMs: number): void {
     if (readBytes === 0 || (readBytes < MEASURED_BYTES_MIN && durationMs < MEASURED_MS_MIN)) return;
     this.#readBytesPerMs = readBytes / Math.max(durationMs, 0.001);
