@@ -25,7 +25,7 @@ type Kind = (typeof KINDS)[number];
 
 /** Runs on one device before the next is made. */
 const RUNS_PER_DEVICE = LONG ? 8 : 2;
-const DEVICES = LONG ? 16 : 2;
+const DEVICES = LONG ? 16 : 1;
 const SECTOR_BYTES = 512;
 
 interface Figures {

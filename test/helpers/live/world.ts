@@ -1,5 +1,5 @@
 /** Loop devices that are backed up while they are written to, by the command line, in this process. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { open, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -216,6 +216,8 @@ export interface WriterOptions {
   readonly whole?: boolean;
   readonly image?: string;
   readonly durationMs?: number;
+  readonly file?: string;
+  readonly blocks?: number;
 }
 
 const WRITER = fileURLToPath(new URL('../../../../../test/helpers/live/writer.py', import.meta.url));
@@ -223,11 +225,16 @@ const WRITER = fileURLToPath(new URL('../../../../../test/helpers/live/writer.py
 /** Of the distribution: another interpreter that comes first in PATH may take long to start. */
 const PATH = `/usr/bin:/usr/sbin:${process.env.PATH ?? ''}`;
 
-/** Starts writing (writer.py). `ended` has what it printed, and rejects if it failed. */
-export function startWriting(
-  t: ExecutionContext,
-  options: WriterOptions,
-): { readonly ended: Promise<string>; isOver(): boolean } {
+export interface Writer {
+  /** What it printed. Rejects if it failed. */
+  readonly ended: Promise<string>;
+  readonly process: ChildProcess;
+  isOver(): boolean;
+  kill(): Promise<void>;
+}
+
+/** Starts writing (writer.py). */
+export function startWriting(t: ExecutionContext, options: WriterOptions): Writer {
   const child = spawn('python3', [WRITER, JSON.stringify({ whole: false, ...options })], {
     env: { ...process.env, PATH },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -238,7 +245,11 @@ export function startWriting(
     return stdout;
   });
   ended.catch(() => undefined);
-  return { ended, isOver: () => child.exitCode !== null || child.signalCode !== null };
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await ended.catch(() => undefined);
+  };
+  return { ended, process: child, kill, isOver: () => child.exitCode !== null || child.signalCode !== null };
 }
 
 /** All that was written through any of the nodes is on the device. */

@@ -5,6 +5,8 @@ notice. Started with a JSON object:
   nodes       of a raw device: objects with `path` and `sizeBytes`; any of them is written to
   directory   instead of nodes: on the file system
   whole       whole nodes may be discarded, zeroed, and made new file systems of
+  file        instead: `blocks` blocks of it are written over and over, one after the other, each when the one
+              before is durable, until this is killed. Each is its index and its generation, repeated
   image       blocks of it are written to the only node, each once, in random order, for `durationMs`; the
               index of each is printed when its write has been answered
 """
@@ -189,6 +191,18 @@ def copy_blocks(config, number):
         os.write(1, f"{block}\n".encode())
 
 
+def write_generations(config, _):
+    file = os.open(config["file"], os.O_RDWR | os.O_CREAT, 0o644)
+    generation = 0
+    while True:
+        generation += 1
+        for block in range(config["blocks"]):
+            os.pwrite(file, struct.pack("<QQ", block, generation) * (PAGE // 16), block * PAGE)
+            os.fdatasync(file)
+        if generation == 1:
+            os.write(1, b"first\n")
+
+
 # What others do beside it, or a full file system, is no failure of the test.
 HARMLESS = {errno.ENOSPC, errno.ENOENT, errno.EOPNOTSUPP, errno.EBUSY, errno.EINVAL}
 
@@ -218,7 +232,8 @@ def main():
 
     def run(number):
         try:
-            (copy_blocks if "image" in config else work)(config, number)
+            ways = {"image": copy_blocks, "file": write_generations}
+            next((way for key, way in ways.items() if key in config), work)(config, number)
         except BaseException as error:
             failures.append(error)
 
