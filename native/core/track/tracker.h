@@ -86,7 +86,7 @@ class Tracker {
   struct Meta;
 
   Tracker(const TrackTarget& target, MarkMap queued, MarkMap done, MarkMap kept, MarkMap meta,
-          std::vector<UniqueFd> programs);
+          std::vector<UniqueFd> programs, std::vector<UniqueFd> links);
   Meta& meta() const;
 
   TrackTarget target_;
@@ -95,6 +95,8 @@ class Tracker {
   MarkMap kept_;
   MarkMap meta_;
   std::vector<UniqueFd> programs_;  // the queue's first, then the copies of the other
+  // Held, so that the programs run on while it is open, whoever removes a pin meanwhile.
+  std::vector<UniqueFd> links_;
 };
 
 }  // namespace stillpoint
