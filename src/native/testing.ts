@@ -4,6 +4,7 @@
 import { native } from './addon.js';
 import type { Device } from './border/device.js';
 import type { Digester } from './border/digest.js';
+import type { Tracker, TrackTarget } from './border/track.js';
 
 /** In memory, with faults, for tests of everything above it. */
 export interface MemoryDevice extends Device {
@@ -24,6 +25,11 @@ interface TestingAddon {
   /** @param key 32 bytes */
   keyedDigester(key: Uint8Array): Digester;
   createMemoryDevice(sizeBytes: number, options?: { logicalSectorSize?: number }): MemoryDevice;
+  /** With `marksDoneWhenQueued` it is wrong: a write that has its mark may not have reached the device yet. */
+  attachTracker(
+    directory: string,
+    target: TrackTarget & { readonly marksDoneWhenQueued?: boolean },
+  ): Promise<Tracker>;
 }
 
-export const { createMemoryDevice, keyedDigester } = native as typeof native & TestingAddon;
+export const { attachTracker, createMemoryDevice, keyedDigester } = native as typeof native & TestingAddon;

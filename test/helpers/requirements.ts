@@ -13,7 +13,9 @@ export type Requirement =
   | 'loop'
   | 'device-mapper'
   | 'network-namespaces'
-  | { readonly program: string };
+  | { readonly program: string }
+  /** Found out already; null: it is here. */
+  | { readonly missing: string | null };
 
 export const programs = (...names: string[]): Requirement[] => names.map((program) => ({ program }));
 
@@ -56,6 +58,8 @@ export function whatIsMissing(requirements: readonly Requirement[]): string | nu
     } else if (requirement === 'network-namespaces') {
       const reason = whyNoNetworkNamespaces();
       if (reason !== null) return reason;
+    } else if ('missing' in requirement) {
+      if (requirement.missing !== null) return requirement.missing;
     } else if (!isInstalled(requirement.program)) {
       return `${requirement.program} is not installed`;
     }

@@ -61,7 +61,7 @@ class LiveCopy {
   };
   Pending collect();
 
-  // Makes pending again what was submitted since the last instant, or all of the device: the marks of
+  // Makes pending again what was submitted since the last point, or all of the device: the marks of
   // completed writes have not told everything.
   enum class Doubt { queued, everything };
   void doubt(Doubt what);

@@ -136,7 +136,7 @@ UniqueFd open_pinned(const std::string& path) {
 
 ProgramInfo program_info(const UniqueFd& program) {
   const auto info = object_info<bpf_prog_info>(program, "BPF_OBJ_GET_INFO_BY_FD of a program");
-  return {info.id, info.recursion_misses};
+  return {info.id, info.recursion_misses, info.run_time_ns};
 }
 
 uint32_t linked_program_id(const UniqueFd& link) {

@@ -131,13 +131,14 @@ struct Tracker::Meta {
 };
 
 Tracker::Tracker(const TrackTarget& target, MarkMap queued, MarkMap done, MarkMap kept, MarkMap meta_map,
-                 std::vector<UniqueFd> programs)
+                 std::vector<UniqueFd> programs, std::vector<UniqueFd> links)
     : target_(target),
       queued_(std::move(queued)),
       done_(std::move(done)),
       kept_(std::move(kept)),
       meta_(std::move(meta_map)),
-      programs_(std::move(programs)) {
+      programs_(std::move(programs)),
+      links_(std::move(links)) {
   static_assert(sizeof(Meta) <= kMetaBytes);
 }
 
@@ -192,7 +193,8 @@ Tracker Tracker::attach(const std::string& directory, const TrackTarget& target,
     const Program queue = queue_program(layout, target, maps);
     const auto [completion, completion_id] = completion_program(layout, target, maps, done_at);
     std::vector<UniqueFd> programs;
-    Tracker tracker(target, std::move(queued), std::move(done), std::move(kept), std::move(meta_map), {});
+    Tracker tracker(target, std::move(queued), std::move(done), std::move(kept), std::move(meta_map), {},
+                    {});
     for (unsigned i = 0; i < kPrograms; i++) {
       programs.push_back(i == 0 ? load_program({"stillpoint_q", layout.queue_type_id, queue})
                                 : load_program({"stillpoint_d", completion_id, completion}));
@@ -200,7 +202,10 @@ Tracker Tracker::attach(const std::string& directory, const TrackTarget& target,
       pin_object(programs.back(), program_path(making, i));
     }
     // The completions first: a write that is seen when it is queued must be seen when it ends.
-    for (unsigned i = kPrograms; i-- > 0;) pin_object(attach_program(programs[i]), link_path(making, i));
+    for (unsigned i = kPrograms; i-- > 0;) {
+      tracker.links_.push_back(attach_program(programs[i]));
+      pin_object(tracker.links_.back(), link_path(making, i));
+    }
     Meta& meta = tracker.meta();
     meta.disk_major = target.disk_major;
     meta.disk_minor = target.disk_minor;
@@ -224,6 +229,7 @@ Tracker Tracker::open(const std::string& directory) {
   MarkMap meta_map(open_part(directory, directory + "/meta"), kMetaBytes / kWordBytes);
   TrackTarget target{};
   std::vector<UniqueFd> programs;
+  std::vector<UniqueFd> links;
   {
     // Only to read it: the tracker takes the map over.
     std::array<uint8_t, sizeof(Meta)> bytes{};
@@ -239,9 +245,9 @@ Tracker Tracker::open(const std::string& directory) {
     check_target(target);
     for (unsigned i = 0; i < kPrograms; i++) {
       programs.push_back(open_part(directory, program_path(directory, i)));
-      const UniqueFd link = open_part(directory, link_path(directory, i));
+      links.push_back(open_part(directory, link_path(directory, i)));
       const uint32_t expected = meta.program_ids[i];
-      if (program_info(programs.back()).id != expected || linked_program_id(link) != expected) {
+      if (program_info(programs.back()).id != expected || linked_program_id(links.back()) != expected) {
         broken(directory, "a part of it was replaced");
       }
     }
@@ -250,7 +256,7 @@ Tracker Tracker::open(const std::string& directory) {
     return MarkMap(open_part(directory, directory + "/" + name), target.word_count());
   };
   return Tracker(target, marks("queued"), marks("done"), marks("kept"), std::move(meta_map),
-                 std::move(programs));
+                 std::move(programs), std::move(links));
 }
 
 void Tracker::detach(const std::string& directory) {
@@ -267,11 +273,15 @@ void Tracker::detach(const std::string& directory) {
 Tracker::Meta& Tracker::meta() const { return *reinterpret_cast<Meta*>(meta_.data()); }
 
 Tracker::Counters Tracker::counters() const {
-  Counters counters{meta_.load(kPassedThrough), meta_.load(kNotNoted), 0, ~uint64_t{0}};
-  counters.queue_misses = program_info(programs_[0]).recursion_misses;
-  for (unsigned i = 1; i < programs_.size(); i++) {
-    counters.completion_misses =
-        std::min(counters.completion_misses, program_info(programs_[i]).recursion_misses);
+  Counters counters{meta_.load(kPassedThrough), meta_.load(kNotNoted), 0, ~uint64_t{0}, 0};
+  for (size_t i = 0; i < programs_.size(); i++) {
+    const ProgramInfo info = program_info(programs_[i]);
+    counters.run_ns += info.run_ns;
+    if (i == 0) {
+      counters.queue_misses = info.recursion_misses;
+    } else {
+      counters.completion_misses = std::min(counters.completion_misses, info.recursion_misses);
+    }
   }
   return counters;
 }

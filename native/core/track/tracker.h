@@ -67,6 +67,7 @@ class Tracker {
     uint64_t queue_misses;
     // The fewest that any of the copies has missed: only if it grows, an event may have been seen by none.
     uint64_t completion_misses;
+    uint64_t run_ns;
   };
   Counters counters() const;
 
@@ -85,7 +86,7 @@ class Tracker {
   struct Meta;
 
   Tracker(const TrackTarget& target, MarkMap queued, MarkMap done, MarkMap kept, MarkMap meta,
-          std::vector<UniqueFd> programs);
+          std::vector<UniqueFd> programs, std::vector<UniqueFd> links);
   Meta& meta() const;
 
   TrackTarget target_;
@@ -94,6 +95,8 @@ class Tracker {
   MarkMap kept_;
   MarkMap meta_;
   std::vector<UniqueFd> programs_;  // the queue's first, then the copies of the other
+  // Held, so that the programs run on while it is open, whoever removes a pin meanwhile.
+  std::vector<UniqueFd> links_;
 };
 
 }  // namespace stillpoint

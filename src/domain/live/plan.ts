@@ -37,8 +37,9 @@ const PROGRESS = 0.8;
 const PASSES_WITHOUT_PROGRESS_MAX = 4;
 /** All passes together: what is sent again is bounded by it. */
 const SHIPS_MAX = 8;
-/** What is read so quickly that its rate says nothing. */
+/** What is less, and read more quickly, says nothing of the rate. */
 const MEASURED_BYTES_MIN = 1 * MiB;
+const MEASURED_MS_MIN = 20;
 
 /** State: how passes went so far. One for each copy. */
 export class LivePlan {
@@ -92,7 +93,8 @@ export class LivePlan {
 
   /** Of a pass that was staged. */
   measured(readBytes: number, durationMs: number): void {
-    if (readBytes >= MEASURED_BYTES_MIN) this.#readBytesPerMs = readBytes / Math.max(durationMs, 0.001);
+    if (readBytes === 0 || (readBytes < MEASURED_BYTES_MIN && durationMs < MEASURED_MS_MIN)) return;
+    this.#readBytesPerMs = readBytes / Math.max(durationMs, 0.001);
   }
 
   #judge(readBytes: number): void {

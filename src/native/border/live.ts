@@ -43,7 +43,7 @@ export interface LiveCopy {
   ship(): Promise<readonly (readonly [number, number])[]>;
   /** Reads all that is pending into memory. */
   stage(): Promise<void>;
-  /** Makes pending again what was submitted since the last instant, or everything. */
+  /** Makes pending again what was submitted since the last point, or everything. */
   doubt(what: 'queued' | 'everything'): Promise<void>;
   /** For `stillpoint-freezer --cut`, in its order. They stay the copy's. */
   descriptors(): readonly number[];

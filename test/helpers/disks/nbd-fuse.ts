@@ -20,6 +20,8 @@ export interface NbdFile {
 
 export interface NbdFileOptions {
   readonly readOnly?: boolean;
+  /** To a URI. */
+  readonly connections?: number;
   readonly env?: NodeJS.ProcessEnv;
 }
 
@@ -31,11 +33,12 @@ export async function nbdFile(
   t: ExecutionContext,
   mountPoint: string,
   peer: readonly string[],
-  { readOnly = false, env = {} }: NbdFileOptions = {},
+  { readOnly = false, connections = 1, env = {} }: NbdFileOptions = {},
 ): Promise<NbdFile> {
   await mkdir(mountPoint);
   const path = join(mountPoint, 'disk');
-  const child = spawn('nbdfuse', [...(readOnly ? ['--readonly'] : []), path, ...peer], {
+  const many = connections === 1 ? [] : ['--connections', String(connections)];
+  const child = spawn('nbdfuse', [...(readOnly ? ['--readonly'] : []), ...many, path, ...peer], {
     env: { ...process.env, ...env },
     stdio: 'ignore',
   });

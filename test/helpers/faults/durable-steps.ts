@@ -126,6 +126,10 @@ wrapMade('openTree', ['apply']);
 wrapMade('resizeTree', ['apply']);
 wrapMade('createOverlay', ['seal']);
 wrapMade('openOverlay', ['seal']);
+/** What the kernel remembers of a tracked device, and where a copy of it stands. */
+wrapMade('createLiveCopy', ['begin', 'collect', 'ship', 'stage', 'accept']);
+for (const maker of ['openTracker', 'attachTracker']) wrapMade(maker, ['mark', 'forgetKept']);
+wrap(native, 'detachTracker', true, always);
 /** What a restore writes. Making a writer, or opening a device, changes nothing. */
 const { openDevice, createRestoreWriter } = native;
 const countAll = <Made extends object>(made: Made, methods: readonly string[]): Made => {

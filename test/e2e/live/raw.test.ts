@@ -1,0 +1,87 @@
+/** A device without a file system to freeze, and one that changes too quickly: what a point of it is worth. */
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import { MiB } from '../../../src/domain/base/limits.js';
+import { run } from '../../helpers/disks/loop-device.js';
+import { errorOf } from '../../helpers/live/errors.js';
+import { SLOW_DISK_REQUIREMENTS, slowDisk } from '../../helpers/live/slow-disk.js';
+import { LIVE_REQUIREMENTS, LiveWorld, startWriting, trackNow } from '../../helpers/live/world.js';
+import { makeMachine } from '../../helpers/machines/stillpoint.js';
+import { testWith } from '../../helpers/requirements.js';
+
+const SIZE = 8 * MiB;
+
+/** Of sessions that came to nothing, once the next one has succeeded. */
+async function nothingIsLeft(t: ExecutionContext, world: LiveWorld): Promise<void> {
+  t.deepEqual(await readdir(join(world.at('store'), 'capture')).catch(() => []), []);
+}
+
+testWith(LIVE_REQUIREMENTS, 'a raw device that never rests: hooks, quiet, or fuzzy', async (t) => {
+  const world = await LiveWorld.make(t, { sizeBytes: SIZE });
+  await trackNow(world.disk.place, false);
+  await world.backup(t);
+  const nodes = [{ path: world.disk.device, sizeBytes: SIZE }];
+  const writer = startWriting(t, { seed: 5, threads: 3, operations: 1e9, pauseMs: 0, nodes });
+  const { pid } = writer.process;
+
+  const refused = await world.tryBackup();
+  t.is(refused.code, 1, refused.stdout);
+  const { code, reason, remedy } = errorOf(refused.stdout);
+  t.is(code, 'device-changed');
+  t.regex(reason ?? '', /something writes to it that no freeze has stopped/);
+  for (const way of ['--hook', '--wait-quiet', '--fuzzy']) t.true(remedy?.includes(way), remedy);
+
+  const { point: fuzzy } = await world.backup(t, '--fuzzy');
+  await nothingIsLeft(t, world);
+  t.is(fuzzy.kind, 'fuzzy');
+
+  const hook = world.at('hook');
+  const body = `kill -STOP ${pid}; echo ready; read -r word; kill -CONT ${pid}`;
+  await writeFile(hook, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+  const { point: application, tracking } = await world.backup(t, '--hook', hook);
+  t.is(application.kind, 'application');
+  t.true(tracking.used, tracking.reason);
+
+  const resting = sleep(300).then(() => writer.process.kill('SIGSTOP'));
+  const { point: idle } = await world.backup(t, '--wait-quiet', '0.3');
+  await resting;
+  t.is(idle.kind, 'idle');
+  // What it wrote into the page cache was on the disk before.
+  run('blockdev', '--flushbufs', world.disk.device);
+  t.deepEqual(await world.missing(t, idle.sequence), []);
+  await writer.kill();
+  await world.backupAndCompare(t, 'the last one');
+});
+
+testWith(
+  [...LIVE_REQUIREMENTS, ...SLOW_DISK_REQUIREMENTS],
+  'a device that changes faster than it can be read: the rates, the freeze it would take, or fuzzy',
+  async (t) => {
+    const machine = await makeMachine(t, 'fast');
+    const sizeBytes = 2 * MiB;
+    const slow = { sizeBytes, writeMs: 0, readMs: 60 };
+    const world = await LiveWorld.on(t, machine, await slowDisk(t, `${machine.directory}/disk`, slow));
+    await trackNow(world.disk.place, false);
+    await world.backup(t);
+    const nodes = [{ path: world.disk.device, sizeBytes }];
+    const endless = { operations: 1e9, pauseMs: 2, threads: 2, seed: 7, nodes };
+    const writer = startWriting(t, endless);
+    const result = await world.tryBackup('--freeze-deadline', '0.05');
+    const { code, reason, remedy } = errorOf(result.stdout);
+    t.is(code, 'device-in-use', result.stdout);
+    t.regex(
+      reason ?? '',
+      /[\d.]+ MB\/s have to be read again, [\d.]+ MB\/s can be read, .* freeze would take \d+ ms/,
+    );
+    for (const way of ['--freeze-deadline', '--fuzzy', 'inspect']) t.true(remedy?.includes(way), remedy);
+
+    const { point, warnings } = await world.backup(t, '--fuzzy', '--freeze-deadline', '10');
+    await nothingIsLeft(t, world);
+    t.is(point.kind, 'fuzzy');
+    t.log(warnings);
+    await writer.kill();
+    await world.backupAndCompare(t, 'when it rests');
+  },
+);
