@@ -229,7 +229,9 @@ class Instant {
 
   /** Of one member any cut is one instant. */
   #checkIsOne({ isFilesystem }: Rested): void {
-    const open = this.#members.find(({ barrier }, index) => barrier === 'freeze' && !isFilesystem[index]);
+    const open = this.#members.find(
+      ({ barrier }, index) => barrier === 'cut' || (barrier === 'freeze' && !isFilesystem[index]),
+    );
     if (this.#members.length === 1 || open === undefined) return;
     throw new StillpointError('device-changed', {
       thing: open.path,
@@ -246,6 +248,8 @@ class Instant {
       const frozen = rested.isFilesystem[index] === true ? 'filesystem' : unfrozen;
       const reached = rested.isApplication ? 'application' : frozen;
       if (kind === null) return reached;
+      if (this.#members[index]?.barrier === 'cut')
+        return reached === 'application' || kind === 'crash' ? reached : kind;
       return this.#members[index]?.barrier === 'unused' ? kind : worstKind([kind, reached]);
     });
     return worstKind(kinds);

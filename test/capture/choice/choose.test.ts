@@ -70,7 +70,7 @@ test('hooks, freezing and quiet go with those that take devices in use, and with
 });
 
 test('the real ones: a tap that runs, else the device as it is, unless somebody can write to it', async (t) => {
-  t.deepEqual(PROVIDER_NAMES, ['tap', 'offline']);
+  t.deepEqual(PROVIDER_NAMES, ['tap', 'lvm', 'offline']);
   const { place, tap } = await makeTap(t, { name: 'vm1' });
   const options = { ...OPTIONS, stateDirectory: place.directory, path: place.image };
   const choose = (more: Partial<ChooseOptions> = {}) => chooseProvider({ ...options, ...more });

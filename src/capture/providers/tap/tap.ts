@@ -26,10 +26,10 @@ import type {
 } from '../../ports.js';
 import type { RestOptions } from '../../quiesce/rest.js';
 import { inSteps } from '../../steps.js';
+import { randomBlocks, sampleOutside } from '../sample.js';
 
 /** How long new writes may be held back for those in flight. */
 const BARRIER_MS = 3_000;
-const SAMPLE_BLOCKS = 64;
 
 export interface TapProviderOptions {
   readonly tap: RegisteredTap;
@@ -164,24 +164,13 @@ async function identityOf(path: string): Promise<DeviceIdentity> {
   return readDeviceIdentity(path, device.logicalSectorSize);
 }
 
-function randomBlocks(blockCount: number, random: () => number): number[] {
-  const count = Math.min(SAMPLE_BLOCKS, blockCount);
-  const blocks = Array.from({ length: count }, () => Math.floor(random() * blockCount));
-  return [...new Set(blocks)].sort((a, b) => a - b);
-}
-
 async function changesOf(
   device: SnapshotDevice,
   { blockSize }: HoldOptions,
   candidates: readonly number[],
 ): Promise<TrackedChanges> {
   const ranges = await device.changedRanges(blockSize);
-  let next = 0;
-  const sample = candidates.filter((block) => {
-    while (next < ranges.length && (ranges[next]?.[1] ?? 0) <= block) next += 1;
-    return block < (ranges[next]?.[0] ?? Number.POSITIVE_INFINITY);
-  });
-  return { ranges, sample };
+  return { ranges, sample: sampleOutside(ranges, candidates) };
 }
 
 function snapshotOf(
