@@ -2,6 +2,7 @@
 // and closing run on the pool.
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -199,6 +200,19 @@ Napi::Value is_open_for_writing_of(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value sync_filesystem(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const std::string path = arg_string(info[0], "path");
+    return run_promise(info.Env(), {}, [path] {
+      const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+      if (fd < 0) throw_errno(errno, "open", path);
+      const int error = syncfs(fd) == 0 ? 0 : errno;
+      close(fd);
+      if (error != 0) throw_errno(error, "syncfs", path);
+    });
+  });
+}
+
 // Synchronous, for a path where something has failed: what chattr has set. A link is asked itself.
 Napi::Value path_flags(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
@@ -229,6 +243,7 @@ void init_device(Napi::Env env, Napi::Object exports) {
   exports.Set("openDevice", Napi::Function::New(env, open_device, "openDevice"));
   exports.Set("createMemoryDevice", Napi::Function::New(env, create_memory_device, "createMemoryDevice"));
   exports.Set("pathFlags", Napi::Function::New(env, path_flags, "pathFlags"));
+  exports.Set("syncFilesystem", Napi::Function::New(env, sync_filesystem, "syncFilesystem"));
   exports.Set("isOpenForWriting", Napi::Function::New(env, is_open_for_writing_of, "isOpenForWriting"));
 }
 

@@ -10,6 +10,7 @@ class BlockSource;
 class Digester;
 class TreeFile;
 class LeafOverlay;
+class Tracker;
 }  // namespace stillpoint
 
 namespace stillpoint::binding {
@@ -25,6 +26,8 @@ void init_codec(Napi::Env env, Napi::Object exports);
 void init_patch(Napi::Env env, Napi::Object exports);
 void init_restore(Napi::Env env, Napi::Object exports);
 void init_tap(Napi::Env env, Napi::Object exports);
+void init_track(Napi::Env env, Napi::Object exports);
+void init_live(Napi::Env env, Napi::Object exports);
 
 // Handles as arguments of other rooms' functions: the core object and the gate that counts its users. Throw
 // `argument` for anything else, and `closed`.
@@ -41,5 +44,6 @@ Napi::Object wrap_device(Napi::Env env, std::shared_ptr<BlockSource> core);
 Handle<BlockSource> arg_device(const Napi::Value& value, const char* name);   // A, device.cc
 Handle<TreeFile> arg_tree(const Napi::Value& value, const char* name);        // B, tree.cc
 Handle<LeafOverlay> arg_overlay(const Napi::Value& value, const char* name);  // B, tree.cc
+Handle<Tracker> arg_tracker(const Napi::Value& value, const char* name);      // track.cc
 
 }  // namespace stillpoint::binding

@@ -201,6 +201,7 @@ class ScanWrap : public Napi::ObjectWrap<ScanWrap> {
     result.Set("scannedBytes", number(env, last_progress_.scanned_bytes));
     result.Set("readBytes", number(env, last_progress_.read_bytes));
     result.Set("changedBlocks", number(env, last_progress_.changed_blocks));
+    result.Set("againBytes", number(env, last_progress_.again_bytes));
     result.Set("zeroBlocks", number(env, last_progress_.zero_blocks));
     result.Set("badBytes", number(env, last_progress_.bad_bytes));
     return result;

@@ -62,8 +62,9 @@ class TreeWrap : public Napi::ObjectWrap<TreeWrap> {
              InstanceMethod<&TreeWrap::leaves>("leaves"), InstanceMethod<&TreeWrap::digests>("digests"),
              InstanceMethod<&TreeWrap::next_non_null>("nextNonNull"),
              InstanceMethod<&TreeWrap::next_null>("nextNull"), InstanceMethod<&TreeWrap::verify>("verify"),
-             InstanceMethod<&TreeWrap::root_with>("rootWith"), InstanceMethod<&TreeWrap::apply>("apply"),
-             InstanceMethod<&TreeWrap::close>("close")}));
+             InstanceMethod<&TreeWrap::root_with>("rootWith"),
+             InstanceMethod<&TreeWrap::differing_bytes>("differingBytes"),
+             InstanceMethod<&TreeWrap::apply>("apply"), InstanceMethod<&TreeWrap::close>("close")}));
   }
 
   explicit TreeWrap(const Napi::CallbackInfo& info)
@@ -146,6 +147,16 @@ class TreeWrap : public Napi::ObjectWrap<TreeWrap> {
           info.Env(), {{gate_, overlay.gate}, {}},
           [core = core_, changes = overlay.core] { return core->root_with(*changes); },
           [](Napi::Env env, const Digest& root) { return to_buffer(env, root); });
+    });
+  }
+
+  Napi::Value differing_bytes(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      gate_->check();
+      const Handle<LeafOverlay> overlay = arg_overlay(info[0], "overlay");
+      return run_promise(
+          info.Env(), {{gate_, overlay.gate}, {}},
+          [core = core_, changes = overlay.core] { return core->differing_bytes(*changes); }, number);
     });
   }
 

@@ -1,11 +1,16 @@
 // stillpoint-freezer: holds file systems frozen for the agent, and thaws them whatever becomes of it.
 //
-//   stillpoint-freezer DEADLINE_MS MOUNT...    freezes in this order, thaws in reverse
-//   stillpoint-freezer --thaw MOUNT...         thaws what is frozen: for the agent, after a freezer was
-//   killed
+//   stillpoint-freezer DEADLINE_MS [--cut FD]... [--once] MOUNT...
+//                                         freezes in this order, thaws in reverse
+//   stillpoint-freezer --thaw MOUNT...    thaws what is frozen: for the agent, after a freezer was killed
 //
 // MOUNT is `ID:PATH`, with the mount's id of /proc/self/mountinfo: a path alone could by now show another
-// file system.
+// file system. There may be none, if there is a cut.
+//
+// A cut (native/core/live/cut.h) reads what was written last of a device, while all are frozen: here, because
+// nothing else in this process can wait for a frozen file system. FD is the first of its five descriptors:
+// memory for what it reads, the marks done, queued and kept, and the device. With --once all cuts are taken
+// as soon as all is frozen, and it is thawed at once; otherwise when `cut` is read from stdin.
 //
 // Lines on stdout; I is the index of a MOUNT, E an errno:
 //   freezing I       from here on it may be frozen: flushing is over, the deadline runs
@@ -13,13 +18,14 @@
 //   unable E         nothing was touched
 //   failed I E       those frozen before are thawed again
 //   frozen           all of them
-//   thawed REASON    all that were frozen; one still inside of FIFREEZE follows when the kernel returns.
-//   intact: frozen until
-//                    `thaw` was read from stdin. deadline, signal, closed (stdin ended: the agent died),
-//                    failed: what ended it instead. lost: somebody else had thawed one of them.
+//   cut              all cuts were taken; what became of each is in its memory
+//   thawed REASON U  all that were frozen, after U microseconds; one still inside of FIFREEZE follows when the
+//                    kernel returns. intact: frozen until `thaw` was read from stdin, or the cuts were taken.
+//                    deadline, signal, closed (stdin ended: the agent died), failed: what ended it instead.
+//                    lost: somebody else had thawed one of them.
 //   stuck I E        it could not be thawed
 //
-// Two threads, because FIFREEZE may block in the kernel as long as its storage does, and can't be
+// Two threads, and those of the cuts, because FIFREEZE may block in the kernel as long as its storage does, and can't be
 // interrupted:
 //
 //   state of a mount   set by      meaning
@@ -30,7 +36,8 @@
 //
 // The main thread is the watchdog: it waits for stdin, signals, the deadline, and the freezing thread. When
 // it is over it sets `ending`; a FIFREEZE that returns later is thawed by the freezing thread itself. `mutex`
-// guards states, `ending` and the order of lines; it is never held in an ioctl.
+// guards states, `ending` and the order of lines; it is never held in an ioctl. Cuts are taken by the freezing
+// thread; one that is still reading when it is over is left incomplete.
 //
 // Between freeze and thaw nothing may wait for a frozen file system: all memory is locked, descriptors are
 // open, stdout is a pipe that is never waited for, and nothing is allocated or logged.
@@ -54,12 +61,24 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <memory>
 #include <mutex>
 #include <string_view>
+#include <vector>
+
+#include "core/live/cut.h"
 
 namespace {
 
+using stillpoint::Cut;
+using stillpoint::CutArea;
+using stillpoint::CutMaps;
+using stillpoint::MarkMap;
+using stillpoint::UniqueFd;
+
 constexpr int kMountsMax = 256;
+constexpr int kCutsMax = 64;
 constexpr long kDeadlineMsMax = 600'000;
 constexpr size_t kStackBytes = 256 * 1024;
 constexpr int kExitUsage = 2;
@@ -77,7 +96,10 @@ std::mutex mutex;
 bool ending = false;
 int freezing_begun = -1;  // eventfd
 int freezing_ended = -1;  // eventfd
+int cuts_wanted = -1;     // eventfd; the freezing thread waits for it
+int cuts_ended = -1;      // eventfd
 bool all_frozen = false;
+std::vector<std::unique_ptr<Cut>> cuts;
 
 // The reader may be dead or slow; that must not hold a file system frozen.
 void say(const char* event) {
@@ -86,9 +108,9 @@ void say(const char* event) {
   [[maybe_unused]] const ssize_t written = write(STDOUT_FILENO, line, static_cast<size_t>(length));
 }
 
-void say(const char* event, int index) {
+void say(const char* event, long index) {
   char line[64];
-  std::snprintf(line, sizeof line, "%s %d", event, index);
+  std::snprintf(line, sizeof line, "%s %ld", event, index);
   say(line);
 }
 
@@ -158,6 +180,22 @@ bool freeze_one(int index) {
   return false;
 }
 
+// When they are wanted, unless that was because it is over.
+void take_cuts() {
+  uint64_t count = 0;
+  while (read(cuts_wanted, &count, sizeof count) < 0 && errno == EINTR) continue;
+  {
+    const std::lock_guard lock(mutex);
+    if (ending) return;
+  }
+  for (const auto& cut : cuts) cut->run();
+  {
+    const std::lock_guard lock(mutex);
+    if (!ending) say("cut");
+  }
+  wake(cuts_ended);
+}
+
 void* freeze_all(void*) {
   // What is flushed now need not be flushed while everybody waits.
   for (int i = 0; i < mount_count; ++i) syncfs(mounts[i].descriptor);
@@ -170,6 +208,7 @@ void* freeze_all(void*) {
     if (all_frozen) say("frozen");
   }
   wake(freezing_ended);
+  take_cuts();
   return nullptr;
 }
 
@@ -180,20 +219,29 @@ int left_ms(Clock::time_point deadline) {
   return left < 0 ? 0 : static_cast<int>(left);
 }
 
-// What the agent said; the only word is `thaw`.
-const char* read_stdin() {
+enum class Word { thaw, cut, nothing };
+
+// What the agent said; `nothing` also where it has died.
+Word read_stdin() {
   char word[8];
   const ssize_t length = read(STDIN_FILENO, word, sizeof word);
-  return length == 5 && std::memcmp(word, "thaw\n", 5) == 0 ? "intact" : "closed";
+  if (length == 5 && std::memcmp(word, "thaw\n", 5) == 0) return Word::thaw;
+  return length == 4 && std::memcmp(word, "cut\n", 4) == 0 ? Word::cut : Word::nothing;
 }
 
-// Waits until the freeze has to end. @returns why.
-const char* watch(int signals, std::chrono::milliseconds limit) {
-  enum { kStdin, kSignals, kBegun, kEnded };
-  std::array<pollfd, 4> events{{{STDIN_FILENO, POLLIN, 0},
+bool is_frozen() {
+  const std::lock_guard lock(mutex);
+  return all_frozen;
+}
+
+// Waits until the freeze has to end. `began` is set when it begins. @returns why.
+const char* watch(int signals, std::chrono::milliseconds limit, bool once, Clock::time_point& began) {
+  enum { kStdin, kSignals, kBegun, kEnded, kCuts };
+  std::array<pollfd, 5> events{{{STDIN_FILENO, POLLIN, 0},
                                 {signals, POLLIN, 0},
                                 {freezing_begun, POLLIN, 0},
-                                {freezing_ended, POLLIN, 0}}};
+                                {freezing_ended, POLLIN, 0},
+                                {cuts_ended, POLLIN, 0}}};
   // Flushing has no deadline here: it stops nobody, and the agent has one.
   Clock::time_point deadline = Clock::time_point::max();
   for (;;) {
@@ -201,26 +249,53 @@ const char* watch(int signals, std::chrono::milliseconds limit) {
     const int ready = poll(events.data(), events.size(), running ? left_ms(deadline) : -1);
     if (ready < 0 && errno != EINTR) return "failed";
     if (events[kStdin].revents != 0) {
-      const char* const reason = read_stdin();
+      const Word word = read_stdin();
       // Told before the freeze stood: nothing was intact.
-      const std::lock_guard lock(mutex);
-      return all_frozen ? reason : "closed";
+      if (word == Word::nothing || !is_frozen()) return "closed";
+      if (word == Word::thaw) return "intact";
+      wake(cuts_wanted);
     }
     if (events[kSignals].revents != 0) return "signal";
     if (ready == 0 || (running && left_ms(deadline) == 0)) return "deadline";
     if (events[kBegun].revents != 0) {
-      deadline = Clock::now() + limit;
+      began = Clock::now();
+      deadline = began + limit;
       events[kBegun].fd = -1;
     }
     if (events[kEnded].revents != 0) {
       events[kEnded].fd = -1;
-      const std::lock_guard lock(mutex);
-      if (!all_frozen) return "failed";
+      if (!is_frozen()) return "failed";
+      if (once) wake(cuts_wanted);
+    }
+    if (events[kCuts].revents != 0) {
+      events[kCuts].fd = -1;
+      if (once) return "intact";
     }
   }
 }
 
-int hold(std::chrono::milliseconds limit) {
+struct CutArgument {
+  int descriptor;
+};
+
+// @returns false if they can't be.
+bool prepare_cuts(const std::vector<CutArgument>& arguments) {
+  try {
+    for (const auto& [first] : arguments) {
+      CutArea area = CutArea::open(UniqueFd(first));
+      const uint64_t words = area.geometry().word_count();
+      CutMaps maps{MarkMap(UniqueFd(first + 1), words), MarkMap(UniqueFd(first + 2), words),
+                   MarkMap(UniqueFd(first + 3), words)};
+      cuts.push_back(std::make_unique<Cut>(std::move(area), std::move(maps), UniqueFd(first + 4)));
+    }
+    return true;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return false;
+  }
+}
+
+int hold(std::chrono::milliseconds limit, const std::vector<CutArgument>& cut_arguments, bool once) {
   // Nobody who kills the agent's group is to hit its watchdog. Fails where it leads a group already.
   setsid();
   sigset_t ends;
@@ -230,20 +305,29 @@ int hold(std::chrono::milliseconds limit) {
   const int signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
   freezing_begun = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   freezing_ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  cuts_wanted = eventfd(0, EFD_CLOEXEC);
+  cuts_ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
+  // Stacks are locked, too: small ones.
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackBytes);
+  pthread_setattr_default_np(&attributes);
   pthread_t freezer;
-  if (signals < 0 || freezing_begun < 0 || freezing_ended < 0) return errno;
+  if (signals < 0 || freezing_begun < 0 || freezing_ended < 0 || cuts_wanted < 0 || cuts_ended < 0)
+    return errno;
   if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return errno;
-  if (const int error = pthread_create(&freezer, &attributes, freeze_all, nullptr); error != 0) return error;
+  if (!prepare_cuts(cut_arguments)) return EINVAL;
+  if (const int error = pthread_create(&freezer, nullptr, freeze_all, nullptr); error != 0) return error;
 
-  const char* reason = watch(signals, limit);
+  Clock::time_point began = Clock::now();
+  const char* reason = watch(signals, limit, once, began);
   {
     const std::lock_guard lock(mutex);
     ending = true;
   }
+  for (const auto& cut : cuts) cut->stop();
+  wake(cuts_wanted);
   for (int i = mount_count - 1; i >= 0; --i) {
     // Only this thread changes the state once `ending` is set, unless it is `freezing`.
     bool mine = false;
@@ -256,7 +340,7 @@ int hold(std::chrono::milliseconds limit) {
   }
   char line[32];
   std::snprintf(line, sizeof line, "thawed %s", reason);
-  say(line);
+  say(line, std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began).count());
   pthread_join(freezer, nullptr);
   return 0;
 }
@@ -290,21 +374,49 @@ long parse_deadline(const char* text) {
   return error == std::errc{} && *rest == '\0' && limit_ms <= kDeadlineMsMax ? std::max(limit_ms, 0L) : 0;
 }
 
+struct Arguments {
+  long limit_ms = 0;
+  bool once = false;
+  std::vector<CutArgument> cuts;
+  char** mounts = nullptr;
+};
+
+// @returns false if they are none.
+bool parse(int argc, char** argv, Arguments& arguments) {
+  if (argc < 3) return false;
+  arguments.limit_ms = parse_deadline(argv[1]);
+  int at = 2;
+  for (; at < argc && std::strncmp(argv[at], "--", 2) == 0; at++) {
+    if (std::strcmp(argv[at], "--once") == 0) {
+      arguments.once = true;
+    } else if (std::strcmp(argv[at], "--cut") == 0 && at + 1 < argc && arguments.cuts.size() < kCutsMax) {
+      arguments.cuts.push_back({std::atoi(argv[++at])});
+      if (arguments.cuts.back().descriptor <= STDERR_FILENO) return false;
+    } else {
+      return false;
+    }
+  }
+  arguments.mounts = argv + at;
+  return arguments.limit_ms != 0 && (at < argc || !arguments.cuts.empty());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const bool only_thaw = argc > 2 && std::strcmp(argv[1], "--thaw") == 0;
-  const long limit_ms = argc > 2 && !only_thaw ? parse_deadline(argv[1]) : 0;
-  if (!only_thaw && limit_ms == 0) {
-    std::fputs("usage: stillpoint-freezer DEADLINE_MS|--thaw ID:PATH...\n", stderr);
+  Arguments arguments;
+  if (!only_thaw && !parse(argc, argv, arguments)) {
+    std::fputs("usage: stillpoint-freezer DEADLINE_MS|--thaw [--cut FD]... [--once] ID:PATH...\n", stderr);
     return kExitUsage;
   }
   std::signal(SIGPIPE, SIG_IGN);
   fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
   if (only_thaw) return thaw_only(argv + 2) ? EXIT_SUCCESS : EXIT_FAILURE;
   spare_from_oom_killer();
-  if (!open_mounts(argv + 2)) return EXIT_FAILURE;
-  const int error = hold(std::chrono::milliseconds(limit_ms));
+  if (!open_mounts(arguments.mounts)) return EXIT_FAILURE;
+  const int error = hold(std::chrono::milliseconds(arguments.limit_ms), arguments.cuts, arguments.once);
   if (error != 0) say("unable", error);
-  return error == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  // Without destructors: readers of a cut may be in the middle of a read that does not end.
+  std::fflush(stderr);
+  _exit(error == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }

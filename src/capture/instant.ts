@@ -25,6 +25,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { deviceNumber } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
 import { type ConsistencyKind, type ProviderFacts, worstKind } from '../domain/point/point.js';
+import { lateSnapshot } from './late.js';
 import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider } from './ports.js';
 import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from './quiesce/quiet.js';
 import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type Rested, type RestOptions } from './quiesce/rest.js';
@@ -35,6 +36,8 @@ export interface InstantOptions extends RestOptions {
    * what its parts may take.
    */
   readonly deadlineMs?: number | undefined;
+  /** Where no instant was reached the members stay, as late snapshots need it (late.ts). Default false. */
+  readonly keepsMembers?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -66,7 +69,8 @@ export async function prepareAll(preparations: readonly Prepare[]): Promise<Memb
 }
 
 /**
- * The members are its own from here on: released where it fails.
+ * The members are its own from here on: released where it fails, unless they are kept for another try. One
+ * whose view fails is released in any case.
  * @returns a snapshot for each member, in their order; all of one instant.
  * @throws StillpointError of a hook, of a quiet that was not found, of a member; `usage` (a mount point that
  * is none), `cancelled`, `device-changed` (no common instant, or not in time). A file system that can't be
@@ -90,12 +94,19 @@ export function snapshotsOf(
   return {
     name,
     hold: async (path, options) => {
-      const members = await prepareAll([() => prepare(path, options)]);
-      const [snapshot] = await takeInstant(members, { ...rest, signal: options.signal });
-      if (snapshot === undefined) throw new Error('an instant of one member has one snapshot');
-      return snapshot;
+      const member = await prepare(path, options);
+      const { signal } = options;
+      const { passes } = member;
+      if (passes === undefined) return takeOne(member, { ...rest, signal });
+      return lateSnapshot(member, passes, () => takeOne(member, { ...rest, signal, keepsMembers: true }));
     },
   };
+}
+
+async function takeOne(member: Member, options: InstantOptions): Promise<Snapshot> {
+  const [snapshot] = await takeInstant([member], options);
+  if (snapshot === undefined) throw new Error('an instant of one member has one snapshot');
+  return snapshot;
 }
 
 class Instant {
@@ -121,7 +132,11 @@ class Instant {
     this.#timer = setTimeout(() => this.#late.abort(), this.#deadlineMs);
     const { signal } = options;
     this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
-    this.#rest = new Rest(members, options, { cancelled: signal, over: this.#signal });
+    this.#rest = new Rest(
+      members.map(({ path, shownAt, cutting }) => ({ path, shownAt, cut: cutting })),
+      options,
+      { cancelled: signal, over: this.#signal },
+    );
   }
 
   over(): void {
@@ -140,19 +155,23 @@ class Instant {
       // Before the thaw, which may have to write; one that does not answer opens at its limit.
       await inTime(Promise.allSettled(this.#members.map((member) => member.open())));
       const outranking = await this.#rest.abandon(this.#tooLate(error));
-      await releaseAll(this.#members);
+      await this.#letGo();
       throw outranking;
     }
     const rested = await this.#rest.end();
     try {
       this.#checkIsOne(rested);
     } catch (error) {
-      await releaseAll(this.#members);
+      await this.#letGo();
       throw error;
     }
     warnings.push(...rested.warnings);
     const kind = this.#kindOf(cuts, rested, warnings.length > rested.warnings.length);
     return this.#viewAll(cuts, kind, { warnings, frozenMs: rested.frozenMs });
+  }
+
+  async #letGo(): Promise<void> {
+    if (this.#options.keepsMembers !== true) await releaseAll(this.#members);
   }
 
   /** A whole number: what it is given to counts in these. */
@@ -197,8 +216,9 @@ class Instant {
   /** Nobody before all are closed: see ports.ts. */
   async #cutAll(): Promise<Cut[]> {
     this.#throwIfAborted();
+    const standstill = { takeCuts: () => this.#rest.takeCuts() };
     const longestMs = Math.max(CLOSED_MS, this.#options.freezeDeadlineMs ?? 0) + GRACE_MS;
-    return this.#answerIn(all(this.#members.map((member) => member.cut())), longestMs);
+    return this.#answerIn(all(this.#members.map((member) => member.cut(standstill))), longestMs);
   }
 
   async #watches(): Promise<QuietWatch[]> {

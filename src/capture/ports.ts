@@ -60,6 +60,8 @@ export interface HoldOptions {
   readonly blockSize: number;
   /** Asked for by name: go on without a single instant, and label the point `fuzzy`. */
   readonly fuzzy: boolean;
+  /** What a freeze may take, where the user says so. */
+  readonly freezeDeadlineMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -68,6 +70,8 @@ export interface Conclusion {
   readonly warnings: readonly string[];
   /** How it came to the instant. They go into the point. */
   readonly facts?: ProviderFacts | undefined;
+  /** Of a late snapshot. */
+  readonly instant?: Date | undefined;
   /**
    * A clause: why nothing proves that it was one instant. A second reading must find the same
    * then, or it has changed.
@@ -87,10 +91,16 @@ export function changedError(path: string, change: string): StillpointError {
 
 /** A readable instant of a device. */
 export interface Snapshot {
-  /** Static until `release`, as far as `conclude` confirms it. */
+  /** Static until `release`, as far as `conclude` confirms it. Of a late one: it changes. */
   readonly device: Device;
   readonly identity: DeviceIdentity;
+  /** Of a late one: when it was prepared. `conclude` has the instant then. */
   readonly instant: Date;
+  /**
+   * The snapshot is late: what differs is read and shipped in passes while the device changes, and then the
+   * instant is taken. Nothing that is read before that proves anything by itself.
+   */
+  readonly passes?: LatePasses | undefined;
   /** The best that the point can become. */
   readonly kind: ConsistencyKind;
   readonly warnings: readonly string[];
@@ -218,6 +228,11 @@ export interface Member {
   /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
   readonly passes?: Passes | undefined;
   /**
+   * Of a member that reads the rest while everybody waits: what the process that freezes needs for that, and how
+   * long it may take if nobody says otherwise. Its `cut` has it done.
+   */
+  readonly cutting?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
+  /**
    * How long, in ms, nothing has certainly been written. Undefined: it does not know; the
    * kernel's counters are asked.
    */
@@ -229,7 +244,7 @@ export interface Member {
   close(limits: GateLimits): Promise<number | null>;
   open(): Promise<void>;
   /** @throws StillpointError `device-changed`: it was not closed any more */
-  cut(): Promise<Cut>;
+  cut(standstill?: Standstill): Promise<Cut>;
   /**
    * What was prepared is given back; nothing is closed after it. Not after `view`, whose snapshot has
    * it. Harmless a second time.
@@ -238,16 +253,59 @@ export interface Member {
 }
 
 /**
- * The device as it is, not static: for passes before the instant, of which the last ones are
- * overtaken by what is cut.
+ * Of a member that copies in passes: what can be read before the instant, while the member is `prepared`.
+ * What a pass ships is overtaken by what a later one ships, and by what is left at the instant.
  */
 export interface Passes {
+  /** The device as it is: it changes while it is read. */
   readonly device: Device;
+  readonly identity: DeviceIdentity;
+  readonly warnings: readonly string[];
+  /** What is known before the instant. `changes` null: everything may differ from the base point. */
+  readonly tracking: Tracking;
   /**
-   * Blocks written since the last call, and of the first one all that may differ from the base
-   * point. Ascending, apart.
+   * What is to be shipped next, ascending, apart; of the first call all that may differ from the base point
+   * (unless it is little enough to be held in memory). What is written after a call is told by a later one,
+   * or is left at the instant: so a block may come again, and what is sent last counts.
+   * Null: what is left can be held in memory and read while everybody waits; the instant can be taken. It
+   * stays left, also if the instant is never taken, or if this is called again.
    */
-  next(): Promise<readonly BlockRange[]>;
+  next(): Promise<readonly BlockRange[] | null>;
+  /**
+   * An instant was not reached. True: another try after more passes may reach it, and the member is
+   * `prepared` again. It is not asked after a cancellation, nor once the member is released.
+   */
+  again(error: unknown): Promise<boolean>;
+}
+
+/**
+ * Of a *late* snapshot, whose instant comes when most of the device was read already. Its other calls are for
+ * what was taken; `conclude`, and to count changes from it on, is refused before.
+ *
+ * | state    | next                 | take                           | release                   |
+ * |----------|----------------------|--------------------------------|---------------------------|
+ * | passing  | what to read of      | what is left → taken;          | that of the member        |
+ * |          | `Snapshot.device`    | not reached: null, or an error | → released                |
+ * | taken    | refused              | refused                        | that of the view → released |
+ * | released | refused              | refused                        | nothing                   |
+ */
+export interface LatePasses {
+  /** As that of `Passes`. */
+  next(): Promise<readonly BlockRange[] | null>;
+  /**
+   * Leads the instant.
+   * @returns null: it was not reached; go on with `next`. Otherwise the static view of what is left to read:
+   * its `tracking.changes` names these blocks (never null), and the sample: blocks that must be as they were
+   * shipped last, or else as in the base point. Nothing else of it can be read, and nothing a second time,
+   * so its `conclude` never calls it unproven.
+   */
+  take(): Promise<Snapshot | null>;
+}
+
+/** Everybody waits: what can be done now. */
+export interface Standstill {
+  /** Of the members with `cutting`: all at once, on the first call. What has become of each it finds out itself. */
+  takeCuts(): Promise<void>;
 }
 
 /** The instant of a member. */

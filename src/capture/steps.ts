@@ -3,7 +3,7 @@
  * steps.
  */
 import { StillpointError } from '../domain/base/errors.js';
-import type { Cut, GateLimits, Member } from './ports.js';
+import type { Cut, GateLimits, Member, Passes } from './ports.js';
 
 type State = 'prepared' | 'closed' | 'cut' | 'viewed' | 'released';
 
@@ -28,6 +28,31 @@ export function inSteps(member: Member): Member {
     else await member.release();
   };
 
+  /** What was asked for last: a caller that did not wait for it may ask whether there can be another try. */
+  let working: Promise<unknown> = Promise.resolve();
+  const atWork = <Result>(work: Promise<Result>): Promise<Result> => {
+    working = work.catch(() => undefined);
+    return work;
+  };
+  const isOver = (): boolean => state === 'released' || state === 'viewed';
+
+  const passesInSteps = (passes: Passes): Passes => ({
+    device: passes.device,
+    identity: passes.identity,
+    warnings: passes.warnings,
+    tracking: passes.tracking,
+    next: async () => {
+      if (state !== 'prepared') refuse('a pass');
+      return passes.next();
+    },
+    again: async (error) => {
+      await working;
+      if (isOver() || !(await passes.again(error)) || isOver()) return false;
+      state = 'prepared';
+      return true;
+    },
+  });
+
   const viewOnce =
     (cut: Cut): Cut['view'] =>
     async (kind) => {
@@ -44,11 +69,12 @@ export function inSteps(member: Member): Member {
 
   return {
     ...member,
+    ...(member.passes === undefined ? {} : { passes: passesInSteps(member.passes) }),
     close: async (limits: GateLimits) => {
       if (state !== 'prepared' && state !== 'closed') refuse('close');
       state = 'prepared';
       const fromMs = performance.now();
-      const quietMs = await member.close(limits);
+      const quietMs = await atWork(member.close(limits));
       limitAtMs = fromMs + limits.closedMs;
       await reach('closed');
       return quietMs;
@@ -58,7 +84,7 @@ export function inSteps(member: Member): Member {
       state = 'prepared';
       await member.open();
     },
-    cut: async () => {
+    cut: async (standstill) => {
       if (state !== 'closed') refuse('cut');
       // Whatever it becomes, writes go on after it.
       state = 'prepared';
@@ -66,7 +92,7 @@ export function inSteps(member: Member): Member {
         await member.open();
         throw notClosedAnyMore(member.path);
       }
-      const cut = await member.cut();
+      const cut = await atWork(member.cut(standstill));
       await reach('cut');
       return { ...cut, view: viewOnce(cut) };
     },

@@ -4,12 +4,14 @@ import type { BatchAddon } from './border/batch.js';
 import type { NativeConstants } from './border/constants.js';
 import type { DeviceAddon } from './border/device.js';
 import type { DigestAddon } from './border/digest.js';
+import type { LiveAddon } from './border/live.js';
 import type { PackAddon } from './border/pack.js';
 import type { PatchAddon } from './border/patch.js';
 import type { PathAddon } from './border/paths.js';
 import type { RestoreAddon } from './border/restore.js';
 import type { ScanAddon } from './border/scan.js';
 import type { TapAddon } from './border/tap.js';
+import type { TrackAddon } from './border/track.js';
 import type { TreeAddon } from './border/tree.js';
 import { checkoutPath } from './checkout.js';
 
@@ -23,6 +25,8 @@ export interface Addon
     PackAddon,
     RestoreAddon,
     TapAddon,
+    TrackAddon,
+    LiveAddon,
     PathAddon {
   readonly constants: NativeConstants;
 

@@ -36,6 +36,8 @@ class BlockDevice : public BlockSource {
   uint64_t size_bytes() const override { return size_bytes_; }
   uint32_t logical_sector_size() const override { return logical_sector_size_; }
   bool direct() const override { return direct_fd_ >= 0; }
+  // Open with O_DIRECT; -1 if it is not. It stays the device's.
+  int direct_fd() const { return direct_fd_; }
 
   void read(uint64_t byte_offset, std::span<uint8_t> into) override;
   bool look_at_cached(uint64_t byte_offset, uint64_t byte_length,

@@ -11,11 +11,11 @@ constexpr uint64_t kHoleBlocksMax = 65536;
 
 }  // namespace
 
-ScanCursor::ScanCursor(BlockSource& device, const TreeFile& base, std::vector<BlockRange> ranges,
-                       uint64_t segment_bytes)
+ScanCursor::ScanCursor(BlockSource& device, const KnownLeaves& known, const TreeGeometry& geometry,
+                       std::vector<BlockRange> ranges, uint64_t segment_bytes)
     : device_(device),
-      base_(base),
-      geometry_(base.geometry()),
+      known_(known),
+      geometry_(geometry),
       ranges_(std::move(ranges)),
       segment_blocks_(segment_bytes / geometry_.block_size),
       at_(ranges_.empty() ? 0 : ranges_.front().begin) {}
@@ -52,7 +52,7 @@ std::optional<Segment> ScanCursor::next(uint64_t& skipped_blocks) {
         return Segment{sequence_++, std::exchange(at_, segment_end), segment_end, false};
       }
       const uint64_t hole_end = std::min(data_begin_, end);
-      const uint64_t changed = std::min(base_.next_non_null(at_), hole_end);
+      const uint64_t changed = known_.next_non_null(at_, hole_end);
       skipped_blocks += changed - at_;
       at_ = changed;
       if (at_ < hole_end) {

@@ -1,4 +1,4 @@
-// Where a scan reads next: the requested ranges in order, without holes where the base is NULL too.
+// Where a scan reads next: the requested ranges in order, without holes that are known as NULL.
 #pragma once
 
 #include <cstdint>
@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "core/device/block_source.h"
+#include "core/scan/known_leaves.h"
 #include "core/tree/geometry.h"
-#include "core/tree/tree_file.h"
 
 namespace stillpoint {
 
-// Blocks [begin, end). Of a hole every byte is zero and nothing needs to be read; some base leaf in it is not
-// NULL.
+// Blocks [begin, end). Of a hole every byte is zero and nothing needs to be read; some leaf that is known in
+// it is not NULL.
 struct Segment {
   uint64_t sequence;
   uint64_t begin;
@@ -24,8 +24,8 @@ struct Segment {
 // whatever its size.
 class ScanCursor {
  public:
-  ScanCursor(BlockSource& device, const TreeFile& base, std::vector<BlockRange> ranges,
-             uint64_t segment_bytes);
+  ScanCursor(BlockSource& device, const KnownLeaves& known, const TreeGeometry& geometry,
+             std::vector<BlockRange> ranges, uint64_t segment_bytes);
 
   // The next segment, or nothing at the end. `skipped_blocks` counts the unchanged blocks in holes that were
   // passed over.
@@ -36,7 +36,7 @@ class ScanCursor {
   void find_data();
 
   BlockSource& device_;
-  const TreeFile& base_;
+  const KnownLeaves& known_;
   const TreeGeometry geometry_;
   const std::vector<BlockRange> ranges_;
   const uint64_t segment_blocks_;

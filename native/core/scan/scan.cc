@@ -50,7 +50,8 @@ Scan::Scan(ScanOptions options, std::function<void()> on_stopped)
       // The open chunk may hold twice chunk_bytes (hold_changed) and a segment while one more is claimed: so
       // there is always progress.
       memory_bytes_(std::max(options_.memory_bytes, 4 * segment_bytes_)),
-      cursor_(*options_.device, *options_.base, options_.ranges, segment_bytes_),
+      known_(*options_.base, options_.overlay.get()),
+      cursor_(*options_.device, known_, geometry_, options_.ranges, segment_bytes_),
       assembler_(std::min({options_.chunk_bytes, memory_bytes_ / 4, kChunkBytesMax})),
       on_stopped_(std::move(on_stopped)) {
   if (geometry_.size_bytes != options_.device->size_bytes()) {
@@ -134,11 +135,11 @@ std::optional<Segment> Scan::claim() {
 
 ScannedSegment Scan::process_hole(const Segment& segment) {
   ScannedSegment result;
-  const TreeFile& base = *options_.base;
-  for (uint64_t at = segment.begin; (at = std::min(base.next_non_null(at), segment.end)) < segment.end;) {
-    const uint64_t end = std::min(base.next_null(at), segment.end);
+  const Digester& digester = options_.base->digester();
+  for (uint64_t at = segment.begin; (at = known_.next_non_null(at, segment.end)) < segment.end;) {
+    const uint64_t end = known_.next_null(at, segment.end);
     result.entries.push_back(
-        {at, static_cast<uint32_t>(end - at), base.digester().zero_digest(geometry_.block_size), {}});
+        {at, static_cast<uint32_t>(end - at), digester.zero_digest(geometry_.block_size), {}});
     changed_blocks_ += end - at;
     at = end;
   }
@@ -152,18 +153,18 @@ ScannedSegment Scan::process_hole(const Segment& segment) {
 
 // A segment that looks unchanged where it lies in the page cache need not be copied. Anything else is read:
 // what is kept must be bytes that nobody else can change between their digest and their shipping.
-bool Scan::is_unchanged_in_place(const Segment& segment, const std::vector<Digest>& base) {
+bool Scan::is_unchanged_in_place(const Segment& segment, const std::vector<Digest>& known) {
   const uint64_t begin = segment.begin * geometry_.block_size;
   const uint64_t end = std::min(segment.end * geometry_.block_size, geometry_.size_bytes);
   bool unchanged = false;
   uint64_t zero_blocks = 0;
   const Digester& digester = options_.base->digester();
   const bool looked = options_.device->look_at_cached(begin, end - begin, [&](Bytes bytes) {
-    for (size_t i = 0; i < base.size(); i++) {
+    for (size_t i = 0; i < known.size(); i++) {
       const size_t at = i * geometry_.block_size;
       const size_t length = std::min<size_t>(geometry_.block_size, bytes.size() - at);
-      if (digester.leaf_digest(bytes.subspan(at, length)) != base[i]) return;
-      if (is_null(base[i])) zero_blocks++;
+      if (digester.leaf_digest(bytes.subspan(at, length)) != known[i]) return;
+      if (is_null(known[i])) zero_blocks++;
     }
     unchanged = true;
   });
@@ -177,9 +178,9 @@ bool Scan::is_unchanged_in_place(const Segment& segment, const std::vector<Diges
 // `expects_no_change` is the reader's guess for its next segment.
 ScannedSegment Scan::process(const Segment& segment, AlignedBuffer& buffer, bool& expects_no_change) {
   ScannedSegment result;
-  std::vector<Digest> base(segment.end - segment.begin);
-  options_.base->read_leaves(segment.begin, base.size(), base.data());
-  if (expects_no_change && is_unchanged_in_place(segment, base)) {
+  std::vector<Digest> known(segment.end - segment.begin);
+  known_.read(segment.begin, known.size(), known.data());
+  if (expects_no_change && is_unchanged_in_place(segment, known)) {
     hold_changed(result, buffer);
     return result;
   }
@@ -212,8 +213,9 @@ ScannedSegment Scan::process(const Segment& segment, AlignedBuffer& buffer, bool
     const Digest digest = digester.leaf_digest(content);
     const bool zero = is_null(digest);
     if (zero) zero_blocks_++;
-    if (digest == base[block - segment.begin]) continue;
+    if (digest == known[block - segment.begin]) continue;
     changed_blocks_++;
+    if (!zero && known_.has_content_of(block)) again_bytes_ += content.size();
     ScanEntry* const last = result.entries.empty() ? nullptr : &result.entries.back();
     if (zero && last != nullptr && is_null(last->digest) && last->block_index + last->block_count == block) {
       last->block_count++;
@@ -345,8 +347,12 @@ std::shared_ptr<ScanChunk> Scan::next() {
 
 ScanProgress Scan::progress() const {
   // Skipped blocks are counted as whole ones, and the last may be short.
-  return {std::min<uint64_t>(scanned_bytes_, geometry_.size_bytes), read_bytes_, changed_blocks_,
-          zero_blocks_, bad_bytes_};
+  return {std::min<uint64_t>(scanned_bytes_, geometry_.size_bytes),
+          read_bytes_,
+          changed_blocks_,
+          again_bytes_,
+          zero_blocks_,
+          bad_bytes_};
 }
 
 void Scan::cancel() { fail(cancelled()); }

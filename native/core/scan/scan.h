@@ -1,5 +1,5 @@
-// The scan pipeline: read -> zero check -> BLAKE3 -> compare with the base's leaf, on reader threads of its
-// own; pulled as chunks of changed blocks in device order.
+// The scan pipeline: read -> zero check -> BLAKE3 -> compare with the known leaf (known_leaves.h), on reader
+// threads of its own; pulled as chunks of changed blocks in device order.
 //
 //   cursor --claim--> readers (one segment each, own buffer) --deliver--> reorder --> open chunk
 //   open chunk --full--> ready chunks --next()-->
@@ -37,6 +37,7 @@
 #include "core/device/block_source.h"
 #include "core/scan/chunk.h"
 #include "core/scan/cursor.h"
+#include "core/scan/known_leaves.h"
 #include "core/tree/leaf_overlay.h"
 #include "core/tree/tree_file.h"
 
@@ -45,7 +46,8 @@ namespace stillpoint {
 struct ScanOptions {
   std::shared_ptr<BlockSource> device;
   std::shared_ptr<const TreeFile> base;  // geometry of the device
-  std::shared_ptr<LeafOverlay> overlay;  // null, or gets the leaf of every block that differs from the base
+  std::shared_ptr<LeafOverlay> overlay;  // null, or what earlier scans found; gets the leaf of every block
+                                         // that differs from what is known of it
   std::vector<BlockRange> ranges;        // ascending, apart; empty: nothing
   bool digest_only = false;              // bytes are not kept: chunks have bad blocks alone
   unsigned readers = 4;
@@ -58,6 +60,7 @@ struct ScanProgress {
   uint64_t scanned_bytes;  // holes included
   uint64_t read_bytes;
   uint64_t changed_blocks;
+  uint64_t again_bytes;  // of changed blocks that the overlay had already, unless they are zero now
   uint64_t zero_blocks;
   uint64_t bad_bytes;
 };
@@ -97,7 +100,7 @@ class Scan {
   void run_reader();
   std::optional<Segment> claim();
   ScannedSegment process(const Segment& segment, AlignedBuffer& buffer, bool& expects_no_change);
-  bool is_unchanged_in_place(const Segment& segment, const std::vector<Digest>& base);
+  bool is_unchanged_in_place(const Segment& segment, const std::vector<Digest>& known);
   ScannedSegment process_hole(const Segment& segment);
   void hold_changed(ScannedSegment& result, AlignedBuffer& buffer);
   void put_overlay(const std::vector<ScanEntry>& entries);
@@ -113,6 +116,7 @@ class Scan {
   const uint64_t memory_bytes_;
   const std::shared_ptr<ScanBudget> budget_ = std::make_shared<ScanBudget>();
 
+  const KnownLeaves known_;
   ScanCursor cursor_;
   uint64_t next_claim_ = 0;    // sequence of the next segment that is claimed,
   uint64_t next_deliver_ = 0;  // and of the next that goes into the open chunk
@@ -129,6 +133,7 @@ class Scan {
   std::atomic<uint64_t> scanned_bytes_{0};
   std::atomic<uint64_t> read_bytes_{0};
   std::atomic<uint64_t> changed_blocks_{0};
+  std::atomic<uint64_t> again_bytes_{0};
   std::atomic<uint64_t> zero_blocks_{0};
   std::atomic<uint64_t> bad_bytes_{0};
 

@@ -188,6 +188,25 @@ std::optional<Digest> LeafOverlay::get(uint64_t block_index) const {
   return digest;
 }
 
+void LeafOverlay::read_present(uint64_t first_index, uint64_t count, Digest* leaves) const {
+  if (first_index > block_count_ || count > block_count_ - first_index) {
+    throw NativeError("bad-index", path() + ": block index beyond the device", path());
+  }
+  const uint64_t end = first_index + count;
+  for (uint64_t at = first_index; at < end;) {
+    const uint64_t length = std::min(64 - at % 64, end - at);
+    const uint64_t present = read_presence(at / 64) & bits(at % 64, length);
+    if (present != 0) {
+      std::array<Digest, kTreeFanout> digests;
+      file_.read(digest_offset(at), {digests.front().data(), static_cast<size_t>(length * kDigestBytes)});
+      for (uint64_t i = 0; i < length; ++i) {
+        if ((present >> (at % 64 + i) & 1) != 0) leaves[at - first_index + i] = digests[i];
+      }
+    }
+    at += length;
+  }
+}
+
 uint64_t LeafOverlay::next_node(uint64_t from) const {
   constexpr uint64_t kWordsPerPage = kPageBytes / sizeof(uint64_t);
   const uint64_t end = kPresenceBegin + node_count_ * sizeof(uint64_t);

@@ -9,8 +9,9 @@
 //
 // A present NULL (a block that became zero) has its bit and no digest bytes, so long zero runs stay cheap.
 //
-// Locking: put() and put_zeros() may run on several threads for distinct blocks, also beside readers of other
-// blocks; the presence bits have one mutex. During seal() and everything else no put may be in flight.
+// Locking: put() and put_zeros() may run on several threads for distinct blocks, also beside get(),
+// read_present() and next_node() for other blocks; the presence bits have one mutex. During seal() and
+// everything else no put may be in flight.
 #pragma once
 
 #include <array>
@@ -63,6 +64,8 @@ class LeafOverlay {
   // The same with NULL for every leaf.
   void put_zeros(uint64_t first_index, uint64_t count);
   std::optional<Digest> get(uint64_t block_index) const;
+  // Writes the present ones of leaves [first_index, first_index + count) over those in `leaves`.
+  void read_present(uint64_t first_index, uint64_t count, Digest* leaves) const;
   // First level-1 node >= from with a present leaf, or kNoNode. Skips holes of the file.
   uint64_t next_node(uint64_t from) const;
   Node node(uint64_t node_index) const;

@@ -1,6 +1,7 @@
 #include "core/tree/tree_file.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -298,6 +299,26 @@ Digest TreeFile::root_with(const LeafOverlay& overlay) const {
     throw NativeError("geometry-mismatch", overlay.path() + ": not of this tree's geometry", overlay.path());
   }
   return digester_.root_digest(geometry_.size_bytes, geometry_.block_size, update(overlay, /*write=*/false));
+}
+
+uint64_t TreeFile::differing_bytes(const LeafOverlay& overlay) const {
+  if (overlay.geometry() != geometry_) {
+    throw NativeError("geometry-mismatch", overlay.path() + ": not of this tree's geometry", overlay.path());
+  }
+  uint64_t bytes = 0;
+  std::array<Digest, kTreeFanout> leaves;
+  LeafOverlay::NodeReader reader(overlay);
+  for (uint64_t at = overlay.next_node(0); at != LeafOverlay::kNoNode; at = overlay.next_node(at + 1)) {
+    const LeafOverlay::Node node = reader.read(at);
+    const uint64_t begin = at * kTreeFanout;
+    const uint64_t count = std::min(kTreeFanout, block_count() - begin);
+    read_leaves(begin, count, leaves.data());
+    for (uint64_t i = 0; i < count; i++) {
+      if ((node.present >> i & 1) != 0 && node.digests[i] != leaves[i])
+        bytes += geometry_.block_length(begin + i);
+    }
+  }
+  return bytes;
 }
 
 void TreeFile::apply(const LeafOverlay& overlay) {

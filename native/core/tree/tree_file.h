@@ -64,6 +64,8 @@ class TreeFile {
   bool verify() const;
   // Root with the overlay's leaves put over this tree; changes nothing.
   Digest root_with(const LeafOverlay& overlay) const;
+  // Of the overlay's blocks whose leaves are not those of this tree. `geometry-mismatch`.
+  uint64_t differing_bytes(const LeafOverlay& overlay) const;
   // Leaves and changed nodes, sync, header with the overlay's generation, sync. The overlay must be sealed,
   // and lead from this tree's generation (or already lead to it) to the root that it names; else nothing is
   // written.

@@ -1,13 +1,11 @@
 /** The end of a session that has sent all: the overlay is sealed, then the receiver makes the point. */
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
-import { blockCount, blockLength, type Geometry } from '../../domain/blocks/geometry.js';
 import { type BadRange, type Point, worstKind } from '../../domain/point/point.js';
 import type { CommitRequest } from '../../domain/session/messages.js';
 import { afterFailedCommit } from '../../domain/session/resume.js';
-import type { LeafOverlay } from '../../native/index.js';
 import { throwIfCancelled } from '../common/cancel.js';
+import type { SessionLink } from '../send/session-link.js';
 import type { SessionContext } from './context.js';
-import type { SessionLink } from './session-link.js';
 import type { Transferred } from './transfer.js';
 
 /** @throws StillpointError; what it leaves of the overlay: src/domain/session/resume.ts */
@@ -32,31 +30,25 @@ export async function commitSealed(
 }
 
 function commitRequest(context: SessionContext, transferred: Transferred): CommitRequest {
-  const { batchCount, root, overlay, badRanges, conclusion } = transferred;
-  const { instant, provider } = context.name;
+  const { batchCount, root, changedBytes, badRanges, view, conclusion } = transferred;
+  const { provider } = context.name;
+  const instant = conclusion.instant?.toISOString() ?? context.name.instant;
   for (const warning of conclusion.warnings) context.warn(warning);
   if (badRanges.length > 0) context.warn(describeBadRanges(badRanges));
   return {
     root,
     batchCount,
-    ...{ instant, kind: worstKind([context.view.kind, conclusion.kind]) },
+    ...{ instant, kind: worstKind([view.kind, conclusion.kind]) },
     ...{ provider, providerFacts: conclusion.facts ?? {} },
     statistics: {
       scannedBytes: context.scannedBytes,
-      changedBytes: presentBytes(overlay, context.size),
+      changedBytes,
       wireBytes: context.wire.bytes,
       durationMs: Math.round(performance.now() - context.startMs),
     },
     badRanges,
     warnings: context.warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
   };
-}
-
-function presentBytes(overlay: LeafOverlay, size: Geometry): number {
-  const lastIndex = blockCount(size) - 1;
-  const missing =
-    lastIndex >= 0 && overlay.get(lastIndex) !== null ? size.blockSize - blockLength(size, lastIndex) : 0;
-  return overlay.presentCount * size.blockSize - missing;
 }
 
 function describeBadRanges(badRanges: readonly BadRange[]): string {

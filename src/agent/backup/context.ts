@@ -12,10 +12,10 @@ import type { BasePlan, SessionPlan } from '../../domain/session/plan.js';
 import type { Scan } from '../../native/index.js';
 import { BodyCounter } from '../../protocol/port/body-counter.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
+import type { SessionLink } from '../send/session-link.js';
 import type { DeviceState } from '../state/device-state.js';
 import type { KeptSession } from '../state/kept-session.js';
 import type { BackupOptions, BackupReceiver } from './options.js';
-import type { SessionLink } from './session-link.js';
 
 /** Of one backup, for all of its attempts. */
 export interface Backup {
@@ -120,15 +120,16 @@ export class SessionContext implements SessionParts {
   /**
    * Reports a scan's progress until it ends, and counts what it has scanned.
    * @param beforeBytes what lies before it in the device
+   * @param totalBytes what it reads, if not all of the device
    */
-  watch(scan: Scan, beforeBytes = 0): () => void {
-    const { sizeBytes, blockSize } = this.size;
+  watch(scan: Scan, beforeBytes = 0, totalBytes = this.size.sizeBytes): () => void {
+    const { blockSize } = this.size;
     const stopReports = everyInterval(() => {
       const { scannedBytes, changedBlocks } = scan.progress();
       this.onEvent({
         type: 'progress',
         doneBytes: beforeBytes + scannedBytes,
-        totalBytes: sizeBytes,
+        totalBytes,
         changedBytes: changedBlocks * blockSize,
         wireBytes: this.wire.bytes,
       });

@@ -1,7 +1,7 @@
 /**
  * One session as a transaction: begin -> base tree -> scan and send -> proof that the view stood -> seal ->
- * commit -> local tree. If it dies in between, the last point and its tree stay; see device-state.ts for what
- * a restart finds.
+ * commit -> local tree. Of a late view the instant comes while it is scanned and sent (transfer.ts). If it
+ * dies in between, the last point and its tree stay; see device-state.ts for what a restart finds.
  *
  * Order of the end: all batches durable; the provider confirms the instant; the overlay is sealed on disk;
  * the receiver commits; the local tree follows. A failure before the commit leaves no trace that a later
@@ -10,13 +10,14 @@
 import type { Point } from '../../domain/point/point.js';
 import type { BeginAnswer } from '../../domain/session/messages.js';
 import { changesCount, knowsBase, settleBase } from '../../domain/session/plan.js';
+import { PATIENCE_MS, SessionLink } from '../send/session-link.js';
 import { afterCommit, afterFailedSession } from './aftermath.js';
 import { localBase, prepareBase } from './base.js';
 import { commitSealed } from './commit.js';
 import type { BegunSession, SessionContext } from './context.js';
 import { ChangesDoubted } from './doubts.js';
 import type { BackupResult } from './options.js';
-import { PATIENCE_MS, SessionLink } from './session-link.js';
+import { Passing } from './passing.js';
 import { transfer } from './transfer.js';
 
 /** @throws StillpointError; ChangesDoubted, ResumeDoubted where another session can do better */
@@ -91,10 +92,13 @@ function settle(context: SessionContext, link: SessionLink, answer: BeginAnswer)
 async function makePoint(context: SessionContext, session: BegunSession): Promise<Point> {
   const { state } = context;
   context.onEvent({ type: 'phase', phase: 'base' });
+  const { passes } = context.view;
+  const passing = passes === undefined ? null : new Passing(passes, session.link.signal);
+  if (session.base.start === 'compare') await passing?.begin();
   const { tree, differing } = await prepareBase(context, session);
   const overlay = await state.newOverlay(tree);
   try {
-    const transferred = await transfer(context, session, { tree, overlay, differing });
+    const transferred = await transfer(context, session, { tree, overlay, differing, passing });
     const point = await commitSealed(context, session.link, transferred);
     await afterCommit(context, point);
     return point;

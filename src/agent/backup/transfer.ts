@@ -1,145 +1,146 @@
 /**
  * Sends everything in the view that differs from the base to the receiver. Afterwards it is known what the
  * view was worth, and which root it has.
+ *
+ * A static view is read once. Of a late one the device itself is read in passes while it changes, and then,
+ * at the instant, what is left. The receiver keeps what it was sent last of each block, and so does the
+ * overlay: after the last part both hold the device as it was at the instant.
  */
-import type { Conclusion, TrackedChanges } from '../../capture/ports.js';
-import { BATCH_RAW_BYTES_TARGET } from '../../domain/base/limits.js';
+import type { Conclusion, Snapshot, TrackedChanges } from '../../capture/ports.js';
 import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
 import type { BadRange } from '../../domain/point/point.js';
-import { partsToScan, type ScanPart } from '../../domain/session/resume.js';
-import { type LeafOverlay, native, type Scan } from '../../native/index.js';
-import { retrying, throwIfCancelled } from '../common/cancel.js';
-import { Pace } from '../common/pace.js';
+import type { LeafOverlay } from '../../native/index.js';
 import { concludeProven } from '../tree/second-reading.js';
-import { BadBlockRepair } from './bad-block-repair.js';
-import type { PreparedBase } from './base.js';
 import type { BegunSession, SessionContext } from './context.js';
 import { ChangesDoubted } from './doubts.js';
-import { sendChanges } from './sender.js';
-import type { SessionLink } from './session-link.js';
-
-/**
- * Of changed blocks that are read and not encoded yet: some batches ahead of those that are being prepared.
- */
-const SCAN_MEMORY_BYTES = 8 * BATCH_RAW_BYTES_TARGET;
-
-export interface ScanTarget extends PreparedBase {
-  /** Takes the leaves that differ from the tree. */
-  readonly overlay: LeafOverlay;
-}
+import type { Passing } from './passing.js';
+import { type ScanTarget, Sending } from './sending.js';
 
 /** All is durable at the receiver. */
 export interface Transferred {
   readonly batchCount: number;
   readonly root: string;
-  readonly overlay: LeafOverlay;
+  /** Of blocks that differ from the base. */
+  readonly changedBytes: number;
   readonly badRanges: readonly BadRange[];
+  /** The static view; of a late one what was left at its instant. */
+  readonly view: Snapshot;
   readonly conclusion: Omit<Conclusion, 'unproven'>;
+}
+
+export interface TransferTarget extends ScanTarget {
+  /** Of a late view; null: it is static. */
+  readonly passing: Passing | null;
 }
 
 /** @throws StillpointError, ChangesDoubted */
 export async function transfer(
   context: SessionContext,
   session: BegunSession,
-  target: ScanTarget,
+  target: TransferTarget,
 ): Promise<Transferred> {
-  const { options, view } = context;
-  const { link, answer } = session;
-  const { tree, overlay } = target;
-  const repair = new BadBlockRepair({
-    receiver: retrying(context.receiver, link.signal),
-    path: options.path,
-    basePoint: answer.base,
-    baseTree: tree,
-    onWarning: (text) => context.warn(text),
-    whyLost: async () => (await view.lost?.()) ?? null,
-  });
-  const batchCount = await scanAndSend(context, session, target, repair);
-  const root = (await tree.rootWith(overlay)).toString('hex');
-  const conclusion = await concludeProven({
-    ...{ snapshot: view, path: options.path, fuzzy: options.fuzzy ?? false, onEvent: context.onEvent },
-    ...{ tree, overlay, partlyRead: repair.partlyRead, scratchPath: `${overlay.path}.second` },
-    ...{ signal: link.signal, watch: (scan) => context.watch(scan) },
-  });
-  return { batchCount, root, overlay, badRanges: repair.badRanges, conclusion };
-}
-
-/** @returns the number of the last batch */
-async function scanAndSend(
-  context: SessionContext,
-  { link, answer }: BegunSession,
-  target: ScanTarget,
-  repair: BadBlockRepair,
-): Promise<number> {
+  const { tree, overlay, passing } = target;
+  const sending = new Sending(context, session, target);
   context.onEvent({ type: 'phase', phase: 'scan' });
-  const { tree: baseTree, overlay, differing } = target;
-  const changes = context.view.tracking?.changes ?? null;
-  const { meter = null, compressionLevel = 'auto', patch = 'auto' } = context.options;
-  const pace = new Pace(meter, compressionLevel);
-  const sending = {
-    ...{ link, baseTree, overlay, repair, pace },
-    patch: context.findings.sendsWholeBlocks ? ('never' as const) : patch,
-    linkBytesPerSecond: meter === null ? undefined : () => pace.bytesPerSecond,
-  };
-  let lastSequence = answer.durableSequence;
-  const durableBytes = answer.durableBlockEnd * baseTree.blockSize;
-  for (const part of partsToScan(differing ?? rangesToScan(changes), answer, baseTree.blockCount)) {
-    const { isDurable } = part;
-    const scanning = { context, link, target, part, beforeBytes: isDurable ? 0 : durableBytes };
-    lastSequence = await withScan(scanning, (scan) =>
-      sendChanges({ ...sending, scan, lastSequence, isDurable }),
-    );
+  const view =
+    passing === null
+      ? await sendStatic(context, sending, target)
+      : await sendInPasses(context, sending, target, passing);
+  const [root, changedBytes] = await Promise.all([tree.rootWith(overlay), tree.differingBytes(overlay)]);
+  const conclusion =
+    passing === null
+      ? await concludeStatic(context, session, target, sending)
+      : await concludeLate(context, sending);
+  const { batchCount, badRanges } = sending;
+  return { batchCount, root: root.toString('hex'), changedBytes, badRanges, view, conclusion };
+}
+
+async function sendStatic(
+  { view }: SessionContext,
+  sending: Sending,
+  { overlay, differing }: ScanTarget,
+): Promise<Snapshot> {
+  const changes = view.tracking?.changes ?? null;
+  const isAsExpected = sampleCheck(changes?.sample ?? [], overlay, sending);
+  await sending.send(view.device, differing ?? (changes === null ? undefined : rangesToRead(changes)));
+  isAsExpected();
+  return view;
+}
+
+/** @returns the view of what was left at the instant. */
+async function sendInPasses(
+  context: SessionContext,
+  sending: Sending,
+  { overlay, differing }: ScanTarget,
+  passing: Passing,
+): Promise<Snapshot> {
+  const { onEvent, view } = context;
+  for (;;) {
+    const ranges = await passing.next(differing);
+    if (ranges !== null) {
+      await sending.sendPass(view.device, ranges);
+      continue;
+    }
+    onEvent({ type: 'phase', phase: 'snapshot' });
+    const taken = await passing.take();
+    onEvent({ type: 'phase', phase: 'scan' });
+    if (taken === null) continue;
+    for (const warning of taken.warnings) if (!context.warnings.includes(warning)) context.warn(warning);
+    const changes = taken.tracking?.changes ?? null;
+    if (changes === null) throw new Error(`${context.options.path}: nobody knows what is left to read of it`);
+    const isAsExpected = sampleCheck(changes.sample, overlay, sending);
+    await sending.send(taken.device, rangesToRead(changes));
+    isAsExpected();
+    return taken;
   }
-  if (changes !== null) checkSample(changes, overlay);
-  return lastSequence;
 }
 
-interface Scanning {
-  readonly context: SessionContext;
-  readonly link: SessionLink;
-  readonly target: ScanTarget;
-  readonly part: ScanPart;
-  /** What of the device lies before it. */
-  readonly beforeBytes: number;
-}
-
-async function withScan<T>(
-  { context, link, target, part: { ranges }, beforeBytes }: Scanning,
-  use: (scan: Scan) => Promise<T>,
-): Promise<T> {
-  const scan = native.createScan(context.view.device, {
-    ...{ base: target.tree, overlay: target.overlay },
-    ...{ chunkBytes: BATCH_RAW_BYTES_TARGET, memoryBytes: SCAN_MEMORY_BYTES },
-    ...(ranges === undefined ? {} : { ranges }),
-  });
-  const cancelScan = () => scan.cancel();
-  link.signal.addEventListener('abort', cancelScan, { once: true });
-  const stopWatching = context.watch(scan, beforeBytes);
-  try {
-    throwIfCancelled(context.signal);
-    return await use(scan);
-  } finally {
-    stopWatching();
-    link.signal.removeEventListener('abort', cancelScan);
-    scan.cancel();
-    await scan.close();
-  }
-}
-
-/** What the scan reads. Undefined: everything. */
-function rangesToScan(changes: TrackedChanges | null): readonly BlockRange[] | undefined {
-  if (changes === null) return undefined;
-  return mergeRanges(changes.ranges, changes.sample);
+function rangesToRead({ ranges, sample }: TrackedChanges): BlockRange[] {
+  return mergeRanges(ranges, sample);
 }
 
 /**
- * After the scan: no block of the sample may differ from the base point.
- * @throws ChangesDoubted
+ * Before the last scan. @returns what is called after it: no block of the sample may differ from the base
+ * point, or from what was sent of it before. It throws ChangesDoubted.
  */
-function checkSample(changes: TrackedChanges, overlay: LeafOverlay): void {
-  const missed = changes.sample.filter((blockIndex) => overlay.get(blockIndex) !== null);
-  if (missed.length === 0) return;
-  throw new ChangesDoubted(
-    `it missed a change: block ${missed[0]} differs from the last point (${missed.length} of ${changes.sample.length} blocks sampled)`,
-  );
+function sampleCheck(sample: readonly number[], overlay: LeafOverlay, { repair }: Sending): () => void {
+  const before = sample.map((blockIndex) => overlay.get(blockIndex));
+  return () => {
+    const missed = sample.filter((blockIndex, i) => {
+      const sent = before[i] ?? null;
+      const now = overlay.get(blockIndex);
+      if (sent === null || now === null) return sent !== now;
+      // One that can't be read any more has the base point's content now.
+      return !sent.equals(now) && !repair.isBad(blockIndex);
+    });
+    if (missed.length === 0) return;
+    throw new ChangesDoubted(
+      `it missed a change: block ${missed[0]} differs from the last point (${missed.length} of ${sample.length} blocks sampled)`,
+    );
+  };
+}
+
+function concludeStatic(
+  context: SessionContext,
+  { link }: BegunSession,
+  { tree, overlay }: ScanTarget,
+  { repair: { partlyRead } }: Sending,
+): Promise<Omit<Conclusion, 'unproven'>> {
+  const { options, view, onEvent } = context;
+  return concludeProven({
+    ...{ snapshot: view, path: options.path, fuzzy: options.fuzzy ?? false, onEvent },
+    ...{ tree, overlay, partlyRead, scratchPath: `${overlay.path}.second` },
+    ...{ signal: link.signal, watch: (scan) => context.watch(scan) },
+  });
+}
+
+/** What is left at an instant is read once: nothing of it can be proven by a second reading. */
+async function concludeLate(
+  { options, view }: SessionContext,
+  sending: Sending,
+): Promise<Omit<Conclusion, 'unproven'>> {
+  const { unproven, ...concluded } = await view.conclude();
+  if (unproven !== undefined)
+    throw new Error(`${options.path}: its instant must not be unproven: ${unproven}`);
+  return { ...concluded, facts: { ...concluded.facts, ...sending.facts } };
 }

@@ -10,10 +10,11 @@ import type { OnAgentEvent } from '../common/events.js';
  */
 export async function noteFormat(
   path: string,
-  { device, tracking }: Snapshot,
+  { device, tracking, passes }: Snapshot,
   onEvent: OnAgentEvent,
 ): Promise<void> {
-  const format = tracking === undefined ? await readImageFormat(device) : null;
+  const isNew = tracking === undefined || passes !== undefined;
+  const format = isNew ? await readImageFormat(device) : null;
   if (format === null) return;
   const remedy = 'For points of the disk itself, convert it: qemu-img convert -O raw.';
   onEvent({
@@ -23,11 +24,14 @@ export async function noteFormat(
 }
 
 /**
- * Of what a tracker calls unchanged nothing can be read; but then the first block is that of the last
- * point, which had no mark.
+ * Blocks that a tracker calls unchanged can't be read, unless the view is late. If the first block is one of
+ * them, it is that of the last point, which had no mark.
  */
-export async function refuseHalfRestored(path: string, { device, tracking }: Snapshot): Promise<void> {
-  const changes = tracking?.changes ?? null;
+export async function refuseHalfRestored(
+  path: string,
+  { device, tracking, passes }: Snapshot,
+): Promise<void> {
+  const changes = passes === undefined ? (tracking?.changes ?? null) : null;
   const isReadable = changes === null || changes.sample.includes(0) || changes.ranges[0]?.[0] === 0;
   const mark = (isReadable ? await readMark(device) : null) ?? (await readMarkOfDisk(path));
   if (mark !== null) throw halfRestoredError(path, mark);

@@ -24,6 +24,15 @@ export type AgentEvent =
       /** Request and answer bodies so far. */
       readonly wireBytes: number;
     }
+  /** Of a device that is copied in passes while it changes: what the next one reads. */
+  | {
+      readonly type: 'pass';
+      /** From 1. */
+      readonly pass: number;
+      readonly toReadBytes: number;
+      /** Of blocks so far that were sent and had changed again. */
+      readonly sentAgainBytes: number;
+    }
   /** Something that the user may want to know and need not act on. */
   | { readonly type: 'notice'; readonly text: string }
   | { readonly type: 'warning'; readonly text: string };

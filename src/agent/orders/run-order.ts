@@ -195,7 +195,7 @@ class ProgressOfOrder {
     else if (event.type === 'phase') {
       const phase = ORDER_PHASES.find((known) => known === event.phase);
       if (phase !== undefined) this.current = { ...this.current, phase };
-    } else {
+    } else if (event.type === 'progress') {
       const { doneBytes, totalBytes, changedBytes = 0, wireBytes } = event;
       this.current = { ...this.current, doneBytes, totalBytes, changedBytes, wireBytes };
     }

@@ -41,7 +41,12 @@ export async function chooseProvider(
     if (probe.possible) {
       if (provider.freezesItself === true && Array.isArray(rest.freeze)) throw freezesItself(path, provider);
       const { name } = provider;
-      const snapshots = snapshotsOf(name, (_path, hold) => probe.prepare(hold), rest);
+      const { freezeDeadlineMs } = rest;
+      const snapshots = snapshotsOf(
+        name,
+        (_path, hold) => probe.prepare({ ...hold, freezeDeadlineMs }),
+        rest,
+      );
       return { provider: snapshots, note: noteOf(path, refused) };
     }
     refused.push(probe);

@@ -3,12 +3,15 @@
  * that can take its device.
  */
 import type { Provider } from '../ports.js';
+import { liveEntry } from '../providers/live/entry.js';
 import { lvmEntry } from '../providers/lvm/entry.js';
 import { offlineEntry } from '../providers/offline/entry.js';
 import { tapEntry } from '../providers/tap/entry.js';
 import type { PROVIDER_NAMES } from './names.js';
 
-export const PROVIDERS = [tapEntry, lvmEntry, offlineEntry] as const satisfies InOrder<typeof PROVIDER_NAMES>;
+export const PROVIDERS = [tapEntry, lvmEntry, liveEntry, offlineEntry] as const satisfies InOrder<
+  typeof PROVIDER_NAMES
+>;
 
 /** One provider for each name, in their order. */
 type InOrder<Names extends readonly string[]> = {

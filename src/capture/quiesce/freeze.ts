@@ -27,14 +27,22 @@ export interface FreezeTarget {
 }
 
 export type ThawResult =
-  /** It was frozen the whole time until `thaw` was called. */
-  | { readonly intact: true }
+  /**
+   * It was frozen the whole time until `thaw` was called, or the cuts were taken: for `heldMs`, from the first
+   * file system that began to be frozen.
+   */
+  | { readonly intact: true; readonly heldMs: number }
   /** `reason` is a clause; `stuck` are mount points that are still frozen. */
   | { readonly intact: false; readonly reason: string; readonly stuck: readonly string[] };
 
 export interface Freeze {
   /** Mount points of file systems that can't be frozen (FAT, most of FUSE); the others are. */
   readonly unsupported: readonly string[];
+  /**
+   * Takes the cuts, if they are not taken by themselves, and resolves when they are, or it is over: what has
+   * become of each is in its memory. Never rejects.
+   */
+  cut(): Promise<void>;
   /** Within the freezer's deadline and a grace, at worst. Never rejects; the same result a second time. */
   thaw(): Promise<ThawResult>;
 }
@@ -43,6 +51,12 @@ export interface FreezeOptions {
   readonly deadlineMs: number;
   /** How long flushing before it may take; it stops nobody. */
   readonly flushDeadlineMs?: number;
+  /**
+   * What else is to be done while all are frozen (native/core/live/cut.h): the descriptors of each cut. With
+   * `once` they are taken and everything is thawed without another word, so that nothing waits for this process.
+   */
+  readonly cuts?: readonly (readonly number[])[];
+  readonly once?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -50,6 +64,7 @@ const FLUSH_DEADLINE_MS = 120_000;
 /** After its deadline the freezer has this long to say that it has thawed. */
 const GRACE_MS = 2_000;
 const RESCUE_MS = 10_000;
+const STANDARD_FILES = 3;
 const OUTPUT_CHARS_MAX = 64 * 1024;
 const PROGRAM = checkoutPath('build/native/Release/stillpoint-freezer');
 
@@ -70,10 +85,13 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
   if (signal?.aborted === true) {
     throw new StillpointError('cancelled', { thing: 'file systems', reason: 'freezing them was cancelled' });
   }
+  const { cuts = [], once = false } = options;
   const names = targets.map(({ path }) => path);
-  const child = spawn(PROGRAM, [String(deadlineMs), ...targets.map(argument)], {
-    stdio: ['pipe', 'pipe', 'ignore'],
-  });
+  const child = spawn(
+    PROGRAM,
+    [String(deadlineMs), ...cutArguments(cuts), ...(once ? ['--once'] : []), ...targets.map(argument)],
+    { stdio: ['pipe', 'pipe', 'ignore', ...cuts.flat()] },
+  );
   const freezer = new Freezer(child, targets);
   const flushing = setTimeout(() => freezer.giveUp('timeout'), options.flushDeadlineMs ?? FLUSH_DEADLINE_MS);
   const abort = (): void => freezer.giveUp('cancelled');
@@ -89,10 +107,25 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
     signal?.removeEventListener('abort', abort);
   }
   if (freezer.isHeld) {
-    return { unsupported: pick(names, freezer.unsupported), thaw: () => freezer.thaw() };
+    return {
+      unsupported: pick(names, freezer.unsupported),
+      cut: () => freezer.cut(once),
+      // It thaws by itself; told to, it might do so before the cuts.
+      thaw: () => (once && cuts.length > 0 ? freezer.ended : freezer.thaw()),
+    };
   }
   const end = await freezer.ended;
   throw freezer.failure(end, names);
+}
+
+/** Of each its first descriptor in the child. */
+function cutArguments(cuts: readonly (readonly number[])[]): string[] {
+  let next = STANDARD_FILES;
+  return cuts.flatMap((descriptors) => {
+    const first = next;
+    next += descriptors.length;
+    return ['--cut', String(first)];
+  });
 }
 
 const argument = ({ id, path }: FreezeTarget): string => `${id}:${path}`;
@@ -120,6 +153,8 @@ class Freezer {
   #startError: Error | null = null;
   #end: (result: ThawResult) => void = () => undefined;
   #frozen: () => void = () => undefined;
+  readonly #cutsTaken: Promise<void>;
+  #tookCuts: () => void = () => undefined;
   #thawed = false;
   #dead = false;
   #rescued = false;
@@ -130,6 +165,9 @@ class Freezer {
     this.#targets = targets;
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
+    });
+    this.#cutsTaken = new Promise((resolve) => {
+      this.#tookCuts = resolve;
     });
     this.frozenOrEnded = Promise.race([
       new Promise<void>((resolve) => {
@@ -156,6 +194,11 @@ class Freezer {
       this.#dead = true;
       if (!this.#thawed) void this.#rescue('the freezer died');
     });
+  }
+
+  async cut(once: boolean): Promise<void> {
+    if (!once) this.#child.stdin?.write('cut\n');
+    await Promise.race([this.#cutsTaken, this.ended]);
   }
 
   thaw(): Promise<ThawResult> {
@@ -231,24 +274,28 @@ class Freezer {
       case 'stuck':
         this.#stuck.add(index);
         break;
+      case 'cut':
+        this.#tookCuts();
+        break;
       case 'frozen':
+        if (this.#targets.length === 0) this.onFreezing();
         // Given up, it is thawed at once.
         this.isHeld = this.#gaveUp === null;
         this.#frozen();
         break;
       case 'thawed':
-        this.#hearThawed(first);
+        this.#hearThawed(first, Number(second));
         break;
     }
   }
 
-  #hearThawed(word: string): void {
+  #hearThawed(word: string, heldUs: number): void {
     this.#thawed = true;
     clearTimeout(this.#overdue);
     // A file system whose freezing has not returned yet keeps it alive; it needs nobody to wait for it.
     this.#child.unref();
     if (this.#stuck.size > 0) void this.#rescue('a file system could not be thawed');
-    else if (word === 'intact') this.#end({ intact: true });
+    else if (word === 'intact') this.#end({ intact: true, heldMs: heldUs / 1000 });
     else this.#end({ intact: false, reason: REASONS[word] ?? 'the freeze failed', stuck: [] });
   }
 

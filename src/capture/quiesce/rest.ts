@@ -6,7 +6,14 @@
  * Everything acquired is released, each with a deadline, also after a failure or cancellation.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
-import { freeze, stillFrozen, type ThawResult, thawByHand } from './freeze.js';
+import {
+  type Freeze,
+  type FreezeOptions,
+  freeze,
+  stillFrozen,
+  type ThawResult,
+  thawByHand,
+} from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
 import { type Filesystem, filesystemsAt, findFilesystems } from './mounts.js';
 
@@ -55,6 +62,8 @@ export interface RestDevice {
   readonly path: string;
   /** Where it and its content are found; empty: nothing is frozen. */
   readonly shownAt: readonly string[];
+  /** Of a cut that is taken while all are frozen; undefined: there is none. */
+  readonly cut?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
 }
 
 /** One use. From `freeze` to `end` this process must write to none of the file systems. */
@@ -66,6 +75,7 @@ export class Rest {
   #plan: Plan = NOTHING_TO_FREEZE;
   #frozen = NOTHING_FROZEN;
   #frozenAtMs: number | null = null;
+  #cutsTaken: Promise<void> | null = null;
 
   constructor(devices: readonly RestDevice[], options: RestOptions, signals: RestSignals) {
     this.#devices = devices;
@@ -79,12 +89,7 @@ export class Rest {
    * can't be frozen is a warning
    */
   async begin(leftMs: () => number): Promise<void> {
-    const {
-      hooks,
-      name,
-      hookDeadlineMs = HOOK_DEADLINE_MS,
-      freezeDeadlineMs = FREEZE_DEADLINE_MS,
-    } = this.#options;
+    const { hooks, name, hookDeadlineMs = HOOK_DEADLINE_MS } = this.#options;
     // Now for what is wrong with the options; what lies on the device is looked up when hooks have
     // changed what they change.
     await planOf(this.#options.freeze, this.#devices);
@@ -95,9 +100,53 @@ export class Rest {
     }
     this.#plan = await planOf(this.#options.freeze, this.#devices);
     // In whole milliseconds: the freezer refuses others.
-    const deadlineMs = Math.ceil(Math.min(freezeDeadlineMs, leftMs()));
-    this.#frozen = await tryFreeze(this.#plan.targets, deadlineMs, this.#signals.over);
+    const deadlineMs = Math.ceil(Math.min(this.#budgetMs(), leftMs()));
+    const freezing = {
+      deadlineMs,
+      signal: this.#signals.over,
+      cuts: this.#cuts(),
+      once: this.#takesCutsAtOnce(),
+    };
+    this.#frozen = await tryFreeze(this.#plan.targets, freezing);
     if (this.#frozen.numbers.length > 0) this.#frozenAtMs = performance.now();
+  }
+
+  /**
+   * Takes the cuts of all devices, once: nobody writes to those whose file systems are frozen. Without a
+   * frozen one, what was written meanwhile is in their reports.
+   * @throws StillpointError `device-changed`: what was to be frozen is not
+   */
+  takeCuts(): Promise<void> {
+    this.#cutsTaken ??= this.#takeCuts();
+    return this.#cutsTaken;
+  }
+
+  async #takeCuts(): Promise<void> {
+    if (this.#frozen.numbers.length > 0) return this.#frozen.cut();
+    if (this.#plan.targets.length > 0) throw notFrozen(this.#devices, await this.#frozen.thaw());
+    const deadlineMs = Math.ceil(this.#budgetMs());
+    const { cut } = await freeze([], {
+      deadlineMs,
+      signal: this.#signals.over,
+      cuts: this.#cuts(),
+      once: true,
+    });
+    await cut();
+  }
+
+  #cuts(): readonly (readonly number[])[] {
+    return this.#devices.flatMap(({ cut }) => (cut === undefined ? [] : [cut.descriptors]));
+  }
+
+  /** Then nothing in this process can hold the freeze up. Of several devices, others have to close first. */
+  #takesCutsAtOnce(): boolean {
+    return this.#devices.length === 1 && this.#options.quiet === undefined && this.#cuts().length > 0;
+  }
+
+  /** How long a freeze may last. */
+  #budgetMs(): number {
+    const budgets = this.#devices.flatMap(({ cut }) => cut?.budgetMs ?? []);
+    return this.#options.freezeDeadlineMs ?? Math.min(FREEZE_DEADLINE_MS, ...budgets);
   }
 
   /** There is no instant. @returns what is to be thrown in place of the error */
@@ -110,7 +159,8 @@ export class Rest {
   /** The instant is taken. */
   async end(): Promise<Rested> {
     const end = await this.#frozen.thaw();
-    const frozenMs = this.#frozenAtMs === null ? null : performance.now() - this.#frozenAtMs;
+    const sinceMs = this.#frozenAtMs === null ? null : performance.now() - this.#frozenAtMs;
+    const frozenMs = sinceMs === null || !end.intact ? sinceMs : end.heldMs;
     const troubles = await releaseHooks(this.#hooks, true);
     const exceptions = [...this.#plan.warnings, ...this.#frozen.exceptions];
     const allFrozen = end.intact && exceptions.length === 0;
@@ -179,7 +229,7 @@ function split(filesystems: readonly Filesystem[], why: string): Omit<Plan, 'onD
   };
 }
 
-interface FrozenSet {
+interface FrozenSet extends Pick<Freeze, 'cut'> {
   /** Of file systems. */
   readonly numbers: readonly string[];
   /** Sentences about file systems that are of no kind that can be frozen. */
@@ -188,24 +238,25 @@ interface FrozenSet {
   thaw(): Promise<ThawResult>;
 }
 
-const NOTHING_FROZEN: FrozenSet = { numbers: [], exceptions: [], thaw: async () => ({ intact: true }) };
+const NOTHING_FROZEN: FrozenSet = {
+  numbers: [],
+  exceptions: [],
+  cut: async () => undefined,
+  thaw: async () => ({ intact: true, heldMs: 0 }),
+};
 
 /** A failure costs the kind, no more, unless it leaves something frozen. */
-async function tryFreeze(
-  targets: readonly Filesystem[],
-  deadlineMs: number,
-  signal: AbortSignal,
-): Promise<FrozenSet> {
+async function tryFreeze(targets: readonly Filesystem[], options: FreezeOptions): Promise<FrozenSet> {
   const mounts = targets.flatMap(({ mount }) => mount ?? []);
   if (mounts.length === 0) return NOTHING_FROZEN;
   try {
-    const { unsupported, thaw } = await freeze(mounts, { deadlineMs, signal });
+    const { unsupported, cut, thaw } = await freeze(mounts, options);
     const exceptions = unsupported.map((path) => {
       const type = targets.find(({ mount }) => mount?.path === path)?.type;
       return `${path} was not frozen: ${type} can't be`;
     });
     const frozen = targets.filter(({ mount }) => mount !== null && !unsupported.includes(mount.path));
-    return { numbers: frozen.map(({ number }) => number), exceptions, thaw };
+    return { numbers: frozen.map(({ number }) => number), exceptions, cut, thaw };
   } catch (error) {
     if (!isStillpointError(error) || error.code === 'cancelled' || error.code === 'frozen') throw error;
     return {
@@ -213,6 +264,15 @@ async function tryFreeze(
       thaw: async () => ({ intact: false, reason: error.message, stuck: [] }),
     };
   }
+}
+
+function notFrozen(devices: readonly RestDevice[], end: ThawResult): StillpointError {
+  return new StillpointError('device-changed', {
+    thing: devices.map(({ path }) => path).join(', '),
+    reason: end.intact ? 'none of its file systems can be frozen' : end.reason,
+    remedy: 'Give the freeze longer (--freeze-deadline), or go on without one: --freeze none.',
+    permanent: false,
+  });
 }
 
 function whyBroken(end: ThawResult): string[] {

@@ -24,6 +24,8 @@ export interface AgentProgress {
 export function agentProgress(output: Output): AgentProgress {
   let phase: Phase | null = null;
   let progress: Progress | null = null;
+  /** Figures of the pass that is read, for programs. */
+  let passing: Readonly<Record<string, number>> = {};
   const end = (): void => {
     progress?.end();
     progress = null;
@@ -33,9 +35,17 @@ export function agentProgress(output: Output): AgentProgress {
     if (event.type === 'warning') return output.warn(event.text);
     if (event.type === 'phase') {
       end();
+      passing = {};
       phase = event.phase;
       const label = LABELS[phase];
       if (label !== undefined) progress = output.progress(phase, label);
+      return;
+    }
+    if (event.type === 'pass') {
+      end();
+      const { pass, sentAgainBytes } = event;
+      passing = { pass, sentAgainBytes };
+      progress = output.progress('scan', `backing up, pass ${pass}`);
       return;
     }
     const { doneBytes, totalBytes, changedBytes, wireBytes } = event;
@@ -45,7 +55,7 @@ export function agentProgress(output: Output): AgentProgress {
     ];
     progress?.update(
       { doneBytes, totalBytes, details },
-      { ...(changedBytes === undefined ? {} : { changedBytes }), wireBytes },
+      { ...(changedBytes === undefined ? {} : { changedBytes }), wireBytes, ...passing },
     );
   };
   return { onEvent, end };

@@ -151,3 +151,7 @@ export const DIALLED_SPARE = 4;
 export const ROUND_PARALLEL_MAX = 64;
 /** Lines of a round that are kept and shown afterwards; what went wrong comes first. */
 export const ROUND_ITEMS_KEPT = 400;
+
+/** What a copy of a device in use holds in memory before its instant, and what it reads while everybody waits. */
+export const LIVE_STAGING_BYTES_MAX = 256 * MiB;
+export const LIVE_CUT_BYTES_MAX = 64 * MiB;

@@ -36,5 +36,7 @@ export interface Device {
 }
 
 export interface DeviceAddon {
+  /** Writes what is dirty of the file system that the path lies on (syncfs). */
+  syncFilesystem(path: string): Promise<void>;
   openDevice(path: string, options?: OpenDeviceOptions): Promise<Device>;
 }

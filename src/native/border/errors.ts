@@ -19,7 +19,13 @@ export type NativeErrorCode =
   | 'ETRUNCATED'
   | 'geometry-mismatch'
   | 'tree-damaged'
-  | 'identity-mismatch';
+  | 'identity-mismatch'
+  | 'no-btf'
+  | 'no-bpf'
+  | 'old-kernel'
+  | 'track-broken'
+  | 'not-held'
+  | 'out-of-memory';
 
 export interface NativeError extends Error {
   readonly code: NativeErrorCode | (string & {});

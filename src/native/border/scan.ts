@@ -4,9 +4,12 @@ import type { PatchableChunk, PatchEncodeOptions } from './patch.js';
 import type { LeafOverlay, TreeFile } from './tree.js';
 
 export interface ScanOptions {
-  /** Its leaves are the known digests; geometry must be the device's. */
+  /** Its leaves are the known digests, but for those of the overlay; geometry must be the device's. */
   readonly base: TreeFile;
-  /** Gets the leaf of every block that differs from the base, and of no other. */
+  /**
+   * Gets the leaf of every block that differs from what is known of it. What is in it before, from an
+   * earlier scan, is what is known of that block: it is reported if it went back to the base's content, too.
+   */
   readonly overlay?: LeafOverlay;
   /** Only these blocks, ascending ranges [start, end). Default: all. */
   readonly ranges?: readonly (readonly [number, number])[];
@@ -30,6 +33,8 @@ export interface ScanProgress {
   readonly scannedBytes: number;
   readonly readBytes: number;
   readonly changedBlocks: number;
+  /** Of changed blocks that the overlay had content of from an earlier scan, unless they are zero now. */
+  readonly againBytes: number;
   readonly zeroBlocks: number;
   readonly badBytes: number;
 }

@@ -33,6 +33,8 @@ export interface TreeFile {
   verify(): Promise<boolean>;
   /** Root of this tree with the overlay's leaves put over it; changes nothing. */
   rootWith(overlay: LeafOverlay): Promise<Buffer>;
+  /** Of the overlay's blocks whose leaves are not those of this tree. */
+  differingBytes(overlay: LeafOverlay): Promise<number>;
   /**
    * Writes a sealed overlay's leaves and the changed nodes, syncs, then the header with the overlay's
    * generation, syncs. Repeatable.

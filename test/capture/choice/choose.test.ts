@@ -72,7 +72,12 @@ test('hooks, freezing and quiet go with those that take devices in use, and with
 test('mount points are not frozen around one that freezes by itself', async (t) => {
   const list = [{ ...fakeProvider('a', {}), freezesItself: true }];
   const rest = { ...REST, freeze: ['/srv'] };
-  await refused(t, chooseProvider({ ...OPTIONS, rest }, list), 'usage', /"a" freezes what is on it by itself/);
+  await refused(
+    t,
+    chooseProvider({ ...OPTIONS, rest }, list),
+    'usage',
+    /"a" freezes what is on it by itself/,
+  );
   t.is((await chooseProvider(OPTIONS, list)).provider.name, 'a');
 });
 

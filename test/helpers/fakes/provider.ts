@@ -1,6 +1,14 @@
 /** Providers in memory, for what is above them. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { HoldOptions, Member, Probe, Provider } from '../../../src/capture/ports.js';
+import type {
+  HoldOptions,
+  Member,
+  Passes,
+  Probe,
+  Provider,
+  TrackedChanges,
+  Tracking,
+} from '../../../src/capture/ports.js';
 import { inSteps } from '../../../src/capture/steps.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import type { BlockRange } from '../../../src/domain/blocks/block-ranges.js';
@@ -35,13 +43,15 @@ export function fakeProvider(name: string, options: FakeProviderOptions): Provid
   };
 }
 
-export type Step = 'prepare' | 'close' | 'open' | 'cut' | 'view' | 'release';
+export type Step = 'prepare' | 'next' | 'again' | 'close' | 'open' | 'cut' | 'view' | 'release';
 
 export interface FakeDiskOptions {
   readonly barrier?: Member['barrier'];
   readonly shownAt?: readonly string[];
   /** What it vouches for itself. */
   readonly kind?: ConsistencyKind;
+  /** It copies in passes. */
+  readonly isLate?: boolean;
   /** Shared with others: what was done, in order. */
   readonly log?: string[];
 }
@@ -51,7 +61,7 @@ const BLOCKS = 8;
 
 /**
  * A disk with a gate, in the way of a tap: writes wait while it is closed, and let themselves in at its
- * limit. It gives one snapshot at a time, a copy, and can be read in passes before.
+ * limit. It gives one snapshot at a time, a copy; or if it is late, a copy of what is left after its passes.
  */
 export class FakeDisk {
   readonly name: string;
@@ -60,12 +70,15 @@ export class FakeDisk {
   before: Partial<Record<Step, () => Promise<void> | void>> = {};
   /** As if nothing had been written for so long. */
   quietMs: number | null = null;
+  /** Its answer to whether another try may reach an instant. */
+  mayTryAgain = false;
   readonly #options: FakeDiskOptions;
   readonly #device: MemoryDevice = createMemoryDevice(BLOCK * BLOCKS);
   #closedUntilMs = 0;
   #inFlight = 0;
   #isTaken = false;
   #dirty = new Set<number>();
+  #isBegun = false;
 
   constructor(name: string, options: FakeDiskOptions = {}) {
     this.name = name;
@@ -102,7 +115,8 @@ export class FakeDisk {
       throw new StillpointError('session-busy', about);
     }
     this.#isTaken = true;
-    const { barrier = 'gate', shownAt = [], kind = null } = this.#options;
+    this.#isBegun = false;
+    const { barrier = 'gate', shownAt = [], kind = null, isLate = false } = this.#options;
     const free = async (): Promise<void> => {
       await this.#step('release');
       this.#closedUntilMs = 0;
@@ -110,7 +124,7 @@ export class FakeDisk {
     };
     return inSteps({
       ...{ path: this.name, barrier, shownAt },
-      passes: { device: this.#device, next: async () => this.#takeDirty() },
+      ...(isLate ? { passes: this.#passes() } : {}),
       ...(this.quietMs === null ? {} : { quietMs: async () => this.quietMs ?? 0 }),
       close: async ({ closedMs }) => {
         await this.#step('close');
@@ -127,12 +141,13 @@ export class FakeDisk {
         const device = createMemoryDevice(BLOCK * BLOCKS);
         await device.write(0, await this.#device.read(0, BLOCK * BLOCKS));
         const instant = new Date();
+        const left = isLate ? this.#takeDirty() : null;
         this.#closedUntilMs = 0;
         const view = async (reached: ConsistencyKind) => {
           await this.#step('view');
           return {
-            ...{ device, instant, kind: reached, warnings: [] },
-            identity: { type: 'image', path: this.name, logicalSectorSize: 512 } as const,
+            ...{ device, instant, kind: reached, warnings: [], identity: this.#identity },
+            ...(left === null ? {} : { tracking: tracking({ ranges: left, sample: [] }) }),
             conclude: async () => ({ kind: reached, warnings: [] }),
             release: async () => {
               await device.close();
@@ -151,9 +166,40 @@ export class FakeDisk {
     await this.before[step]?.();
   }
 
+  get #identity() {
+    return { type: 'image', path: this.name, logicalSectorSize: 512 } as const;
+  }
+
+  #passes(): Passes {
+    return {
+      ...{ device: this.#device, identity: this.#identity, warnings: [], tracking: tracking(null) },
+      next: async () => {
+        await this.#step('next');
+        if (this.#isBegun && this.#dirty.size === 0) return null;
+        return this.#takeDirty();
+      },
+      again: async () => {
+        await this.#step('again');
+        return this.mayTryAgain;
+      },
+    };
+  }
+
+  /** At first everything. */
   #takeDirty(): BlockRange[] {
     const blocks = [...this.#dirty].sort((a, b) => a - b);
+    const isFirst = !this.#isBegun;
+    this.#isBegun = true;
     this.#dirty = new Set();
-    return blocks.map((block) => [block, block + 1]);
+    return isFirst ? [[0, BLOCKS]] : blocks.map((block) => [block, block + 1]);
   }
+}
+
+function tracking(changes: TrackedChanges | null): Tracking {
+  return {
+    ...{ changes, reason: 'it is a fake' },
+    knows: () => false,
+    committed: async () => undefined,
+    adopt: async () => undefined,
+  };
 }

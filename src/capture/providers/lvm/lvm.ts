@@ -20,8 +20,8 @@ import { type ConsistencyKind, worstKind } from '../../../domain/point/point.js'
 import { snapshotName } from '../../../domain/volume/snapshot-tags.js';
 import { type Device, native } from '../../../native/index.js';
 import type { Cut, HoldOptions, Member, Snapshot } from '../../ports.js';
+import { randomBlocks, withSample } from '../../sample.js';
 import { inSteps } from '../../steps.js';
-import { randomBlocks, sampleOutside } from '../sample.js';
 import { changesSince, Unknown } from './changes.js';
 import { hasUnfrozenJournal, type Worth, worthOf, worthOfBoth } from './filesystems.js';
 import { type Held, type LvmSource, mayKeep } from './held.js';
@@ -198,7 +198,7 @@ async function snapshotOf(
       const ranges = await changesSince(host, state, inherited.base, snapshot, sizes);
       const blockCount = Math.ceil(sizes.sizeBytes / sizes.blockSize);
       const candidates = randomBlocks(blockCount, source.random ?? Math.random);
-      changes = { ranges, sample: sampleOutside(ranges, candidates) };
+      changes = withSample(ranges, candidates);
     } catch (error) {
       if (!(error instanceof Unknown)) throw error;
       reason = error.message;

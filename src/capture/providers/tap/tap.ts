@@ -16,17 +16,10 @@ import type { ControlHold, ControlHoldOptions, TapReport } from '../../../tap/co
 import type { RegisteredTap } from '../../../tap/registry/registry.js';
 import { sourceProblem } from '../../../tap/source/source-state.js';
 import { snapshotsOf } from '../../instant.js';
-import type {
-  HoldOptions,
-  Member,
-  Snapshot,
-  SnapshotProvider,
-  TrackedChanges,
-  Tracking,
-} from '../../ports.js';
+import type { HoldOptions, Member, Snapshot, SnapshotProvider, Tracking } from '../../ports.js';
 import type { RestOptions } from '../../quiesce/rest.js';
+import { randomBlocks, withSample } from '../../sample.js';
 import { inSteps } from '../../steps.js';
-import { randomBlocks, sampleOutside } from '../sample.js';
 
 /** How long new writes may be held back for those in flight. */
 const BARRIER_MS = 3_000;
@@ -84,7 +77,7 @@ async function prepareWith(
   const view = async (hold: ControlHold, kind: ConsistencyKind): Promise<Snapshot> => {
     const device = await native.openSnapshot(hold.snapshotAddress, hold.exportName);
     try {
-      const changes = hold.mapUsed ? await changesOf(device, options, sample) : null;
+      const changes = hold.mapUsed ? withSample(await device.changedRanges(options.blockSize), sample) : null;
       const knows = (pointId: string) => pointIds?.includes(pointId) ?? false;
       const tracked = { changes, reason: hold.reason, knows };
       const sizes = { blockSize: readBlockSize, tapBlockSize };
@@ -162,15 +155,6 @@ async function identityOf(path: string): Promise<DeviceIdentity> {
   const device = await native.openDevice(path, { direct: false });
   await device.close();
   return readDeviceIdentity(path, device.logicalSectorSize);
-}
-
-async function changesOf(
-  device: SnapshotDevice,
-  { blockSize }: HoldOptions,
-  candidates: readonly number[],
-): Promise<TrackedChanges> {
-  const ranges = await device.changedRanges(blockSize);
-  return { ranges, sample: sampleOutside(ranges, candidates) };
 }
 
 function snapshotOf(

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { SessionLink } from '../../../src/agent/backup/session-link.js';
+import { SessionLink } from '../../../src/agent/send/session-link.js';
 import { type ErrorCode, StillpointError } from '../../../src/domain/base/errors.js';
 import type { BeginRequest, CommitRequest, SessionStatus } from '../../../src/domain/session/messages.js';
 import type { SessionPort } from '../../../src/protocol/port/session.js';

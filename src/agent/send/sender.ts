@@ -6,6 +6,7 @@
  * BATCH_WINDOW bodies not yet durable.
  */
 import { DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';
+import { isNull } from '../../domain/tree/digest-tree.js';
 import { type LeafOverlay, native, type Scan, type ScanChunk } from '../../native/index.js';
 import { decodeHeld, encodeHeld } from '../../protocol/codecs/have-codec.js';
 import { InFlight } from '../common/in-flight.js';
@@ -22,6 +23,8 @@ export interface SendOptions extends PatchOptions {
   readonly overlay: LeafOverlay;
   readonly repair: BadBlockRepair;
   readonly pace: Pace;
+  /** Is told of a bad block that goes again; the scan counts the others. */
+  readonly onAgain: (byteLength: number) => void;
   /** Number of the last batch before these. */
   readonly lastSequence: number;
   /** The scan's good blocks are in batches that are durable already: read for the tree alone. */
@@ -177,8 +180,8 @@ function within(held: ReadonlySet<number>, start: number, count: number): Readon
 }
 
 /**
- * A block that came out as it is in the base point differs in nothing, and is not sent; unless the session
- * may have other bytes of it, from before, when it could be read.
+ * A block that came out as what is known of it, from an earlier pass or else from the base point, differs in
+ * nothing and is not sent; unless the session may have other bytes of it, from before, when it could be read.
  */
 async function prepareBadBlock(
   blockIndex: number,
@@ -186,10 +189,13 @@ async function prepareBadBlock(
   options: SendOptions,
   prepare: Prepare,
 ): Promise<void> {
-  const { digester } = options.baseTree;
+  const { baseTree, overlay, isDurable } = options;
+  const { digester } = baseTree;
   const leaf = digester.leafDigest(bytes);
-  if (!options.isDurable && leaf.equals(options.baseTree.leaves(blockIndex, 1))) return;
-  options.overlay.put(blockIndex, leaf);
+  const sent = overlay.get(blockIndex);
+  if (!isDurable && leaf.equals(sent ?? baseTree.leaves(blockIndex, 1))) return;
+  if (sent !== null && !isNull(sent)) options.onAgain(bytes.length);
+  overlay.put(blockIndex, leaf);
   await prepare((sequence) =>
     native.encodeBlock({ ...headerOf(options, sequence), blockIndex, bytes, digester }),
   );

@@ -5,6 +5,7 @@
 
 import { StillpointError } from '../../domain/base/errors.js';
 import { BAD_BYTES_MAX, BAD_RANGES_MAX, MiB } from '../../domain/base/limits.js';
+import { type BlockRange, intersectRanges, withoutRanges } from '../../domain/blocks/block-ranges.js';
 import { blockLength, type Geometry, sameGeometry } from '../../domain/blocks/geometry.js';
 import { makeWhole, mergeBadRanges } from '../../domain/point/bad-blocks.js';
 import { type BadRange, type Point, pointLabel } from '../../domain/point/point.js';
@@ -31,7 +32,8 @@ export class BadBlockRepair {
   /** For a second reading to compare with. */
   readonly partlyRead: PartlyRead;
   #badRanges: readonly BadRange[] = [];
-  #badBytes = 0;
+  /** What could not be read, by block. */
+  readonly #badBytes = new Map<number, number>();
 
   constructor(facts: RepairFacts) {
     this.#facts = facts;
@@ -43,6 +45,31 @@ export class BadBlockRepair {
     return this.#badRanges;
   }
 
+  /** It could not be read whole when it was read last. */
+  isBad(blockIndex: number): boolean {
+    return this.#badBytes.has(blockIndex);
+  }
+
+  /**
+   * These blocks are read now, perhaps once more: what could not be read of them before does not count.
+   * @param ranges undefined: all of the device
+   */
+  begin(ranges: readonly BlockRange[] | undefined): void {
+    if (this.#badBytes.size === 0) return;
+    const { blockSize, blockCount } = this.#facts.baseTree;
+    const read = ranges ?? [[0, blockCount] as const];
+    for (const blockIndex of [...this.#badBytes.keys()])
+      if (intersectRanges(read, blockIndex, blockIndex + 1).length > 0) this.#badBytes.delete(blockIndex);
+    const readBytes = read.map(([start, end]) => [start * blockSize, end * blockSize] as const);
+    this.#badRanges = this.#badRanges.flatMap(({ byteOffset, byteLength, content }) =>
+      withoutRanges([[byteOffset, byteOffset + byteLength]], readBytes).map(([start, end]) => ({
+        byteOffset: start,
+        byteLength: end - start,
+        content,
+      })),
+    );
+  }
+
   /**
    * @returns the bytes that the point shall hold.
    * @throws StillpointError `device-io` where too much of the device can't be read for it to be backed up; or
@@ -52,8 +79,9 @@ export class BadBlockRepair {
     const lost = await this.#facts.whyLost();
     if (lost !== null) throw lost;
     this.partlyRead.add(block);
-    for (const { byteLength } of block.badRanges) this.#badBytes += byteLength;
-    if (this.#badBytes > BAD_BYTES_MAX) throw this.#failing(`${BAD_BYTES_MAX / MiB} MiB`);
+    const sum = (lengths: Iterable<number>) => [...lengths].reduce((total, length) => total + length, 0);
+    this.#badBytes.set(block.blockIndex, sum(block.badRanges.map(({ byteLength }) => byteLength)));
+    if (sum(this.#badBytes.values()) > BAD_BYTES_MAX) throw this.#failing(`${BAD_BYTES_MAX / MiB} MiB`);
     const { basePoint } = this.#facts;
     const { blockSize } = this.#facts.baseTree;
     const whole = makeWhole({
@@ -63,7 +91,9 @@ export class BadBlockRepair {
       previous: await this.#previous(block.blockIndex),
       previousBadRanges: basePoint?.badRanges ?? [],
     });
-    this.#badRanges = mergeBadRanges([...this.#badRanges, ...whole.badRanges]);
+    this.#badRanges = mergeBadRanges(
+      [...this.#badRanges, ...whole.badRanges].sort((a, b) => a.byteOffset - b.byteOffset),
+    );
     if (this.#badRanges.length > BAD_RANGES_MAX) throw this.#failing(`${BAD_RANGES_MAX} ranges`);
     return whole.bytes;
   }

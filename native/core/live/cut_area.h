@@ -1,0 +1,109 @@
+// Memory that the agent shares with the process that takes the cut: what the cut goes by, and what it has
+// read. It is made by the agent, and passed on as a descriptor (memfd_create).
+//
+// The unit of a copy is the larger one of the session's block and the tracker's grain: a unit is held as a
+// whole, or not at all.
+//
+//   header | pending, shown: a bit for each grain | staged: a bit for each unit | pieces | data
+//
+// One side at a time writes to it: the agent before the cut, the cut, and the agent again.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/track/bpf.h"
+
+namespace stillpoint {
+
+struct CutGeometry {
+  uint64_t device_bytes;
+  uint64_t grain_bytes;
+  uint64_t unit_bytes;
+  uint64_t data_bytes_max;
+
+  uint64_t word_count() const;  // of 64 grains each
+  uint64_t unit_count() const { return (device_bytes + unit_bytes - 1) / unit_bytes; }
+  uint64_t unit_words() const { return (unit_count() + 63) / 64; }
+  uint64_t pieces_max() const { return data_bytes_max / grain_bytes; }
+};
+
+// Bytes of the device, read at the cut.
+struct CutPiece {
+  uint64_t byte_offset;
+  uint64_t byte_length;
+  uint64_t data_offset;
+};
+
+struct CutRange {
+  uint64_t begin;
+  uint64_t end;
+};
+
+enum class CutState : uint32_t {
+  none = 0,      // not taken, or ended before it was complete
+  complete = 1,  // all that was marked is in the pieces
+  too_much = 2,  // more than fits: nothing was read
+  failed = 3,    // a read failed, see `error`
+};
+
+struct CutResult {
+  static constexpr uint64_t kWrittenMax = 64;
+
+  CutState state;
+  int32_t error;  // an errno
+  uint64_t error_offset;
+  uint64_t wanted_bytes;  // of all pieces, also if they are too many
+  uint64_t piece_count;
+  // Grains that were written while the cut was taken: [0, written_count), more than that if it is kWrittenMax.
+  uint64_t written_count;
+  CutRange written[kWrittenMax];
+  uint64_t marks_ns;  // of taking the marks,
+  uint64_t read_ns;   // and of reading
+};
+
+class CutArea {
+ public:
+  // `argument` for a geometry that is out of bounds.
+  static CutArea create(const CutGeometry& geometry);
+  // `bad-cut-area` for what is none.
+  static CutArea open(UniqueFd memory);
+
+  CutArea(CutArea&& other) noexcept;
+  CutArea(const CutArea&) = delete;
+  CutArea& operator=(CutArea&&) = delete;
+  ~CutArea();
+
+  int fd() const { return memory_.get(); }
+  const CutGeometry& geometry() const { return geometry_; }
+  CutResult& result() const;
+  // What each of them is: live_copy.h.
+  std::span<uint64_t> pending() const;
+  std::span<uint64_t> shown() const;
+  std::span<uint64_t> staged() const;
+  std::span<CutPiece> pieces() const;
+  std::span<uint8_t> data() const;
+
+ private:
+  struct Header;
+
+  CutArea(UniqueFd memory, const CutGeometry& geometry);
+  Header& header() const;
+
+  UniqueFd memory_;
+  CutGeometry geometry_;
+  uint64_t pending_begin_, shown_begin_, staged_begin_, pieces_begin_, data_begin_, end_;
+  uint8_t* bytes_ = nullptr;
+};
+
+inline bool has_bit(std::span<const uint64_t> bits, uint64_t index) {
+  return (bits[index / 64] >> (index % 64) & 1) != 0;
+}
+inline void set_bit(std::span<uint64_t> bits, uint64_t index) {
+  bits[index / 64] |= uint64_t{1} << (index % 64);
+}
+inline void clear_bit(std::span<uint64_t> bits, uint64_t index) {
+  bits[index / 64] &= ~(uint64_t{1} << (index % 64));
+}
+
+}  // namespace stillpoint

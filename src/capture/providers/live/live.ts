@@ -1,0 +1,120 @@
+/**
+ * The provider `live`: a device that others write to, on a kernel as it is. Programs in the kernel mark what is
+ * written (src/track, native/core/track). What may differ from the base is read while the device changes; what
+ * is written meanwhile is read again, pass after pass; then a short freeze, in which the rest is read, makes it
+ * one instant. The protocol of the marks, and why it misses nothing: docs/live.md.
+ *
+ * | state    | next                            | cut                                        | release   |
+ * |----------|---------------------------------|--------------------------------------------|-----------|
+ * | passing  | ships, or stages until a cut is | → taken; or it is refused, and `again` says | gives all |
+ * |          | short enough                    | whether more passes may help               | back      |
+ * | taken    | -                               | -                                          | the same  |
+ *
+ * Marks are only forgotten when a point was made of them. Whatever dies when, the next session finds each
+ * change since the last point marked.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { totalmem } from 'node:os';
+import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
+import { lockSource } from '../../../devices/locks/source-lock.js';
+import { onDevice } from '../../../devices/system/device-error.js';
+import { type DeviceUse, findUses } from '../../../devices/system/in-use.js';
+import { LIVE_CUT_BYTES_MAX, LIVE_STAGING_BYTES_MAX } from '../../../domain/base/limits.js';
+import { LivePlan, type LivePlanOptions } from '../../../domain/live/plan.js';
+import type { DeviceIdentity } from '../../../domain/point/point.js';
+import { type Device, type LiveCopy, native } from '../../../native/index.js';
+import { findTrackPlace, type TrackPlace } from '../../../track/place.js';
+import { type Tracked, takeTracked } from '../../../track/tracked.js';
+import type { HoldOptions, Member } from '../../ports.js';
+import { randomBlocks } from '../../sample.js';
+import { inSteps } from '../../steps.js';
+import { Marks } from './marks.js';
+import { LiveMember } from './member.js';
+
+/** Everybody waits so long at most, unless the user says otherwise. */
+export const FREEZE_BUDGET_MS = 500;
+/** Of the machine's memory. */
+const STAGING_SHARE = 1 / 8;
+
+export interface LiveOptions {
+  /** In [0, 1), for the sample. */
+  readonly random?: () => number;
+}
+
+/** All that a live copy has acquired. */
+export interface LiveParts {
+  readonly place: TrackPlace;
+  readonly identity: DeviceIdentity;
+  readonly device: Device;
+  readonly copy: LiveCopy;
+  readonly marks: Marks;
+  readonly plan: LivePlan;
+  readonly limits: LivePlanOptions;
+  /** Null: nobody can write to it. */
+  readonly writer: DeviceUse | null;
+  /** The session reads everything. */
+  readonly isFull: boolean;
+  /** A clause: why it does, or not. */
+  readonly reason: string;
+  /** In reverse order; harmless a second time. */
+  release(): Promise<void>;
+}
+
+/** @throws StillpointError `usage`: it can't be tracked; `session-busy`, `device-in-use`, `device-io` */
+export async function prepareLive(
+  path: string,
+  options: HoldOptions,
+  { random = Math.random }: LiveOptions = {},
+): Promise<Member> {
+  const place = await onDevice(path, () => findTrackPlace(path));
+  const writer = (await onDevice(path, () => findUses(path, 'writers'))).find(({ writable }) => writable);
+  const acquired: (() => Promise<unknown>)[] = [];
+  const release = async (): Promise<void> => {
+    for (const free of acquired.splice(0).reverse()) await free().catch(() => undefined);
+  };
+  try {
+    const lock: FileHandle | null = await onDevice(path, () => lockSource(path));
+    acquired.push(async () => lock?.close());
+    const tracked = await takeTracked(place);
+    acquired.push(() => tracked.close());
+    const marks = new Marks(tracked);
+    const { isFull, reason } = whatToRead(tracked, options);
+    const device = await onDevice(path, () => native.openDevice(path, { direct: true }));
+    acquired.push(() => device.close());
+    const limits: LivePlanOptions = {
+      stagingMaxBytes: Math.min(LIVE_STAGING_BYTES_MAX, totalmem() * STAGING_SHARE),
+      cutMaxBytes: LIVE_CUT_BYTES_MAX,
+      freezeBudgetMs: options.freezeDeadlineMs ?? FREEZE_BUDGET_MS,
+    };
+    const { blockSize } = options;
+    const copy = await native.createLiveCopy(device, tracked.tracker, { blockSize, ...limits });
+    acquired.push(() => copy.close());
+    // Before the first mark is taken: from here on the marks are also good for this session.
+    marks.announce(options.sessionId, options.doubt ?? tracked.doubt);
+    const blocks = Math.ceil(device.sizeBytes / blockSize);
+    await copy.begin({ everything: isFull, sampleBlocks: isFull ? [] : randomBlocks(blocks, random) });
+    const identity = await onDevice(path, () => readDeviceIdentity(path, device.logicalSectorSize));
+    const parts: LiveParts = {
+      ...{ place, identity, device, copy, marks, limits, isFull, reason, release },
+      ...{ writer: writer ?? null, plan: new LivePlan(limits) },
+    };
+    return inSteps(new LiveMember(parts, options).member());
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+function whatToRead(
+  { record, doubt }: Tracked,
+  options: HoldOptions,
+): { readonly isFull: boolean; readonly reason: string } {
+  const since = `writes are tracked since ${record.since}`;
+  const why =
+    options.doubt ??
+    doubt ??
+    (options.full ? 'it was asked for' : null) ??
+    (options.basePointId === null ? 'there is no point to compare with' : null) ??
+    (record.points.includes(options.basePointId ?? '') ? null : 'the marks are not since the last point');
+  return { isFull: why !== null, reason: why ?? since };
+}

@@ -1,0 +1,96 @@
+/**
+ * What comes next in a copy of a device that changes meanwhile: ship what was written, hold it in memory, or
+ * take the cut, for which everybody waits. Pure.
+ *
+ *   little enough to be read while everybody waits            -> cut
+ *   else if it fits into memory                               -> stage: on the wire once, with what it is in the end
+ *   else                                                      -> ship: what is written again crosses the wire again
+ *   neither gets it down, pass after pass                     -> give up
+ */
+import { MiB } from '../base/limits.js';
+
+export interface LivePlanOptions {
+  readonly stagingMaxBytes: number;
+  readonly cutMaxBytes: number;
+  /** Everybody waits so long, at most. */
+  readonly freezeBudgetMs: number;
+}
+
+/** As the copy tells. */
+export interface LivePending {
+  readonly shipBytes: number;
+  readonly stageBytes: number;
+  readonly readBytes: number;
+  readonly stagedBytes: number;
+}
+
+export type LiveStep = 'cut' | 'stage' | 'ship' | 'give-up';
+
+/** Of the freeze's budget: the rest is for what the file systems themselves have to do. */
+const CUT_SHARE = 0.4;
+/** Before a read was measured. */
+const BYTES_PER_MS_SUPPOSED = 200_000;
+/** A pass that leaves more than this of the least so far has brought nothing. */
+const PROGRESS = 0.9;
+const PASSES_WITHOUT_PROGRESS_MAX = 4;
+/** All passes together: what is sent again is bounded by it. */
+const SHIPS_MAX = 8;
+/** What is read so quickly that its rate says nothing. */
+const MEASURED_BYTES_MIN = 1 * MiB;
+
+/** State: how passes went so far. One for each copy. */
+export class LivePlan {
+  readonly #options: LivePlanOptions;
+  #readBytesPerMs: number | null = null;
+  #leastBytes = Number.POSITIVE_INFINITY;
+  #withoutProgress = 0;
+  #ships = 0;
+  #passes = 0;
+
+  constructor(options: LivePlanOptions) {
+    this.#options = options;
+  }
+
+  get readBytesPerMs(): number {
+    return this.#readBytesPerMs ?? BYTES_PER_MS_SUPPOSED;
+  }
+
+  get passes(): number {
+    return this.#passes;
+  }
+
+  /** How long everybody would wait for what is pending. */
+  cutMs({ readBytes }: LivePending): number {
+    return readBytes / this.readBytesPerMs;
+  }
+
+  next(pending: LivePending): LiveStep {
+    const { stagingMaxBytes, cutMaxBytes, freezeBudgetMs } = this.#options;
+    const isShort = this.cutMs(pending) <= freezeBudgetMs * CUT_SHARE;
+    // What nothing was flushed before is not all.
+    if (this.#passes > 0 && isShort && pending.readBytes <= cutMaxBytes / 2) return 'cut';
+    if (this.#passes > 0) this.#judge(pending.readBytes);
+    if (this.#withoutProgress >= PASSES_WITHOUT_PROGRESS_MAX) return 'give-up';
+    const fits = pending.stagedBytes + pending.stageBytes <= stagingMaxBytes;
+    if (!fits && this.#ships === SHIPS_MAX) return 'give-up';
+    this.#passes += 1;
+    if (fits) return 'stage';
+    this.#ships += 1;
+    return 'ship';
+  }
+
+  /** After a cut that did not come about: it takes new progress to give up. */
+  again(): void {
+    this.#withoutProgress = 0;
+    this.#leastBytes = Number.POSITIVE_INFINITY;
+  }
+
+  measured(readBytes: number, durationMs: number): void {
+    if (readBytes >= MEASURED_BYTES_MIN) this.#readBytesPerMs = readBytes / Math.max(durationMs, 0.001);
+  }
+
+  #judge(readBytes: number): void {
+    this.#withoutProgress = readBytes > this.#leastBytes * PROGRESS ? this.#withoutProgress + 1 : 0;
+    this.#leastBytes = Math.min(this.#leastBytes, readBytes);
+  }
+}
