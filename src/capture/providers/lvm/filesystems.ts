@@ -39,10 +39,10 @@ export async function worthOf(path: string): Promise<Worth> {
   const facts = JSON.stringify([...filesystems, notes]);
   const warnings = writable
     .filter((filesystem) => !isFrozen(filesystem))
-    .map(({ path: at, number: own, type }) =>
-      own === number
-        ? `${at} was not frozen: LVM freezes no ${type}`
-        : `${at} was not frozen: LVM freezes only what is mounted from the volume itself`,
+    .map(({ path: at, type }) =>
+      FROZEN.has(type)
+        ? `${at} was not frozen: LVM freezes only what is mounted from the volume itself`
+        : `${at} was not frozen: LVM freezes no ${type}`,
     );
   if (writable.length > 0)
     return { kind: writable.every(isFrozen) ? 'filesystem' : 'crash', warnings, facts };

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../../domain/base/errors.js';
 import { growthOf, poolTrouble, type ThickRoom } from '../../../domain/volume/room.js';
 import type { LvmHost } from './host.js';
-import { poolStatus, thickStatus, thinTrouble } from './status.js';
+import { poolStatus, type StoreStatus, thickStatus, thinTrouble } from './status.js';
 import { readVolume, type Volume, type VolumeState } from './volumes.js';
 
 /** A second at the speed of a fast disk is a few percent of a small snapshot. */
@@ -43,9 +43,10 @@ export class SnapshotWatch {
   /** Why what was read until now is not of the instant; null: it is. */
   async whyLost(): Promise<StillpointError | null> {
     const { host, snapshot } = this.#watched;
-    this.#lost ??= await this.#judge().catch((error: Error) =>
+    const found = await this.#look().catch((error: Error) =>
       lost(snapshot.path, error.message, 'See what "lvs -a" says of it.'),
     );
+    if (found instanceof StillpointError) this.#lost ??= found;
     if (this.#lost !== null || snapshot.thin === null) return this.#lost;
     const word = await thinTrouble(host, snapshot.devicePath).catch((error: Error) => error.message);
     if (word !== null)
@@ -58,8 +59,9 @@ export class SnapshotWatch {
       await sleep(PAUSE_MS, undefined, { signal: this.#over.signal }).catch(() => undefined);
       if (this.#over.signal.aborted) return;
       try {
-        this.#lost ??= await this.#judge();
-        if (this.#lost === null) await this.#grow();
+        const found = await this.#look();
+        if (found instanceof StillpointError) this.#lost ??= found;
+        else if (found !== null) await this.#grow(found);
       } catch {
         // LVM is busy: the next round, or the end, sees.
         continue;
@@ -70,11 +72,12 @@ export class SnapshotWatch {
     }
   }
 
-  async #judge(): Promise<StillpointError | null> {
+  /** @returns how full a thick one is; or why it is lost. */
+  async #look(): Promise<StoreStatus | StillpointError | null> {
     const { host, state, snapshot } = this.#watched;
     if (snapshot.thin === null) {
       const status = await thickStatus(host, snapshot.devicePath);
-      return typeof status === 'string' ? overflown(state.volume, snapshot, status) : null;
+      return typeof status === 'string' ? overflown(state.volume, snapshot, status) : status;
     }
     if (state.pool === null) return null;
     const status = await poolStatus(host, state.pool.devicePath, state.pool.sizeBytes);
@@ -84,11 +87,9 @@ export class SnapshotWatch {
     return trouble === null ? null : lost(snapshot.path, `it was given up: ${trouble}`, remedy);
   }
 
-  async #grow(): Promise<void> {
+  async #grow(status: StoreStatus): Promise<void> {
     const { host, uuid, snapshot, room } = this.#watched;
-    if (room === null) return;
-    const status = await thickStatus(host, snapshot.devicePath);
-    if (typeof status === 'string' || growthOf(status, UNBOUNDED, room) === 0) return;
+    if (room === null || growthOf(status, UNBOUNDED, room) === 0) return;
     const { group } = await readVolume(host, uuid);
     const bytes = growthOf(status, group, room);
     if (bytes > 0) await host.run('lvextend', ['-y', '-L', `+${bytes}b`, snapshot.path]);
