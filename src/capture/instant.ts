@@ -217,7 +217,8 @@ class Instant {
   async #cutAll(): Promise<Cut[]> {
     this.#throwIfAborted();
     const standstill = { takeCuts: () => this.#rest.takeCuts() };
-    const longestMs = Math.max(CLOSED_MS, this.#options.freezeDeadlineMs ?? 0) + GRACE_MS;
+    const ownMs = this.#members.map(({ cutMs = 0 }) => cutMs);
+    const longestMs = Math.max(CLOSED_MS, this.#options.freezeDeadlineMs ?? 0, ...ownMs) + GRACE_MS;
     return this.#answerIn(all(this.#members.map((member) => member.cut(standstill))), longestMs);
   }
 

@@ -232,6 +232,8 @@ export interface Member {
    * long it may take if nobody says otherwise. Its `cut` has it done.
    */
   readonly cutting?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
+  /** How long `cut` may take, if that keeps nobody from writing for as long. Default: as a freeze. */
+  readonly cutMs?: number | undefined;
   /**
    * How long, in ms, nothing has certainly been written. Undefined: it does not know; the
    * kernel's counters are asked.

@@ -20,7 +20,7 @@ held() { lvs --noheadings -o lv_tags -S "origin=$1" vg | grep -q stillpoint-sess
 load() {
   (
     cd "$1"
-    exec fio --name=load --size=16m --rw=randwrite --bs=4k-64k --numjobs=2 --fsync=16 --rate=2m \
+    exec fio --name=load --size=16m --rw=randwrite --bs=4k-64k --fsync=16 --rate=1m \
       --time_based --runtime=3000 --output=/dev/null
   ) &
   load=$!
@@ -51,9 +51,9 @@ in_use() {
   mount "/dev/vg/$volume" "/srv/$volume"
   cp -r src "/srv/$volume/kept"
   load "/srv/$volume"
-  for round in first second third; do
+  for round in first second; do
     sleep 2
-    [ "$round" != third ] || fstrim "/srv/$volume" || true
+    [ "$round" = first ] || fstrim "/srv/$volume" || true
     # Not flushed by anybody but the snapshot.
     head -c 100000 /dev/urandom >"/srv/$volume/$round"
     backup "$(readlink -f "/dev/vg/$volume")" "$volume"
@@ -62,15 +62,16 @@ in_use() {
     expect 'map used' "$([ "$round" = first ] && echo False || echo True)" "$(field "['tracking']['used']" <<<"$result")"
     field "['tracking']['reason']" <<<"$result"
     field "['point']['statistics']" <<<"$result"
-    [ "$round" = second ] || same_as_kept "$volume"
-    [ "$type" = xfs ] || "$@" /dev/vdc || fail "$*"
+    same_as_kept "$volume"
   done
   kill -0 "$load" || fail 'the load has ended: a write has failed'
   kill "$load"
   wait "$load" || true
+  # A frozen ext4 has nothing to be replayed; XFS leaves its log to the mount, on purpose.
+  [ "$type" = xfs ] || "$@" /dev/vdc || fail "$*"
   mount -o "$options" /dev/vdc "$restored"
   diff -r src "$restored/kept" || fail 'files differ'
-  cmp "/srv/$volume/third" "$restored/third" || fail 'a file that was not flushed differs'
+  cmp "/srv/$volume/second" "$restored/second" || fail 'a file that was not flushed differs'
   umount "$restored"
   "$@" /dev/vdc || fail "$*"
 }

@@ -23,6 +23,8 @@ export interface Worth {
   readonly kind: ConsistencyKind;
   /** Sentences: what was not frozen. */
   readonly warnings: readonly string[];
+  /** Of writable file systems on it. */
+  readonly mountPoints: readonly string[];
   /** What it was judged by: the same afterwards, or it does not count. */
   readonly facts: string;
 }
@@ -44,9 +46,10 @@ export async function worthOf(path: string): Promise<Worth> {
         ? `${at} was not frozen: LVM freezes only what is mounted from the volume itself`
         : `${at} was not frozen: LVM freezes no ${type}`,
     );
-  if (writable.length > 0)
-    return { kind: writable.every(isFrozen) ? 'filesystem' : 'crash', warnings, facts };
-  return { kind: (await nobodyWrites(path)) ? 'idle' : 'crash', warnings, facts };
+  const mountPoints = writable.flatMap(({ mount }) => mount?.path ?? []);
+  const found = { warnings, mountPoints, facts };
+  if (writable.length > 0) return { ...found, kind: writable.every(isFrozen) ? 'filesystem' : 'crash' };
+  return { ...found, kind: (await nobodyWrites(path)) ? 'idle' : 'crash' };
 }
 
 /** After a snapshot: what it was judged by before and after must be the same. */

@@ -17,10 +17,10 @@ export type LvmProgram =
   | 'lvremove'
   | 'lvchange'
   | 'lvextend'
-  | 'vgcfgbackup'
   | 'dmsetup'
   | 'thin_delta'
-  | 'udevadm';
+  | 'udevadm'
+  | 'sync';
 
 export interface RunOptions {
   /** Default: 60 s, as much as waiting for another LVM command may take. */

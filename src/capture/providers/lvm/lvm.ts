@@ -40,8 +40,9 @@ import { hideFromUdev } from './udev.js';
 import { readVolume, volumeUuid } from './volumes.js';
 import { SnapshotWatch } from './watch.js';
 
-/** As long as a freeze may take, and within what the leader of the instant waits. */
-const CUT_MS = 10_000;
+/** LVM reads and writes much before and after the moment in which the volume is suspended. */
+const CUT_MS = 60_000;
+const FLUSH_MS = 120_000;
 
 export async function prepareLvm(source: LvmSource, options: HoldOptions): Promise<Member> {
   const { host, path } = source;
@@ -76,6 +77,11 @@ async function prepareLocked(
   const room = await roomFor(host, state);
   if (isObstacle(room)) throw new StillpointError('device-io', { thing: path, ...room, permanent: false });
   await tryWithout(host, state, room);
+  // What is flushed now is not flushed while the volume is suspended.
+  for (const mountPoint of (await worthOf(path)).mountPoints) {
+    const flush = host.run('sync', ['--file-system', mountPoint], { deadlineMs: FLUSH_MS, signal });
+    await flush.catch(() => undefined);
+  }
   return { source, uuid, state, room, inherited, options, lock };
 }
 
@@ -92,6 +98,7 @@ function memberOf(held: Held): Member {
     path,
     shownAt: [],
     barrier: 'cut',
+    cutMs: CUT_MS,
     close: async () => null,
     open: async () => undefined,
     cut: async (): Promise<Cut> => {

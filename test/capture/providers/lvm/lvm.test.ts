@@ -118,6 +118,10 @@ for (const isThin of [false, true]) {
     await die(id('b'));
     host.isHeld = isThin;
     await write(host, 2, 1);
+    const next = await hold(t, host, id('c'), id('a'));
+    t.false(next.tracking?.knows(id('b')));
+    await next.release();
+    t.deepEqual(host.names, [`stillpoint-${id('a')}`]);
     t.deepEqual((await backUp(t, host, id('c'), id('a'))).ranges, [[1, 3]]);
     t.deepEqual(host.names, [`stillpoint-${id('c')}`]);
     await write(host, 5, 1);
@@ -148,6 +152,17 @@ for (const isThin of [false, true]) {
             [
               /^more was written since the last point than/,
               (host: FakeLvm) => host.write(0, Buffer.alloc(10 * BLOCK)),
+              {},
+            ],
+            [
+              /device mapper says "Invalid"/,
+              (host: FakeLvm) => {
+                // It overflows after it was looked at, and before its store is read.
+                host.before.dmsetup = () => {
+                  const [kept, other] = [...host.snapshots.values()];
+                  if (kept !== undefined && other !== undefined) kept.isInvalid = true;
+                };
+              },
               {},
             ],
           ] as [RegExp, (host: FakeLvm) => unknown, Partial<HoldOptions>][])),
