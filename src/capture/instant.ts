@@ -147,6 +147,7 @@ class Instant {
     let cuts: Cut[];
     const warnings: string[] = [];
     try {
+      this.#checkCanBeOne();
       await this.#rest.begin(() => this.#leftMs());
       await this.#closeAll();
       cuts = await this.#cutAll();
@@ -248,11 +249,19 @@ class Instant {
     return broken.flat();
   }
 
+  #checkCanBeOne(): void {
+    const own = this.#members.find(({ barrier }) => barrier === 'cut');
+    if (this.#members.length === 1 || own === undefined) return;
+    throw new StillpointError('usage', {
+      thing: own.path,
+      reason: 'its snapshot is taken at a moment of its own, which is no instant of several devices',
+      remedy: 'Back it up alone, or with another provider.',
+    });
+  }
+
   /** Of one member any cut is one instant. */
   #checkIsOne({ isFilesystem }: Rested): void {
-    const open = this.#members.find(
-      ({ barrier }, index) => barrier === 'cut' || (barrier === 'freeze' && !isFilesystem[index]),
-    );
+    const open = this.#members.find(({ barrier }, index) => barrier === 'freeze' && !isFilesystem[index]);
     if (this.#members.length === 1 || open === undefined) return;
     throw new StillpointError('device-changed', {
       thing: open.path,

@@ -53,7 +53,7 @@ in_use() {
   load "/srv/$volume"
   for round in first second; do
     sleep 2
-    [ "$round" = first ] || fstrim "/srv/$volume" || true
+    [ "$round" = first ] || fstrim "/srv/$volume" 2>/dev/null || true
     # Not flushed by anybody but the snapshot.
     head -c 100000 /dev/urandom >"/srv/$volume/$round"
     backup "$(readlink -f "/dev/vg/$volume")" "$volume"
