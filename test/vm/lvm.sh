@@ -84,7 +84,7 @@ expect 'metadata held' - "$(dmsetup status vg-pool-tpool | cut -d' ' -f7)"
 say 'killed: what the session held is removed by the next one, and its point is right'
 for volume in thick thin; do
   head -c 8M /dev/urandom >"/srv/$volume/fresh"
-  "$stillpoint" --quiet backup "/dev/vg/$volume" --name "$volume" --store "$store" --limit-rate 100K &
+  "$stillpoint" --quiet backup "/dev/vg/$volume" --name "$volume" --store "$store" --full &
   session=$!
   wait_until held "$volume"
   kill -KILL "$session"
@@ -119,10 +119,12 @@ same_as_kept thick
 say 'a snapshot that overflows gives no point'
 lvchange -q --deltag stillpoint-keep --deltag stillpoint-start=30 --addtag stillpoint-start=4 --addtag stillpoint-max=4 vg/thick
 before=$("$stillpoint" --json points --store "$store" | wc -l)
-"$stillpoint" --quiet backup /dev/vg/thick --name thick --store "$store" --full --block-size 4K 2>/tmp/error --limit-rate 300K &
+"$stillpoint" --quiet backup /dev/vg/thick --name thick --store "$store" --full 2>/tmp/error &
 session=$!
 wait_until held thick
+kill -STOP "$session"
 dd if=/dev/urandom of=/srv/thick/flood bs=1M count=24 conv=fsync status=none
+kill -CONT "$session"
 if wait "$session"; then fail 'it gave a point'; fi
 grep -q 'more was written to the volume than the snapshot had room for' /tmp/error || fail "$(cat /tmp/error)"
 expect 'points' "$before" "$("$stillpoint" --json points --store "$store" | wc -l)"
