@@ -69,7 +69,9 @@ export function lateSnapshot(
     lost: async () => (await taken?.lost?.()) ?? null,
     conclude: async () => {
       const snapshot = view('conclude');
-      return { ...(await snapshot.conclude()), instant: snapshot.instant };
+      const concluded = await snapshot.conclude();
+      const news = snapshot.warnings.filter((text) => !warnings.includes(text));
+      return { ...concluded, warnings: [...news, ...concluded.warnings], instant: snapshot.instant };
     },
     release: async () => {
       const before = state;

@@ -299,7 +299,7 @@ export interface LatePasses {
    * @returns null: it was not reached; go on with `next`. Otherwise the static view of what is left to read:
    * its `tracking.changes` names these blocks (never null), and the sample: blocks that must be as they were
    * shipped last, or else as in the base point. Nothing else of it can be read, and nothing a second time,
-   * so its `conclude` never calls it unproven.
+   * so its `conclude` never calls it unproven. That of the late snapshot has its instant, and its warnings.
    */
   take(): Promise<Snapshot | null>;
 }

@@ -14,6 +14,7 @@ import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver.js';
 import { addRestore } from './commands/restore.js';
 import { addTapCommands } from './commands/tap.js';
+import { addTrackCommands } from './commands/track.js';
 import { addVerify } from './commands/verify.js';
 import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './common/context.js';
 import { untilSignal } from './common/signals.js';
@@ -128,6 +129,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addCompare,
     addInspect,
     addTapCommands,
+    addTrackCommands,
     addEnroll,
     addAgent,
     addReceiver,

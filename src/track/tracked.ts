@@ -6,13 +6,14 @@
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir } from 'node:fs/promises';
 import { totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readBlockFamily, readFact } from '../devices/system/block-sysfs.js';
 import { StillpointError } from '../domain/base/errors.js';
 import { grainBytesFor } from '../domain/live/grain.js';
 import { tryLockExclusive } from '../native/files.js';
 import { type NativeError, native, type Tracker } from '../native/index.js';
-import { TRACKERS_DIRECTORY, type TrackPlace } from './place.js';
+import { findTrackPlace, TRACKERS_DIRECTORY, type TrackPlace } from './place.js';
 import { newRecord, readRecord, type TrackRecord, whyDoubtful, whyOther, writeRecord } from './record.js';
 
 /** Of the lock for attaching and removing. */
@@ -50,6 +51,7 @@ export async function takeTracked(place: TrackPlace): Promise<Tracked> {
       if (found !== null && found.gone === null) return { ...found, close: closer(found.tracker, lock) };
       await lock?.close();
       await native.detachTracker(place.directory);
+      await removeGone();
       const attached = await attach(place);
       const doubt = found?.gone ?? 'writes are tracked only since now';
       return { ...attached, doubt, close: closer(attached.tracker, await lockTracker(place)) };
@@ -104,10 +106,63 @@ export async function removeTracked(directory: string, thing: string): Promise<b
   });
 }
 
-/** Directories of pins. */
-export async function listTracked(): Promise<string[]> {
+export interface ListedTracker {
+  readonly directory: string;
+  /** As its user named it; null: its record is damaged. */
+  readonly path: string | null;
+  readonly state: TrackState;
+}
+
+/** All of this machine, also those whose device is gone. */
+export async function listTracked(): Promise<ListedTracker[]> {
+  return Promise.all((await trackerDirectories()).map(listOne));
+}
+
+async function trackerDirectories(): Promise<string[]> {
   const names = await readdir(TRACKERS_DIRECTORY).catch(() => []);
   return names.filter((name) => /^\d+_\d+$/.test(name)).map((name) => join(TRACKERS_DIRECTORY, name));
+}
+
+async function listOne(directory: string): Promise<ListedTracker> {
+  const path = (await recordIn(directory))?.path ?? null;
+  const isVoid = (reason: string): ListedTracker => ({ directory, path, state: { state: 'void', reason } });
+  if (path === null) return isVoid('tracking was broken');
+  const place = await findTrackPlace(path).catch(() => null);
+  if (place === null || place.directory !== directory)
+    return isVoid('the device is gone, or has another number now');
+  return { directory, path, state: await readTrackState(place) };
+}
+
+/** Trackers of disks that are gone: nobody will ask for them, and they take memory. */
+async function removeGone(): Promise<void> {
+  for (const directory of await trackerDirectories()) {
+    if (!(await isOfGoneDisk(directory))) continue;
+    const lock = await lockDirectory(directory, directory).catch(() => null);
+    if (lock === null) continue;
+    await native.detachTracker(directory);
+    await lock.close();
+  }
+}
+
+async function isOfGoneDisk(directory: string): Promise<boolean> {
+  const family = await readBlockFamily(basename(directory).replace('_', ':'));
+  if (family === null) return true;
+  const record = await recordIn(directory);
+  if (record === null) return false;
+  const { directory: disk } = family.disk ?? family.self;
+  return record.diskSequence !== (await readFact(disk, 'diskseq'));
+}
+
+/** Null: it is damaged. */
+async function recordIn(directory: string): Promise<TrackRecord | null> {
+  try {
+    const tracker = await native.openTracker(directory);
+    const record = readRecord(tracker);
+    await tracker.close();
+    return record;
+  } catch {
+    return null;
+  }
 }
 
 type Opened = Pick<Tracked, 'tracker' | 'record' | 'doubt'> & { readonly gone: null };
@@ -205,5 +260,3 @@ function trackingError(thing: string, error: unknown): unknown {
     cause: error,
   });
 }
-
-export const keyOf = (directory: string): string => directory.slice(dirname(directory).length + 1);

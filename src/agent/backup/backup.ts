@@ -59,6 +59,7 @@ async function attempts(backup: Backup): Promise<BackupResult> {
     } catch (error) {
       if (error instanceof ChangesDoubted && findings.doubt === null)
         findings = { ...findings, doubt: error.message };
+      else if (error instanceof ChangesDoubted) throw notTracked(options.path, error);
       else if (isStillpointError(error, 'bad-patch') && !findings.sendsWholeBlocks) {
         findings = { ...findings, sendsWholeBlocks: true };
         onEvent({ type: 'notice', text: `${error.message} A new session sends whole blocks.` });
@@ -70,6 +71,17 @@ async function attempts(backup: Backup): Promise<BackupResult> {
       } else throw error;
     }
   }
+}
+
+/** Everything was read, and yet what was written meanwhile was not all seen. */
+function notTracked(path: string, doubted: ChangesDoubted): StillpointError {
+  return new StillpointError('device-changed', {
+    thing: path,
+    reason: `what is known of the changes to it can't be relied on: ${doubted.message}`,
+    remedy: 'Back it up while nobody writes to it, or with another provider.',
+    permanent: false,
+    cause: doubted,
+  });
 }
 
 /** @returns what is accepted, for the point. @throws StillpointError `store-changed` */

@@ -85,7 +85,6 @@ async function sendInPasses(
     const taken = await passing.take();
     onEvent({ type: 'phase', phase: 'scan' });
     if (taken === null) continue;
-    for (const warning of taken.warnings) if (!context.warnings.includes(warning)) context.warn(warning);
     const changes = taken.tracking?.changes ?? null;
     if (changes === null) throw new Error(`${context.options.path}: nobody knows what is left to read of it`);
     const isAsExpected = sampleCheck(changes.sample, overlay, sending);
@@ -101,17 +100,17 @@ function rangesToRead({ ranges, sample }: TrackedChanges): BlockRange[] {
 
 /**
  * Before the last scan. @returns what is called after it: no block of the sample may differ from the base
- * point, or from what was sent of it before. It throws ChangesDoubted.
+ * point, or from what was sent of it before. It throws ChangesDoubted. A block with sectors that can't be
+ * read now, or could not in an earlier pass, says nothing: a sector can turn bad or good without a write.
  */
 function sampleCheck(sample: readonly number[], overlay: LeafOverlay, { repair }: Sending): () => void {
-  const before = sample.map((blockIndex) => overlay.get(blockIndex));
+  const whole = sample.filter((blockIndex) => !repair.isBad(blockIndex));
+  const before = whole.map((blockIndex) => overlay.get(blockIndex));
   return () => {
-    const missed = sample.filter((blockIndex, i) => {
-      const sent = before[i] ?? null;
+    const missed = whole.filter((blockIndex, i) => {
       const now = overlay.get(blockIndex);
-      if (sent === null || now === null) return sent !== now;
-      // One that can't be read any more has the base point's content now.
-      return !sent.equals(now) && !repair.isBad(blockIndex);
+      const isSame = now === null ? before[i] === null : before[i]?.equals(now) === true;
+      return !isSame && !repair.isBad(blockIndex);
     });
     if (missed.length === 0) return;
     throw new ChangesDoubted(

@@ -152,12 +152,12 @@ class Comparison {
 
   async #compare(directory: string, damaged: readonly DamagedRange[]): Promise<readonly number[]> {
     const { point } = this.#options;
-    const { device } = this.#snapshot;
+    const { device, passes } = this.#snapshot;
     this.#onEvent({ type: 'phase', phase: 'compare' });
     const ranges = this.#ranges && within(this.#ranges, device.sizeBytes / point.geometry.blockSize);
     const partlyRead = new PartlyRead(this.#digester);
     const { tree, badBlocks } = await digestDevice({
-      ...{ device, blockSize: point.geometry.blockSize, digester: this.#digester },
+      ...{ device, passes, blockSize: point.geometry.blockSize, digester: this.#digester },
       path: join(directory, 'device'),
       ...{ ranges, signal: this.#signal, onBad: (block) => partlyRead.add(block) },
       watch: (scan) => this.#watch(scan),

@@ -40,7 +40,7 @@ export class BadBlockRepair {
     this.partlyRead = new PartlyRead(facts.baseTree.digester);
   }
 
-  /** Of all blocks so far, ascending. */
+  /** Of all blocks as they were read last, ascending. */
   get badRanges(): readonly BadRange[] {
     return this.#badRanges;
   }

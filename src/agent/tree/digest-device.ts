@@ -3,7 +3,8 @@
  * are kept.
  */
 import { rename, rm } from 'node:fs/promises';
-import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { LatePasses } from '../../capture/ports.js';
+import { type BlockRange, intersectRanges } from '../../domain/blocks/block-ranges.js';
 import { type Geometry, sameGeometry } from '../../domain/blocks/geometry.js';
 import {
   type BadBlock,
@@ -14,7 +15,7 @@ import {
   type Scan,
   type TreeFile,
 } from '../../native/index.js';
-import { throwIfCancelled } from '../common/cancel.js';
+import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { geometryOf } from '../state/device-state.js';
 
 /** Of a tree that is not a point's. */
@@ -22,6 +23,8 @@ const NO_POINT = '0'.repeat(32);
 
 export interface DigestDeviceOptions {
   readonly device: Device;
+  /** Of a late snapshot: it is read in passes, and then what is left at its instant. */
+  readonly passes?: LatePasses | undefined;
   readonly blockSize: number;
   readonly digester: Digester;
   /** Where the tree file is made; it must not exist. Nothing stays behind on failure. */
@@ -42,18 +45,22 @@ export interface DeviceTree {
 }
 
 export async function digestDevice(options: DigestDeviceOptions): Promise<DeviceTree> {
-  const { device, blockSize, digester, path, ranges, signal, watch, onBad } = options;
+  const { device, blockSize, digester, path, signal, watch, onBad } = options;
   const overlayPath = `${path}.overlay`;
   const tree = await native.createTree(path, device.sizeBytes, blockSize, digester);
   try {
     const { root } = tree.generation;
     const overlay = await native.createOverlay(overlayPath, device.sizeBytes, blockSize, root);
     try {
-      const badBlocks: number[] = [];
-      await scanDigests({ device, base: tree, overlay, ranges, signal, watch }, (block) => {
-        badBlocks.push(block.blockIndex);
-        onBad?.(block);
+      const bad = new Set<number>();
+      await readAll(options, async (from, ranges) => {
+        for (const blockIndex of bad) if (isWithin(blockIndex, ranges)) bad.delete(blockIndex);
+        await scanDigests({ device: from, base: tree, overlay, ranges, signal, watch }, (block) => {
+          bad.add(block.blockIndex);
+          onBad?.(block);
+        });
       });
+      const badBlocks = [...bad].sort((a, b) => a - b);
       await overlay.seal({ pointId: NO_POINT, root: (await tree.rootWith(overlay)).toString('hex') });
       await tree.apply(overlay);
       return { tree, badBlocks };
@@ -67,6 +74,31 @@ export async function digestDevice(options: DigestDeviceOptions): Promise<Device
     throwIfCancelled(signal);
     throw error;
   }
+}
+
+type Read = (device: Device, ranges: readonly BlockRange[] | undefined) => Promise<void>;
+
+async function readAll(options: DigestDeviceOptions, read: Read): Promise<void> {
+  const { device, passes, ranges, signal } = options;
+  if (passes === undefined) return read(device, ranges);
+  const wanted = (told: readonly BlockRange[]) =>
+    ranges === undefined ? told : told.flatMap(([start, end]) => intersectRanges(ranges, start, end));
+  for (;;) {
+    const next = await unlessAborted(signal, passes.next());
+    if (next !== null) {
+      await read(device, wanted(next));
+      continue;
+    }
+    const taken = await passes.take();
+    if (taken === null) continue;
+    const changes = taken.tracking?.changes ?? null;
+    if (changes === null) throw new Error('nobody knows what is left to read');
+    return read(taken.device, wanted(changes.ranges));
+  }
+}
+
+function isWithin(blockIndex: number, ranges: readonly BlockRange[] | undefined): boolean {
+  return ranges === undefined || intersectRanges(ranges, blockIndex, blockIndex + 1).length > 0;
 }
 
 export interface DigestScan {

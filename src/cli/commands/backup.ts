@@ -7,7 +7,7 @@ import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/names.js
 import type { RestOptions } from '../../capture/quiesce/rest.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
-import { type Point, pointLabel } from '../../domain/point/point.js';
+import { pointLabel } from '../../domain/point/point.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/session/patching.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { CommandContext, Run } from '../common/context.js';
@@ -20,7 +20,7 @@ import {
   withReceiver,
 } from '../common/open-receiver.js';
 import type { PlaceChoice } from '../common/store-place.js';
-import { agentProgress } from '../output/agent-progress.js';
+import { agentProgress, sentAgain } from '../output/agent-progress.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, parseSize } from '../output/format.js';
 
@@ -197,17 +197,10 @@ function describe({ point, wireBytes, base, tracking }: BackupResult): string[] 
     ...(tracking === null
       ? []
       : [`  read     ${tracking.used ? 'what its map names' : 'everything'}: ${tracking.reason}`]),
-    ...passesLine(point),
+    ...sentAgain(point.providerFacts).map((text) => `  again    ${text}`),
     `  size     ${formatBytes(point.geometry.sizeBytes)} in ${formatDuration(durationMs)}${rate}`,
     `  changed  ${formatBytes(changedBytes)}, on the wire ${formatBytes(wireBytes)}, stored ${formatBytes(point.storedBytes)}`,
   ];
-}
-
-/** What it cost that the device changed while it was copied. */
-function passesLine({ providerFacts: { passes, sentAgainBytes } }: Point): string[] {
-  if (typeof passes !== 'number' || typeof sentAgainBytes !== 'number' || sentAgainBytes === 0) return [];
-  const count = `${passes} ${passes === 1 ? 'pass' : 'passes'}`;
-  return [`  again    ${formatBytes(sentAgainBytes)}: changed after ${count} had sent them`];
 }
 
 function parseCompressionLevel(text: string): number | 'auto' {

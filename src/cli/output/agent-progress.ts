@@ -1,5 +1,6 @@
 /** What a running backup or restore reports, put into words. */
 import type { AgentEvent, OnAgentEvent } from '../../agent/common/events.js';
+import type { ProviderFacts } from '../../domain/point/point.js';
 import { formatBytes } from './format.js';
 import type { Output, Progress } from './output.js';
 
@@ -15,6 +16,13 @@ const LABELS: Partial<Record<Phase, string>> = {
   restore: 'restoring',
   verify: 'reading back',
 };
+
+/** What it cost that the device changed while it was copied: nothing, or a text. */
+export function sentAgain({ passes, sentAgainBytes }: ProviderFacts): string[] {
+  if (typeof passes !== 'number' || typeof sentAgainBytes !== 'number' || sentAgainBytes === 0) return [];
+  const count = `${passes} ${passes === 1 ? 'pass' : 'passes'}`;
+  return [`${formatBytes(sentAgainBytes)} that changed after they were sent, in ${count}`];
+}
 
 export interface AgentProgress {
   readonly onEvent: OnAgentEvent;

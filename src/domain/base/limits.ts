@@ -152,6 +152,10 @@ export const ROUND_PARALLEL_MAX = 64;
 /** Lines of a round that are kept and shown afterwards; what went wrong comes first. */
 export const ROUND_ITEMS_KEPT = 400;
 
-/** What a copy of a device in use holds in memory before its instant, and what it reads while everybody waits. */
-export const LIVE_STAGING_BYTES_MAX = 256 * MiB;
+/**
+ * What a copy of a device in use may hold in memory before its instant: so much, or this part of the memory that
+ * is available; and what it reads while everybody waits.
+ */
+export const LIVE_STAGING_BYTES = 256 * MiB;
+export const LIVE_STAGING_SHARE = 1 / 4;
 export const LIVE_CUT_BYTES_MAX = 64 * MiB;

@@ -85,6 +85,7 @@ export class LivePlan {
     this.#leastBytes = Number.POSITIVE_INFINITY;
   }
 
+  /** Of a pass that was staged. */
   measured(readBytes: number, durationMs: number): void {
     if (readBytes >= MEASURED_BYTES_MIN) this.#readBytesPerMs = readBytes / Math.max(durationMs, 0.001);
   }

@@ -13,13 +13,18 @@
  * Marks are only forgotten when a point was made of them. Whatever dies when, the next session finds each
  * change since the last point marked.
  */
+import { readFileSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { totalmem } from 'node:os';
 import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
 import { lockSource } from '../../../devices/locks/source-lock.js';
 import { onDevice } from '../../../devices/system/device-error.js';
 import { type DeviceUse, findUses } from '../../../devices/system/in-use.js';
-import { LIVE_CUT_BYTES_MAX, LIVE_STAGING_BYTES_MAX } from '../../../domain/base/limits.js';
+import {
+  KiB,
+  LIVE_CUT_BYTES_MAX,
+  LIVE_STAGING_BYTES,
+  LIVE_STAGING_SHARE,
+} from '../../../domain/base/limits.js';
 import { LivePlan, type LivePlanOptions } from '../../../domain/live/plan.js';
 import type { DeviceIdentity } from '../../../domain/point/point.js';
 import { type Device, type LiveCopy, native } from '../../../native/index.js';
@@ -33,8 +38,6 @@ import { LiveMember } from './member.js';
 
 /** Everybody waits so long at most, unless the user says otherwise. */
 export const FREEZE_BUDGET_MS = 500;
-/** Of the machine's memory. */
-const STAGING_SHARE = 1 / 8;
 
 export interface LiveOptions {
   /** In [0, 1), for the sample. */
@@ -82,7 +85,7 @@ export async function prepareLive(
     const device = await onDevice(path, () => native.openDevice(path, { direct: true }));
     acquired.push(() => device.close());
     const limits: LivePlanOptions = {
-      stagingMaxBytes: Math.min(LIVE_STAGING_BYTES_MAX, totalmem() * STAGING_SHARE),
+      stagingMaxBytes: Math.floor(Math.max(LIVE_STAGING_BYTES, availableBytes() * LIVE_STAGING_SHARE)),
       cutMaxBytes: LIVE_CUT_BYTES_MAX,
       freezeBudgetMs: options.freezeDeadlineMs ?? FREEZE_BUDGET_MS,
     };
@@ -103,6 +106,12 @@ export async function prepareLive(
     await release();
     throw error;
   }
+}
+
+/** Without harm to others, as the kernel estimates it. */
+function availableBytes(): number {
+  const text = readFileSync('/proc/meminfo', 'utf8');
+  return Number(/^MemAvailable:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * KiB;
 }
 
 function whatToRead(
