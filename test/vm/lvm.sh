@@ -14,7 +14,7 @@ mkdir -p "$restored"
 
 ours() { lvs --noheadings -o lv_name vg | tr -d ' ' | grep '^stillpoint-' || true; }
 # held DEVICE_NAME: a session holds a snapshot of it.
-held() { lvs --noheadings -o lv_tags -S "origin=$1" vg | grep -q stillpoint-session=; }
+held() { [[ $(lvs --noheadings -o lv_tags -S "origin=$1" vg) == *stillpoint-session=* ]]; }
 
 # load DIRECTORY: into $load, the process.
 load() {
@@ -83,7 +83,7 @@ expect 'metadata held' - "$(dmsetup status vg-pool-tpool | cut -d' ' -f7)"
 
 say 'killed: what the session held is removed by the next one, and its point is right'
 for volume in thick thin; do
-  head -c 8M /dev/urandom >"/srv/$volume/fresh"
+  head -c 24M /dev/urandom >"/srv/$volume/fresh"
   "$stillpoint" --quiet backup "/dev/vg/$volume" --name "$volume" --store "$store" --full &
   session=$!
   wait_until held "$volume"
