@@ -7,7 +7,7 @@
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { LvmHost } from './host.js';
+import { CommandError, type LvmHost } from './host.js';
 
 const RULE = `# Of Stillpoint: its snapshots of logical volumes are nobody's disks.
 ACTION=="add|change", SUBSYSTEM=="block", KERNEL=="dm-*", ATTR{dm/name}=="*-stillpoint--????????????????????????????????*", \\
@@ -16,6 +16,7 @@ ACTION=="add|change", SUBSYSTEM=="block", KERNEL=="dm-*", ATTR{dm/name}=="*-stil
 /** Before the rules of device mapper, which look at what it sets: they begin with 10. */
 const FILE = '09-stillpoint-lvm.rules';
 
+/** @throws CommandError */
 export async function hideFromUdev({ run, udevRules }: LvmHost): Promise<void> {
   if (udevRules === null) return;
   const directory = join(udevRules, 'rules.d');
@@ -31,7 +32,10 @@ export async function hideFromUdev({ run, udevRules }: LvmHost): Promise<void> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return;
-    throw error;
+    throw new CommandError(
+      'udevadm',
+      `udev can't be told to leave snapshots alone: ${(error as Error).message}`,
+    );
   }
   // It finds the rule by itself, too, only later.
   await run('udevadm', ['control', '--reload']).catch(() => undefined);

@@ -105,6 +105,8 @@ test("udev is told once that snapshots of ours are nobody's disks", async (t) =>
   await hideFromUdev(host);
   await hideFromUdev(host);
   t.deepEqual(commands, ['udevadm']);
+  const odd = { run, udevRules: '/dev/null' } as unknown as FakeLvm;
+  await t.throwsAsync(hideFromUdev(odd), { instanceOf: CommandError, message: /to leave snapshots alone/ });
   const rule = await readFile(join(directory, 'udev/rules.d/09-stillpoint-lvm.rules'), 'utf8');
   t.regex(
     rule,
