@@ -16,6 +16,14 @@ ours() { lvs --noheadings -o lv_name vg | tr -d ' ' | grep '^stillpoint-' || tru
 # held DEVICE_NAME: a session holds a snapshot of it.
 held() { [[ $(lvs --noheadings -o lv_tags -S "origin=$1" vg) == *stillpoint-session=* ]]; }
 
+# wait_held VOLUME: also on a machine that has much else to do.
+wait_held() {
+  local deadline=$((SECONDS + 300))
+  until held "$1"; do
+    [ "$SECONDS" -lt "$deadline" ] || fail "no session holds a snapshot of $1"
+  done
+}
+
 # load DIRECTORY: into $load, the process.
 load() {
   (
@@ -83,10 +91,10 @@ expect 'metadata held' - "$(dmsetup status vg-pool-tpool | cut -d' ' -f7)"
 
 say 'killed: what the session held is removed by the next one, and its point is right'
 for volume in thick thin; do
-  head -c 24M /dev/urandom >"/srv/$volume/fresh"
+  head -c 16M /dev/urandom >"/srv/$volume/fresh"
   "$stillpoint" --quiet backup "/dev/vg/$volume" --name "$volume" --store "$store" --full &
   session=$!
-  wait_until held "$volume"
+  wait_held "$volume"
   kill -KILL "$session"
   wait "$session" || true
 done
@@ -121,7 +129,7 @@ lvchange -q --deltag stillpoint-keep --deltag stillpoint-start=30 --addtag still
 before=$("$stillpoint" --json points --store "$store" | wc -l)
 "$stillpoint" --quiet backup /dev/vg/thick --name thick --store "$store" --full 2>/tmp/error &
 session=$!
-wait_until held thick
+wait_held thick
 kill -STOP "$session"
 dd if=/dev/urandom of=/srv/thick/flood bs=1M count=24 conv=fsync status=none
 kill -CONT "$session"
