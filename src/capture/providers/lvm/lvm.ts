@@ -130,7 +130,7 @@ const POLL_MS = 3;
 async function whileSuspended(
   { source: { host, path } }: Held,
   work: Promise<void>,
-): Promise<{ instant: Date; suspendedMs: number }> {
+): Promise<Pick<Taken, 'instant' | 'suspendedMs'>> {
   const over = { is: false };
   const done = work.finally(() => {
     over.is = true;
@@ -147,14 +147,16 @@ async function whileSuspended(
     await sleep(POLL_MS);
   }
   await done;
-  return { instant: instant ?? new Date(), suspendedMs: Math.round(untilMs - sinceMs) };
+  if (instant === null) return { instant: new Date(), suspendedMs: null };
+  return { instant, suspendedMs: Math.round(untilMs - sinceMs) };
 }
 
 interface Taken {
   readonly kind: ConsistencyKind;
   readonly worth: Worth;
   readonly instant: Date;
-  readonly suspendedMs: number;
+  /** Null: it was too short to be seen. */
+  readonly suspendedMs: number | null;
 }
 
 async function viewOf(held: Held, taken: Taken, snapshotPath: string): Promise<Snapshot> {
@@ -230,7 +232,8 @@ async function snapshotOf(
       const lost = await watch.whyLost();
       if (lost !== null) throw lost;
       const volume = state.volume.thin === null ? 'thick' : 'thin';
-      return { kind: reached, warnings: [], facts: { volume, mapUsed: changes !== null, suspendedMs } };
+      const seen = suspendedMs === null ? {} : { suspendedMs };
+      return { kind: reached, warnings: [], facts: { volume, mapUsed: changes !== null, ...seen } };
     },
     release: async () => {
       if (isReleased) return;
