@@ -64,7 +64,14 @@ async function write(device: string, directory: string): Promise<Written> {
   const output = join(directory, 'fio.json');
   await measure('fio', [
     ...['--name=bench', `--filename=${device}`, '--rw=randwrite', '--bs=4k', '--direct=1'],
-    ...['--ioengine=libaio', '--iodepth=32', '--time_based', '--runtime=2', '--randrepeat=0', '--norandommap'],
+    ...[
+      '--ioengine=libaio',
+      '--iodepth=32',
+      '--time_based',
+      '--runtime=2',
+      '--randrepeat=0',
+      '--norandommap',
+    ],
     ...['--output-format=json', `--output=${output}`],
   ]);
   const text = readFileSync(output, 'utf8');
@@ -103,7 +110,10 @@ function trackingCost(directory: string, rounds: number): Promise<Row[]> {
         yardstick: `not tracked ${Math.round(median(without) / 1000)} k/s`,
         ...{ ratio: times(ratio), target: '≥ 0.97 ×', met: ratio >= 0.97 },
       },
-      plain('CPU time of the tracker, by GiB of 4 KiB writes', `${((runNs / bytes) * (GiB / 1e6)).toFixed(0)} ms`),
+      plain(
+        'CPU time of the tracker, by GiB of 4 KiB writes',
+        `${((runNs / bytes) * (GiB / 1e6)).toFixed(0)} ms`,
+      ),
     ];
   });
 }
