@@ -182,9 +182,8 @@ function freezes(directory: string, count: number): Promise<Row[]> {
     const load = startLoad(join(mountPoint, 'file'));
     try {
       const frozen: number[] = [];
-      let isWritten = false;
+      await waitForFile(join(mountPoint, 'file'));
       for (let round = 0; round < count; round += 1) {
-        isWritten ||= await waitForFile(join(mountPoint, 'file'));
         const store = join(directory, 'store');
         const state = join(directory, 'state');
         const { stdout } = await measure(process.execPath, [
@@ -221,9 +220,7 @@ function startLoad(file: string): ChildProcess {
   );
 }
 
-async function waitForFile(file: string): Promise<boolean> {
-  for (;;) {
-    if (existsSync(file) && Number(shell('stat', '--format=%b', file)) * 512 > 900 * MiB) return true;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
+async function waitForFile(file: string): Promise<void> {
+  const isWritten = () => existsSync(file) && Number(shell('stat', '--format=%b', file)) * 512 > 900 * MiB;
+  while (!isWritten()) await new Promise((resolve) => setTimeout(resolve, 200));
 }

@@ -234,8 +234,8 @@ export interface Member {
   /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
   readonly passes?: Passes | undefined;
   /**
-   * Of a member that reads the rest while everybody waits: what the process that freezes needs for that, and how
-   * long it may take if nobody says otherwise. Its `cut` has it done.
+   * Of a member that reads the rest while everybody waits: what the process that freezes needs for that, and
+   * how long it may take if nobody says otherwise. Its `cut` has it done.
    */
   readonly cutting?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
   /** How long `cut` may take, if that keeps nobody from writing for as long. Default: as a freeze. */
@@ -312,7 +312,10 @@ export interface LatePasses {
 
 /** Everybody waits: what can be done now. */
 export interface Standstill {
-  /** Of the members with `cutting`: all at once, on the first call. What has become of each it finds out itself. */
+  /**
+   * Of the members with `cutting`: all at once, on the first call. What has become of each it finds out
+   * itself.
+   */
   takeCuts(): Promise<void>;
 }
 
