@@ -1,4 +1,6 @@
-/** A device without a file system to freeze, and one that changes too quickly: what a point of it is worth. */
+/**
+ * A device without a file system to freeze, and one that changes too quickly: what a point of it is worth.
+ */
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-/** What a snapshot is worth by what lies on its volume: real file systems, loop devices in place of volumes. */
+/** What a snapshot is worth by what lies on its volume: real file systems, loop devices for volumes. */
 import { copyFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
