@@ -151,6 +151,8 @@ export interface ProbeRequest {
   readonly fuzzy: boolean;
   /** The user asks for this provider, and accepts what it costs. */
   readonly isNamed?: boolean | undefined;
+  /** For people who look: it may take a second, and its cost is that of the present load. Default false. */
+  readonly isForPeople?: boolean | undefined;
 }
 
 /** What a provider gives, or would give: for people who choose. */

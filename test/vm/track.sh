@@ -10,9 +10,9 @@ store=/mnt/store
 same() {
   backup "$1" "$2"
   expect "marks of $1 used" "${3:-True}" "$(field "['point']['providerFacts']['marksUsed']" <<<"$result")"
-  rm -f "$HOME"/restored
-  "$stillpoint" --quiet restore "$2@latest" "$HOME"/restored --store $store >/dev/null || fail restore
-  cmp "$1" "$HOME"/restored || fail "$1 differs from its point"
+  rm -f /var/tmp/restored
+  "$stillpoint" --quiet restore "$2@latest" /var/tmp/restored --store $store >/dev/null || fail restore
+  cmp "$1" /var/tmp/restored || fail "$1 differs from its point"
 }
 
 # write DEVICE: in several ways.

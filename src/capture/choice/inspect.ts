@@ -56,7 +56,7 @@ export function inspectDevice(
     const choices: ProviderChoice[] = [];
     const seenAs = new Set([path]);
     for (const { name, probe } of providers) {
-      const answer = await probe({ path, stateDirectory, fuzzy: false });
+      const answer = await probe({ path, stateDirectory, fuzzy: false, isForPeople: true });
       choices.push(choiceOf(name, answer));
       for (const other of answer.seenAs) seenAs.add(other);
     }

@@ -41,6 +41,19 @@ const SHIPS_MAX = 8;
 const MEASURED_BYTES_MIN = 1 * MiB;
 const MEASURED_MS_MIN = 20;
 
+/** What a file system itself has to do for a freeze: 20 to 50 ms were measured. */
+const FREEZE_FLOOR_MS = 40;
+/** Between the last pass and the cut, about. */
+const LAST_PASS_MS = 100;
+
+/**
+ * At a rate of writes, before anything was measured. @returns null: passes may not come to an end
+ */
+export function expectedFreezeMs(writtenBytesPerMs: number): number | null {
+  if (writtenBytesPerMs > BYTES_PER_MS_SUPPOSED / 2) return null;
+  return Math.round(FREEZE_FLOOR_MS + (writtenBytesPerMs * LAST_PASS_MS) / BYTES_PER_MS_SUPPOSED);
+}
+
 /** State: how passes went so far. One for each copy. */
 export class LivePlan {
   readonly #options: LivePlanOptions;

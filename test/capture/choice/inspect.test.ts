@@ -8,6 +8,7 @@ import type { Point } from '../../../src/domain/point/point.js';
 import { freezable } from '../../helpers/disks/freezable.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { fakeProvider } from '../../helpers/fakes/provider.js';
+import { whyNoTracking } from '../../helpers/live/world.js';
 import { makeMachine, runHere } from '../../helpers/machines/stillpoint.js';
 import { testWith } from '../../helpers/requirements.js';
 import { answerOn, makeTap } from '../../helpers/worlds/taps.js';
@@ -63,11 +64,13 @@ test('what is shown is the list of providers, in its order, and the first that c
 
 testWith(
   ['root', 'loop'],
-  'a mounted device: who uses it, what would be frozen, and that only a tap could take it',
+  'a mounted device: who uses it, what would be frozen, and who can take it',
   async (t) => {
     const { device, image, mountPoint } = await freezable(t, 'ext4');
     const inspection = await inspectDevice(device, null);
-    t.is(inspection.chosen, null);
+    const chosen = whyNoTracking === null ? 'live' : null;
+    t.is(inspection.chosen, chosen);
+    t.regex(inspection.providers.find(({ provider }) => provider === 'live')?.cost ?? '', /freeze/);
     t.deepEqual(
       inspection.uses.map(({ how }) => how),
       [`mounted at ${mountPoint}`],

@@ -27,7 +27,7 @@ import {
 import type { Requirement } from '../requirements.js';
 
 /** Null if this kernel tells this user what is written, else the reason for skipping. */
-const whyNoTracking: string | null = await checkTracking('it').then(
+export const whyNoTracking: string | null = await checkTracking('it').then(
   () => null,
   (error: unknown) => (error instanceof StillpointError ? error.reason : String(error)),
 );

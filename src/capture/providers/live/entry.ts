@@ -1,11 +1,18 @@
 /** `live` among the providers. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readBlockFamily, sectorsChanged } from '../../../devices/system/block-sysfs.js';
 import { onDevice } from '../../../devices/system/device-error.js';
 import { findUses } from '../../../devices/system/in-use.js';
 import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
+import { expectedFreezeMs } from '../../../domain/live/plan.js';
 import { findTrackPlace, type TrackPlace } from '../../../track/place.js';
 import { checkTracking, readTrackState, type TrackState } from '../../../track/tracked.js';
 import type { Probe, ProbeRequest, ProviderGain } from '../../ports.js';
 import { FREEZE_BUDGET_MS, prepareLive } from './live.js';
+
+/** For the present rate of writes. */
+const SAMPLE_MS = 500;
+const SECTOR_BYTES = 512;
 
 const GAIN: ProviderGain = {
   kinds: ['application', 'filesystem', 'crash', 'idle'],
@@ -16,7 +23,7 @@ const GAIN: ProviderGain = {
 export const liveEntry = {
   name: 'live',
   takesDevicesInUse: true,
-  probe: ({ path, fuzzy }: ProbeRequest): Promise<Probe> =>
+  probe: ({ path, fuzzy, isForPeople = false }: ProbeRequest): Promise<Probe> =>
     onDevice(path, async () => {
       const gain = { ...GAIN, kinds: fuzzy ? ([...GAIN.kinds, 'fuzzy'] as const) : GAIN.kinds, seenAs: [] };
       let place: TrackPlace;
@@ -34,6 +41,7 @@ export const liveEntry = {
         return { ...gain, possible: false, refusal: unused(path), isSetUp: false };
       return {
         ...gain,
+        cost: writer === undefined || !isForPeople ? gain.cost : await presentCost(place),
         possible: true,
         reason: describeState(state),
         prepare: (options) => prepareLive(path, options),
@@ -41,8 +49,23 @@ export const liveEntry = {
     }),
 } as const;
 
+/** At the rate at which it is written to now. @returns a clause. */
+async function presentCost({ number }: TrackPlace): Promise<string> {
+  const family = await readBlockFamily(number);
+  if (family === null) return GAIN.cost;
+  const sample = async (): Promise<number> => (await sectorsChanged(family.self)) ?? 0;
+  const before = await sample();
+  await sleep(SAMPLE_MS);
+  const bytesPerMs = (((await sample()) - before) * SECTOR_BYTES) / SAMPLE_MS;
+  const rate = `${(bytesPerMs / 1000).toFixed(1)} MB/s are written now`;
+  const freezeMs = expectedFreezeMs(bytesPerMs);
+  return freezeMs === null
+    ? `${rate}, which may be more than can be copied; and memory of the kernel for the marks`
+    : `${rate}, for which the freeze takes about ${freezeMs} ms; and memory of the kernel for the marks`;
+}
+
 /** @returns a clause. */
-export function describeState(state: TrackState): string {
+function describeState(state: TrackState): string {
   if (state.state === 'none') return 'writes to it will be tracked from its first backup on';
   if (state.state === 'void') return `it has to be read once more: ${state.reason}`;
   const { record, doubt } = state;
