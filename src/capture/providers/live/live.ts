@@ -19,7 +19,12 @@ import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
 import { lockSource } from '../../../devices/locks/source-lock.js';
 import { onDevice } from '../../../devices/system/device-error.js';
 import { type DeviceUse, findUses } from '../../../devices/system/in-use.js';
-import { KiB, LIVE_CUT_BYTES_MAX, LIVE_STAGING_BYTES, LIVE_STAGING_SHARE } from '../../../domain/base/limits.js';
+import {
+  KiB,
+  LIVE_CUT_BYTES_MAX,
+  LIVE_STAGING_BYTES,
+  LIVE_STAGING_SHARE,
+} from '../../../domain/base/limits.js';
 import { LivePlan, type LivePlanOptions } from '../../../domain/live/plan.js';
 import type { DeviceIdentity } from '../../../domain/point/point.js';
 import { type Device, type LiveCopy, native } from '../../../native/index.js';
