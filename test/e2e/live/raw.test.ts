@@ -34,7 +34,8 @@ testWith(SLOW, 'a raw device that never rests: hooks, quiet, or fuzzy', async (t
 
   // Now and then nobody writes in a cut; then it is one instant.
   let refused = await world.tryBackup(...long);
-  for (let tries = 1; refused.code === 0 && tries < TRIES; tries += 1) refused = await world.tryBackup(...long);
+  for (let tries = 1; refused.code === 0 && tries < TRIES; tries += 1)
+    refused = await world.tryBackup(...long);
   t.is(refused.code, 1, refused.stdout);
   const { code, reason, remedy } = errorOf(refused.stdout);
   t.is(code, 'device-changed', refused.stdout);
