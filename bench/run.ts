@@ -6,6 +6,7 @@ import { backupFigures } from './backup-figures.js';
 import { compareFigures } from './compare-figures.js';
 import { benchDirectory, exitOnSignals, requireEnvironment } from './environment.js';
 import { type Inputs, prepareInputs } from './inputs.js';
+import { liveFigures } from './live-figures.js';
 import { memoryFigures } from './memory-figures.js';
 import { patchFigures } from './patch-figures.js';
 import { shell } from './process.js';
@@ -17,13 +18,13 @@ import { tapFigures } from './tap-figures.js';
 import { wireFigures } from './wire-figures.js';
 
 const PAGE = fileURLToPath(new URL('../../../docs/figures.md', import.meta.url));
-const SECTIONS = ['start', 'scan', 'backup', 'restore', 'wire', 'patch', 'compare', 'memory', 'tap'] as const;
+const SECTIONS = ['start', 'scan', 'backup', 'restore', 'wire', 'patch', 'compare', 'memory', 'tap', 'live'] as const;
 type Section = (typeof SECTIONS)[number];
 const ROUNDS = 3;
 
 const USAGE = `usage: bench/run [--quick] [--ours] [SECTION...]
 Measures ${SECTIONS.join(', ')} (default: all), interleaved with what they are compared with, and prints the table.
-Of everything the best of ${ROUNDS} rounds counts, of the tap the median. Only a run of all of it writes docs/figures.md.
+Of everything the best of ${ROUNDS} rounds counts, of tap and live the median. Only a run of all of it writes docs/figures.md.
   --quick  one round
   --ours   without borg and restic
 Inputs are made once (about 12 GiB in $TMPDIR/stillpoint-bench) and kept.`;
@@ -71,6 +72,7 @@ async function measureSection(section: Section): Promise<readonly Row[]> {
   if (section === 'patch') return patchFigures(prepared(), directory);
   if (section === 'compare') return compareFigures(directory);
   if (section === 'memory') return memoryFigures(directory);
+  if (section === 'live') return liveFigures(directory, values.quick === true);
   if (section === 'tap') return tapFigures(directory, values.quick === true);
   const figures = await backupFigures(prepared(), directory, rounds, withPeers);
   versions.push(...figures.versions);

@@ -14,6 +14,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   tree: ['base'],
   codec: ['base', 'tree'],
   scan: ['base', 'codec', 'device', 'tree'],
+  reflink: ['base', 'tree'],
   restore: ['base', 'codec', 'device', 'tree'],
   'nbd/exports': ['base'],
   'nbd/wire': ['base', 'nbd/exports'],

@@ -18,6 +18,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_patch(env, exports);
   init_restore(env, exports);
   init_tap(env, exports);
+  init_reflink(env, exports);
   init_track(env, exports);
   init_live(env, exports);
   return exports;

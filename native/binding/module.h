@@ -26,6 +26,7 @@ void init_codec(Napi::Env env, Napi::Object exports);
 void init_patch(Napi::Env env, Napi::Object exports);
 void init_restore(Napi::Env env, Napi::Object exports);
 void init_tap(Napi::Env env, Napi::Object exports);
+void init_reflink(Napi::Env env, Napi::Object exports);
 void init_track(Napi::Env env, Napi::Object exports);
 void init_live(Napi::Env env, Napi::Object exports);
 

@@ -360,15 +360,7 @@ Napi::Value open_snapshot(const Napi::CallbackInfo& info) {
                       call.Env(), {{handle.gate}, {}},
                       [source = weak.lock(), block_size] { return source->changed_ranges(block_size); },
                       [](Napi::Env e, const std::vector<BlockRange>& ranges) {
-                        Napi::Array list = Napi::Array::New(e, ranges.size());
-                        for (uint32_t i = 0; i < ranges.size(); i++) {
-                          const Napi::HandleScope scope(e);
-                          Napi::Array pair = Napi::Array::New(e, 2);
-                          pair.Set(0u, number(e, ranges[i].begin));
-                          pair.Set(1u, number(e, ranges[i].end));
-                          list.Set(i, pair);
-                        }
-                        return list;
+                        return block_ranges(e, ranges);
                       });
                 });
               }));

@@ -85,6 +85,7 @@ class TrackerWrap : public Napi::ObjectWrap<TrackerWrap> {
       object.Set("notNoted", number(env, counters.not_noted));
       object.Set("queueMisses", number(env, counters.queue_misses));
       object.Set("completionMisses", number(env, counters.completion_misses));
+      object.Set("runNs", number(env, counters.run_ns));
       return object;
     });
   }

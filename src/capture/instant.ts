@@ -133,7 +133,12 @@ class Instant {
     const { signal } = options;
     this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
     this.#rest = new Rest(
-      members.map(({ path, shownAt, cutting }) => ({ path, shownAt, cut: cutting })),
+      members.map(({ path, shownAt, writesBeside, cutting }) => ({
+        path,
+        shownAt,
+        writesBeside,
+        cut: cutting,
+      })),
       options,
       { cancelled: signal, over: this.#signal },
     );

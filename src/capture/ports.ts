@@ -58,6 +58,8 @@ export interface HoldOptions {
   readonly blockSize: number;
   /** Asked for by name: go on without a single instant, and label the point `fuzzy`. */
   readonly fuzzy: boolean;
+  /** False: no point is made of it, whatever becomes of the session. */
+  readonly commits?: boolean | undefined;
   /** What a freeze may take, where the user says so. */
   readonly freezeDeadlineMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -145,6 +147,8 @@ export interface ProbeRequest {
   readonly stateDirectory: string | null;
   /** As in `HoldOptions`. */
   readonly fuzzy: boolean;
+  /** The user asks for this provider, and accepts what it costs. */
+  readonly isNamed?: boolean | undefined;
 }
 
 /** What a provider gives, or would give: for people who choose. */
@@ -221,6 +225,8 @@ export interface Member {
    * nothing, because nobody writes.
    */
   readonly barrier: 'gate' | 'freeze' | 'unused';
+  /** Its `cut` writes there: the file system must not be frozen. Undefined: it writes to none. */
+  readonly writesBeside?: string | undefined;
   /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
   readonly passes?: Passes | undefined;
   /**

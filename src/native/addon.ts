@@ -8,6 +8,7 @@ import type { LiveAddon } from './border/live.js';
 import type { PackAddon } from './border/pack.js';
 import type { PatchAddon } from './border/patch.js';
 import type { PathAddon } from './border/paths.js';
+import type { ReflinkAddon } from './border/reflink.js';
 import type { RestoreAddon } from './border/restore.js';
 import type { ScanAddon } from './border/scan.js';
 import type { TapAddon } from './border/tap.js';
@@ -23,6 +24,7 @@ export interface Addon
     BatchAddon,
     PatchAddon,
     PackAddon,
+    ReflinkAddon,
     RestoreAddon,
     TapAddon,
     TrackAddon,

@@ -13,6 +13,18 @@ std::string to_hex(Bytes bytes) {
   return text;
 }
 
+Napi::Value block_ranges(Napi::Env env, const std::vector<BlockRange>& ranges) {
+  Napi::Array list = Napi::Array::New(env, ranges.size());
+  for (uint32_t i = 0; i < ranges.size(); i++) {
+    const Napi::HandleScope scope(env);
+    Napi::Array pair = Napi::Array::New(env, 2);
+    pair.Set(0u, Napi::Number::New(env, static_cast<double>(ranges[i].begin)));
+    pair.Set(1u, Napi::Number::New(env, static_cast<double>(ranges[i].end)));
+    list.Set(i, pair);
+  }
+  return list;
+}
+
 Napi::Value to_buffer(Napi::Env env, Bytes bytes) {
   return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
 }

@@ -1,4 +1,4 @@
-// Bytes on their way to JavaScript.
+// Bytes, and ranges of blocks, on their way to JavaScript.
 #pragma once
 
 #include <napi.h>
@@ -10,10 +10,13 @@
 #include <vector>
 
 #include "core/base/digest.h"
+#include "core/tree/geometry.h"
 
 namespace stillpoint::binding {
 
 std::string to_hex(Bytes bytes);
+// An array of pairs [begin, end].
+Napi::Value block_ranges(Napi::Env env, const std::vector<BlockRange>& ranges);
 // Copies. For large results prefer take_buffer.
 Napi::Value to_buffer(Napi::Env env, Bytes bytes);
 // A Buffer over memory that `owner` keeps: no copy. Freed with the Buffer.

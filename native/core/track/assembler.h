@@ -44,7 +44,7 @@ class Assembler {
   // The address of the value of a map of one entry.
   void load_map_value(Reg to, int map_fd, uint32_t offset = 0);
   void load_map(Reg to, int map_fd);
-  // `operation` as BPF_ADD, BPF_SUB, BPF_AND, BPF_LSH, BPF_RSH, of all 64 bits.
+  // `operation` as BPF_ADD, BPF_SUB, BPF_AND, BPF_XOR, BPF_LSH, BPF_RSH, of all 64 bits.
   void compute(uint8_t operation, Reg to, Reg operand);
   void compute(uint8_t operation, Reg to, int32_t operand);
   void jump(Label to);

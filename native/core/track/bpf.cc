@@ -13,8 +13,8 @@
 namespace stillpoint {
 namespace {
 
-constexpr size_t kLogBytes = size_t{64} << 10;
-// Of what the verifier says, its last line.
+constexpr size_t kLogBytes = size_t{16} << 20;
+// Of what the verifier says.
 constexpr size_t kLogCharsTold = 300;
 
 int bpf(bpf_cmd command, bpf_attr& attributes) {
@@ -34,8 +34,11 @@ UniqueFd create_map(bpf_attr& attributes, const char* name) {
   return UniqueFd(fd);
 }
 
-std::string last_line(const std::vector<char>& log) {
+// What it says of the instruction that it refused; after that come its statistics.
+std::string last_words(const std::vector<char>& log) {
   std::string text(log.data());
+  if (const size_t statistics = text.rfind("\nprocessed "); statistics != std::string::npos)
+    text.erase(statistics);
   while (!text.empty() && text.back() == '\n') text.pop_back();
   const size_t begin = text.rfind('\n');
   if (begin != std::string::npos) text.erase(0, begin + 1);
@@ -103,7 +106,7 @@ UniqueFd load_program(const ProgramOptions& options) {
     std::vector<char> log(kLogBytes);
     // ENOSPC: there is more to say than this holds, and its end is missing.
     if (const int again = load(log); again >= 0) return UniqueFd(again);
-    action += " (" + last_line(log) + ")";
+    action += " (" + last_words(log) + ")";
   }
   throw_errno(error, action);
 }
@@ -133,7 +136,7 @@ UniqueFd open_pinned(const std::string& path) {
 
 ProgramInfo program_info(const UniqueFd& program) {
   const auto info = object_info<bpf_prog_info>(program, "BPF_OBJ_GET_INFO_BY_FD of a program");
-  return {info.id, info.recursion_misses};
+  return {info.id, info.recursion_misses, info.run_time_ns};
 }
 
 uint32_t linked_program_id(const UniqueFd& link) {

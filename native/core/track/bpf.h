@@ -58,6 +58,7 @@ struct ProgramInfo {
   // How often it was not run, because it was running already on that processor. Kernels before 5.12 do not
   // tell: 0.
   uint64_t recursion_misses;
+  uint64_t run_ns;  // only counted with the sysctl kernel.bpf_stats_enabled
 };
 ProgramInfo program_info(const UniqueFd& program);
 // The program that a link runs.

@@ -153,11 +153,12 @@ class Writer {
     code_.jump(If::at_least, Reg::r9, words, out_);
     code_.jump(If::equal, Reg::r8, Reg::r9, single);
     mark_word(Reg::r8, Reg::r3);
+    // Before the loops: verifiers of older kernels think that these may leave r9 below its own lower bound.
+    mark_word(Reg::r9, Reg::r4);
     code_.compute(BPF_ADD, Reg::r8, 1);
     fill_words(kManyWords, static_cast<int32_t>(words_max() / kManyWords + 1));
     fill_words(kSomeWords, kManyWords / kSomeWords);
     fill_words(1, kSomeWords);
-    mark_word(Reg::r9, Reg::r4);
     code_.jump(out_);
     code_.bind(single);
     code_.compute(BPF_AND, Reg::r3, Reg::r4);
@@ -217,6 +218,10 @@ class Writer {
     code_.compute(BPF_SUB, Reg::r7, 1);
     code_.jump(If::differs, Reg::r7, 0, loop);
     code_.bind(filled);
+    // The verifier need not know what r8 can be from here on: otherwise it goes on once for each turn. r3 is
+    // any number.
+    code_.compute(BPF_XOR, Reg::r8, Reg::r3);
+    code_.compute(BPF_XOR, Reg::r8, Reg::r3);
   }
 
   // One event can touch so many.

@@ -273,11 +273,15 @@ void Tracker::detach(const std::string& directory) {
 Tracker::Meta& Tracker::meta() const { return *reinterpret_cast<Meta*>(meta_.data()); }
 
 Tracker::Counters Tracker::counters() const {
-  Counters counters{meta_.load(kPassedThrough), meta_.load(kNotNoted), 0, ~uint64_t{0}};
-  counters.queue_misses = program_info(programs_[0]).recursion_misses;
-  for (unsigned i = 1; i < programs_.size(); i++) {
-    counters.completion_misses =
-        std::min(counters.completion_misses, program_info(programs_[i]).recursion_misses);
+  Counters counters{meta_.load(kPassedThrough), meta_.load(kNotNoted), 0, ~uint64_t{0}, 0};
+  for (size_t i = 0; i < programs_.size(); i++) {
+    const ProgramInfo info = program_info(programs_[i]);
+    counters.run_ns += info.run_ns;
+    if (i == 0) {
+      counters.queue_misses = info.recursion_misses;
+    } else {
+      counters.completion_misses = std::min(counters.completion_misses, info.recursion_misses);
+    }
   }
   return counters;
 }

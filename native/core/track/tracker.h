@@ -67,6 +67,7 @@ class Tracker {
     uint64_t queue_misses;
     // The fewest that any of the copies has missed: only if it grows, an event may have been seen by none.
     uint64_t completion_misses;
+    uint64_t run_ns;
   };
   Counters counters() const;
 

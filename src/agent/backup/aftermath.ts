@@ -42,7 +42,7 @@ async function tellProvider(context: SessionContext): Promise<void> {
     await context.view.tracking?.committed();
   } catch (error) {
     // It knows of the session, and goes on from it: more is read next time, no more.
-    context.notice(`the tap was not told of the commit: ${(error as Error).message}`);
+    context.notice(`what knows its changes was not told of the commit: ${(error as Error).message}`);
   }
 }
 

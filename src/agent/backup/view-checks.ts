@@ -10,11 +10,11 @@ import type { OnAgentEvent } from '../common/events.js';
  */
 export async function noteFormat(
   path: string,
-  { device, tracking, passes }: Snapshot,
+  { device, passes }: Pick<Snapshot, 'device' | 'passes'>,
   onEvent: OnAgentEvent,
 ): Promise<void> {
-  const isNew = tracking === undefined || passes !== undefined;
-  const format = isNew ? await readImageFormat(device) : null;
+  const isTapped = device.type === 'snapshot' && passes === undefined;
+  const format = isTapped ? null : await readImageFormat(device);
   if (format === null) return;
   const remedy = 'For points of the disk itself, convert it: qemu-img convert -O raw.';
   onEvent({

@@ -85,7 +85,14 @@ export async function runCompare(options: CompareOptions): Promise<CompareResult
   try {
     const snapshot = await provider.hold(path, {
       ...{ sessionId: randomBytes(16).toString('hex'), blockSize: point.geometry.blockSize },
-      ...{ basePointId: null, full: true, doubt: null, fuzzy: options.fuzzy ?? false, signal },
+      ...{
+        basePointId: null,
+        full: true,
+        doubt: null,
+        fuzzy: options.fuzzy ?? false,
+        commits: false,
+        signal,
+      },
     });
     try {
       if (options.mark === true) checkCanMark(options, snapshot);
@@ -291,7 +298,7 @@ function checkCanMark({ path, point, byteRanges }: CompareOptions, { tracking }:
   if (byteRanges !== undefined && !tracking.knows(point.id)) {
     throw new StillpointError('usage', {
       thing: path,
-      reason: `the map of its tap is not valid for point ${pointLabel(point)}, and comparing ranges can't make it valid`,
+      reason: `what is known of its changes is not valid for point ${pointLabel(point)}, and comparing ranges can't make it valid`,
       remedy: 'Omit --ranges to compare the whole device.',
     });
   }

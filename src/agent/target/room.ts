@@ -1,10 +1,11 @@
 /** Looks for room for an image before any of its old content changes. */
-import { readFile, realpath, stat, statfs } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readFile, realpath, stat, statfs } from 'node:fs/promises';
 import { readFact } from '../../devices/system/block-sysfs.js';
 import { mountShownAt, parseMountinfo, superOptions } from '../../devices/system/mount-table.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { missingRoom } from '../../domain/device/target-room.js';
-import type { TreeFile } from '../../native/index.js';
+import { native, type TreeFile } from '../../native/index.js';
 import { zeroRuns } from './block-requests.js';
 
 const SECTOR_BYTES = 512;
@@ -32,7 +33,10 @@ export async function checkRoom(
     ...{ contentBytes: contentBytes(tree), sizeBytes: tree.sizeBytes, freeBytes },
     ...{ allocatedBytes: sectors * SECTOR_BYTES, isDense: DENSE.has(type) },
   });
-  if (missingBytes === 0) return;
+  if (missingBytes === 0) {
+    await noteShared(path, freeBytes, onNotice);
+    return;
+  }
   if (await isCompressed(path)) {
     onNotice(
       `there may be too little room for ${path}: without compression ${missingBytes} bytes would be missing on its file system`,
@@ -44,6 +48,24 @@ export async function checkRoom(
     reason: `its file system has too little room for the point: ${missingBytes} bytes are missing, and ${freeBytes} are free`,
     remedy: 'Make room, or choose a target elsewhere. Nothing was written.',
   });
+}
+
+/** How much of what a clone shares will be written is not known: it takes new room for each block. */
+async function noteShared(
+  path: string,
+  freeBytes: number | null,
+  onNotice: (text: string) => void,
+): Promise<void> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const sharedBytes = await native.sharedBytes(file.fd).catch(() => 0);
+    if (freeBytes === null || sharedBytes <= freeBytes) return;
+    onNotice(
+      `there may be too little room for ${path}: it shares ${sharedBytes} bytes with other files, such as the clone of its last backup, and ${freeBytes} are free`,
+    );
+  } finally {
+    await file.close();
+  }
 }
 
 function contentBytes(tree: TreeFile): number {

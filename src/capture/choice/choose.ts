@@ -37,7 +37,7 @@ export async function chooseProvider(
   const refused: Refused[] = [];
   for (const provider of candidates) {
     if (asksForRest(rest) && !provider.takesDevicesInUse) throw noRest(path, provider, refused);
-    const probe = await provider.probe({ path, stateDirectory, fuzzy });
+    const probe = await provider.probe({ path, stateDirectory, fuzzy, isNamed: wanted !== undefined });
     if (probe.possible) {
       const { name } = provider;
       const { freezeDeadlineMs } = rest;
@@ -46,7 +46,7 @@ export async function chooseProvider(
         (_path, hold) => probe.prepare({ ...hold, freezeDeadlineMs }),
         rest,
       );
-      return { provider: snapshots, note: noteOf(path, refused) };
+      return { provider: snapshots, note: noteOf(path, name, refused) };
     }
     refused.push(probe);
   }
@@ -67,7 +67,8 @@ function noRest(path: string, { name }: Provider, refused: readonly Refused[]): 
   });
 }
 
-function noteOf(path: string, refused: readonly Refused[]): string | null {
+function noteOf(path: string, chosen: string, refused: readonly Refused[]): string | null {
   const reasons = refused.filter(({ isSetUp }) => isSetUp).map(({ refusal }) => refusal.reason);
-  return reasons.length === 0 ? null : `${path}: ${reasons.join('; ')}; it is read as it is`;
+  const how = chosen === 'offline' ? 'it is read as it is' : `it is backed up with "${chosen}"`;
+  return reasons.length === 0 ? null : `${path}: ${reasons.join('; ')}; ${how}`;
 }

@@ -5,10 +5,11 @@
 import type { Provider } from '../ports.js';
 import { liveEntry } from '../providers/live/entry.js';
 import { offlineEntry } from '../providers/offline/entry.js';
+import { reflinkEntry } from '../providers/reflink/entry.js';
 import { tapEntry } from '../providers/tap/entry.js';
 import type { PROVIDER_NAMES } from './names.js';
 
-export const PROVIDERS = [tapEntry, liveEntry, offlineEntry] as const satisfies InOrder<
+export const PROVIDERS = [tapEntry, reflinkEntry, liveEntry, offlineEntry] as const satisfies InOrder<
   typeof PROVIDER_NAMES
 >;
 

@@ -143,6 +143,12 @@ function swapPaths(text: string): string[] {
     });
 }
 
+/** The number of the file system that a path lies on. */
+export async function filesystemNumberOf(path: string): Promise<string | null> {
+  const mounts = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));
+  return mountShownAt(await realpath(path), mounts)?.number ?? null;
+}
+
 /**
  * The file systems that were named by mount points, in that order.
  * @returns null in place of a path that is not a mount point.

@@ -15,7 +15,7 @@ import {
   thawByHand,
 } from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
-import { type Filesystem, filesystemsAt, findFilesystems } from './mounts.js';
+import { type Filesystem, filesystemNumberOf, filesystemsAt, findFilesystems } from './mounts.js';
 
 /** How it is brought to rest. */
 export interface RestOptions {
@@ -62,6 +62,8 @@ export interface RestDevice {
   readonly path: string;
   /** Where it and its content are found; empty: nothing is frozen. */
   readonly shownAt: readonly string[];
+  /** Its instant writes there. */
+  readonly writesBeside?: string | undefined;
   /** Of a cut that is taken while all are frozen; undefined: there is none. */
   readonly cut?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
 }
@@ -187,6 +189,21 @@ interface Plan {
 const NOTHING_TO_FREEZE: Plan = { targets: [], warnings: [], onDevices: [] };
 
 async function planOf(wish: RestOptions['freeze'], devices: readonly RestDevice[]): Promise<Plan> {
+  const plan = await findPlan(wish, devices);
+  for (const { path, writesBeside } of devices) {
+    const below = writesBeside === undefined ? null : await filesystemNumberOf(writesBeside);
+    const frozen = plan.targets.find(({ number }) => number === below);
+    if (frozen === undefined) continue;
+    throw new StillpointError('usage', {
+      thing: frozen.path,
+      reason: `it can't be frozen: the clone that is the instant of ${path} is made on it`,
+      remedy: `Freeze only what lies in ${path}, or use another provider.`,
+    });
+  }
+  return plan;
+}
+
+async function findPlan(wish: RestOptions['freeze'], devices: readonly RestDevice[]): Promise<Plan> {
   const shownAt = devices.flatMap((device) => device.shownAt);
   if (wish === 'none' || shownAt.length === 0) return NOTHING_TO_FREEZE;
   const { filesystems } = await findFilesystems(shownAt);

@@ -60,7 +60,7 @@ export function addBackup(program: Command, run: Run): void {
   addPlaceOptions(addCaptureOptions(command))
     .option('--accept-identity', 'continue although this is not the device of the last point')
     .option('--accept-half-restored', 'continue although a restore to the device is unfinished')
-    .option('--full', 'read everything, even if its tap knows what changed')
+    .option('--full', 'read everything, even if it is known what changed')
     .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
 }
 
@@ -101,19 +101,22 @@ export function addCaptureOptions(command: Command): Command {
     .addOption(
       new Option(
         '--freeze <mount>',
-        '"auto", "none" or a mount point, may be repeated; needs a tap (default: auto)',
+        '"auto", "none" or a mount point, may be repeated; not with "offline" (default: auto)',
       ).argParser(collect),
     )
     .addOption(
       new Option(
         '--hook <program>',
-        'brings an application to rest for the instant, may be repeated; needs a tap',
+        'brings an application to rest for the instant, may be repeated; not with "offline"',
       ).argParser(collect),
     )
     .addOption(seconds('--freeze-deadline <seconds>', 'longest time that a freeze may last (default: 10)'))
     .addOption(seconds('--hook-deadline <seconds>', 'time for a hook to be ready, and to end (default: 60)'))
     .addOption(
-      seconds('--wait-quiet <seconds>', 'take the instant after this time without a write; needs a tap'),
+      seconds(
+        '--wait-quiet <seconds>',
+        'take the instant after this time without a write; not with "offline"',
+      ),
     )
     .addOption(seconds('--quiet-deadline <seconds>', 'longest time to wait for that').default(60));
 }

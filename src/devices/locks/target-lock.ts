@@ -8,7 +8,7 @@ import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { tryLockExclusive } from '../../native/files.js';
-import { readBlockStack } from '../system/block-stack.js';
+import { loopsOver } from '../system/block-stack.js';
 import { readBlockFamily, readFact } from '../system/block-sysfs.js';
 import { onDevice } from '../system/device-error.js';
 import { deviceNumber } from '../system/in-use.js';
@@ -53,20 +53,6 @@ async function relativesOf(path: string): Promise<string[]> {
   }
   const there = await Promise.all(found.map(tryStat));
   return found.filter((_, index) => there[index] !== null);
-}
-
-async function loopsOver(status: BigIntStats): Promise<string[]> {
-  const stack = readBlockStack();
-  const found: string[] = [];
-  for (const { number, backingFile } of await stack.loops()) {
-    const backing = await tryStat(backingFile);
-    if (backing === null) continue;
-    const isSame = status.isBlockDevice()
-      ? backing.isBlockDevice() && backing.rdev === status.rdev
-      : backing.dev === status.dev && backing.ino === status.ino;
-    if (isSame) found.push(`/dev/${await stack.nameOf(number)}`);
-  }
-  return found;
 }
 
 const tryStat = (path: string): Promise<BigIntStats | null> => stat(path, { bigint: true }).catch(() => null);

@@ -1,4 +1,5 @@
 /** What the kernel's sysfs knows about block devices on top of others. Numbers are `MAJOR:MINOR`. */
+import type { BigIntStats } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { listDirectory, readFact } from './block-sysfs.js';
@@ -72,4 +73,21 @@ export function readBlockStack(root = '/sys'): BlockStack {
 async function numbers(directory: string): Promise<string[]> {
   const number = await readFact(directory, 'dev');
   return number === null ? [] : [number];
+}
+
+/**
+ * Paths of the loop devices over a block device or a file, under whatever name that was attached.
+ */
+export async function loopsOver(status: BigIntStats): Promise<string[]> {
+  const stack = readBlockStack();
+  const found: string[] = [];
+  for (const { number, backingFile } of await stack.loops()) {
+    const backing = await stat(backingFile, { bigint: true }).catch(() => null);
+    if (backing === null) continue;
+    const isSame = status.isBlockDevice()
+      ? backing.isBlockDevice() && backing.rdev === status.rdev
+      : backing.dev === status.dev && backing.ino === status.ino;
+    if (isSame) found.push(`/dev/${await stack.nameOf(number)}`);
+  }
+  return found;
 }

@@ -27,11 +27,13 @@ export interface LivePending {
 export type LiveStep = 'cut' | 'stage' | 'ship' | 'give-up';
 
 /** Of the freeze's budget: the rest is for what the file systems themselves have to do. */
-const CUT_SHARE = 0.4;
+const CUT_SHARE_MAX = 0.4;
+/** So short a freeze is not worth another pass. */
+const CUT_SHARE_GOOD = 0.04;
 /** Before a read was measured. */
 const BYTES_PER_MS_SUPPOSED = 200_000;
 /** A pass that leaves more than this of the least so far has brought nothing. */
-const PROGRESS = 0.9;
+const PROGRESS = 0.8;
 const PASSES_WITHOUT_PROGRESS_MAX = 4;
 /** All passes together: what is sent again is bounded by it. */
 const SHIPS_MAX = 8;
@@ -67,10 +69,13 @@ export class LivePlan {
 
   next(pending: LivePending): LiveStep {
     const { stagingMaxBytes, cutMaxBytes, freezeBudgetMs } = this.#options;
-    const isShort = this.cutMs(pending) <= freezeBudgetMs * CUT_SHARE;
-    // What nothing was flushed before is not all.
-    if (this.#passes > 0 && isShort && pending.readBytes <= cutMaxBytes / 2) return 'cut';
-    if (this.#passes > 0) this.#judge(pending.readBytes);
+    const share = this.cutMs(pending) / freezeBudgetMs;
+    const mayCut = pending.readBytes <= cutMaxBytes / 2 && share <= CUT_SHARE_MAX;
+    // Before the first pass, only what was flushed is known of.
+    if (this.#passes > 0) {
+      this.#judge(pending.readBytes);
+      if (mayCut && (share <= CUT_SHARE_GOOD || this.#withoutProgress > 0)) return 'cut';
+    }
     if (this.#withoutProgress >= PASSES_WITHOUT_PROGRESS_MAX) return 'give-up';
     const fits = pending.stagedBytes + pending.stageBytes <= stagingMaxBytes;
     if (!fits && this.#ships === SHIPS_MAX) return 'give-up';

@@ -242,3 +242,37 @@ test('more than a limit on the size of files: found before the image changes, an
     0,
   );
 });
+
+testWith(
+  ['root', 'loop', ...programs('mkfs.btrfs', 'fallocate')],
+  'what the target shares with a clone takes new room when it is written, and is told',
+  async (t) => {
+    const { at } = await restoreWorld(t);
+    await writeFile(at('fs'), '');
+    await truncate(at('fs'), 128 * MiB);
+    run('mkfs.btrfs', '--quiet', at('fs'));
+    await mount(t, attachLoop(t, at('fs')), at('mount'));
+    await writeFile(at('mount/image'), Buffer.alloc(16 * MiB, 'x'));
+    const geometry = { sizeBytes: 16 * MiB, blockSize: 65_536 };
+    const tree = await makeTree(at('tree'), geometry, new Map([[1, leafOf('x')]]), 'de'.repeat(16));
+    t.teardown(() => tree.close());
+    const told = async () => {
+      const notices: string[] = [];
+      await checkRoom(at('mount/image'), tree, (text) => notices.push(text));
+      return notices.join();
+    };
+    run('cp', '--reflink=always', at('mount/image'), at('mount/clone'));
+    run('sync', '--file-system', at('mount'));
+    t.is(await told(), '');
+    const free = Number(run('stat', '--file-system', '--format', '%a', at('mount')).trim()) * 4096;
+    run('fallocate', '--length', String(free - 12 * MiB), at('mount/filler'));
+    run('sync', '--file-system', at('mount'));
+    t.regex(
+      await told(),
+      /may be too little room .*: it shares 16777216 bytes with other files, such as the clone/,
+    );
+    await rm(at('mount/clone'));
+    run('sync', '--file-system', at('mount'));
+    t.is(await told(), '');
+  },
+);

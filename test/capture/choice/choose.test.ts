@@ -43,7 +43,7 @@ test('one that was set up and is passed over is told', async (t) => {
     fakeProvider('b', { refusal: 'b is not there' }),
     fakeProvider('c', {}),
   ];
-  t.is((await chooseProvider(OPTIONS, list)).note, '/disk: a sleeps; it is read as it is');
+  t.is((await chooseProvider(OPTIONS, list)).note, '/disk: a sleeps; it is backed up with "c"');
 });
 
 test('forced by name, and not possible: its own reason; none is possible: that of the last', async (t) => {
@@ -70,7 +70,7 @@ test('hooks, freezing and quiet go with those that take devices in use, and with
 });
 
 test('the real ones: a tap that runs, else the device as it is, unless somebody can write to it', async (t) => {
-  t.deepEqual(PROVIDER_NAMES, ['tap', 'offline']);
+  t.deepEqual(PROVIDER_NAMES, ['tap', 'reflink', 'live', 'offline']);
   const { place, tap } = await makeTap(t, { name: 'vm1' });
   const options = { ...OPTIONS, stateDirectory: place.directory, path: place.image };
   const choose = (more: Partial<ChooseOptions> = {}) => chooseProvider({ ...options, ...more });

@@ -77,7 +77,7 @@ testWith(
       [[mountPoint, 'ext4']],
     );
     t.is(
-      inspection.providers[1]?.reason,
+      inspection.providers.find(({ provider }) => provider === 'offline')?.reason,
       `it is mounted at ${mountPoint}, and could change while it is read`,
     );
     t.is((await inspectDevice(image, null)).chosen, null);

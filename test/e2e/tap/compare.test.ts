@@ -123,7 +123,7 @@ test('--mark of ranges adds to a map that knows the point, and is refused where 
     t,
     compare(made, point, { mark: true, byteRanges }),
     'usage',
-    /the map of its tap is not valid for point disk@1/,
+    /what is known of its changes is not valid for point disk@1/,
   );
   t.deepEqual((await made.report()).status.hold, null);
   t.true((await made.report()).status.map.pointIds?.includes(next.point.id));

@@ -1,0 +1,69 @@
+#!/bin/bash
+# The root disk, mounted and in use, is backed up live; the restored disk boots and has the files of the
+# instant. /dev/vdb has the store, /dev/vdc takes what is restored. One boot for each argument: backup, and
+# restored, of the restored disk.
+set -euo pipefail
+source test/vm/common.sh
+store=/mnt/store
+
+# Files 1, 2, 3, ...: each is on disk before the next is begun.
+write_in_order() {
+  mkdir -p /var/tmp/ordered
+  for ((i = 1; ; i++)); do
+    seq "$i" $((i + 999)) >"/var/tmp/ordered/$i"
+    sync "/var/tmp/ordered/$i"
+  done
+}
+
+say "live root: $1"
+mkdir -p $store
+case $1 in
+  backup)
+    root=$(findmnt --noheadings --output SOURCE /)
+    mkfs.ext4 -q /dev/vdb
+    mount /dev/vdb $store
+    expect 'the provider of the root disk' live "$("$stillpoint" --json inspect "$root" | field "['chosen']")"
+    write_in_order &
+    writer=$!
+
+    backup "$root" root
+    expect kind filesystem "$(field "['point']['kind']" <<<"$result")"
+    cp -r src /root/second
+    backup "$root" root
+    expect 'kind of the second' filesystem "$(field "['point']['kind']" <<<"$result")"
+    expect 'marks used' True "$(field "['point']['providerFacts']['marksUsed']" <<<"$result")"
+    scanned=$(field "['point']['statistics']['scannedBytes']" <<<"$result")
+    [ "$scanned" -lt 400000000 ] || fail "the second one read $scanned bytes"
+    echo "   frozen for $(field "['point']['providerFacts']['frozenMs']" <<<"$result") ms"
+
+    kill $writer
+    touch /root/after
+    (cd /root/second && find . -type f -exec sha256sum {} + | sort) >$store/second.sums
+    "$stillpoint" --quiet restore root@latest /dev/vdc --store $store/ >/dev/null || fail restore
+    cmp <(blockdev --getsize64 "$root") <(blockdev --getsize64 /dev/vdc)
+
+    say 'what no freeze stops: nothing is claimed'
+    swap=/dev/vdd
+    mkswap -q $swap
+    "$stillpoint" --quiet track add $swap
+    (while :; do dd if=/dev/urandom of=$swap bs=4k count=1 seek=$((RANDOM % 1000)) oflag=direct conv=notrunc status=none; done) &
+    writer=$!
+    if "$stillpoint" --quiet backup $swap --name raw --store $store/ 2>/tmp/refused; then fail 'a point of a raw device that is written to'; fi
+    grep -q 'writes to it' /tmp/refused || fail "$(cat /tmp/refused)"
+    kill $writer
+    "$stillpoint" --json backup $swap --name raw --store $store/ --wait-quiet 0.2 | field "['point']['kind']"
+    ;;
+
+  restored)
+    mount -o ro /dev/vdb $store
+    [ ! -e /root/after ] || fail 'a file that was written after the instant'
+    (cd /root/second && sha256sum --quiet --check $store/second.sums) || fail 'files differ'
+    count=$(find /var/tmp/ordered -type f | wc -l)
+    for ((i = 1; i < count; i++)); do
+      [ "$(wc -l <"/var/tmp/ordered/$i")" = 1000 ] || fail "file $i of $count is not whole"
+    done
+    echo "   $count ordered files"
+    [ "$(systemctl is-system-running)" = running ] || systemctl --failed
+    ;;
+esac
+say 'done'
