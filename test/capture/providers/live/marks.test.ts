@@ -8,7 +8,7 @@ const id = (number: number): string => number.toString(16).padStart(32, '0');
 
 function fakeTracker() {
   let bytes: Buffer | null = null;
-  const counters = { passedThrough: 0, notNoted: 0, queueMisses: 0, completionMisses: 0 };
+  const counters = { passedThrough: 0, notNoted: 0, queueMisses: 0, completionMisses: 0, runNs: 0 };
   const log: string[] = [];
   const tracker: Tracker = {
     target: {
