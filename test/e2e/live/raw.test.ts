@@ -1,4 +1,4 @@
-/** A device without a file system to freeze, and one that changes too quickly: what a point of it is worth. */
+/** A device without a file system to freeze, and one that changes too quickly: what a point of it is. */
 import { open, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,6 +1,6 @@
 /**
- * Writes that take 50 ms and overtake each other, on a device that is read meanwhile: a mark that is set when a
- * write is submitted alone is cleared before the write has reached the disk, and what is read then is old.
+ * Writes that take 50 ms and overtake each other, on a device that is read meanwhile: a mark that is set only
+ * when a write is submitted is cleared before the write has reached the disk, and what is read then is old.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';

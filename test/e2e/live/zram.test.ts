@@ -1,4 +1,4 @@
-/** A device without a request queue, as device mapper and md are: writes are noted from submission to completion. */
+/** A device without a request queue, as device mapper is: writes are noted from submission to completion. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { MiB } from '../../../src/domain/base/limits.js';
 import {
