@@ -1,7 +1,7 @@
 /**
  * One instant of a file system that a program writes to: it makes each block durable before it writes the
- * next one, so what is restored must be a beginning of what it wrote. State, store and log lie on the same file
- * system: what the backup itself writes is seen, too, and nothing waits for the freeze.
+ * next one, so what is restored must be a beginning of what it wrote. State, store and log lie on the same
+ * file system: what the backup itself writes is seen, too, and nothing waits for the freeze.
  */
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
