@@ -64,7 +64,14 @@ async function write(device: string, directory: string): Promise<Written> {
   const output = join(directory, 'fio.json');
   await measure('fio', [
     ...['--name=bench', `--filename=${device}`, '--rw=randwrite', '--bs=4k', '--direct=1'],
-    ...['--ioengine=libaio', '--iodepth=32', '--time_based', '--runtime=2', '--randrepeat=0', '--norandommap'],
+    ...[
+      '--ioengine=libaio',
+      '--iodepth=32',
+      '--time_based',
+      '--runtime=2',
+      '--randrepeat=0',
+      '--norandommap',
+    ],
     ...['--output-format=json', `--output=${output}`],
   ]);
   const text = readFileSync(output, 'utf8');
@@ -103,7 +110,10 @@ function trackingCost(directory: string, rounds: number): Promise<Row[]> {
         yardstick: `not tracked ${Math.round(median(without) / 1000)} k/s`,
         ...{ ratio: times(ratio), target: '≥ 0.97 ×', met: ratio >= 0.97 },
       },
-      plain('CPU time of the tracker, by GiB of 4 KiB writes', `${((runNs / bytes) * (GiB / 1e6)).toFixed(0)} ms`),
+      plain(
+        'CPU time of the tracker, by GiB of 4 KiB writes',
+        `${((runNs / bytes) * (GiB / 1e6)).toFixed(0)} ms`,
+      ),
     ];
   });
 }
@@ -172,9 +182,8 @@ function freezes(directory: string, count: number): Promise<Row[]> {
     const load = startLoad(join(mountPoint, 'file'));
     try {
       const frozen: number[] = [];
-      let isWritten = false;
+      await waitForFile(join(mountPoint, 'file'));
       for (let round = 0; round < count; round += 1) {
-        isWritten ||= await waitForFile(join(mountPoint, 'file'));
         const store = join(directory, 'store');
         const state = join(directory, 'state');
         const { stdout } = await measure(process.execPath, [
@@ -211,9 +220,7 @@ function startLoad(file: string): ChildProcess {
   );
 }
 
-async function waitForFile(file: string): Promise<boolean> {
-  for (;;) {
-    if (existsSync(file) && Number(shell('stat', '--format=%b', file)) * 512 > 900 * MiB) return true;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
+async function waitForFile(file: string): Promise<void> {
+  const isWritten = () => existsSync(file) && Number(shell('stat', '--format=%b', file)) * 512 > 900 * MiB;
+  while (!isWritten()) await new Promise((resolve) => setTimeout(resolve, 200));
 }

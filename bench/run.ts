@@ -18,7 +18,18 @@ import { tapFigures } from './tap-figures.js';
 import { wireFigures } from './wire-figures.js';
 
 const PAGE = fileURLToPath(new URL('../../../docs/figures.md', import.meta.url));
-const SECTIONS = ['start', 'scan', 'backup', 'restore', 'wire', 'patch', 'compare', 'memory', 'tap', 'live'] as const;
+const SECTIONS = [
+  'start',
+  'scan',
+  'backup',
+  'restore',
+  'wire',
+  'patch',
+  'compare',
+  'memory',
+  'tap',
+  'live',
+] as const;
 type Section = (typeof SECTIONS)[number];
 const ROUNDS = 3;
 

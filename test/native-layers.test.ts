@@ -16,6 +16,8 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   scan: ['base', 'codec', 'device', 'tree'],
   reflink: ['base', 'tree'],
   restore: ['base', 'codec', 'device', 'tree'],
+  track: ['base'],
+  live: ['base', 'device', 'track'],
   'nbd/exports': ['base'],
   'nbd/wire': ['base', 'nbd/exports'],
   nbd: ['base', 'nbd/wire'],

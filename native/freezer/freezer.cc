@@ -19,14 +19,14 @@
 //   failed I E       those frozen before are thawed again
 //   frozen           all of them
 //   cut              all cuts were taken; what became of each is in its memory
-//   thawed REASON U  all that were frozen, after U microseconds; one still inside of FIFREEZE follows when the
-//                    kernel returns. intact: frozen until `thaw` was read from stdin, or the cuts were taken.
-//                    deadline, signal, closed (stdin ended: the agent died), failed: what ended it instead.
-//                    lost: somebody else had thawed one of them.
+//   thawed REASON U  all that were frozen, after U microseconds; one still inside of FIFREEZE follows when
+//                    the kernel returns. intact: frozen until `thaw` was read from stdin, or the cuts were
+//                    taken. deadline, signal, closed (stdin ended: the agent died), failed: what ended it
+//                    instead. lost: somebody else had thawed one of them.
 //   stuck I E        it could not be thawed
 //
-// Two threads, and those of the cuts, because FIFREEZE may block in the kernel as long as its storage does, and can't be
-// interrupted:
+// Two threads, and those of the cuts, because FIFREEZE may block in the kernel as long as its storage does,
+// and can't be interrupted:
 //
 //   state of a mount   set by      meaning
 //   open               -           not touched
@@ -36,8 +36,8 @@
 //
 // The main thread is the watchdog: it waits for stdin, signals, the deadline, and the freezing thread. When
 // it is over it sets `ending`; a FIFREEZE that returns later is thawed by the freezing thread itself. `mutex`
-// guards states, `ending` and the order of lines; it is never held in an ioctl. Cuts are taken by the freezing
-// thread; one that is still reading when it is over is left incomplete.
+// guards states, `ending` and the order of lines; it is never held in an ioctl. Cuts are taken by the
+// freezing thread; one that is still reading when it is over is left incomplete.
 //
 // Between freeze and thaw nothing may wait for a frozen file system: all memory is locked, descriptors are
 // open, stdout is a pipe that is never waited for, and nothing is allocated or logged.
@@ -68,6 +68,7 @@
 #include <vector>
 
 #include "core/live/cut.h"
+#include "freezer/arguments.h"
 
 namespace {
 
@@ -76,10 +77,10 @@ using stillpoint::CutArea;
 using stillpoint::CutMaps;
 using stillpoint::MarkMap;
 using stillpoint::UniqueFd;
+using stillpoint::freezer::Arguments;
+using stillpoint::freezer::parse;
 
 constexpr int kMountsMax = 256;
-constexpr int kCutsMax = 64;
-constexpr long kDeadlineMsMax = 600'000;
 constexpr size_t kStackBytes = 256 * 1024;
 constexpr int kExitUsage = 2;
 
@@ -274,14 +275,10 @@ const char* watch(int signals, std::chrono::milliseconds limit, bool once, Clock
   }
 }
 
-struct CutArgument {
-  int descriptor;
-};
-
 // @returns false if they can't be.
-bool prepare_cuts(const std::vector<CutArgument>& arguments) {
+bool prepare_cuts(const std::vector<int>& descriptors) {
   try {
-    for (const auto& [first] : arguments) {
+    for (const int first : descriptors) {
       CutArea area = CutArea::open(UniqueFd(first));
       const uint64_t words = area.geometry().word_count();
       CutMaps maps{MarkMap(UniqueFd(first + 1), words), MarkMap(UniqueFd(first + 2), words),
@@ -295,7 +292,7 @@ bool prepare_cuts(const std::vector<CutArgument>& arguments) {
   }
 }
 
-int hold(std::chrono::milliseconds limit, const std::vector<CutArgument>& cut_arguments, bool once) {
+int hold(std::chrono::milliseconds limit, const std::vector<int>& cut_descriptors, bool once) {
   // Nobody who kills the agent's group is to hit its watchdog. Fails where it leads a group already.
   setsid();
   sigset_t ends;
@@ -317,7 +314,7 @@ int hold(std::chrono::milliseconds limit, const std::vector<CutArgument>& cut_ar
   if (signals < 0 || freezing_begun < 0 || freezing_ended < 0 || cuts_wanted < 0 || cuts_ended < 0)
     return errno;
   if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return errno;
-  if (!prepare_cuts(cut_arguments)) return EINVAL;
+  if (!prepare_cuts(cut_descriptors)) return EINVAL;
   if (const int error = pthread_create(&freezer, nullptr, freeze_all, nullptr); error != 0) return error;
 
   Clock::time_point began = Clock::now();
@@ -365,39 +362,6 @@ bool thaw_only(char** arguments) {
     well = false;
   }
   return well;
-}
-
-// @returns 0 if that is no deadline.
-long parse_deadline(const char* text) {
-  long limit_ms = 0;
-  const auto [rest, error] = std::from_chars(text, text + std::strlen(text), limit_ms);
-  return error == std::errc{} && *rest == '\0' && limit_ms <= kDeadlineMsMax ? std::max(limit_ms, 0L) : 0;
-}
-
-struct Arguments {
-  long limit_ms = 0;
-  bool once = false;
-  std::vector<CutArgument> cuts;
-  char** mounts = nullptr;
-};
-
-// @returns false if they are none.
-bool parse(int argc, char** argv, Arguments& arguments) {
-  if (argc < 3) return false;
-  arguments.limit_ms = parse_deadline(argv[1]);
-  int at = 2;
-  for (; at < argc && std::strncmp(argv[at], "--", 2) == 0; at++) {
-    if (std::strcmp(argv[at], "--once") == 0) {
-      arguments.once = true;
-    } else if (std::strcmp(argv[at], "--cut") == 0 && at + 1 < argc && arguments.cuts.size() < kCutsMax) {
-      arguments.cuts.push_back({std::atoi(argv[++at])});
-      if (arguments.cuts.back().descriptor <= STDERR_FILENO) return false;
-    } else {
-      return false;
-    }
-  }
-  arguments.mounts = argv + at;
-  return arguments.limit_ms != 0 && (at < argc || !arguments.cuts.empty());
 }
 
 }  // namespace

@@ -152,6 +152,7 @@ class Instant {
     let cuts: Cut[];
     const warnings: string[] = [];
     try {
+      this.#checkCanBeOne();
       await this.#rest.begin(() => this.#leftMs());
       await this.#closeAll();
       cuts = await this.#cutAll();
@@ -222,7 +223,8 @@ class Instant {
   async #cutAll(): Promise<Cut[]> {
     this.#throwIfAborted();
     const standstill = { takeCuts: () => this.#rest.takeCuts() };
-    const longestMs = Math.max(CLOSED_MS, this.#options.freezeDeadlineMs ?? 0) + GRACE_MS;
+    const ownMs = this.#members.map(({ cutMs = 0 }) => cutMs);
+    const longestMs = Math.max(CLOSED_MS, this.#options.freezeDeadlineMs ?? 0, ...ownMs) + GRACE_MS;
     return this.#answerIn(all(this.#members.map((member) => member.cut(standstill))), longestMs);
   }
 
@@ -252,6 +254,16 @@ class Instant {
     return broken.flat();
   }
 
+  #checkCanBeOne(): void {
+    const own = this.#members.find(({ barrier }) => barrier === 'cut');
+    if (this.#members.length === 1 || own === undefined) return;
+    throw new StillpointError('usage', {
+      thing: own.path,
+      reason: 'its snapshot is taken at a moment of its own, which is no instant of several devices',
+      remedy: 'Back it up alone, or with another provider.',
+    });
+  }
+
   /** Of one member any cut is one instant. */
   #checkIsOne({ isFilesystem }: Rested): void {
     const open = this.#members.find(({ barrier }, index) => barrier === 'freeze' && !isFilesystem[index]);
@@ -271,6 +283,8 @@ class Instant {
       const frozen = rested.isFilesystem[index] === true ? 'filesystem' : unfrozen;
       const reached = rested.isApplication ? 'application' : frozen;
       if (kind === null) return reached;
+      if (this.#members[index]?.barrier === 'cut')
+        return reached === 'application' || kind === 'crash' ? reached : kind;
       return this.#members[index]?.barrier === 'unused' ? kind : worstKind([kind, reached]);
     });
     return worstKind(kinds);

@@ -30,8 +30,10 @@
  * waits for them wrote after that moment. This also holds over several hosts, without clocks.
  *
  * A member without a gate of its own (`barrier: 'freeze'`) closes at once; the freeze around it keeps writes
- * out. Its `cut` may take as long as the freeze: copying the rest (live), a clone (reflink), a snapshot of a
- * volume (lvm).
+ * out. Its `cut` may take as long as the freeze: copying the rest (live), a clone (reflink).
+ *
+ * A member that freezes in its cut (`barrier: 'cut'`: lvm) is one that must not be frozen around. It can't
+ * wait for others, so it has no instant in common with them.
  */
 
 import { StillpointError } from '../domain/base/errors.js';
@@ -198,6 +200,8 @@ export interface Provider {
    * quiet make sense with it.
    */
   readonly takesDevicesInUse: boolean;
+  /** Its cut freezes what can be frozen: nothing is to be named for that. */
+  readonly freezesItself?: boolean;
   /** @throws StillpointError `device-not-found`, `device-io`, `config`: nobody could take it */
   probe(request: ProbeRequest): Promise<Probe>;
 }
@@ -221,19 +225,21 @@ export interface Member {
    */
   readonly shownAt: readonly string[];
   /**
-   * What keeps writes out from `close` to the instant: a gate of its own, the freeze, or
-   * nothing, because nobody writes.
+   * What keeps writes out from `close` to the instant: a gate of its own, the freeze, nothing, because nobody
+   * writes; or nothing before `cut`, which freezes by itself and says in its kind what that was worth.
    */
-  readonly barrier: 'gate' | 'freeze' | 'unused';
+  readonly barrier: 'gate' | 'freeze' | 'unused' | 'cut';
   /** Its `cut` writes there: the file system must not be frozen. Undefined: it writes to none. */
   readonly writesBeside?: string | undefined;
   /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
   readonly passes?: Passes | undefined;
   /**
-   * Of a member that reads the rest while everybody waits: what the process that freezes needs for that, and how
-   * long it may take if nobody says otherwise. Its `cut` has it done.
+   * Of a member that reads the rest while everybody waits: what the process that freezes needs for that, and
+   * how long it may take if nobody says otherwise. Its `cut` has it done.
    */
   readonly cutting?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
+  /** How long `cut` may take, if that keeps nobody from writing for as long. Default: as a freeze. */
+  readonly cutMs?: number | undefined;
   /**
    * How long, in ms, nothing has certainly been written. Undefined: it does not know; the
    * kernel's counters are asked.
@@ -306,7 +312,10 @@ export interface LatePasses {
 
 /** Everybody waits: what can be done now. */
 export interface Standstill {
-  /** Of the members with `cutting`: all at once, on the first call. What has become of each it finds out itself. */
+  /**
+   * Of the members with `cutting`: all at once, on the first call. What has become of each it finds out
+   * itself.
+   */
   takeCuts(): Promise<void>;
 }
 

@@ -1,7 +1,7 @@
 /**
- * Tracked devices: attach, open, look at, remove. The kernel keeps all there is to know (record.ts); a lock on
- * the directory of pins says who works with one, and a lock on the directory above who attaches or removes.
- * Both end with their process.
+ * Tracked devices: attach, open, look at, remove. The kernel keeps all there is to know (record.ts); a lock
+ * on the directory of pins says who works with one, and a lock on the directory above who attaches or
+ * removes. Both end with their process.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir } from 'node:fs/promises';
@@ -38,8 +38,8 @@ export async function checkTracking(thing: string): Promise<void> {
 }
 
 /**
- * Takes the device's tracker for work with it; it is attached if there is none, or if it is not of this device
- * any more.
+ * Takes the device's tracker for work with it; it is attached if there is none, or if it is not of this
+ * device any more.
  * @throws StillpointError `usage`, `session-busy`
  */
 export async function takeTracked(place: TrackPlace): Promise<Tracked> {

@@ -256,6 +256,24 @@ test('the kind is the worst over the members, and never better than what was rea
   t.is(await kindOf(disksOf({ ...still, kind: 'fuzzy' }, {}).disks, { hooks }), 'fuzzy');
 });
 
+test('a member that freezes in its cut is worth what it says, or what hooks made; it has no instant with others', async (t) => {
+  const scene = await hookScene(t);
+  const hooks = [await scene.script('one', WELL_BEHAVED)];
+  const quiet = { quietMs: 1, deadlineMs: 5_000 };
+  const cuts = (kind: ConsistencyKind) => disksOf({ barrier: 'cut', kind }).disks;
+  for (const kind of ['filesystem', 'crash', 'idle'] as const) {
+    t.is(await kindOf(cuts(kind)), kind);
+    t.is(await kindOf(cuts(kind), { hooks }), 'application');
+    const [still] = cuts(kind) as [FakeDisk];
+    still.quietMs = 1_000;
+    t.is(await kindOf([still], { quiet }), kind === 'crash' ? 'idle' : kind);
+  }
+  const { disks, log } = disksOf({}, { barrier: 'cut', kind: 'filesystem' });
+  await refused(t, take(disks), 'usage', /^b: its snapshot is taken at a moment of its own/);
+  t.false(log.some((step) => step.endsWith('close')));
+  t.true(disks.every((disk) => disk.isFree));
+});
+
 test('several devices of which one is kept still by nothing have no common instant; alone it has one', async (t) => {
   const open = { barrier: 'freeze' } as const;
   t.is(await kindOf(disksOf(open).disks), 'crash');

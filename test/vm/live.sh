@@ -28,7 +28,7 @@ case $1 in
 
     backup "$root" root
     expect kind filesystem "$(field "['point']['kind']" <<<"$result")"
-    cp -r src /root/second
+    cp -r src "$HOME"/second
     backup "$root" root
     expect 'kind of the second' filesystem "$(field "['point']['kind']" <<<"$result")"
     expect 'marks used' True "$(field "['point']['providerFacts']['marksUsed']" <<<"$result")"
@@ -37,8 +37,8 @@ case $1 in
     echo "   frozen for $(field "['point']['providerFacts']['frozenMs']" <<<"$result") ms"
 
     kill $writer
-    touch /root/after
-    (cd /root/second && find . -type f -exec sha256sum {} + | sort) >$store/second.sums
+    touch "$HOME"/after
+    (cd "$HOME"/second && find . -type f -exec sha256sum {} + | sort) >$store/second.sums
     "$stillpoint" --quiet restore root@latest /dev/vdc --store $store/ >/dev/null || fail restore
     cmp <(blockdev --getsize64 "$root") <(blockdev --getsize64 /dev/vdc)
 
@@ -56,8 +56,8 @@ case $1 in
 
   restored)
     mount -o ro /dev/vdb $store
-    [ ! -e /root/after ] || fail 'a file that was written after the instant'
-    (cd /root/second && sha256sum --quiet --check $store/second.sums) || fail 'files differ'
+    [ ! -e "$HOME"/after ] || fail 'a file that was written after the instant'
+    (cd "$HOME"/second && sha256sum --quiet --check $store/second.sums) || fail 'files differ'
     count=$(find /var/tmp/ordered -type f | wc -l)
     for ((i = 1; i < count; i++)); do
       [ "$(wc -l <"/var/tmp/ordered/$i")" = 1000 ] || fail "file $i of $count is not whole"

@@ -10,9 +10,9 @@ store=/mnt/store
 same() {
   backup "$1" "$2"
   expect "marks of $1 used" "${3:-True}" "$(field "['point']['providerFacts']['marksUsed']" <<<"$result")"
-  rm -f /root/restored
-  "$stillpoint" --quiet restore "$2@latest" /root/restored --store $store >/dev/null || fail restore
-  cmp "$1" /root/restored || fail "$1 differs from its point"
+  rm -f "$HOME"/restored
+  "$stillpoint" --quiet restore "$2@latest" "$HOME"/restored --store $store >/dev/null || fail restore
+  cmp "$1" "$HOME"/restored || fail "$1 differs from its point"
 }
 
 # write DEVICE: in several ways.
@@ -45,6 +45,7 @@ echo '8M,40M' | sfdisk --quiet /dev/sda
 udevadm settle
 check /dev/sda1 partition
 dd if=/dev/urandom of=/dev/sda bs=4k count=3 seek=$((3 * 1024)) oflag=direct conv=notrunc status=none
+udevadm settle
 same /dev/sda1 partition
 
 say 'a write past the block layer'
@@ -69,7 +70,7 @@ fd = os.open(path, os.O_RDWR)
 fcntl.ioctl(fd, 0x2285, header)
 assert header.status == 0, header.status
 PYTHON
-blockdev --flushbufs /dev/sda1
+udevadm settle
 same /dev/sda1 partition False
 
 say 'device mapper that cuts writes into parts'

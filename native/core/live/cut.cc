@@ -57,7 +57,8 @@ void Cut::run() {
 }
 
 // What is pending, what was marked as done since, and what was queued and never seen to be done: normally
-// nothing. All of it is pending, in case that the cut does not come about. From here on `queued` and `done` have what is written after this instant.
+// nothing. All of it is pending, in case that the cut does not come about. From here on `queued` and `done`
+// have what is written after this instant.
 void Cut::take_marks() {
   const auto shown = area_.shown();
   const auto pending = area_.pending();

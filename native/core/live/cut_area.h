@@ -55,7 +55,8 @@ struct CutResult {
   uint64_t error_offset;
   uint64_t wanted_bytes;  // of all pieces, also if they are too many
   uint64_t piece_count;
-  // Grains that were written while the cut was taken: [0, written_count), more than that if it is kWrittenMax.
+  // Grains that were written while the cut was taken: [0, written_count), more than that if it is
+  // kWrittenMax.
   uint64_t written_count;
   CutRange written[kWrittenMax];
   uint64_t marks_ns;  // of taking the marks,

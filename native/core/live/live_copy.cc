@@ -138,7 +138,8 @@ void LiveCopy::doubt(Doubt what) {
     pend_everything();
     return;
   }
-  // A cut that did not come about has moved marks of `queued` to `kept`, of writes that were on their way then.
+  // A cut that did not come about has moved marks of `queued` to `kept`, of writes that were on their way
+  // then.
   for (uint64_t word = 0; word < pending_.size(); word++) {
     const uint64_t bits = tracker_->queued().load(word) | tracker_->kept().load(word);
     if (bits != 0) mark_pending(word, bits);

@@ -1,6 +1,6 @@
-// The agent's side of a copy that is made of a device while it changes (docs/live.md). Marks are collected; what
-// they name is shipped as it is now, or staged: read into memory, so that of a unit that is written again only
-// the grains have to be read again. The cut (cut.h) reads what is left while nobody writes.
+// The agent's side of a copy that is made of a device while it changes (docs/live.md). Marks are collected;
+// what they name is shipped as it is now, or staged: read into memory, so that of a unit that is written
+// again only the grains have to be read again. The cut (cut.h) reads what is left while nobody writes.
 //
 //   state      begin         collect, doubt, ship, stage, report   accept        read
 //   --------   -----------   -----------------------------------   -----------   --------------------

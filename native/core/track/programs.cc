@@ -200,7 +200,8 @@ class Writer {
   }
 
   // Sets all bits from word r8 on, so many words at once as long as they are before word r9. The loop counts
-  // down from a constant, so that the verifier sees its end. It looks at every turn, and has a bound for that.
+  // down from a constant, so that the verifier sees its end. It looks at every turn, and has a bound for
+  // that.
   void fill_words(int32_t at_once, int32_t turns) {
     const auto first_max = static_cast<int32_t>(target_.word_count()) - at_once;
     if (first_max < 0) return;

@@ -1,6 +1,6 @@
 // Tracks which grains of a device are written, by programs in the kernel (programs.h). Programs, links and
-// maps are pinned in a directory of the BPF file system, so tracking outlives the process that began it, until
-// the next boot.
+// maps are pinned in a directory of the BPF file system, so tracking outlives the process that began it,
+// until the next boot.
 //
 // Maps of marks:
 //
@@ -39,8 +39,8 @@ class Tracker {
  public:
   static constexpr size_t kRecordBytesMax = 4000;
 
-  // Throws `no-btf`, `old-kernel`, `no-bpf`, EPERM and others: why this kernel can't, or this process may not.
-  // Nothing stays behind.
+  // Throws `no-btf`, `old-kernel`, `no-bpf`, EPERM and others: why this kernel can't, or this process may
+  // not. Nothing stays behind.
   static void check_support();
 
   // When a write is marked as done. `queued` is wrong, for a test of the tests: a write that has its mark may

@@ -39,6 +39,7 @@ export async function chooseProvider(
     if (asksForRest(rest) && !provider.takesDevicesInUse) throw noRest(path, provider, refused);
     const probe = await provider.probe({ path, stateDirectory, fuzzy, isNamed: wanted !== undefined });
     if (probe.possible) {
+      if (provider.freezesItself === true && Array.isArray(rest.freeze)) throw freezesItself(path, provider);
       const { name } = provider;
       const { freezeDeadlineMs } = rest;
       const snapshots = snapshotsOf(
@@ -64,6 +65,14 @@ function noRest(path: string, { name }: Provider, refused: readonly Refused[]): 
     thing: path,
     reason: `hooks, freezing and waiting for quiet need a snapshot, and ${why?.reason ?? `"${name}" holds none`}`,
     remedy: why?.remedy ?? `Omit "--provider ${name}".`,
+  });
+}
+
+function freezesItself(path: string, { name }: Provider): StillpointError {
+  return new StillpointError('usage', {
+    thing: path,
+    reason: `"${name}" freezes what is on it by itself, and fails if it is frozen already`,
+    remedy: 'Omit the mount points of "--freeze".',
   });
 }
 

@@ -4,14 +4,19 @@
  */
 import type { Provider } from '../ports.js';
 import { liveEntry } from '../providers/live/entry.js';
+import { lvmEntry } from '../providers/lvm/entry.js';
 import { offlineEntry } from '../providers/offline/entry.js';
 import { reflinkEntry } from '../providers/reflink/entry.js';
 import { tapEntry } from '../providers/tap/entry.js';
 import type { PROVIDER_NAMES } from './names.js';
 
-export const PROVIDERS = [tapEntry, reflinkEntry, liveEntry, offlineEntry] as const satisfies InOrder<
-  typeof PROVIDER_NAMES
->;
+export const PROVIDERS = [
+  tapEntry,
+  lvmEntry,
+  reflinkEntry,
+  liveEntry,
+  offlineEntry,
+] as const satisfies InOrder<typeof PROVIDER_NAMES>;
 
 /** One provider for each name, in their order. */
 type InOrder<Names extends readonly string[]> = {

@@ -26,8 +26,8 @@ export type { FreezeTarget } from './left-frozen.js';
 
 export type ThawResult =
   /**
-   * It was frozen the whole time until `thaw` was called, or the cuts were taken: for `heldMs`, from the first
-   * file system that began to be frozen.
+   * It was frozen the whole time until `thaw` was called, or the cuts were taken: for `heldMs`, from the
+   * first file system that began to be frozen.
    */
   | { readonly intact: true; readonly heldMs: number }
   /** `reason` is a clause; `stuck` are mount points that are still frozen. */
@@ -51,7 +51,8 @@ export interface FreezeOptions {
   readonly flushDeadlineMs?: number;
   /**
    * What else is to be done while all are frozen (native/core/live/cut.h): the descriptors of each cut. With
-   * `once` they are taken and everything is thawed without another word, so that nothing waits for this process.
+   * `once` they are taken and everything is thawed without another word, so that nothing waits for this
+   * process.
    */
   readonly cuts?: readonly (readonly number[])[];
   readonly once?: boolean;

@@ -1,4 +1,6 @@
-/** `stillpoint track ...`: has the kernel mark what is written to a device, so that a backup reads only that. */
+/**
+ * `stillpoint track ...`: has the kernel mark what is written to a device, so that a backup reads only that.
+ */
 import type { Command } from 'commander';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { ListedTracker, TrackState } from '../../track/tracked.js';

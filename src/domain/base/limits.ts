@@ -153,8 +153,8 @@ export const ROUND_PARALLEL_MAX = 64;
 export const ROUND_ITEMS_KEPT = 400;
 
 /**
- * What a copy of a device in use may hold in memory before its instant: so much, or this part of the memory that
- * is available; and what it reads while everybody waits.
+ * What a copy of a device in use may hold in memory before its instant: so much, or this part of the memory
+ * that is available; and what it reads while everybody waits.
  */
 export const LIVE_STAGING_BYTES = 256 * MiB;
 export const LIVE_STAGING_SHARE = 1 / 4;

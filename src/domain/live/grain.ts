@@ -1,6 +1,6 @@
 /**
- * How finely writes to a device are tracked. The finer, the less has to be read again (at 4 KiB, random writes
- * of that size cost a sixteenth of what they cost at 64 KiB); but marks take memory of the kernel.
+ * How finely writes to a device are tracked. The finer, the less has to be read again (at 4 KiB, random
+ * writes of that size cost a sixteenth of what they cost at 64 KiB); but marks take memory of the kernel.
  */
 import { KiB, MiB } from '../base/limits.js';
 

@@ -2,10 +2,10 @@
  * What comes next in a copy of a device that changes meanwhile: ship what was written, hold it in memory, or
  * take the cut, for which everybody waits. Pure.
  *
- *   little enough to be read while everybody waits            -> cut
- *   else if it fits into memory                               -> stage: on the wire once, with what it is in the end
- *   else                                                      -> ship: what is written again crosses the wire again
- *   neither gets it down, pass after pass                     -> give up
+ *   little enough to be read while everybody waits   -> cut
+ *   else, what fits into memory                      -> stage: it crosses the wire once, as it is in the end
+ *   else                                             -> ship: what is written again crosses the wire again
+ *   neither gets it down, pass after pass            -> give up
  */
 import { MiB } from '../base/limits.js';
 

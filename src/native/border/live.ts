@@ -1,4 +1,7 @@
-/** The part of the border for copies of devices in use (native/core/live/live_copy.h); rules as in ../index.ts. */
+/**
+ * The part of the border for copies of devices in use (native/core/live/live_copy.h); rules as in
+ * ../index.ts.
+ */
 import type { Device } from './device.js';
 import type { Tracker } from './track.js';
 
@@ -61,6 +64,8 @@ export interface LiveCopy {
 }
 
 export interface LiveAddon {
-  /** The device is a block device, opened with O_DIRECT; it and the tracker must not close before the copy. */
+  /**
+   * The device is a block device, opened with O_DIRECT; it and the tracker must not close before the copy.
+   */
   createLiveCopy(device: Device, tracker: Tracker, options: LiveCopyOptions): Promise<LiveCopy>;
 }

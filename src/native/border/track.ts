@@ -23,7 +23,9 @@ export interface TrackCounters {
   readonly queueMisses: number;
   /** Completed writes that the kernel may not have shown to any of the programs. */
   readonly completionMisses: number;
-  /** How long the programs have run, in nanoseconds; only counted with the sysctl kernel.bpf_stats_enabled. */
+  /**
+   * How long the programs have run, in nanoseconds; only counted with the sysctl kernel.bpf_stats_enabled.
+   */
   readonly runNs: number;
 }
 

@@ -69,8 +69,20 @@ test('hooks, freezing and quiet go with those that take devices in use, and with
   t.is((await chooseProvider({ ...OPTIONS, rest: { ...REST, freeze: 'none' } }, list)).provider.name, 'b');
 });
 
+test('mount points are not frozen around one that freezes by itself', async (t) => {
+  const list = [{ ...fakeProvider('a', {}), freezesItself: true }];
+  const rest = { ...REST, freeze: ['/srv'] };
+  await refused(
+    t,
+    chooseProvider({ ...OPTIONS, rest }, list),
+    'usage',
+    /"a" freezes what is on it by itself/,
+  );
+  t.is((await chooseProvider(OPTIONS, list)).provider.name, 'a');
+});
+
 test('the real ones: a tap that runs, else the device as it is, unless somebody can write to it', async (t) => {
-  t.deepEqual(PROVIDER_NAMES, ['tap', 'reflink', 'live', 'offline']);
+  t.deepEqual(PROVIDER_NAMES, ['tap', 'lvm', 'reflink', 'live', 'offline']);
   const { place, tap } = await makeTap(t, { name: 'vm1' });
   const options = { ...OPTIONS, stateDirectory: place.directory, path: place.image };
   const choose = (more: Partial<ChooseOptions> = {}) => chooseProvider({ ...options, ...more });

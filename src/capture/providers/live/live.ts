@@ -1,8 +1,8 @@
 /**
- * The provider `live`: a device that others write to, on a kernel as it is. Programs in the kernel mark what is
- * written (src/track, native/core/track). What may differ from the base is read while the device changes; what
- * is written meanwhile is read again, pass after pass; then a short freeze, in which the rest is read, makes it
- * one instant. The protocol of the marks, and why it misses nothing: docs/live.md.
+ * The provider `live`: a device that others write to, on a kernel as it is. Programs in the kernel mark what
+ * is written (src/track, native/core/track). What may differ from the base is read while the device changes;
+ * what is written meanwhile is read again, pass after pass; then a short freeze, in which the rest is read,
+ * makes it one instant. The protocol of the marks, and why it misses nothing: docs/live.md.
  *
  * | state    | next                            | cut                                        | release   |
  * |----------|---------------------------------|--------------------------------------------|-----------|
@@ -18,7 +18,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { readDeviceIdentity } from '../../../devices/facts/device-identity.js';
 import { lockSource } from '../../../devices/locks/source-lock.js';
 import { onDevice } from '../../../devices/system/device-error.js';
-import { type DeviceUse, findUses } from '../../../devices/system/in-use.js';
+import { findUses } from '../../../devices/system/in-use.js';
 import {
   KiB,
   LIVE_CUT_BYTES_MAX,
@@ -26,15 +26,15 @@ import {
   LIVE_STAGING_SHARE,
 } from '../../../domain/base/limits.js';
 import { LivePlan, type LivePlanOptions } from '../../../domain/live/plan.js';
-import type { DeviceIdentity } from '../../../domain/point/point.js';
-import { type Device, type LiveCopy, native } from '../../../native/index.js';
-import { findTrackPlace, type TrackPlace } from '../../../track/place.js';
+import { native } from '../../../native/index.js';
+import { findTrackPlace } from '../../../track/place.js';
 import { type Tracked, takeTracked } from '../../../track/tracked.js';
 import type { HoldOptions, Member } from '../../ports.js';
 import { randomBlocks } from '../../sample.js';
 import { inSteps } from '../../steps.js';
 import { Marks } from './marks.js';
 import { LiveMember } from './member.js';
+import type { LiveParts } from './parts.js';
 
 /** Everybody waits so long at most, unless the user says otherwise. */
 export const FREEZE_BUDGET_MS = 500;
@@ -42,25 +42,6 @@ export const FREEZE_BUDGET_MS = 500;
 export interface LiveOptions {
   /** In [0, 1), for the sample. */
   readonly random?: () => number;
-}
-
-/** All that a live copy has acquired. */
-export interface LiveParts {
-  readonly place: TrackPlace;
-  readonly identity: DeviceIdentity;
-  readonly device: Device;
-  readonly copy: LiveCopy;
-  readonly marks: Marks;
-  readonly plan: LivePlan;
-  readonly limits: LivePlanOptions;
-  /** Null: nobody can write to it. */
-  readonly writer: DeviceUse | null;
-  /** The session reads everything. */
-  readonly isFull: boolean;
-  /** A clause: why it does, or not. */
-  readonly reason: string;
-  /** In reverse order; harmless a second time. */
-  release(): Promise<void>;
 }
 
 /** @throws StillpointError `usage`: it can't be tracked; `session-busy`, `device-in-use`, `device-io` */

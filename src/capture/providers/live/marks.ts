@@ -45,7 +45,10 @@ export class Marks {
     return why;
   }
 
-  /** @returns whether, since the last look, a completed write may have no mark; it has one since it was submitted. */
+  /**
+   * @returns whether, since the last look, a completed write may have no mark; it has one since it was
+   * submitted.
+   */
   mayLackCompletion(): boolean {
     const { completionMisses } = this.#tracked.tracker.counters();
     const hasMissed = completionMisses !== this.#completionMisses;

@@ -16,7 +16,7 @@ import {
   type Tracking,
 } from '../../ports.js';
 import { filesystemsToFlush } from './flush.js';
-import type { LiveParts } from './live.js';
+import type { LiveParts } from './parts.js';
 
 /** Of one backup. */
 const CUT_TRIES = 4;
