@@ -5,7 +5,7 @@
  *
  *   note      before the freeze        locked
  *   forget    after the thaw           removed; it stays where something could not be thawed
- *   thawLeft  before the next freeze   notes that nobody holds: their mounts are thawed, then they are removed
+ *   thawLeft  before the next freeze   what notes without a holder name is thawed, and they are removed
  */
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises';
