@@ -25,9 +25,7 @@ interface TestingAddon {
   /** @param key 32 bytes */
   keyedDigester(key: Uint8Array): Digester;
   createMemoryDevice(sizeBytes: number, options?: { logicalSectorSize?: number }): MemoryDevice;
-  /**
-   * With `marksDoneWhenQueued` it is wrong: a write that has its mark may not have reached the device yet.
-   */
+  /** With `marksDoneWhenQueued` it is wrong: a write with its mark may not have reached the device yet. */
   attachTracker(
     directory: string,
     target: TrackTarget & { readonly marksDoneWhenQueued?: boolean },

@@ -9,6 +9,7 @@
  * | this process dies, hangs, is slow | the freezer: its stdin closes, or at its deadline    | broken |
  * | the freezer dies or is stopped    | this process: at once, or a grace after the deadline | broken |
  * | somebody else thaws               | -                                                    | broken |
+ * | both die                          | the next freeze (left-frozen.ts)                     | -      |
  *
  * From `freeze` to the thaw this process must not write to any of these file systems: it would wait for
  * itself.
@@ -19,12 +20,9 @@ import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkoutPath } from '../../native/checkout.js';
+import { type FreezeTarget, noteFreeze, thawLeft } from './left-frozen.js';
 
-export interface FreezeTarget {
-  /** Of /proc/self/mountinfo. */
-  readonly id: number;
-  readonly path: string;
-}
+export type { FreezeTarget } from './left-frozen.js';
 
 export type ThawResult =
   /**
@@ -83,10 +81,13 @@ const REASONS: Readonly<Record<string, string>> = {
  */
 export async function freeze(targets: readonly FreezeTarget[], options: FreezeOptions): Promise<Freeze> {
   const { signal, deadlineMs } = options;
+  const { cuts = [], once = false } = options;
+  await thawLeft(thawAll);
+  const forget = await noteFreeze(targets);
   if (signal?.aborted === true) {
+    await forget();
     throw new StillpointError('cancelled', { thing: 'file systems', reason: 'freezing them was cancelled' });
   }
-  const { cuts = [], once = false } = options;
   const names = targets.map(({ path }) => path);
   const child = spawn(
     PROGRAM,
@@ -94,6 +95,10 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
     { stdio: ['pipe', 'pipe', 'ignore', ...cuts.flat()] },
   );
   const freezer = new Freezer(child, targets);
+  const ended = freezer.ended.then(async (end) => {
+    if (end.intact || end.stuck.length === 0) await forget();
+    return end;
+  });
   const flushing = setTimeout(() => freezer.giveUp('timeout'), options.flushDeadlineMs ?? FLUSH_DEADLINE_MS);
   const abort = (): void => freezer.giveUp('cancelled');
   signal?.addEventListener('abort', abort, { once: true });
@@ -112,10 +117,13 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
       unsupported: pick(names, freezer.unsupported),
       cut: () => freezer.cut(once),
       // It thaws by itself; told to, it might do so before the cuts.
-      thaw: () => (once && cuts.length > 0 ? freezer.ended : freezer.thaw()),
+      thaw: () => {
+        if (!once || cuts.length === 0) freezer.thaw();
+        return ended;
+      },
     };
   }
-  const end = await freezer.ended;
+  const end = await ended;
   throw freezer.failure(end, names);
 }
 
@@ -202,9 +210,8 @@ class Freezer {
     await Promise.race([this.#cutsTaken, this.ended]);
   }
 
-  thaw(): Promise<ThawResult> {
+  thaw(): void {
     this.#child.stdin?.end('thaw\n');
-    return this.ended;
   }
 
   /** Before all are frozen: those that are, are thawed. */

@@ -286,8 +286,11 @@ async function tryFreeze(targets: readonly Filesystem[], options: FreezeOptions)
 function notFrozen(devices: readonly RestDevice[], end: ThawResult): StillpointError {
   return new StillpointError('device-changed', {
     thing: devices.map(({ path }) => path).join(', '),
-    reason: end.intact ? 'none of its file systems can be frozen' : end.reason,
-    remedy: 'Give the freeze longer (--freeze-deadline), or go on without one: --freeze none.',
+    // As a warning it is a sentence.
+    reason: end.intact ? 'none of its file systems can be frozen' : end.reason.replace(/\.$/, ''),
+    remedy:
+      'Thaw what another program has frozen (fsfreeze --unfreeze), give the freeze longer ' +
+      '(--freeze-deadline), or go on without one: --freeze none.',
     permanent: false,
   });
 }

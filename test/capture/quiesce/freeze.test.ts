@@ -70,11 +70,11 @@ for (const type of ['ext4', 'xfs'] satisfies FilesystemType[]) {
       await sleep(300);
       t.false(writer.isDone());
       t.true(isFrozen(mountPoint));
-      t.deepEqual(await held.thaw(), { intact: true });
+      t.true((await held.thaw()).intact);
       t.false(isFrozen(mountPoint));
       await writer.done;
       t.is((await readFile(`${mountPoint}/written`)).length, 4096);
-      t.deepEqual(await held.thaw(), { intact: true });
+      t.true((await held.thaw()).intact);
     },
   );
 }
@@ -110,6 +110,26 @@ testWith(['root', 'loop'], 'kill -9 of the process that holds it', async (t) => 
   holder.process.kill('SIGKILL');
   t.true((await untilThawed(mountPoint, SOON_MS)) < SOON_MS);
   await writer.done;
+});
+
+testWith(['root', 'loop'], 'kill -9 of both: the next freeze thaws what they have left', async (t) => {
+  const { mountPoint, target } = await freezable(t, 'ext4');
+  const other = await freezable(t, 'ext4');
+  const living = await startHolder(t, 60_000, [other.target]);
+  const holder = await startHolder(t, 60_000, [target]);
+  // Stopped, it does not thaw when the other one dies.
+  process.kill(holder.freezerPid, 'SIGSTOP');
+  const ended = once(holder.process, 'close');
+  holder.process.kill('SIGKILL');
+  process.kill(holder.freezerPid, 'SIGKILL');
+  await ended;
+  t.true(isFrozen(mountPoint));
+  const held = await freeze([target], { deadlineMs: 10_000 });
+  t.true(isFrozen(other.mountPoint), 'what somebody holds is left alone');
+  t.true((await held.thaw()).intact);
+  t.false(isFrozen(mountPoint));
+  living.say('thaw');
+  t.true((JSON.parse(await living.nextLine()) as { intact: boolean }).intact);
 });
 
 testWith(['root', 'loop'], 'a ^C or kill of the whole group of the holder', async (t) => {
@@ -202,7 +222,7 @@ testWith(['root', 'loop'], 'a kind that can not be frozen: the others are', asyn
   const held = await freeze([await targetAt(memory), one.target], { deadlineMs: 5_000 });
   t.deepEqual(held.unsupported, [memory]);
   t.true(isFrozen(one.mountPoint));
-  t.deepEqual(await held.thaw(), { intact: true });
+  t.true((await held.thaw()).intact);
 });
 
 testWith(['root', 'loop'], 'a mount point that now shows another file system', async (t) => {

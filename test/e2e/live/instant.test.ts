@@ -80,7 +80,7 @@ for (const filesystem of FILESYSTEMS) {
     `${filesystem}, written to, with state, store and log on itself: each point is one instant`,
     async (t) => {
       t.timeout(20 * 60_000);
-      const world = await LiveWorld.make(t, { sizeBytes: FILESYSTEM_BYTES[filesystem] });
+      const world = await LiveWorld.make(t, { sizeBytes: FILESYSTEM_BYTES[filesystem] * (LONG ? 8 : 1) });
       const { device } = world.disk;
       makeFilesystem(filesystem, device);
       await mount(t, device, world.at('mnt'));

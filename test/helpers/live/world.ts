@@ -214,6 +214,7 @@ export interface WriterOptions {
   readonly directory?: string;
   readonly fileBytesMax?: number;
   readonly whole?: boolean;
+  readonly sectorBytes?: number;
   readonly image?: string;
   readonly durationMs?: number;
   readonly file?: string;

@@ -93,8 +93,17 @@ export class LiveMember {
   /** Dirty pages would only come to light in the freeze. */
   async #flush(): Promise<void> {
     const { place, writer } = this.#parts;
-    if (writer === null) return;
-    for (const path of await filesystemsToFlush(place.path)) await native.syncFilesystem(path);
+    if (writer !== null)
+      for (const path of await filesystemsToFlush(place.path)) await native.syncFilesystem(path);
+    await this.#flushDevice();
+  }
+
+  /**
+   * Of programs that write to the device itself, perhaps without waiting for it. A failure is theirs: what is
+   * backed up is what the device holds.
+   */
+  async #flushDevice(): Promise<void> {
+    await this.#parts.device.flush().catch(() => undefined);
   }
 
   async #collect() {
@@ -131,6 +140,8 @@ export class LiveMember {
     const { copy, marks, place } = this.#parts;
     if (standstill === undefined) throw new Error('a live copy is cut at a standstill');
     this.#cuts += 1;
+    // What a hook has stopped may have left something in the page cache.
+    await this.#flushDevice();
     const instant = new Date();
     await standstill.takeCuts();
     const report = await copy.report();
@@ -162,7 +173,12 @@ export class LiveMember {
     const { path } = place;
     switch (report.state) {
       case 'none':
-        throw changedError(path, `could not be read within the freeze of ${limits.freezeBudgetMs} ms`);
+        throw new StillpointError('device-changed', {
+          thing: path,
+          reason: `what was left of it could not be read within the freeze of ${limits.freezeBudgetMs} ms`,
+          remedy: 'Allow a longer freeze (--freeze-deadline), or back it up when less is written.',
+          permanent: false,
+        });
       case 'too-much':
         throw changedError(
           path,
