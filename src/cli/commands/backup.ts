@@ -1,4 +1,4 @@
-/** `stillpoint backup DEVICE`: one new restore point of a device that has a tap, or that nobody writes to. */
+/** `stillpoint backup DEVICE`: one new restore point of a device, in use or not. */
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -54,7 +54,7 @@ export function addBackup(program: Command, run: Run): void {
     .description('back up a device: send what differs from its last point, and make a new point')
     .argument(
       '<device>',
-      'block device, partition, logical volume or disk image that has a tap or that nobody writes to',
+      'block device, partition, logical volume or disk image; in use or not, see "inspect"',
     )
     .addOption(storeOption());
   addPlaceOptions(addCaptureOptions(command))
@@ -110,7 +110,7 @@ export function addCaptureOptions(command: Command): Command {
         'brings an application to rest for the instant, may be repeated; not with "offline"',
       ).argParser(collect),
     )
-    .addOption(seconds('--freeze-deadline <seconds>', 'longest time that a freeze may last (default: 10)'))
+    .addOption(seconds('--freeze-deadline <seconds>', 'longest time that a freeze may last (default: 10; 0.5 for live copies)'))
     .addOption(seconds('--hook-deadline <seconds>', 'time for a hook to be ready, and to end (default: 60)'))
     .addOption(
       seconds(
