@@ -110,7 +110,12 @@ export function addCaptureOptions(command: Command): Command {
         'brings an application to rest for the instant, may be repeated; not with "offline"',
       ).argParser(collect),
     )
-    .addOption(seconds('--freeze-deadline <seconds>', 'longest time that a freeze may last (default: 10; 0.5 for live copies)'))
+    .addOption(
+      seconds(
+        '--freeze-deadline <seconds>',
+        'longest time that a freeze may last (default: 10; 0.5 for live copies)',
+      ),
+    )
     .addOption(seconds('--hook-deadline <seconds>', 'time for a hook to be ready, and to end (default: 60)'))
     .addOption(
       seconds(

@@ -2,7 +2,9 @@
  * What comes next in a copy of a device that changes meanwhile: ship what was written, hold it in memory, or
  * take the cut, for which everybody waits. Pure.
  *
- *   little enough to be read while everybody waits   -> cut
+ *   so little that more passes are not worth it      -> cut
+ *   little enough to be read while everybody waits,
+ *   and the last pass has brought nothing            -> cut
  *   else, what fits into memory                      -> stage: it crosses the wire once, as it is in the end
  *   else                                             -> ship: what is written again crosses the wire again
  *   neither gets it down, pass after pass            -> give up
@@ -33,7 +35,7 @@ const CUT_SHARE_GOOD = 0.04;
 /** Before a read was measured. */
 const BYTES_PER_MS_SUPPOSED = 200_000;
 /** A pass that leaves more than this of the least so far has brought nothing. */
-const PROGRESS = 0.8;
+const PROGRESS = 0.9;
 const PASSES_WITHOUT_PROGRESS_MAX = 4;
 /** All passes together: what is sent again is bounded by it. */
 const SHIPS_MAX = 8;

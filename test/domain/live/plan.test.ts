@@ -33,6 +33,16 @@ test('the cut comes when what is left can be read in its share of the freeze', (
   t.is(plan.next(pending(3 * MiB)), 'stage');
   plan.measured(3 * MiB, 300);
   t.is(plan.cutMs(pending(3 * MiB)), 300);
+  // A shorter freeze can be had.
+  t.is(plan.next(pending(1.9 * MiB)), 'stage');
+  t.is(plan.next(pending(1.8 * MiB)), 'cut');
+});
+
+test('so short a freeze is not worth another pass', (t) => {
+  const plan = new LivePlan(OPTIONS);
+  plan.next(pending(100 * MiB));
+  plan.measured(100 * MiB, 1000);
+  t.is(plan.next(pending(2.1 * MiB)), 'stage');
   t.is(plan.next(pending(1.9 * MiB)), 'cut');
 });
 
@@ -53,7 +63,8 @@ test('a slow disk is known as one from little that was read of it, a quick one i
   t.is(plan.readBytesPerMs, KiB);
   t.is(plan.next(pending(MiB)), 'stage');
   t.is(plan.next(pending(300 * KiB)), 'stage');
-  t.is(plan.next(pending(200 * KiB)), 'cut');
+  t.is(plan.next(pending(200 * KiB)), 'stage');
+  t.is(plan.next(pending(190 * KiB)), 'cut');
 });
 
 test('passes that bring nothing are given up, those that bring something are not', (t) => {
