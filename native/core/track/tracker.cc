@@ -193,8 +193,7 @@ Tracker Tracker::attach(const std::string& directory, const TrackTarget& target,
     const Program queue = queue_program(layout, target, maps);
     const auto [completion, completion_id] = completion_program(layout, target, maps, done_at);
     std::vector<UniqueFd> programs;
-    Tracker tracker(target, std::move(queued), std::move(done), std::move(kept), std::move(meta_map), {},
-                    {});
+    Tracker tracker(target, std::move(queued), std::move(done), std::move(kept), std::move(meta_map), {}, {});
     for (unsigned i = 0; i < kPrograms; i++) {
       programs.push_back(i == 0 ? load_program({"stillpoint_q", layout.queue_type_id, queue})
                                 : load_program({"stillpoint_d", completion_id, completion}));
