@@ -58,6 +58,7 @@ Napi::Value cut_report(Napi::Env env, const CutResult& result, uint64_t grain_by
   std::vector<CutRange> written(result.written, result.written + result.written_count);
   for (CutRange& range : written) range = {range.begin * grain_bytes, range.end * grain_bytes};
   report.Set("writtenBytes", range_array(env, written));
+  report.Set("isWrittenMore", result.written_more);
   report.Set("marksMs", Napi::Number::New(env, static_cast<double>(result.marks_ns) / 1e6));
   report.Set("readMs", Napi::Number::New(env, static_cast<double>(result.read_ns) / 1e6));
   return report;

@@ -42,6 +42,8 @@ export async function findTrackPlace(path: string): Promise<TrackPlace> {
   const diskSequence = await readFact(disk.directory, 'diskseq');
   if (diskSequence === null)
     throw untrackable(path, 'the kernel is too old: it does not number its disks (diskseq, Linux 5.15)');
+  if (((await readFact(disk.directory, 'queue', 'zoned')) ?? 'none') !== 'none')
+    throw untrackable(path, 'it has zones, and the kernel does not show how much a reset of one clears');
   const hasRequestQueue = (await listDirectory(disk.directory, 'mq')).length > 0;
   if (!hasRequestQueue && (await isMultipathNvme(family)))
     throw untrackable(path, 'it is an NVMe disk with several paths, whose completed writes are not shown');

@@ -156,7 +156,10 @@ void Cut::note_written() {
   for (uint64_t word = 0; word < area_.shown().size(); word++) {
     const uint64_t bits = maps_.done.load(word) | maps_.queued.load(word);
     for_runs(bits, [&](uint64_t from, uint64_t to) {
-      if (result_.written_count == CutResult::kWrittenMax) return;
+      if (result_.written_count == CutResult::kWrittenMax) {
+        result_.written_more = true;
+        return;
+      }
       result_.written[result_.written_count++] = {word * 64 + from, word * 64 + to};
     });
   }

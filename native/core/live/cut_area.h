@@ -55,10 +55,10 @@ struct CutResult {
   uint64_t error_offset;
   uint64_t wanted_bytes;  // of all pieces, also if they are too many
   uint64_t piece_count;
-  // Grains that were written while the cut was taken: [0, written_count), more than that if it is
-  // kWrittenMax.
+  // Grains that were written while the cut was taken: the first of them. `written_more`: there are others.
   uint64_t written_count;
   CutRange written[kWrittenMax];
+  bool written_more;
   uint64_t marks_ns;  // of taking the marks,
   uint64_t read_ns;   // and of reading
 };

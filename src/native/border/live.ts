@@ -34,6 +34,8 @@ export interface CutReport {
   readonly errorOffset: number;
   /** Bytes [begin, end) of the device that were written while the cut was taken; the first ones. */
   readonly writtenBytes: readonly (readonly [number, number])[];
+  /** There are others. */
+  readonly isWrittenMore: boolean;
   readonly marksMs: number;
   readonly readMs: number;
 }

@@ -208,8 +208,10 @@ export class LiveMember {
     });
   }
 
-  async #writtenOutsideSwap({ writtenBytes }: CutReport): Promise<CutReport['writtenBytes']> {
-    if (writtenBytes.length === 0) return writtenBytes;
+  async #writtenOutsideSwap(report: CutReport): Promise<CutReport['writtenBytes']> {
+    const { writtenBytes, isWrittenMore } = report;
+    // Of the others nobody knows where they are.
+    if (writtenBytes.length === 0 || isWrittenMore) return writtenBytes;
     const swaps = await this.#swaps();
     return writtenBytes.filter(
       ([begin, end]) => !swaps.some(({ beginByte, endByte }) => begin >= beginByte && end <= endByte),
