@@ -43,15 +43,20 @@ case $1 in
     cmp <(blockdev --getsize64 "$root") <(blockdev --getsize64 /dev/vdc)
 
     say 'what no freeze stops: nothing is claimed'
-    swap=/dev/vdd
-    mkswap -q $swap
-    "$stillpoint" --quiet track add $swap
-    (while :; do dd if=/dev/urandom of=$swap bs=4k count=1 seek=$((RANDOM % 1000)) oflag=direct conv=notrunc status=none; done) &
+    raw=/dev/vdd
+    "$stillpoint" --quiet track add $raw >/dev/null
+    fio --name=w --filename=$raw --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8 --size=16M --time_based \
+      --runtime=600 >/dev/null &
     writer=$!
-    if "$stillpoint" --quiet backup $swap --name raw --store $store/ 2>/tmp/refused; then fail 'a point of a raw device that is written to'; fi
+    sleep 2
+    if "$stillpoint" --quiet backup $raw --name raw --store $store 2>/tmp/refused; then
+      fail 'a point of a raw device that is written to'
+    fi
     grep -q 'writes to it' /tmp/refused || fail "$(cat /tmp/refused)"
     kill $writer
-    "$stillpoint" --json backup $swap --name raw --store $store/ --wait-quiet 0.2 | field "['point']['kind']"
+    wait $writer || true
+    result=$("$stillpoint" --json backup $raw --name raw --store $store --wait-quiet 0.2) || fail "backup: $result"
+    expect 'kind at rest' idle "$(field "['point']['kind']" <<<"$result")"
     ;;
 
   restored)
