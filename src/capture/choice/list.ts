@@ -12,9 +12,9 @@ import type { PROVIDER_NAMES } from './names.js';
 
 export const PROVIDERS = [
   tapEntry,
+  liveEntry,
   lvmEntry,
   reflinkEntry,
-  liveEntry,
   offlineEntry,
 ] as const satisfies InOrder<typeof PROVIDER_NAMES>;
 

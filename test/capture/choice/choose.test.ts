@@ -82,7 +82,7 @@ test('mount points are not frozen around one that freezes by itself', async (t) 
 });
 
 test('the real ones: a tap that runs, else the device as it is, unless somebody can write to it', async (t) => {
-  t.deepEqual(PROVIDER_NAMES, ['tap', 'lvm', 'reflink', 'live', 'offline']);
+  t.deepEqual(PROVIDER_NAMES, ['tap', 'live', 'lvm', 'reflink', 'offline']);
   const { place, tap } = await makeTap(t, { name: 'vm1' });
   const options = { ...OPTIONS, stateDirectory: place.directory, path: place.image };
   const choose = (more: Partial<ChooseOptions> = {}) => chooseProvider({ ...options, ...more });
