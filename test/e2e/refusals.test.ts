@@ -76,7 +76,9 @@ testWith(
     const unmount = await mount(t, device, at('mounted'));
     await writeFile(join(at('mounted'), 'file'), 'precious');
     await refused(t, machine, /mounted|in use/, 'restore', 'disk@1', device, '--store', at('store'));
-    await refused(t, machine, /mounted|in use/, 'backup', device, '--store', at('store'), '--name', 'other');
+    // Without a provider it would be copied live.
+    const as = ['--name', 'other', '--provider', 'offline'];
+    await refused(t, machine, /mounted|in use/, 'backup', device, '--store', at('store'), ...as);
     t.is((await points(t, machine, at('store'))).length, 1);
     unmount();
     await restore(t, machine, at('store'), 'disk@1', device);

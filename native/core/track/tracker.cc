@@ -69,7 +69,7 @@ void remove_pins(const std::string& directory) {
   while (const dirent* const entry = readdir(entries.get())) {
     const std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
-    const std::string path = directory + "/" + name;
+    const std::string path = std::string(directory).append("/").append(name);
     if (unlink(path.c_str()) != 0) throw_errno(errno, "unlink", path);
   }
   if (rmdir(directory.c_str()) != 0) throw_errno(errno, "rmdir", directory);

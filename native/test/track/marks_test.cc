@@ -103,7 +103,8 @@ TEST_CASE("tracker: attached, opened, taken apart; for every size and grain the 
                                        {tib, 65'536},
                                        {16 * tib, 65'536}}) {
     for (const bool has_request_queue : {true, false}) {
-      CAPTURE(sectors);
+      const uint64_t sector_count = sectors;
+      CAPTURE(sector_count);
       // No disk has this number.
       const TrackTarget target{4095, 1'000'000, 2048, sectors, grain, has_request_queue};
       {
