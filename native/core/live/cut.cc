@@ -66,10 +66,11 @@ void Cut::take_marks() {
     const uint64_t done = maps_.done.load(word);
     const uint64_t queued = maps_.queued.load(word);
     if ((done | queued) != 0) {
+      // Before they are cleared: if this process is killed here, the agent's next pass still knows of them.
+      pending[word] |= done | (queued & ~shown[word]);
       maps_.kept.set(word, done | queued);
       if (done != 0) maps_.done.clear(word, done);
       if (queued != 0) maps_.queued.clear(word, queued);
-      pending[word] |= done | (queued & ~shown[word]);
     }
     for_runs(pending[word],
              [&](uint64_t from, uint64_t to) { add_grains(word * 64 + from, word * 64 + to); });
