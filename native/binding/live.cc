@@ -53,6 +53,7 @@ Napi::Value cut_report(Napi::Env env, const CutResult& result, uint64_t grain_by
   Napi::Object report = Napi::Object::New(env);
   report.Set("state", state_name(result.state));
   report.Set("wantedBytes", number(env, result.wanted_bytes));
+  report.Set("aheadBytes", number(env, result.ahead_bytes));
   report.Set("error", Napi::Number::New(env, result.error));
   report.Set("errorOffset", number(env, result.error_offset));
   std::vector<CutRange> written(result.written, result.written + result.written_count);
@@ -74,8 +75,10 @@ class LiveCopyWrap : public Napi::ObjectWrap<LiveCopyWrap> {
             {InstanceMethod<&LiveCopyWrap::begin>("begin"), InstanceMethod<&LiveCopyWrap::collect>("collect"),
              InstanceMethod<&LiveCopyWrap::ship>("ship"), InstanceMethod<&LiveCopyWrap::stage>("stage"),
              InstanceMethod<&LiveCopyWrap::doubt>("doubt"),
+             InstanceMethod<&LiveCopyWrap::prepare_cut>("prepareCut"),
              InstanceMethod<&LiveCopyWrap::descriptors>("descriptors"),
              InstanceMethod<&LiveCopyWrap::report>("report"), InstanceMethod<&LiveCopyWrap::accept>("accept"),
+             InstanceMethod<&LiveCopyWrap::is_untouched>("isUntouched"),
              InstanceMethod<&LiveCopyWrap::changed_blocks>("changedBlocks"),
              InstanceMethod<&LiveCopyWrap::unchanged_sample>("unchangedSample"),
              InstanceMethod<&LiveCopyWrap::open_view>("openView"),
@@ -161,6 +164,15 @@ class LiveCopyWrap : public Napi::ObjectWrap<LiveCopyWrap> {
     });
   }
 
+  Napi::Value prepare_cut(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      const uint64_t read_bytes = arg_uint(info[0], "readBytes", kMemoryBytesMax);
+      return in_turn(
+          info, [read_bytes](LiveCopy& copy) { copy.prepare_cut(read_bytes); },
+          [](Napi::Env env) { return env.Undefined(); });
+    });
+  }
+
   Napi::Value descriptors(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     return guarded(env, [&]() -> Napi::Value {
@@ -186,6 +198,16 @@ class LiveCopyWrap : public Napi::ObjectWrap<LiveCopyWrap> {
     return guarded_promise(info.Env(), [&] {
       return in_turn(
           info, [](LiveCopy& copy) { copy.accept(); }, [](Napi::Env env) { return env.Undefined(); });
+    });
+  }
+
+  Napi::Value is_untouched(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      const uint64_t begin = arg_uint(info[0], "beginByte");
+      const uint64_t end = arg_uint(info[1], "endByte");
+      return in_turn(
+          info, [begin, end](LiveCopy& copy) { return copy.untouched(begin, end); },
+          [](Napi::Env env, bool untouched) { return Napi::Boolean::New(env, untouched); });
     });
   }
 

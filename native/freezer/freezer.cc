@@ -10,7 +10,8 @@
 // A cut (native/core/live/cut.h) reads what was written last of a device, while all are frozen: here, because
 // nothing else in this process can wait for a frozen file system. FD is the first of its five descriptors:
 // memory for what it reads, the marks done, queued and kept, and the device. With --once all cuts are taken
-// as soon as all is frozen, and it is thawed at once; otherwise when `cut` is read from stdin.
+// as soon as all is frozen, and it is thawed at once; otherwise when `cut` is read from stdin. What is marked
+// before the freeze is read before it, too.
 //
 // Lines on stdout; I is the index of a MOUNT, E an errno:
 //   freezing I       from here on it may be frozen: flushing is over, the deadline runs
@@ -198,8 +199,9 @@ void take_cuts() {
 }
 
 void* freeze_all(void*) {
-  // What is flushed now need not be flushed while everybody waits.
+  // What is flushed and read now need not be flushed and read while everybody waits.
   for (int i = 0; i < mount_count; ++i) syncfs(mounts[i].descriptor);
+  for (const auto& cut : cuts) cut->read_ahead();
   wake(freezing_begun);
   bool going_on = true;
   for (int i = 0; i < mount_count && going_on; ++i) going_on = freeze_one(i);

@@ -40,6 +40,7 @@ import { StillpointError } from '../domain/base/errors.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
 import type { ConsistencyKind, DeviceIdentity, ProviderFacts } from '../domain/point/point.js';
 import type { Device } from '../native/index.js';
+import type { Cutting } from './quiesce/rest.js';
 
 export interface HoldOptions {
   /** 32 hex digits: the session, and the id of the point that it may become. */
@@ -236,10 +237,9 @@ export interface Member {
   /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
   readonly passes?: Passes | undefined;
   /**
-   * Of a member that reads the rest while everybody waits: what the process that freezes needs for that, and
-   * how long it may take if nobody says otherwise. Its `cut` has it done.
+   * Of a member that reads the rest while everybody waits. Its `cut` has it done.
    */
-  readonly cutting?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
+  readonly cutting?: Cutting | undefined;
   /** How long `cut` may take, if that keeps nobody from writing for as long. Default: as a freeze. */
   readonly cutMs?: number | undefined;
   /**

@@ -43,7 +43,6 @@ export async function checkTracking(thing: string): Promise<void> {
  * @throws StillpointError `usage`, `session-busy`
  */
 export async function takeTracked(place: TrackPlace): Promise<Tracked> {
-  await checkTracking(place.path);
   return inTurn(place.path, async () => {
     const lock = await lockTracker(place);
     try {
@@ -73,19 +72,23 @@ export type TrackState =
       readonly doubt: string | null;
       readonly grainBytes: number;
       readonly memoryBytes: number;
-      /** With a mark; of more than the last point, while a session goes on. */
-      readonly markedBytes: number;
+      /** With a mark; of more than the last point, while a session goes on. Null: they were not counted. */
+      readonly markedBytes: number | null;
     };
 
-/** Nothing is locked or changed. */
-export async function readTrackState(place: TrackPlace): Promise<TrackState> {
+/**
+ * Nothing is locked or changed.
+ * @param counts the marks, which takes a tenth of a second for each TiB.
+ * @throws StillpointError `usage`
+ */
+export async function readTrackState(place: TrackPlace, counts: boolean): Promise<TrackState> {
   const found = await openTracker(place);
   if (found === null) return { state: 'none' };
   if (found.gone !== null) return { state: 'void', reason: found.gone };
   const { tracker, record, doubt } = found;
   try {
     const { grainBytes } = tracker.target;
-    const markedBytes = (await tracker.marked()) * grainBytes;
+    const markedBytes = counts ? (await tracker.marked()) * grainBytes : null;
     return { state: 'tracked', record, doubt, grainBytes, memoryBytes: tracker.memoryBytes, markedBytes };
   } finally {
     await tracker.close();
@@ -130,7 +133,7 @@ async function listOne(directory: string): Promise<ListedTracker> {
   const place = await findTrackPlace(path).catch(() => null);
   if (place === null || place.directory !== directory)
     return isVoid('the device is gone, or has another number now');
-  return { directory, path, state: await readTrackState(place) };
+  return { directory, path, state: await readTrackState(place, true) };
 }
 
 /** Trackers of disks that are gone: nobody will ask for them, and they take memory. */

@@ -12,6 +12,10 @@ namespace {
 
 // One read: large enough for a disk, small enough for several in flight.
 constexpr uint64_t kReadBytesMax = uint64_t{256} << 10;
+// Reading ahead: so often, unless it finds less than this, or not much less than before.
+constexpr unsigned kAheadRounds = 6;
+constexpr uint64_t kAheadBytesMin = uint64_t{1} << 20;
+constexpr double kAheadProgress = 0.8;
 
 uint64_t ns_since(std::chrono::steady_clock::time_point begin) {
   return static_cast<uint64_t>(std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
@@ -20,27 +24,56 @@ uint64_t ns_since(std::chrono::steady_clock::time_point begin) {
 }  // namespace
 
 Cut::Cut(CutArea area, CutMaps maps, UniqueFd device)
-    : area_(std::move(area)), maps_(std::move(maps)), device_(std::move(device)), result_(area_.result()) {
+    : area_(std::move(area)),
+      maps_(std::move(maps)),
+      device_(std::move(device)),
+      result_(area_.result()),
+      ahead_(area_.geometry().unit_words()) {
   result_ = {};
   readers_.reserve(kReaders);
   for (unsigned i = 0; i < kReaders; i++) {
     readers_.emplace_back([this] {
-      begun_.wait(0);
-      read_pieces();
+      for (uint32_t round = 1;; round++) {
+        rounds_.wait(round - 1);
+        if (over_) return;
+        read_pieces();
+      }
     });
-    reading_++;
   }
 }
 
 Cut::~Cut() {
   stop();
-  begun_ = 1;
-  begun_.notify_all();
+  over_ = true;
+  rounds_++;
+  rounds_.notify_all();
   for (std::thread& reader : readers_) reader.join();
+}
+
+void Cut::read_ahead() {
+  has_read_ahead_ = true;
+  uint64_t least = ~uint64_t{0};
+  for (unsigned round = 0; round < kAheadRounds; round++) {
+    begin_pieces();
+    const uint64_t before = result_.wanted_bytes;
+    take_done(round == 0);
+    if (overflown_) return;
+    read_all();
+    if (stopping_) return;
+    const uint64_t found = result_.wanted_bytes - before;
+    result_.ahead_bytes = result_.wanted_bytes;
+    // Half of the memory is for the freeze.
+    const bool is_full = result_.wanted_bytes > area_.data().size() / 2;
+    if (is_full || found < kAheadBytesMin ||
+        static_cast<double>(found) > kAheadProgress * static_cast<double>(least))
+      return;
+    least = found;
+  }
 }
 
 void Cut::run() {
   const auto begin = std::chrono::steady_clock::now();
+  begin_pieces();
   take_marks();
   result_.marks_ns = ns_since(begin);
   if (overflown_) {
@@ -56,39 +89,66 @@ void Cut::run() {
   result_.state = CutState::complete;
 }
 
-// What is pending, what was marked as done since, and what was queued and never seen to be done: normally
-// nothing. All of it is pending, in case that the cut does not come about. From here on `queued` and `done`
-// have what is written after this instant.
-void Cut::take_marks() {
-  const auto shown = area_.shown();
+void Cut::begin_pieces() {
+  first_piece_ = result_.piece_count;
+  planned_units_end_ = 0;
+}
+
+// As a pass of the agent does. What is taken is pending until the cut is accepted: before it is cleared, so
+// that the agent knows of it if this process is killed here.
+void Cut::take_done(bool also_pending) {
   const auto pending = area_.pending();
-  for (uint64_t word = 0; word < shown.size(); word++) {
+  for (uint64_t word = 0; word < pending.size(); word++) {
+    const uint64_t done = maps_.done.load(word);
+    if (done != 0) {
+      pending[word] |= done;
+      maps_.kept.set(word, done);
+      maps_.done.clear(word, done);
+    }
+    add_bits(word, also_pending ? pending[word] : done);
+  }
+}
+
+// What was marked as done since, and what was queued and never seen to be done since the last point: normally
+// nothing. And what is pending, if it was not read ahead. From here on `queued` and `done` have what is
+// written after this instant.
+void Cut::take_marks() {
+  const auto pending = area_.pending();
+  for (uint64_t word = 0; word < pending.size(); word++) {
     const uint64_t done = maps_.done.load(word);
     const uint64_t queued = maps_.queued.load(word);
+    uint64_t bits = has_read_ahead_ ? 0 : pending[word];
     if ((done | queued) != 0) {
-      // Before they are cleared: if this process is killed here, the agent's next pass still knows of them.
-      pending[word] |= done | (queued & ~shown[word]);
+      const uint64_t found = done | (queued & ~maps_.kept.load(word));
+      bits |= found;
+      pending[word] |= found;
       maps_.kept.set(word, done | queued);
       if (done != 0) maps_.done.clear(word, done);
       if (queued != 0) maps_.queued.clear(word, queued);
     }
-    for_runs(pending[word],
-             [&](uint64_t from, uint64_t to) { add_grains(word * 64 + from, word * 64 + to); });
+    add_bits(word, bits);
   }
 }
 
-// Of units that are staged the grains alone, of others all.
+void Cut::add_bits(uint64_t word, uint64_t bits) {
+  for_runs(bits, [&](uint64_t from, uint64_t to) { add_grains(word * 64 + from, word * 64 + to); });
+}
+
+// Of units that are held the grains alone, of others all.
 void Cut::add_grains(uint64_t begin, uint64_t end) {
   const CutGeometry& geometry = area_.geometry();
   const uint64_t per_unit = geometry.unit_bytes / geometry.grain_bytes;
   while (begin < end) {
     const uint64_t unit = begin / per_unit;
     const uint64_t unit_end = std::min(end, (unit + 1) * per_unit);
-    if (has_bit(area_.staged(), unit)) {
-      add_piece(begin * geometry.grain_bytes, unit_end * geometry.grain_bytes);
-    } else if (unit >= planned_units_end_) {
-      planned_units_end_ = unit + 1;
-      add_piece(unit * geometry.unit_bytes, (unit + 1) * geometry.unit_bytes);
+    if (unit >= planned_units_end_) {
+      if (has_bit(area_.staged(), unit) || has_bit(ahead_, unit)) {
+        add_piece(begin * geometry.grain_bytes, unit_end * geometry.grain_bytes);
+      } else {
+        planned_units_end_ = unit + 1;
+        set_bit(ahead_, unit);
+        add_piece(unit * geometry.unit_bytes, (unit + 1) * geometry.unit_bytes);
+      }
     }
     begin = unit_end;
   }
@@ -102,9 +162,9 @@ void Cut::add_piece(uint64_t begin, uint64_t end) {
   // A device may end in the middle of a page; what follows stays aligned.
   result_.wanted_bytes += (end - begin + 4095) & ~uint64_t{4095};
   const auto pieces = area_.pieces();
-  if (result_.wanted_bytes > geometry.data_bytes_max) overflown_ = true;
+  if (result_.wanted_bytes > area_.data().size()) overflown_ = true;
   if (overflown_) return;
-  if (result_.piece_count > 0) {
+  if (result_.piece_count > first_piece_) {
     CutPiece& last = pieces[result_.piece_count - 1];
     if (last.byte_offset + last.byte_length == begin && last.byte_length + (end - begin) <= kReadBytesMax &&
         last.data_offset + last.byte_length == data_offset) {
@@ -120,8 +180,10 @@ void Cut::add_piece(uint64_t begin, uint64_t end) {
 }
 
 void Cut::read_all() {
-  begun_ = 1;
-  begun_.notify_all();
+  next_piece_ = first_piece_;
+  reading_ = kReaders;
+  rounds_++;
+  rounds_.notify_all();
   for (uint32_t left = reading_; left != 0; left = reading_) reading_.wait(left);
 }
 
@@ -154,7 +216,7 @@ void Cut::fail(int error, uint64_t byte_offset) {
 
 // What writes although nobody should: past the frozen file systems, or where there is none.
 void Cut::note_written() {
-  for (uint64_t word = 0; word < area_.shown().size(); word++) {
+  for (uint64_t word = 0; word < maps_.done.word_count(); word++) {
     const uint64_t bits = maps_.done.load(word) | maps_.queued.load(word);
     for_runs(bits, [&](uint64_t from, uint64_t to) {
       if (result_.written_count == CutResult::kWrittenMax) {

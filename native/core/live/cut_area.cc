@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <utility>
@@ -33,6 +34,7 @@ bool valid(const CutGeometry& geometry) {
 struct CutArea::Header {
   uint64_t magic;
   CutGeometry geometry;
+  uint64_t data_bytes;
   CutResult result;
 };
 
@@ -45,8 +47,7 @@ CutArea::CutArea(UniqueFd memory, const CutGeometry& geometry)
     : memory_(std::move(memory)), geometry_(geometry) {
   const uint64_t grain_bits = page_up(geometry.word_count() * sizeof(uint64_t));
   pending_begin_ = page_up(sizeof(Header));
-  shown_begin_ = pending_begin_ + grain_bits;
-  staged_begin_ = shown_begin_ + grain_bits;
+  staged_begin_ = pending_begin_ + grain_bits;
   pieces_begin_ = staged_begin_ + page_up(geometry.unit_words() * sizeof(uint64_t));
   data_begin_ = pieces_begin_ + page_up(geometry.pieces_max() * sizeof(CutPiece));
   end_ = data_begin_ + page_up(geometry.data_bytes_max);
@@ -58,18 +59,17 @@ CutArea CutArea::create(const CutGeometry& geometry) {
   if (!memory) throw_errno(errno, "memfd_create");
   CutArea area(std::move(memory), geometry);
   if (ftruncate(area.fd(), static_cast<off_t>(area.end_)) != 0) throw_errno(errno, "ftruncate of a cut");
-  void* const mapped = mmap(nullptr, area.end_, PROT_READ | PROT_WRITE, MAP_SHARED, area.fd(), 0);
-  if (mapped == MAP_FAILED) throw_errno(errno, "mmap of a cut");
-  area.bytes_ = static_cast<uint8_t*>(mapped);
+  area.map(area.end_, 0);
   area.header().magic = kMagic;
   area.header().geometry = geometry;
+  area.header().data_bytes = geometry.data_bytes_max;
   return area;
 }
 
 CutArea CutArea::open(UniqueFd memory) {
   Header header{};
   if (pread(memory.get(), &header, sizeof header, 0) != sizeof header || header.magic != kMagic ||
-      !valid(header.geometry)) {
+      !valid(header.geometry) || header.data_bytes > header.geometry.data_bytes_max) {
     throw NativeError("bad-cut-area", "the memory for a cut is not one");
   }
   CutArea area(std::move(memory), header.geometry);
@@ -78,26 +78,32 @@ CutArea CutArea::open(UniqueFd memory) {
   if (static_cast<uint64_t>(status.st_size) != area.end_) {
     throw NativeError("bad-cut-area", "the memory for a cut has another size");
   }
-  void* const mapped =
-      mmap(nullptr, area.end_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, area.fd(), 0);
-  if (mapped == MAP_FAILED) throw_errno(errno, "mmap of a cut");
-  area.bytes_ = static_cast<uint8_t*>(mapped);
+  area.map(area.data_begin_ + page_up(header.data_bytes), MAP_POPULATE);
   return area;
 }
+
+void CutArea::map(uint64_t bytes, int flags) {
+  void* const mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | flags, fd(), 0);
+  if (mapped == MAP_FAILED) throw_errno(errno, "mmap of a cut");
+  bytes_ = static_cast<uint8_t*>(mapped);
+  mapped_bytes_ = bytes;
+}
+
+void CutArea::limit_data(uint64_t bytes) { header().data_bytes = std::min(bytes, geometry_.data_bytes_max); }
 
 CutArea::CutArea(CutArea&& other) noexcept
     : memory_(std::move(other.memory_)),
       geometry_(other.geometry_),
       pending_begin_(other.pending_begin_),
-      shown_begin_(other.shown_begin_),
       staged_begin_(other.staged_begin_),
       pieces_begin_(other.pieces_begin_),
       data_begin_(other.data_begin_),
       end_(other.end_),
+      mapped_bytes_(other.mapped_bytes_),
       bytes_(std::exchange(other.bytes_, nullptr)) {}
 
 CutArea::~CutArea() {
-  if (bytes_ != nullptr) munmap(bytes_, end_);
+  if (bytes_ != nullptr) munmap(bytes_, mapped_bytes_);
 }
 
 CutArea::Header& CutArea::header() const { return *reinterpret_cast<Header*>(bytes_); }
@@ -106,15 +112,12 @@ CutResult& CutArea::result() const { return header().result; }
 std::span<uint64_t> CutArea::pending() const {
   return {reinterpret_cast<uint64_t*>(bytes_ + pending_begin_), geometry_.word_count()};
 }
-std::span<uint64_t> CutArea::shown() const {
-  return {reinterpret_cast<uint64_t*>(bytes_ + shown_begin_), geometry_.word_count()};
-}
 std::span<uint64_t> CutArea::staged() const {
   return {reinterpret_cast<uint64_t*>(bytes_ + staged_begin_), geometry_.unit_words()};
 }
 std::span<CutPiece> CutArea::pieces() const {
   return {reinterpret_cast<CutPiece*>(bytes_ + pieces_begin_), geometry_.pieces_max()};
 }
-std::span<uint8_t> CutArea::data() const { return {bytes_ + data_begin_, geometry_.data_bytes_max}; }
+std::span<uint8_t> CutArea::data() const { return {bytes_ + data_begin_, mapped_bytes_ - data_begin_}; }
 
 }  // namespace stillpoint

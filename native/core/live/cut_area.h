@@ -4,11 +4,12 @@
 // The unit of a copy is the larger one of the session's block and the tracker's grain: a unit is held as a
 // whole, or not at all.
 //
-//   header | pending, shown: a bit for each grain | staged: a bit for each unit | pieces | data
+//   header | pending: a bit for each grain | staged: a bit for each unit | pieces | data
 //
 // One side at a time writes to it: the agent before the cut, the cut, and the agent again.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -53,7 +54,8 @@ struct CutResult {
   CutState state;
   int32_t error;  // an errno
   uint64_t error_offset;
-  uint64_t wanted_bytes;  // of all pieces, also if they are too many
+  uint64_t wanted_bytes;  // of all pieces, also if they are too many,
+  uint64_t ahead_bytes;   // and of those that were read before the freeze
   uint64_t piece_count;
   // Grains that were written while the cut was taken: the first of them. `written_more`: there are others.
   uint64_t written_count;
@@ -78,9 +80,10 @@ class CutArea {
   int fd() const { return memory_.get(); }
   const CutGeometry& geometry() const { return geometry_; }
   CutResult& result() const;
+  // How much of `data` the next cut may use: what it does not use costs neither memory nor time.
+  void limit_data(uint64_t bytes);
   // What each of them is: live_copy.h.
   std::span<uint64_t> pending() const;
-  std::span<uint64_t> shown() const;
   std::span<uint64_t> staged() const;
   std::span<CutPiece> pieces() const;
   std::span<uint8_t> data() const;
@@ -89,13 +92,30 @@ class CutArea {
   struct Header;
 
   CutArea(UniqueFd memory, const CutGeometry& geometry);
+  void map(uint64_t bytes, int flags);
   Header& header() const;
 
   UniqueFd memory_;
   CutGeometry geometry_;
-  uint64_t pending_begin_, shown_begin_, staged_begin_, pieces_begin_, data_begin_, end_;
+  uint64_t pending_begin_, staged_begin_, pieces_begin_, data_begin_, end_;
+  uint64_t mapped_bytes_ = 0;
   uint8_t* bytes_ = nullptr;
 };
+
+// Tells take(word) of each word that has a bit, in their order. Most of the many are zero.
+template <class Take>
+void for_set_words(std::span<const uint64_t> words, Take take) {
+  constexpr size_t kTogether = 8;
+  for (size_t begin = 0; begin < words.size(); begin += kTogether) {
+    const auto some = words.subspan(begin, std::min(kTogether, words.size() - begin));
+    uint64_t any = 0;
+    for (const uint64_t word : some) any |= word;
+    if (any == 0) continue;
+    for (size_t i = 0; i < some.size(); i++) {
+      if (words[begin + i] != 0) take(begin + i);
+    }
+  }
+}
 
 inline bool has_bit(std::span<const uint64_t> bits, uint64_t index) {
   return (bits[index / 64] >> (index % 64) & 1) != 0;

@@ -17,8 +17,11 @@
 namespace stillpoint {
 namespace {
 
-constexpr unsigned kReaders = 4;
+constexpr unsigned kReaders = 16;
 constexpr uint64_t kSectorBytes = 512;
+// What is written between the last pass and the cut is to find room, too.
+constexpr uint64_t kCutDataBytesMin = uint64_t{24} << 20;
+constexpr uint64_t kCutDataTimes = 4;
 
 CutGeometry cut_geometry(const BlockDevice& device, const Tracker& tracker, const LiveOptions& options) {
   const TrackTarget& target = tracker.target();
@@ -93,7 +96,6 @@ void LiveCopy::need(State state) const {
 void LiveCopy::mark_pending(uint64_t word, uint64_t bits) {
   const CutGeometry& geometry = area_.geometry();
   pending_[word] |= bits;
-  area_.shown()[word] |= bits;
   for_runs(bits, [&](uint64_t from, uint64_t to) {
     const uint64_t first = (word * 64 + from) * geometry.grain_bytes / geometry.unit_bytes;
     const uint64_t last = (word * 64 + to - 1) * geometry.grain_bytes / geometry.unit_bytes;
@@ -108,10 +110,7 @@ void LiveCopy::begin(const Begin& begin) {
   state_ = State::collecting;
   const CutGeometry& geometry = area_.geometry();
   move_marks(tracker_->done(), tracker_->kept(), [](uint64_t, uint64_t) {});
-  for (uint64_t word = 0; word < pending_.size(); word++) {
-    const uint64_t bits = tracker_->queued().load(word) | tracker_->kept().load(word);
-    if (bits != 0) mark_pending(word, bits);
-  }
+  pend_submitted();
   if (begin.everything) {
     pend_everything();
     return;
@@ -122,6 +121,13 @@ void LiveCopy::begin(const Begin& begin) {
     if (has_bit(changed_, unit)) continue;
     pend_unit(unit);
     sample_units_.push_back(unit);
+  }
+}
+
+void LiveCopy::pend_submitted() {
+  for (uint64_t word = 0; word < pending_.size(); word++) {
+    const uint64_t bits = tracker_->queued().load(word) | tracker_->kept().load(word);
+    if (bits != 0) mark_pending(word, bits);
   }
 }
 
@@ -140,10 +146,7 @@ void LiveCopy::doubt(Doubt what) {
   }
   // A cut that did not come about has moved marks of `queued` to `kept`, of writes that were on their way
   // then.
-  for (uint64_t word = 0; word < pending_.size(); word++) {
-    const uint64_t bits = tracker_->queued().load(word) | tracker_->kept().load(word);
-    if (bits != 0) mark_pending(word, bits);
-  }
+  pend_submitted();
 }
 
 // Without a mark.
@@ -171,7 +174,7 @@ void LiveCopy::for_pending_units(Take take) const {
     if (!grains.empty()) take(unit, grains);
     grains.clear();
   };
-  for (uint64_t word = 0; word < pending_.size(); word++) {
+  for_set_words(pending_, [&](uint64_t word) {
     for_runs(pending_[word], [&](uint64_t from, uint64_t to) {
       for (uint64_t begin = word * 64 + from, end = word * 64 + to; begin < end;) {
         if (begin / per_unit != unit) {
@@ -183,8 +186,13 @@ void LiveCopy::for_pending_units(Take take) const {
         begin = here;
       }
     });
-  }
+  });
   end_unit();
+}
+
+// Pages of the area in which nothing was ever set stay without memory.
+void LiveCopy::clear_pending() {
+  for_set_words(pending_, [&](uint64_t word) { pending_[word] = 0; });
 }
 
 LiveCopy::Pending LiveCopy::collect() {
@@ -228,7 +236,7 @@ std::vector<CutRange> LiveCopy::ship() {
     staging_.drop(unit);
     clear_bit(area_.staged(), unit);
   });
-  std::fill(pending_.begin(), pending_.end(), 0);
+  clear_pending();
   for (const uint64_t unit : sample) pend_unit(unit);
   return to_blocks(units);
 }
@@ -257,7 +265,12 @@ void LiveCopy::stage() {
   });
   read_all(*device_, reads);
   for (const uint64_t unit : taken) set_bit(area_.staged(), unit);
-  std::fill(pending_.begin(), pending_.end(), 0);
+  clear_pending();
+}
+
+void LiveCopy::prepare_cut(uint64_t read_bytes) {
+  need(State::collecting);
+  area_.limit_data(std::max(kCutDataBytesMin, kCutDataTimes * read_bytes));
 }
 
 std::vector<int> LiveCopy::descriptors() const {
@@ -266,9 +279,7 @@ std::vector<int> LiveCopy::descriptors() const {
 
 const CutResult& LiveCopy::report() {
   need(State::collecting);
-  for (uint64_t word = 0; word < pending_.size(); word++) {
-    if (pending_[word] != 0) mark_pending(word, pending_[word]);
-  }
+  for_set_words(pending_, [&](uint64_t word) { mark_pending(word, pending_[word]); });
   return area_.result();
 }
 
@@ -296,13 +307,35 @@ void LiveCopy::accept() {
   }
 }
 
+bool LiveCopy::untouched(uint64_t begin_byte, uint64_t end_byte) const {
+  need(State::accepted);
+  const CutGeometry& geometry = area_.geometry();
+  if (begin_byte >= end_byte || end_byte > geometry.device_bytes) {
+    throw NativeError("argument", "bytes that the device does not have");
+  }
+  for (const CutPiece& piece : area_.pieces().first(area_.result().piece_count)) {
+    if (piece.byte_offset < end_byte && piece.byte_offset + piece.byte_length > begin_byte) return false;
+  }
+  const uint64_t last = (end_byte - 1) / geometry.grain_bytes;
+  for (uint64_t grain = begin_byte / geometry.grain_bytes; grain <= last; grain++) {
+    const uint64_t marks = tracker_->done().load(grain / 64) | tracker_->queued().load(grain / 64);
+    if (marks == 0) {
+      grain |= 63;
+    } else if ((marks >> (grain % 64) & 1) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
 std::vector<CutRange> LiveCopy::changed_blocks() const {
   need(State::accepted);
   std::vector<CutRange> units;
-  const CutGeometry& geometry = area_.geometry();
-  for (uint64_t unit = 0; unit < geometry.unit_count(); unit++) {
-    if (has_bit(area_.staged(), unit) && has_bit(changed_, unit)) add_range(units, unit, unit + 1);
-  }
+  const auto staged = area_.staged();
+  for_set_words(staged, [&](uint64_t word) {
+    for_runs(staged[word] & changed_[word],
+             [&](uint64_t from, uint64_t to) { add_range(units, word * 64 + from, word * 64 + to); });
+  });
   return to_blocks(units);
 }
 

@@ -2,17 +2,17 @@
 // what they name is shipped as it is now, or staged: read into memory, so that of a unit that is written
 // again only the grains have to be read again. The cut (cut.h) reads what is left while nobody writes.
 //
-//   state      begin         collect, doubt, ship, stage, report   accept        read
-//   --------   -----------   -----------------------------------   -----------   --------------------
-//   made       → collecting  -                                     -             -
-//   collecting -             yes                                   → accepted    -
-//   accepted   -             -                                     -             staged and cut units
+//   state      begin         collect, doubt, ship, stage,   accept        read, untouched
+//                            prepare_cut, report
+//   --------   -----------   ----------------------------   -----------   --------------------
+//   made       → collecting  -                              -             -
+//   collecting -             yes                            → accepted    -
+//   accepted   -             -                              -             staged and cut units
 //
 // A call that the state is not for throws `argument`.
 //
 // Sets of grains and units, of which each is a bitmap:
 //   pending    (CutArea) written since it was shipped or staged, or never read yet
-//   shown      (CutArea) was pending at some time: a mark of `queued` says nothing new about it
 //   staged     (CutArea) units that are in memory
 //   changed    units that were pending because of a mark: may differ from the base point
 //
@@ -74,6 +74,8 @@ class LiveCopy {
   uint64_t staged_bytes() const { return staging_.used_bytes(); }
   uint64_t grain_bytes() const { return area_.geometry().grain_bytes; }
 
+  // Comes before each cut, when so much would have to be read: what that may take of memory.
+  void prepare_cut(uint64_t read_bytes);
   // For the cut, in the order that it takes them: memory, done, queued, kept, device.
   std::vector<int> descriptors() const;
   // What has become of the cut. What it has taken of the marks is pending, in case that it is not accepted.
@@ -81,6 +83,9 @@ class LiveCopy {
   // Takes over what the cut has read; `argument` if it is not complete.
   void accept();
 
+  // Once it is accepted: whether the cut had nothing to read there, and no mark came since. A neighbour in
+  // the same unit counts.
+  bool untouched(uint64_t begin_byte, uint64_t end_byte) const;
   // Once it is accepted: blocks that may differ from the base point, ascending, apart; and those of the
   // sample that nothing has written to.
   std::vector<CutRange> changed_blocks() const;
@@ -95,7 +100,9 @@ class LiveCopy {
   void need(State state) const;
   void mark_pending(uint64_t word, uint64_t bits);
   void pend_unit(uint64_t unit);
+  void pend_submitted();
   void pend_everything();
+  void clear_pending();
   template <class Take>
   void for_pending_units(Take take) const;
   std::vector<CutRange> to_blocks(const std::vector<CutRange>& units) const;

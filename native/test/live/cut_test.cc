@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -62,7 +63,7 @@ bool is_marked(const MarkMap& map, uint64_t grain) { return (map.load(grain / 64
 
 }  // namespace
 
-TEST_CASE("cut: reads what is pending, done, or queued and never shown; of units that are not staged all") {
+TEST_CASE("cut: reads what is pending, done, or queued and never done; of units that are not staged all") {
   const uint64_t seed = random_seed();
   INFO("seed " << seed);
   Random random(seed);
@@ -75,17 +76,18 @@ TEST_CASE("cut: reads what is pending, done, or queued and never shown; of units
     const uint64_t per_unit = unit / kGrain;
     const auto done = world.map(world.done);
     const auto queued = world.map(world.queued);
+    const auto kept = world.map(world.kept);
     std::vector<bool> wanted(world.grains());
     for (uint64_t grain = 0; grain < world.grains(); grain++) {
       const bool is_pending = random.one_in(9);
       const bool is_done = random.one_in(9);
       const bool is_queued = random.one_in(5);
-      const bool is_shown = random.one_in(2);
+      const bool is_kept = random.one_in(2);
       if (is_pending) set_bit(world.area.pending(), grain);
       if (is_done) mark(done, grain);
       if (is_queued) mark(queued, grain);
-      if (is_shown) set_bit(world.area.shown(), grain);
-      wanted[grain] = is_pending || is_done || (is_queued && !is_shown);
+      if (is_kept) mark(kept, grain);
+      wanted[grain] = is_pending || is_done || (is_queued && !is_kept);
     }
     for (uint64_t i = 0; i < world.geometry.unit_count(); i++) {
       if (random.one_in(2)) set_bit(world.area.staged(), i);
@@ -97,7 +99,8 @@ TEST_CASE("cut: reads what is pending, done, or queued and never shown; of units
     }
     const std::vector<bool> was_marked = [&] {
       std::vector<bool> marked(world.grains());
-      for (uint64_t i = 0; i < marked.size(); i++) marked[i] = is_marked(done, i) || is_marked(queued, i);
+      for (uint64_t i = 0; i < marked.size(); i++)
+        marked[i] = is_marked(done, i) || is_marked(queued, i) || is_marked(kept, i);
       return marked;
     }();
 
@@ -117,11 +120,84 @@ TEST_CASE("cut: reads what is pending, done, or queued and never shown; of units
       }
     }
     CHECK(got == wanted);
-    const auto kept = world.map(world.kept);
     for (uint64_t grain = 0; grain < world.grains(); grain++) {
       CHECK(is_marked(kept, grain) == was_marked[grain]);
       CHECK_FALSE(is_marked(done, grain));
       CHECK_FALSE(is_marked(queued, grain));
+    }
+  }
+}
+
+TEST_CASE("cut: what was read ahead and is written again is read again, the grains alone") {
+  const uint64_t seed = random_seed();
+  INFO("seed " << seed);
+  Random random(seed);
+  for (int round = 0; round < 40; round++) {
+    const uint64_t unit = kGrain << random.below(5);
+    World world({(1 + random.below(300)) * kGrain, kGrain, unit, 8 << 20}, random);
+    const uint64_t per_unit = unit / kGrain;
+    std::vector<bool> is_held(world.geometry.unit_count());
+    for (uint64_t i = 0; i < is_held.size(); i++) {
+      is_held[i] = random.one_in(2);
+      if (is_held[i]) set_bit(world.area.staged(), i);
+    }
+    Cut cut(CutArea::open(again(world.area.fd())),
+            {world.map(world.done), world.map(world.queued), world.map(world.kept)},
+            again(world.device.get()));
+    const CutResult& result = world.area.result();
+    std::vector<bool> wanted(world.grains());
+    const auto done = world.map(world.done);
+    const auto queued = world.map(world.queued);
+    const auto kept = world.map(world.kept);
+    for (uint64_t grain = 0; grain < world.grains(); grain++) {
+      if (!random.one_in(9)) continue;
+      wanted[grain] = true;
+      if (random.one_in(2)) {
+        set_bit(world.area.pending(), grain);
+      } else {
+        mark(done, grain);
+      }
+    }
+    cut.read_ahead();
+    const uint64_t ahead = result.ahead_bytes;
+    CHECK((ahead == 0) == std::none_of(wanted.begin(), wanted.end(), [](bool is) { return is; }));
+    for (uint64_t grain = 0; grain < wanted.size(); grain++) {
+      if (wanted[grain]) is_held[grain / per_unit] = true;
+    }
+
+    uint64_t again_bytes = 0;
+    std::vector<bool> is_planned(is_held.size());
+    for (uint64_t grain = 0; grain < world.grains(); grain++) {
+      if (!random.one_in(9)) continue;
+      const auto bytes = random.bytes(kGrain);
+      std::copy(bytes.begin(), bytes.end(), world.content.begin() + static_cast<long>(grain * kGrain));
+      REQUIRE(pwrite(world.device.get(), bytes.data(), kGrain, static_cast<off_t>(grain * kGrain)) == kGrain);
+      const bool is_in_flight = !is_marked(kept, grain) && random.one_in(2);
+      mark(is_in_flight ? queued : done, grain);
+      const uint64_t its_unit = grain / per_unit;
+      const uint64_t first = its_unit * per_unit;
+      const uint64_t end = is_held[its_unit] ? 0 : std::min(first + per_unit, world.grains());
+      for (uint64_t i = first; i < end; i++) wanted[i] = true;
+      wanted[grain] = true;
+      if (is_held[its_unit]) again_bytes += kGrain;
+      if (!is_held[its_unit] && !is_planned[its_unit]) again_bytes += (end - first) * kGrain;
+      is_planned[its_unit] = true;
+    }
+    cut.run();
+    REQUIRE(result.state == CutState::complete);
+    CHECK(result.ahead_bytes == ahead);
+    CHECK(result.wanted_bytes - ahead == again_bytes);
+    std::vector<uint8_t> image(world.content.size());
+    for (const CutPiece& piece : world.area.pieces().first(result.piece_count)) {
+      const uint8_t* const data = world.area.data().data() + piece.data_offset;
+      std::copy(data, data + piece.byte_length, image.begin() + static_cast<long>(piece.byte_offset));
+    }
+    for (uint64_t grain = 0; grain < world.grains(); grain++) {
+      if (!wanted[grain]) continue;
+      INFO("grain " << grain);
+      CHECK(std::memcmp(&image[grain * kGrain], &world.content[grain * kGrain], kGrain) == 0);
+      // In case that it is not accepted.
+      CHECK(is_marked(kept, grain) <= has_bit(world.area.pending(), grain));
     }
   }
 }
@@ -139,6 +215,16 @@ TEST_CASE("cut: more than fits is not read, and its size is told") {
   // In case that there is another try.
   CHECK(has_bit(world.area.pending(), 99));
   CHECK(is_marked(world.map(world.kept), 99));
+
+  World limited({100 * kGrain, kGrain, kGrain, 100 * kGrain}, random);
+  limited.area.limit_data(10 * kGrain);
+  for (uint64_t grain = 0; grain < 20; grain += 2) set_bit(limited.area.pending(), grain);
+  CHECK(limited.cut().state == CutState::complete);
+  set_bit(limited.area.pending(), 20);
+  CHECK(limited.cut().state == CutState::too_much);
+  limited.area.limit_data(uint64_t{1} << 40);
+  CHECK(limited.cut().state == CutState::complete);
+  CHECK(limited.cut().wanted_bytes == 11 * kGrain);
 }
 
 TEST_CASE("cut: a device that ends too early, and one that can't be read") {

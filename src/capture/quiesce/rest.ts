@@ -15,7 +15,8 @@ import {
   thawByHand,
 } from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
-import { type Filesystem, filesystemNumberOf, filesystemsAt, findFilesystems } from './mounts.js';
+import type { Filesystem } from './mounts.js';
+import { type FreezePlan, type FreezeWish, NOTHING_TO_FREEZE, type PlanDevice, planOf } from './plan.js';
 
 /** How it is brought to rest. */
 export interface RestOptions {
@@ -23,11 +24,8 @@ export interface RestOptions {
   readonly name: string;
   /** Executables, in the order to start them. */
   readonly hooks: readonly string[];
-  /**
-   * `auto`: every writable file system that is found on it. Mount points: these, by the user's
-   * word that they lie on it.
-   */
-  readonly freeze: 'auto' | 'none' | readonly string[];
+  /** `auto`: every writable file system that is found on it. */
+  readonly freeze: FreezeWish;
   /** The instant comes after so long without a write. */
   readonly quiet?: { readonly quietMs: number; readonly deadlineMs: number } | undefined;
   readonly freezeDeadlineMs?: number | undefined;
@@ -56,16 +54,24 @@ export interface RestSignals {
   readonly over: AbortSignal;
 }
 
+/** What the process that freezes needs to take the cut of a device. */
+export interface Cutting {
+  /** native/core/live/cut.h, in its order. */
+  readonly descriptors: readonly number[];
+  /** How long everybody may wait, if nobody says otherwise. */
+  readonly budgetMs: number;
+  /**
+   * Of a file system that can't be frozen, once the cut is taken: whether nothing was written to the part of
+   * the device that it lies on, from the last pass until all that it had in memory was written out. Then
+   * what was read is the file system at the instant, as if it had been frozen. Never rejects.
+   */
+  wasAtRest?(filesystem: { readonly number: string; readonly path: string }): Promise<boolean>;
+}
+
 /** What is brought to rest. */
-export interface RestDevice {
-  /** As its user names it, for the hooks. */
-  readonly path: string;
-  /** Where it and its content are found; empty: nothing is frozen. */
-  readonly shownAt: readonly string[];
-  /** Its instant writes there. */
-  readonly writesBeside?: string | undefined;
+export interface RestDevice extends PlanDevice {
   /** Of a cut that is taken while all are frozen; undefined: there is none. */
-  readonly cut?: { readonly descriptors: readonly number[]; readonly budgetMs: number } | undefined;
+  readonly cut?: Cutting | undefined;
 }
 
 /** One use. From `freeze` to `end` this process must write to none of the file systems. */
@@ -74,7 +80,7 @@ export class Rest {
   readonly #options: RestOptions;
   readonly #signals: RestSignals;
   readonly #hooks: RunningHook[] = [];
-  #plan: Plan = NOTHING_TO_FREEZE;
+  #plan: FreezePlan = NOTHING_TO_FREEZE;
   #frozen = NOTHING_FROZEN;
   #frozenAtMs: number | null = null;
   #cutsTaken: Promise<void> | null = null;
@@ -124,8 +130,10 @@ export class Rest {
   }
 
   async #takeCuts(): Promise<void> {
-    if (this.#frozen.numbers.length > 0) return this.#frozen.cut();
-    if (this.#plan.targets.length > 0) throw notFrozen(this.#devices, await this.#frozen.thaw());
+    if (this.#plan.targets.length > 0) {
+      if (this.#frozen.isHeld) return this.#frozen.cut();
+      throw notFrozen(this.#devices, await this.#frozen.thaw());
+    }
     const deadlineMs = Math.ceil(this.#budgetMs());
     const { cut } = await freeze([], {
       deadlineMs,
@@ -164,100 +172,54 @@ export class Rest {
     const sinceMs = this.#frozenAtMs === null ? null : performance.now() - this.#frozenAtMs;
     const frozenMs = sinceMs === null || !end.intact ? sinceMs : end.heldMs;
     const troubles = await releaseHooks(this.#hooks, true);
-    const exceptions = [...this.#plan.warnings, ...this.#frozen.exceptions];
-    const allFrozen = end.intact && exceptions.length === 0;
+    const atRest = end.intact ? await this.#foundAtRest() : [];
+    const open = this.#frozen.unsupported.filter((one) => !atRest.includes(one));
+    const exceptions = [
+      ...this.#plan.warnings,
+      ...open.map(({ path, type }) => `${path} was not frozen: ${type} can't be`),
+    ];
+    const still = [...this.#frozen.numbers, ...atRest.map(({ number }) => number)];
+    const allStill = end.intact && exceptions.length === 0;
     return {
       isApplication: end.intact && this.#hooks.length > 0 && troubles.length === 0,
       isFilesystem: this.#devices.map((_, index) => {
         const onIt = this.#plan.onDevices[index];
-        return allFrozen && onIt !== undefined && this.#frozen.numbers.some((number) => onIt.has(number));
+        return allStill && onIt !== undefined && still.some((number) => onIt.has(number));
       }),
       warnings: [...exceptions, ...whyBroken(end), ...troubles],
       frozenMs,
     };
   }
-}
 
-interface Plan {
-  readonly targets: readonly Filesystem[];
-  /** Of writable file systems that will not be frozen. */
-  readonly warnings: readonly string[];
-  /** Of each device: the numbers of the file systems that lie on it. */
-  readonly onDevices: readonly ReadonlySet<string>[];
-}
-
-const NOTHING_TO_FREEZE: Plan = { targets: [], warnings: [], onDevices: [] };
-
-async function planOf(wish: RestOptions['freeze'], devices: readonly RestDevice[]): Promise<Plan> {
-  const plan = await findPlan(wish, devices);
-  for (const { path, writesBeside } of devices) {
-    const below = writesBeside === undefined ? null : await filesystemNumberOf(writesBeside);
-    const frozen = plan.targets.find(({ number }) => number === below);
-    if (frozen === undefined) continue;
-    throw new StillpointError('usage', {
-      thing: frozen.path,
-      reason: `it can't be frozen: the clone that is the instant of ${path} is made on it`,
-      remedy: `Freeze only what lies in ${path}, or use another provider.`,
-    });
+  /** @returns those that can't be frozen, and need not be: each device that they lie on vouches for them. */
+  async #foundAtRest(): Promise<readonly Filesystem[]> {
+    const found: Filesystem[] = [];
+    for (const filesystem of this.#frozen.unsupported) {
+      // A daemon has it in its own memory, too, where no flush reaches.
+      if (filesystem.type.startsWith('fuse')) continue;
+      const on = this.#devices.filter((_, index) => this.#plan.onDevices[index]?.has(filesystem.number));
+      const answers = on.map(async ({ cut }) => (await cut?.wasAtRest?.(filesystem)) === true);
+      if (on.length > 0 && (await Promise.all(answers)).every(Boolean)) found.push(filesystem);
+    }
+    return found;
   }
-  return plan;
-}
-
-async function findPlan(wish: RestOptions['freeze'], devices: readonly RestDevice[]): Promise<Plan> {
-  const shownAt = devices.flatMap((device) => device.shownAt);
-  if (wish === 'none' || shownAt.length === 0) return NOTHING_TO_FREEZE;
-  const { filesystems } = await findFilesystems(shownAt);
-  const writable = filesystems.filter((filesystem) => !filesystem.readOnly);
-  const found = await Promise.all(devices.map(async (device) => numbersOn(device.shownAt)));
-  if (wish === 'auto') return { ...split(writable, 'other mounts hide it'), onDevices: found };
-  const named = await filesystemsAt(wish);
-  const missing = wish.filter((_, index) => named[index] === null);
-  if (missing.length > 0) {
-    throw new StillpointError('usage', {
-      thing: missing.join(', '),
-      reason: 'no file system is mounted there',
-      remedy: 'Use mount points; "findmnt" lists them.',
-    });
-  }
-  const wanted = new Map(
-    named.flatMap((one) => (one === null || one.readOnly ? [] : [[one.number, one] as const])),
-  );
-  // In the order of stacking, as far as that is known.
-  const known = new Set(writable.map(({ number }) => number));
-  const unknown = [...wanted.values()].filter(({ number }) => !known.has(number));
-  const chosen = writable.map((one) => wanted.get(one.number) ?? { ...one, mount: null });
-  // On which device the others lie is the user's word, too.
-  const byWord = unknown.map(({ number }) => number);
-  const onDevices = found.map((numbers) => new Set([...numbers, ...byWord]));
-  return { ...split([...unknown, ...chosen], 'it was not named'), onDevices };
-}
-
-async function numbersOn(shownAt: readonly string[]): Promise<ReadonlySet<string>> {
-  const { filesystems } = shownAt.length === 0 ? { filesystems: [] } : await findFilesystems(shownAt);
-  return new Set(filesystems.map(({ number }) => number));
-}
-
-function split(filesystems: readonly Filesystem[], why: string): Omit<Plan, 'onDevices'> {
-  return {
-    targets: filesystems.filter(({ mount }) => mount !== null),
-    warnings: filesystems
-      .filter(({ mount }) => mount === null)
-      .map(({ path }) => `${path} was not frozen: ${why}`),
-  };
 }
 
 interface FrozenSet extends Pick<Freeze, 'cut'> {
-  /** Of file systems. */
+  /** All that can be frozen were: cuts can be taken. */
+  readonly isHeld: boolean;
+  /** Of the file systems that were frozen. */
   readonly numbers: readonly string[];
-  /** Sentences about file systems that are of no kind that can be frozen. */
-  readonly exceptions: readonly string[];
+  /** Of no kind that can be frozen. */
+  readonly unsupported: readonly Filesystem[];
   /** Never rejects. */
   thaw(): Promise<ThawResult>;
 }
 
 const NOTHING_FROZEN: FrozenSet = {
+  isHeld: false,
   numbers: [],
-  exceptions: [],
+  unsupported: [],
   cut: async () => undefined,
   thaw: async () => ({ intact: true, heldMs: 0 }),
 };
@@ -268,12 +230,12 @@ async function tryFreeze(targets: readonly Filesystem[], options: FreezeOptions)
   if (mounts.length === 0) return NOTHING_FROZEN;
   try {
     const { unsupported, cut, thaw } = await freeze(mounts, options);
-    const exceptions = unsupported.map((path) => {
-      const type = targets.find(({ mount }) => mount?.path === path)?.type;
-      return `${path} was not frozen: ${type} can't be`;
-    });
-    const frozen = targets.filter(({ mount }) => mount !== null && !unsupported.includes(mount.path));
-    return { numbers: frozen.map(({ number }) => number), exceptions, cut, thaw };
+    const canBe = ({ mount }: Filesystem): boolean => mount !== null && !unsupported.includes(mount.path);
+    return {
+      ...{ isHeld: true, cut, thaw },
+      numbers: targets.filter(canBe).map(({ number }) => number),
+      unsupported: targets.filter((one) => !canBe(one)),
+    };
   } catch (error) {
     if (!isStillpointError(error) || error.code === 'cancelled' || error.code === 'frozen') throw error;
     return {
@@ -287,7 +249,7 @@ function notFrozen(devices: readonly RestDevice[], end: ThawResult): StillpointE
   return new StillpointError('device-changed', {
     thing: devices.map(({ path }) => path).join(', '),
     // As a warning it is a sentence.
-    reason: end.intact ? 'none of its file systems can be frozen' : end.reason.replace(/\.$/, ''),
+    reason: end.intact ? 'its file systems are not frozen' : end.reason.replace(/\.$/, ''),
     remedy:
       'Thaw what another program has frozen (fsfreeze --unfreeze), give the freeze longer ' +
       '(--freeze-deadline), or go on without one: --freeze none.',

@@ -41,7 +41,7 @@ async function add({ output }: CommandContext, path: string): Promise<number> {
   const place = await onDevice(path, () => findTrackPlace(path));
   const tracked = await takeTracked(place);
   await tracked.close();
-  const state = await readTrackState(place);
+  const state = await readTrackState(place, true);
   output.result({ device: path, ...state }, describe(path, state));
   return EXIT_OK;
 }
@@ -58,7 +58,7 @@ async function status({ output }: CommandContext, path: string): Promise<number>
   const { findTrackPlace } = await import('../../track/place.js');
   const { readTrackState } = await import('../../track/tracked.js');
   const { onDevice } = await import('../../devices/system/device-error.js');
-  const state = await onDevice(path, async () => readTrackState(await findTrackPlace(path)));
+  const state = await onDevice(path, async () => readTrackState(await findTrackPlace(path), true));
   if (state.state === 'none') throw notTracked(path);
   output.result({ device: path, ...state }, describe(path, state));
   return EXIT_OK;
@@ -99,7 +99,9 @@ function describe(path: string, state: TrackState): string[] {
   const points = record.points.length;
   return [
     `${path}: tracked since ${record.since}`,
-    `  marked   ${formatBytes(markedBytes)}, in grains of ${formatBytes(grainBytes)}`,
+    ...(markedBytes === null
+      ? []
+      : [`  marked   ${formatBytes(markedBytes)}, in grains of ${formatBytes(grainBytes)}`]),
     `  memory   ${formatBytes(memoryBytes)} of the kernel`,
     `  good for ${points === 0 ? 'no point yet: the next backup reads everything' : 'what changed since the last backup'}`,
     ...(doubt === null ? [] : [`  doubtful ${doubt}; the next backup reads everything`]),

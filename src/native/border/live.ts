@@ -29,6 +29,8 @@ export interface CutReport {
   /** `none`: it ended before it was complete. */
   readonly state: 'none' | 'complete' | 'too-much' | 'failed';
   readonly wantedBytes: number;
+  /** Of these, what was read before the freeze. */
+  readonly aheadBytes: number;
   /** An errno, of `failed`. */
   readonly error: number;
   readonly errorOffset: number;
@@ -50,12 +52,19 @@ export interface LiveCopy {
   stage(): Promise<void>;
   /** Makes pending again what was submitted since the last point, or everything. */
   doubt(what: 'queued' | 'everything'): Promise<void>;
+  /** Before each cut, with the `readBytes` of the last pass: what the cut may take of memory goes by them. */
+  prepareCut(readBytes: number): Promise<void>;
   /** For `stillpoint-freezer --cut`, in its order. They stay the copy's. */
   descriptors(): readonly number[];
   /** What has become of the cut. Unless it is accepted, all goes on, and what it took is pending again. */
   report(): Promise<CutReport>;
   /** Of a complete cut. Then the view can be opened. */
   accept(): Promise<void>;
+  /**
+   * Of an accepted cut: whether no byte in [begin, end) was written from the last `collect` before it until
+   * now. A neighbour in the same block or grain counts.
+   */
+  isUntouched(beginByte: number, endByte: number): Promise<boolean>;
   /** Of the view: blocks that it holds and that may differ from the base point. */
   changedBlocks(): readonly (readonly [number, number])[];
   /** Of the sample, blocks that nothing has written to. */

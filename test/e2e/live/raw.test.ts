@@ -1,4 +1,6 @@
 /** A device without a file system to freeze, and one that changes too quickly: what a point of it is. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { open, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,64 +9,80 @@ import { MiB } from '../../../src/domain/base/limits.js';
 import { run } from '../../helpers/disks/loop-device.js';
 import { errorOf } from '../../helpers/live/errors.js';
 import { SLOW_DISK_REQUIREMENTS, slowDisk } from '../../helpers/live/slow-disk.js';
-import { LIVE_REQUIREMENTS, LiveWorld, startWriting, trackNow } from '../../helpers/live/world.js';
+import { LIVE_REQUIREMENTS, LiveWorld, trackNow } from '../../helpers/live/world.js';
 import { makeMachine } from '../../helpers/machines/stillpoint.js';
-import { testWith } from '../../helpers/requirements.js';
+import { programs, testWith } from '../../helpers/requirements.js';
 
 const SIZE = 8 * MiB;
 const TRIES = 6;
 const SLOW = [...LIVE_REQUIREMENTS, ...SLOW_DISK_REQUIREMENTS];
+
+/** Several writes are in flight at any time. */
+function writeWithoutRest(t: ExecutionContext, device: string): ChildProcess {
+  const how = ['--rw=randwrite', '--bs=4k', '--direct=1', '--ioengine=libaio', '--iodepth=4', '--thread'];
+  const load = ['--name=load', `--filename=${device}`, ...how, '--time_based', '--runtime=3600'];
+  const child = spawn('fio', load, { stdio: 'ignore', cwd: '/tmp' });
+  t.teardown(() => child.kill('SIGKILL'));
+  return child;
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
+}
 
 /** Of sessions that came to nothing, once the next one has succeeded. */
 async function nothingIsLeft(t: ExecutionContext, world: LiveWorld): Promise<void> {
   t.deepEqual(await readdir(join(world.at('store'), 'capture')).catch(() => []), []);
 }
 
-testWith(SLOW, 'a raw device that never rests: hooks, quiet, or fuzzy', async (t) => {
-  const machine = await makeMachine(t, 'raw');
-  // A cut takes so long that something is written meanwhile.
-  const slow = { sizeBytes: 2 * MiB, writeMs: 0, readMs: 20 };
-  const world = await LiveWorld.on(t, machine, await slowDisk(t, `${machine.directory}/disk`, slow));
-  await trackNow(world.disk.place, false);
-  const long = ['--freeze-deadline', '10'];
-  await world.backup(t);
-  const nodes = [{ path: world.disk.device, sizeBytes: slow.sizeBytes }];
-  const writer = startWriting(t, { seed: 5, threads: 3, operations: 1e9, pauseMs: 0, nodes });
-  const { pid } = writer.process;
+testWith(
+  [...SLOW, ...programs('fio')],
+  'a raw device that never rests: hooks, quiet, or fuzzy',
+  async (t) => {
+    const machine = await makeMachine(t, 'raw');
+    // A cut takes so long that something is written meanwhile.
+    const slow = { sizeBytes: 2 * MiB, writeMs: 0, readMs: 20 };
+    const world = await LiveWorld.on(t, machine, await slowDisk(t, `${machine.directory}/disk`, slow));
+    await trackNow(world.disk.place, false);
+    const long = ['--freeze-deadline', '10'];
+    await world.backup(t);
+    const writer = writeWithoutRest(t, world.disk.device);
+    const { pid } = writer;
 
-  // Now and then nobody writes in a cut; then it is one instant.
-  let refused = await world.tryBackup(...long);
-  for (let tries = 1; refused.code === 0 && tries < TRIES; tries += 1)
-    refused = await world.tryBackup(...long);
-  t.is(refused.code, 1, refused.stdout);
-  const { code, reason, remedy } = errorOf(refused.stdout);
-  t.is(code, 'device-changed', refused.stdout);
-  t.regex(reason ?? '', /something writes to it that no freeze has stopped/);
-  for (const way of ['--hook', '--wait-quiet', '--fuzzy']) t.true(remedy?.includes(way), remedy);
+    // Now and then nobody writes in a cut; then it is one instant.
+    let refused = await world.tryBackup(...long);
+    for (let tries = 1; refused.code === 0 && tries < TRIES; tries += 1)
+      refused = await world.tryBackup(...long);
+    t.is(refused.code, 1, refused.stdout);
+    const { code, reason, remedy } = errorOf(refused.stdout);
+    t.is(code, 'device-changed', refused.stdout);
+    t.regex(reason ?? '', /something writes to it that no freeze has stopped/);
+    for (const way of ['--hook', '--wait-quiet', '--fuzzy']) t.true(remedy?.includes(way), remedy);
 
-  let { point: fuzzy } = await world.backup(t, '--fuzzy', ...long);
-  for (let tries = 1; fuzzy.kind === 'crash' && tries < TRIES; tries += 1)
-    fuzzy = (await world.backup(t, '--fuzzy', ...long)).point;
-  await nothingIsLeft(t, world);
-  t.is(fuzzy.kind, 'fuzzy');
+    let { point: fuzzy } = await world.backup(t, '--fuzzy', ...long);
+    for (let tries = 1; fuzzy.kind === 'crash' && tries < TRIES; tries += 1)
+      fuzzy = (await world.backup(t, '--fuzzy', ...long)).point;
+    await nothingIsLeft(t, world);
+    t.is(fuzzy.kind, 'fuzzy');
 
-  const hook = world.at('hook');
-  const body = `kill -STOP ${pid}; echo ready; read -r word; kill -CONT ${pid}`;
-  await writeFile(hook, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
-  const { point: application, tracking } = await world.backup(t, '--hook', hook, ...long);
-  t.is(application.kind, 'application');
-  t.true(tracking.used, tracking.reason);
+    const hook = world.at('hook');
+    const body = `kill -STOP ${pid}; echo ready; read -r word; kill -CONT ${pid}`;
+    await writeFile(hook, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+    const { point: application, tracking } = await world.backup(t, '--hook', hook, ...long);
+    t.is(application.kind, 'application');
+    t.true(tracking.used, tracking.reason);
 
-  const resting = sleep(300).then(() => writer.process.kill('SIGSTOP'));
-  const { point: idle } = await world.backup(t, '--wait-quiet', '0.3', ...long);
-  await resting;
-  t.is(idle.kind, 'idle');
-  // What it wrote into the page cache was on the disk before.
-  run('blockdev', '--flushbufs', world.disk.device);
-  t.deepEqual(await world.missing(t, idle.sequence), []);
-  await writer.kill();
-  await world.backupAndCompare(t, 'the last one');
-});
+    const resting = sleep(300).then(() => writer.kill('SIGSTOP'));
+    const { point: idle } = await world.backup(t, '--wait-quiet', '0.3', ...long);
+    await resting;
+    t.is(idle.kind, 'idle');
+    t.deepEqual(await world.missing(t, idle.sequence), []);
+    await end(writer);
+    await world.backupAndCompare(t, 'the last one');
+  },
+);
 
 testWith(
   LIVE_REQUIREMENTS,
@@ -86,18 +104,15 @@ testWith(
 );
 
 testWith(
-  SLOW,
+  [...SLOW, ...programs('fio')],
   'a device that changes faster than it can be read: the rates, the freeze it would take, or fuzzy',
   async (t) => {
     const machine = await makeMachine(t, 'fast');
-    const sizeBytes = 2 * MiB;
-    const slow = { sizeBytes, writeMs: 0, readMs: 60 };
+    const slow = { sizeBytes: 2 * MiB, writeMs: 0, readMs: 60 };
     const world = await LiveWorld.on(t, machine, await slowDisk(t, `${machine.directory}/disk`, slow));
     await trackNow(world.disk.place, false);
     await world.backup(t);
-    const nodes = [{ path: world.disk.device, sizeBytes }];
-    const endless = { operations: 1e9, pauseMs: 2, threads: 2, seed: 7, nodes };
-    const writer = startWriting(t, endless);
+    const writer = writeWithoutRest(t, world.disk.device);
     const result = await world.tryBackup('--freeze-deadline', '0.05');
     const { code, reason, remedy } = errorOf(result.stdout);
     t.is(code, 'device-in-use', result.stdout);
@@ -111,7 +126,7 @@ testWith(
     await nothingIsLeft(t, world);
     t.is(point.kind, 'fuzzy');
     t.log(warnings);
-    await writer.kill();
+    await end(writer);
     await world.backupAndCompare(t, 'when it rests');
   },
 );

@@ -30,8 +30,9 @@ export const liveEntry = {
       let state: TrackState;
       try {
         place = await findTrackPlace(path);
-        await checkTracking(path);
-        state = await readTrackState(place);
+        state = await readTrackState(place, false);
+        // What is tracked shows that it can be.
+        if (state.state !== 'tracked') await checkTracking(path);
       } catch (error) {
         if (!isStillpointError(error, 'usage')) throw error;
         return { ...gain, possible: false, refusal: error, isSetUp: false };

@@ -34,7 +34,7 @@ export class Marks {
     const dropped = Math.max(0, known.length + 1 - POINTS_MAX);
     // The first is the last point that is known to be one.
     const points = [...known.slice(0, 1), ...known.slice(1 + dropped), sessionId];
-    this.#write({ ...record, points, facts: this.#facts });
+    this.#write({ ...record, points });
   }
 
   /** @returns since the last look: why writes may have no mark, a clause; null: all have. */
@@ -43,6 +43,13 @@ export class Marks {
     const why = whyMarksMiss(this.#facts, facts);
     this.#facts = facts;
     return why;
+  }
+
+  /** @returns whether all writes since the last look have a mark. The next look finds what this one found. */
+  areComplete(): boolean {
+    const { completionMisses } = this.#tracked.tracker.counters();
+    const why = whyMarksMiss(this.#facts, factsOf(this.#tracked.tracker));
+    return why === null && completionMisses === this.#completionMisses;
   }
 
   /**
@@ -57,7 +64,7 @@ export class Marks {
   }
 
   async committed(pointId: string): Promise<void> {
-    this.#write({ ...this.#tracked.record, points: [pointId], facts: this.#facts });
+    this.#write({ ...this.#tracked.record, points: [pointId] });
     await this.#tracked.tracker.forgetKept();
   }
 
@@ -69,13 +76,14 @@ export class Marks {
   ): Promise<void> {
     const { tracker, record } = this.#tracked;
     const points = complete ? [pointId] : record.points.filter((id) => id === pointId);
-    this.#write({ ...record, points: [], facts: this.#facts });
+    this.#write({ ...record, points: [] });
     if (complete) await tracker.forgetKept();
     await tracker.mark(ranges, blockSize);
-    this.#write({ ...record, points, facts: this.#facts });
+    this.#write({ ...record, points });
   }
 
-  #write(record: TrackRecord): void {
+  #write(changed: TrackRecord): void {
+    const record = { ...changed, facts: this.#facts, completionMisses: this.#completionMisses };
     writeRecord(this.#tracked.tracker, record);
     this.#tracked.record = record;
   }

@@ -1,4 +1,6 @@
 /** The member of a live copy: its passes, its cut, and the view of what is left (live.ts has the states). */
+import { readBlockFamily } from '../../../devices/system/block-sysfs.js';
+import { byteRangeOn } from '../../../devices/system/byte-ranges.js';
 import { swapRangesOf } from '../../../devices/system/swap-ranges.js';
 import { StillpointError } from '../../../domain/base/errors.js';
 import type { BlockRange } from '../../../domain/blocks/block-ranges.js';
@@ -46,7 +48,11 @@ export class LiveMember {
       shownAt: writer === null ? [] : [path],
       barrier: writer === null ? 'unused' : 'freeze',
       passes: this.#passes(),
-      cutting: { descriptors: copy.descriptors(), budgetMs: limits.freezeBudgetMs },
+      cutting: {
+        descriptors: copy.descriptors(),
+        budgetMs: limits.freezeBudgetMs,
+        wasAtRest: ({ number, path }) => this.#wasAtRest(number, path).catch(() => false),
+      },
       close: async () => null,
       open: async () => undefined,
       cut: (standstill) => this.#cut(standstill),
@@ -78,10 +84,12 @@ export class LiveMember {
       await this.#flush();
       const pending = await this.#collect();
       const step = plan.next(pending);
-      if (step === 'cut') return null;
       if (step === 'give-up') {
         if (!fuzzy) throw this.#notConverging(plan.cutMs(pending));
         this.#gaveUp = true;
+      }
+      if (step === 'cut' || step === 'give-up') {
+        await copy.prepareCut(pending.readBytes);
         return null;
       }
       if (step === 'stage' && (await this.#stage(pending.readBytes))) continue;
@@ -166,6 +174,16 @@ export class LiveMember {
     };
   }
 
+  async #wasAtRest(number: string, mountPoint: string): Promise<boolean> {
+    const { copy, marks, place } = this.#parts;
+    const family = await readBlockFamily(place.number);
+    const range = family === null ? null : await byteRangeOn(family, number);
+    if (range === null) return false;
+    await native.syncFilesystem(mountPoint);
+    await this.#flushDevice();
+    return (await copy.isUntouched(range.beginByte, range.endByte)) && marks.areComplete();
+  }
+
   /** @returns whether it is no single instant. @throws StillpointError, unless fuzzy was asked for */
   async #judge(report: CutReport): Promise<boolean> {
     const { place, limits } = this.#parts;
@@ -244,7 +262,7 @@ export class LiveMember {
     const facts: ProviderFacts = {
       marksUsed: !isFull,
       copyPasses: plan.passes,
-      cutBytes: report.wantedBytes,
+      cutBytes: report.wantedBytes - report.aheadBytes,
       cutReadMs: Math.round((report.marksMs + report.readMs) * 10) / 10,
       copyMs: Math.round(performance.now() - this.#startMs),
     };
