@@ -17,7 +17,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   capture: ['tap', 'track', 'devices', 'config', 'native', 'domain'],
   protocol: ['native', 'domain'],
   store: ['native', 'domain'],
-  agent: ['capture', 'tap', 'devices', 'protocol', 'store', 'config', 'native', 'domain'],
+  agent: ['capture', 'track', 'tap', 'devices', 'protocol', 'store', 'config', 'native', 'domain'],
   receiver: ['protocol', 'store', 'config', 'native', 'domain'],
   cli: [
     'agent',

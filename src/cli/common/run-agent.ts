@@ -5,9 +5,11 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { unlessAborted } from '../../agent/common/cancel.js';
+import { keepTracking } from '../../agent/orders/keep-tracking.js';
 import { orderLoop } from '../../agent/orders/order-loop.js';
 import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
 import { receiverPlace } from '../../agent/state/known-stores.js';
+import { thawLeftFrozen } from '../../capture/quiesce/freeze.js';
 import { makeDirectory } from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile } from '../../native/files.js';
@@ -94,6 +96,7 @@ async function enrolWhenCalled(
 /** One process of a state directory waits for orders. */
 async function alone(context: CommandContext, work: (log: Logger) => Promise<void>): Promise<number> {
   const { stateDirectory, signal } = context;
+  await thawLeftFrozen();
   await makeDirectory(stateDirectory);
   const lock = await lockFile(join(stateDirectory, 'agent.lock'));
   if (lock === null) {
@@ -106,7 +109,10 @@ async function alone(context: CommandContext, work: (log: Logger) => Promise<voi
   }
   try {
     const log = createLog(context.logLevel, context.stdout);
-    await work(log);
+    const over = new AbortController();
+    const tracking = keepTracking({ stateDirectory, log, signal: AbortSignal.any([signal, over.signal]) });
+    await work(log).finally(() => over.abort());
+    await tracking;
     if (signal.aborted) log.info('agent stopped');
     return EXIT_OK;
   } finally {

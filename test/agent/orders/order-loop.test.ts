@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BackupReceiver } from '../../../src/agent/backup/options.js';
-import { addOffer, listOffers, type Offer, removeOffer } from '../../../src/agent/orders/offers.js';
+import { addOffer, listOffers, removeOffer } from '../../../src/agent/orders/offers.js';
 import { orderLoop } from '../../../src/agent/orders/order-loop.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { OFFERS_MAX } from '../../../src/domain/base/limits.js';
@@ -19,23 +19,8 @@ import type { OrderPort } from '../../../src/protocol/port/order.js';
 import type { Closable } from '../../../src/protocol/port/receiver.js';
 import { measuredLink } from '../../../src/protocol/transport/measured-link.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
+import { offerOf } from '../../helpers/fakes/offer.js';
 import { fakePort } from '../../helpers/fakes/port.js';
-
-const offer = (directory: string, name: string, changes: Partial<Offer> = {}): Offer => ({
-  ...{
-    name,
-    path: join(directory, name),
-    provider: null,
-    blockSize: null,
-    compressionLevel: 1,
-    patch: 'auto',
-    limitRate: null,
-    fuzzy: false,
-  },
-  ...{ hooks: [], freeze: 'auto', freezeDeadlineMs: null, hookDeadlineMs: null, quiet: null },
-  addedAt: '2026-01-01T00:00:00.000Z',
-  ...changes,
-});
 
 interface World {
   readonly questions: AwaitOrderRequest[];
@@ -55,7 +40,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
   const stateDirectory = await tempDir(t);
   for (const name of names) {
     await writeFile(join(stateDirectory, name), 'x');
-    await addOffer(stateDirectory, offer(stateDirectory, name));
+    await addOffer(stateDirectory, offerOf(stateDirectory, name));
   }
   const world: World = {
     ...{ questions: [], reports: [], answers: [], standing: 'open', opened: 0 },
@@ -174,12 +159,12 @@ test('a receiver that fails is asked again, whatever the reason', async (t) => {
 test('what is offered is asked for anew each time; names are taken once, and bounded', async (t) => {
   const world = await makeWorld(t, ['a']);
   const directory = await tempDir(t);
-  await addOffer(directory, offer(directory, 'a'));
-  await t.throwsAsync(addOffer(directory, offer(directory, 'a')), { code: 'config' });
+  await addOffer(directory, offerOf(directory, 'a'));
+  await t.throwsAsync(addOffer(directory, offerOf(directory, 'a')), { code: 'config' });
   await removeOffer(directory, 'a');
   await t.throwsAsync(removeOffer(directory, 'a'), { code: 'device-unknown' });
-  for (let i = 0; i < OFFERS_MAX; i += 1) await addOffer(directory, offer(directory, `d${i}`));
-  await t.throwsAsync(addOffer(directory, offer(directory, 'more')), {
+  for (let i = 0; i < OFFERS_MAX; i += 1) await addOffer(directory, offerOf(directory, `d${i}`));
+  await t.throwsAsync(addOffer(directory, offerOf(directory, 'more')), {
     code: 'config',
     message: /the limit/,
   });
