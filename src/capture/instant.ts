@@ -24,11 +24,12 @@ import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deviceNumber } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
-import { type ConsistencyKind, type ProviderFacts, worstKind } from '../domain/point/point.js';
+import { type ConsistencyKind, worstKind } from '../domain/point/point.js';
 import { lateSnapshot } from './late.js';
 import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider } from './ports.js';
 import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from './quiesce/quiet.js';
 import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type Rested, type RestOptions } from './quiesce/rest.js';
+import { standstillOf } from './standstill.js';
 
 export interface InstantOptions extends RestOptions {
   /**
@@ -364,15 +365,6 @@ class Instant {
       cause: error,
     });
   }
-}
-
-/**
- * For how long those who write were held up, where they were: into the point. In milliseconds, to a tenth.
- */
-function standstillOf(lengths: Readonly<Record<string, number | null>>): ProviderFacts {
-  return Object.fromEntries(
-    Object.entries(lengths).flatMap(([name, ms]) => (ms === null ? [] : [[name, Math.round(ms * 10) / 10]])),
-  );
 }
 
 function sumOfParts(options: RestOptions): number {

@@ -322,7 +322,7 @@ test('how long writes stood still is told of each member', async (t) => {
   const conclusions = await Promise.all(snapshots.map((snapshot) => snapshot.conclude()));
   t.deepEqual(
     conclusions.map(({ facts }) => facts),
-    [{ closedMs: 1 }, undefined],
+    [{ closedMs: 1, stallMs: 1 }, undefined],
   );
   for (const snapshot of snapshots) await snapshot.release();
 });
