@@ -9,7 +9,7 @@
  * | this process dies, hangs, is slow | the freezer: its stdin closes, or at its deadline    | broken |
  * | the freezer dies or is stopped    | this process: at once, or a grace after the deadline | broken |
  * | somebody else thaws               | -                                                    | broken |
- * | both die                          | the next freeze (left-frozen.ts)                     | -      |
+ * | both die                          | the next start of an agent (left-frozen.ts)          | -      |
  *
  * From `freeze` to the thaw this process must not write to any of these file systems: it would wait for
  * itself.
@@ -82,7 +82,7 @@ const REASONS: Readonly<Record<string, string>> = {
 export async function freeze(targets: readonly FreezeTarget[], options: FreezeOptions): Promise<Freeze> {
   const { signal, deadlineMs } = options;
   const { cuts = [], once = false } = options;
-  await thawLeft(thawAll);
+  await thawLeftFrozen();
   const forget = await noteFreeze(targets);
   if (signal?.aborted === true) {
     await forget();
@@ -126,6 +126,12 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
   const end = await ended;
   throw freezer.failure(end, names);
 }
+
+/**
+ * Thaws what agent and freezer have left frozen that were killed together. For the start of all that takes
+ * instants: before it writes anything, which may have to go to what is frozen.
+ */
+export const thawLeftFrozen = (): Promise<void> => thawLeft(thawAll);
 
 /** Of each its first descriptor in the child. */
 function cutArguments(cuts: readonly (readonly number[])[]): string[] {

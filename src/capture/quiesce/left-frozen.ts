@@ -1,11 +1,12 @@
 /**
  * What a crash leaves frozen: an agent and its freezer that are killed together thaw nothing, and what writes
  * there waits for ever. So what is about to be frozen is noted in a file of this boot, which its agent holds
- * locked; the next freeze thaws what notes without a holder name.
+ * locked; the next agent thaws what notes without a holder name.
  *
- *   note      before the freeze        locked
- *   forget    after the thaw           removed; it stays where something could not be thawed
- *   thawLeft  before the next freeze   what notes without a holder name is thawed, and they are removed
+ *   note      before the freeze      locked
+ *   forget    after the thaw         removed; it stays where something could not be thawed
+ *   thawLeft  when an agent starts,  what notes without a holder name is thawed, and they are removed
+ *             and before a freeze
  */
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises';

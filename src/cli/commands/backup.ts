@@ -132,6 +132,8 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, acceptStore } =
     options;
+  const { thawLeftFrozen } = await import('../../capture/quiesce/freeze.js');
+  await thawLeftFrozen();
   const { runBackup } = await import('../../agent/backup/backup.js');
   const { chooseProvider } = await import('../../capture/choice/choose.js');
   const { provider, note } = await chooseProvider({

@@ -1,11 +1,9 @@
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { ExecutionContext } from 'ava';
 import { type FreezeTarget, freeze, type ThawResult } from '../../../src/capture/quiesce/freeze.js';
 import {
   type FilesystemType,
@@ -17,6 +15,7 @@ import {
   unfreeze,
   untilThawed,
 } from '../../helpers/disks/freezable.js';
+import { killWithFreezer, startHolder } from '../../helpers/disks/holder.js';
 import { mount, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { testWith } from '../../helpers/requirements.js';
 
@@ -24,39 +23,6 @@ import { testWith } from '../../helpers/requirements.js';
 const SOON_MS = 3_000;
 /** A deadline that a test meets with something to do before. */
 const STILL_FROZEN_MS = 1_500;
-
-interface Holder {
-  readonly process: ChildProcessWithoutNullStreams;
-  readonly freezerPid: number;
-  say(command: string): void;
-  nextLine(): Promise<string>;
-}
-
-async function startHolder(
-  t: ExecutionContext,
-  deadlineMs: number,
-  targets: readonly FreezeTarget[],
-): Promise<Holder> {
-  const program = fileURLToPath(new URL('children/holder.js', import.meta.url));
-  const args = targets.map(({ id, path }) => `${id}:${path}`);
-  const child = spawn(process.execPath, [program, String(deadlineMs), ...args]);
-  t.teardown(() => child.kill('SIGKILL'));
-  let errors = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    errors += text;
-  });
-  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
-  const nextLine = async (): Promise<string> => {
-    const { value } = (await lines.next()) as { value?: string };
-    if (value === undefined) throw new Error(`the holder ended: ${errors}`);
-    return value;
-  };
-  const [word, pid] = (await nextLine()).split(' ');
-  t.is(word, 'frozen');
-  const freezerPid = Number(pid);
-  t.true(freezerPid > 1);
-  return { process: child, freezerPid, nextLine, say: (command) => child.stdin.write(`${command}\n`) };
-}
 
 for (const type of ['ext4', 'xfs'] satisfies FilesystemType[]) {
   testWith(
@@ -117,12 +83,7 @@ testWith(['root', 'loop'], 'kill -9 of both: the next freeze thaws what they hav
   const other = await freezable(t, 'ext4');
   const living = await startHolder(t, 60_000, [other.target]);
   const holder = await startHolder(t, 60_000, [target]);
-  // Stopped, it does not thaw when the other one dies.
-  process.kill(holder.freezerPid, 'SIGSTOP');
-  const ended = once(holder.process, 'close');
-  holder.process.kill('SIGKILL');
-  process.kill(holder.freezerPid, 'SIGKILL');
-  await ended;
+  await killWithFreezer(holder);
   // Frozen still, unless a freeze of another test has come first.
   const held = await freeze([target], { deadlineMs: 10_000 });
   t.true(isFrozen(other.mountPoint), 'what somebody holds is left alone');
