@@ -77,6 +77,7 @@ class LiveCopyWrap : public Napi::ObjectWrap<LiveCopyWrap> {
              InstanceMethod<&LiveCopyWrap::doubt>("doubt"),
              InstanceMethod<&LiveCopyWrap::prepare_cut>("prepareCut"),
              InstanceMethod<&LiveCopyWrap::descriptors>("descriptors"),
+             InstanceMethod<&LiveCopyWrap::cut_has_ended>("cutHasEnded"),
              InstanceMethod<&LiveCopyWrap::report>("report"), InstanceMethod<&LiveCopyWrap::accept>("accept"),
              InstanceMethod<&LiveCopyWrap::is_untouched>("isUntouched"),
              InstanceMethod<&LiveCopyWrap::changed_blocks>("changedBlocks"),
@@ -181,6 +182,14 @@ class LiveCopyWrap : public Napi::ObjectWrap<LiveCopyWrap> {
       Napi::Array array = Napi::Array::New(env, descriptors.size());
       for (uint32_t i = 0; i < descriptors.size(); i++) array.Set(i, Napi::Number::New(env, descriptors[i]));
       return array;
+    });
+  }
+
+  Napi::Value cut_has_ended(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&]() -> Napi::Value {
+      gate_->check();
+      return Napi::Boolean::New(env, core_->cut_has_ended());
     });
   }
 

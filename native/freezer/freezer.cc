@@ -8,10 +8,11 @@
 // file system. There may be none, if there is a cut.
 //
 // A cut (native/core/live/cut.h) reads what was written last of a device, while all are frozen: here, because
-// nothing else in this process can wait for a frozen file system. FD is the first of its five descriptors:
-// memory for what it reads, the marks done, queued and kept, and the device. With --once all cuts are taken
-// as soon as all is frozen, and it is thawed at once; otherwise when `cut` is read from stdin. What is marked
-// before the freeze is read before it, too.
+// nothing else in this process can wait for a frozen file system. FD is the first of its six descriptors:
+// memory for what it reads, the marks done, queued and kept, the device, and the lock on the marks: while
+// this process lives nobody else takes marks, whatever has become of the agent. With --once all cuts are
+// taken as soon as all is frozen, and it is thawed at once; otherwise when `cut` is read from stdin. What is
+// marked before the freeze is read before it, too.
 //
 // Lines on stdout; I is the index of a MOUNT, E an errno:
 //   freezing I       from here on it may be frozen: flushing is over, the deadline runs

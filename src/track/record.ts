@@ -23,7 +23,6 @@ const recordSchema = z.strictObject({
   points: z.array(z.string().regex(/^[0-9a-f]{32}$/)).max(POINTS_MAX),
   /** Of the counters, when `points` were good. */
   facts: z.strictObject({ passedThrough: count, notNoted: count, queueMisses: count }),
-  completionMisses: count,
 });
 
 export type TrackRecord = z.infer<typeof recordSchema>;
@@ -52,7 +51,6 @@ export function newRecord(place: TrackPlace, tracker: Tracker, now: Date): Track
     since: now.toISOString(),
     points: [],
     facts: factsOf(tracker),
-    completionMisses: tracker.counters().completionMisses,
   };
 }
 
@@ -76,11 +74,5 @@ export function whyOther(record: TrackRecord, tracker: Tracker, place: TrackPlac
 
 /** @returns why a write may have no mark, a clause; null: each has one. */
 export function whyDoubtful(record: TrackRecord, tracker: Tracker): string | null {
-  const why = whyMarksMiss(record.facts, factsOf(tracker));
-  if (why !== null) return why;
-  // A write that was in flight at the last cut, on a device that nothing froze, has no other mark.
-  const { completionMisses } = tracker.counters();
-  return completionMisses === record.completionMisses
-    ? null
-    : 'the kernel has not shown that every write was completed';
+  return whyMarksMiss(record.facts, factsOf(tracker));
 }

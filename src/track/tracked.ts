@@ -4,7 +4,7 @@
  * removes. Both end with their process.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, stat } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,6 +25,8 @@ export interface Tracked {
   record: TrackRecord;
   /** Why the marks are not to be believed, a clause; null: they are. */
   readonly doubt: string | null;
+  /** Of the lock: a process that inherits it keeps others out for as long as it lives. */
+  readonly lockDescriptor: number;
   close(): Promise<void>;
 }
 
@@ -43,17 +45,21 @@ export async function checkTracking(thing: string): Promise<void> {
  * @throws StillpointError `usage`, `session-busy`
  */
 export async function takeTracked(place: TrackPlace): Promise<Tracked> {
+  // Also mounts what it takes, where nobody has.
+  if (!(await isThere(place.directory))) await checkTracking(place.path);
   return inTurn(place.path, async () => {
     const lock = await lockTracker(place);
     try {
       const found = await openTracker(place);
-      if (found !== null && found.gone === null) return { ...found, close: closer(found.tracker, lock) };
+      if (lock !== null && found !== null && found.gone === null) return locked(found, lock);
       await lock?.close();
       await native.detachTracker(place.directory);
       await removeGone();
       const attached = await attach(place);
       const doubt = found?.gone ?? 'writes are tracked only since now';
-      return { ...attached, doubt, close: closer(attached.tracker, await lockTracker(place)) };
+      const held = await lockTracker(place);
+      if (held === null) throw new Error(`${place.directory} was removed`);
+      return locked({ ...attached, doubt }, held);
     } catch (error) {
       await lock?.close();
       throw trackingError(place.path, error);
@@ -197,11 +203,19 @@ async function attach(place: TrackPlace): Promise<{ tracker: Tracker; record: Tr
   return { tracker, record };
 }
 
-function closer(tracker: Tracker, lock: FileHandle | null): () => Promise<void> {
-  return async () => {
+const isThere = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+function locked(opened: Pick<Tracked, 'tracker' | 'record' | 'doubt'>, lock: FileHandle): Tracked {
+  const { tracker, record, doubt } = opened;
+  const close = async (): Promise<void> => {
     await tracker.close();
-    await lock?.close();
+    await lock.close();
   };
+  return { tracker, record, doubt, lockDescriptor: lock.fd, close };
 }
 
 const lockTracker = ({ directory, path }: TrackPlace): Promise<FileHandle | null> =>

@@ -52,7 +52,8 @@ case $1 in
     if "$stillpoint" --quiet backup $raw --name raw --store $store 2>/tmp/refused; then
       fail 'a point of a raw device that is written to'
     fi
-    grep -q 'writes to it' /tmp/refused || fail "$(cat /tmp/refused)"
+    # On a slow machine it is not even copied quickly enough.
+    grep -qE 'writes to it|changes faster' /tmp/refused || fail "$(cat /tmp/refused)"
     kill $writer
     wait $writer || true
     result=$("$stillpoint" --json backup $raw --name raw --store $store --wait-quiet 0.2) || fail "backup: $result"

@@ -98,7 +98,7 @@ void Cut::begin_pieces() {
 // that the agent knows of it if this process is killed here.
 void Cut::take_done(bool also_pending) {
   const auto pending = area_.pending();
-  for (uint64_t word = 0; word < pending.size(); word++) {
+  for (uint64_t word = 0; word < pending.size() && !stopping_; word++) {
     const uint64_t done = maps_.done.load(word);
     if (done != 0) {
       pending[word] |= done;
@@ -114,7 +114,7 @@ void Cut::take_done(bool also_pending) {
 // written after this instant.
 void Cut::take_marks() {
   const auto pending = area_.pending();
-  for (uint64_t word = 0; word < pending.size(); word++) {
+  for (uint64_t word = 0; word < pending.size() && !stopping_; word++) {
     const uint64_t done = maps_.done.load(word);
     const uint64_t queued = maps_.queued.load(word);
     uint64_t bits = has_read_ahead_ ? 0 : pending[word];

@@ -12,7 +12,8 @@
 // their order.
 //
 // Threads: read_ahead() and run() are called once, in this order, by one thread; the first may be left out.
-// stop() by any, at any time: reads that have not begun are left out, and the cut is not complete then.
+// stop() by any, at any time: no more marks are taken, reads that have not begun are left out, and the cut is
+// not complete then.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,7 @@
 #include "core/live/cut_area.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,6 +9,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <string>
 #include <utility>
 
 #include "core/base/error.h"
@@ -78,8 +81,21 @@ CutArea CutArea::open(UniqueFd memory) {
   if (static_cast<uint64_t>(status.st_size) != area.end_) {
     throw NativeError("bad-cut-area", "the memory for a cut has another size");
   }
+  // A lock is of an open file, and the descriptor is one of the agent's file.
+  const std::string path = "/proc/self/fd/" + std::to_string(area.fd());
+  area.lock_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!area.lock_) throw_errno(errno, "open of a cut");
+  if (flock(area.lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    throw NativeError("bad-cut-area", "another process uses the memory for a cut");
+  }
   area.map(area.data_begin_ + page_up(header.data_bytes), MAP_POPULATE);
   return area;
+}
+
+bool CutArea::has_cutter() const {
+  if (flock(fd(), LOCK_EX | LOCK_NB) != 0) return true;
+  flock(fd(), LOCK_UN);
+  return false;
 }
 
 void CutArea::map(uint64_t bytes, int flags) {
@@ -93,6 +109,7 @@ void CutArea::limit_data(uint64_t bytes) { header().data_bytes = std::min(bytes,
 
 CutArea::CutArea(CutArea&& other) noexcept
     : memory_(std::move(other.memory_)),
+      lock_(std::move(other.lock_)),
       geometry_(other.geometry_),
       pending_begin_(other.pending_begin_),
       staged_begin_(other.staged_begin_),

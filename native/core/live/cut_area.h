@@ -69,8 +69,11 @@ class CutArea {
  public:
   // `argument` for a geometry that is out of bounds.
   static CutArea create(const CutGeometry& geometry);
-  // `bad-cut-area` for what is none.
+  // For the process that takes the cut. `bad-cut-area` for what is none, or if another one has it open.
   static CutArea open(UniqueFd memory);
+  // Whether a process has it open for a cut: it may be taking marks, and reading into it, whatever it has
+  // said, until it has ended.
+  bool has_cutter() const;
 
   CutArea(CutArea&& other) noexcept;
   CutArea(const CutArea&) = delete;
@@ -96,6 +99,7 @@ class CutArea {
   Header& header() const;
 
   UniqueFd memory_;
+  UniqueFd lock_;  // of the process that takes the cut: the kernel gives it up when that ends
   CutGeometry geometry_;
   uint64_t pending_begin_, staged_begin_, pieces_begin_, data_begin_, end_;
   uint64_t mapped_bytes_ = 0;

@@ -19,8 +19,8 @@ namespace {
 
 constexpr unsigned kReaders = 16;
 constexpr uint64_t kSectorBytes = 512;
-// What is written between the last pass and the cut is to find room, too.
-constexpr uint64_t kCutDataBytesMin = uint64_t{24} << 20;
+// What is written between the last pass and the cut, by hooks too, is to find room.
+constexpr uint64_t kCutDataBytesMin = uint64_t{48} << 20;
 constexpr uint64_t kCutDataTimes = 4;
 
 CutGeometry cut_geometry(const BlockDevice& device, const Tracker& tracker, const LiveOptions& options) {

@@ -78,6 +78,9 @@ class LiveCopy {
   void prepare_cut(uint64_t read_bytes);
   // For the cut, in the order that it takes them: memory, done, queued, kept, device.
   std::vector<int> descriptors() const;
+  // Whether no process takes a cut, or may be about to: only then another one may be made, and what one that
+  // is not complete has taken is known.
+  bool cut_has_ended() const { return !area_.has_cutter(); }
   // What has become of the cut. What it has taken of the marks is pending, in case that it is not accepted.
   const CutResult& report();
   // Takes over what the cut has read; `argument` if it is not complete.

@@ -262,6 +262,18 @@ TEST_CASE("cut: one that is stopped is none, whatever a former one was") {
   CHECK(world.area.result().state == CutState::none);
 }
 
+TEST_CASE("cut: one process at a time, and the agent knows of it") {
+  const CutArea area = CutArea::create({kGrain, kGrain, kGrain, kGrain});
+  CHECK_FALSE(area.has_cutter());
+  {
+    const CutArea opened = CutArea::open(again(area.fd()));
+    CHECK(area.has_cutter());
+    CHECK(area.has_cutter());
+    CHECK_THROWS_WITH(CutArea::open(again(area.fd())), doctest::Contains("another process"));
+  }
+  CHECK_FALSE(area.has_cutter());
+}
+
 TEST_CASE("cut: memory that is none is refused") {
   CHECK_THROWS_WITH(CutArea::open(memory(100)), doctest::Contains("is not one"));
   CHECK_THROWS_WITH(CutArea::open(memory(1 << 20)), doctest::Contains("is not one"));

@@ -15,12 +15,11 @@
  * itself.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
-import { checkoutPath } from '../../native/checkout.js';
-import { type FreezeTarget, noteFreeze, thawLeft } from './left-frozen.js';
+import { type FreezeTarget, noteFreeze } from './left-frozen.js';
+import { FREEZER, freezerArgument, stillFrozen, thawAll, thawLeftFrozen } from './thaw.js';
 
 export type { FreezeTarget } from './left-frozen.js';
 
@@ -62,10 +61,8 @@ export interface FreezeOptions {
 const FLUSH_DEADLINE_MS = 120_000;
 /** After its deadline the freezer has this long to say that it has thawed. */
 const GRACE_MS = 2_000;
-const RESCUE_MS = 10_000;
 const STANDARD_FILES = 3;
 const OUTPUT_CHARS_MAX = 64 * 1024;
-const PROGRAM = checkoutPath('build/native/Release/stillpoint-freezer');
 
 const REASONS: Readonly<Record<string, string>> = {
   deadline: 'the freeze had to end at its deadline',
@@ -90,8 +87,8 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
   }
   const names = targets.map(({ path }) => path);
   const child = spawn(
-    PROGRAM,
-    [String(deadlineMs), ...cutArguments(cuts), ...(once ? ['--once'] : []), ...targets.map(argument)],
+    FREEZER,
+    [String(deadlineMs), ...cutArguments(cuts), ...(once ? ['--once'] : []), ...targets.map(freezerArgument)],
     { stdio: ['pipe', 'pipe', 'ignore', ...cuts.flat()] },
   );
   const freezer = new Freezer(child, targets);
@@ -127,12 +124,6 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
   throw freezer.failure(end, names);
 }
 
-/**
- * Thaws what agent and freezer have left frozen that were killed together. For the start of all that takes
- * instants: before it writes anything, which may have to go to what is frozen.
- */
-export const thawLeftFrozen = (): Promise<void> => thawLeft(thawAll);
-
 /** Of each its first descriptor in the child. */
 function cutArguments(cuts: readonly (readonly number[])[]): string[] {
   let next = STANDARD_FILES;
@@ -142,8 +133,6 @@ function cutArguments(cuts: readonly (readonly number[])[]): string[] {
     return ['--cut', String(first)];
   });
 }
-
-const argument = ({ id, path }: FreezeTarget): string => `${id}:${path}`;
 
 function pick<T>(all: readonly T[], indexes: Iterable<number>): T[] {
   return [...indexes].flatMap((index) => all[index] ?? []);
@@ -259,7 +248,7 @@ class Freezer {
     }
     if (this.#startError !== null) {
       return new StillpointError('device-io', {
-        thing: PROGRAM,
+        thing: FREEZER,
         reason: `it can't be started: ${this.#startError.message}`,
         cause: this.#startError,
       });
@@ -329,40 +318,6 @@ class Freezer {
     }
     this.#end({ intact: false, reason, stuck });
   }
-}
-
-/** Each by a process of its own: one may wait for another. @returns mount points that could not be thawed. */
-async function thawAll(targets: readonly FreezeTarget[]): Promise<string[]> {
-  const stuck = await Promise.all(
-    targets.map(async (target) => ((await thawOne(target)) ? [] : [target.path])),
-  );
-  return stuck.flat();
-}
-
-async function thawOne(target: FreezeTarget): Promise<boolean> {
-  const child = spawn(PROGRAM, ['--thaw', argument(target)], { stdio: 'ignore' });
-  try {
-    await once(child, 'exit', { signal: AbortSignal.timeout(RESCUE_MS) });
-    return child.exitCode === 0;
-  } catch {
-    child.unref();
-    return false;
-  }
-}
-
-/** What outranks every other trouble. */
-export function stillFrozen(stuck: readonly string[], cause: unknown): StillpointError {
-  const because = cause instanceof Error ? ` (after: ${cause.message})` : '';
-  return new StillpointError('frozen', {
-    thing: stuck.join(', '),
-    reason: `it could not be thawed${because}`,
-    remedy: thawByHand(stuck),
-    cause,
-  });
-}
-
-export function thawByHand(mountPoints: readonly string[]): string {
-  return `It is still frozen. Thaw it: ${mountPoints.map((path) => `fsfreeze --unfreeze ${path}`).join('; ')}`;
 }
 
 const whyEnded = (end: ThawResult): string => (end.intact ? 'it was thawed too early' : end.reason);

@@ -6,17 +6,11 @@
  * Everything acquired is released, each with a deadline, also after a failure or cancellation.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
-import {
-  type Freeze,
-  type FreezeOptions,
-  freeze,
-  stillFrozen,
-  type ThawResult,
-  thawByHand,
-} from './freeze.js';
+import { type Freeze, type FreezeOptions, freeze, type ThawResult } from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
 import type { Filesystem } from './mounts.js';
 import { type FreezePlan, type FreezeWish, NOTHING_TO_FREEZE, type PlanDevice, planOf } from './plan.js';
+import { stillFrozen, thawByHand } from './thaw.js';
 
 /** How it is brought to rest. */
 export interface RestOptions {

@@ -132,7 +132,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, acceptStore } =
     options;
-  const { thawLeftFrozen } = await import('../../capture/quiesce/freeze.js');
+  const { thawLeftFrozen } = await import('../../capture/quiesce/thaw.js');
   await thawLeftFrozen();
   const { runBackup } = await import('../../agent/backup/backup.js');
   const { chooseProvider } = await import('../../capture/choice/choose.js');

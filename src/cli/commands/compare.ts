@@ -104,7 +104,7 @@ async function compare(
   const { output, stateDirectory, signal } = context;
   checkOptions(options);
   const device = checkName('device name', options.name ?? defaultName(resolve(path)));
-  const { thawLeftFrozen } = await import('../../capture/quiesce/freeze.js');
+  const { thawLeftFrozen } = await import('../../capture/quiesce/thaw.js');
   await thawLeftFrozen();
   const { chooseProvider } = await import('../../capture/choice/choose.js');
   const { provider, note } = await chooseProvider({

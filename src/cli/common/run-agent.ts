@@ -9,7 +9,7 @@ import { keepTracking } from '../../agent/orders/keep-tracking.js';
 import { orderLoop } from '../../agent/orders/order-loop.js';
 import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
 import { receiverPlace } from '../../agent/state/known-stores.js';
-import { thawLeftFrozen } from '../../capture/quiesce/freeze.js';
+import { thawLeftFrozen } from '../../capture/quiesce/thaw.js';
 import { makeDirectory } from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile } from '../../native/files.js';

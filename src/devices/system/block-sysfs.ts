@@ -4,6 +4,7 @@
  */
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface BlockNode {
   /** `8:1` */
@@ -94,6 +95,28 @@ export async function sectorsChanged(device: BlockNode): Promise<number | null> 
   const fields = (await readFact(device.directory, 'stat'))?.split(/\s+/).map(Number);
   const [written, discarded = 0] = [fields?.[6], fields?.[13]];
   return written === undefined ? null : written + discarded;
+}
+
+const IN_FLIGHT_TRIES = 100;
+const IN_FLIGHT_PAUSE_MS = 10;
+
+/**
+ * Waits for a moment at which no write is in flight to the device or partition, a second at most.
+ * @param number `MAJOR:MINOR`
+ * @returns false if there was none, or the kernel does not tell.
+ */
+export async function writesHaveEnded(number: string): Promise<boolean> {
+  const family = await readBlockFamily(number);
+  if (family === null) return false;
+  const queueOwner = family.disk ?? family.self;
+  if ((await readFact(queueOwner.directory, 'queue', 'iostats')) === '0') return false;
+  for (let tries = 0; tries < IN_FLIGHT_TRIES; tries += 1) {
+    const [, writes] = (await readFact(family.self.directory, 'inflight'))?.split(/\s+/) ?? [];
+    // Some drivers count first and then tell that it is completed.
+    await sleep(IN_FLIGHT_PAUSE_MS);
+    if (writes === '0') return true;
+  }
+  return false;
 }
 
 /**

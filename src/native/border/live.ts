@@ -56,6 +56,11 @@ export interface LiveCopy {
   prepareCut(readBytes: number): Promise<void>;
   /** For `stillpoint-freezer --cut`, in its order. They stay the copy's. */
   descriptors(): readonly number[];
+  /**
+   * Whether no process takes a cut, or may be about to. Before that, nothing but a complete report is final,
+   * and nothing else may go on.
+   */
+  cutHasEnded(): boolean;
   /** What has become of the cut. Unless it is accepted, all goes on, and what it took is pending again. */
   report(): Promise<CutReport>;
   /** Of a complete cut. Then the view can be opened. */

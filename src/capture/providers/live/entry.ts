@@ -30,7 +30,11 @@ export const liveEntry = {
       let state: TrackState;
       try {
         place = await findTrackPlace(path);
-        state = await readTrackState(place, false);
+        state = await readTrackState(place, false).catch(async (error: unknown) => {
+          // It says best what is missing.
+          await checkTracking(path);
+          throw error;
+        });
         // What is tracked shows that it can be.
         if (state.state !== 'tracked') await checkTracking(path);
       } catch (error) {

@@ -32,6 +32,7 @@ import { type Tracked, takeTracked } from '../../../track/tracked.js';
 import type { HoldOptions, Member } from '../../ports.js';
 import { randomBlocks } from '../../sample.js';
 import { inSteps } from '../../steps.js';
+import { cutHasEnded } from './cut-end.js';
 import { Marks } from './marks.js';
 import { LiveMember } from './member.js';
 import type { LiveParts } from './parts.js';
@@ -73,6 +74,8 @@ export async function prepareLive(
     const { blockSize } = options;
     const copy = await native.createLiveCopy(device, tracked.tracker, { blockSize, ...limits });
     acquired.push(() => copy.close());
+    // It has the lock on the marks: whoever comes next would find it taken.
+    acquired.push(() => cutHasEnded(copy));
     // Before the first mark is taken: from here on the marks are also good for this session.
     marks.announce(options.sessionId, options.doubt ?? tracked.doubt);
     const blocks = Math.ceil(device.sizeBytes / blockSize);
@@ -80,7 +83,7 @@ export async function prepareLive(
     const identity = await onDevice(path, () => readDeviceIdentity(path, device.logicalSectorSize));
     const parts: LiveParts = {
       ...{ place, identity, device, copy, marks, limits, isFull, reason, release },
-      ...{ writer: writer ?? null, plan: new LivePlan(limits) },
+      ...{ writer: writer ?? null, plan: new LivePlan(limits), lockDescriptor: tracked.lockDescriptor },
     };
     return inSteps(new LiveMember(parts, options).member());
   } catch (error) {

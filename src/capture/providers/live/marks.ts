@@ -83,7 +83,7 @@ export class Marks {
   }
 
   #write(changed: TrackRecord): void {
-    const record = { ...changed, facts: this.#facts, completionMisses: this.#completionMisses };
+    const record = { ...changed, facts: this.#facts };
     writeRecord(this.#tracked.tracker, record);
     this.#tracked.record = record;
   }

@@ -1,5 +1,5 @@
 /** The member of a live copy: its passes, its cut, and the view of what is left (live.ts has the states). */
-import { readBlockFamily } from '../../../devices/system/block-sysfs.js';
+import { readBlockFamily, writesHaveEnded } from '../../../devices/system/block-sysfs.js';
 import { byteRangeOn } from '../../../devices/system/byte-ranges.js';
 import { swapRangesOf } from '../../../devices/system/swap-ranges.js';
 import { StillpointError } from '../../../domain/base/errors.js';
@@ -17,7 +17,8 @@ import {
   type TrackedChanges,
   type Tracking,
 } from '../../ports.js';
-import { filesystemsToFlush } from './flush.js';
+import { cutHasEnded } from './cut-end.js';
+import { filesystemsToFlush, flushMounted } from './flush.js';
 import type { LiveParts } from './parts.js';
 
 /** Of one backup. */
@@ -40,7 +41,7 @@ export class LiveMember {
   }
 
   member(): Member {
-    const { place, copy, limits, writer, release } = this.#parts;
+    const { place, copy, limits, writer, lockDescriptor, release } = this.#parts;
     const { path } = place;
     return {
       path,
@@ -49,7 +50,7 @@ export class LiveMember {
       barrier: writer === null ? 'unused' : 'freeze',
       passes: this.#passes(),
       cutting: {
-        descriptors: copy.descriptors(),
+        descriptors: [...copy.descriptors(), lockDescriptor],
         budgetMs: limits.freezeBudgetMs,
         wasAtRest: ({ number, path }) => this.#wasAtRest(number, path).catch(() => false),
       },
@@ -67,9 +68,11 @@ export class LiveMember {
       next: () => this.#next(),
       again: async (error) => {
         const isOurs = error instanceof StillpointError && error.code === 'device-changed';
-        if (!isOurs || this.#cuts >= CUT_TRIES) return false;
+        if (!isOurs || this.#cuts >= CUT_TRIES || !(await cutHasEnded(this.#parts.copy))) return false;
+        // A cut may have been taken that nobody asked for any more. One that was accepted was the last.
+        const report = await this.#parts.copy.report().catch(() => null);
         this.#parts.plan.again();
-        return true;
+        return report !== null;
       },
     };
   }
@@ -152,7 +155,7 @@ export class LiveMember {
     await this.#flushDevice();
     const instant = new Date();
     await standstill.takeCuts();
-    const report = await copy.report();
+    const report = await this.#report();
     const isFuzzy = await this.#judge(report);
     const doubt = marks.look();
     if (doubt !== null) {
@@ -178,10 +181,24 @@ export class LiveMember {
     const { copy, marks, place } = this.#parts;
     const family = await readBlockFamily(place.number);
     const range = family === null ? null : await byteRangeOn(family, number);
-    if (range === null) return false;
-    await native.syncFilesystem(mountPoint);
+    if (range === null || !(await flushMounted(number, mountPoint))) return false;
     await this.#flushDevice();
+    // What was submitted before the cut, and waits for nobody, is marked when it is completed.
+    if (!(await writesHaveEnded(number))) return false;
     return (await copy.isUntouched(range.beginByte, range.endByte)) && marks.areComplete();
+  }
+
+  /** What it says is final. */
+  async #report(): Promise<CutReport> {
+    const { copy, place } = this.#parts;
+    const report = await copy.report();
+    if (report.state === 'complete') return report;
+    if (await cutHasEnded(copy)) return copy.report();
+    throw new StillpointError('session-busy', {
+      thing: place.path,
+      reason: 'the process that was to read the rest of it does not end, as it waits for a disk',
+      remedy: 'See the kernel log ("dmesg") for what is wrong with the disk.',
+    });
   }
 
   /** @returns whether it is no single instant. @throws StillpointError, unless fuzzy was asked for */

@@ -13,6 +13,8 @@ export interface LiveParts {
   readonly device: Device;
   readonly copy: LiveCopy;
   readonly marks: Marks;
+  /** Of the lock on the marks, for the process that takes the cut. */
+  readonly lockDescriptor: number;
   readonly plan: LivePlan;
   readonly limits: LivePlanOptions;
   /** Null: nobody can write to it. */
