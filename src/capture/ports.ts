@@ -236,9 +236,7 @@ export interface Member {
   readonly writesBeside?: string | undefined;
   /** Of a provider that copies in passes: what can be read before the instant. It changes meanwhile. */
   readonly passes?: Passes | undefined;
-  /**
-   * Of a member that reads the rest while everybody waits. Its `cut` has it done.
-   */
+  /** Of a member that reads the rest while everybody waits. Its `cut` has it done. */
   readonly cutting?: Cutting | undefined;
   /** How long `cut` may take, if that keeps nobody from writing for as long. Default: as a freeze. */
   readonly cutMs?: number | undefined;

@@ -270,6 +270,8 @@ void LiveCopy::stage() {
 
 void LiveCopy::prepare_cut(uint64_t read_bytes) {
   need(State::collecting);
+  // Of a former cut that was not accepted.
+  area_.result() = {};
   area_.limit_data(std::max(kCutDataBytesMin, kCutDataTimes * read_bytes));
 }
 
@@ -279,8 +281,12 @@ std::vector<int> LiveCopy::descriptors() const {
 
 const CutResult& LiveCopy::report() {
   need(State::collecting);
-  for_set_words(pending_, [&](uint64_t word) { mark_pending(word, pending_[word]); });
-  return area_.result();
+  const CutResult& result = area_.result();
+  // Else `pending` is the other process's: what it sets there meanwhile would be lost.
+  if (result.state == CutState::complete || cut_has_ended()) {
+    for_set_words(pending_, [&](uint64_t word) { mark_pending(word, pending_[word]); });
+  }
+  return result;
 }
 
 void LiveCopy::accept() {

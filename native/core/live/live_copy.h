@@ -81,7 +81,8 @@ class LiveCopy {
   // Whether no process takes a cut, or may be about to: only then another one may be made, and what one that
   // is not complete has taken is known.
   bool cut_has_ended() const { return !area_.has_cutter(); }
-  // What has become of the cut. What it has taken of the marks is pending, in case that it is not accepted.
+  // What has become of the cut. Once it is complete or has ended, what it has taken of the marks is pending,
+  // in case that it is not accepted.
   const CutResult& report();
   // Takes over what the cut has read; `argument` if it is not complete.
   void accept();

@@ -7,8 +7,8 @@ const END_MS = 30_000;
 const PAUSE_MS = 5;
 
 /** @returns false if it is still there after a while. */
-export async function cutHasEnded(copy: LiveCopy): Promise<boolean> {
-  for (const endMs = performance.now() + END_MS; performance.now() < endMs; await sleep(PAUSE_MS))
+export async function cutHasEnded(copy: LiveCopy, withinMs: number = END_MS): Promise<boolean> {
+  for (const endMs = performance.now() + withinMs; performance.now() < endMs; await sleep(PAUSE_MS))
     if (copy.cutHasEnded()) return true;
   return false;
 }

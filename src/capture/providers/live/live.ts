@@ -40,6 +40,9 @@ import type { LiveParts } from './parts.js';
 /** Everybody waits so long at most, unless the user says otherwise. */
 export const FREEZE_BUDGET_MS = 500;
 
+/** Who cancels does not wait for a process that waits for a disk. */
+const RELEASE_MS = 2_000;
+
 export interface LiveOptions {
   /** In [0, 1), for the sample. */
   readonly random?: () => number;
@@ -74,8 +77,8 @@ export async function prepareLive(
     const { blockSize } = options;
     const copy = await native.createLiveCopy(device, tracked.tracker, { blockSize, ...limits });
     acquired.push(() => copy.close());
-    // It has the lock on the marks: whoever comes next would find it taken.
-    acquired.push(() => cutHasEnded(copy));
+    // It has the lock on the marks: whoever comes next at once would find it taken.
+    acquired.push(() => cutHasEnded(copy, RELEASE_MS));
     // Before the first mark is taken: from here on the marks are also good for this session.
     marks.announce(options.sessionId, options.doubt ?? tracked.doubt);
     const blocks = Math.ceil(device.sizeBytes / blockSize);
