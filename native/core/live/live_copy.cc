@@ -22,6 +22,8 @@ constexpr uint64_t kSectorBytes = 512;
 // What is written between the last pass and the cut, by hooks too, is to find room.
 constexpr uint64_t kCutDataBytesMin = uint64_t{48} << 20;
 constexpr uint64_t kCutDataTimes = 4;
+// Of what a cut wanted that was not accepted.
+constexpr uint64_t kCutWantedTimes = 2;
 
 CutGeometry cut_geometry(const BlockDevice& device, const Tracker& tracker, const LiveOptions& options) {
   const TrackTarget& target = tracker.target();
@@ -270,9 +272,10 @@ void LiveCopy::stage() {
 
 void LiveCopy::prepare_cut(uint64_t read_bytes) {
   need(State::collecting);
-  // Of a former cut that was not accepted.
+  // A flush on a busy disk takes long, and others write meanwhile: about as much the next time.
+  const uint64_t wanted_bytes = area_.result().wanted_bytes;
   area_.result() = {};
-  area_.limit_data(std::max(kCutDataBytesMin, kCutDataTimes * read_bytes));
+  area_.limit_data(std::max({kCutDataBytesMin, kCutDataTimes * read_bytes, kCutWantedTimes * wanted_bytes}));
 }
 
 std::vector<int> LiveCopy::descriptors() const {

@@ -37,7 +37,7 @@ namespace stillpoint {
 struct LiveOptions {
   uint64_t block_bytes;        // of the session
   uint64_t staging_bytes_max;  // what may be held in memory before the cut,
-  uint64_t cut_bytes_max;      // and what the cut may read
+  uint64_t cut_bytes_max;      // and what the cut may read, also before the freeze
 };
 
 class LiveCopy {

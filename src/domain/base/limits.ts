@@ -154,8 +154,8 @@ export const ROUND_ITEMS_KEPT = 400;
 
 /**
  * What a copy of a device in use may hold in memory before its instant: so much, or this part of the memory
- * that is available; and what it reads while everybody waits.
+ * that is available; and what it reads right before everybody waits, and while they do.
  */
 export const LIVE_STAGING_BYTES = 256 * MiB;
 export const LIVE_STAGING_SHARE = 1 / 4;
-export const LIVE_CUT_BYTES_MAX = 64 * MiB;
+export const LIVE_CUT_BYTES_MAX = 256 * MiB;

@@ -8,6 +8,9 @@
  *   else, what fits into memory                      -> stage: it crosses the wire once, as it is in the end
  *   else                                             -> ship: what is written again crosses the wire again
  *   neither gets it down, pass after pass            -> give up
+ *
+ * A flush before each pass brings to light what would else come in the freeze. Where a busy disk takes so long
+ * for it that all that is left is what was written meanwhile, passes go on without.
  */
 import { MiB } from '../base/limits.js';
 
@@ -30,6 +33,8 @@ export type LiveStep = 'cut' | 'stage' | 'ship' | 'give-up';
 
 /** Of the freeze's budget: the rest is for what the file systems themselves have to do. */
 const CUT_SHARE_MAX = 0.4;
+/** Of the cut's memory: the rest is for what is written until the freeze stands. */
+const CUT_BYTES_SHARE = 1 / 8;
 /** So short a freeze is not worth another pass. */
 const CUT_SHARE_GOOD = 0.04;
 /** Before a read was measured. */
@@ -62,6 +67,7 @@ export class LivePlan {
   #readBytesPerMs: number | null = null;
   #leastBytes = Number.POSITIVE_INFINITY;
   #withoutProgress = 0;
+  #flushesFirst = true;
   #ships = 0;
   #passes = 0;
 
@@ -77,6 +83,11 @@ export class LivePlan {
     return this.#passes;
   }
 
+  /** Whether what the file systems hold back is to be written out before the next pass. */
+  get flushesFirst(): boolean {
+    return this.#flushesFirst;
+  }
+
   /** How long everybody would wait for what is pending. */
   cutMs({ readBytes }: LivePending): number {
     return readBytes / this.readBytesPerMs;
@@ -85,13 +96,16 @@ export class LivePlan {
   next(pending: LivePending): LiveStep {
     const { stagingMaxBytes, cutMaxBytes, freezeBudgetMs } = this.#options;
     const share = this.cutMs(pending) / freezeBudgetMs;
-    const mayCut = pending.readBytes <= cutMaxBytes / 2 && share <= CUT_SHARE_MAX;
+    const mayCut = pending.readBytes <= cutMaxBytes * CUT_BYTES_SHARE && share <= CUT_SHARE_MAX;
     // Before the first pass, only what was flushed is known of.
     if (this.#passes > 0) {
       this.#judge(pending.readBytes);
       if (mayCut && (share <= CUT_SHARE_GOOD || this.#withoutProgress > 0)) return 'cut';
     }
-    if (this.#withoutProgress >= PASSES_WITHOUT_PROGRESS_MAX) return 'give-up';
+    if (this.#withoutProgress >= PASSES_WITHOUT_PROGRESS_MAX) {
+      if (!this.#flushesFirst) return 'give-up';
+      this.#startOver(false);
+    }
     const fits = pending.stagedBytes + pending.stageBytes <= stagingMaxBytes;
     if (!fits && this.#ships === SHIPS_MAX) return 'give-up';
     this.#passes += 1;
@@ -102,14 +116,19 @@ export class LivePlan {
 
   /** After a cut that did not come about: it takes new progress to give up. */
   again(): void {
-    this.#withoutProgress = 0;
-    this.#leastBytes = Number.POSITIVE_INFINITY;
+    this.#startOver(true);
   }
 
   /** Of a pass that was staged. */
   measured(readBytes: number, durationMs: number): void {
     if (readBytes === 0 || (readBytes < MEASURED_BYTES_MIN && durationMs < MEASURED_MS_MIN)) return;
     this.#readBytesPerMs = readBytes / Math.max(durationMs, 0.001);
+  }
+
+  #startOver(flushesFirst: boolean): void {
+    this.#flushesFirst = flushesFirst;
+    this.#withoutProgress = 0;
+    this.#leastBytes = Number.POSITIVE_INFINITY;
   }
 
   #judge(readBytes: number): void {

@@ -2,7 +2,7 @@ import test from 'ava';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import { type LivePending, LivePlan } from '../../../src/domain/live/plan.js';
 
-const OPTIONS = { stagingMaxBytes: 256 * MiB, cutMaxBytes: 64 * MiB, freezeBudgetMs: 500 };
+const OPTIONS = { stagingMaxBytes: 256 * MiB, cutMaxBytes: 256 * MiB, freezeBudgetMs: 500 };
 
 const pending = (readBytes: number, more: Partial<LivePending> = {}): LivePending => ({
   ...{ shipBytes: readBytes, stageBytes: readBytes, readBytes, stagedBytes: 0 },
@@ -75,10 +75,25 @@ test('passes that bring nothing are given up, those that bring something are not
   const stuck = new LivePlan(OPTIONS);
   stuck.next(pending(100 * MiB));
   stuck.measured(100 * MiB, 100_000);
-  const steps = Array.from({ length: 6 }, () => stuck.next(pending(100 * MiB)));
-  t.deepEqual(steps, ['stage', 'stage', 'stage', 'stage', 'give-up', 'give-up']);
+  const steps = Array.from({ length: 11 }, () => stuck.next(pending(100 * MiB)));
+  t.deepEqual(steps, [...Array(9).fill('stage'), 'give-up', 'give-up']);
   stuck.again();
   t.is(stuck.next(pending(100 * MiB)), 'stage');
+});
+
+test('where a flush takes so long that passes bring nothing, they go on without one', (t) => {
+  const plan = new LivePlan(OPTIONS);
+  plan.next(pending(300 * MiB));
+  for (let pass = 0; pass < 4; pass += 1) {
+    t.is(plan.next(pending(100 * MiB)), 'stage');
+    t.true(plan.flushesFirst);
+  }
+  t.is(plan.next(pending(100 * MiB)), 'stage');
+  t.false(plan.flushesFirst);
+  t.is(plan.next(pending(10 * MiB)), 'stage');
+  t.is(plan.next(pending(10 * MiB)), 'cut');
+  plan.again();
+  t.true(plan.flushesFirst, 'the pages that it did not write out may be what was too much');
 });
 
 test('what crosses the wire again is bounded: so many passes are shipped, no more', (t) => {

@@ -22,7 +22,8 @@ import { filesystemsToFlush, flushMounted } from './flush.js';
 import type { LiveParts } from './parts.js';
 
 /** Of one backup. */
-const CUT_TRIES = 4;
+const CUT_TRIES = 6;
+const RESCAN_TRIES = 4;
 
 export class LiveMember {
   readonly #parts: LiveParts;
@@ -84,7 +85,7 @@ export class LiveMember {
     for (;;) {
       if (signal?.aborted === true)
         throw new StillpointError('cancelled', { thing: place.path, reason: 'it was cancelled' });
-      await this.#flush();
+      if (plan.flushesFirst) await this.#flush();
       const pending = await this.#collect();
       const step = plan.next(pending);
       if (step === 'give-up') {
@@ -122,7 +123,7 @@ export class LiveMember {
     const doubt = marks.look();
     if (doubt !== null) {
       this.#rescans += 1;
-      if (this.#rescans === CUT_TRIES) throw changedError(place.path, `can't be tracked: ${doubt}`);
+      if (this.#rescans === RESCAN_TRIES) throw changedError(place.path, `can't be tracked: ${doubt}`);
       await copy.doubt('everything');
     }
     if (marks.mayLackCompletion()) await copy.doubt('queued');
