@@ -9,8 +9,8 @@
  *   else                                             -> ship: what is written again crosses the wire again
  *   neither gets it down, pass after pass            -> give up
  *
- * A flush before each pass brings to light what would else come in the freeze. Where a busy disk takes so long
- * for it that all that is left is what was written meanwhile, passes go on without.
+ * A flush before each pass brings to light what would else come in the freeze. Where a busy disk takes so
+ * long for it that all that is left is what was written meanwhile, passes go on without.
  */
 import { MiB } from '../base/limits.js';
 
