@@ -114,7 +114,10 @@ export class LivePlan {
     return 'ship';
   }
 
-  /** After a cut that did not come about: it takes new progress to give up. */
+  /**
+   * After a cut that did not come about: it takes new progress to give up. What only a flush brings to light
+   * may be what was too much for it.
+   */
   again(): void {
     this.#startOver(true);
   }

@@ -8,7 +8,7 @@ import type { Tracker } from './track.js';
 export interface LiveCopyOptions {
   /** Of the session, in bytes. */
   readonly blockSize: number;
-  /** What may be held in memory before the cut, and what the cut may read. */
+  /** What may be held in memory before the cut, and what the cut may read, also before the freeze. */
   readonly stagingMaxBytes: number;
   readonly cutMaxBytes: number;
 }
