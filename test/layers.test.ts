@@ -87,9 +87,10 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'store/records': ['disk', 'objects', 'packs', 'index'],
   'store/points': ['port', 'disk', 'objects', 'packs', 'index', 'records'],
   'store/capture': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points'],
-  'store/upkeep': ['disk', 'objects', 'packs', 'index', 'records', 'points', 'capture'],
+  'store/collect': ['disk', 'packs', 'index', 'records', 'points', 'capture'],
+  'store/upkeep': ['disk', 'objects', 'packs', 'index', 'records', 'points'],
   'store/reading': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points', 'capture', 'upkeep'],
-  store: ['port', 'disk', 'objects', 'index', 'records', 'points', 'capture', 'upkeep', 'reading'],
+  store: ['port', 'disk', 'objects', 'index', 'records', 'points', 'capture', 'collect', 'upkeep', 'reading'],
   'agent/common': [],
   'agent/state': [],
   'agent/tree': ['common', 'state'],
@@ -107,7 +108,8 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'cli/output': [],
   'cli/common': ['output'],
   'cli/commands': ['output', 'common'],
-  cli: ['output', 'common', 'commands'],
+  'cli/commands/receiver': ['output', 'common', 'commands'],
+  cli: ['output', 'common', 'commands', 'commands/receiver'],
 };
 
 const FILES_PER_FOLDER_MAX = 15;

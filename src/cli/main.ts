@@ -11,7 +11,7 @@ import { addDiff } from './commands/diff.js';
 import { addEnroll } from './commands/enroll.js';
 import { addInspect } from './commands/inspect.js';
 import { addPoints } from './commands/points.js';
-import { addReceiver } from './commands/receiver.js';
+import { addReceiver } from './commands/receiver/receiver.js';
 import { addRestore } from './commands/restore.js';
 import { addTapCommands } from './commands/tap.js';
 import { addTrackCommands } from './commands/track.js';

@@ -37,6 +37,7 @@ import { StoreCapture } from './capture/capture.js';
 import { firstLostPart } from './capture/commit.js';
 import type { StoreContext } from './capture/context.js';
 import { CaptureStaging } from './capture/staging.js';
+import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
 import type {
@@ -51,7 +52,6 @@ import type {
 import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
-import { Collector } from './upkeep/collector.js';
 
 export class LocalStore implements Store {
   readonly storeId: string;

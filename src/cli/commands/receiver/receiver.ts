@@ -4,13 +4,13 @@
  */
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';
-import type { CommandContext, Run } from '../common/context.js';
-import { addPlaceOptions } from '../common/open-receiver.js';
-import type { PlaceChoice } from '../common/store-place.js';
-import { EXIT_OK } from '../output/exit-codes.js';
-import { formatDuration, formatInstant, parsePeriod } from '../output/format.js';
-import { addReceiverOrders } from './receiver-orders.js';
+import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../../domain/base/limits.js';
+import type { CommandContext, Run } from '../../common/context.js';
+import { addPlaceOptions } from '../../common/open-receiver.js';
+import type { PlaceChoice } from '../../common/store-place.js';
+import { EXIT_OK } from '../../output/exit-codes.js';
+import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
+import { addReceiverOrders } from './orders.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
@@ -71,7 +71,7 @@ function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined
 /** @throws StillpointError `store-missing` where a store was, or a disk should be */
 async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
   const directory = directoryOf(context, dir);
-  const { placeToRead } = await import('../common/store-place.js');
+  const { placeToRead } = await import('../../common/store-place.js');
   await placeToRead(context.stateDirectory, directory);
   return directory;
 }
@@ -82,8 +82,8 @@ async function initialize(
   { keepPartial, newStore, acceptStore, ...options }: InitChoice,
 ): Promise<number> {
   const directory = directoryOf(context, dir);
-  const { checkUrl, initReceiver, parseListen } = await import('../../receiver/access/identity.js');
-  const { placeToOwn } = await import('../common/store-place.js');
+  const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
+  const { placeToOwn } = await import('../../common/store-place.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
@@ -108,9 +108,9 @@ async function serve(
   { listen, keepPartial }: ServeChoice,
 ): Promise<number> {
   const directory = await existingDirectory(context, dir);
-  const { startServer } = await import('../../receiver/server.js');
-  const { openStoreWithLog } = await import('../common/open-store.js');
-  const { createLog } = await import('../common/log.js');
+  const { startServer } = await import('../../../receiver/server.js');
+  const { openStoreWithLog } = await import('../../common/open-store.js');
+  const { createLog } = await import('../../common/log.js');
   const log = createLog(context.logLevel, context.stdout);
   const server = await startServer({
     dir: directory,
@@ -130,8 +130,8 @@ async function serve(
 
 async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {
   const directory = await existingDirectory(context, dir);
-  const { readSettings } = await import('../../receiver/access/identity.js');
-  const { createInvite } = await import('../../receiver/access/tenants.js');
+  const { readSettings } = await import('../../../receiver/access/identity.js');
+  const { createInvite } = await import('../../../receiver/access/tenants.js');
   const { url } = await readSettings(directory);
   const { code, expiresAt, replaces } = await createInvite(directory, name, new Date());
   if (replaces) {

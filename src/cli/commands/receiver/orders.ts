@@ -4,18 +4,18 @@
  */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
-import { checkName } from '../../domain/base/names.js';
-import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
-import { describeTiming, parseEvery, parseTimes } from '../../domain/order/schedule.js';
-import { pointLabel } from '../../domain/point/point.js';
-import type { AgentView } from '../../receiver/orders/remote.js';
-import type { CommandContext, Run } from '../common/context.js';
-import { notEmpty } from '../common/open-receiver.js';
-import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
-import { formatBytes, formatDuration, formatInstant, formatTable } from '../output/format.js';
-import { orderProgress } from '../output/order-progress.js';
-import { seconds } from './backup.js';
+import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
+import { checkName } from '../../../domain/base/names.js';
+import type { RoundItem, RoundSummary } from '../../../domain/order/round.js';
+import { describeTiming, parseEvery, parseTimes } from '../../../domain/order/schedule.js';
+import { pointLabel } from '../../../domain/point/point.js';
+import type { AgentView } from '../../../receiver/orders/remote.js';
+import type { CommandContext, Run } from '../../common/context.js';
+import { notEmpty } from '../../common/open-receiver.js';
+import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
+import { formatBytes, formatDuration, formatInstant, formatTable } from '../../output/format.js';
+import { orderProgress } from '../../output/order-progress.js';
+import { seconds } from '../backup.js';
 
 const STORE_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 const WAIT_DEFAULT_S = 30;
@@ -134,8 +134,8 @@ async function backup(
 ): Promise<number> {
   const agent = checkName('agent name', options.agent);
   const device = checkName('device name', options.device);
-  const { askReceiver } = await import('../../receiver/control/client.js');
-  const { orderEventSchema, orderResultSchema } = await import('../../receiver/control/messages.js');
+  const { askReceiver } = await import('../../../receiver/control/client.js');
+  const { orderEventSchema, orderResultSchema } = await import('../../../receiver/control/messages.js');
   const progress = orderProgress(output, agent);
   const answer = await askReceiver(
     dir,
@@ -154,8 +154,8 @@ async function backup(
 }
 
 async function listAgents({ output, signal }: CommandContext, dir: string): Promise<number> {
-  const { askReceiver } = await import('../../receiver/control/client.js');
-  const { agentViewsSchema } = await import('../../receiver/control/messages.js');
+  const { askReceiver } = await import('../../../receiver/control/client.js');
+  const { agentViewsSchema } = await import('../../../receiver/control/messages.js');
   const agents = agentViewsSchema.parse(await askReceiver(dir, { op: 'agents' }, { signal }));
   const titles = ['AGENT', 'CONNECTION', 'DEVICES', 'LAST SEEN', 'LAST POINT'].map((title) => ({ title }));
   const lines =
@@ -178,9 +178,9 @@ function agentRow({ agent, isConnected, address, devices, lastSeenAt, lastPoint 
 
 async function dial(context: CommandContext, dir: string, agentName: string, text: string): Promise<number> {
   const agent = checkName('agent name', agentName);
-  const { parseHostPort } = await import('../../protocol/certificates/enrolment.js');
-  const { readSettings } = await import('../../receiver/access/identity.js');
-  const { writeAddress } = await import('../../receiver/orders/remote-settings.js');
+  const { parseHostPort } = await import('../../../protocol/certificates/enrolment.js');
+  const { readSettings } = await import('../../../receiver/access/identity.js');
+  const { writeAddress } = await import('../../../receiver/orders/remote-settings.js');
   const address = text === 'none' ? null : parseHostPort(text);
   if (address?.port === 0) {
     throw new StillpointError('usage', {
@@ -201,7 +201,7 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
 
 /** Has the receiver that serves, if there is one, read what was written. */
 async function reload({ signal }: CommandContext, dir: string): Promise<boolean> {
-  const { askReceiver } = await import('../../receiver/control/client.js');
+  const { askReceiver } = await import('../../../receiver/control/client.js');
   try {
     await askReceiver(dir, { op: 'reload' }, { signal });
     return true;
@@ -212,8 +212,8 @@ async function reload({ signal }: CommandContext, dir: string): Promise<boolean>
 }
 
 async function round({ output, signal }: CommandContext, dir: string, options: RoundChoice): Promise<number> {
-  const { askReceiver } = await import('../../receiver/control/client.js');
-  const { itemEventSchema, summarySchema } = await import('../../receiver/control/messages.js');
+  const { askReceiver } = await import('../../../receiver/control/client.js');
+  const { itemEventSchema, summarySchema } = await import('../../../receiver/control/messages.js');
   const { agents = null, parallel, wait } = options;
   const answer = await askReceiver(
     dir,
@@ -262,8 +262,8 @@ async function setSchedule(
     });
   }
   const timing = at === undefined ? parseEvery(every ?? '') : parseTimes(at);
-  const { readSettings } = await import('../../receiver/access/identity.js');
-  const { writeSchedule } = await import('../../receiver/orders/remote-settings.js');
+  const { readSettings } = await import('../../../receiver/access/identity.js');
+  const { writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
   await readSettings(dir);
   const schedule = { timing, agents, parallel, waitMs: wait * 1000, setAt: new Date().toISOString() };
   await writeSchedule(dir, schedule);
@@ -276,10 +276,10 @@ async function setSchedule(
 }
 
 async function showSchedule({ output }: CommandContext, dir: string): Promise<number> {
-  const { readLastRound, readSchedule } = await import('../../receiver/orders/remote-settings.js');
-  const { readSettings } = await import('../../receiver/access/identity.js');
-  const { LOCAL_CALENDAR } = await import('../../receiver/orders/scheduler.js');
-  const { dueAfter } = await import('../../domain/order/schedule.js');
+  const { readLastRound, readSchedule } = await import('../../../receiver/orders/remote-settings.js');
+  const { readSettings } = await import('../../../receiver/access/identity.js');
+  const { LOCAL_CALENDAR } = await import('../../../receiver/orders/scheduler.js');
+  const { dueAfter } = await import('../../../domain/order/schedule.js');
   await readSettings(dir);
   const [schedule, lastRound] = [await readSchedule(dir), await readLastRound(dir)];
   const lines: string[] = [];
@@ -304,8 +304,8 @@ async function showSchedule({ output }: CommandContext, dir: string): Promise<nu
 }
 
 async function clearSchedule(context: CommandContext, dir: string): Promise<number> {
-  const { readSettings } = await import('../../receiver/access/identity.js');
-  const { writeSchedule } = await import('../../receiver/orders/remote-settings.js');
+  const { readSettings } = await import('../../../receiver/access/identity.js');
+  const { writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
   await readSettings(dir);
   await writeSchedule(dir, null);
   const isServed = await reload(context, dir);
