@@ -93,7 +93,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const store = await options.openStore(dir, log, { keepPartialMs });
   let face: Face | null = null;
   try {
-    const tenants = await Tenants.open(dir, identity.authority);
+    const tenants = await Tenants.open(dir, identity.authority, (message) => log.error(message));
     const service = await ReceiverService.open(store);
     const listening = await listenOn(listen, identity, tenants, service, options, now);
     face = listening;

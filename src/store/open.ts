@@ -74,7 +74,7 @@ export interface StoreOptions {
   readonly waiting?: LockWaiting;
 }
 
-const newId = () => randomBytes(16).toString('hex');
+export const newId = () => randomBytes(16).toString('hex');
 /**
  * What a directory may have in it and still become a store: a new file system's own, a NAS's own, and
  * traces of an earlier try.
@@ -185,7 +185,8 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
   return openOwned(dir, options);
 }
 
-async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
+/** As openStore, with what the store's own upkeep needs. */
+export async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
   const digester = options.digester ?? native.plainDigester();

@@ -22,9 +22,10 @@
 import { join } from 'node:path';
 import { StillpointError } from '../domain/base/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/base/limits.js';
-import { checkName, isHexId } from '../domain/base/names.js';
+import { checkName, isHexId, LOCAL_AGENT } from '../domain/base/names.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
 import { type Point, treeOf } from '../domain/point/point.js';
+import { pointName } from '../domain/point/point-ref.js';
 import type {
   CheckEvent,
   DiffEvent,
@@ -52,6 +53,7 @@ import type {
 import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
+import { type RepairFinding, repairManifests, type StoreRepair } from './upkeep/repair.js';
 
 export class LocalStore implements Store {
   readonly storeId: string;
@@ -224,6 +226,21 @@ export class LocalStore implements Store {
     }
     findings.push(...(await this.#context.partials.check()));
     return findings;
+  }
+
+  /** Manifests and their copies, each from the other; and which points can't be given whole then. */
+  repair(): Promise<StoreRepair> {
+    const { dir, objects, catalog } = this.#context;
+    return this.#access.run(`store ${dir}`, async () => {
+      const { mended, lost } = await repairManifests(objects, false);
+      const lostPoints: RepairFinding[] = [];
+      for (const point of catalog.all()) {
+        const part = await firstLostPart(this.#context, treeOf(point));
+        const what = `point ${pointName(point, LOCAL_AGENT)}`;
+        if (part !== null) lostPoints.push({ what, reason: `${part} is in no pack, or damaged` });
+      }
+      return { mended, lost: [...lost, ...lostPoints] };
+    });
   }
 
   /** What a reader found out about records, by packs that are still there. */

@@ -128,7 +128,9 @@ export async function checkAfterwards(
   // What a commit leaves to be removed later is gone when the store is closed.
   const files = await listFiles(dir);
   t.deepEqual(
-    files.filter((name) => !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock)$/.test(name)),
+    files.filter(
+      (name) => !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock)$/.test(name),
+    ),
     [],
     what,
   );

@@ -11,6 +11,7 @@ import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
 import { addReceiverOrders } from './orders.js';
+import { addRepair } from './repair.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
@@ -46,6 +47,7 @@ export function addReceiver(program: Command, run: Run): void {
       run((context) => invite(context, name, options.store)),
     );
   addReceiverOrders(receiver, run, existingDirectory);
+  addRepair(receiver, run, DIRECTORY_HELP, existingDirectory);
 }
 
 interface ServeChoice {
