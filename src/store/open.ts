@@ -33,6 +33,7 @@ import { LocalStore } from './pack-store.js';
 import { PointCatalog } from './points/catalog.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './points/manifest.js';
 import { PointReader } from './points/reader.js';
+import { finishRemovals } from './points/removal.js';
 import type { CaptureDescription, Store } from './port/store.js';
 import { ReaderStore } from './reading/reader-store.js';
 import { ReadingIndex } from './reading/reading-index.js';
@@ -212,6 +213,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       const catalog = new PointCatalog();
       for (const { key, reason } of await catalog.load(objects))
         log(`manifest ${key} is no point: ${reason}`);
+      await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
         disk,
