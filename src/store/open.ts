@@ -35,6 +35,7 @@ import { PointCatalog } from './points/catalog.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './points/manifest.js';
 import { addCopy, type ManifestFiles } from './points/manifest-files.js';
 import { PointReader } from './points/reader.js';
+import { finishRemovals } from './points/removal.js';
 import type { CaptureDescription, Store } from './port/store.js';
 import { ReaderStore } from './reading/reader-store.js';
 import { ReadingIndex } from './reading/reading-index.js';
@@ -215,6 +216,7 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       };
       const catalog = new PointCatalog();
       const { uncopied } = await catalog.load(objects, log);
+      await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
         disk,

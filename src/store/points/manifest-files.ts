@@ -14,7 +14,7 @@
  * Where there is a `.deleted` mark in either, there is no point, whatever else is there.
  *
  * Order: a manifest is put into `points/` first, which is the commit point, then into `points-copy/`. A point
- * is removed in the order of `removeManifest`.
+ * is removed in the order of removal.ts.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';
@@ -29,7 +29,6 @@ import {
   pointPlaceOf,
 } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
-import type { DeviceKey } from '../port/store.js';
 import { decodeManifest, MANIFEST_BYTES_MAX } from './manifest.js';
 
 export interface DamagedManifest {
@@ -133,20 +132,44 @@ export async function copyManifest(objects: ObjectStore, key: string): Promise<v
   await objects.put(copyKeyOf(key), read.bytes);
 }
 
-/**
- * Makes a point unreachable for good: the mark, which is the commit point; its copy; then the copy of the
- * manifest, and the manifest. It may be called again after it died anywhere.
- */
-export async function removeManifest(
-  objects: ObjectStore,
-  place: DeviceKey & { readonly sequence: number },
-): Promise<void> {
-  const key = pointKey(place, place.sequence);
+/** True if the manifest's point was removed: its mark is there. */
+export async function isMarked(objects: ObjectStore, key: string): Promise<boolean> {
   const mark = deletedKeyOf(key);
-  await objects.put(mark, Buffer.alloc(0));
-  await objects.put(copyKeyOf(mark), Buffer.alloc(0));
+  return (await objects.size(mark)) !== null || (await objects.size(copyKeyOf(mark))) !== null;
+}
+
+/** The decision that a point is removed: when it resolves, nothing brings the point back. */
+export async function putMark(objects: ObjectStore, key: string, bytes: Uint8Array): Promise<void> {
+  await objects.put(deletedKeyOf(key), bytes);
+}
+
+/** Of a point that is marked: copies the mark, then removes both manifests. Again it has no effect. */
+export async function finishRemoval(objects: ObjectStore, key: string): Promise<void> {
+  await copyMark(objects, key);
   await objects.delete(copyKeyOf(key));
   await objects.delete(key);
+}
+
+/** Whatever a mark says, its name is what counts. */
+async function copyMark(objects: ObjectStore, key: string): Promise<void> {
+  const marks = [deletedKeyOf(key), copyKeyOf(deletedKeyOf(key))];
+  const [own, copy] = await Promise.all(marks.map((mark) => objects.size(mark)));
+  if ((own ?? copy ?? null) === null || (own !== null && copy !== null)) return;
+  const [from = '', to = ''] = own === null ? marks.reverse() : marks;
+  const sizeBytes = own ?? copy ?? 0;
+  const bytes = sizeBytes === 0 ? Buffer.alloc(0) : await objects.read(from, 0, sizeBytes);
+  await objects.put(to, bytes);
+}
+
+/**
+ * Of a sequence that is used even without its mark.
+ * @returns false if a manifest is still there, which the mark keeps from being a point
+ */
+export async function deleteMark(objects: ObjectStore, key: string): Promise<boolean> {
+  for (const left of [key, copyKeyOf(key)]) if ((await objects.size(left)) !== null) return false;
+  await objects.delete(copyKeyOf(deletedKeyOf(key)));
+  await objects.delete(deletedKeyOf(key));
+  return true;
 }
 
 /** What of the files has no second one yet: of a former version, or of a writer that died in between. */
@@ -157,7 +180,5 @@ export function lacksCopy(files: ManifestFiles): boolean {
 
 /** Makes the second one. Only for a manifest that was read and is whole. */
 export async function addCopy(objects: ObjectStore, files: ManifestFiles): Promise<void> {
-  const mark = deletedKeyOf(files.key);
-  if (!isRemoved(files)) await copyManifest(objects, files.key);
-  else await objects.put(files.hasMark ? copyKeyOf(mark) : mark, Buffer.alloc(0));
+  await (isRemoved(files) ? copyMark(objects, files.key) : copyManifest(objects, files.key));
 }

@@ -2,12 +2,12 @@
 import type { Point } from '../../domain/point/point.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import { native, PACK_KIND_TREE, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
-import { deletedKeyOf, PACKS_PREFIX, packIdOf, packKey, pointKey } from '../disk/layout.js';
+import { PACKS_PREFIX, packIdOf, packKey, pointKey } from '../disk/layout.js';
 import type { RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import { isDataError, readPackEntries } from '../packs/contents.js';
 import { decodePackEntry, packEntryCount } from '../packs/entries.js';
-import { isRemoved, listManifests } from '../points/manifest-files.js';
+import { isMarked, isRemoved, listManifests } from '../points/manifest-files.js';
 import type { RecordReader } from '../records/record-reader.js';
 import { type Findings, recordKey } from './findings.js';
 import { lookAtManifest } from './manifest-repair.js';
@@ -38,6 +38,7 @@ export class VerifiedFiles {
       found.add(files.key);
       this.#findings.checkedBytes += (files.manifestBytes ?? 0) + (files.copyBytes ?? 0);
       const state = await lookAtManifest(objects, files);
+      if (state.faults.length > 0 && (await isMarked(objects, files.key))) continue;
       for (const { key, reason } of state.faults) {
         // With one of the two left, no point is lost.
         if (state.point === null) this.#findings.add(key, key, reason, files.place);
@@ -46,7 +47,8 @@ export class VerifiedFiles {
     }
     for (const point of points) {
       const key = pointKey(point, point.sequence);
-      if (!found.has(key) && (await isGone(objects, key))) this.#findings.add(key, key, 'it is gone', point);
+      if (!found.has(key) && !(await isMarked(objects, key)))
+        this.#findings.add(key, key, 'it is gone', point);
     }
   }
 
@@ -130,9 +132,4 @@ export class VerifiedFiles {
     if (!located) this.#findings.add(recordKey(kind, digest), what, reason);
     else if (!wasKnown) this.#findings.add(what, what, `${reason}; another copy is used instead`);
   }
-}
-
-/** A point that was removed while the verification ran is no damage. */
-async function isGone(objects: ObjectStore, key: string): Promise<boolean> {
-  return (await objects.size(key)) === null && (await objects.size(deletedKeyOf(key))) === null;
 }

@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
-import { nodeDisk } from '../../../src/store/disk/disk.js';
+import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
 import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
 import { createStore, openStore, openStoreForReading } from '../../../src/store/open.js';
-import { removeManifest } from '../../../src/store/points/manifest-files.js';
+import { PointCatalog } from '../../../src/store/points/catalog.js';
+import { removeManifest } from '../../../src/store/points/removal.js';
 import { repairStore } from '../../../src/store/repair-store.js';
 import { flip, flipEvery } from '../../helpers/bytes/flip.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
@@ -172,7 +173,7 @@ test('a repair and a removal may be killed at any step', async (t) => {
       const run =
         work === 'repair'
           ? repairStore(dir, { disk, dryRun: false, rebuildIndex: false })
-          : removeManifest(new LocalObjectStore(disk, dir), { agent: 'alpha', device: 'disk', sequence: 2 });
+          : remove(disk, dir, points[1]?.[0]);
       await run.catch((error: unknown) => {
         if (fired === null) throw error;
       });
@@ -190,11 +191,7 @@ test('a repair and a removal may be killed at any step', async (t) => {
         await checkWhole(t, dir, left, `${what}: a repair does not bring it back`);
         if (marks.length > 0) {
           // And with either directory lost after that.
-          await removeManifest(new LocalObjectStore(nodeDisk, dir), {
-            agent: 'alpha',
-            device: 'disk',
-            sequence: 2,
-          });
+          await remove(nodeDisk, dir, points[1]?.[0]);
           await rm(join(dir, failing % 2 === 0 ? 'points' : 'points-copy'), { recursive: true });
           await checkWhole(t, dir, left, `${what}: not without one of the directories`);
           const store = await openStore(dir);
@@ -209,6 +206,13 @@ test('a repair and a removal may be killed at any step', async (t) => {
     }
   }
 });
+
+async function remove(disk: Disk, dir: string, point: Point | undefined): Promise<void> {
+  if (point === undefined) throw new Error('there is no such point');
+  const index = { forgetWalk: async () => undefined };
+  const context = { objects: new LocalObjectStore(disk, dir), index, catalog: new PointCatalog() };
+  await removeManifest({ ...context, log: () => undefined, now: () => new Date() }, point, 'a test');
+}
 
 const isPoints = (state: string) => state.startsWith('points');
 
