@@ -48,6 +48,7 @@ import {
   type OpenProgress,
   walkPoints,
 } from './upkeep/index-heal.js';
+import { ScrubBook } from './upkeep/scrub-book.js';
 
 export type { OpenProgress } from './upkeep/index-heal.js';
 
@@ -241,7 +242,9 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
         upgrade,
         packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
       };
-      const store = new LocalStore(storeId, context, lock);
+      const book = new ScrubBook(context);
+      await book.load();
+      const store = new LocalStore(storeId, context, lock, book);
       close = () => store.close();
       await copyManifests(objects, uncopied, options);
       const heal: HealContext = { objects, index, digester, log, onProgress };
@@ -249,6 +252,7 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       await dropLostPacks(heal, packs);
       await findCaptures(context, store);
       await indexPacks(heal, catalog, packs);
+      await store.upkeep.enterDamage();
       await walkPoints(heal, catalog, records);
       return store;
     } catch (error) {

@@ -30,8 +30,6 @@ export interface PinningCapture {
 export interface CollectorOptions {
   readonly context: StoreContext;
   readonly captures: () => readonly PinningCapture[];
-  /** No pack may vanish under a reader of all packs. */
-  readonly isHindered: () => boolean;
   readonly isStopped: () => boolean;
 }
 
@@ -39,6 +37,7 @@ export class Collector {
   readonly #options: CollectorOptions;
   #running: Promise<void> | null = null;
   #removing: Promise<void> | null = null;
+  #hinderCount = 0;
 
   constructor(options: CollectorOptions) {
     this.#options = options;
@@ -57,9 +56,15 @@ export class Collector {
     return this.#running;
   }
 
-  /** No pack is being removed when it resolves. */
-  async settled(): Promise<void> {
-    await this.#removing;
+  /** No pack vanishes during this work, which is short. */
+  async withoutRemoval<T>(work: () => Promise<T>): Promise<T> {
+    this.#hinderCount += 1;
+    try {
+      await this.#removing;
+      return await work();
+    } finally {
+      this.#hinderCount -= 1;
+    }
   }
 
   async #collect(): Promise<void> {
@@ -82,7 +87,7 @@ export class Collector {
     // From here to `condemn` nothing is awaited.
     if (candidates.size > 0 && context.catalog.all().some(({ id }) => !walked.has(id)))
       throw putOff('a point was committed at this moment');
-    if (index.moveCount !== moves || context.records.isSearching || this.#options.isHindered())
+    if (index.moveCount !== moves || context.records.isSearching || this.#hinderCount > 0)
       throw putOff('packs are being read or healed');
     for (const capture of this.#options.captures()) {
       for (const packId of capture.pinnedPackIds()) {

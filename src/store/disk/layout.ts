@@ -10,6 +10,8 @@ export const POINTS_PREFIX = 'points';
 /** Every object of `points/` once more, under the same name. */
 export const POINTS_COPY_PREFIX = 'points-copy';
 export const PARTIAL_DIR = 'partial';
+/** When packs were read back, and what was found damaged. */
+export const SCRUB_FILE = 'scrub.json';
 /** The same as STORE_FILE, for when that is lost. */
 export const STORE_COPY = 'store-copy.json';
 

@@ -8,6 +8,7 @@ import type { Geometry } from '../../domain/blocks/geometry.js';
 import type { DeviceIdentity, Point } from '../../domain/point/point.js';
 import type {
   CheckEvent,
+  CheckOptions,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -15,6 +16,7 @@ import type {
   VerifyEvent,
 } from '../../domain/session/messages.js';
 import type { Digester, StoredBlocks } from '../../native/index.js';
+import type { Upkeep } from './upkeep.js';
 
 export type { StoredBlocks } from '../../native/index.js';
 
@@ -90,6 +92,13 @@ export interface VerifyScope {
   readonly pointId?: string;
 }
 
+/** As far as is known. */
+export interface DamagedPoint {
+  readonly point: Point;
+  readonly blockCount: number;
+  readonly byteCount: number;
+}
+
 export interface Store {
   readonly storeId: string;
   /** With which the digests of its points are made. */
@@ -155,11 +164,19 @@ export interface Store {
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T>;
   verify(scope: VerifyScope): AsyncIterable<VerifyEvent>;
+  /** Null: it was not opened to be written to. */
+  readonly upkeep: Upkeep | null;
+  /**
+   * Points that need something that is known to be damaged, and has no other copy. By device, then sequence.
+   * Nothing is read back for it.
+   */
+  damagedPoints(key: PointsKey): Promise<DamagedPoint[]>;
   /**
    * Re-reads and re-digests the point's tree and blocks in these ranges: which of them the store can't give.
+   * With `known` blocks are not read: only what is known to be damaged is told.
    * @param ranges ascending, apart, inside the point
    */
-  check(point: Point, ranges: readonly BlockRange[]): AsyncIterable<CheckEvent>;
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncIterable<CheckEvent>;
   /** What differs between two points of one block size. */
   diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
   /** Waits for work in flight, closes the index, releases the lock. */

@@ -13,6 +13,7 @@ import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   CheckEvent,
+  CheckOptions,
   DiffEvent,
   NodeRequest,
   PartialSet,
@@ -27,6 +28,7 @@ import { PointReader } from '../points/reader.js';
 import { readMark } from '../points/removal.js';
 import type {
   Capture,
+  DamagedPoint,
   DeviceKey,
   PointsKey,
   RemovedPoint,
@@ -35,6 +37,7 @@ import type {
   VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
+import { findDamagedPoints } from '../upkeep/damaged-points.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
 import { PointAccess } from './point-access.js';
 import type { ReadingIndex } from './reading-index.js';
@@ -59,6 +62,7 @@ export interface ReaderStoreOptions {
 export class ReaderStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly upkeep = null;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
   #closing: Promise<void> | null = null;
@@ -73,6 +77,7 @@ export class ReaderStore implements Store {
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },
       checkOthers: () => this.#checkOthers(),
+      damagedPoints: () => findDamagedPoints(catalog.all(), { index, records }),
       prepare: () => index.ready(),
     });
   }
@@ -146,8 +151,12 @@ export class ReaderStore implements Store {
     return this.#access.verify(scope);
   }
 
-  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#allUnlessRemoved([point], this.#access.check(point, ranges));
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncGenerator<CheckEvent> {
+    return this.#allUnlessRemoved([point], this.#access.check(point, ranges, options));
+  }
+
+  damagedPoints(key: PointsKey): Promise<DamagedPoint[]> {
+    return this.#access.damagedPoints(key);
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {

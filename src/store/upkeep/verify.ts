@@ -10,7 +10,7 @@
 
 import { TREE_FANOUT } from '../../domain/base/limits.js';
 import { type Point, treeOf } from '../../domain/point/point.js';
-import type { VerifyEvent } from '../../domain/session/messages.js';
+import type { VerifyEvent, VerifyProgress } from '../../domain/session/messages.js';
 import { leafNodes, type ReadNodes } from '../../domain/tree/digest-tree.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
 import {
@@ -54,12 +54,44 @@ export class Verification {
   }
 
   async *everything(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
+    await this.smallFiles(points);
+    let progress: VerifyProgress = { type: 'progress', doneBytes: 0, totalBytes: 0 };
+    for await (const event of this.#files.packs()) {
+      if (event.type === 'progress') progress = event;
+      yield event;
+    }
+    // Step by step: what waits for a step to end is not to wait for all of them.
+    for await (const _ of this.#walk(points, false)) yield progress;
+    yield* this.end(points.length);
+  }
+
+  /** Everything but packs. */
+  async smallFiles(points: readonly Point[]): Promise<void> {
     for (const { what, reason } of await this.#context.checkOthers())
       this.#findings.add(`${what} ${reason}`, what, reason);
     await this.#files.manifests(points);
-    yield* this.#files.packs();
-    for await (const event of this.#walk(points, false)) if (event.type !== 'progress') yield event;
-    yield* this.#findings.events(points.length);
+  }
+
+  /** One of the packs that the index has. */
+  pack(packId: string): Promise<void> {
+    return this.#files.pack(packId);
+  }
+
+  get hasFindings(): boolean {
+    return this.#findings.count > 0;
+  }
+
+  /** Which points need what was found to be damaged, or is in no pack. @param each runs each step */
+  async *locate(
+    points: readonly Point[],
+    each: <T>(step: () => Promise<T>) => Promise<T>,
+  ): AsyncGenerator<undefined> {
+    const steps = this.#walk(points, false);
+    while ((await each(() => steps.next())).done !== true) yield;
+  }
+
+  end(pointCount: number): Generator<VerifyEvent> {
+    return this.#findings.events(pointCount);
   }
 
   /** @param deep read and digest every block; else only look where it is */

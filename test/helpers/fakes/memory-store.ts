@@ -58,6 +58,7 @@ const deviceOf = ({ agent, device }: DeviceKey): string => `${agent}/${device}`;
 
 export class MemoryStore implements Store {
   readonly digester = PLAIN;
+  readonly upkeep = null;
   readonly storeId = 'a'.repeat(32);
   readonly #now: () => Date;
   readonly #keepPartialMs: number;
@@ -328,6 +329,10 @@ export class MemoryStore implements Store {
     }
     const counts = { pointCount: held.length, blockCount: seen.size, checkedBytes, findingCount: 0 };
     yield { type: 'summary', ...counts };
+  }
+
+  async damagedPoints(): Promise<[]> {
+    return [];
   }
 
   async *check({ id }: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
