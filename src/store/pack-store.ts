@@ -14,8 +14,8 @@
  * | a removal of a    | beside          | beside | beside | beside | beside: it   | beside  | waits |
  * | point             |                 |        |        |        | is refused   |         |       |
  *
- * A collection (collector.ts) goes on beside all of them; a step of a verification or scrub, at most one pack,
- * and the removal of packs wait for each other.
+ * A collection (collector.ts) goes on beside all of them; a step of a verification or scrub, at most one
+ * pack, and the removal of packs wait for each other.
  *
  * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A
  * device has at most one capture, so commits of one device can't meet. Only one process writes to the store

@@ -5,8 +5,8 @@
  * seen. So what was not read for the longest time comes first, and nothing is overtaken for ever.
  *
  * `percent` covers everything in 100/percent runs even if packs come and go: a run reads that part of the
- * largest total of as many runs. What exists at some time is then in front of all that comes later, and is not
- * more than that total.
+ * largest total of as many runs. What exists at some time is then in front of all that comes later, and is
+ * not more than that total.
  */
 
 export interface QueuedPack {

@@ -60,7 +60,7 @@ export class Collector {
   async withoutRemoval<T>(work: () => Promise<T>): Promise<T> {
     this.#hinderCount += 1;
     try {
-      await this.#removing;
+      while (this.#removing !== null) await this.#removing;
       return await work();
     } finally {
       this.#hinderCount -= 1;

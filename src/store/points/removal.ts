@@ -25,7 +25,9 @@ import type { DeviceKey, RemovedPoint } from '../port/store.js';
 import type { PointCatalog } from './catalog.js';
 import { deleteMark, finishRemoval, putMark } from './manifest-files.js';
 
-/** Marks that no sequence needs stay so long: readers beside the owner tell by them what became of a point. */
+/**
+ * Marks that no sequence needs stay so long: readers beside the owner tell by them what became of a point.
+ */
 const MARK_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
 const MARK_BYTES_MAX = 64 * 1024;
 

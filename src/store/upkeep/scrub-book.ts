@@ -58,8 +58,8 @@ export class ScrubBook {
   #totals: RunTotal[] = [];
   readonly #damages = new Map<string, KnownDamage>();
   /**
-   * There is a file, or something to write into it. Until then nothing is written, and the age of the packs that
-   * there are is not known.
+   * There is a file, or something to write into it. Until then nothing is written, and the age of the packs
+   * that there are is not known.
    */
   #isInUse = false;
   #isChanged = false;

@@ -1,6 +1,7 @@
 /**
- * How fast a scrub reads: at most at its rate; and while sessions send, restores read or commits run, it rests
- * three times as long as it read, so that it never takes more than a quarter of the disk's time from them.
+ * How fast a scrub reads: at most at its rate; and while sessions send, restores read or commits run, it
+ * rests three times as long as it read, so that it never takes more than a quarter of the disk's time from
+ * them.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';

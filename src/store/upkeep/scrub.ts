@@ -1,6 +1,6 @@
 /**
- * Reads packs back, those first that were not for the longest time, and tells damage as a verification does. An
- * interrupted one needs no continuation: the next one begins with what is waiting the longest.
+ * Reads packs back, those first that were not for the longest time, and tells damage as a verification does.
+ * An interrupted one needs no continuation: the next one begins with what is waiting the longest.
  *
  * Collections go on beside it: they are held back for one pack at a time. A pack that they remove leaves the
  * index first, so one that is gone while the index has it is damage.
@@ -120,7 +120,10 @@ function pointsOf(points: readonly Point[], of: NonNullable<ScrubRequest['of']>)
   );
 }
 
-/** Packs that hold trees and blocks of the points. What can't be found is found out by their own verification. */
+/**
+ * Packs that hold trees and blocks of the points. What can't be found is found out by their own
+ * verification.
+ */
 async function packsOf(context: ScrubContext, points: readonly Point[]): Promise<ReadonlySet<string>> {
   const { index, records } = context;
   const packIds = new Set<string>();

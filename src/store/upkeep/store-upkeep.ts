@@ -1,10 +1,11 @@
 /**
  * Scrubs of a store by its owner, and what they found.
  *
- * State: the book (scrub-book.ts); one scrub at a time; which points are damaged, for as long as neither points
- * nor damage change.
+ * State: the book (scrub-book.ts); one scrub at a time; which points are damaged, for as long as neither
+ * points nor damage change.
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import { LOCAL_AGENT } from '../../domain/base/names.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import { coverageOf } from '../../domain/scrub/queue.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
@@ -81,7 +82,7 @@ export class StoreUpkeep implements Upkeep {
       {
         ...options,
         ...{ book, records, looksAtFiles },
-        label: (point) => pointName(point, null),
+        label: (point) => pointName(point, LOCAL_AGENT),
         pace: new ScrubPace({ rate: request.rate, isBusy, signal: AbortSignal.any(signals) }),
         points: () => catalog.all(),
         noteDamage: () => this.noteDamage(),
@@ -142,18 +143,19 @@ export class StoreUpkeep implements Upkeep {
     this.noteDamage();
     const damages = book.damages();
     const open = damages.filter(({ healedAt }) => healedAt === null);
-    // Records that are in no pack at all are not in the book.
-    const lost = [...index.badPlaces()].filter(
-      ({ packNumber, digest, kind }) => packNumber === 0 && index.locate(digest, kind) === null,
-    );
+    // Also records that are in no pack at all, which are not in the book. One may be bad in several places.
+    const openRecords = new Set<string>();
+    for (const { digest, kind } of index.badPlaces()) {
+      if (index.locate(digest, kind) === null) openRecords.add(`${kind} ${digest.toString('hex')}`);
+    }
     const healed = damages.flatMap(({ healedAt }) => (healedAt === null ? [] : [healedAt])).sort();
     const points = await this.damagedPoints();
     return {
-      openCount: open.length + lost.length,
+      openCount: openRecords.size,
       healedCount: healed.length,
       openSince: open.map(({ foundAt }) => foundAt).sort()[0] ?? null,
       lastHealedAt: healed.at(-1) ?? null,
-      points: points.slice(0, POINTS_NAMED_MAX).map(({ point }) => pointName(point, null)),
+      points: points.slice(0, POINTS_NAMED_MAX).map(({ point }) => pointName(point, LOCAL_AGENT)),
       pointCount: points.length,
     };
   }

@@ -131,6 +131,7 @@ export class Verification {
     const { records } = this.#context;
     return async (digests) => {
       const wanted = digests.map((digest) => Buffer.from(digest));
+      await this.#doubt(wanted, RECORD_KIND_NODE);
       const results = await readCheckedNodes(records, wanted);
       return results.map((result, i) => {
         if ('record' in result) {
@@ -179,16 +180,23 @@ export class Verification {
   }
 
   async #locateLeaves(leaves: readonly Leaf[]): Promise<(string | null)[]> {
-    const { index, records } = this.#context;
+    const { records } = this.#context;
     const digests = leaves.map(({ digest }) => digest);
-    for (const digest of digests) {
-      const at = index.locate(digest, RECORD_KIND_BLOCK);
-      const good = at === null ? undefined : this.#files.salvaged.get(at.packNumber);
-      if (at !== null && good !== undefined && !good.has(at.offset)) {
-        await index.markBad(at.packNumber, at.offset, digest, RECORD_KIND_BLOCK);
-      }
-    }
+    await this.#doubt(digests, RECORD_KIND_BLOCK);
     const located = await records.locate(RECORD_KIND_BLOCK, digests);
     return located.map((at) => (at === null ? 'no pack has it' : null));
+  }
+
+  /** Records in packs that are gone, or that could not be read: a file that is still open may hide it. */
+  async #doubt(digests: readonly Buffer[], kind: number): Promise<void> {
+    const { salvaged } = this.#files;
+    if (salvaged.size === 0) return;
+    const { index } = this.#context;
+    for (const digest of digests) {
+      const at = index.locate(digest, kind);
+      const good = at === null ? undefined : salvaged.get(at.packNumber);
+      if (at === null || good === undefined || good.has(at.offset)) continue;
+      await index.markBad(at.packNumber, at.offset, digest, kind);
+    }
   }
 }
