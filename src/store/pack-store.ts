@@ -50,6 +50,8 @@ import { PointRemover } from './points/remover.js';
 import type {
   Capture,
   CaptureDescription,
+  CollectOptions,
+  CollectReport,
   DamagedPoint,
   DeviceKey,
   PointsKey,
@@ -166,8 +168,8 @@ export class LocalStore implements Store {
     return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
   }
 
-  collect(): Promise<void> {
-    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect());
+  collect(options?: CollectOptions): Promise<CollectReport> {
+    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect(options));
   }
 
   createCapture(description: CaptureDescription): Promise<Capture> {

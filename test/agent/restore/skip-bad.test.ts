@@ -1,4 +1,6 @@
-/** A point that is damaged in the store: it is said before anything is written, or what is whole is restored. */
+/**
+ * A point that is damaged in the store: it is said before anything is written, or what is whole is restored.
+ */
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
