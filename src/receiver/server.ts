@@ -19,7 +19,9 @@ import {
   RECEIVER_BODY_BYTES_MAX,
   RECEIVER_CONNECTIONS_MAX,
   RECEIVER_WAITING_MAX,
+  SCRUB_PERIOD_MS,
 } from '../domain/base/limits.js';
+import type { RateSchedule } from '../domain/session/rate-limit.js';
 import { type EnrolAnswer, type EnrolRequest, ROUTE_PREFIX } from '../protocol/messages/schemas.js';
 import { type Refusal, registerRoutes } from '../protocol/routes.js';
 import { BodyMemory } from '../protocol/transport/body-memory.js';
@@ -37,6 +39,7 @@ import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
 import { AgentHandlers } from './sessions/agent-receiver.js';
 import { ReceiverService } from './sessions/service.js';
+import { Scrubbing } from './upkeep/scrubbing.js';
 
 export interface ServerOptions {
   /** Made by initReceiver. */
@@ -49,6 +52,11 @@ export interface ServerOptions {
   readonly keepPartialMs?: number;
   /** Default: every 10 minutes. Not at the start: agents that waited for the receiver go on first. */
   readonly collectIntervalMs?: number;
+  /** Within which the store is read back this time, 0: not by schedule; default: as initialized. */
+  readonly scrubPeriodMs?: number;
+  readonly scrubRate?: RateSchedule;
+  /** Default: every 10 minutes. */
+  readonly scrubIntervalMs?: number;
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly now?: () => Date;
 }
@@ -100,7 +108,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const { dialOut, url } = listening;
     const { orders } = service;
     const remote = await Remote.start({ dir, store, tenants, orders, dialOut, log, now });
-    const control = await openControl(dir, remote, log).catch((error: Error) => {
+    const scrubPeriodMs = options.scrubPeriodMs ?? identity.settings.scrubPeriodMs ?? SCRUB_PERIOD_MS;
+    const scrubbing = new Scrubbing({
+      ...{ store, log, now, rate: options.scrubRate, intervalMs: options.scrubIntervalMs },
+      periodMs: scrubPeriodMs === 0 ? null : scrubPeriodMs,
+    });
+    const control = await openControl(dir, { remote, scrubbing }, log).catch((error: Error) => {
       // The path may be too long for a socket: agents are served anyway.
       log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
       return null;
@@ -115,6 +128,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       close: async () => {
         clearInterval(collecting);
         orders.close();
+        await scrubbing.close();
         await control?.close();
         await remote.close();
         await listening.close();

@@ -99,12 +99,13 @@ export const POINT_MESSAGES = {
     bulk: 'answer',
   }),
 
-  /** Re-reads and re-digests what the store holds: one point, or all points of this agent. */
+  /** Re-reads and re-digests what the store holds: one point, those of a device, or all of this agent. */
   verify: stream({
     path: '/point/verify',
-    request: json<[pointId?: string]>(
+    request: json<[pointId?: string | undefined, device?: string]>(
       REQUEST_BYTES_MAX,
       field('pointId', 'point id', hexIdSchema.optional()),
+      device,
     ),
     what: 'verification',
     event: verifyEventSchema,

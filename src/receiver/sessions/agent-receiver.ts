@@ -167,10 +167,10 @@ export class AgentHandlers implements MessagePort {
     return this.#service.store.blocks(point, blockIndexes, (blocks) => encodeBlocks(point.id, blocks));
   }
 
-  async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {
+  async *verify(pointId?: string, device?: string): AsyncGenerator<VerifyEvent> {
     const scope =
       pointId === undefined
-        ? this.#keyOf(undefined)
+        ? this.#keyOf(device)
         : { ...this.#keyOf(undefined), pointId: (await this.#point(pointId)).id };
     yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
   }

@@ -89,6 +89,7 @@ export interface RemovedPoint extends DeviceKey {
 
 export interface VerifyScope {
   readonly agent?: string;
+  readonly device?: string;
   readonly pointId?: string;
 }
 

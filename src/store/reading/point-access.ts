@@ -135,6 +135,10 @@ export class PointAccess {
     const own = scope.agent === undefined ? LOCAL_AGENT : null;
     const label = (point: Omit<PointPlace, 'deleted'>) => pointName(point, own);
     const verification = new Verification({ objects, index, records, checkOthers, onChecked, label });
+    if (scope.pointId === undefined && scope.device !== undefined) {
+      const { device } = scope;
+      return verification.ofPoints(catalog.all(scope.agent).filter((point) => point.device === device));
+    }
     if (scope.pointId === undefined) {
       const points = catalog.all(scope.agent);
       return scope.agent === undefined
@@ -148,7 +152,7 @@ export class PointAccess {
         reason: 'there is none with this id',
       });
     }
-    return verification.ofPoint(point);
+    return verification.ofPoints([point]);
   }
 
   #read<T>(thing: string, step: () => Promise<T>): Promise<T> {
