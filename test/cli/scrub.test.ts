@@ -46,10 +46,9 @@ test('a store is read back in parts; damage is told by verify, points and restor
     checkedBytes: await small(store),
   });
   for (const what of ['disk', 'disk@1'])
-    t.true(((await ends(machine, EXIT_OK, 'verify', what, ...from))['blockCount'] as number) === 3, what);
+    t.true(((await ends(machine, EXIT_OK, 'verify', what, ...from)).blockCount as number) === 3, what);
   t.true(
-    ((await ends(machine, EXIT_OK, 'verify', 'disk', '--percent', '50', ...from))['blockCount'] as number) >
-      0,
+    ((await ends(machine, EXIT_OK, 'verify', 'disk', '--percent', '50', ...from)).blockCount as number) > 0,
   );
   for (const wrong of [
     ['--percent', '0', ...from],
@@ -67,7 +66,7 @@ test('a store is read back in parts; damage is told by verify, points and restor
     damage: { openCount: 1, healedCount: 0, pointCount: 1, points: ['disk@1'] },
   });
   const points = await ends(machine, EXIT_OK, 'points', ...from);
-  t.like((points['damaged'] as object[])[0], { blockCount: 1, byteCount: BLOCK });
+  t.like((points.damaged as object[])[0], { blockCount: 1, byteCount: BLOCK });
   t.regex((await runHere(machine, 'points', ...from)).stdout, /disk@1: DAMAGED: 64 KiB in 1 block/);
   const refused = await ends(machine, EXIT_DAMAGED, 'restore', 'disk@1', target, ...from);
   t.regex(
@@ -122,7 +121,7 @@ test('a receiver that serves the directory reads it back itself; repair needs it
   t.like(await ends(machine, EXIT_OK, 'verify', ...from), { findingCount: 0, pointCount: 1, blockCount: 3 });
   const status = await ends(machine, EXIT_OK, 'verify', '--status', ...from);
   t.like(status, { periodMs: 7 * 86_400_000, neverCheckedPacks: 0 });
-  t.is(typeof status['nextSliceAt'], 'string');
+  t.is(typeof status.nextSliceAt, 'string');
   t.like(await ends(machine, EXIT_OK, 'verify', 'disk@1', '--older-than', '0h', ...from), {
     findingCount: 0,
   });
@@ -140,12 +139,12 @@ test('a receiver that serves the directory reads it back itself; repair needs it
   for (const dryRun of [['--dry-run'], []]) {
     const repair = await ends(machine, EXIT_OK, 'receiver', 'repair', dir, ...dryRun);
     t.deepEqual(
-      (repair['mended'] as { what: string }[]).map(({ what }) => what),
+      (repair.mended as { what: string }[]).map(({ what }) => what),
       mended,
     );
-    t.deepEqual(repair['lost'], []);
+    t.deepEqual(repair.lost, []);
   }
   t.deepEqual(await Promise.all([manifest, authority].map((path) => readFile(path))), before);
-  t.deepEqual((await ends(machine, EXIT_OK, 'receiver', 'repair', dir))['mended'], []);
+  t.deepEqual((await ends(machine, EXIT_OK, 'receiver', 'repair', dir)).mended, []);
   await ends(machine, EXIT_OK, 'verify', ...from);
 });

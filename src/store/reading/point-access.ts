@@ -105,7 +105,8 @@ export class PointAccess {
 
   async damagedPoints({ agent, device }: PointsKey): Promise<DamagedPoint[]> {
     const { dir, damagedPoints } = this.#options;
-    const all = await this.#read(`store ${dir}`, async () => damagedPoints());
+    // Without a look at the index: mostly there is no damage, and a list of points is not to wait for it.
+    const all = await this.run(`store ${dir}`, async () => damagedPoints());
     return all.filter(
       ({ point }) => (agent ?? point.agent) === point.agent && (device ?? point.device) === point.device,
     );

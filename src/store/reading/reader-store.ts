@@ -39,7 +39,8 @@ import {
   type VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
-import { findDamagedPoints } from '../upkeep/damaged-points.js';
+import { enterDamage, findDamagedPoints } from '../upkeep/damaged-points.js';
+import { ScrubBook } from '../upkeep/scrub-book.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
 import { PointAccess } from './point-access.js';
 import type { ReadingIndex } from './reading-index.js';
@@ -68,6 +69,7 @@ export class ReaderStore implements Store {
   readonly upkeep = null;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
+  #opening: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
 
   constructor(options: ReaderStoreOptions) {
@@ -77,12 +79,31 @@ export class ReaderStore implements Store {
     this.#options = options;
     const records = new RecordReader(objects, index, digester, log);
     const reader = new PointReader(records);
+    const book = new ScrubBook(options);
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },
       checkOthers: () => this.#checkOthers(),
-      damagedPoints: () => findDamagedPoints(catalog.all(), { index, records }),
-      prepare: () => index.ready(),
+      damagedPoints: async () => {
+        await book.load();
+        if (book.openCount === 0) return [];
+        await this.#ready(book);
+        return findDamagedPoints(catalog.all(), { index, records });
+      },
+      prepare: () => this.#ready(book),
     });
+  }
+
+  #ready(book: ScrubBook): Promise<void> {
+    this.#opening ??= this.#open(book);
+    return this.#opening;
+  }
+
+  /** Damage that an index of this process's own does not know is in the book. */
+  async #open(book: ScrubBook): Promise<void> {
+    const { index } = this.#options;
+    await index.ready();
+    await book.load();
+    await enterDamage(book, index);
   }
 
   points(key: PointsKey): Promise<Point[]> {
