@@ -79,7 +79,7 @@ export async function showScrubStatus(context: CommandContext, directory: string
   const status = await scrubStatus(context, directory);
   const { damage } = status;
   context.output.result({ directory, ...status }, describe(status), true);
-  return damage.openCount === 0 ? EXIT_OK : EXIT_DAMAGED;
+  return damage.pointCount === 0 ? EXIT_OK : EXIT_DAMAGED;
 }
 
 async function scrubStatus({ signal, output }: CommandContext, directory: string): Promise<ScheduledScrub> {
@@ -113,7 +113,7 @@ function describe(status: ScheduledScrub): string[] {
     `next slice    ${time(status.nextSliceAt, 'none is scheduled: no receiver serves, or it is set to off')}`,
     damage.openCount === 0
       ? `damage        none known; ${formatCount(damage.healedCount, 'record')} healed`
-      : `damage        ${formatCount(damage.openCount, 'record')} since ${time(damage.openSince, 'an unknown time')}, ${damage.healedCount} healed`,
+      : `damage        ${formatCount(damage.openCount, 'record')} since ${time(damage.openSince, 'an unknown time')}, ${damage.healedCount} healed${damage.pointCount === 0 ? ', needed by no point' : ''}`,
     ...damage.points.map((point) => `              needed by ${point}`),
     ...(damage.pointCount > damage.points.length
       ? [`              and by ${formatCount(damage.pointCount - damage.points.length, 'more point')}`]

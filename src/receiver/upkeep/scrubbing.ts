@@ -101,9 +101,9 @@ export class Scrubbing {
       damaged: damage.openCount,
       healed: damage.healedCount,
     };
-    if (damage.openCount > 0) log.error({ ...line, points: damage.points }, 'the store has damage');
+    if (damage.pointCount > 0) log.error({ ...line, points: damage.points }, 'the store has damage');
     else if (performance.now() - this.#toldMs >= TOLD_EVERY_MS) log.info(line, 'scrub goes on, no damage');
-    if (damage.openCount === 0) this.#toldMs = performance.now();
+    if (damage.pointCount === 0) this.#toldMs = performance.now();
   }
 
   #log(event: VerifyEvent): void {

@@ -139,11 +139,12 @@ export class StoreUpkeep implements Upkeep {
 
   async #damage(): Promise<DamageSummary> {
     const { book } = this.#options;
+    const points = await this.damagedPoints();
+    if (points.length === 0) await this.#forgetRemains();
     this.noteDamage();
     const damages = book.damages();
     const open = damages.filter(({ healedAt }) => healedAt === null);
     const healed = damages.flatMap(({ healedAt }) => (healedAt === null ? [] : [healedAt])).sort();
-    const points = await this.damagedPoints();
     return {
       openCount: book.openCount,
       healedCount: healed.length,
@@ -152,6 +153,14 @@ export class StoreUpkeep implements Upkeep {
       points: points.slice(0, POINTS_NAMED_MAX).map(({ point }) => pointName(point, LOCAL_AGENT)),
       pointCount: points.length,
     };
+  }
+
+  /** Of records that were in packs which are gone, and that no point needs any more. */
+  async #forgetRemains(): Promise<void> {
+    const { index } = this.#options;
+    const numbers = new Set([...index.packs().values()].map(({ number }) => number));
+    for (const { packNumber, offset } of [...index.badPlaces()])
+      if (!numbers.has(packNumber)) await index.markGood(packNumber, offset);
   }
 
   /** Also those that are in no pack at all. One may be bad in several places. */

@@ -234,6 +234,13 @@ test('damage is remembered without the index, tells its points before a restore,
     ...{ points: ['alpha/disk@2'], pointCount: 1 },
   });
   t.deepEqual((await scrub(world.store)).findings.length, 1, 'the other one');
+
+  // The point that needs it is removed, and what nobody needs is collected: no damage is left.
+  await world.reopen();
+  for (const point of points.slice(0, 2)) await world.store.removePoint(point, 'a test');
+  t.like((await status(world.store)).damage, { pointCount: 0, points: [] });
+  await world.store.collect({ force: true });
+  t.like((await status(world.store)).damage, { openCount: 0, pointCount: 0 });
 });
 
 test('the points that damage is said of are those that can not be given', async (t) => {
