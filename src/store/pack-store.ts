@@ -14,8 +14,8 @@
  * | a removal of a    | beside          | beside | beside | beside | beside: it   | beside  | waits |
  * | point             |                 |        |        |        | is refused   |         |       |
  *
- * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a
- * verification waits for one that removes.
+ * A collection (collect/collector.ts) goes on beside all of them. It removes packs only between two steps of
+ * a verification.
  *
  * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A
  * device has at most one capture, so commits of one device can't meet. Only one process writes to the store
@@ -49,6 +49,8 @@ import { PointRemover } from './points/remover.js';
 import type {
   Capture,
   CaptureDescription,
+  CollectOptions,
+  CollectReport,
   DeviceKey,
   PointsKey,
   RemovedPoint,
@@ -74,7 +76,6 @@ export class LocalStore implements Store {
   readonly #remover: PointRemover;
   readonly #access: PointAccess;
   readonly #collector: Collector;
-  #verifyCount = 0;
   #closing: Promise<void> | null = null;
 
   constructor(storeId: string, context: StoreContext, retention: Retention, lock: StoreLock) {
@@ -95,7 +96,6 @@ export class LocalStore implements Store {
     this.#collector = new Collector({
       context,
       captures: () => [...this.#captures.values()],
-      isHindered: () => this.#verifyCount > 0,
       isStopped: () => this.#closing !== null,
     });
   }
@@ -143,8 +143,8 @@ export class LocalStore implements Store {
     return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
   }
 
-  collect(): Promise<void> {
-    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect());
+  collect(options?: CollectOptions): Promise<CollectReport> {
+    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect(options));
   }
 
   createCapture(description: CaptureDescription): Promise<Capture> {
@@ -256,12 +256,11 @@ export class LocalStore implements Store {
   }
 
   async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {
-    this.#verifyCount += 1;
-    try {
-      await this.#collector.settled();
-      yield* this.#access.verify(scope);
-    } finally {
-      this.#verifyCount -= 1;
+    const events = this.#access.verify(scope);
+    for (;;) {
+      const step = await this.#collector.withoutRemoval(() => events.next());
+      if (step.done === true) return;
+      yield step.value;
     }
   }
 

@@ -4,8 +4,8 @@
  *
  * | dies after               | found at the next opening                                        |
  * |--------------------------|------------------------------------------------------------------|
- * | the index has forgotten  | the point is there, and is walked again                          |
- * | that it walked the point |                                                                  |
+ * | the index has forgotten  | the point is there, and is walked again; the next collection     |
+ * | that it walked the point | looks at everything                                              |
  * | the mark is durable      | no point; the manifest is removed                                |
  * | the manifest is removed  | no point                                                         |
  *
@@ -27,7 +27,7 @@ const MARK_BYTES_MAX = 64 * 1024;
 
 export interface RemovalContext {
   readonly objects: ObjectStore;
-  readonly index: Pick<StoreIndex, 'forgetWalk'>;
+  readonly index: Pick<StoreIndex, 'forgetWalk' | 'noteGarbage'>;
   readonly catalog: PointCatalog;
   readonly log: (message: string) => void;
   readonly now: () => Date;
@@ -44,9 +44,12 @@ export async function removeManifest(context: RemovalContext, point: Point, why:
   await context.upgrade();
   // A session may choose the same id again, for another content.
   await index.forgetWalk(id);
+  await index.noteGarbage();
   const removed: RemovedPoint = { id, agent, device, sequence, removedAt: context.now().toISOString(), why };
   await objects.put(markKey(point, sequence), encodeSealed('stillpoint-removed', removed));
   catalog.remove(point);
+  // Once more, for a collection that began in between.
+  await index.noteGarbage();
   await objects.delete(pointKey(point, sequence)).catch((error) => {
     log(`${pointLabel(point)} is removed; its manifest goes when the store is opened next: ${String(error)}`);
   });

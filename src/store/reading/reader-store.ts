@@ -1,11 +1,10 @@
 /**
- * A store that is read without being owned, beside the process that owns it or alone. It takes no lock,
- * removes nothing, continues no session, and writes nothing below the store (but LMDB notes in index/lock.mdb
- * which pages are being read).
+ * A store that is read without being owned, beside the process that owns it or alone. It removes nothing,
+ * continues no session, and writes nothing below the store (but LMDB notes in index/lock.mdb which pages are
+ * being read).
  *
- * State: the points as they were when it was opened. Their packs stay (format.md section 6) as long as the
- * points do: the owner removes only packs that no point needs, but it knows of no reader. If a point can't be
- * read any more because the owner has removed it, the error says so.
+ * State: the points as they were when it was opened. Their packs stay: the owner removes none while the
+ * reader has its shared lock (disk/readers.ts).
  */
 
 import { StillpointError } from '../../domain/base/errors.js';
@@ -21,19 +20,22 @@ import type {
 import type { Digester } from '../../native/index.js';
 import type { PartialSets } from '../capture/partial-sets.js';
 import type { Disk } from '../disk/disk.js';
+import type { ReadersLock } from '../disk/readers.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import { PointReader } from '../points/reader.js';
 import { readMark } from '../points/removal.js';
-import type {
-  Capture,
-  DeviceKey,
-  PointsKey,
-  RemovedPoint,
-  Store,
-  StoredBlocks,
-  StoreRetention,
-  VerifyScope,
+import {
+  type Capture,
+  type CollectReport,
+  type DeviceKey,
+  NOTHING_COLLECTED,
+  type PointsKey,
+  type RemovedPoint,
+  type Store,
+  type StoredBlocks,
+  type StoreRetention,
+  type VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
@@ -46,6 +48,7 @@ export interface ReaderStoreOptions {
   readonly disk: Disk;
   /** Root of the store. */
   readonly dir: string;
+  readonly lock: ReadersLock;
   readonly objects: ObjectStore;
   readonly index: ReadingIndex;
   readonly catalog: PointCatalog;
@@ -111,7 +114,9 @@ export class ReaderStore implements Store {
   }
 
   /** That is for its owner. */
-  async collect(): Promise<void> {}
+  async collect(): Promise<CollectReport> {
+    return NOTHING_COLLECTED;
+  }
 
   async createCapture(_: DeviceKey): Promise<Capture> {
     throw this.#readsOnly();
@@ -211,12 +216,13 @@ export class ReaderStore implements Store {
   }
 
   async #close(): Promise<void> {
-    const { objects, index, remember } = this.#options;
+    const { objects, index, lock, remember } = this.#options;
     this.#access.close();
     await this.#access.settled();
     const findings = index.findings();
     await index.close();
     await objects.close();
+    await lock.release();
     if (findings.bad.length > 0) await remember(findings);
   }
 
