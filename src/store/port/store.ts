@@ -5,7 +5,7 @@
  */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
-import type { DeviceIdentity, Point } from '../../domain/point/point.js';
+import type { DeviceIdentity, Point, RemovedPoint } from '../../domain/point/point.js';
 import type { ClockJudgement } from '../../domain/retention/clock.js';
 import type { RetentionSettings } from '../../domain/retention/settings.js';
 import type {
@@ -18,6 +18,7 @@ import type {
 } from '../../domain/session/messages.js';
 import type { Digester, StoredBlocks } from '../../native/index.js';
 
+export type { RemovedPoint } from '../../domain/point/point.js';
 export type { StoredBlocks } from '../../native/index.js';
 
 export interface DeviceKey {
@@ -75,16 +76,6 @@ export interface Capture {
 export interface PointsKey {
   readonly agent?: string;
   readonly device?: string;
-}
-
-/** What the mark of a removed point says. */
-export interface RemovedPoint extends DeviceKey {
-  readonly id: string;
-  readonly sequence: number;
-  /** By the receiver's clock, ISO 8601. */
-  readonly removedAt: string;
-  /** A clause. */
-  readonly why: string;
 }
 
 /** What is set about the retention of points, and the clock that it goes by. It is kept in the store. */
