@@ -8,6 +8,8 @@
  */
 import { StillpointError } from '../base/errors.js';
 
+const DAY_MS = 86_400_000;
+
 export interface CalendarTime {
   readonly year: number;
   /** From 1. */
@@ -23,21 +25,39 @@ export interface RetentionCalendar {
   at(instantMs: number): CalendarTime;
 }
 
-/** @throws StillpointError `config` for a zone that is not known */
+/**
+ * The distance from UTC is looked up at the ends of each UTC day, and inside of those days only in which it
+ * changes: a look takes long, and a store may have very many points.
+ * @throws StillpointError `config` for a zone that is not known
+ */
 export function zoneCalendar(timeZone: string): RetentionCalendar {
   const format = formatOf(timeZone);
+  const atStartOfDay = new Map<number, number>();
+  const startOffset = (utcDay: number): number => {
+    const offsetMinutes = atStartOfDay.get(utcDay) ?? offsetAt(format, utcDay * DAY_MS);
+    atStartOfDay.set(utcDay, offsetMinutes);
+    return offsetMinutes;
+  };
   return {
     timeZone,
     at(instantMs) {
-      const parts = new Map(format.formatToParts(instantMs).map(({ type, value }) => [type, Number(value)]));
-      const [year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0] = (
-        ['year', 'month', 'day', 'hour', 'minute', 'second'] as const
-      ).map((name) => parts.get(name));
-      const localMs = Date.UTC(year, month - 1, day, hour, minute, second);
-      const offsetMinutes = Math.round((localMs - Math.floor(instantMs / 1000) * 1000) / 60_000);
-      return { year, month, day, hour, offsetMinutes };
+      const utcDay = Math.floor(instantMs / DAY_MS);
+      const atStart = startOffset(utcDay);
+      const offsetMinutes = startOffset(utcDay + 1) === atStart ? atStart : offsetAt(format, instantMs);
+      const local = new Date(instantMs + offsetMinutes * 60_000);
+      const [year, month, day] = [local.getUTCFullYear(), local.getUTCMonth() + 1, local.getUTCDate()];
+      return { year, month, day, hour: local.getUTCHours(), offsetMinutes };
     },
   };
+}
+
+function offsetAt(format: Intl.DateTimeFormat, instantMs: number): number {
+  const parts = new Map(format.formatToParts(instantMs).map(({ type, value }) => [type, Number(value)]));
+  const [year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0] = (
+    ['year', 'month', 'day', 'hour', 'minute', 'second'] as const
+  ).map((name) => parts.get(name));
+  const localMs = Date.UTC(year, month - 1, day, hour, minute, second);
+  return Math.round((localMs - Math.floor(instantMs / 1000) * 1000) / 60_000);
 }
 
 function formatOf(timeZone: string): Intl.DateTimeFormat {
@@ -74,8 +94,6 @@ export function periodOf(kind: PeriodKind, time: CalendarTime): string {
       return four(year);
   }
 }
-
-const DAY_MS = 86_400_000;
 
 function weekText(year: number, month: number, day: number): string {
   const dayMs = Date.UTC(year, month - 1, day);

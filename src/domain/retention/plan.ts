@@ -8,7 +8,7 @@
  * points, and to the whole ones alone. The last point of a device always stays, and its last whole one.
  */
 import { type Point, pointLabel } from '../point/point.js';
-import { type PeriodKind, periodOf, type RetentionCalendar } from './calendar.js';
+import { type CalendarTime, type PeriodKind, periodOf, type RetentionCalendar } from './calendar.js';
 import { type CommitTime, commitTimes } from './commit-times.js';
 import { formatLongPeriod, type RetentionPolicy } from './policy.js';
 import type { Pin } from './settings.js';
@@ -181,13 +181,26 @@ function verdictsOf<P extends PlanPoint>(candidates: readonly Candidate<P>[], fa
   const newestFirst = [...candidates].reverse();
   const verdicts: Verdict[] = [];
   if (policy.keepLast !== undefined) verdicts.push(lastVerdict(newestFirst, policy.keepLast));
+  const local = goesByTime(policy) ? localTimes(candidates, facts.calendar) : new Map();
   for (const [key, rule, kind] of PERIOD_RULES) {
     const count = policy[key];
-    if (count !== undefined) verdicts.push(periodVerdict(newestFirst, rule, kind, count, facts.calendar));
+    if (count !== undefined) verdicts.push(periodVerdict(newestFirst, rule, kind, count, local));
   }
   if (policy.keepWithinMs !== undefined)
     verdicts.push(withinVerdict(newestFirst, policy.keepWithinMs, facts.nowMs));
   return verdicts;
+}
+
+/** By id, of those whose time is believed. */
+function localTimes<P extends PlanPoint>(
+  candidates: readonly Candidate<P>[],
+  calendar: RetentionCalendar,
+): Map<string, CalendarTime> {
+  return new Map(
+    candidates.flatMap(({ point, time: { believedMs } }) =>
+      believedMs === null ? [] : [[point.id, calendar.at(believedMs)] as const],
+    ),
+  );
 }
 
 function keepsAll<P extends PlanPoint>(
@@ -215,12 +228,13 @@ function periodVerdict<P extends PlanPoint>(
   rule: ReasonRule,
   kind: PeriodKind,
   count: number,
-  calendar: RetentionCalendar,
+  local: ReadonlyMap<string, CalendarTime>,
 ): Verdict {
   const keeps = new Map<string, string>();
   const periodById = new Map<string, string>();
-  for (const { point, time } of newestFirst) {
-    if (time.believedMs !== null) periodById.set(point.id, periodOf(kind, calendar.at(time.believedMs)));
+  for (const { point } of newestFirst) {
+    const time = local.get(point.id);
+    if (time !== undefined) periodById.set(point.id, periodOf(kind, time));
   }
   const standsFor = new Map<string, P>();
   const whole = newestFirst.filter(({ flaw }) => flaw === null);

@@ -312,9 +312,11 @@ export class RetentionService {
     const { store } = this.#options;
     const { settings } = store.retention;
     const points = await store.points(key);
-    const damaged = await store.damagedPoints(key);
-    const byId = new Map(points.map((point) => [point.id, point]));
     const scoped = policyFor(settings.policies, key);
+    // Where everything is kept, nothing takes the place of anything.
+    const isPruned = scoped !== null && scoped.policy.keepAll !== true;
+    const damaged = isPruned ? await store.damagedPoints(key) : new Set<string>();
+    const byId = new Map(points.map((point) => [point.id, point]));
     const pinTimeMs = clock.isBelieved ? clock.nowMs : Number.NEGATIVE_INFINITY;
     const planned = planRetention(points, {
       policy: scoped?.policy ?? null,

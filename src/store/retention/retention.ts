@@ -34,6 +34,8 @@ import { readClock, readSettings, SETTINGS_COPY, SETTINGS_FILE, writeClock, writ
 
 /** The clock is written down again when it has gone on by so much. */
 const CLOCK_GRAIN_MS = 60_000;
+/** How long it counts what was found out of the ages of points. */
+const YOUNGEST_KEEP_MS = 60_000;
 
 export type MachineClock = () => Omit<ClockReading, 'wallMs'>;
 
@@ -58,6 +60,11 @@ export class Retention implements StoreRetention {
   readonly #changes = new Mutex();
   #settings: RetentionSettings | Lost = NO_SETTINGS;
   #clock: ClockRecord | null | Lost = null;
+  /** By id of point, of one device; and when that was found out. */
+  #youngest: { readonly atMs: number; readonly byId: ReadonlyMap<string, number | null> } = {
+    atMs: Number.NEGATIVE_INFINITY,
+    byId: new Map(),
+  };
 
   private constructor(options: RetentionOptions) {
     this.#options = options;
@@ -198,17 +205,31 @@ export class Retention implements StoreRetention {
       throw refuse(`it is pinned: ${pin.reason}`, 'Take the pin away first ("stillpoint unpin").');
     const lockMs = lockAt(settings.lock, nowMs);
     if (lockMs === 0) return;
-    const times = commitTimes(
-      ofDevice.map(({ committedAt }) => committedAt),
-      nowMs,
-    );
-    const youngestMs = times[ofDevice.findIndex(({ id }) => id === point.id)]?.youngestMs ?? null;
+    const youngestMs = this.#youngestOf(point, ofDevice, nowMs);
     const ageMs = youngestMs === null ? Number.NEGATIVE_INFINITY : nowMs - youngestMs;
     if (ageMs >= lockMs) return;
     throw refuse(
       `it is younger than the minimum age of ${formatLongPeriod(lockMs)}, as far as is known`,
       'Wait until it is older. If the minimum age is lowered, that counts only after the present one has passed.',
     );
+  }
+
+  /**
+   * Remembered for one device, as a prune removes many of its points one after the other. What it knew a
+   * moment ago of points that are gone by now makes it no less true.
+   */
+  #youngestOf(point: Point, ofDevice: readonly Point[], nowMs: number): number | null {
+    const known = this.#youngest;
+    const isKnown = nowMs - known.atMs < YOUNGEST_KEEP_MS && nowMs >= known.atMs && known.byId.has(point.id);
+    if (!isKnown) {
+      const times = commitTimes(
+        ofDevice.map(({ committedAt }) => committedAt),
+        nowMs,
+      );
+      const entries = ofDevice.map(({ id }, i) => [id, times[i]?.youngestMs ?? null] as const);
+      this.#youngest = { atMs: nowMs, byId: new Map(entries) };
+    }
+    return this.#youngest.byId.get(point.id) ?? null;
   }
 
   /** Pins of points that are gone mean nothing. Best effort. */

@@ -264,7 +264,7 @@ test('a clock that jumped lets nothing go by its time, and the summary says so',
   t.like((await world.ask({ to: 'prune', ...ALL })).answer, { going: 3 });
 });
 
-// ---- a receiver that serves --------------------------------------------------------------------------------
+// ---- a receiver that serves ----------------------------------------------------------------------
 
 test('a session that nobody goes on with ends when its device is forgotten; one that goes on does not', async (t) => {
   const world = await World.make(t);
