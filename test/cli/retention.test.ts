@@ -2,7 +2,7 @@
  * The commands about retention, on a directory without a running receiver: what they print, refuse and
  * leave.
  */
-import { rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import {
@@ -205,4 +205,22 @@ test('after a device was forgotten its backup begins anew, and an older copy of 
   await t.throwsAsync(backUp(), {
     message: /was acknowledged, and the store has no point of the device now/,
   });
+});
+
+test('the commands of the document are commands', async (t) => {
+  const { does, backUp } = await makeWorld(t);
+  for (let n = 0; n < 3; n += 1) await backUp();
+  const text = await readFile('docs/retention.md', 'utf8');
+  const commands = [...text.matchAll(/^stillpoint (.+?) --store \/srv\/stillpoint/gm)].map(
+    ([, command = '']) => command,
+  );
+  t.true(commands.length >= 13);
+  for (const command of commands) {
+    const args = [...command.matchAll(/"([^"]+)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? '');
+    // The prune before has left one.
+    const own = args.map((arg) => arg.replace(/^web1\/data@1[78]$/, 'data@3'));
+    const isLocked = own[0] === 'forget';
+    const said = await does(isLocked ? EXIT_FAILED : EXIT_OK, ...own);
+    if (isLocked) t.regex(said, /minimum age|store has no point/, command);
+  }
 });
