@@ -24,7 +24,7 @@ test('the example of the document is what the plan says', (t) => {
     ...{ policy, calendar: zoneCalendar('UTC'), nowMs: Date.parse(`${now.replace(' at ', 'T')}:00.000Z`) },
     ...{ clockDoubt: null, lockMs: 0, pinOf: () => null, useOf: () => null, isDamaged: () => false },
   });
-  for (const [i, [row = '', , , verdict, why = '']] of rows.entries()) {
+  for (const [i, [row = '', , , verdict = '', why = '']] of rows.entries()) {
     const planned = plan[i];
     t.is(planned?.stays ? 'stays' : 'goes', verdict, row);
     const texts = planned?.reasons.map((reason) => reason.text) ?? [];
