@@ -37,6 +37,9 @@ import { openControl } from './control/server.js';
 import { DialOut } from './orders/dial-out.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
+import type { RetentionEvent } from './retention/events.js';
+import { logRetention, pruneByItself } from './retention/pruning.js';
+import { RetentionService } from './retention/service.js';
 import { AgentHandlers } from './sessions/agent-receiver.js';
 import { ReceiverService } from './sessions/service.js';
 import { Scrubbing } from './upkeep/scrubbing.js';
@@ -57,6 +60,10 @@ export interface ServerOptions {
   readonly scrubRate?: RateSchedule;
   /** Default: every 10 minutes. */
   readonly scrubIntervalMs?: number;
+  /** Default: every hour. */
+  readonly pruneIntervalMs?: number;
+  /** Points that were removed, pins, changes of what is kept: for an audit log. They are logged anyway. */
+  readonly onRetention?: (event: RetentionEvent) => void;
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly now?: () => Date;
 }
@@ -113,7 +120,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       ...{ store, log, now, rate: options.scrubRate, intervalMs: options.scrubIntervalMs },
       periodMs: scrubPeriodMs === 0 ? null : scrubPeriodMs,
     });
-    const control = await openControl(dir, { remote, scrubbing }, log).catch((error: Error) => {
+    const retention = new RetentionService({
+      store,
+      onEvent: (event) => {
+        logRetention(log, event);
+        options.onRetention?.(event);
+      },
+      endSessions: (key) => service.endIdle(key, now()),
+    });
+    const control = await openControl(dir, { remote, retention, scrubbing }, log).catch((error: Error) => {
       // The path may be too long for a socket: agents are served anyway.
       log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
       return null;
@@ -123,10 +138,17 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       () => void service.collect(),
       options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
     ).unref();
+    const stopPruning = pruneByItself({
+      store,
+      service: retention,
+      log,
+      intervalMs: options.pruneIntervalMs,
+    });
     return {
       ...{ url, orders, remote },
       close: async () => {
         clearInterval(collecting);
+        await stopPruning();
         orders.close();
         await scrubbing.close();
         await control?.close();

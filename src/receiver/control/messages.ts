@@ -16,6 +16,7 @@ import {
   roundSummarySchema,
   waitMsSchema,
 } from '../orders/remote-settings.js';
+import { retentionWishSchema } from '../retention/messages.js';
 
 export const CONTROL_VERSION = 1;
 export const CONTROL_LINE_BYTES_MAX = 4 * 1024 * 1024;
@@ -58,6 +59,7 @@ const requestSchema = z.discriminatedUnion('op', [
   z.strictObject({ v, op: z.literal('reload') }),
   z.strictObject({ v, op: z.literal('scrub'), wish: scrubWishSchema }),
   z.strictObject({ v, op: z.literal('scrub-status') }),
+  z.strictObject({ v, op: z.literal('retention'), wish: retentionWishSchema }),
 ]);
 export type ControlRequest = z.infer<typeof requestSchema>;
 export type ControlWish = ControlRequest extends infer R

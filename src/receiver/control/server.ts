@@ -13,6 +13,7 @@ import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import { encodeError, toStillpointError } from '../../protocol/messages/error-body.js';
 import { receiverDirectory } from '../access/identity.js';
 import type { Remote } from '../orders/remote.js';
+import type { RetentionService } from '../retention/service.js';
 import type { Scrubbing } from '../upkeep/scrubbing.js';
 import { CONTROL_LINE_BYTES_MAX, type ControlRequest, parseRequest, type ScrubWish } from './messages.js';
 
@@ -33,14 +34,15 @@ export function controlPath(dir: string): string {
   });
 }
 
+export interface ControlServer {
+  close(): Promise<void>;
+}
+
 /** Which part of the receiver does what commands wish. */
 export interface ControlDuties {
   readonly remote: Remote;
+  readonly retention: RetentionService;
   readonly scrubbing: Scrubbing;
-}
-
-export interface ControlServer {
-  close(): Promise<void>;
 }
 
 /**
@@ -107,7 +109,7 @@ async function requestOf(socket: Socket): Promise<ControlRequest> {
 }
 
 async function perform(
-  { remote, scrubbing }: ControlDuties,
+  { remote, retention, scrubbing }: ControlDuties,
   request: ControlRequest,
   signal: AbortSignal,
   tell: (event: object) => void,
@@ -129,6 +131,8 @@ async function perform(
       return scrub(scrubbing, request.wish, signal, tell);
     case 'scrub-status':
       return scrubbing.status();
+    case 'retention':
+      return retention.perform(request.wish, signal, tell);
   }
 }
 

@@ -26,6 +26,7 @@ import type {
   PointDamage,
   PointsOptions,
   ReceiverInfo,
+  RemovedAnswer,
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
@@ -78,6 +79,11 @@ export class AgentHandlers implements MessagePort {
 
   async partialSets(device?: string): Promise<PartialSet[]> {
     return this.#service.store.partialSets(this.#keyOf(device));
+  }
+
+  async removedPoint(device: string, sequence: number): Promise<RemovedAnswer> {
+    const key = { agent: this.#agent, device: checkDevice(device) };
+    return { removed: await this.#service.store.removedPoint(key, sequence) };
   }
 
   #keyOf(device: string | undefined): PointsKey {
@@ -198,7 +204,7 @@ export class AgentHandlers implements MessagePort {
   }
 
   async damage(device?: string): Promise<PointDamage[]> {
-    const damaged = await this.#service.store.damagedPoints(this.#keyOf(device));
+    const damaged = await this.#service.store.pointDamage(this.#keyOf(device));
     return damaged.map(({ point, blockCount, byteCount }) => ({ pointId: point.id, blockCount, byteCount }));
   }
 

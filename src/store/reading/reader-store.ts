@@ -36,6 +36,7 @@ import {
   type RemovedPoint,
   type Store,
   type StoredBlocks,
+  type StoreRetention,
   type VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
@@ -59,6 +60,7 @@ export interface ReaderStoreOptions {
   readonly digester: Digester;
   readonly log: (message: string) => void;
   readonly now: () => Date;
+  readonly retention: StoreRetention;
   /** Has the store's owner-to-be remember what was found out about records; not called if nothing was. */
   readonly remember: (findings: ReturnType<ReadingIndex['findings']>) => Promise<void>;
 }
@@ -67,6 +69,7 @@ export class ReaderStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
   readonly upkeep = null;
+  readonly retention: StoreRetention;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
   #opening: Promise<void> | null = null;
@@ -76,6 +79,7 @@ export class ReaderStore implements Store {
     const { dir, objects, catalog, index, digester, log } = options;
     this.storeId = options.storeId;
     this.digester = digester;
+    this.retention = options.retention;
     this.#options = options;
     const records = new RecordReader(objects, index, digester, log);
     const reader = new PointReader(records);
@@ -148,6 +152,14 @@ export class ReaderStore implements Store {
     return null;
   }
 
+  async damagedPoints(): Promise<ReadonlySet<string>> {
+    throw this.#readsOnly();
+  }
+
+  checkRemoval(): void {
+    throw this.#readsOnly();
+  }
+
   async removePoint(): Promise<void> {
     throw this.#readsOnly();
   }
@@ -181,7 +193,7 @@ export class ReaderStore implements Store {
     return this.#allUnlessRemoved([point], this.#access.check(point, ranges, options));
   }
 
-  damagedPoints(key: PointsKey): Promise<DamagedPoint[]> {
+  pointDamage(key: PointsKey): Promise<DamagedPoint[]> {
     return this.#access.damagedPoints(key);
   }
 
@@ -247,7 +259,7 @@ export class ReaderStore implements Store {
   #readsOnly(): StillpointError {
     return new StillpointError('internal', {
       thing: `store ${this.#options.dir}`,
-      reason: 'it was opened for reading only, and a session was asked for',
+      reason: 'it was opened for reading only, and something else was asked of it',
     });
   }
 }
