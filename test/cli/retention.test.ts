@@ -203,7 +203,8 @@ test('after a device was forgotten its backup begins anew, and an older copy of 
   const { point } = await backUp();
   t.is(point.baseSequence, 3);
   // Points that are gone without a mark were lost.
-  await rm(join(store, 'points/local/data'), { recursive: true });
+  for (const folder of ['points', 'points-copy'])
+    await rm(join(store, folder, 'local/data'), { recursive: true });
   await t.throwsAsync(backUp(), {
     message: /was acknowledged, and the store has no point of the device now/,
   });
