@@ -41,7 +41,7 @@ export interface RoutesOptions {
   /** The agent that a connection speaks for. @throws StillpointError `not-enrolled`, `unauthorized` */
   readonly authorize: (socket: TLSSocket) => string;
   /** Is handed only what its message's row has checked. */
-  readonly portFor: (agent: string) => MessagePort;
+  readonly portFor: (agent: string, address: string) => MessagePort;
   readonly enrol: (request: EnrolRequest) => Promise<EnrolAnswer>;
   /** Called before the body of an enrolment is read. @throws StillpointError `busy` */
   readonly admitEnrolment: (address: string) => void;
@@ -72,7 +72,7 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
   for (const name of MESSAGE_NAMES) {
     app.post(ROUTE_PREFIX + MESSAGES[name].path, async (request, reply) => {
       const agent = options.authorize(socketOf(request));
-      return visit(options.portFor(agent), name, {
+      return visit(options.portFor(agent, addressOf(request)), name, {
         call: (message, method) => answerCall({ agent, request, reply, options }, message, method),
         stream: async (message, method) => {
           const events = await withArgs({ agent, request, reply, options }, message.request, async (args) =>

@@ -10,6 +10,7 @@ import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import fastify from 'fastify';
 import type { Logger } from 'pino';
+import type { ErrorCode } from '../domain/base/error-codes.js';
 import { isStillpointError, StillpointError } from '../domain/base/errors.js';
 import {
   BATCH_BYTES_MAX,
@@ -31,6 +32,8 @@ import { Attempts } from './access/attempts.js';
 import { Authorizer } from './access/authorize.js';
 import { loadIdentity, parseListen, type ReceiverIdentity } from './access/identity.js';
 import { Tenants } from './access/tenants.js';
+import { AuditLog } from './audit/log.js';
+import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
 import { DialOut } from './orders/dial-out.js';
 import type { OrderBook } from './orders/orders.js';
@@ -91,15 +94,24 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const listen = parseListen(options.listen ?? identity.settings.listen);
   const keepPartialMs = options.keepPartialMs ?? identity.settings.keepPartialMs ?? PARTIAL_KEEP_MS;
   const store = await options.openStore(dir, log, { keepPartialMs });
+  const trail = new Trail(
+    new AuditLog({
+      ...{ dir, now },
+      onProblem: (reason) => {
+        if (reason === null) log.info('the audit log is written again');
+        else log.error({ reason }, 'the audit log can not be written: commands are refused, backups go on');
+      },
+    }),
+  );
   let face: Face | null = null;
   try {
     const tenants = await Tenants.open(dir, identity.authority);
-    const service = await ReceiverService.open(store);
-    const listening = await listenOn(listen, identity, tenants, service, options, now);
+    const service = await ReceiverService.open(store, trail);
+    const listening = await listenOn(listen, identity, tenants, service, trail, options, now);
     face = listening;
     const { dialOut, url } = listening;
     const { orders } = service;
-    const remote = await Remote.start({ dir, store, tenants, orders, dialOut, log, now });
+    const remote = await Remote.start({ dir, store, tenants, orders, dialOut, trail, log, now });
     const control = await openControl(dir, remote, log).catch((error: Error) => {
       // The path may be too long for a socket: agents are served anyway.
       log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
@@ -119,12 +131,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         await remote.close();
         await listening.close();
         await service.close();
+        await trail.close();
         await store.close();
         log.info('receiver closed');
       },
     };
   } catch (error) {
     await face?.close();
+    await trail.close();
     await store.close();
     throw error;
   }
@@ -135,6 +149,7 @@ async function listenOn(
   identity: ReceiverIdentity,
   tenants: Tenants,
   service: ReceiverService,
+  trail: Trail,
   { log, timeouts: asked }: ServerOptions,
   now: () => Date,
 ): Promise<Face> {
@@ -184,15 +199,16 @@ async function listenOn(
   });
   registerRoutes(app, {
     authorize: (socket) => authorizer.agentOf(socket),
-    portFor: (agent) => new AgentHandlers(service, agent),
+    portFor: (agent, address) => new AgentHandlers(service, agent, { address }),
     admitEnrolment: (address) => attempts.admit(address),
-    enrol: (request) => enrol(request, identity, tenants, log, now()),
+    enrol: (request) => enrol(request, identity, tenants, trail, log, now()),
     budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
     answers: new ByteBudget(RECEIVER_ANSWER_BYTES_MAX, RECEIVER_WAITING_MAX),
     memory: new BodyMemory(),
     timeouts,
     onRefusal: (refusal) => {
       if (refusal.message.startsWith(`${ROUTE_PREFIX}/enroll`)) attempts.failed(refusal.address);
+      noteRefusal(trail, refusal);
       logRefusal(log, refusal);
     },
     closing: closing.signal,
@@ -225,12 +241,31 @@ async function enrol(
   request: EnrolRequest,
   identity: ReceiverIdentity,
   tenants: Tenants,
+  trail: Trail,
   log: Logger,
   now: Date,
 ): Promise<EnrolAnswer> {
   const { name, certificate } = await tenants.enrol(request, now);
+  // If it can't be recorded, the agent does not get its certificate; it asks again with the same key.
+  await trail.log.record({ who: 'agent', what: 'enroll', result: 'done', agent: name });
   log.info({ agent: name }, 'agent enrolled');
   return { receiverId: identity.settings.id, agent: name, certificate };
+}
+
+/** What strangers tried, and sessions that were not let in. Other refusals are for the receiver's log. */
+const RECORDED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'not-enrolled',
+  'unauthorized',
+  'invite-invalid',
+  'invite-expired',
+]);
+const RECORDED_MESSAGES = /\/session\/(begin|commit)$/;
+
+function noteRefusal(trail: Trail, { agent, address, message, error }: Refusal): void {
+  if (!RECORDED.has(error.code) && (agent === null || !RECORDED_MESSAGES.test(message))) return;
+  const who = agent === null ? 'stranger' : 'agent';
+  const detail = `${message.slice(0, 80)}: ${error.code}: ${error.thing}: ${error.reason}`;
+  trail.refused({ who, detail, ...(agent === null ? {} : { agent }) }, address);
 }
 
 function logRefusal(log: Logger, { agent, address, message, error }: Refusal): void {

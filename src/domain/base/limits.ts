@@ -159,3 +159,10 @@ export const ROUND_ITEMS_KEPT = 400;
 export const LIVE_STAGING_BYTES = 256 * MiB;
 export const LIVE_STAGING_SHARE = 1 / 4;
 export const LIVE_CUT_BYTES_MAX = 256 * MiB;
+
+/** Of the audit log: bytes of a file, files that are kept, entries that wait in memory for the disk. */
+export const AUDIT_FILE_BYTES_MAX = 4 * MiB;
+export const AUDIT_FILES_MAX = 64;
+export const AUDIT_PENDING_MAX = 4096;
+/** Restores whose bytes are counted at once. */
+export const RESTORES_WATCHED_MAX = 1024;

@@ -10,6 +10,7 @@ import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
 import { pointLabel } from '../../domain/point/point.js';
 import type { Store } from '../../store/port/store.js';
 import type { Tenants } from '../access/tenants.js';
+import type { Trail } from '../audit/trail.js';
 import { addressText, type DialOut } from './dial-out.js';
 import { followOrder, type OrderResult } from './order-outcome.js';
 import type { OrderBook } from './orders.js';
@@ -23,6 +24,7 @@ export interface RemoteOptions {
   readonly tenants: Tenants;
   readonly orders: OrderBook;
   readonly dialOut: DialOut;
+  readonly trail: Trail;
   readonly log: Logger;
   readonly now: () => Date;
 }
@@ -61,7 +63,7 @@ export class Remote {
     dialOut.set(await readAddresses(dir));
     remote.#scheduler = await Scheduler.start({
       ...{ dir, log, now },
-      runRound: (schedule, signal) => remote.#round(schedule, signal, () => undefined),
+      runRound: (schedule, signal) => remote.#round('schedule', schedule, signal, () => undefined),
     });
     return remote;
   }
@@ -87,8 +89,10 @@ export class Remote {
     signal: AbortSignal,
     onChange: (order: Order, hasJoined: boolean) => void,
   ): Promise<OrderResult> {
-    const { log, orders, dialOut } = this.#options;
+    const { log, orders, dialOut, trail } = this.#options;
     this.#checkEnrolled([wish.agent]);
+    const { agent, device } = wish;
+    trail.note({ who: 'operator', what: 'order', result: 'done', agent, device });
     log.info({ ...wish }, 'backup ordered');
     dialOut.hurry(wish.agent);
     try {
@@ -113,23 +117,29 @@ export class Remote {
     onItem: (item: RoundItem) => void,
   ): Promise<RoundSummary> {
     if (wish.agents !== null) this.#checkEnrolled(wish.agents);
-    return this.#round(wish, signal, onItem);
+    return this.#round('operator', wish, signal, onItem);
   }
 
   /** Names that are not enrolled are skipped: a schedule is not to fail for one of them. */
   async #round(
+    who: 'operator' | 'schedule',
     { agents: asked, parallel, waitMs }: RoundWish,
     signal: AbortSignal,
     onItem: (item: RoundItem) => void,
   ): Promise<RoundSummary> {
-    const { orders, tenants, dialOut, now } = this.#options;
+    const { orders, tenants, dialOut, trail, now } = this.#options;
     const agents = asked ?? tenants.names();
     for (const agent of agents) dialOut.hurry(agent);
-    return runRound({
+    trail.log.note({ who, what: 'round', result: 'begun', count: agents.length });
+    const summary = await runRound({
       ...{ orders, agents, parallel, waitMs, signal, onItem },
       whyAbsent: (agent) => this.#whyAbsent(agent),
       nowMs: () => now().getTime(),
     });
+    const { done, failed, skipped, wireBytes: bytes } = summary;
+    const detail = `${done} done, ${failed} failed, ${skipped} skipped`;
+    trail.log.note({ who, what: 'round', result: failed === 0 ? 'done' : 'failed', bytes, detail });
+    return summary;
   }
 
   async agents(): Promise<AgentView[]> {

@@ -12,7 +12,7 @@ import {
   RECEIVER_WAITING_MAX,
   SESSIONS_PER_AGENT_MAX,
 } from '../../domain/base/limits.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
   BeginRequest,
@@ -22,6 +22,8 @@ import type {
 import { guardMessage } from '../../domain/session/session.js';
 import { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
+import type { AuditAct } from '../audit/entry.js';
+import type { Trail } from '../audit/trail.js';
 import { OrderBook } from '../orders/orders.js';
 import { BaseBlocks } from './base-blocks.js';
 import { checkCommitted } from './check-commit.js';
@@ -30,6 +32,8 @@ import { planBegin } from './plan-begin.js';
 
 export class ReceiverService {
   readonly store: Store;
+  /** Null: nothing is recorded. */
+  readonly trail: Trail | null;
   /** What agents are asked to back up; empty where nobody can ask. */
   readonly orders = new OrderBook();
   readonly #sessions = new Map<string, OpenSession>();
@@ -42,16 +46,17 @@ export class ReceiverService {
   readonly #diffing = new Map<string, number>();
   readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
 
-  private constructor(store: Store) {
+  private constructor(store: Store, trail: Trail | null) {
     this.store = store;
+    this.trail = trail;
   }
 
   /**
    * Takes up the sessions that were open when the receiver last stopped. The store
    * stays the caller's to close.
    */
-  static async open(store: Store): Promise<ReceiverService> {
-    const service = new ReceiverService(store);
+  static async open(store: Store, trail: Trail | null = null): Promise<ReceiverService> {
+    const service = new ReceiverService(store, trail);
     for (const capture of store.captures()) {
       const { agent, basePointId } = capture.description;
       const base = basePointId === null ? null : await store.point(agent, basePointId);
@@ -109,7 +114,7 @@ export class ReceiverService {
     if (superseded === null) this.#checkRoom(agent);
     this.#reserved.add(sessionId);
     try {
-      await superseded?.abort();
+      await superseded?.abort('session-superseded');
       const basePointId = base?.id ?? null;
       const capture = await this.store.createCapture({
         agent,
@@ -191,7 +196,7 @@ export class ReceiverService {
     for (const { description } of this.store.expiredCaptures()) {
       // One that is being committed, or gone on with at this moment, stays.
       await this.find(description.agent, description.sessionId)
-        ?.abort()
+        ?.abort('session-expired')
         .catch(() => undefined);
     }
     await this.store.collect().catch(() => undefined);
@@ -250,11 +255,21 @@ export class ReceiverService {
   }
 
   #add(capture: Capture, base: Point | null): OpenSession {
-    const session = new OpenSession(capture, this.#baseBlocks(capture, base), (ended) => {
+    const session = new OpenSession(capture, this.#baseBlocks(capture, base), (ended, end) => {
       if (this.#sessions.get(ended.id) === ended) this.#sessions.delete(ended.id);
+      this.#record(capture, end.what, end.point ?? null);
     });
     this.#sessions.set(session.id, session);
     return session;
+  }
+
+  #record({ description }: Capture, what: AuditAct, point: Point | null): void {
+    const { agent, device, sessionId: session } = description;
+    const who = what === 'session-expired' ? 'receiver' : 'agent';
+    this.trail?.note({
+      ...{ who, what, result: 'done', agent, device, session },
+      ...(point === null ? {} : { point: pointLabel(point), bytes: point.statistics.wireBytes }),
+    });
   }
 
   #baseBlocks({ description }: Capture, base: Point | null): BaseBlocks {

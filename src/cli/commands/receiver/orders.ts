@@ -12,6 +12,7 @@ import { pointLabel } from '../../../domain/point/point.js';
 import type { AgentView } from '../../../receiver/orders/remote.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
+import { recorded } from '../../common/recorded.js';
 import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, formatTable } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
@@ -190,7 +191,8 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
     });
   }
   await readSettings(dir);
-  await writeAddress(dir, agent, address);
+  const detail = address === null ? 'it is no longer dialled' : `it is dialled at ${text}`;
+  await recorded(dir, { what: 'setting', agent, detail }, () => writeAddress(dir, agent, address));
   const isServed = await reload(context, dir);
   context.output.result({ agent, address: address === null ? null : text, isServed }, [
     address === null ? `${agent} is no longer dialled` : `${agent} is dialled at ${text}`,
@@ -266,7 +268,8 @@ async function setSchedule(
   const { writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
   await readSettings(dir);
   const schedule = { timing, agents, parallel, waitMs: wait * 1000, setAt: new Date().toISOString() };
-  await writeSchedule(dir, schedule);
+  const detail = `rounds begin ${describeTiming(timing)}`;
+  await recorded(dir, { what: 'setting', detail }, () => writeSchedule(dir, schedule));
   const isServed = await reload(context, dir);
   context.output.result({ schedule, isServed }, [
     `Rounds begin ${describeTiming(timing)}`,
@@ -307,7 +310,8 @@ async function clearSchedule(context: CommandContext, dir: string): Promise<numb
   const { readSettings } = await import('../../../receiver/access/identity.js');
   const { writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
   await readSettings(dir);
-  await writeSchedule(dir, null);
+  const detail = 'rounds are no longer scheduled';
+  await recorded(dir, { what: 'setting', detail }, () => writeSchedule(dir, null));
   const isServed = await reload(context, dir);
   context.output.result({ schedule: null, isServed }, ['Rounds are no longer scheduled']);
   return EXIT_OK;
