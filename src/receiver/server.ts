@@ -105,7 +105,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   );
   let face: Face | null = null;
   try {
-    const tenants = await Tenants.open(dir, identity.authority);
+    const tenants = await Tenants.open(dir, identity.authority, (message) => log.error(message));
     const service = await ReceiverService.open(store, trail);
     const listening = await listenOn(listen, identity, tenants, service, trail, options, now);
     face = listening;

@@ -21,6 +21,7 @@ import {
   INDEX_DIR,
   LOCK_FILE,
   PACKS_PREFIX,
+  POINTS_COPY_PREFIX,
   POINTS_PREFIX,
   STORE_COPY,
   STORE_FILE,
@@ -32,7 +33,9 @@ import type { ObjectStore } from './objects/object-store.js';
 import { LocalStore } from './pack-store.js';
 import { PointCatalog } from './points/catalog.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './points/manifest.js';
+import { addCopy, type ManifestFiles } from './points/manifest-files.js';
 import { PointReader } from './points/reader.js';
+import { finishRemovals } from './points/removal.js';
 import type { CaptureDescription, Store } from './port/store.js';
 import { ReaderStore } from './reading/reader-store.js';
 import { ReadingIndex } from './reading/reading-index.js';
@@ -72,7 +75,7 @@ export interface StoreOptions {
   readonly waiting?: LockWaiting;
 }
 
-const newId = () => randomBytes(16).toString('hex');
+export const newId = () => randomBytes(16).toString('hex');
 /**
  * What a directory may have in it and still become a store: a new file system's own, a NAS's own, and
  * traces of an earlier try.
@@ -136,7 +139,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
     const { storeId, fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
     if (fault !== null) log(fault);
     const catalog = new PointCatalog();
-    for (const { key, reason } of await catalog.load(objects)) log(`manifest ${key} is no point: ${reason}`);
+    await catalog.load(objects, log);
     const partials = new PartialSets({
       disk,
       dir: path,
@@ -183,7 +186,8 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
   return openOwned(dir, options);
 }
 
-async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
+/** As openStore, with what the store's own upkeep needs. */
+export async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
   const digester = options.digester ?? native.plainDigester();
@@ -200,7 +204,8 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       const identity = await identify();
       const { storeId } = identity;
       const upgrade = await repair(path, options, identity);
-      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
+      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX, POINTS_COPY_PREFIX])
+        await local.removeDebris(prefix);
       const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
         log(`index of store ${path}: ${reason}; it is made again`),
       );
@@ -210,8 +215,8 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         lock.release();
       };
       const catalog = new PointCatalog();
-      for (const { key, reason } of await catalog.load(objects))
-        log(`manifest ${key} is no point: ${reason}`);
+      const { uncopied } = await catalog.load(objects, log);
+      await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
         disk,
@@ -238,6 +243,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       };
       const store = new LocalStore(storeId, context, lock);
       close = () => store.close();
+      await copyManifests(objects, uncopied, options);
       const heal: HealContext = { objects, index, digester, log, onProgress };
       const packs = await objects.list(PACKS_PREFIX);
       await dropLostPacks(heal, packs);
@@ -286,6 +292,25 @@ async function repair(
     log(`${identity.fault ?? STORE_COPY}: it can't be written now: ${String(error)}`);
   }
   return upgrade;
+}
+
+/** Of a former version, or after a death in between. A full disk must not keep the store closed. */
+async function copyManifests(
+  objects: ObjectStore,
+  uncopied: readonly ManifestFiles[],
+  { log = () => undefined, onProgress = () => undefined }: StoreOptions,
+): Promise<void> {
+  const total = uncopied.length;
+  try {
+    for (const [done, files] of uncopied.entries()) {
+      // After a death in between there is one, which is not worth reporting.
+      if (total > 1) onProgress({ step: 'copying manifests', done, total });
+      await addCopy(objects, files);
+    }
+    if (total > 1) onProgress({ step: 'copying manifests', done: total, total });
+  } catch (error) {
+    log(`manifests have no copies yet: ${String(error)}`);
+  }
 }
 
 /** Open sessions go on; what has no description, or is committed, is debris. */

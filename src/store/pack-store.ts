@@ -11,6 +11,8 @@
  * |                   | order           |        | other  | other  |              | waits   |       |
  * | of other captures | beside          | beside | beside | beside | -            | beside  | waits |
  * | readers of points | beside          | beside | beside | beside | beside       | beside  | waits |
+ * | a removal of a    | beside          | beside | beside | beside | beside: it   | beside  | waits |
+ * | point             |                 |        |        |        | is refused   |         |       |
  *
  * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a
  * verification waits for one that removes.
@@ -22,9 +24,10 @@
 import { join } from 'node:path';
 import { StillpointError } from '../domain/base/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/base/limits.js';
-import { checkName, isHexId } from '../domain/base/names.js';
+import { checkName, isHexId, LOCAL_AGENT } from '../domain/base/names.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
-import { type Point, treeOf } from '../domain/point/point.js';
+import { type Point, pointLabel, treeOf } from '../domain/point/point.js';
+import { pointName } from '../domain/point/point-ref.js';
 import type {
   CheckEvent,
   DiffEvent,
@@ -40,11 +43,15 @@ import { CaptureStaging } from './capture/staging.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
+import { PointUse } from './points/point-use.js';
+import { readMark } from './points/removal.js';
+import { PointRemover } from './points/remover.js';
 import type {
   Capture,
   CaptureDescription,
   DeviceKey,
   PointsKey,
+  RemovedPoint,
   Store,
   StoredBlocks,
   VerifyScope,
@@ -52,6 +59,7 @@ import type {
 import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
+import { type RepairFinding, repairManifests, type StoreRepair } from './upkeep/repair.js';
 
 export class LocalStore implements Store {
   readonly storeId: string;
@@ -59,8 +67,10 @@ export class LocalStore implements Store {
   readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();
-  /** Devices whose capture is being made. */
-  readonly #creating = new Set<string>();
+  /** By device: captures that are being made. */
+  readonly #creating = new Map<string, CaptureDescription>();
+  readonly #use = new PointUse();
+  readonly #remover: PointRemover;
   readonly #access: PointAccess;
   readonly #collector: Collector;
   #verifyCount = 0;
@@ -72,6 +82,13 @@ export class LocalStore implements Store {
     this.#context = context;
     this.#lock = lock;
     this.#access = new PointAccess({ ...context, checkOthers: () => this.#checkOtherFiles() });
+    this.#remover = new PointRemover({
+      ...{ context, use: this.#use },
+      openCaptures: () => [
+        ...[...this.#captures.values()].map(({ description }) => description),
+        ...this.#creating.values(),
+      ],
+    });
     this.#collector = new Collector({
       context,
       captures: () => [...this.#captures.values()],
@@ -130,7 +147,7 @@ export class LocalStore implements Store {
   createCapture(description: CaptureDescription): Promise<Capture> {
     return this.#access.run(`session ${description.sessionId} of ${description.device}`, async () => {
       const device = this.#checkNewCapture(description);
-      this.#creating.add(device);
+      this.#creating.set(device, description);
       try {
         const { disk, dir } = this.#context;
         const open = [...this.#captures.values()].map((capture) => capture.description);
@@ -173,6 +190,7 @@ export class LocalStore implements Store {
         `the block size is ${geometry.blockSize}, and ${base.geometry.blockSize} in its base`,
       );
     }
+    if (this.#remover.isRemoving(basePointId)) throw refuse('session-busy', 'its base is being removed');
     return device;
   }
 
@@ -185,8 +203,30 @@ export class LocalStore implements Store {
     });
   }
 
+  // ---- removals ------------------------------------------------------------------------------------------
+
+  useOf(point: Point): string | null {
+    return this.#remover.useOf(point);
+  }
+
+  removePoint(point: Point, why: string): Promise<void> {
+    const thing = `point ${pointLabel(point)}`;
+    return this.#access.run(thing, () => this.#remover.removePoint(point, why));
+  }
+
+  removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
+    return this.#access.run(`device ${key.device}`, () => this.#remover.removeDevice(key, why));
+  }
+
+  removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {
+    const { objects } = this.#context;
+    return this.#access.run(`device ${key.device}`, () => readMark(objects, { ...key, sequence }));
+  }
+
+  // ---- reading -------------------------------------------------------------------------------------------
+
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
-    return this.#access.nodes(point, requests);
+    return this.#use.during(point.id, () => this.#access.nodes(point, requests));
   }
 
   blocks<T>(
@@ -194,7 +234,7 @@ export class LocalStore implements Store {
     blockIndexes: readonly number[],
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T> {
-    return this.#access.blocks(point, blockIndexes, take);
+    return this.#use.during(point.id, () => this.#access.blocks(point, blockIndexes, take));
   }
 
   async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {
@@ -208,11 +248,11 @@ export class LocalStore implements Store {
   }
 
   check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#access.check(point, ranges);
+    return this.#use.duringAll([point.id], this.#access.check(point, ranges));
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
-    return this.#access.diff(from, to);
+    return this.#use.duringAll([from.id, to.id], this.#access.diff(from, to));
   }
 
   async #checkOtherFiles(): Promise<{ what: string; reason: string }[]> {
@@ -224,6 +264,21 @@ export class LocalStore implements Store {
     }
     findings.push(...(await this.#context.partials.check()));
     return findings;
+  }
+
+  /** Manifests and their copies, each from the other; and which points can't be given whole then. */
+  repair(): Promise<StoreRepair> {
+    const { dir, objects, catalog } = this.#context;
+    return this.#access.run(`store ${dir}`, async () => {
+      const { mended, lost } = await repairManifests(objects, false);
+      const lostPoints: RepairFinding[] = [];
+      for (const point of catalog.all()) {
+        const part = await firstLostPart(this.#context, treeOf(point));
+        const what = `point ${pointName(point, LOCAL_AGENT)}`;
+        if (part !== null) lostPoints.push({ what, reason: `${part} is in no pack, or damaged` });
+      }
+      return { mended, lost: [...lost, ...lostPoints] };
+    });
   }
 
   /** What a reader found out about records, by packs that are still there. */

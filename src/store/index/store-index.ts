@@ -340,6 +340,10 @@ export class StoreIndex implements RecordIndex {
   async markWalked(pointId: string): Promise<void> {
     await written(this.#path, () => this.#tables.walked.put(Buffer.from(pointId, 'hex'), EMPTY));
   }
+  async forgetWalk(pointId: string): Promise<void> {
+    if (!this.isWalked(pointId)) return;
+    await written(this.#path, () => this.#tables.walked.remove(Buffer.from(pointId, 'hex')));
+  }
 
   /** Waits for the writes that were queued. */
   async close(): Promise<void> {

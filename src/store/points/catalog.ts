@@ -1,56 +1,73 @@
 /**
- * All points of a store, in memory: read from their manifests when the store is opened, added to by commits.
- * A manifest that can't be read is not a point, but its sequence stays used.
+ * All points of a store, in memory: read from their manifests when the store is opened, added to by commits,
+ * taken away by removals. A manifest that can't be read, nor its copy, is not a point, but its sequence stays
+ * used. One with a mark is not a point either, whatever it says: its removal was decided.
  */
 import type { Point } from '../../domain/point/point.js';
-import { errnoOf } from '../disk/disk.js';
-import { POINTS_PREFIX, pointPlaceOf } from '../disk/layout.js';
+import type { PointPlace } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { DeviceKey } from '../port/store.js';
-import { decodeManifest, MANIFEST_BYTES_MAX } from './manifest.js';
+import {
+  findManifest,
+  isMarked,
+  isRemoved,
+  lacksCopy,
+  listManifests,
+  type ManifestFiles,
+} from './manifest-files.js';
 
-export interface DamagedManifest {
-  readonly key: string;
-  readonly reason: string;
+export interface LoadedManifests {
+  /** Those that are whole, and are to get their copy by `addCopy`. */
+  readonly uncopied: readonly ManifestFiles[];
 }
 
 interface DevicePoints {
   /** By sequence. */
   readonly points: Point[];
+  readonly marks: Set<number>;
   lastSequence: number;
 }
 
 export class PointCatalog {
   readonly #devices = new Map<string, DevicePoints>();
   readonly #byId = new Map<string, Point>();
+  readonly #bytesById = new Map<string, number>();
+  /** Manifests that have a mark. */
+  readonly #undeleted: string[] = [];
   /** By agent. */
   readonly #manifestBytes = new Map<string, number>();
   #hasUnreadable = false;
 
-  /**
-   * A manifest could not be read that is not marked as deleted: which blocks its point needs is not known.
-   */
+  /** A manifest could not be read: which blocks its point needs is not known. */
   get hasUnreadable(): boolean {
     return this.#hasUnreadable;
   }
 
-  /** Reads all manifests. @returns those that are no points */
-  async load(objects: ObjectStore): Promise<DamagedManifest[]> {
-    const damaged: DamagedManifest[] = [];
-    const found = await objects.list(POINTS_PREFIX);
-    const keys = new Set(found.map(({ key }) => key));
-    for (const { key, sizeBytes } of found) {
-      const place = pointPlaceOf(key);
-      if (place === null) continue;
+  /** Reads all manifests; of one that is damaged or gone, its copy. */
+  async load(objects: ObjectStore, log: (message: string) => void): Promise<LoadedManifests> {
+    const uncopied: ManifestFiles[] = [];
+    for (const files of await listManifests(objects)) {
+      const { key, place } = files;
       this.#deviceOf(place).lastSequence = Math.max(this.#deviceOf(place).lastSequence, place.sequence);
-      if (place.deleted) continue;
-      const point = await readManifest(objects, key, sizeBytes);
-      if ('reason' in point) {
-        damaged.push(point);
-        this.#hasUnreadable ||= !keys.has(`${key}.deleted`);
-      } else this.add(point, sizeBytes);
+      if (isRemoved(files)) {
+        this.#deviceOf(place).marks.add(place.sequence);
+        if (files.manifestBytes !== null || files.copyBytes !== null) this.#undeleted.push(key);
+        if (lacksCopy(files)) uncopied.push(files);
+        continue;
+      }
+      const { point, sizeBytes, fault } = await findManifest(objects, files);
+      if (point !== null) {
+        this.add(point, sizeBytes);
+        if (fault !== null)
+          log(`manifest ${key}: ${fault}; its copy is used, and "stillpoint receiver repair" mends it`);
+        else if (lacksCopy(files)) uncopied.push(files);
+      } else if (!(await isMarked(objects, key))) {
+        log(`manifest ${key} is no point: ${fault}, and it has no whole copy`);
+        this.#hasUnreadable = true;
+      }
+      // Otherwise the store's owner has removed it since the list was made.
     }
-    return damaged;
+    return { uncopied };
   }
 
   /** @param manifestBytes of its manifest, which is about what it takes in memory */
@@ -60,7 +77,38 @@ export class PointCatalog {
     device.points.sort((a, b) => a.sequence - b.sequence);
     device.lastSequence = Math.max(device.lastSequence, point.sequence);
     this.#byId.set(point.id, point);
+    this.#bytesById.set(point.id, manifestBytes);
     this.#manifestBytes.set(point.agent, this.manifestBytes(point.agent) + manifestBytes);
+  }
+
+  /** Of a point whose mark is there. Its sequence stays used. */
+  remove({ id, agent, device, sequence }: Point): void {
+    const known = this.#deviceOf({ agent, device });
+    const at = known.points.findIndex((point) => point.id === id);
+    if (at < 0) return;
+    known.points.splice(at, 1);
+    known.marks.add(sequence);
+    this.#byId.delete(id);
+    this.#manifestBytes.set(agent, this.manifestBytes(agent) - (this.#bytesById.get(id) ?? 0));
+    this.#bytesById.delete(id);
+  }
+
+  /** Keys of manifests that were there with a mark when the store was opened. */
+  undeleted(): readonly string[] {
+    return this.#undeleted;
+  }
+
+  /** Marks of sequences that are used even without them: the device has a later name. */
+  surplusMarks(): Omit<PointPlace, 'deleted'>[] {
+    return [...this.#devices].flatMap(([name, { marks, lastSequence }]) => {
+      const [agent = '', device = ''] = name.split('/');
+      const surplus = [...marks].filter((sequence) => sequence < lastSequence);
+      return surplus.map((sequence) => ({ agent, device, sequence }));
+    });
+  }
+
+  forgetMark(place: Omit<PointPlace, 'deleted'>): void {
+    this.#deviceOf(place).marks.delete(place.sequence);
   }
 
   /** Of all points of an agent. */
@@ -91,26 +139,9 @@ export class PointCatalog {
   #deviceOf(key: DeviceKey): DevicePoints {
     const known = this.#devices.get(nameOf(key));
     if (known !== undefined) return known;
-    const device = { points: [], lastSequence: 0 };
+    const device: DevicePoints = { points: [], marks: new Set(), lastSequence: 0 };
     this.#devices.set(nameOf(key), device);
     return device;
-  }
-}
-
-/** The point of a manifest object, or why it is none. */
-export async function readManifest(
-  objects: ObjectStore,
-  key: string,
-  sizeBytes: number,
-): Promise<Point | DamagedManifest> {
-  const place = pointPlaceOf(key);
-  if (place === null) return { key, reason: 'its name is not that of a point' };
-  if (sizeBytes > MANIFEST_BYTES_MAX) return { key, reason: `it has ${sizeBytes} bytes` };
-  try {
-    return decodeManifest(await objects.read(key, 0, sizeBytes), place, key);
-  } catch (error) {
-    if (errnoOf(error) === 'EMFILE' || errnoOf(error) === 'ENFILE') throw error;
-    return { key, reason: error instanceof Error ? error.message : String(error) };
   }
 }
 

@@ -75,6 +75,16 @@ export interface PointsKey {
   readonly device?: string;
 }
 
+/** What the mark of a removed point says. */
+export interface RemovedPoint extends DeviceKey {
+  readonly id: string;
+  readonly sequence: number;
+  /** By the receiver's clock, ISO 8601. */
+  readonly removedAt: string;
+  /** A clause. */
+  readonly why: string;
+}
+
 export interface VerifyScope {
   readonly agent?: string;
   readonly pointId?: string;
@@ -106,6 +116,23 @@ export interface Store {
    * what fails is done later.
    */
   collect(): Promise<void>;
+  /** Why the point can't be removed at this moment, a clause; null: nothing uses it. */
+  useOf(point: Point): string | null;
+  /**
+   * Removes a point for good. Nobody sees it any more when this resolves, also after a crash; its sequence is
+   * not used again. What only it needs is freed by a collection.
+   * @param why a clause, which its mark keeps
+   * @throws StillpointError `session-busy` while something uses it, `point-protected` for the last point of a
+   * device, which the next backup builds on, `point-unknown`
+   */
+  removePoint(point: Point, why: string): Promise<void>;
+  /**
+   * Removes all points of a device, the last one last. @returns those that it removed
+   * @throws StillpointError as `removePoint`; then none is removed, unless the disk failed in between
+   */
+  removeDevice(key: DeviceKey, why: string): Promise<Point[]>;
+  /** What is known of a point that was removed under this sequence; null: nothing says so. */
+  removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null>;
   /**
    * `session-busy` while the device has an open capture; `session-closed` if the id is a
    * point's; `base-mismatch`.

@@ -2,14 +2,15 @@
 import type { Point } from '../../domain/point/point.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import { native, PACK_KIND_TREE, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
-import { PACKS_PREFIX, packIdOf, packKey, pointKey, pointPlaceOf } from '../disk/layout.js';
+import { PACKS_PREFIX, packIdOf, packKey, pointKey } from '../disk/layout.js';
 import type { RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import { isDataError, readPackEntries } from '../packs/contents.js';
 import { decodePackEntry, packEntryCount } from '../packs/entries.js';
-import { readManifest } from '../points/catalog.js';
+import { isMarked, isRemoved, listManifests } from '../points/manifest-files.js';
 import type { RecordReader } from '../records/record-reader.js';
 import { type Findings, recordKey } from './findings.js';
+import { lookAtManifest } from './manifest-repair.js';
 
 export interface FilesContext {
   readonly objects: ObjectStore;
@@ -28,23 +29,26 @@ export class VerifiedFiles {
     this.#findings = findings;
   }
 
-  /** @param points that should have one there */
-  async manifests(points: readonly Point[], prefix: string): Promise<void> {
+  /** @param points that should have one. @param agent whose; undefined: all agents' */
+  async manifests(points: readonly Point[], agent?: string): Promise<void> {
     const { objects } = this.#context;
     const found = new Set<string>();
-    for (const { key, sizeBytes } of await objects.list(prefix)) {
-      found.add(key);
-      const place = pointPlaceOf(key);
-      // Somebody else's files are none of the store's business.
-      if (place === null || place.deleted) continue;
-      const manifest = await readManifest(objects, key, sizeBytes);
-      this.#findings.checkedBytes += sizeBytes;
-      if (!('reason' in manifest)) continue;
-      this.#findings.add(key, key, manifest.reason, place);
+    for (const files of await listManifests(objects, agent)) {
+      if (isRemoved(files)) continue;
+      found.add(files.key);
+      this.#findings.checkedBytes += (files.manifestBytes ?? 0) + (files.copyBytes ?? 0);
+      const state = await lookAtManifest(objects, files);
+      if (state.faults.length > 0 && (await isMarked(objects, files.key))) continue;
+      for (const { key, reason } of state.faults) {
+        // With one of the two left, no point is lost.
+        if (state.point === null) this.#findings.add(key, key, reason, files.place);
+        else this.#findings.add(key, key, `${reason}; "stillpoint receiver repair" mends it`);
+      }
     }
     for (const point of points) {
       const key = pointKey(point, point.sequence);
-      if (!found.has(key)) this.#findings.add(key, key, 'it is gone', point);
+      if (!found.has(key) && !(await isMarked(objects, key)))
+        this.#findings.add(key, key, 'it is gone', point);
     }
   }
 

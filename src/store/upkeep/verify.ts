@@ -13,7 +13,6 @@ import { type Point, treeOf } from '../../domain/point/point.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import { leafNodes, type ReadNodes } from '../../domain/tree/digest-tree.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
-import { POINTS_PREFIX } from '../disk/layout.js';
 import {
   CHECKED_BYTES,
   type Leaf,
@@ -49,7 +48,7 @@ export class Verification {
 
   /** @param points all of the agent's, by device, then sequence */
   async *ofAgent(agent: string, points: readonly Point[]): AsyncGenerator<VerifyEvent, void> {
-    await this.#files.manifests(points, `${POINTS_PREFIX}/${agent}`);
+    await this.#files.manifests(points, agent);
     yield* this.#walk(points, true);
     yield* this.#findings.events(points.length);
   }
@@ -57,7 +56,7 @@ export class Verification {
   async *everything(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
     for (const { what, reason } of await this.#context.checkOthers())
       this.#findings.add(`${what} ${reason}`, what, reason);
-    await this.#files.manifests(points, POINTS_PREFIX);
+    await this.#files.manifests(points);
     yield* this.#files.packs();
     for await (const event of this.#walk(points, false)) if (event.type !== 'progress') yield event;
     yield* this.#findings.events(points.length);

@@ -13,6 +13,7 @@ import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
 import { addReceiverAudit } from './audit.js';
 import { addReceiverOrders } from './orders.js';
+import { addRepair } from './repair.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
@@ -49,6 +50,7 @@ export function addReceiver(program: Command, run: Run): void {
     );
   addReceiverOrders(receiver, run, existingDirectory);
   addReceiverAudit(receiver, run, existingDirectory);
+  addRepair(receiver, run, DIRECTORY_HELP, existingDirectory);
 }
 
 interface ServeChoice {
