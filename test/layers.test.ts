@@ -104,7 +104,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'receiver/audit': ['access'],
   'receiver/orders': ['access', 'audit'],
   'receiver/control': ['access', 'orders'],
-  'receiver/sessions': ['audit', 'orders'],
+  'receiver/sessions': ['access', 'audit', 'orders'],
   receiver: ['access', 'audit', 'orders', 'control', 'sessions'],
   'cli/output': [],
   'cli/common': ['output'],

@@ -5,40 +5,21 @@
  * sessions are closed, then the store.
  */
 
-import { createServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
-import type { TLSSocket } from 'node:tls';
-import fastify from 'fastify';
 import type { Logger } from 'pino';
-import type { ErrorCode } from '../domain/base/error-codes.js';
-import { isStillpointError, StillpointError } from '../domain/base/errors.js';
-import {
-  BATCH_BYTES_MAX,
-  KiB,
-  PARTIAL_KEEP_MS,
-  RECEIVER_ANSWER_BYTES_MAX,
-  RECEIVER_BODY_BYTES_MAX,
-  RECEIVER_CONNECTIONS_MAX,
-  RECEIVER_WAITING_MAX,
-} from '../domain/base/limits.js';
-import { type EnrolAnswer, type EnrolRequest, ROUTE_PREFIX } from '../protocol/messages/schemas.js';
-import { type Refusal, registerRoutes } from '../protocol/routes.js';
-import { BodyMemory } from '../protocol/transport/body-memory.js';
-import { ByteBudget } from '../protocol/transport/byte-budget.js';
-import { BODY_TIMEOUTS, type BodyTimeouts, bodyTimeoutMs } from '../protocol/transport/request-body.js';
-import { TLS_CIPHERS } from '../protocol/transport/transport.js';
+import { PARTIAL_KEEP_MS } from '../domain/base/limits.js';
+import type { BodyTimeouts } from '../protocol/transport/request-body.js';
 import type { Store } from '../store/port/store.js';
-import { Attempts } from './access/attempts.js';
-import { Authorizer } from './access/authorize.js';
-import { loadIdentity, parseListen, type ReceiverIdentity } from './access/identity.js';
+import type { ConnectionLimits } from './access/connections.js';
+import { loadIdentity, parseListen } from './access/identity.js';
+import { Quotas } from './access/quotas.js';
 import { Tenants } from './access/tenants.js';
+import { AgentAdmin, finishRename } from './agent-admin.js';
 import { AuditLog } from './audit/log.js';
 import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
-import { DialOut } from './orders/dial-out.js';
+import { type Face, listenOn } from './face.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
-import { AgentHandlers } from './sessions/agent-receiver.js';
 import { ReceiverService } from './sessions/service.js';
 
 export interface ServerOptions {
@@ -53,6 +34,7 @@ export interface ServerOptions {
   /** Default: every 10 minutes. Not at the start: agents that waited for the receiver go on first. */
   readonly collectIntervalMs?: number;
   readonly timeouts?: Partial<BodyTimeouts>;
+  readonly connectionLimits?: Partial<ConnectionLimits>;
   readonly now?: () => Date;
 }
 
@@ -67,24 +49,11 @@ export interface RunningServer {
   readonly orders: OrderBook;
   /** For commands, and rounds by schedule. */
   readonly remote: Remote;
+  /** Makes its certificates anew if they are near their end; it does so every hour by itself. */
+  renew(): Promise<void>;
   close(): Promise<void>;
 }
 
-interface Face {
-  readonly url: string;
-  readonly dialOut: DialOut;
-  close(): Promise<void>;
-}
-
-const HANDSHAKE_TIMEOUT_MS = 15_000;
-const HEADERS_TIMEOUT_MS = 20_000;
-/** Longer than agents keep an idle connection. */
-const KEEP_ALIVE_MS = 75_000;
-const CHECK_INTERVAL_MS = 5_000;
-const HEADER_BYTES_MAX = 8 * KiB;
-/** For requests in flight when the receiver closes; then their connections are cut. */
-const CLOSE_GRACE_MS = 30_000;
-const SWEEP_INTERVAL_MS = 100;
 const COLLECT_INTERVAL_MS = 10 * 60_000;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -105,14 +74,29 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   );
   let face: Face | null = null;
   try {
-    const tenants = await Tenants.open(dir, identity.authority, (message) => log.error(message));
-    const service = await ReceiverService.open(store, trail);
-    const listening = await listenOn(listen, identity, tenants, service, trail, options, now);
+    const tenants = await Tenants.open(
+      dir,
+      async () => (await loadIdentity(dir, now())).authority,
+      (message) => log.error(message),
+    );
+    const held = await finishRename({ dir, store, tenants, trail }, (problem) => log.error(problem));
+    const quotas = await Quotas.load(dir);
+    const service = await ReceiverService.open(store, { trail, quotas });
+    service.hold(held);
+    const { timeouts = {}, connectionLimits = {} } = options;
+    const listening = await listenOn({
+      ...{ dir, listen, identity, tenants, quotas, service, trail, log, now, timeouts, connectionLimits },
+    });
     face = listening;
-    const { dialOut, url } = listening;
+    const { dialOut, url, renew } = listening;
     const { orders } = service;
-    const remote = await Remote.start({ dir, store, tenants, orders, dialOut, trail, log, now });
-    const control = await openControl(dir, remote, log).catch((error: Error) => {
+    const remote = await Remote.start({ dir, store, tenants, quotas, orders, dialOut, trail, log, now });
+    const agents = new AgentAdmin({
+      ...{ dir, store, service, tenants, trail, now },
+      connections: listening.connections,
+      reload: () => remote.reload(),
+    });
+    const control = await openControl(dir, { remote, agents }, log).catch((error: Error) => {
       // The path may be too long for a socket: agents are served anyway.
       log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
       return null;
@@ -123,7 +107,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
     ).unref();
     return {
-      ...{ url, orders, remote },
+      ...{ url, orders, remote, renew },
       close: async () => {
         clearInterval(collecting);
         orders.close();
@@ -142,139 +126,4 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await store.close();
     throw error;
   }
-}
-
-async function listenOn(
-  { host, port }: { host: string; port: number },
-  identity: ReceiverIdentity,
-  tenants: Tenants,
-  service: ReceiverService,
-  trail: Trail,
-  { log, timeouts: asked }: ServerOptions,
-  now: () => Date,
-): Promise<Face> {
-  const timeouts = { ...BODY_TIMEOUTS, ...asked };
-  const attempts = new Attempts(() => now().getTime());
-  const authorizer = new Authorizer(tenants, identity.authority.certificate, now);
-  const closing = new AbortController();
-  const https = {
-    key: identity.server.key,
-    // The authority goes along: an agent that enrols compares it with the code's pin.
-    cert: `${identity.server.certificate}\n${identity.authority.certificate}`,
-    ca: identity.authority.certificate,
-    minVersion: 'TLSv1.3',
-    ciphers: TLS_CIPHERS,
-    honorCipherOrder: true,
-    // A certificate that is missing or wrong is answered with a clear error: see authorize.ts.
-    requestCert: true,
-    rejectUnauthorized: false,
-    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-    maxHeaderSize: HEADER_BYTES_MAX,
-    headersTimeout: HEADERS_TIMEOUT_MS,
-    connectionsCheckingInterval: CHECK_INTERVAL_MS,
-    noDelay: true,
-  } as const;
-  const app = fastify({
-    logger: false,
-    forceCloseConnections: 'idle',
-    requestTimeout: timeouts.admissionMs + bodyTimeoutMs(timeouts, BATCH_BYTES_MAX),
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    https,
-  });
-  // For connections that this receiver opened: it listens nowhere. They wait unused for as long as the agent
-  // needs none, so the only bound on the time for a request's head is their number.
-  const dialled = createServer(
-    { ...https, headersTimeout: 0, requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS },
-    (request, response) => app.routing(request, response),
-  );
-  const dialOut = new DialOut({ server: dialled, agentOf: (socket) => authorizer.agentOf(socket), log });
-  app.server.maxConnections = RECEIVER_CONNECTIONS_MAX;
-  app.server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
-    // A client that only looks, as an enrolment does first, just goes away.
-    const level = error.code === 'ECONNRESET' ? 'debug' : 'warn';
-    log[level](
-      { address: socket.remoteAddress, reason: error.code ?? error.message },
-      'TLS handshake refused',
-    );
-  });
-  registerRoutes(app, {
-    authorize: (socket) => authorizer.agentOf(socket),
-    portFor: (agent, address) => new AgentHandlers(service, agent, { address }),
-    admitEnrolment: (address) => attempts.admit(address),
-    enrol: (request) => enrol(request, identity, tenants, trail, log, now()),
-    budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
-    answers: new ByteBudget(RECEIVER_ANSWER_BYTES_MAX, RECEIVER_WAITING_MAX),
-    memory: new BodyMemory(),
-    timeouts,
-    onRefusal: (refusal) => {
-      if (refusal.message.startsWith(`${ROUTE_PREFIX}/enroll`)) attempts.failed(refusal.address);
-      noteRefusal(trail, refusal);
-      logRefusal(log, refusal);
-    },
-    closing: closing.signal,
-  });
-  await app.listen({ host, port }).catch((error: NodeJS.ErrnoException) => {
-    throw new StillpointError('config', {
-      thing: `listen address ${host}:${port}`,
-      reason: `listening on it failed (${error.code ?? error.message})`,
-      remedy: 'Stop what listens there, or name another address of this machine with --listen.',
-      cause: error,
-    });
-  });
-  return {
-    url: urlOf(host, app.server.address() as AddressInfo),
-    dialOut,
-    close: async () => {
-      closing.abort();
-      const hungUp = dialOut.close(CLOSE_GRACE_MS);
-      const cut = setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS);
-      // Those whose request ends meanwhile would otherwise be kept alive until the cut.
-      const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP_INTERVAL_MS);
-      await Promise.all([app.close(), hungUp]);
-      clearInterval(sweep);
-      clearTimeout(cut);
-    },
-  };
-}
-
-async function enrol(
-  request: EnrolRequest,
-  identity: ReceiverIdentity,
-  tenants: Tenants,
-  trail: Trail,
-  log: Logger,
-  now: Date,
-): Promise<EnrolAnswer> {
-  const { name, certificate } = await tenants.enrol(request, now);
-  // If it can't be recorded, the agent does not get its certificate; it asks again with the same key.
-  await trail.log.record({ who: 'agent', what: 'enroll', result: 'done', agent: name });
-  log.info({ agent: name }, 'agent enrolled');
-  return { receiverId: identity.settings.id, agent: name, certificate };
-}
-
-/** What strangers tried, and sessions that were not let in. Other refusals are for the receiver's log. */
-const RECORDED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'not-enrolled',
-  'unauthorized',
-  'invite-invalid',
-  'invite-expired',
-]);
-const RECORDED_MESSAGES = /\/session\/(begin|commit)$/;
-
-function noteRefusal(trail: Trail, { agent, address, message, error }: Refusal): void {
-  if (!RECORDED.has(error.code) && (agent === null || !RECORDED_MESSAGES.test(message))) return;
-  const who = agent === null ? 'stranger' : 'agent';
-  const detail = `${message.slice(0, 80)}: ${error.code}: ${error.thing}: ${error.reason}`;
-  trail.refused({ who, detail, ...(agent === null ? {} : { agent }) }, address);
-}
-
-function logRefusal(log: Logger, { agent, address, message, error }: Refusal): void {
-  const line = { agent, address, message, code: error.code, thing: error.thing, reason: error.reason };
-  if (isStillpointError(error, 'internal') || isStillpointError(error, 'system'))
-    log.error({ ...line, err: error.cause }, 'request failed');
-  else log.warn(line, 'request refused');
-}
-
-function urlOf(host: string, address: AddressInfo): string {
-  return `https://${host.includes(':') ? `[${host}]` : host}:${address.port}`;
 }

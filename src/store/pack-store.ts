@@ -46,6 +46,7 @@ import { checkNameClash } from './objects/name-clash.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
 import { PointRemover } from './points/remover.js';
+import { renameAgent } from './points/rename.js';
 import type {
   Capture,
   CaptureDescription,
@@ -124,6 +125,10 @@ export class LocalStore implements Store {
       firstLostPart(this.#context, treeOf(last)),
     );
     return lost === null ? last : null;
+  }
+
+  deviceNames(agent: string): string[] {
+    return this.#context.index.deviceNames(agent);
   }
 
   captures(): readonly Capture[] {
@@ -221,6 +226,21 @@ export class LocalStore implements Store {
   removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {
     const { objects } = this.#context;
     return this.#access.run(`device ${key.device}`, () => readMark(objects, { ...key, sequence }));
+  }
+
+  renameAgent(from: string, to: string): Promise<void> {
+    return this.#access.run(`agent ${from}`, async () => {
+      await this.#collector.settled();
+      const open = [
+        ...this.#captures.values(),
+        ...[...this.#creating.values()].map((description) => ({ description })),
+      ];
+      if (open.some(({ description: { agent } }) => agent === from || agent === to)) {
+        const reason = 'a session of it is open';
+        throw new StillpointError('session-busy', { thing: `agent ${from}`, reason });
+      }
+      await renameAgent(this.#context, from, to);
+    });
   }
 
   // ---- reading -------------------------------------------------------------------------------------------

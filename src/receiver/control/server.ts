@@ -10,6 +10,7 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { splitLines } from '../../domain/base/lines.js';
 import { encodeError, toStillpointError } from '../../protocol/messages/error-body.js';
 import { receiverDirectory } from '../access/identity.js';
+import type { QuotaUse } from '../access/quota.js';
 import type { Remote } from '../orders/remote.js';
 import { CONTROL_LINE_BYTES_MAX, type ControlRequest, parseRequest } from './messages.js';
 
@@ -30,6 +31,19 @@ export function controlPath(dir: string): string {
   });
 }
 
+/** What commands do to agents; each is in the audit log. */
+export interface AgentCommands {
+  revoke(agent: string, reason: string | null): Promise<{ readonly revokedAt: string }>;
+  rename(agent: string, to: string): Promise<{ readonly points: number }>;
+  remove(agent: string, keepPoints: boolean): Promise<{ readonly points: number }>;
+  use(agent: string): Promise<QuotaUse>;
+}
+
+export interface Commanded {
+  readonly remote: Remote;
+  readonly agents: AgentCommands;
+}
+
 export interface ControlServer {
   close(): Promise<void>;
 }
@@ -38,11 +52,11 @@ export interface ControlServer {
  * The store's lock says that no other receiver serves this directory: a socket that is there
  * was left by one that died.
  */
-export async function openControl(dir: string, remote: Remote, log: Logger): Promise<ControlServer> {
+export async function openControl(dir: string, commanded: Commanded, log: Logger): Promise<ControlServer> {
   const path = controlPath(dir);
   const connections = new Map<Socket, Promise<void>>();
   const server: Server = createServer((socket) => {
-    const done = serve(socket, remote, log).finally(() => connections.delete(socket));
+    const done = serve(socket, commanded, log).finally(() => connections.delete(socket));
     connections.set(socket, done);
   });
   server.maxConnections = CONNECTIONS_MAX;
@@ -62,7 +76,7 @@ export async function openControl(dir: string, remote: Remote, log: Logger): Pro
 }
 
 /** Never rejects. */
-async function serve(socket: Socket, remote: Remote, log: Logger): Promise<void> {
+async function serve(socket: Socket, commanded: Commanded, log: Logger): Promise<void> {
   const gone = new AbortController();
   socket.once('close', () => gone.abort());
   socket.on('error', () => socket.destroy());
@@ -74,7 +88,7 @@ async function serve(socket: Socket, remote: Remote, log: Logger): Promise<void>
     // Read on, so that the end is noticed.
     socket.resume();
     socket.once('end', () => gone.abort());
-    say({ result: (await perform(remote, request, gone.signal, (event) => say({ event }))) ?? null });
+    say({ result: (await perform(commanded, request, gone.signal, (event) => say({ event }))) ?? null });
   } catch (error) {
     const known = toStillpointError(error);
     if (known.code === 'internal') log.error({ err: error }, 'command failed');
@@ -98,7 +112,7 @@ async function requestOf(socket: Socket): Promise<ControlRequest> {
 }
 
 async function perform(
-  remote: Remote,
+  { remote, agents }: Commanded,
   request: ControlRequest,
   signal: AbortSignal,
   tell: (event: object) => void,
@@ -116,5 +130,13 @@ async function perform(
       return remote.agents();
     case 'reload':
       return remote.reload();
+    case 'revoke':
+      return agents.revoke(request.agent, request.reason);
+    case 'rename':
+      return agents.rename(request.agent, request.to);
+    case 'remove':
+      return agents.remove(request.agent, request.keepPoints);
+    case 'use':
+      return agents.use(request.agent);
   }
 }

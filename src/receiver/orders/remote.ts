@@ -3,12 +3,17 @@
  * that goes through the one book of orders, whichever way an agent is connected.
  */
 
+import { X509Certificate } from 'node:crypto';
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { Order, OrderWish } from '../../domain/order/order.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
 import { pointLabel } from '../../domain/point/point.js';
+import { isNearItsEnd } from '../../protocol/certificates/certificates.js';
 import type { Store } from '../../store/port/store.js';
+import type { EnrolledAgent } from '../access/agent-file.js';
+import { openInvites } from '../access/invites.js';
+import type { Quotas } from '../access/quotas.js';
 import type { Tenants } from '../access/tenants.js';
 import type { Trail } from '../audit/trail.js';
 import { addressText, type DialOut } from './dial-out.js';
@@ -22,6 +27,7 @@ export interface RemoteOptions {
   readonly dir: string;
   readonly store: Store;
   readonly tenants: Tenants;
+  readonly quotas: Quotas;
   readonly orders: OrderBook;
   readonly dialOut: DialOut;
   readonly trail: Trail;
@@ -40,6 +46,34 @@ export interface AgentView {
   readonly lastSeenAt: string | null;
   readonly devices: readonly string[];
   readonly lastPoint: { readonly point: string; readonly committedAt: string } | null;
+  /** `invited`: it has a code and has not used it. `unknown`: it is dialled, and has never enrolled. */
+  readonly state: 'invited' | 'enrolled' | 'revoked' | 'unknown';
+  /** ISO 8601. */
+  readonly certificateExpiresAt: string | null;
+  /** It should have renewed its certificate by itself: an older version, or one that was never here since. */
+  readonly isRenewalLate: boolean;
+  readonly revoked: { readonly at: string; readonly reason: string | null } | null;
+}
+
+/** Of its time that a certificate has left at most when its agent should have renewed it. */
+const LATE_PART = 1 / 4;
+
+function accessOf(
+  agent: EnrolledAgent | null,
+  isInvited: boolean,
+  now: Date,
+): Pick<AgentView, 'state' | 'certificateExpiresAt' | 'isRenewalLate' | 'revoked'> {
+  if (agent === null) {
+    const state = isInvited ? 'invited' : 'unknown';
+    return { state, certificateExpiresAt: null, isRenewalLate: false, revoked: null };
+  }
+  const { certificate, revoked = null } = agent;
+  return {
+    state: revoked === null ? 'enrolled' : 'revoked',
+    certificateExpiresAt: new Date(new X509Certificate(certificate).validTo).toISOString(),
+    isRenewalLate: revoked === null && isNearItsEnd(certificate, now, LATE_PART),
+    revoked,
+  };
 }
 
 export interface RoundWish {
@@ -71,6 +105,7 @@ export class Remote {
   /** Settings were changed by a command. */
   async reload(): Promise<void> {
     this.#options.dialOut.set(await readAddresses(this.#options.dir));
+    await this.#options.quotas.reload();
     await this.#scheduler?.reload();
   }
 
@@ -145,7 +180,10 @@ export class Remote {
   async agents(): Promise<AgentView[]> {
     const { tenants, orders, dialOut, store } = this.#options;
     const addresses = await readAddresses(this.#options.dir);
-    const names = [...new Set([...tenants.names(), ...addresses.keys()])].sort();
+    const now = this.#options.now();
+    const invited = await openInvites(this.#options.dir, now);
+    const enrolled = tenants.all().map(({ name }) => name);
+    const names = [...new Set([...enrolled, ...addresses.keys(), ...invited.keys()])].sort();
     return Promise.all(
       names.map(async (agent) => {
         const { isConnected, lastSeenMs, devices } = orders.presence(agent);
@@ -163,6 +201,7 @@ export class Remote {
           problem: dialled?.problem ?? null,
           lastSeenAt: lastSeenMs === 0 ? null : new Date(lastSeenMs).toISOString(),
           lastPoint: last,
+          ...accessOf(tenants.agent(agent), invited.has(agent), now),
         };
       }),
     );
@@ -170,7 +209,9 @@ export class Remote {
 
   #whyAbsent(agent: string): string {
     const { tenants, dialOut } = this.#options;
-    if (tenants.agent(agent) === null) return 'no agent of this name is enrolled here';
+    const known = tenants.agent(agent);
+    if (known === null) return 'no agent of this name is enrolled here';
+    if (known.revoked !== undefined) return 'its access was revoked';
     const dialled = dialOut.state(agent);
     if (dialled === null) return 'it is not connected';
     const at = `it is dialled at ${addressText(dialled.address)}`;

@@ -123,6 +123,7 @@ export class AgentHandlers implements MessagePort {
       });
     }
     const session = this.#service.find(this.#agent, sessionId);
+    if (session !== null) await this.#service.admitBatch(this.#agent, body.length);
     return session?.batch(sequence, body) ?? this.#service.refuse(this.#agent, sessionId, 'batch');
   }
 

@@ -22,18 +22,32 @@ import type {
 import { guardMessage } from '../../domain/session/session.js';
 import { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
+import { checkQuota, type QuotaUse } from '../access/quota.js';
+import type { Quotas } from '../access/quotas.js';
 import type { AuditAct } from '../audit/entry.js';
 import type { Trail } from '../audit/trail.js';
 import { OrderBook } from '../orders/orders.js';
+import { type AgentUse, agentUse } from './agent-use.js';
 import { BaseBlocks } from './base-blocks.js';
 import { checkCommitted } from './check-commit.js';
 import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
+export interface ServiceOptions {
+  readonly trail?: Trail | null;
+  readonly quotas?: Quotas | null;
+}
+
 export class ReceiverService {
   readonly store: Store;
   /** Null: nothing is recorded. */
   readonly trail: Trail | null;
+  /** Null: agents may take all that there is. */
+  readonly #quotas: Quotas | null;
+  /** By agent: bytes in the store, counted at a begin and added to since. */
+  readonly #storedBytes = new Map<string, number>();
+  /** Agents whose name is being changed, or that are being removed. */
+  readonly #closed = new Set<string>();
   /** What agents are asked to back up; empty where nobody can ask. */
   readonly orders = new OrderBook();
   readonly #sessions = new Map<string, OpenSession>();
@@ -46,17 +60,18 @@ export class ReceiverService {
   readonly #diffing = new Map<string, number>();
   readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
 
-  private constructor(store: Store, trail: Trail | null) {
+  private constructor(store: Store, { trail = null, quotas = null }: ServiceOptions) {
     this.store = store;
     this.trail = trail;
+    this.#quotas = quotas;
   }
 
   /**
    * Takes up the sessions that were open when the receiver last stopped. The store
    * stays the caller's to close.
    */
-  static async open(store: Store, trail: Trail | null = null): Promise<ReceiverService> {
-    const service = new ReceiverService(store, trail);
+  static async open(store: Store, options: ServiceOptions = {}): Promise<ReceiverService> {
+    const service = new ReceiverService(store, options);
     for (const capture of store.captures()) {
       const { agent, basePointId } = capture.description;
       const base = basePointId === null ? null : await store.point(agent, basePointId);
@@ -112,6 +127,8 @@ export class ReceiverService {
   ): Promise<BeginAnswer> {
     const { device, sessionId, geometry, identity } = request;
     if (superseded === null) this.#checkRoom(agent);
+    await this.#checkQuota(agent, device, superseded === null ? 1 : 0);
+    this.checkOpen(agent);
     this.#reserved.add(sessionId);
     try {
       await superseded?.abort('session-superseded');
@@ -146,6 +163,73 @@ export class ReceiverService {
       thing: `agent ${agent}`,
       reason: `it has ${count} sessions open, which is the limit`,
       remedy: 'Commit or abort one of them.',
+      permanent: false,
+    });
+  }
+
+  /** @throws StillpointError `quota` */
+  async #checkQuota(agent: string, device: string, sessions: number): Promise<void> {
+    if (this.#quotas === null) return;
+    const { used, names } = await this.#use(agent);
+    const more = { points: 1, sessions, storedBytes: 1, devices: names.has(device) ? 0 : 1 };
+    checkQuota(agent, this.#quotas.of(agent), used, more);
+  }
+
+  /** Before a batch of so many bytes is taken. @throws StillpointError `quota` */
+  async admitBatch(agent: string, bytes: number): Promise<void> {
+    const most = this.#quotas?.of(agent).storedBytes ?? null;
+    if (this.#quotas === null || most === null) return;
+    const known = this.#storedBytes.get(agent);
+    if (known === undefined || known + bytes > most) {
+      // Batches that were sent again, or ended without being kept, were counted too.
+      const { used } = await this.#use(agent);
+      checkQuota(agent, this.#quotas.of(agent), used, { storedBytes: bytes });
+    }
+    this.#storedBytes.set(agent, (this.#storedBytes.get(agent) ?? 0) + bytes);
+  }
+
+  /** What an agent has taken of the receiver (src/receiver/access/quotas.ts). */
+  async use(agent: string): Promise<QuotaUse> {
+    return (await this.#use(agent)).used;
+  }
+
+  async #use(agent: string): Promise<AgentUse> {
+    const open = [...this.#sessions.values()].map(({ capture }) => capture.description);
+    const use = await agentUse(this.store, agent, open);
+    this.#storedBytes.set(agent, use.used.storedBytes);
+    return use;
+  }
+
+  /**
+   * Ends the agent's open sessions, whose blocks stay held, and lets none begin while `work` runs.
+   * @throws StillpointError `session-busy` while one of them is being committed
+   */
+  async withoutSessions<T>(agents: readonly string[], work: () => Promise<T>): Promise<T> {
+    for (const agent of agents) this.#closed.add(agent);
+    try {
+      const keys = [...this.#begins.keys()].filter((key) => agents.includes(key.split('/')[0] ?? ''));
+      await Promise.all(keys.map((key) => this.#begins.get(key)));
+      for (const session of [...this.#sessions.values()]) {
+        if (agents.includes(session.capture.description.agent)) await session.abort('session-cut');
+      }
+      return await work();
+    } finally {
+      for (const agent of agents) this.#closed.delete(agent);
+    }
+  }
+
+  /** These are not served until the receiver starts again. */
+  hold(agents: readonly string[]): void {
+    for (const agent of agents) this.#closed.add(agent);
+  }
+
+  /** @throws StillpointError `busy` while it is being renamed or removed */
+  checkOpen(agent: string): void {
+    if (!this.#closed.has(agent)) return;
+    throw new StillpointError('busy', {
+      thing: `agent ${agent}`,
+      reason: 'the receiver is renaming or removing it',
+      remedy: 'The message is sent again later.',
       permanent: false,
     });
   }

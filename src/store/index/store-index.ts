@@ -314,6 +314,33 @@ export class StoreIndex implements RecordIndex {
     return entered;
   }
 
+  deviceNames(agent: string): string[] {
+    const prefix = `${agent}/`;
+    return [...this.#deviceNumbers.keys()].flatMap((name) =>
+      name.startsWith(prefix) ? [name.slice(prefix.length)] : [],
+    );
+  }
+
+  /** What the devices of an agent hold is held by those of another name. All of them, or none. */
+  async renameDevices(from: string, to: string): Promise<void> {
+    const { root, devices } = this.#tables;
+    const numbers: [string, number][] = [];
+    for (const device of this.deviceNames(from))
+      numbers.push([device, await this.deviceNumber({ agent: from, device })]);
+    if (numbers.length === 0) return;
+    const move = () => {
+      for (const [device, number] of numbers) {
+        devices.put(Buffer.from(`${to}/${device}`), uint32(number));
+        devices.remove(Buffer.from(`${from}/${device}`));
+      }
+    };
+    await written(this.#path, () => root.transaction(move), 2 * numbers.length);
+    for (const [device, number] of numbers) {
+      this.#deviceNumbers.delete(`${from}/${device}`);
+      this.#deviceNumbers.set(`${to}/${device}`, Promise.resolve(number));
+    }
+  }
+
   isHeld(deviceNumber: number, digest: Uint8Array): boolean {
     return this.#tables.held.doesExist(this.#heldKeyOf(deviceNumber, digest));
   }

@@ -104,6 +104,10 @@ export class MemoryStore implements Store {
     return (await this.points(key)).at(-1) ?? null;
   }
 
+  deviceNames(): string[] {
+    return [];
+  }
+
   captures(): readonly Capture[] {
     return [...this.#captures.values()];
   }
@@ -156,6 +160,10 @@ export class MemoryStore implements Store {
   useOf({ id }: Point): string | null {
     const isBase = [...this.#captures.values()].some(({ description }) => description.basePointId === id);
     return isBase ? 'a session builds on it' : null;
+  }
+
+  async renameAgent(): Promise<void> {
+    throw new Error('it has one agent only');
   }
 
   async removePoint(point: Point, why: string): Promise<void> {

@@ -11,6 +11,7 @@ import { recorded } from '../../common/recorded.js';
 import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
+import { addReceiverAgents } from './agents.js';
 import { addReceiverAudit } from './audit.js';
 import { addReceiverOrders } from './orders.js';
 import { addRepair } from './repair.js';
@@ -49,6 +50,7 @@ export function addReceiver(program: Command, run: Run): void {
       run((context) => invite(context, name, options.store)),
     );
   addReceiverOrders(receiver, run, existingDirectory);
+  addReceiverAgents(receiver, run, existingDirectory);
   addReceiverAudit(receiver, run, existingDirectory);
   addRepair(receiver, run, DIRECTORY_HELP, existingDirectory);
 }
@@ -144,7 +146,7 @@ async function serve(
 async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {
   const directory = await existingDirectory(context, dir);
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { createInvite } = await import('../../../receiver/access/tenants.js');
+  const { createInvite } = await import('../../../receiver/access/invites.js');
   const { url } = await readSettings(directory);
   const { code, expiresAt, replaces } = await recorded(directory, { what: 'invite', agent: name }, () =>
     createInvite(directory, name, new Date()),
