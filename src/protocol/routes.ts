@@ -149,6 +149,14 @@ async function answerCall<Args extends unknown[], Answer>(
     release(contentBytes(content));
     // An agent that takes nothing for so long is gone; one that is only slow goes on.
     reply.raw.setTimeout(options.timeouts.idleMs, () => reply.raw.destroy());
+    const { socket } = asked.request.raw;
+    const before = socket.bytesWritten;
+    const isOver = options.answers.laggards.add({
+      bytes: contentBytes(content),
+      doneBytes: () => socket.bytesWritten - before,
+      breakOff: () => reply.raw.destroy(),
+    });
+    reply.raw.once('close', isOver);
   }
   if ('bytes' in content) return sendBytes(reply, content.bytes);
   return 'json' in content ? reply.send(content.json) : sendLines(asked, content.lines);

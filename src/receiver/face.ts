@@ -14,7 +14,6 @@ import {
   KiB,
   RECEIVER_ANSWER_BYTES_MAX,
   RECEIVER_BODY_BYTES_MAX,
-  RECEIVER_CONNECTIONS_MAX,
   RECEIVER_WAITING_MAX,
 } from '../domain/base/limits.js';
 import {
@@ -133,7 +132,6 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
   const connections = new Connections((socket) => authorizer.agentOf(socket), options.connectionLimits);
   connections.watch(app.server);
   connections.follow(dialled);
-  app.server.maxConnections = RECEIVER_CONNECTIONS_MAX;
   const lines = new Sparing({
     ...{ windowMs: LOG_WINDOW_MS, perKeyMax: LOG_LINES_PER_ADDRESS, totalMax: LOG_LINES },
     nowMs: () => performance.now(),

@@ -136,6 +136,8 @@ export const ADDRESS_UNPROVEN_MAX = 128;
 export const RECEIVER_UNPROVEN_MAX = 512;
 /** After that they are closed: to enrol takes less. */
 export const UNPROVEN_MS = 60_000;
+/** Begins of one agent: one for each of its devices, and as many again. */
+export const BEGINS_PER_MINUTE_MAX = 240;
 /** Requests that a connection may have without an answer. */
 export const PIPELINED_REQUESTS_MAX = 8;
 

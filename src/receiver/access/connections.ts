@@ -16,11 +16,14 @@ import type { TLSSocket } from 'node:tls';
 import {
   ADDRESS_UNPROVEN_MAX,
   AGENT_CONNECTIONS_MAX,
+  RECEIVER_CONNECTIONS_MAX,
   RECEIVER_UNPROVEN_MAX,
   UNPROVEN_MS,
 } from '../../domain/base/limits.js';
 
 export interface ConnectionLimits {
+  /** Of all kinds. */
+  readonly connectionsMax: number;
   readonly addressUnprovenMax: number;
   readonly unprovenMax: number;
   readonly unprovenMs: number;
@@ -28,6 +31,7 @@ export interface ConnectionLimits {
 }
 
 const LIMITS: ConnectionLimits = {
+  connectionsMax: RECEIVER_CONNECTIONS_MAX,
   addressUnprovenMax: ADDRESS_UNPROVEN_MAX,
   unprovenMax: RECEIVER_UNPROVEN_MAX,
   unprovenMs: UNPROVEN_MS,
@@ -50,6 +54,7 @@ export class Connections {
 
   /** Of a server that listens. */
   watch(server: Server): void {
+    server.maxConnections = this.#limits.connectionsMax;
     server.on('connection', (socket: Socket) => this.#accepted(socket));
     this.follow(server);
   }

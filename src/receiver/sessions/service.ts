@@ -7,6 +7,7 @@
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import {
+  BEGINS_PER_MINUTE_MAX,
   DIFFS_PER_AGENT_MAX,
   RECEIVER_PATCH_BYTES_MAX,
   RECEIVER_WAITING_MAX,
@@ -25,6 +26,7 @@ import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
 import { checkQuota, type QuotaUse } from '../access/quota.js';
 import type { Quotas } from '../access/quotas.js';
 import type { AuditAct } from '../audit/entry.js';
+import { Sparing } from '../audit/sparing.js';
 import type { Trail } from '../audit/trail.js';
 import { OrderBook } from '../orders/orders.js';
 import { type AgentUse, agentUse } from './agent-use.js';
@@ -55,6 +57,11 @@ export class ReceiverService {
   readonly #reserved = new Set<string>();
   /** By device: the last begin, which the next one waits for. */
   readonly #begins = new Map<string, Promise<unknown>>();
+  /** Each costs a number of syncs, whatever comes of it. */
+  readonly #begun = new Sparing({
+    ...{ windowMs: 60_000, perKeyMax: BEGINS_PER_MINUTE_MAX, totalMax: Number.POSITIVE_INFINITY },
+    nowMs: () => performance.now(),
+  });
   readonly #verifying = new Set<string>();
   /** By agent: how many diffs run. */
   readonly #diffing = new Map<string, number>();
@@ -83,6 +90,7 @@ export class ReceiverService {
   }
 
   begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
+    if (!this.#begun.admit(agent)) return Promise.reject(tooManyBegins(agent));
     const key = keyOf({ agent, device: request.device });
     const result = (this.#begins.get(key) ?? Promise.resolve()).then(() => this.#begin(agent, request));
     const settled = result
@@ -359,6 +367,15 @@ export class ReceiverService {
   #baseBlocks({ description }: Capture, base: Point | null): BaseBlocks {
     return new BaseBlocks({ store: this.store, base, description, memory: this.#patchMemory });
   }
+}
+
+function tooManyBegins(agent: string): StillpointError {
+  return new StillpointError('busy', {
+    thing: `agent ${agent}`,
+    reason: `it has begun ${BEGINS_PER_MINUTE_MAX} sessions within a minute, which is the limit`,
+    remedy: 'The message is sent again later.',
+    permanent: false,
+  });
 }
 
 function beginAnswer(

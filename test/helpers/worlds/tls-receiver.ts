@@ -21,7 +21,10 @@ export interface LogLine {
   readonly message?: string;
 }
 
-type Options = Pick<ServerOptions, 'openStore' | 'timeouts' | 'now' | 'keepPartialMs' | 'collectIntervalMs'>;
+type Options = Pick<
+  ServerOptions,
+  'openStore' | 'timeouts' | 'now' | 'keepPartialMs' | 'collectIntervalMs' | 'connectionLimits'
+>;
 
 export class TlsReceiver {
   readonly dir: string;
