@@ -9,6 +9,7 @@ import { PACK_BYTES_TARGET, PARTIAL_KEEP_MS } from '../domain/base/limits.js';
 import { isHexId } from '../domain/base/names.js';
 import { type Digester, native } from '../native/index.js';
 import type { StoreContext } from './capture/context.js';
+import { PackPins } from './capture/pack-pins.js';
 import { PartialSets } from './capture/partial-sets.js';
 import { recoverStaging } from './capture/recovery.js';
 import { recordRemains } from './capture/remains.js';
@@ -18,6 +19,7 @@ import { asStoreStep } from './disk/errors.js';
 import {
   CAPTURE_DESCRIPTION,
   CAPTURE_DIR,
+  COLLECT_DIR,
   INDEX_DIR,
   LOCK_FILE,
   PACKS_PREFIX,
@@ -27,6 +29,7 @@ import {
   STORE_FILE,
 } from './disk/layout.js';
 import { type LockWaiting, lockStore, lockStoreInTurn, type OwnerRole, type StoreLock } from './disk/lock.js';
+import { lockForReading, makeReadersFile } from './disk/readers.js';
 import { StoreIndex } from './index/store-index.js';
 import { LocalObjectStore } from './objects/local-object-store.js';
 import type { ObjectStore } from './objects/object-store.js';
@@ -48,6 +51,7 @@ import {
   type OpenProgress,
   walkPoints,
 } from './upkeep/index-heal.js';
+import { ScrubBook } from './upkeep/scrub-book.js';
 
 export type { OpenProgress } from './upkeep/index-heal.js';
 
@@ -138,21 +142,26 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
     const objects = options.objects ?? new LocalObjectStore(disk, path);
     const { storeId, fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
     if (fault !== null) log(fault);
-    const catalog = new PointCatalog();
-    await catalog.load(objects, log);
-    const partials = new PartialSets({
-      disk,
-      dir: path,
-      log,
-      keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
-    });
-    await partials.load({ tidy: false });
-    return new ReaderStore({
-      ...{ storeId, disk, dir: path, objects, catalog, partials, digester, log },
-      now: options.now ?? (() => new Date()),
-      index: new ReadingIndex({ dir: path, storeId, objects, digester, log, onProgress }),
-      remember: (findings) => rememberFindings(path, options, findings),
-    });
+    // Before the first look at manifests: from here on no pack goes that one of them needs.
+    const lock = await lockForReading(path);
+    try {
+      const catalog = new PointCatalog();
+      await catalog.load(objects, log);
+      const partials = new PartialSets({
+        ...{ disk, dir: path, log },
+        keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
+      });
+      await partials.load({ tidy: false });
+      return new ReaderStore({
+        ...{ storeId, disk, dir: path, lock, objects, catalog, partials, digester, log },
+        now: options.now ?? (() => new Date()),
+        index: new ReadingIndex({ dir: path, storeId, objects, digester, log, onProgress }),
+        remember: (findings) => rememberFindings(path, options, findings),
+      });
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
   });
 }
 
@@ -206,6 +215,9 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       const upgrade = await repair(path, options, identity);
       for (const prefix of [PACKS_PREFIX, POINTS_PREFIX, POINTS_COPY_PREFIX])
         await local.removeDebris(prefix);
+      await disk.removeDir(join(path, COLLECT_DIR));
+      // On a full disk it is made later: before packs are removed.
+      await makeReadersFile(path).catch(() => undefined);
       const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
         log(`index of store ${path}: ${reason}; it is made again`),
       );
@@ -239,9 +251,12 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
         now: options.now ?? (() => new Date()),
         randomId: options.randomId ?? newId,
         upgrade,
+        pins: new PackPins(),
         packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
       };
-      const store = new LocalStore(storeId, context, lock);
+      const book = new ScrubBook(context);
+      await book.load();
+      const store = new LocalStore(storeId, context, lock, book);
       close = () => store.close();
       await copyManifests(objects, uncopied, options);
       const heal: HealContext = { objects, index, digester, log, onProgress };
@@ -249,6 +264,7 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       await dropLostPacks(heal, packs);
       await findCaptures(context, store);
       await indexPacks(heal, catalog, packs);
+      await store.upkeep.enterDamage();
       await walkPoints(heal, catalog, records);
       return store;
     } catch (error) {

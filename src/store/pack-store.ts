@@ -14,8 +14,8 @@
  * | a removal of a    | beside          | beside | beside | beside | beside: it   | beside  | waits |
  * | point             |                 |        |        |        | is refused   |         |       |
  *
- * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a
- * verification waits for one that removes.
+ * A collection (collector.ts) goes on beside all of them; a step of a verification or scrub, at most one
+ * pack, and the removal of packs wait for each other.
  *
  * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A
  * device has at most one capture, so commits of one device can't meet. Only one process writes to the store
@@ -30,6 +30,7 @@ import { type Point, pointLabel, treeOf } from '../domain/point/point.js';
 import { pointName } from '../domain/point/point-ref.js';
 import type {
   CheckEvent,
+  CheckOptions,
   DiffEvent,
   NodeRequest,
   PartialSet,
@@ -50,6 +51,9 @@ import { renameAgent } from './points/rename.js';
 import type {
   Capture,
   CaptureDescription,
+  CollectOptions,
+  CollectReport,
+  DamagedPoint,
   DeviceKey,
   PointsKey,
   RemovedPoint,
@@ -61,6 +65,11 @@ import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
 import { type RepairFinding, repairManifests, type StoreRepair } from './upkeep/repair.js';
+import type { ScrubBook } from './upkeep/scrub-book.js';
+import { StoreUpkeep } from './upkeep/store-upkeep.js';
+
+/** After the last message of a session or request for blocks, the store is still in use for so long. */
+const BUSY_MS = 5_000;
 
 export class LocalStore implements Store {
   readonly storeId: string;
@@ -74,15 +83,22 @@ export class LocalStore implements Store {
   readonly #remover: PointRemover;
   readonly #access: PointAccess;
   readonly #collector: Collector;
-  #verifyCount = 0;
+  readonly upkeep: StoreUpkeep;
+  readonly #stop = new AbortController();
+  #readAtMs = Number.NEGATIVE_INFINITY;
   #closing: Promise<void> | null = null;
 
-  constructor(storeId: string, context: StoreContext, lock: StoreLock) {
+  constructor(storeId: string, context: StoreContext, lock: StoreLock, book: ScrubBook) {
     this.storeId = storeId;
     this.digester = context.digester;
     this.#context = context;
     this.#lock = lock;
-    this.#access = new PointAccess({ ...context, checkOthers: () => this.#checkOtherFiles() });
+    const checkOthers = () => this.#checkOtherFiles();
+    this.#access = new PointAccess({
+      ...{ ...context, checkOthers },
+      onChecked: (packId) => book.checked(packId),
+      damagedPoints: () => this.upkeep.damagedPoints(),
+    });
     this.#remover = new PointRemover({
       ...{ context, use: this.#use },
       openCaptures: () => [
@@ -93,9 +109,21 @@ export class LocalStore implements Store {
     this.#collector = new Collector({
       context,
       captures: () => [...this.#captures.values()],
-      isHindered: () => this.#verifyCount > 0,
       isStopped: () => this.#closing !== null,
     });
+    this.upkeep = new StoreUpkeep({
+      ...{ ...context, book, checkOthers, closing: this.#stop.signal },
+      withoutRemoval: (work) => this.#collector.withoutRemoval(work),
+      isBusy: () => this.#isBusy(),
+      run: (step) => this.#access.run(`store ${context.dir}`, step),
+    });
+  }
+
+  /** A session sends, or points are being read. */
+  #isBusy(): boolean {
+    if (performance.now() - this.#readAtMs < BUSY_MS) return true;
+    const since = this.#context.now().getTime() - BUSY_MS;
+    return [...this.#captures.values()].some(({ lastActivityAt }) => lastActivityAt.getTime() > since);
   }
 
   /** @param staging null: it can't be recovered now, and is tried again when it is used */
@@ -145,8 +173,8 @@ export class LocalStore implements Store {
     return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
   }
 
-  collect(): Promise<void> {
-    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect());
+  collect(options?: CollectOptions): Promise<CollectReport> {
+    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect(options));
   }
 
   createCapture(description: CaptureDescription): Promise<Capture> {
@@ -230,7 +258,6 @@ export class LocalStore implements Store {
 
   renameAgent(from: string, to: string): Promise<void> {
     return this.#access.run(`agent ${from}`, async () => {
-      await this.#collector.settled();
       const open = [
         ...this.#captures.values(),
         ...[...this.#creating.values()].map((description) => ({ description })),
@@ -239,7 +266,7 @@ export class LocalStore implements Store {
         const reason = 'a session of it is open';
         throw new StillpointError('session-busy', { thing: `agent ${from}`, reason });
       }
-      await renameAgent(this.#context, from, to);
+      await this.#collector.withoutRemoval(() => renameAgent(this.#context, from, to));
     });
   }
 
@@ -254,21 +281,25 @@ export class LocalStore implements Store {
     blockIndexes: readonly number[],
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T> {
+    this.#readAtMs = performance.now();
     return this.#use.during(point.id, () => this.#access.blocks(point, blockIndexes, take));
   }
 
   async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {
-    this.#verifyCount += 1;
-    try {
-      await this.#collector.settled();
-      yield* this.#access.verify(scope);
-    } finally {
-      this.#verifyCount -= 1;
+    const events = this.#access.verify(scope);
+    for (;;) {
+      const step = await this.#collector.withoutRemoval(() => events.next());
+      if (step.done === true) return;
+      yield step.value;
     }
   }
 
-  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#use.duringAll([point.id], this.#access.check(point, ranges));
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncGenerator<CheckEvent> {
+    return this.#use.duringAll([point.id], this.#access.check(point, ranges, options));
+  }
+
+  damagedPoints(key: PointsKey): Promise<DamagedPoint[]> {
+    return this.#access.damagedPoints(key);
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
@@ -322,9 +353,11 @@ export class LocalStore implements Store {
   async #close(): Promise<void> {
     const { objects, index } = this.#context;
     this.#access.close();
+    this.#stop.abort();
     try {
       await Promise.allSettled([...this.#captures.values()].map((capture) => capture.close()));
       await this.#access.settled();
+      await this.upkeep.close();
       await objects.close();
       await index.close();
     } finally {

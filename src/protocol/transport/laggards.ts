@@ -1,7 +1,7 @@
 /**
- * Bodies and answers that hold shared memory while their bytes trickle. As long as nobody waits for memory they
- * may take their time: links are slow. When somebody waits, those that would hold most for longest are broken
- * off, and are sent again. So a few that are slow on purpose can't shut out all others.
+ * Bodies and answers that hold shared memory while their bytes trickle. As long as nobody waits for memory
+ * they may take their time: links are slow. When somebody waits, those that would hold most for longest are
+ * broken off, and are sent again. So a few that are slow on purpose can't shut out all others.
  */
 export interface Transfer {
   /** Of the memory that it holds. */

@@ -18,10 +18,12 @@ import type {
   BeginAnswer,
   BeginRequest,
   CheckEvent,
+  CheckOptions,
   CommitRequest,
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointDamage,
   PointsOptions,
   ReceiverInfo,
   SessionStatus,
@@ -188,7 +190,11 @@ export class AgentHandlers implements MessagePort {
     yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
   }
 
-  async *check(pointId: string, ranges?: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+  async *check(
+    pointId: string,
+    ranges?: readonly BlockRange[],
+    options?: CheckOptions,
+  ): AsyncGenerator<CheckEvent> {
     const point = await this.#point(pointId);
     const count = blockCount(point.geometry);
     let previousEnd = 0;
@@ -203,8 +209,13 @@ export class AgentHandlers implements MessagePort {
       previousEnd = end;
     }
     this.#note({ what: 'check', device: point.device, point: pointLabel(point) });
-    const events = this.#service.store.check(point, ranges ?? [[0, count]]);
+    const events = this.#service.store.check(point, ranges ?? [[0, count]], options);
     yield* this.#service.whileVerifying(this.#agent, events);
+  }
+
+  async damage(device?: string): Promise<PointDamage[]> {
+    const damaged = await this.#service.store.damagedPoints(this.#keyOf(device));
+    return damaged.map(({ point, blockCount, byteCount }) => ({ pointId: point.id, blockCount, byteCount }));
   }
 
   async *diff(fromId: string, toId: string): AsyncGenerator<DiffEvent> {

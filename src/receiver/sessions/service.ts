@@ -32,6 +32,7 @@ import { OrderBook } from '../orders/orders.js';
 import { type AgentUse, agentUse } from './agent-use.js';
 import { BaseBlocks } from './base-blocks.js';
 import { checkCommitted } from './check-commit.js';
+import { Collecting } from './collecting.js';
 import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
@@ -52,6 +53,7 @@ export class ReceiverService {
   readonly #closed = new Set<string>();
   /** What agents are asked to back up; empty where nobody can ask. */
   readonly orders = new OrderBook();
+  readonly collecting: Collecting;
   readonly #sessions = new Map<string, OpenSession>();
   /** Ids of sessions that are being made: nobody else may take them meanwhile. */
   readonly #reserved = new Set<string>();
@@ -71,6 +73,7 @@ export class ReceiverService {
     this.store = store;
     this.trail = trail;
     this.#quotas = quotas;
+    this.collecting = new Collecting({ store, hasSessions: () => this.#sessions.size > 0 });
   }
 
   /**
@@ -291,7 +294,7 @@ export class ReceiverService {
         ?.abort('session-expired')
         .catch(() => undefined);
     }
-    await this.store.collect().catch(() => undefined);
+    await this.collecting.tick().catch(() => undefined);
   }
 
   /** Reading all of the store is for one at a time per agent. */

@@ -10,6 +10,12 @@ export const POINTS_PREFIX = 'points';
 /** Every object of `points/` once more, under the same name. */
 export const POINTS_COPY_PREFIX = 'points-copy';
 export const PARTIAL_DIR = 'partial';
+/** When packs were read back, and what was found damaged. */
+export const SCRUB_FILE = 'scrub.json';
+/** Packs that a collection writes. */
+export const COLLECT_DIR = 'collect';
+/** Whose shared lock holds back the removal of packs. */
+export const READERS_FILE = 'readers';
 /** The same as STORE_FILE, for when that is lost. */
 export const STORE_COPY = 'store-copy.json';
 

@@ -10,7 +10,8 @@ export type SealedMagic =
   | 'stillpoint-point'
   | 'stillpoint-capture'
   | 'stillpoint-partial'
-  | 'stillpoint-removed';
+  | 'stillpoint-removed'
+  | 'stillpoint-scrub';
 
 /**
  * One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which

@@ -4,8 +4,8 @@
  *
  * | dies after               | found at the next opening                                        |
  * |--------------------------|------------------------------------------------------------------|
- * | the index has forgotten  | the point is there, and is walked again                          |
- * | that it walked the point |                                                                  |
+ * | the index has forgotten  | the point is there, and is walked again; the next collection     |
+ * | that it walked the point | looks at everything                                              |
  * | the mark is durable      | no point; the mark is copied, manifest and copy are removed      |
  * | its copy is durable      | no point; manifest and copy are removed                          |
  * | the manifest's copy is   | no point; the manifest is removed                                |
@@ -25,13 +25,13 @@ import type { DeviceKey, RemovedPoint } from '../port/store.js';
 import type { PointCatalog } from './catalog.js';
 import { deleteMark, finishRemoval, putMark } from './manifest-files.js';
 
-/** Marks that no sequence needs stay so long: readers beside the owner tell by them what became of a point. */
+/** Of marks that no sequence needs: readers beside the owner tell by them what became of a point. */
 const MARK_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
 const MARK_BYTES_MAX = 64 * 1024;
 
 export interface RemovalContext {
   readonly objects: ObjectStore;
-  readonly index: Pick<StoreIndex, 'forgetWalk'>;
+  readonly index: Pick<StoreIndex, 'forgetWalk' | 'noteGarbage'>;
   readonly catalog: PointCatalog;
   readonly log: (message: string) => void;
   readonly now: () => Date;
@@ -43,10 +43,13 @@ export async function removeManifest(context: RemovalContext, point: Point, why:
   const { id, agent, device, sequence } = point;
   // A session may choose the same id again, for another content.
   await index.forgetWalk(id);
+  await index.noteGarbage();
   const removed: RemovedPoint = { id, agent, device, sequence, removedAt: context.now().toISOString(), why };
   const key = pointKey(point, sequence);
   await putMark(objects, key, encodeSealed('stillpoint-removed', removed));
   catalog.remove(point);
+  // Once more, for a collection that began in between.
+  await index.noteGarbage();
   await finishRemoval(objects, key).catch((error) => {
     log(`${pointLabel(point)} is removed; its manifest goes when the store is opened next: ${String(error)}`);
   });

@@ -8,6 +8,7 @@ import type { Geometry } from '../../domain/blocks/geometry.js';
 import type { DeviceIdentity, Point } from '../../domain/point/point.js';
 import type {
   CheckEvent,
+  CheckOptions,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -15,6 +16,7 @@ import type {
   VerifyEvent,
 } from '../../domain/session/messages.js';
 import type { Digester, StoredBlocks } from '../../native/index.js';
+import type { Upkeep } from './upkeep.js';
 
 export type { StoredBlocks } from '../../native/index.js';
 
@@ -90,6 +92,49 @@ export interface VerifyScope {
   readonly pointId?: string;
 }
 
+/** As far as is known. */
+export interface DamagedPoint {
+  readonly point: Point;
+  readonly blockCount: number;
+  readonly byteCount: number;
+}
+
+export interface CollectOptions {
+  /** Also if nothing is known to have become free. */
+  readonly force?: boolean;
+  /** Only say what would be freed. */
+  readonly dryRun?: boolean;
+  /** Called with the bytes that were read or written; the collection goes on when it resolves. */
+  readonly pace?: (bytes: number) => Promise<void>;
+}
+
+export interface CollectReport {
+  /** `put-off`: it ended early, for `reason`. */
+  readonly state: 'not-needed' | 'done' | 'put-off';
+  readonly reason: string | null;
+  /** Before. */
+  readonly packCount: number;
+  readonly storedBytes: number;
+  /** Of them, needed by nobody. */
+  readonly deadBytes: number;
+  /** What goes when packs are removed, and rewritten where that is worth it. */
+  readonly freeableBytes: number;
+  readonly removedPacks: number;
+  /** Of the removed ones, those of which something was needed and is in other packs now. */
+  readonly rewrittenPacks: number;
+  /** Less what was written. */
+  readonly freedBytes: number;
+  /** Packs that stay for now, although they have what nobody needs: a session relies on them, or a needed
+   * record is lost and they may have remains of it, or there was no room to write anew what is needed. */
+  readonly keptPacks: number;
+  readonly durationMs: number;
+}
+
+export const NOTHING_COLLECTED: CollectReport = {
+  ...{ state: 'not-needed', reason: null, packCount: 0, storedBytes: 0, deadBytes: 0, freeableBytes: 0 },
+  ...{ removedPacks: 0, rewrittenPacks: 0, freedBytes: 0, keptPacks: 0, durationMs: 0 },
+};
+
 export interface Store {
   readonly storeId: string;
   /** With which the digests of its points are made. */
@@ -114,10 +159,11 @@ export interface Store {
   /** Of open sessions, those that nobody went on with for as long as partial sets are kept. */
   expiredCaptures(): readonly Capture[];
   /**
-   * Removes what ended sessions left, where its time is over and nobody needs it. Does not reject:
-   * what fails is done later.
+   * Frees what nobody needs: what removed points and ended sessions left, as far as no other point, open
+   * session or partial set needs it. Does nothing if none of those went since the last time. Does not reject:
+   * what can't be done now is done later, and the report says why.
    */
-  collect(): Promise<void>;
+  collect(options?: CollectOptions): Promise<CollectReport>;
   /** Why the point can't be removed at this moment, a clause; null: nothing uses it. */
   useOf(point: Point): string | null;
   /**
@@ -157,11 +203,19 @@ export interface Store {
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T>;
   verify(scope: VerifyScope): AsyncIterable<VerifyEvent>;
+  /** Null: it was not opened to be written to. */
+  readonly upkeep: Upkeep | null;
+  /**
+   * Points that need something that is known to be damaged, and has no other copy. By device, then sequence.
+   * Nothing is read back for it.
+   */
+  damagedPoints(key: PointsKey): Promise<DamagedPoint[]>;
   /**
    * Re-reads and re-digests the point's tree and blocks in these ranges: which of them the store can't give.
+   * With `known` blocks are not read: only what is known to be damaged is told.
    * @param ranges ascending, apart, inside the point
    */
-  check(point: Point, ranges: readonly BlockRange[]): AsyncIterable<CheckEvent>;
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncIterable<CheckEvent>;
   /** What differs between two points of one block size. */
   diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
   /**

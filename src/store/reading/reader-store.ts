@@ -1,11 +1,10 @@
 /**
- * A store that is read without being owned, beside the process that owns it or alone. It takes no lock,
- * removes nothing, continues no session, and writes nothing below the store (but LMDB notes in index/lock.mdb
- * which pages are being read).
+ * A store that is read without being owned, beside the process that owns it or alone. It removes nothing,
+ * continues no session, and writes nothing below the store (but LMDB notes in index/lock.mdb which pages are
+ * being read).
  *
- * State: the points as they were when it was opened. Their packs stay (format.md section 6) as long as the
- * points do: the owner removes only packs that no point needs, but it knows of no reader. If a point can't be
- * read any more because the owner has removed it, the error says so.
+ * State: the points as they were when it was opened. Their packs stay: the owner removes none while the
+ * reader has its shared lock (disk/readers.ts).
  */
 
 import { StillpointError } from '../../domain/base/errors.js';
@@ -13,6 +12,7 @@ import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   CheckEvent,
+  CheckOptions,
   DiffEvent,
   NodeRequest,
   PartialSet,
@@ -21,20 +21,25 @@ import type {
 import type { Digester } from '../../native/index.js';
 import type { PartialSets } from '../capture/partial-sets.js';
 import type { Disk } from '../disk/disk.js';
+import type { ReadersLock } from '../disk/readers.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import { PointReader } from '../points/reader.js';
 import { readMark } from '../points/removal.js';
-import type {
-  Capture,
-  DeviceKey,
-  PointsKey,
-  RemovedPoint,
-  Store,
-  StoredBlocks,
-  VerifyScope,
+import {
+  type Capture,
+  type CollectReport,
+  type DamagedPoint,
+  type DeviceKey,
+  NOTHING_COLLECTED,
+  type PointsKey,
+  type RemovedPoint,
+  type Store,
+  type StoredBlocks,
+  type VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
+import { findDamagedPoints } from '../upkeep/damaged-points.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
 import { PointAccess } from './point-access.js';
 import type { ReadingIndex } from './reading-index.js';
@@ -45,6 +50,7 @@ export interface ReaderStoreOptions {
   readonly disk: Disk;
   /** Root of the store. */
   readonly dir: string;
+  readonly lock: ReadersLock;
   readonly objects: ObjectStore;
   readonly index: ReadingIndex;
   readonly catalog: PointCatalog;
@@ -59,6 +65,7 @@ export interface ReaderStoreOptions {
 export class ReaderStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly upkeep = null;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
   #closing: Promise<void> | null = null;
@@ -73,6 +80,7 @@ export class ReaderStore implements Store {
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },
       checkOthers: () => this.#checkOthers(),
+      damagedPoints: () => findDamagedPoints(catalog.all(), { index, records }),
       prepare: () => index.ready(),
     });
   }
@@ -111,7 +119,9 @@ export class ReaderStore implements Store {
   }
 
   /** That is for its owner. */
-  async collect(): Promise<void> {}
+  async collect(): Promise<CollectReport> {
+    return NOTHING_COLLECTED;
+  }
 
   async createCapture(_: DeviceKey): Promise<Capture> {
     throw this.#readsOnly();
@@ -154,8 +164,12 @@ export class ReaderStore implements Store {
     return this.#access.verify(scope);
   }
 
-  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#allUnlessRemoved([point], this.#access.check(point, ranges));
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncGenerator<CheckEvent> {
+    return this.#allUnlessRemoved([point], this.#access.check(point, ranges, options));
+  }
+
+  damagedPoints(key: PointsKey): Promise<DamagedPoint[]> {
+    return this.#access.damagedPoints(key);
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
@@ -207,12 +221,13 @@ export class ReaderStore implements Store {
   }
 
   async #close(): Promise<void> {
-    const { objects, index, remember } = this.#options;
+    const { objects, index, lock, remember } = this.#options;
     this.#access.close();
     await this.#access.settled();
     const findings = index.findings();
     await index.close();
     await objects.close();
+    await lock.release();
     if (findings.bad.length > 0) await remember(findings);
   }
 

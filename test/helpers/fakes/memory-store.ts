@@ -23,15 +23,17 @@ import type {
 } from '../../../src/domain/session/messages.js';
 import type { DiffRange } from '../../../src/domain/tree/tree-diff.js';
 import { native } from '../../../src/native/index.js';
-import type {
-  Capture,
-  CaptureDescription,
-  DeviceKey,
-  PointsKey,
-  RemovedPoint,
-  Store,
-  StoredBlocks,
-  VerifyScope,
+import {
+  type Capture,
+  type CaptureDescription,
+  type CollectReport,
+  type DeviceKey,
+  NOTHING_COLLECTED,
+  type PointsKey,
+  type RemovedPoint,
+  type Store,
+  type StoredBlocks,
+  type VerifyScope,
 } from '../../../src/store/port/store.js';
 import { PLAIN } from '../bytes/digests.js';
 import type { LevelTree } from '../bytes/level-tree.js';
@@ -58,6 +60,7 @@ const deviceOf = ({ agent, device }: DeviceKey): string => `${agent}/${device}`;
 
 export class MemoryStore implements Store {
   readonly digester = PLAIN;
+  readonly upkeep = null;
   readonly storeId = 'a'.repeat(32);
   readonly #now: () => Date;
   readonly #keepPartialMs: number;
@@ -138,7 +141,7 @@ export class MemoryStore implements Store {
     return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
   }
 
-  async collect(): Promise<void> {
+  async collect(): Promise<CollectReport> {
     const now = this.#now().toISOString();
     this.#ended = this.#ended.filter(({ set }) => set.expiresAt > now);
     for (const [device, records] of this.#records) {
@@ -155,6 +158,7 @@ export class MemoryStore implements Store {
       ]);
       for (const digest of records.keys()) if (!needed.has(digest)) records.delete(digest);
     }
+    return NOTHING_COLLECTED;
   }
 
   useOf({ id }: Point): string | null {
@@ -336,6 +340,10 @@ export class MemoryStore implements Store {
     }
     const counts = { pointCount: held.length, blockCount: seen.size, checkedBytes, findingCount: 0 };
     yield { type: 'summary', ...counts };
+  }
+
+  async damagedPoints(): Promise<[]> {
+    return [];
   }
 
   async *check({ id }: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {

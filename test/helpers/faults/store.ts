@@ -16,6 +16,7 @@ export type StoreCall = 'createCapture' | 'append' | 'commit' | 'abort' | 'point
 export class FaultyStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly upkeep = null;
   /** Awaited before each call; what it throws is the call's error. */
   before: (call: StoreCall, detail: string | number) => Promise<void> = async () => undefined;
   /** Sessions that are said to be. */
@@ -75,7 +76,8 @@ export class FaultyStore implements Store {
   nodes: Store['nodes'] = (...args) => this.#inner.nodes(...args);
   blocks: Store['blocks'] = (...args) => this.#inner.blocks(...args);
   verify: Store['verify'] = (...args) => this.#inner.verify(...args);
-  check: Store['check'] = (...args) => this.#inner.check(...args);
+  check: Store['check'] = (point, ranges) => this.#inner.check(point, ranges);
+  damagedPoints: Store['damagedPoints'] = () => this.#inner.damagedPoints();
   diff: Store['diff'] = (...args) => this.#inner.diff(...args);
   close: Store['close'] = () => this.#inner.close();
 

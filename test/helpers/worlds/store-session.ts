@@ -129,7 +129,8 @@ export async function checkAfterwards(
   const files = await listFiles(dir);
   t.deepEqual(
     files.filter(
-      (name) => !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock)$/.test(name),
+      (name) =>
+        !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock|readers)$/.test(name),
     ),
     [],
     what,
