@@ -6,7 +6,8 @@
  */
 
 import type { Logger } from 'pino';
-import { PARTIAL_KEEP_MS } from '../domain/base/limits.js';
+import { PARTIAL_KEEP_MS, SCRUB_PERIOD_MS } from '../domain/base/limits.js';
+import type { RateSchedule } from '../domain/session/rate-limit.js';
 import type { BodyTimeouts } from '../protocol/transport/request-body.js';
 import type { Store } from '../store/port/store.js';
 import type { ConnectionLimits } from './access/connections.js';
@@ -15,12 +16,17 @@ import { Quotas } from './access/quotas.js';
 import { Tenants } from './access/tenants.js';
 import { AgentAdmin, finishRename } from './agent-admin.js';
 import { AuditLog } from './audit/log.js';
+import { noteRetention } from './audit/retention.js';
 import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
 import { type Face, listenOn } from './face.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
+import type { RetentionEvent } from './retention/events.js';
+import { logRetention, pruneByItself } from './retention/pruning.js';
+import { RetentionService } from './retention/service.js';
 import { ReceiverService } from './sessions/service.js';
+import { Scrubbing } from './upkeep/scrubbing.js';
 
 export interface ServerOptions {
   /** Made by initReceiver. */
@@ -33,6 +39,15 @@ export interface ServerOptions {
   readonly keepPartialMs?: number;
   /** Default: every 10 minutes. Not at the start: agents that waited for the receiver go on first. */
   readonly collectIntervalMs?: number;
+  /** Within which the store is read back this time, 0: not by schedule; default: as initialized. */
+  readonly scrubPeriodMs?: number;
+  readonly scrubRate?: RateSchedule;
+  /** Default: every 10 minutes. */
+  readonly scrubIntervalMs?: number;
+  /** Default: every hour. */
+  readonly pruneIntervalMs?: number;
+  /** Points that were removed, pins, changes of what is kept: for an audit log. They are logged anyway. */
+  readonly onRetention?: (event: RetentionEvent) => void;
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly connectionLimits?: Partial<ConnectionLimits>;
   readonly now?: () => Date;
@@ -96,21 +111,45 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       connections: listening.connections,
       reload: () => remote.reload(),
     });
-    const control = await openControl(dir, { remote, agents }, log).catch((error: Error) => {
-      // The path may be too long for a socket: agents are served anyway.
-      log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
-      return null;
+    const scrubPeriodMs = options.scrubPeriodMs ?? identity.settings.scrubPeriodMs ?? SCRUB_PERIOD_MS;
+    const scrubbing = new Scrubbing({
+      ...{ store, log, now, rate: options.scrubRate, intervalMs: options.scrubIntervalMs },
+      periodMs: scrubPeriodMs === 0 ? null : scrubPeriodMs,
     });
+    const retention = new RetentionService({
+      store,
+      onEvent: (event) => {
+        logRetention(log, event);
+        noteRetention(trail, event);
+        options.onRetention?.(event);
+      },
+      endSessions: (key) => service.endIdle(key, now()),
+    });
+    const control = await openControl(dir, { remote, agents, retention, scrubbing }, log).catch(
+      (error: Error) => {
+        // The path may be too long for a socket: agents are served anyway.
+        log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
+        return null;
+      },
+    );
     log.info({ url, receiver: identity.settings.id }, 'serving');
     const collecting = setInterval(
       () => void service.collect(),
       options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
     ).unref();
+    const stopPruning = pruneByItself({
+      store,
+      service: retention,
+      log,
+      intervalMs: options.pruneIntervalMs,
+    });
     return {
       ...{ url, orders, remote, renew },
       close: async () => {
         clearInterval(collecting);
+        await stopPruning();
         orders.close();
+        await scrubbing.close();
         await control?.close();
         await remote.close();
         await listening.close();

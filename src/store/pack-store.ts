@@ -44,6 +44,7 @@ import { CaptureStaging } from './capture/staging.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
+import { damagedPoints } from './points/damage.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
 import { PointRemover } from './points/remover.js';
@@ -64,6 +65,7 @@ import type {
 import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
+import type { Retention } from './retention/retention.js';
 import { type RepairFinding, repairManifests, type StoreRepair } from './upkeep/repair.js';
 import type { ScrubBook } from './upkeep/scrub-book.js';
 import { StoreUpkeep } from './upkeep/store-upkeep.js';
@@ -74,6 +76,7 @@ const BUSY_MS = 5_000;
 export class LocalStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly retention: Retention;
   readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();
@@ -88,9 +91,16 @@ export class LocalStore implements Store {
   #readAtMs = Number.NEGATIVE_INFINITY;
   #closing: Promise<void> | null = null;
 
-  constructor(storeId: string, context: StoreContext, lock: StoreLock, book: ScrubBook) {
+  constructor(
+    storeId: string,
+    context: StoreContext,
+    retention: Retention,
+    lock: StoreLock,
+    book: ScrubBook,
+  ) {
     this.storeId = storeId;
     this.digester = context.digester;
+    this.retention = retention;
     this.#context = context;
     this.#lock = lock;
     const checkOthers = () => this.#checkOtherFiles();
@@ -101,6 +111,7 @@ export class LocalStore implements Store {
     });
     this.#remover = new PointRemover({
       ...{ context, use: this.#use },
+      guard: (point, ofDevice) => retention.check(point, ofDevice),
       openCaptures: () => [
         ...[...this.#captures.values()].map(({ description }) => description),
         ...this.#creating.values(),
@@ -242,13 +253,28 @@ export class LocalStore implements Store {
     return this.#remover.useOf(point);
   }
 
+  damagedPoints(key: DeviceKey): Promise<ReadonlySet<string>> {
+    const points = this.#context.catalog.ofDevice(key);
+    return this.#access.run(`device ${key.device}`, () => damagedPoints(this.#context, points));
+  }
+
+  checkRemoval(point: Point): void {
+    this.#remover.check(point);
+  }
+
   removePoint(point: Point, why: string): Promise<void> {
-    const thing = `point ${pointLabel(point)}`;
-    return this.#access.run(thing, () => this.#remover.removePoint(point, why));
+    return this.#access.run(`point ${pointLabel(point)}`, async () => {
+      await this.#remover.removePoint(point, why);
+      await this.retention.forgetPins([point.id]);
+    });
   }
 
   removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
-    return this.#access.run(`device ${key.device}`, () => this.#remover.removeDevice(key, why));
+    return this.#access.run(`device ${key.device}`, async () => {
+      const removed = await this.#remover.removeDevice(key, why);
+      await this.retention.forgetPins(removed.map(({ id }) => id));
+      return removed;
+    });
   }
 
   removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {
@@ -298,7 +324,7 @@ export class LocalStore implements Store {
     return this.#use.duringAll([point.id], this.#access.check(point, ranges, options));
   }
 
-  damagedPoints(key: PointsKey): Promise<DamagedPoint[]> {
+  pointDamage(key: PointsKey): Promise<DamagedPoint[]> {
     return this.#access.damagedPoints(key);
   }
 

@@ -8,7 +8,7 @@ import { isStillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';
 import { deviceName, parseDeviceRef, pointName } from '../../domain/point/point-ref.js';
 import type { PartialSet, PointDamage } from '../../domain/session/messages.js';
-import type { PointPort } from '../../protocol/port/point.js';
+import type { PointPin, PointPort } from '../../protocol/port/point.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../common/open-receiver.js';
 import { ownAgent } from '../common/point-argument.js';
@@ -106,8 +106,9 @@ async function points(
   device: string | undefined,
   choice: ReceiverChoice,
 ): Promise<number> {
-  const { found, own, agents, damage } = await withReceiver(context, choice, async (receiver) => ({
+  const { found, own, agents, pins, damage } = await withReceiver(context, choice, async (receiver) => ({
     found: await listed(context, device, (name) => receiver.points(name)),
+    pins: (await receiver.pins?.()) ?? [],
     own: await ownAgent(receiver),
     agents: (await receiver.agents?.()) ?? [],
     damage: await damageOf(receiver),
@@ -115,10 +116,20 @@ async function points(
   const lines =
     found.length === 0
       ? [`There are no points${ofWhom(device, choice)}.${ofOthers(agents.filter((agent) => agent !== own))}`]
-      : [...formatTable(COLUMNS, rows(found, own)), ...warnings(found, own), ...damaged(found, own, damage)];
+      : [
+          ...formatTable(COLUMNS, rows(found, own)),
+          ...pinned(found, pins, own),
+          ...warnings(found, own),
+          ...damaged(found, own, damage),
+        ];
   const shown = new Set(found.map(({ id }) => id));
   const damages = [...damage.values()].filter(({ pointId }) => shown.has(pointId));
-  context.output.result({ points: found, damaged: damages }, lines, true);
+  const shownPins = pins.filter(({ pointId }) => shown.has(pointId));
+  context.output.result(
+    { points: found, damaged: damages, ...(shownPins.length === 0 ? {} : { pins: shownPins }) },
+    lines,
+    true,
+  );
   return EXIT_OK;
 }
 
@@ -184,6 +195,17 @@ function row(name: string, point: Point, instant: string): string[] {
     point.warnings.length === 0 ? '-' : String(point.warnings.length),
     point.id.slice(0, 12),
   ];
+}
+
+function pinned(found: readonly Point[], pins: readonly PointPin[], own: string | null): string[] {
+  return found.flatMap((point) =>
+    pins
+      .filter(({ pointId }) => pointId === point.id)
+      .map(
+        ({ reason, until }) =>
+          `${pointName(point, own)}: pinned${until === null ? '' : ` until ${formatInstant(until)}`}: ${reason}`,
+      ),
+  );
 }
 
 function warnings(found: readonly Point[], own: string | null): string[] {

@@ -195,3 +195,7 @@ export const AGENT_DEVICES_MAX = 1024;
 export const AGENT_REQUESTS_PER_SECOND = 2000;
 /** The least that an agent may be held to: a batch must come within the time for an answer. */
 export const QUOTA_BYTES_PER_SECOND_MIN = 512 * KiB;
+
+/** A receiver reads all that it stores back within it. */
+export const SCRUB_PERIOD_MS = 30 * 24 * 60 * 60 * 1000;
+export const SCRUB_PERIOD_MS_MIN = 60 * 60 * 1000;

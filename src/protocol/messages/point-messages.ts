@@ -24,6 +24,8 @@ import {
   pointSchema,
   pointsOptionsSchema,
   REQUEST_BYTES_MAX,
+  removedAnswerSchema,
+  sequenceSchema,
   verifyEventSchema,
 } from './schemas.js';
 
@@ -57,6 +59,20 @@ export const POINT_MESSAGES = {
     path: '/partial',
     request: json<[device?: string]>(REQUEST_BYTES_MAX, device),
     answer: listAnswer('list of partial sets', partialSetSchema),
+  }),
+
+  /**
+   * What became of the point that a device had under this sequence: null, unless the receiver removed it on
+   * purpose. For an agent that misses the point that was acknowledged last.
+   */
+  removedPoint: call({
+    path: '/point/removed',
+    request: json<[device: string, sequence: number]>(
+      REQUEST_BYTES_MAX,
+      field('device', 'device name', deviceSchema),
+      field('sequence', 'sequence', sequenceSchema),
+    ),
+    answer: jsonAnswer(removedAnswerSchema),
   }),
 
   /**
@@ -99,12 +115,13 @@ export const POINT_MESSAGES = {
     bulk: 'answer',
   }),
 
-  /** Re-reads and re-digests what the store holds: one point, or all points of this agent. */
+  /** Re-reads and re-digests what the store holds: one point, those of a device, or all of this agent. */
   verify: stream({
     path: '/point/verify',
-    request: json<[pointId?: string]>(
+    request: json<[pointId?: string | undefined, device?: string]>(
       REQUEST_BYTES_MAX,
       field('pointId', 'point id', hexIdSchema.optional()),
+      device,
     ),
     what: 'verification',
     event: verifyEventSchema,

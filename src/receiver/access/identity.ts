@@ -17,7 +17,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
-import { PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';
+import { PARTIAL_KEEP_MS_MIN, SCRUB_PERIOD_MS_MIN } from '../../domain/base/limits.js';
 import { syncDirectory } from '../../native/files.js';
 import { checkCertificate } from '../../protocol/certificates/certificate-identity.js';
 import {
@@ -46,6 +46,8 @@ export interface ReceiverSettings {
   readonly url: string;
   /** How long partial sets are kept. Default: PARTIAL_KEEP_MS. */
   readonly keepPartialMs?: number;
+  /** All is read back within it; 0: not by schedule. Default: SCRUB_PERIOD_MS. */
+  readonly scrubPeriodMs?: number;
 }
 
 export interface ReceiverIdentity {
@@ -67,6 +69,7 @@ export const settingsFormat: StateFormat<ReceiverSettings> = {
     listen: z.string().max(300),
     url: z.string().max(2000),
     keepPartialMs: z.int().min(PARTIAL_KEEP_MS_MIN).exactOptional(),
+    scrubPeriodMs: z.union([z.literal(0), z.int().min(SCRUB_PERIOD_MS_MIN)]).exactOptional(),
   }),
 };
 
@@ -90,6 +93,7 @@ export interface InitOptions {
   readonly listen?: string;
   readonly url?: string;
   readonly keepPartialMs?: number;
+  readonly scrubPeriodMs?: number;
   readonly now?: Date;
   /** What is there can't be read. */
   readonly replacesSettings?: boolean;
@@ -109,7 +113,12 @@ export async function initReceiver(dir: string, options: InitOptions = {}): Prom
   const id = known ?? randomBytes(16).toString('hex');
   if (known === null) await makeIdentity(dir, id, now);
   const keepPartialMs = options.keepPartialMs ?? existing?.keepPartialMs;
-  const settings = { id, listen, url, ...(keepPartialMs === undefined ? {} : { keepPartialMs }) };
+  const scrubPeriodMs = options.scrubPeriodMs ?? existing?.scrubPeriodMs;
+  const settings = {
+    ...{ id, listen, url },
+    ...(keepPartialMs === undefined ? {} : { keepPartialMs }),
+    ...(scrubPeriodMs === undefined ? {} : { scrubPeriodMs }),
+  };
   await writeTwin(settingsPath(dir), settingsFormat, settings);
   return settings;
 }

@@ -26,6 +26,7 @@ import type {
   PointDamage,
   PointsOptions,
   ReceiverInfo,
+  RemovedAnswer,
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
@@ -81,6 +82,11 @@ export class AgentHandlers implements MessagePort {
 
   async partialSets(device?: string): Promise<PartialSet[]> {
     return this.#service.store.partialSets(this.#keyOf(device));
+  }
+
+  async removedPoint(device: string, sequence: number): Promise<RemovedAnswer> {
+    const key = { agent: this.#agent, device: checkDevice(device) };
+    return { removed: await this.#service.store.removedPoint(key, sequence) };
   }
 
   #keyOf(device: string | undefined): PointsKey {
@@ -181,10 +187,10 @@ export class AgentHandlers implements MessagePort {
     return blocks;
   }
 
-  async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {
+  async *verify(pointId?: string, device?: string): AsyncGenerator<VerifyEvent> {
     const scope =
       pointId === undefined
-        ? this.#keyOf(undefined)
+        ? this.#keyOf(device)
         : { ...this.#keyOf(undefined), pointId: (await this.#point(pointId)).id };
     this.#note({ what: 'verify', ...(pointId === undefined ? {} : { point: pointId }) });
     yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
@@ -214,7 +220,7 @@ export class AgentHandlers implements MessagePort {
   }
 
   async damage(device?: string): Promise<PointDamage[]> {
-    const damaged = await this.#service.store.damagedPoints(this.#keyOf(device));
+    const damaged = await this.#service.store.pointDamage(this.#keyOf(device));
     return damaged.map(({ point, blockCount, byteCount }) => ({ pointId: point.id, blockCount, byteCount }));
   }
 

@@ -40,6 +40,8 @@ export interface ServiceOptions {
   readonly trail?: Trail | null;
   readonly quotas?: Quotas | null;
 }
+/** An agent that is still at work says something within this time. */
+const IDLE_SESSION_MS = 15 * 60_000;
 
 export class ReceiverService {
   readonly store: Store;
@@ -93,7 +95,7 @@ export class ReceiverService {
   }
 
   begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
-    if (!this.#begun.admit(agent)) return Promise.reject(tooManyBegins(agent));
+    if (!this.#begun.admit(agent)) return Promise.reject(busy(agent, TOO_MANY_BEGINS, LATER));
     const key = keyOf({ agent, device: request.device });
     const result = (this.#begins.get(key) ?? Promise.resolve()).then(() => this.#begin(agent, request));
     const settled = result
@@ -170,12 +172,7 @@ export class ReceiverService {
       if (session.capture.description.agent === agent) count += 1;
     }
     if (count < SESSIONS_PER_AGENT_MAX) return;
-    throw new StillpointError('busy', {
-      thing: `agent ${agent}`,
-      reason: `it has ${count} sessions open, which is the limit`,
-      remedy: 'Commit or abort one of them.',
-      permanent: false,
-    });
+    throw busy(agent, `it has ${count} sessions open, which is the limit`, 'Commit or abort one of them.');
   }
 
   /** @throws StillpointError `quota` */
@@ -237,12 +234,7 @@ export class ReceiverService {
   /** @throws StillpointError `busy` while it is being renamed or removed */
   checkOpen(agent: string): void {
     if (!this.#closed.has(agent)) return;
-    throw new StillpointError('busy', {
-      thing: `agent ${agent}`,
-      reason: 'the receiver is renaming or removing it',
-      remedy: 'The message is sent again later.',
-      permanent: false,
-    });
+    throw busy(agent, 'the receiver is renaming or removing it', LATER);
   }
 
   /** The agent's open session of this id; another agent's is as unknown as none. */
@@ -297,15 +289,29 @@ export class ReceiverService {
     await this.collecting.tick().catch(() => undefined);
   }
 
+  /**
+   * Ends the session of a device that is to be forgotten. What had arrived stays held for a time.
+   * @throws StillpointError `session-busy` if its agent was heard a moment ago
+   */
+  async endIdle(key: DeviceKey, now: Date): Promise<void> {
+    const session = this.#openSession(key);
+    if (session === null) return;
+    const sets = await this.store.partialSets({ agent: key.agent, device: key.device });
+    const lastActivityAt = sets.find(({ sessionId }) => sessionId === session.id)?.lastActivityAt ?? '';
+    if (now.getTime() - Date.parse(lastActivityAt) < IDLE_SESSION_MS) {
+      throw new StillpointError('session-busy', {
+        thing: `device ${key.agent}/${key.device}`,
+        reason: `a backup of it is going on, or was a moment ago (session ${session.id})`,
+        remedy: 'Stop that backup, and try again a quarter of an hour later.',
+      });
+    }
+    await session.abort();
+  }
+
   /** Reading all of the store is for one at a time per agent. */
   async *whileVerifying<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
     if (this.#verifying.has(agent)) {
-      throw new StillpointError('busy', {
-        thing: `agent ${agent}`,
-        reason: 'a verification of its points is running',
-        remedy: 'Wait until it has ended.',
-        permanent: false,
-      });
+      throw busy(agent, 'a verification of its points is running', 'Wait until it has ended.');
     }
     this.#verifying.add(agent);
     try {
@@ -318,12 +324,8 @@ export class ReceiverService {
   async *whileDiffing<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
     const count = this.#diffing.get(agent) ?? 0;
     if (count >= DIFFS_PER_AGENT_MAX) {
-      throw new StillpointError('busy', {
-        thing: `agent ${agent}`,
-        reason: `${count} diffs of its points are running, which is the limit`,
-        remedy: 'Wait until one has ended.',
-        permanent: false,
-      });
+      const reason = `${count} diffs of its points are running, which is the limit`;
+      throw busy(agent, reason, 'Wait until one has ended.');
     }
     this.#diffing.set(agent, count + 1);
     try {
@@ -372,13 +374,11 @@ export class ReceiverService {
   }
 }
 
-function tooManyBegins(agent: string): StillpointError {
-  return new StillpointError('busy', {
-    thing: `agent ${agent}`,
-    reason: `it has begun ${BEGINS_PER_MINUTE_MAX} sessions within a minute, which is the limit`,
-    remedy: 'The message is sent again later.',
-    permanent: false,
-  });
+const LATER = 'The message is sent again later.';
+const TOO_MANY_BEGINS = `it has begun ${BEGINS_PER_MINUTE_MAX} sessions within a minute, which is the limit`;
+
+function busy(agent: string, reason: string, remedy: string): StillpointError {
+  return new StillpointError('busy', { thing: `agent ${agent}`, reason, remedy, permanent: false });
 }
 
 function beginAnswer(

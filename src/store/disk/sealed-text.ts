@@ -11,7 +11,9 @@ export type SealedMagic =
   | 'stillpoint-capture'
   | 'stillpoint-partial'
   | 'stillpoint-removed'
-  | 'stillpoint-scrub';
+  | 'stillpoint-scrub'
+  | 'stillpoint-retention'
+  | 'stillpoint-clock';
 
 /**
  * One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which

@@ -105,7 +105,8 @@ export class PointAccess {
 
   async damagedPoints({ agent, device }: PointsKey): Promise<DamagedPoint[]> {
     const { dir, damagedPoints } = this.#options;
-    const all = await this.#read(`store ${dir}`, async () => damagedPoints());
+    // Without a look at the index: mostly there is no damage, and a list of points is not to wait for it.
+    const all = await this.run(`store ${dir}`, async () => damagedPoints());
     return all.filter(
       ({ point }) => (agent ?? point.agent) === point.agent && (device ?? point.device) === point.device,
     );
@@ -135,6 +136,10 @@ export class PointAccess {
     const own = scope.agent === undefined ? LOCAL_AGENT : null;
     const label = (point: Omit<PointPlace, 'deleted'>) => pointName(point, own);
     const verification = new Verification({ objects, index, records, checkOthers, onChecked, label });
+    if (scope.pointId === undefined && scope.device !== undefined) {
+      const { device } = scope;
+      return verification.ofPoints(catalog.all(scope.agent).filter((point) => point.device === device));
+    }
     if (scope.pointId === undefined) {
       const points = catalog.all(scope.agent);
       return scope.agent === undefined
@@ -148,7 +153,7 @@ export class PointAccess {
         reason: 'there is none with this id',
       });
     }
-    return verification.ofPoint(point);
+    return verification.ofPoints([point]);
   }
 
   #read<T>(thing: string, step: () => Promise<T>): Promise<T> {

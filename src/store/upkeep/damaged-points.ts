@@ -23,10 +23,21 @@ import { RECORD_KIND_BLOCK } from '../../native/index.js';
 import type { BadRecord, RecordIndex } from '../index/record-index.js';
 import type { DamagedPoint } from '../port/store.js';
 import type { RecordReader } from '../records/record-reader.js';
+import type { ScrubBook } from './scrub-book.js';
 
 export interface DamageContext {
   readonly index: RecordIndex;
   readonly records: RecordReader;
+}
+
+/** Damage that an index that was made again does not know. */
+export async function enterDamage(book: Pick<ScrubBook, 'damages'>, index: RecordIndex): Promise<void> {
+  for (const { packId, offset, digest, kind } of book.damages()) {
+    const number = index.packs().get(packId)?.number;
+    const bytes = Buffer.from(digest, 'hex');
+    if (number === undefined || index.isBad(number, offset, bytes)) continue;
+    await index.markBad(number, offset, bytes, kind);
+  }
 }
 
 /** Copies that a pack has are found and used from now on. @returns the records that have none */

@@ -42,6 +42,8 @@ interface Body {
   readonly packs: Readonly<Record<string, number>>;
   readonly totals: readonly (readonly [number, number])[];
   readonly damages: readonly KnownDamage[];
+  /** Records that no copy stands in for, also those that are in no pack. */
+  readonly openCount: number;
 }
 
 export interface ScrubBookOptions {
@@ -57,6 +59,7 @@ export class ScrubBook {
   readonly #packs = new Map<string, PackTimes>();
   #totals: RunTotal[] = [];
   readonly #damages = new Map<string, KnownDamage>();
+  #openCount = 0;
   /**
    * There is a file, or something to write into it. Until then nothing is written, and the age of the packs
    * that there are is not known.
@@ -80,6 +83,7 @@ export class ScrubBook {
       for (const [packId, time] of Object.entries(body.packs))
         this.#packs.set(packId, { since: Math.abs(time), isChecked: time > 0 });
       this.#totals = body.totals.map(([at, totalBytes]) => ({ atMs: at * 1000, totalBytes }));
+      this.#openCount = body.openCount;
       for (const damage of body.damages) this.#damages.set(placeOf(damage), damage);
       this.#isInUse = true;
     } catch (error) {
@@ -127,6 +131,11 @@ export class ScrubBook {
     this.#isChanged = true;
   }
 
+  /** As it was when damage was noted last: readers need not look for more if it is 0. */
+  get openCount(): number {
+    return this.#openCount;
+  }
+
   damages(): readonly KnownDamage[] {
     return [...this.#damages.values()];
   }
@@ -134,6 +143,7 @@ export class ScrubBook {
   /** The damage that is known now takes the place of what was. True if there is more than before. */
   setDamages(
     found: readonly Omit<KnownDamage, 'foundAt' | 'healedAt'>[],
+    openCount: number,
     isHealed: (digest: string, kind: number) => boolean,
   ): boolean {
     const now = this.#options.now().toISOString();
@@ -147,7 +157,9 @@ export class ScrubBook {
       this.#damages.set(placeOf(damage), { ...damage, foundAt: known?.foundAt ?? now, healedAt });
       if (known === undefined || known.healedAt !== healedAt) this.#isChanged = true;
     }
-    this.#isInUse ||= this.#damages.size > 0;
+    if (this.#openCount !== openCount) this.#isChanged = true;
+    this.#openCount = openCount;
+    this.#isInUse ||= this.#damages.size > 0 || openCount > 0;
     if (before.size !== this.#damages.size) this.#isChanged = true;
     return hasMore;
   }
@@ -166,6 +178,7 @@ export class ScrubBook {
       packs: Object.fromEntries(times),
       totals: this.#totals.map(({ atMs: at, totalBytes }) => [Math.floor(at / 1000), totalBytes]),
       damages: this.damages(),
+      openCount: this.#openCount,
     };
     this.#isChanged = false;
     this.#savedMs = atMs;

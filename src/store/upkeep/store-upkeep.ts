@@ -13,7 +13,7 @@ import type { StoreIndex } from '../index/store-index.js';
 import type { PointCatalog } from '../points/catalog.js';
 import type { DamagedPoint } from '../port/store.js';
 import type { DamageSummary, ScrubRequest, ScrubStatus, Upkeep } from '../port/upkeep.js';
-import { type DamageContext, findDamagedPoints } from './damaged-points.js';
+import { type DamageContext, enterDamage, findDamagedPoints } from './damaged-points.js';
 import { scrub } from './scrub.js';
 import type { ScrubBook } from './scrub-book.js';
 import { ScrubPace } from './scrub-pace.js';
@@ -91,15 +91,10 @@ export class StoreUpkeep implements Upkeep {
     );
   }
 
-  /** At the opening, when all packs are in the index: damage that an index made again does not know. */
+  /** At the opening, when all packs are in the index. */
   async enterDamage(): Promise<void> {
     const { book, index } = this.#options;
-    for (const { packId, offset, digest, kind } of book.damages()) {
-      const number = index.packs().get(packId)?.number;
-      const bytes = Buffer.from(digest, 'hex');
-      if (number === undefined || index.isBad(number, offset, bytes)) continue;
-      await index.markBad(number, offset, bytes, kind);
-    }
+    await enterDamage(book, index);
     book.notice(index.packs());
   }
 
@@ -113,7 +108,11 @@ export class StoreUpkeep implements Upkeep {
       const packId = packIds.get(packNumber);
       return packId === undefined ? [] : [{ packId, offset, digest: digest.toString('hex'), kind }];
     });
-    return book.setDamages(found, (digest, kind) => index.locate(Buffer.from(digest, 'hex'), kind) !== null);
+    return book.setDamages(
+      found,
+      this.#openRecords().size,
+      (digest, kind) => index.locate(Buffer.from(digest, 'hex'), kind) !== null,
+    );
   }
 
   /** What is known when the store is closed. */
@@ -139,25 +138,39 @@ export class StoreUpkeep implements Upkeep {
   }
 
   async #damage(): Promise<DamageSummary> {
-    const { book, index } = this.#options;
+    const { book } = this.#options;
+    const points = await this.damagedPoints();
+    if (points.length === 0) await this.#forgetRemains();
     this.noteDamage();
     const damages = book.damages();
     const open = damages.filter(({ healedAt }) => healedAt === null);
-    // Also records that are in no pack at all, which are not in the book. One may be bad in several places.
-    const openRecords = new Set<string>();
-    for (const { digest, kind } of index.badPlaces()) {
-      if (index.locate(digest, kind) === null) openRecords.add(`${kind} ${digest.toString('hex')}`);
-    }
     const healed = damages.flatMap(({ healedAt }) => (healedAt === null ? [] : [healedAt])).sort();
-    const points = await this.damagedPoints();
     return {
-      openCount: openRecords.size,
+      openCount: book.openCount,
       healedCount: healed.length,
       openSince: open.map(({ foundAt }) => foundAt).sort()[0] ?? null,
       lastHealedAt: healed.at(-1) ?? null,
       points: points.slice(0, POINTS_NAMED_MAX).map(({ point }) => pointName(point, LOCAL_AGENT)),
       pointCount: points.length,
     };
+  }
+
+  /** Of records that were in packs which are gone, and that no point needs any more. */
+  async #forgetRemains(): Promise<void> {
+    const { index } = this.#options;
+    const numbers = new Set([...index.packs().values()].map(({ number }) => number));
+    for (const { packNumber, offset } of [...index.badPlaces()])
+      if (!numbers.has(packNumber)) await index.markGood(packNumber, offset);
+  }
+
+  /** Also those that are in no pack at all. One may be bad in several places. */
+  #openRecords(): ReadonlySet<string> {
+    const { index } = this.#options;
+    const open = new Set<string>();
+    for (const { digest, kind } of index.badPlaces()) {
+      if (index.locate(digest, kind) === null) open.add(`${kind} ${digest.toString('hex')}`);
+    }
+    return open;
   }
 
   /** Of all agents. */

@@ -41,9 +41,10 @@ export class Verification {
     this.#files = new VerifiedFiles(context, this.#findings);
   }
 
-  async *ofPoint(point: Point): AsyncGenerator<VerifyEvent, void> {
-    yield* this.#walk([point], true);
-    yield* this.#findings.events(1);
+  /** @param points by device, then sequence */
+  async *ofPoints(points: readonly Point[]): AsyncGenerator<VerifyEvent, void> {
+    yield* this.#walk(points, true);
+    yield* this.#findings.events(points.length);
   }
 
   /** @param points all of the agent's, by device, then sequence */

@@ -38,6 +38,7 @@ import {
 import { PLAIN } from '../bytes/digests.js';
 import type { LevelTree } from '../bytes/level-tree.js';
 import { type Leaves, MemoryCapture } from './memory-capture.js';
+import { MemoryRetention } from './memory-retention.js';
 
 interface HeldPoint {
   readonly point: Point;
@@ -62,6 +63,7 @@ export class MemoryStore implements Store {
   readonly digester = PLAIN;
   readonly upkeep = null;
   readonly storeId = 'a'.repeat(32);
+  retention: MemoryRetention;
   readonly #now: () => Date;
   readonly #keepPartialMs: number;
   #held: HeldPoint[] = [];
@@ -74,6 +76,7 @@ export class MemoryStore implements Store {
 
   constructor({ now = () => new Date(), keepPartialMs = PARTIAL_KEEP_MS }: MemoryStoreOptions = {}) {
     this.#now = now;
+    this.retention = new MemoryRetention(now);
     this.#keepPartialMs = keepPartialMs;
   }
 
@@ -84,6 +87,7 @@ export class MemoryStore implements Store {
     store.#held = this.#held;
     store.#ended = this.#ended;
     store.#removed = this.#removed;
+    store.retention = this.retention;
     store.#records = this.#records;
     for (const capture of this.#captures.values()) store.#addCapture(capture.description, capture);
     return store;
@@ -107,13 +111,7 @@ export class MemoryStore implements Store {
     return (await this.points(key)).at(-1) ?? null;
   }
 
-  deviceNames(): string[] {
-    return [];
-  }
-
-  captures(): readonly Capture[] {
-    return [...this.#captures.values()];
-  }
+  captures = (): readonly Capture[] => [...this.#captures.values()];
 
   async partialSets({ agent, device }: PointsKey): Promise<PartialSet[]> {
     const open = [...this.#captures.values()].map((capture) => ({
@@ -166,14 +164,23 @@ export class MemoryStore implements Store {
     return isBase ? 'a session builds on it' : null;
   }
 
-  async renameAgent(): Promise<void> {
-    throw new Error('it has one agent only');
+  deviceNames = (): string[] => [];
+  renameAgent = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
+  damagedPoints = async (): Promise<ReadonlySet<string>> => new Set();
+
+  checkRemoval(point: Point): void {
+    this.#heldPoint(point.id);
+    const isLast = !this.#held.some(
+      ({ point: other }) => deviceOf(other) === deviceOf(point) && other.sequence > point.sequence,
+    );
+    if (isLast)
+      throw new StillpointError('point-protected', { thing: 'point', reason: 'it is the last one' });
+    const use = this.useOf(point);
+    if (use !== null) throw new StillpointError('session-busy', { thing: 'point', reason: use });
   }
 
   async removePoint(point: Point, why: string): Promise<void> {
-    const last = (await this.points(point)).at(-1);
-    if (last?.id === this.#heldPoint(point.id).point.id)
-      throw new StillpointError('point-protected', { thing: 'point', reason: 'it is the last one' });
+    this.checkRemoval(point);
     this.#remove([point], why);
   }
 
@@ -342,9 +349,7 @@ export class MemoryStore implements Store {
     yield { type: 'summary', ...counts };
   }
 
-  async damagedPoints(): Promise<[]> {
-    return [];
-  }
+  pointDamage = async (): Promise<[]> => [];
 
   async *check({ id }: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
     const { point, leaves } = this.#heldPoint(id);

@@ -209,8 +209,10 @@ test('a repair and a removal may be killed at any step', async (t) => {
 
 async function remove(disk: Disk, dir: string, point: Point | undefined): Promise<void> {
   if (point === undefined) throw new Error('there is no such point');
-  const index = { forgetWalk: async () => undefined, noteGarbage: async () => undefined };
-  const context = { objects: new LocalObjectStore(disk, dir), index, catalog: new PointCatalog() };
+  const nothing = async () => undefined;
+  const index = { forgetWalk: nothing, noteGarbage: nothing };
+  const objects = new LocalObjectStore(disk, dir);
+  const context = { objects, index, catalog: new PointCatalog(), upgrade: nothing };
   await removeManifest({ ...context, log: () => undefined, now: () => new Date() }, point, 'a test');
 }
 

@@ -210,13 +210,13 @@ test('damage is remembered without the index, tells its points before a restore,
   const reader = await openStoreForReading(world.dir);
   for (const store of [world.store, reader]) {
     t.deepEqual(
-      (await store.damagedPoints({})).map(({ point, ...counts }) => ({ id: point.id, ...counts })),
+      (await store.pointDamage({})).map(({ point, ...counts }) => ({ id: point.id, ...counts })),
       [
         { id: points[0]?.id, blockCount: 1, byteCount: BLOCK },
         { id: points[1]?.id, blockCount: 2, byteCount: 2 * BLOCK },
       ],
     );
-    t.deepEqual(await store.damagedPoints({ device: 'other' }), []);
+    t.deepEqual(await store.pointDamage({ device: 'other' }), []);
     t.deepEqual(await knownRanges(store, points[1] as Point), [
       [5, 6],
       [13, 14],
@@ -234,6 +234,13 @@ test('damage is remembered without the index, tells its points before a restore,
     ...{ points: ['alpha/disk@2'], pointCount: 1 },
   });
   t.deepEqual((await scrub(world.store)).findings.length, 1, 'the other one');
+
+  // The point that needs it is removed, and what nobody needs is collected: no damage is left.
+  await world.reopen();
+  for (const point of points.slice(0, 2)) await world.store.removePoint(point, 'a test');
+  t.like((await status(world.store)).damage, { pointCount: 0, points: [] });
+  await world.store.collect({ force: true });
+  t.like((await status(world.store)).damage, { openCount: 0, pointCount: 0 });
 });
 
 test('the points that damage is said of are those that can not be given', async (t) => {
@@ -276,7 +283,7 @@ test('the points that damage is said of are those that can not be given', async 
   }
   t.true(expected.length > 0);
   t.deepEqual(
-    (await world.store.damagedPoints({})).map(({ point: { id }, blockCount }) => `${id} ${blockCount}`),
+    (await world.store.pointDamage({})).map(({ point: { id }, blockCount }) => `${id} ${blockCount}`),
     expected,
   );
 });
