@@ -5,7 +5,9 @@
  * A change of name touches many files, so it is written down first (`DIR/receiver/rename.json`): from then on
  * it will be done, by this process or by the next one that serves. Each step may be done again:
  *
+ *   policies of retention, for both names
  *   store: partial sets, what devices hold, then each point (docs/format.md section 6)
+ *   policies and pins of the former name
  *   the agent's file, so its certificates let it in under the new name
  *   where it is dialled, schedules, quotas
  *   rename.json is removed
@@ -18,6 +20,7 @@ import { z } from 'zod';
 import { readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
 import { StillpointError } from '../domain/base/errors.js';
 import { checkName, LOCAL_AGENT } from '../domain/base/names.js';
+import { copyForName, leaveName } from '../domain/retention/rename.js';
 import { syncDirectory } from '../native/files.js';
 import type { Store } from '../store/port/store.js';
 import type { Connections } from './access/connections.js';
@@ -180,7 +183,10 @@ export async function finishRename(parts: Parts, onProblem: (reason: string) => 
 }
 
 async function carryOut({ dir, store, tenants }: Parts, { from, to }: Renaming): Promise<void> {
+  // A prune in between finds each point under its policy.
+  await store.retention.change((settings) => copyForName(settings, from, to));
   await store.renameAgent(from, to);
+  await store.retention.change((settings) => leaveName(settings, from, to));
   await tenants.rename(from, to);
   await renameInSettings(dir, from, to);
   await renameQuota(dir, from, to);

@@ -115,6 +115,8 @@ test('a renamed agent goes on with its certificate, points, sets and settings', 
   const setAt = new Date().toISOString();
   await writeSchedule(dir, { timing, agents: ['db', 'web'], parallel: 1, waitMs: 0, setAt });
   await writeQuota(dir, 'web', { points: 7 });
+  const policy = { keepLast: 3 };
+  await ask({ op: 'retention', wish: { to: 'set', scope: { agent: 'web', device: null }, policy } });
   for (const to of ['db', 'DB', 'Web', 'local'])
     await t.throwsAsync(ask({ op: 'rename', agent: 'web', to }), { code: 'bad-name' });
   await t.throwsAsync(ask({ op: 'rename', agent: 'nobody', to: 'x' }), { code: 'usage' });
@@ -126,6 +128,12 @@ test('a renamed agent goes on with its certificate, points, sets and settings', 
   t.deepEqual([...(await readAddresses(dir)).keys()], ['www']);
   t.deepEqual((await readSchedule(dir))?.agents, ['db', 'www']);
   t.is((await backUp(client, 3)).sequence, 2);
+  const kept = z.object({ policies: z.array(z.object({ agent: z.string().nullable() })) });
+  const { policies } = kept.parse(await ask({ op: 'retention', wish: { to: 'show' } }));
+  t.deepEqual(
+    policies.map(({ agent }) => agent),
+    ['www'],
+  );
   await receiver.stop();
 
   // A receiver that died in the middle: the next one finishes it before it serves.
