@@ -66,6 +66,8 @@ export interface RunningServer {
   readonly remote: Remote;
   /** Makes its certificates anew if they are near their end; it does so every hour by itself. */
   renew(): Promise<void>;
+  /** For commands, a configuration file, and the removal of an agent. */
+  readonly retention: RetentionService;
   close(): Promise<void>;
 }
 
@@ -144,7 +146,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       intervalMs: options.pruneIntervalMs,
     });
     return {
-      ...{ url, orders, remote, renew },
+      ...{ url, orders, remote, retention, renew },
       close: async () => {
         clearInterval(collecting);
         await stopPruning();
