@@ -13,6 +13,7 @@ import { addInspect } from './commands/inspect.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver/receiver.js';
 import { addRestore } from './commands/restore.js';
+import { addCollect } from './commands/retention/collect.js';
 import { addForget } from './commands/retention/forget.js';
 import { addPins } from './commands/retention/pin.js';
 import { addPrune } from './commands/retention/prune.js';
@@ -136,6 +137,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addPrune,
     addForget,
     addPins,
+    addCollect,
     addTapCommands,
     addTrackCommands,
     addEnroll,

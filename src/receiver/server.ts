@@ -127,7 +127,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       },
       endSessions: (key) => service.endIdle(key, now()),
     });
-    const control = await openControl(dir, { remote, agents, retention, scrubbing }, log).catch(
+    const collect = (dryRun: boolean) => {
+      const run = () => service.collecting.run({ force: true, dryRun });
+      if (dryRun) return run();
+      return trail.log.act({ who: 'operator', what: 'collect' }, run, ({ freedBytes }) => ({
+        bytes: Math.max(0, freedBytes),
+      }));
+    };
+    const control = await openControl(dir, { remote, agents, retention, scrubbing, collect }, log).catch(
       (error: Error) => {
         // The path may be too long for a socket: agents are served anyway.
         log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');

@@ -87,7 +87,7 @@ function describe(entry: ReadEntry): string {
     of === undefined ? null : `see ${of}`,
   ].filter((part) => part !== null);
   const outcome = result === 'done' ? '' : ` ${result}`;
-  return `${String(n).padStart(6)}  ${formatInstant(at)}  ${who.padEnd(9)}  ${what}${outcome}: ${parts.join(', ')}`;
+  return `${String(n).padStart(6)}  ${formatInstant(at)}  ${who.padEnd(9)}  ${what}${outcome}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
 }
 
 async function verify({ output }: CommandContext, dir: string, { expect }: AuditChoice): Promise<number> {
