@@ -14,7 +14,7 @@ import { addressText, type DialOut } from './dial-out.js';
 import { followOrder, type OrderResult } from './order-outcome.js';
 import type { OrderBook } from './orders.js';
 import { readAddresses } from './remote-settings.js';
-import { runRound } from './rounds.js';
+import { type RoundOptions, runRound } from './rounds.js';
 import { Scheduler } from './scheduler.js';
 
 export interface RemoteOptions {
@@ -61,7 +61,13 @@ export class Remote {
     dialOut.set(await readAddresses(dir));
     remote.#scheduler = await Scheduler.start({
       ...{ dir, log, now },
-      runRound: (schedule, signal) => remote.#round(schedule, signal, () => undefined),
+      runRound: (schedule, signal, only) =>
+        remote.#round(
+          only === null ? schedule : { ...schedule, agents: [...only.keys()] },
+          signal,
+          () => undefined,
+          only,
+        ),
     });
     return remote;
   }
@@ -121,12 +127,13 @@ export class Remote {
     { agents: asked, parallel, waitMs }: RoundWish,
     signal: AbortSignal,
     onItem: (item: RoundItem) => void,
+    only: RoundOptions['only'] = null,
   ): Promise<RoundSummary> {
     const { orders, tenants, dialOut, now } = this.#options;
     const agents = asked ?? tenants.names();
     for (const agent of agents) dialOut.hurry(agent);
     return runRound({
-      ...{ orders, agents, parallel, waitMs, signal, onItem },
+      ...{ orders, agents, parallel, waitMs, signal, onItem, only },
       whyAbsent: (agent) => this.#whyAbsent(agent),
       nowMs: () => now().getTime(),
     });
