@@ -150,7 +150,7 @@ test('what is offered and what is scheduled, for programs', async (t) => {
       ...{ hooks: ['/hooks/db'], freeze: 'none', quiet: { quietMs: 2000, deadlineMs: 60_000 } },
     },
   });
-  t.deepEqual((await result('agent', 'list'))?.offers, [added?.offer]);
+  t.like(await result('agent', 'list'), { offers: [added?.offer as object], problems: [] });
 
   await result('receiver', 'init');
   t.like(await result('receiver', 'dial', 'web1', '[::1]:8441'), {

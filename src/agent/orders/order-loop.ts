@@ -9,14 +9,16 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { DeviceSettings } from '../../config/agent-config.js';
 import { Backoff } from '../../domain/base/retry.js';
 import type { AgentOrder, RunningOrder } from '../../domain/order/order.js';
 import type { OrderPort } from '../../protocol/port/order.js';
-import { listOffers, type Offer } from './offers.js';
 import { type OpenReceiver, runOrder } from './run-order.js';
 
 export interface OrderLoopOptions {
   readonly stateDirectory: string;
+  /** Those that receivers may order backups of, now. */
+  readonly listDevices: () => Promise<readonly DeviceSettings[]>;
   /** For questions and reports. */
   readonly orders: OrderPort;
   /** For one backup. */
@@ -37,14 +39,14 @@ const PAUSE_FIRST_MS = 1_000;
 const PAUSE_MAX_MS = 60_000;
 
 export async function orderLoop(options: OrderLoopOptions): Promise<void> {
-  const { orders, signal, log, ordersMax, stateDirectory, waitMs = WAIT_MS } = options;
+  const { orders, signal, log, ordersMax, listDevices, waitMs = WAIT_MS } = options;
   const firstPauseMs = options.pauseMs ?? PAUSE_FIRST_MS;
   const running = new Map<string, RunningOrder & { readonly end: Promise<void> }>();
   let problem: string | null = 'not asked yet';
   const backoff = new Backoff({ pauseMs: firstPauseMs, pauseMaxMs: PAUSE_MAX_MS }, Math.random);
   const pause = (ms: number) => sleep(ms, undefined, { signal }).catch(() => undefined);
 
-  const begin = (order: AgentOrder, offers: readonly Offer[]): void => {
+  const begin = (order: AgentOrder, offers: readonly DeviceSettings[]): void => {
     const { orderId, device } = order;
     // Its answer was sent twice.
     if (running.has(orderId)) return;
@@ -53,7 +55,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
     const end = (before ?? Promise.resolve()).then(() => run(order, offers));
     running.set(orderId, { orderId, device, end });
   };
-  const run = async (order: AgentOrder, offers: readonly Offer[]): Promise<void> => {
+  const run = async (order: AgentOrder, offers: readonly DeviceSettings[]): Promise<void> => {
     const { orderId, device } = order;
     const isBusy = options.busy.has(device);
     options.busy.add(device);
@@ -65,7 +67,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
 
   while (!signal.aborted) {
     try {
-      const offers = await listOffers(stateDirectory);
+      const offers = await listDevices();
       const startMs = performance.now();
       const question = {
         devices: offers.map(({ name }) => name),

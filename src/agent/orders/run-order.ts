@@ -7,6 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { chooseProvider } from '../../capture/choice/choose.js';
+import type { DeviceSettings } from '../../config/agent-config.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { isTemporary, retry } from '../../domain/base/retry.js';
@@ -29,7 +30,6 @@ import type { BackupReceiver, BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
 import type { AgentEvent } from '../common/events.js';
 import type { StorePlace } from '../state/known-stores.js';
-import type { Offer } from './offers.js';
 
 /** A receiver for one backup, over a link that is held to the limit, and how fast it is. */
 export type OpenReceiver = (limitRate: RateSchedule | null) => {
@@ -41,7 +41,7 @@ export type OpenReceiver = (limitRate: RateSchedule | null) => {
 export interface OrderContext {
   readonly order: AgentOrder;
   /** Null: no such device is offered (any more). */
-  readonly offer: Offer | null;
+  readonly offer: DeviceSettings | null;
   /** Another order works on the device. */
   readonly isBusy: boolean;
   readonly stateDirectory: string;

@@ -3,15 +3,16 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { BackupResult } from '../../agent/backup/options.js';
-import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/names.js';
 import type { RestOptions } from '../../capture/quiesce/rest.js';
+import { defaultName } from '../../config/default-name.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
+import { parseSize } from '../../domain/base/quantities.js';
+import { PROVIDER_NAMES, type ProviderName } from '../../domain/device/provider-names.js';
 import { pointLabel } from '../../domain/point/point.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/session/patching.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { CommandContext, Run } from '../common/context.js';
-import { defaultName } from '../common/default-name.js';
 import {
   addPlaceOptions,
   limitRateOption,
@@ -22,7 +23,7 @@ import {
 import type { PlaceChoice } from '../common/store-place.js';
 import { agentProgress, sentAgain } from '../output/agent-progress.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
-import { formatBytes, formatDuration, formatInstant, parseSize } from '../output/format.js';
+import { formatBytes, formatDuration, formatInstant } from '../output/format.js';
 
 interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice, 'agent' | 'newStore'> {
   readonly acceptIdentity?: boolean;

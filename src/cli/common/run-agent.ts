@@ -10,10 +10,12 @@ import { orderLoop } from '../../agent/orders/order-loop.js';
 import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
 import { receiverPlace } from '../../agent/state/known-stores.js';
 import { thawLeftFrozen } from '../../capture/quiesce/thaw.js';
+import { type DeviceSettings, expandDevices } from '../../config/agent-config.js';
 import { makeDirectory } from '../../config/state-file.js';
+import { parseHostPort } from '../../domain/base/addresses.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile } from '../../native/files.js';
-import { type Enrolment, isCaller, parseHostPort } from '../../protocol/certificates/enrolment.js';
+import { type Enrolment, isCaller } from '../../protocol/certificates/enrolment.js';
 import { type ClientOptions, receiverClient } from '../../protocol/client.js';
 import { enrollOver } from '../../protocol/enroll.js';
 import type { Connect } from '../../protocol/transport/connect.js';
@@ -21,6 +23,7 @@ import { provenAs, ReceiverListener } from '../../protocol/transport/listener.js
 import { measuredLink } from '../../protocol/transport/measured-link.js';
 import type { ReceiverAddress } from '../../protocol/transport/transport.js';
 import { EXIT_OK } from '../output/exit-codes.js';
+import { agentConfig } from './agent-config.js';
 import type { CommandContext } from './context.js';
 import { createLog } from './log.js';
 
@@ -110,7 +113,11 @@ async function alone(context: CommandContext, work: (log: Logger) => Promise<voi
   try {
     const log = createLog(context.logLevel, context.stdout);
     const over = new AbortController();
-    const tracking = keepTracking({ stateDirectory, log, signal: AbortSignal.any([signal, over.signal]) });
+    const tracking = keepTracking({
+      listDevices: () => devicesOf(context),
+      log,
+      signal: AbortSignal.any([signal, over.signal]),
+    });
     await work(log).finally(() => over.abort());
     await tracking;
     if (signal.aborted) log.info('agent stopped');
@@ -121,7 +128,7 @@ async function alone(context: CommandContext, work: (log: Logger) => Promise<voi
 }
 
 async function serve(
-  { stateDirectory, signal }: CommandContext,
+  context: CommandContext,
   enrolment: Enrolment,
   options: {
     readonly parallel: number;
@@ -131,12 +138,14 @@ async function serve(
   },
 ): Promise<void> {
   const { parallel, busy, log, connect } = options;
+  const { stateDirectory, signal } = context;
   const client = (options: ClientOptions) =>
     receiverClient(addressOf(enrolment), { ...options, ...(connect === undefined ? {} : { connect }) });
   const orders = client({ connections: connectionsFor(parallel) });
   const loop = orderLoop({
     ...{ stateDirectory, busy, signal, ordersMax: parallel },
     orders,
+    listDevices: async () => (await devicesOf(context)).filter(({ orders }) => orders),
     openReceiver: (limitRate) => {
       const link = measuredLink(limitRate);
       return { receiver: client(link), meter: link.meter, place: receiverPlace(enrolment) };
@@ -151,4 +160,9 @@ async function serve(
 
 function addressOf({ url, receiverId, authority, key, certificate }: Enrolment): ReceiverAddress {
   return { url, receiverId, authority, credentials: { key, certificate } };
+}
+
+async function devicesOf(context: CommandContext): Promise<readonly DeviceSettings[]> {
+  const { devices } = await expandDevices((await agentConfig(context)).devices);
+  return devices.filter(({ enabled }) => enabled);
 }

@@ -5,10 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BackupReceiver } from '../../../src/agent/backup/options.js';
-import { addOffer, listOffers, removeOffer } from '../../../src/agent/orders/offers.js';
 import { orderLoop } from '../../../src/agent/orders/order-loop.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
-import { OFFERS_MAX } from '../../../src/domain/base/limits.js';
 import type {
   AgentOrder,
   AwaitOrderRequest,
@@ -19,7 +17,7 @@ import type { OrderPort } from '../../../src/protocol/port/order.js';
 import type { Closable } from '../../../src/protocol/port/receiver.js';
 import { measuredLink } from '../../../src/protocol/transport/measured-link.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
-import { offerOf } from '../../helpers/fakes/offer.js';
+import { deviceNamed } from '../../helpers/fakes/device-settings.js';
 import { fakePort } from '../../helpers/fakes/port.js';
 
 interface World {
@@ -40,7 +38,6 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
   const stateDirectory = await tempDir(t);
   for (const name of names) {
     await writeFile(join(stateDirectory, name), 'x');
-    await addOffer(stateDirectory, offerOf(stateDirectory, name));
   }
   const world: World = {
     ...{ questions: [], reports: [], answers: [], standing: 'open', opened: 0 },
@@ -61,6 +58,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
         },
       };
       const end = orderLoop({
+        listDevices: async () => names.map((name) => deviceNamed(stateDirectory, name)),
         ...{ stateDirectory, ordersMax, busy: new Set<string>(), log: pino({ level: 'silent' }) },
         orders,
         openReceiver: () => {
@@ -156,19 +154,8 @@ test('a receiver that fails is asked again, whatever the reason', async (t) => {
   t.true(world.questions.length >= 4);
 });
 
-test('what is offered is asked for anew each time; names are taken once, and bounded', async (t) => {
+test('what is offered is told with each question', async (t) => {
   const world = await makeWorld(t, ['a']);
-  const directory = await tempDir(t);
-  await addOffer(directory, offerOf(directory, 'a'));
-  await t.throwsAsync(addOffer(directory, offerOf(directory, 'a')), { code: 'config' });
-  await removeOffer(directory, 'a');
-  await t.throwsAsync(removeOffer(directory, 'a'), { code: 'device-unknown' });
-  for (let i = 0; i < OFFERS_MAX; i += 1) await addOffer(directory, offerOf(directory, `d${i}`));
-  await t.throwsAsync(addOffer(directory, offerOf(directory, 'more')), {
-    code: 'config',
-    message: /the limit/,
-  });
-  t.is((await listOffers(directory)).length, OFFERS_MAX);
   const loop = world.start();
   await world.until('a question', () => world.questions.length > 0);
   await loop.stop();

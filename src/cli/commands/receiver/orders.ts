@@ -4,6 +4,7 @@
  */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseHostPort } from '../../../domain/base/addresses.js';
 import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
 import { checkName } from '../../../domain/base/names.js';
 import type { RoundItem, RoundSummary } from '../../../domain/order/round.js';
@@ -190,7 +191,6 @@ function agentRow({ agent, isConnected, address, devices, lastSeenAt, lastPoint 
 
 async function dial(context: CommandContext, dir: string, agentName: string, text: string): Promise<number> {
   const agent = checkName('agent name', agentName);
-  const { parseHostPort } = await import('../../../protocol/certificates/enrolment.js');
   const { readSettings } = await import('../../../receiver/access/identity.js');
   const { writeAddress } = await import('../../../receiver/orders/remote-settings.js');
   const address = text === 'none' ? null : parseHostPort(text);

@@ -5,11 +5,12 @@
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../../domain/base/limits.js';
+import { parsePeriod } from '../../../domain/base/quantities.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { addPlaceOptions } from '../../common/open-receiver.js';
 import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
-import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
+import { formatDuration, formatInstant } from '../../output/format.js';
 import { addReceiverOrders } from './orders.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
