@@ -16,6 +16,7 @@ import { addInspect } from './commands/inspect.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver/receiver.js';
 import { addRestore } from './commands/restore.js';
+import { addStatus } from './commands/status.js';
 import { addTapCommands } from './commands/tap.js';
 import { addTrackCommands } from './commands/track.js';
 import { addVerify } from './commands/verify.js';
@@ -150,6 +151,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addTrackCommands,
     addEnroll,
     addAgent,
+    addStatus,
     addReceiver,
     addConfig,
   ])

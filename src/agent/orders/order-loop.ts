@@ -13,7 +13,8 @@ import type { DeviceSettings } from '../../config/agent-config.js';
 import { Backoff } from '../../domain/base/retry.js';
 import type { AgentOrder, RunningOrder } from '../../domain/order/order.js';
 import type { OrderPort } from '../../protocol/port/order.js';
-import { type OpenReceiver, runOrder } from './run-order.js';
+import type { OpenReceiver } from '../backup/configured.js';
+import { type Perform, runOrder } from './run-order.js';
 
 export interface OrderLoopOptions {
   readonly stateDirectory: string;
@@ -23,6 +24,9 @@ export interface OrderLoopOptions {
   readonly orders: OrderPort;
   /** For one backup. */
   readonly openReceiver: OpenReceiver;
+  readonly perform?: Perform;
+  /** Null: it answers; otherwise why it does not. */
+  readonly onProblem?: (reason: string | null) => void;
   /** Backups at once. */
   readonly ordersMax: number;
   /** Devices that are being backed up, by name: shared by the loops of all receivers. */
@@ -76,6 +80,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       };
       const order = await orders.awaitOrder(question, signal);
       if (problem !== null) log.info('connected, waiting for orders');
+      options.onProblem?.(null);
       problem = null;
       backoff.reset();
       // The receiver does not keep to what it was told: more than wait for their last report
@@ -91,6 +96,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       const reason = (error as Error).message;
       if (reason !== problem) log.warn({ reason }, 'the receiver does not answer; asking again');
       problem = reason;
+      options.onProblem?.(reason);
       await pause(backoff.next());
     }
   }

@@ -16,12 +16,11 @@ import { formatTable } from '../output/format.js';
 import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
 export const AGENT_LISTEN_DEFAULT = '0.0.0.0:8441';
-const PARALLEL_DEFAULT = 4;
 const PARALLEL_MAX = 64;
 
 interface WaitOptions {
   readonly store?: string;
-  readonly parallel: number;
+  readonly parallel?: number;
 }
 
 interface AddOptions extends CaptureOptions {
@@ -48,7 +47,7 @@ export function addAgent(program: Command, run: Run): void {
     .action((name: string) => run((context) => remove(context, name)));
   agent
     .command('run')
-    .description('wait for orders until stopped: holds a connection open to each receiver')
+    .description('run schedules, and wait for orders, until stopped; SIGHUP applies a changed configuration')
     .addOption(storeOption('URL of the receiver to take orders from (default: all enrolled with)'))
     .addOption(parallelOption())
     .action((options: WaitOptions) =>
@@ -71,13 +70,14 @@ function storeOption(description: string): Option {
 }
 
 export function parallelOption(): Option {
-  return new Option('--parallel <number>', 'how many backups at once')
-    .default(PARALLEL_DEFAULT)
-    .argParser((text) => {
-      const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
-      if (value >= 1 && value <= PARALLEL_MAX) return value;
-      throw new InvalidArgumentError(`It is not a number from 1 to ${PARALLEL_MAX}.`);
-    });
+  return new Option(
+    '--parallel <number>',
+    'how many backups at once (default: as agent.toml says, else 4)',
+  ).argParser((text) => {
+    const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
+    if (value >= 1 && value <= PARALLEL_MAX) return value;
+    throw new InvalidArgumentError(`It is not a number from 1 to ${PARALLEL_MAX}.`);
+  });
 }
 
 async function add(context: CommandContext, device: string, options: AddOptions): Promise<number> {

@@ -29,6 +29,7 @@ interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice
   readonly acceptIdentity?: boolean;
   readonly acceptHalfRestored?: boolean;
   readonly full?: boolean;
+  readonly now?: boolean;
 }
 
 export interface CaptureOptions {
@@ -55,13 +56,14 @@ export function addBackup(program: Command, run: Run): void {
     .description('back up a device: send what differs from its last point, and make a new point')
     .argument(
       '<device>',
-      'block device, partition, logical volume or disk image; in use or not, see "inspect"',
+      'block device, partition, logical volume or disk image; with --now the name of a configured one',
     )
     .addOption(storeOption());
   addPlaceOptions(addCaptureOptions(command))
     .option('--accept-identity', 'continue although this is not the device of the last point')
     .option('--accept-half-restored', 'continue although a restore to the device is unfinished')
     .option('--full', 'read everything, even if it is known what changed')
+    .option('--now', 'have the agent that runs here back it up, as its configuration says')
     .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
 }
 
@@ -128,6 +130,7 @@ export function addCaptureOptions(command: Command): Command {
 }
 
 async function backup(context: CommandContext, path: string, options: BackupOptions): Promise<number> {
+  if (options.now === true) return backupNow(context, path, options);
   const { output, stateDirectory, signal } = context;
   const name = options.name ?? defaultName(resolve(path));
   const device = checkName('device name', name);
@@ -162,6 +165,22 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
+async function backupNow(context: CommandContext, name: string, options: BackupOptions): Promise<number> {
+  const { full = false, now: _, compressionLevel, patch, quietDeadline, ...others } = options;
+  const [other] = Object.keys(others);
+  if (other !== undefined) {
+    throw new StillpointError('usage', {
+      thing: `--now with ${other}`,
+      reason: 'how the device is backed up is in the configuration; only --full can be added',
+      remedy: `See "stillpoint config show", or omit --now.`,
+    });
+  }
+  const { backUpByDaemon } = await import('../common/backup-now.js');
+  const result = await backUpByDaemon(context, name, full);
+  context.output.result(toJson(result), describe(result));
+  return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
+}
+
 const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
 export function seconds(flags: string, description: string): Option {
@@ -191,11 +210,15 @@ export function restOptions(name: string, options: CaptureOptions): RestOptions 
   };
 }
 
-function toJson({ point, warnings, wireBytes, base, tracking }: BackupResult): object {
+type Told = Pick<BackupResult, 'point' | 'warnings' | 'wireBytes' | 'tracking'> & {
+  readonly base: { readonly start: string; readonly reason: string };
+};
+
+function toJson({ point, warnings, wireBytes, base, tracking }: Told): object {
   return { point, warnings, wireBytes, base: { start: base.start, reason: base.reason }, tracking };
 }
 
-function describe({ point, wireBytes, base, tracking }: BackupResult): string[] {
+function describe({ point, wireBytes, base, tracking }: Told): string[] {
   const { changedBytes, durationMs } = point.statistics;
   const rate = durationMs === 0 ? '' : ` (${formatBytes((point.geometry.sizeBytes * 1000) / durationMs)}/s)`;
   const basis =

@@ -128,7 +128,7 @@ path = "/srv/*.raw"
     ['agent.toml:11: device.provider', 'it is "tab"', '"tap", "live"'],
     ['agent.toml:18: device.path', 'it is missing'],
     ['agent.d/a.toml:4: device.name', 'agent.d/a.toml:1'],
-    ['agent.d/b.toml:3', 'array'],
+    ['agent.d/b.toml:3', 'invalid'],
     ['agent.d/c.toml: it is not UTF-8'],
     ['agent.d/d.toml: it has more than 256 KiB'],
   ]) {
