@@ -87,7 +87,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'store/records': ['disk', 'objects', 'packs', 'index'],
   'store/points': ['port', 'disk', 'objects', 'packs', 'index', 'records'],
   'store/capture': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points'],
-  'store/collect': ['disk', 'packs', 'index', 'records', 'points', 'capture'],
+  'store/collect': ['port', 'disk', 'packs', 'records', 'points', 'capture'],
   'store/upkeep': ['disk', 'objects', 'packs', 'index', 'records', 'points'],
   'store/reading': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points', 'capture', 'upkeep'],
   store: ['port', 'disk', 'objects', 'index', 'records', 'points', 'capture', 'collect', 'upkeep', 'reading'],

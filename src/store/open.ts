@@ -9,6 +9,7 @@ import { PACK_BYTES_TARGET, PARTIAL_KEEP_MS } from '../domain/base/limits.js';
 import { isHexId } from '../domain/base/names.js';
 import { type Digester, native } from '../native/index.js';
 import type { StoreContext } from './capture/context.js';
+import { PackPins } from './capture/pack-pins.js';
 import { PartialSets } from './capture/partial-sets.js';
 import { recoverStaging } from './capture/recovery.js';
 import { recordRemains } from './capture/remains.js';
@@ -18,6 +19,7 @@ import { asStoreStep } from './disk/errors.js';
 import {
   CAPTURE_DESCRIPTION,
   CAPTURE_DIR,
+  COLLECT_DIR,
   INDEX_DIR,
   LOCK_FILE,
   PACKS_PREFIX,
@@ -26,6 +28,7 @@ import {
   STORE_FILE,
 } from './disk/layout.js';
 import { type LockWaiting, lockStore, lockStoreInTurn, type OwnerRole, type StoreLock } from './disk/lock.js';
+import { lockForReading, makeReadersFile } from './disk/readers.js';
 import { StoreIndex } from './index/store-index.js';
 import { LocalObjectStore } from './objects/local-object-store.js';
 import type { ObjectStore } from './objects/object-store.js';
@@ -33,6 +36,7 @@ import { LocalStore } from './pack-store.js';
 import { PointCatalog } from './points/catalog.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './points/manifest.js';
 import { PointReader } from './points/reader.js';
+import { finishRemovals } from './points/removal.js';
 import type { CaptureDescription, Store } from './port/store.js';
 import { ReaderStore } from './reading/reader-store.js';
 import { ReadingIndex } from './reading/reading-index.js';
@@ -135,21 +139,27 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
     const objects = options.objects ?? new LocalObjectStore(disk, path);
     const { storeId, fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
     if (fault !== null) log(fault);
-    const catalog = new PointCatalog();
-    for (const { key, reason } of await catalog.load(objects)) log(`manifest ${key} is no point: ${reason}`);
-    const partials = new PartialSets({
-      disk,
-      dir: path,
-      log,
-      keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
-    });
-    await partials.load({ tidy: false });
-    return new ReaderStore({
-      ...{ storeId, disk, dir: path, objects, catalog, partials, digester, log },
-      now: options.now ?? (() => new Date()),
-      index: new ReadingIndex({ dir: path, storeId, objects, digester, log, onProgress }),
-      remember: (findings) => rememberFindings(path, options, findings),
-    });
+    // Before the first look at manifests: from here on no pack goes that one of them needs.
+    const lock = await lockForReading(path);
+    try {
+      const catalog = new PointCatalog();
+      for (const { key, reason } of await catalog.load(objects))
+        log(`manifest ${key} is no point: ${reason}`);
+      const partials = new PartialSets({
+        ...{ disk, dir: path, log },
+        keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
+      });
+      await partials.load({ tidy: false });
+      return new ReaderStore({
+        ...{ storeId, disk, dir: path, lock, objects, catalog, partials, digester, log },
+        now: options.now ?? (() => new Date()),
+        index: new ReadingIndex({ dir: path, storeId, objects, digester, log, onProgress }),
+        remember: (findings) => rememberFindings(path, options, findings),
+      });
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
   });
 }
 
@@ -201,6 +211,9 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       const { storeId } = identity;
       const upgrade = await repair(path, options, identity);
       for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
+      await disk.removeDir(join(path, COLLECT_DIR));
+      // On a full disk it is made later: before packs are removed.
+      await makeReadersFile(path).catch(() => undefined);
       const index = await StoreIndex.open(join(path, INDEX_DIR), storeId, (reason) =>
         log(`index of store ${path}: ${reason}; it is made again`),
       );
@@ -212,6 +225,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       const catalog = new PointCatalog();
       for (const { key, reason } of await catalog.load(objects))
         log(`manifest ${key} is no point: ${reason}`);
+      await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
         disk,
@@ -234,6 +248,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         now: options.now ?? (() => new Date()),
         randomId: options.randomId ?? newId,
         upgrade,
+        pins: new PackPins(),
         packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
       };
       const store = new LocalStore(storeId, context, lock);

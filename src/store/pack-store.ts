@@ -11,9 +11,11 @@
  * |                   | order           |        | other  | other  |              | waits   |       |
  * | of other captures | beside          | beside | beside | beside | -            | beside  | waits |
  * | readers of points | beside          | beside | beside | beside | beside       | beside  | waits |
+ * | a removal of a    | beside          | beside | beside | beside | beside: it   | beside  | waits |
+ * | point             |                 |        |        |        | is refused   |         |       |
  *
- * A collection (collector.ts) goes on beside all of them; while a verification runs it removes nothing, and a
- * verification waits for one that removes.
+ * A collection (collect/collector.ts) goes on beside all of them. It removes packs only between two steps of
+ * a verification.
  *
  * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A
  * device has at most one capture, so commits of one device can't meet. Only one process writes to the store
@@ -24,7 +26,7 @@ import { StillpointError } from '../domain/base/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/base/limits.js';
 import { checkName, isHexId } from '../domain/base/names.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
-import { type Point, treeOf } from '../domain/point/point.js';
+import { type Point, pointLabel, treeOf } from '../domain/point/point.js';
 import type {
   CheckEvent,
   DiffEvent,
@@ -40,11 +42,17 @@ import { CaptureStaging } from './capture/staging.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
+import { PointUse } from './points/point-use.js';
+import { readMark } from './points/removal.js';
+import { PointRemover } from './points/remover.js';
 import type {
   Capture,
   CaptureDescription,
+  CollectOptions,
+  CollectReport,
   DeviceKey,
   PointsKey,
+  RemovedPoint,
   Store,
   StoredBlocks,
   VerifyScope,
@@ -59,11 +67,12 @@ export class LocalStore implements Store {
   readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();
-  /** Devices whose capture is being made. */
-  readonly #creating = new Set<string>();
+  /** By device: captures that are being made. */
+  readonly #creating = new Map<string, CaptureDescription>();
+  readonly #use = new PointUse();
+  readonly #remover: PointRemover;
   readonly #access: PointAccess;
   readonly #collector: Collector;
-  #verifyCount = 0;
   #closing: Promise<void> | null = null;
 
   constructor(storeId: string, context: StoreContext, lock: StoreLock) {
@@ -72,10 +81,16 @@ export class LocalStore implements Store {
     this.#context = context;
     this.#lock = lock;
     this.#access = new PointAccess({ ...context, checkOthers: () => this.#checkOtherFiles() });
+    this.#remover = new PointRemover({
+      ...{ context, use: this.#use },
+      openCaptures: () => [
+        ...[...this.#captures.values()].map(({ description }) => description),
+        ...this.#creating.values(),
+      ],
+    });
     this.#collector = new Collector({
       context,
       captures: () => [...this.#captures.values()],
-      isHindered: () => this.#verifyCount > 0,
       isStopped: () => this.#closing !== null,
     });
   }
@@ -123,14 +138,14 @@ export class LocalStore implements Store {
     return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
   }
 
-  collect(): Promise<void> {
-    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect());
+  collect(options?: CollectOptions): Promise<CollectReport> {
+    return this.#access.run(`store ${this.#context.dir}`, () => this.#collector.collect(options));
   }
 
   createCapture(description: CaptureDescription): Promise<Capture> {
     return this.#access.run(`session ${description.sessionId} of ${description.device}`, async () => {
       const device = this.#checkNewCapture(description);
-      this.#creating.add(device);
+      this.#creating.set(device, description);
       try {
         const { disk, dir } = this.#context;
         const open = [...this.#captures.values()].map((capture) => capture.description);
@@ -173,6 +188,7 @@ export class LocalStore implements Store {
         `the block size is ${geometry.blockSize}, and ${base.geometry.blockSize} in its base`,
       );
     }
+    if (this.#remover.isRemoving(basePointId)) throw refuse('session-busy', 'its base is being removed');
     return device;
   }
 
@@ -185,8 +201,30 @@ export class LocalStore implements Store {
     });
   }
 
+  // ---- removals ------------------------------------------------------------------------------------------
+
+  useOf(point: Point): string | null {
+    return this.#remover.useOf(point);
+  }
+
+  removePoint(point: Point, why: string): Promise<void> {
+    const thing = `point ${pointLabel(point)}`;
+    return this.#access.run(thing, () => this.#remover.removePoint(point, why));
+  }
+
+  removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
+    return this.#access.run(`device ${key.device}`, () => this.#remover.removeDevice(key, why));
+  }
+
+  removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {
+    const { objects } = this.#context;
+    return this.#access.run(`device ${key.device}`, () => readMark(objects, { ...key, sequence }));
+  }
+
+  // ---- reading -------------------------------------------------------------------------------------------
+
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
-    return this.#access.nodes(point, requests);
+    return this.#use.during(point.id, () => this.#access.nodes(point, requests));
   }
 
   blocks<T>(
@@ -194,25 +232,24 @@ export class LocalStore implements Store {
     blockIndexes: readonly number[],
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T> {
-    return this.#access.blocks(point, blockIndexes, take);
+    return this.#use.during(point.id, () => this.#access.blocks(point, blockIndexes, take));
   }
 
   async *verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {
-    this.#verifyCount += 1;
-    try {
-      await this.#collector.settled();
-      yield* this.#access.verify(scope);
-    } finally {
-      this.#verifyCount -= 1;
+    const events = this.#access.verify(scope);
+    for (;;) {
+      const step = await this.#collector.withoutRemoval(() => events.next());
+      if (step.done === true) return;
+      yield step.value;
     }
   }
 
   check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#access.check(point, ranges);
+    return this.#use.duringAll([point.id], this.#access.check(point, ranges));
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
-    return this.#access.diff(from, to);
+    return this.#use.duringAll([from.id, to.id], this.#access.diff(from, to));
   }
 
   async #checkOtherFiles(): Promise<{ what: string; reason: string }[]> {

@@ -7,7 +7,8 @@ import type { ExecutionContext } from 'ava';
 import { createStore, openStore, openStoreForReading, type StoreOptions } from '../../src/store/open.js';
 import type { Store } from '../../src/store/port/store.js';
 import { testStoreReading } from '../conformance/store/reading.js';
-import { type StoreWorld, testStore } from '../conformance/store/sessions.js';
+import { testStoreRemovals } from '../conformance/store/removals.js';
+import { type MakeStore, type StoreWorld, testStore } from '../conformance/store/sessions.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
 import { MemoryObjectStore } from '../helpers/fakes/memory-object-store.js';
 import { MemoryStore } from '../helpers/fakes/memory-store.js';
@@ -38,10 +39,7 @@ async function packStore(t: ExecutionContext, options: StoreOptions): Promise<St
   };
 }
 
-testStore('pack store', (t) => packStore(t, {}));
-testStore('pack store over objects in memory', (t) => packStore(t, { objects: new MemoryObjectStore() }));
-
-testStore('memory store', async () => {
+const memoryStore: MakeStore = async () => {
   let nowMs = START_MS;
   const store = new MemoryStore({ now: () => new Date(nowMs) });
   return {
@@ -51,7 +49,17 @@ testStore('memory store', async () => {
       nowMs += ms;
     },
   };
-});
+};
+
+const STORES: readonly (readonly [string, MakeStore])[] = [
+  ['pack store', (t) => packStore(t, {})],
+  ['pack store over objects in memory', (t) => packStore(t, { objects: new MemoryObjectStore() })],
+  ['memory store', memoryStore],
+];
+for (const [name, make] of STORES) {
+  testStore(name, make);
+  testStoreRemovals(name, make);
+}
 
 testStoreReading('memory store without faults', async (_t, points) => {
   const store = new FaultyStore();

@@ -16,7 +16,9 @@ import { testWith } from '../helpers/requirements.js';
 import {
   backUp,
   change,
+  changesBetween,
   commitRequest,
+  type DeviceState,
   describe,
   emptyState,
   holds,
@@ -101,5 +103,59 @@ testWith(
     t.true(await holds(store, point, after));
     for await (const event of store.verify({})) t.not(event.type, 'finding');
     await store.close();
+  },
+);
+
+testWith(
+  ['root'],
+  'a full disk: what a removed point needed is freed, and a session that waits for room goes on',
+  async (t) => {
+    const mount = await tempDir(t);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=32m', 'tmpfs', mount]);
+    t.teardown(() => execFileSync('umount', ['-l', mount]));
+    const dir = join(mount, 'store');
+    await createStore(dir);
+    const store = await openStore(dir, { packBytesTarget: MiB, keepPartialMs: 0 });
+    t.teardown(() => store.close());
+    const blocks = (count: number, seed: number, every = 1) =>
+      Array.from({ length: count }, (_, i) => [i * every, i * every + seed] as const);
+    const first = change(emptyState(geometry), blocks(1000, 10_000));
+    const second = change(emptyState(geometry), blocks(250, 10_000, 4));
+    const third = change(emptyState(geometry), blocks(900, 50_000));
+    /** Not compressed; goes on where it was. */
+    const send = async (device: string, before: DeviceState | null, after: DeviceState) => {
+      const basePoint = await store.baseFor({ agent: 'alpha', device });
+      const capture =
+        store.captures()[0] ?? (await store.createCapture(describe(device, after, basePoint?.id ?? null)));
+      const items = changesBetween(before, after);
+      for (let sequence = capture.durableSequence + 1; (sequence - 1) * 10 < items.length; sequence += 1) {
+        const part = items.slice((sequence - 1) * 10, sequence * 10);
+        await capture.append(sequence, makeBatch(capture.description.sessionId, sequence, part, 0));
+      }
+      return capture;
+    };
+    const backUpRaw = async (device: string, before: DeviceState | null, after: DeviceState) => {
+      const capture = await send(device, before, after);
+      return capture.commit(commitRequest(after, capture.durableSequence));
+    };
+    const removed = await backUpRaw('disk', null, first);
+    const kept = await backUpRaw('disk', first, second);
+    const sendThird = () => backUpRaw('other', null, third);
+    t.true(isStillpointError(await t.throwsAsync(sendThird()), 'store-full'));
+    await store.removePoint(removed, 'room is needed');
+    const report = await store.collect();
+    t.is(report.state, 'done', JSON.stringify(report));
+    t.true(report.freedBytes > 10 * MiB && report.rewrittenPacks > 0, JSON.stringify(report));
+    const point = await sendThird();
+
+    // Other programs take all the rest: packs that nobody needs go first, and make the room for it.
+    const left = await send('left', null, change(emptyState(geometry), blocks(100, 90_000)));
+    await left.abort();
+    await writeFile(join(mount, 'rest'), Buffer.alloc(40 * MiB)).catch(() => undefined);
+    const again = await store.collect();
+    t.true(again.freedBytes > MiB, JSON.stringify(again));
+    t.true(await holds(store, kept, second));
+    t.true(await holds(store, point, third));
+    for await (const event of store.verify({})) t.not(event.type, 'finding', JSON.stringify(event));
   },
 );

@@ -70,6 +70,7 @@ export const ERRORS = {
   'store-damaged': row('damaged', 500, PERMANENT, 'The store has lost bytes, or holds wrong ones.'),
   'store-full': row('failed', 507, TEMPORARY, 'The disk of the store is full.'),
   'store-io': row('failed', 500, TEMPORARY, "The store can't be read or written."),
+  'point-protected': row('failed', 409, PERMANENT, 'The point may not be removed.'),
   'point-unknown': row('failed', 404, PERMANENT, 'There is no such point.'),
   'device-unknown': row('failed', 404, PERMANENT, 'No device is known under this name.'),
   // link

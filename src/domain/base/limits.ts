@@ -79,6 +79,8 @@ export const PACK_BYTES_TARGET = 64 * MiB;
  */
 export const STORE_RESERVE_BYTES_MAX = 256 * MiB;
 export const STORE_RESERVE_PART = 1 / 16;
+/** A collection reads and writes so much a second beside open sessions. */
+export const COLLECT_BYTES_PER_S = 64 * MiB;
 /** Batches that an agent keeps in flight, not yet durable at the receiver: what a lost connection costs. */
 export const BATCH_WINDOW = 4;
 /**

@@ -25,6 +25,7 @@ import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
 import { OrderBook } from '../orders/orders.js';
 import { BaseBlocks } from './base-blocks.js';
 import { checkCommitted } from './check-commit.js';
+import { Collecting } from './collecting.js';
 import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
@@ -32,6 +33,7 @@ export class ReceiverService {
   readonly store: Store;
   /** What agents are asked to back up; empty where nobody can ask. */
   readonly orders = new OrderBook();
+  readonly collecting: Collecting;
   readonly #sessions = new Map<string, OpenSession>();
   /** Ids of sessions that are being made: nobody else may take them meanwhile. */
   readonly #reserved = new Set<string>();
@@ -44,6 +46,7 @@ export class ReceiverService {
 
   private constructor(store: Store) {
     this.store = store;
+    this.collecting = new Collecting({ store, hasSessions: () => this.#sessions.size > 0 });
   }
 
   /**
@@ -194,7 +197,7 @@ export class ReceiverService {
         ?.abort()
         .catch(() => undefined);
     }
-    await this.store.collect().catch(() => undefined);
+    await this.collecting.tick().catch(() => undefined);
   }
 
   /** Reading all of the store is for one at a time per agent. */

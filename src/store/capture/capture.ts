@@ -172,6 +172,11 @@ export class StoreCapture implements Capture {
     yield* packIdsOf(this.#staging);
   }
 
+  pin(packId: string): void {
+    this.#staging?.pin(packId);
+    this.#formerPackIds.add(packId);
+  }
+
   async *durableLeaves(): AsyncGenerator<Buffer> {
     for (let node = 0; node !== -1; ) {
       const { leaves, next } = await this.#lock.run(async () =>

@@ -152,9 +152,9 @@ async function buildTree(
     treeBytes += RECORD_HEADER_BYTES + content.length + PACK_ENTRY_BYTES;
     if (nodeCount % NODES_PER_TURN === 0) await setImmediate();
     const bytes = Buffer.from(digest.buffer, digest.byteOffset, digest.length);
-    const isKnown =
-      pack?.rawLength(digestKey(bytes)) !== undefined || index.locate(bytes, RECORD_KIND_NODE) !== null;
-    if (isKnown) return;
+    if (pack?.rawLength(digestKey(bytes)) !== undefined) return;
+    const located = index.locate(bytes, RECORD_KIND_NODE);
+    if (located !== null) return staging.pin(located.packId);
     pack ??= await PackWriter.create(disk, staging.dir, randomId(), PACK_KIND_TREE);
     pack.add(
       bytes,
@@ -172,6 +172,7 @@ async function buildTree(
 
   function onNewLeaf(blockIndex: number, digest: Uint8Array): void {
     const located = index.locate(digest, RECORD_KIND_BLOCK);
+    if (located !== null) staging.pin(located.packId);
     if (located?.rawLength === blockLength(description.geometry, blockIndex)) return;
     missingCount += 1;
     if (missing.length < MISSING_LOOKED_FOR_MAX) missing.push({ blockIndex, digest: Buffer.from(digest) });
@@ -188,7 +189,8 @@ async function buildTree(
       putNode,
       onNewLeaf,
     });
-    const lost = missingCount > missing.length ? missing : await reallyMissing(context, description, missing);
+    const lost =
+      missingCount > missing.length ? missing : await reallyMissing(context, staging, description, missing);
     if (lost.length > 0) {
       const named = lost.slice(0, NAMED_BLOCKS_MAX).map(({ blockIndex }) => blockIndex);
       throw new StillpointError('bad-batch', {
@@ -214,16 +216,22 @@ async function buildTree(
  * may have the block still.
  */
 async function reallyMissing(
-  { records }: StoreContext,
+  { index, records }: StoreContext,
+  staging: CaptureStaging,
   { geometry }: CaptureDescription,
   leaves: readonly MissingLeaf[],
 ): Promise<MissingLeaf[]> {
   if (leaves.length === 0) return [];
-  const located = await records.locate(
+  await records.locate(
     RECORD_KIND_BLOCK,
     leaves.map(({ digest }) => digest),
   );
-  return leaves.filter(({ blockIndex }, i) => located[i]?.rawLength !== blockLength(geometry, blockIndex));
+  return leaves.filter(({ blockIndex, digest }) => {
+    // Looked for again: a collection may have gone on since, and a pack counts from its pinning on.
+    const at = index.locate(digest, RECORD_KIND_BLOCK);
+    if (at !== null) staging.pin(at.packId);
+    return at?.rawLength !== blockLength(geometry, blockIndex);
+  });
 }
 
 /** Damage is known in the store: none of it may be in the new point. */

@@ -6,6 +6,7 @@ import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import type { PointReader } from '../points/reader.js';
 import type { RecordReader } from '../records/record-reader.js';
+import type { PackPins } from './pack-pins.js';
 import type { PartialSets } from './partial-sets.js';
 
 export interface StagingContext {
@@ -25,6 +26,8 @@ export interface StagingContext {
    * program of a former one takes the text for damage.
    */
   readonly upgrade: () => Promise<void>;
+  /** What sessions rely on while a collection runs. */
+  readonly pins: PackPins;
   /** A pack is ended when it has as many bytes. */
   readonly packBytesTarget: number;
 }

@@ -44,6 +44,8 @@ export interface PartialSetsOptions {
 export class PartialSets {
   readonly #options: PartialSetsOptions;
   readonly #records = new Map<string, PartialRecord>();
+  /** Names of records that can't be read. */
+  readonly #damaged = new Set<string>();
 
   constructor(options: PartialSetsOptions) {
     this.#options = options;
@@ -63,8 +65,10 @@ export class PartialSets {
       if (tidy && isHexId(temporaryFor(name) ?? '')) await disk.remove(join(dir, PARTIAL_DIR, name));
       if (!isHexId(name)) continue;
       const record = await this.#read(name);
-      if ('reason' in record) log(`${PARTIAL_DIR}/${name}: ${record.reason}; its packs stay`);
-      else this.#records.set(name, record);
+      if ('reason' in record) {
+        log(`${PARTIAL_DIR}/${name}: ${record.reason}; what it names is collected with the rest`);
+        this.#damaged.add(name);
+      } else this.#records.set(name, record);
     }
   }
 
@@ -100,6 +104,16 @@ export class PartialSets {
     await disk.remove(join(dir, PARTIAL_DIR, sessionId));
     await disk.syncDir(join(dir, PARTIAL_DIR));
     this.#records.delete(sessionId);
+  }
+
+  all(): PartialRecord[] {
+    return [...this.#records.values()];
+  }
+
+  /** After a collection of all that nobody needs: nothing is left that they could name. */
+  async removeDamaged(): Promise<void> {
+    for (const sessionId of this.#damaged) await this.remove(sessionId);
+    this.#damaged.clear();
   }
 
   has(sessionId: string): boolean {

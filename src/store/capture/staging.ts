@@ -58,8 +58,8 @@ export class CaptureStaging {
   /** Of the packs that it made. */
   readonly packIds: Set<string>;
   /**
-   * Packs of others that it relies on since it is in memory: it was said to hold their blocks, or
-   * did not store them again.
+   * Packs of others that it relies on since it is in memory: it was said to hold their blocks, did not store
+   * them again, or has nodes of its tree in them.
    */
   readonly pinnedPackIds = new Set<string>();
   readonly #context: StagingContext;
@@ -162,8 +162,14 @@ export class CaptureStaging {
     if (staged !== undefined) return staged;
     if (!this.#adopted.has(digestKey(digest)) && !index.isHeld(this.#deviceNumber, digest)) return undefined;
     const located = index.locate(digest, RECORD_KIND_BLOCK);
-    if (located !== null) this.pinnedPackIds.add(located.packId);
+    if (located !== null) this.pin(located.packId);
     return located?.rawLength;
+  }
+
+  /** It relies on a record of this pack, from the moment at which it was located. */
+  pin(packId: string): void {
+    this.pinnedPackIds.add(packId);
+    this.#context.pins.note(packId);
   }
 
   /** The block is in a pack of its own that the index does not have yet. */
@@ -193,7 +199,7 @@ export class CaptureStaging {
       }
       const located = this.#context.index.locate(digest, RECORD_KIND_BLOCK);
       if (located !== null) {
-        this.pinnedPackIds.add(located.packId);
+        this.pin(located.packId);
         this.#adopted.set(key, digest);
         continue;
       }

@@ -1,146 +1,282 @@
 /**
- * Removes packs that ended sessions left and nobody needs: those of partial sets whose time is over, if no
- * point needs one of their blocks and no open capture relies on one. A pack that is needed in part stays
- * whole. Only one collection runs at a time.
+ * Frees what nobody needs: mark and sweep, beside running sessions and readers. One collection at a time.
  *
- * 1. Points' trees and captures' leaves are walked, which may take long; everything else goes on meanwhile.
- * 2. In one turn of the event loop it is seen that nothing came between: points that were not walked,
- *    packs that captures rely on since, records that moved to other packs. Then the packs that are
- *    left are taken out of the index's memory: from here on nobody finds a block in them, and what
- *    comes again is stored again.
- * 3. Each leaves the index on disk, then packs/; then the record goes. Whatever ends this in the middle, the
- *    record is still there at the next opening, and the pack is indexed again or gone.
+ * 1. Begin, in one turn of the event loop: packs that open sessions made or rely on, and those of partial
+ *    sets that are kept, are pinned; so is every pack that a session comes to rely on from now on
+ *    (PackPins). Packs that are made from now on are not looked at.
+ * 2. Mark: all that points' trees and the leaves of open sessions name goes into a LiveSet.
+ * 3. Look: of each pack, what is needed and found there.
+ * 4. Sweep: packs without anything needed go. Of packs that are needed in part, the needed records are
+ *    written to a new pack, which is published and indexed; then they go.
+ *
+ * How a pack goes (docs/format.md section 6): it is seen in one turn of the event loop that nobody relies on
+ * it, and it is taken out of the index's memory, so that nobody finds a record there any more. When the reads
+ * that had found one have ended, it leaves the index on disk, then packs/. Killed in between, the pack is
+ * indexed again at the next opening, or is gone.
+ *
+ * Why nothing is lost: a point that is committed during the collection consists of its base, which is a point
+ * itself; of records in packs that are new; and of records in packs that its session pinned. A session that
+ * is open at the beginning had its leaves marked, or is a point that was.
+ *
+ * A collection that ends early has freed what it has freed. The next one marks again.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import type { StoreContext } from '../capture/context.js';
 import type { PartialRecord } from '../capture/partial-sets.js';
+import { isFull } from '../disk/disk.js';
 import { packKey } from '../disk/layout.js';
-import { readPackEntries } from '../packs/contents.js';
-import { type NeedContext, spareForPoints, visitLeaves } from './needed-packs.js';
+import { lockForRemoval } from '../disk/readers.js';
+import { type CollectOptions, type CollectReport, NOTHING_COLLECTED } from '../port/store.js';
+import { LiveSet } from './live-set.js';
+import { markLive, type PinningCapture } from './mark.js';
+import { RemovalGate } from './removal-gate.js';
+import { type Emptied, type EmptiedGroup, Rewriter } from './rewriter.js';
+import { Sweep } from './sweep.js';
+import { chooseVictims, freeableBytes, type PackStanding } from './victims.js';
 
-/** A capture as a collection sees it. */
-export interface PinningCapture {
+export interface CollectedCapture extends PinningCapture {
   readonly description: { readonly sessionId: string };
-  /** Packs that it made or relies on, as far as it knows since it is in memory. */
-  pinnedPackIds(): Iterable<string>;
-  /** The leaves of its durable batches, in pieces. */
-  durableLeaves(): AsyncIterable<Buffer>;
+  /** Relies on this pack, too. */
+  pin(packId: string): void;
 }
 
 export interface CollectorOptions {
   readonly context: StoreContext;
-  readonly captures: () => readonly PinningCapture[];
-  /** No pack may vanish under a reader of all packs. */
-  readonly isHindered: () => boolean;
+  readonly captures: () => readonly CollectedCapture[];
   readonly isStopped: () => boolean;
 }
 
+/** What one collection has to do, and did. */
+interface Run {
+  readonly sweep: Sweep;
+  readonly paced: (bytes: number) => Promise<void>;
+  removedPacks: number;
+  freedBytes: number;
+  rewrittenPacks: number;
+  keptPacks: number;
+}
+
+const PACKS_PER_REMOVAL = 16;
+
 export class Collector {
   readonly #options: CollectorOptions;
-  #running: Promise<void> | null = null;
-  #removing: Promise<void> | null = null;
+  readonly #gate = new RemovalGate();
+  #running: Promise<CollectReport> | null = null;
 
   constructor(options: CollectorOptions) {
     this.#options = options;
   }
 
-  /** What can't be done now is done the next time; why is in the log. */
-  collect(): Promise<void> {
-    this.#running ??= this.#collect()
-      .catch((error) => {
-        if (!this.#options.isStopped())
-          this.#options.context.log(`partial sets are not collected: ${String(error)}`);
-      })
-      .finally(() => {
-        this.#running = null;
-      });
+  /** Does not reject: what can't be done now is done the next time; the report says why. */
+  collect(options: CollectOptions = {}): Promise<CollectReport> {
+    this.#running ??= this.#collect(options).finally(() => {
+      this.#running = null;
+    });
     return this.#running;
   }
 
-  /** No pack is being removed when it resolves. */
-  async settled(): Promise<void> {
-    await this.#removing;
+  /** No pack vanishes during this work, which is short. */
+  withoutRemoval<T>(work: () => Promise<T>): Promise<T> {
+    return this.#gate.shared(work);
   }
 
-  async #collect(): Promise<void> {
-    const { context } = this.#options;
-    const { partials, index, now } = context;
+  async #collect(options: CollectOptions): Promise<CollectReport> {
+    const { context, isStopped } = this.#options;
+    const { partials, index, now, pins, log } = context;
     const due = partials.due(now());
-    if (due.length === 0) return;
-    if (index.hasUnhealed()) throw putOff('the store has damage that is not healed, and any pack may help');
-    if (context.catalog.hasUnreadable)
-      throw putOff("a manifest can't be read, and its point may need any pack");
-    const candidates = new Set<number>();
-    for (const { packIds } of due) {
-      for (const packId of packIds) {
-        const pack = index.packs().get(packId);
-        if (pack !== undefined) candidates.add(pack.number);
-      }
+    const report = newReport(index.packs());
+    if (!options.force && due.length === 0 && !index.mayHaveGarbage) return report;
+    const startMs = performance.now();
+    try {
+      return await this.#run(options, due, report);
+    } catch (error) {
+      report.state = 'put-off';
+      report.reason = error instanceof Error ? error.message : String(error);
+      if (!isStopped()) log(`what nobody needs is not collected: ${report.reason}`);
+      return report;
+    } finally {
+      pins.end();
+      report.durationMs = performance.now() - startMs;
     }
-    const moves = index.moveCount;
-    const { pinned, walked } = await this.#walk(candidates);
-    // From here to `condemn` nothing is awaited.
-    if (candidates.size > 0 && context.catalog.all().some(({ id }) => !walked.has(id)))
-      throw putOff('a point was committed at this moment');
-    if (index.moveCount !== moves || context.records.isSearching || this.#options.isHindered())
-      throw putOff('packs are being read or healed');
-    for (const capture of this.#options.captures()) {
-      for (const packId of capture.pinnedPackIds()) {
-        const pack = index.packs().get(packId);
-        if (pack !== undefined) pinned.add(pack.number);
-      }
-    }
-    const isFree = (number: number) => candidates.has(number) && !pinned.has(number);
-    const free = new Map<string, number>();
-    const finished: PartialRecord[] = [];
-    for (const record of due) {
-      let isFinished = true;
-      for (const packId of record.packIds) {
-        const number = index.packs().get(packId)?.number;
-        if (number !== undefined && isFree(number)) free.set(packId, number);
-        if (number !== undefined && candidates.has(number) && pinned.has(number)) isFinished = false;
-      }
-      if (isFinished) finished.push(record);
-    }
-    index.condemn(free.keys());
-    this.#removing = this.#remove(free, finished).finally(() => {
-      this.#removing = null;
-    });
-    await this.#removing;
   }
 
-  /** Takes out of `candidates` what points need. @returns what captures need, and the points */
-  async #walk(candidates: Set<number>): Promise<{ pinned: Set<number>; walked: ReadonlySet<string> }> {
+  async #run(
+    { pace, dryRun = false }: CollectOptions,
+    due: readonly PartialRecord[],
+    report: Draft,
+  ): Promise<CollectReport> {
+    const { context } = this.#options;
+    const { index, catalog, partials, packBytesTarget, log } = context;
+    const { garbageCount } = index;
+    if (catalog.hasUnreadable) throw putOff("a manifest can't be read, and its point may need any pack");
+    const dueIds = new Set(due.map(({ sessionId }) => sessionId));
+    const captures = this.#begin(dueIds);
+    const numberEnd = index.nextPackNumber;
+    const paced = async (bytes: number) => {
+      this.#checkStopped();
+      await pace?.(bytes);
+    };
+    const live = new LiveSet(index.recordCount);
+    await markLive({ ...context, paced }, captures, live);
+    const sweep = new Sweep(context, live);
+    const packs = await this.#look(sweep, numberEnd, paced);
+    const victims = chooseVictims(packs, packBytesTarget);
+    report.deadBytes = packs.reduce((sum, { sizeBytes, liveBytes }) => sum + sizeBytes - liveBytes, 0);
+    report.freeableBytes = freeableBytes(victims);
+    report.state = 'done';
+    if (dryRun) return report;
+    const run: Run = { sweep, paced, removedPacks: 0, freedBytes: 0, rewrittenPacks: 0, keptPacks: 0 };
+    try {
+      await this.#removeDead(run, victims.dead);
+      await this.#rewrite(run, victims.rewritten);
+      await this.#endPartialSets(due, packs);
+    } finally {
+      const { removedPacks, freedBytes, rewrittenPacks, keptPacks } = run;
+      const heldPacks = packs.filter((pack) => pack.isKept && pack.liveBytes < pack.sizeBytes).length;
+      Object.assign(report, { removedPacks, freedBytes, rewrittenPacks, keptPacks: keptPacks + heldPacks });
+    }
+    if (report.keptPacks === 0) {
+      await partials.removeDamaged();
+      await index.noteCollected(garbageCount);
+    }
+    if (run.removedPacks > 0) {
+      log(
+        `collected: ${run.removedPacks} packs are gone, ${run.rewrittenPacks} of them written anew in part, ${run.freedBytes} bytes are free`,
+      );
+    }
+    return report;
+  }
+
+  /** In one turn of the event loop. @returns the captures that are open now */
+  #begin(dueIds: ReadonlySet<string>): readonly CollectedCapture[] {
     const { context, captures } = this.#options;
-    const { index, records, catalog } = context;
-    const need: NeedContext = { index, records, catalog, checkStopped: () => this.#checkStopped() };
-    const pinned = new Set<number>();
-    if (candidates.size > 0) {
-      for (const capture of captures()) {
-        const label = `session ${capture.description.sessionId}`;
-        for await (const leaves of capture.durableLeaves()) {
-          await visitLeaves(need, leaves, label, (packNumber) => pinned.add(packNumber));
-          this.#checkStopped();
-        }
-      }
+    const open = captures();
+    const kept = context.partials.all().filter(({ sessionId }) => !dueIds.has(sessionId));
+    context.pins.begin([
+      ...open.flatMap((capture) => [...capture.pinnedPackIds()]),
+      ...kept.flatMap(({ packIds }) => packIds),
+    ]);
+    return open;
+  }
+
+  /** @param numberEnd of the first pack that is not looked at */
+  async #look(sweep: Sweep, numberEnd: number, paced: Run['paced']): Promise<PackStanding[]> {
+    const { index, pins } = this.#options.context;
+    const standings: PackStanding[] = [];
+    for (const [packId, { number }] of [...index.packs()]) {
+      if (number >= numberEnd) continue;
+      const standing = await sweep.look(packId, pins.has(packId));
+      if (standing !== null) standings.push(standing);
+      await paced(0);
     }
-    const walked = new Set<string>();
-    for (;;) {
-      const points = catalog.all().filter(({ id }) => !walked.has(id));
-      if (points.length === 0 || candidates.size === 0) return { pinned, walked };
-      await spareForPoints(need, points, candidates);
-      for (const { id } of points) walked.add(id);
+    return standings;
+  }
+
+  async #removeDead(run: Run, dead: readonly PackStanding[]): Promise<void> {
+    for (let at = 0; at < dead.length; at += PACKS_PER_REMOVAL) {
+      const sources: Emptied[] = [];
+      for (const pack of dead.slice(at, at + PACKS_PER_REMOVAL)) {
+        const { entries } = await run.sweep.entriesOf(pack.packId);
+        sources.push({ pack, entries });
+        await run.paced(entries.length);
+      }
+      await this.#remove(run, { sources, packId: null });
     }
   }
 
-  async #remove(packs: ReadonlyMap<string, number>, finished: readonly PartialRecord[]): Promise<void> {
-    const { index, objects, partials, digester, log } = this.#options.context;
-    for (const [packId, number] of packs) {
-      const { entries } = await readPackEntries(objects, packId, digester);
-      await index.removePack(packId, number, entries);
-      await objects.delete(packKey(packId));
+  async #rewrite(run: Run, packs: readonly PackStanding[]): Promise<void> {
+    const { context } = this.#options;
+    for (const kind of new Set(packs.map((pack) => pack.kind))) {
+      const rewriter = new Rewriter(context, run.sweep, kind, run.paced);
+      try {
+        for (const pack of packs.filter((candidate) => candidate.kind === kind)) {
+          if (!(await rewriter.hasRoomFor(pack))) await this.#replace(run, await rewriter.finish());
+          const isTaken = (await rewriter.hasRoomFor(pack)) && (await rewriter.take(pack));
+          if (!isTaken) run.keptPacks += 1;
+          if (rewriter.isFull) await this.#replace(run, await rewriter.finish());
+        }
+        await this.#replace(run, await rewriter.finish());
+      } catch (error) {
+        await rewriter.abandon();
+        throw error;
+      }
     }
-    for (const { sessionId, agent, device, packIds } of finished) {
+  }
+
+  async #replace(run: Run, group: EmptiedGroup | null): Promise<void> {
+    if (group === null) return;
+    run.freedBytes -= group.sizeBytes;
+    run.rewrittenPacks += await this.#remove(run, group);
+  }
+
+  /** @returns how many are gone */
+  async #remove(
+    run: Run,
+    { sources, packId }: { readonly sources: readonly Emptied[]; readonly packId: string | null },
+  ): Promise<number> {
+    const { context } = this.#options;
+    return this.#gate.exclusive(async () => {
+      const lock = await lockForRemoval(context.dir);
+      if (lock === null) throw putOff('a command reads the store');
+      try {
+        const free = this.#condemn(run, sources, packId);
+        await context.records.settled();
+        for (const { pack, entries } of free) {
+          await this.#removePack(pack, entries);
+          run.removedPacks += 1;
+          run.freedBytes += pack.sizeBytes;
+        }
+        return free.length;
+      } finally {
+        await lock.release();
+      }
+    });
+  }
+
+  /** In one turn of the event loop: the last look, and from here on nobody finds a record in them. */
+  #condemn(run: Run, sources: readonly Emptied[], successor: string | null): readonly Emptied[] {
+    const { index, records, pins } = this.#options.context;
+    if (records.isSearching)
+      throw putOff('other copies of damaged records are being looked for in all packs');
+    const free = sources.filter(
+      ({ pack, entries }) => !pins.has(pack.packId) && !run.sweep.isNeeded(pack.number, entries),
+    );
+    for (const source of sources) {
+      if (free.includes(source)) continue;
+      run.keptPacks += 1;
+      if (successor !== null) this.#pinSuccessor(source.pack.packId, successor);
+    }
+    index.condemn(free.map(({ pack }) => pack.packId));
+    return free;
+  }
+
+  /** What a session relies on in a pack is found in another one now. */
+  #pinSuccessor(packId: string, successor: string): void {
+    for (const capture of this.#options.captures()) {
+      if ([...capture.pinnedPackIds()].includes(packId)) capture.pin(successor);
+    }
+    this.#options.context.pins.note(successor);
+  }
+
+  async #removePack({ packId, number }: PackStanding, entries: Buffer): Promise<void> {
+    const { index, objects } = this.#options.context;
+    try {
+      await index.removePack(packId, number, entries);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      // On a full disk the pack makes the room. Killed here, the index is made again at the next opening.
+      await objects.delete(packKey(packId));
+      await index.removePack(packId, number, entries);
+    }
+    await objects.delete(packKey(packId));
+  }
+
+  /** Those that have nothing left but what others need. */
+  async #endPartialSets(due: readonly PartialRecord[], packs: readonly PackStanding[]): Promise<void> {
+    const { partials, pins, log } = this.#options.context;
+    const kept = new Set(packs.filter(({ isKept }) => isKept).map(({ packId }) => packId));
+    for (const { sessionId, agent, device, packIds } of due) {
+      if (packIds.some((packId) => pins.has(packId) || kept.has(packId))) continue;
       // One that the index does not know, although it is there, is indexed at the next
       // opening, and then looked at.
       if (await this.#isAnyUnknown(packIds)) continue;
@@ -160,6 +296,14 @@ export class Collector {
   #checkStopped(): void {
     if (this.#options.isStopped()) throw putOff('the store is being closed');
   }
+}
+
+type Draft = { -readonly [K in keyof CollectReport]: CollectReport[K] };
+
+function newReport(packs: ReadonlyMap<string, { readonly sizeBytes: number }>): Draft {
+  let storedBytes = 0;
+  for (const { sizeBytes } of packs.values()) storedBytes += sizeBytes;
+  return { ...NOTHING_COLLECTED, packCount: packs.size, storedBytes };
 }
 
 function putOff(reason: string): StillpointError {

@@ -8,6 +8,10 @@ export const CAPTURE_DIR = 'capture';
 export const PACKS_PREFIX = 'packs';
 export const POINTS_PREFIX = 'points';
 export const PARTIAL_DIR = 'partial';
+/** Packs that a collection writes. */
+export const COLLECT_DIR = 'collect';
+/** Whose shared lock holds back the removal of packs. */
+export const READERS_FILE = 'readers';
 /** The same as STORE_FILE, for when that is lost. */
 export const STORE_COPY = 'store-copy.json';
 

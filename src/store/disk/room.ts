@@ -8,12 +8,27 @@ import type { Disk } from './disk.js';
 
 /**
  * Before a pack grows.
- * @throws code `ENOSPC` if the reserve would be touched
+ * @param part of the reserve that must stay free
+ * @throws code `ENOSPC` if it would be touched
  */
-export async function leaveReserve(disk: Disk, path: string, byteLength: number): Promise<void> {
-  const { totalBytes, freeBytes } = await disk.room(dirname(path));
-  const reserveBytes = Math.min(STORE_RESERVE_BYTES_MAX, totalBytes * STORE_RESERVE_PART);
-  if (freeBytes < byteLength + reserveBytes) throw noRoom(freeBytes, byteLength + reserveBytes);
+export async function leaveReserve(
+  disk: Disk,
+  path: string,
+  byteLength: number,
+  part: number = 1,
+): Promise<void> {
+  const { freeBytes, reserveBytes } = await roomFor(disk, dirname(path));
+  const neededBytes = byteLength + part * reserveBytes;
+  if (freeBytes < neededBytes) throw noRoom(freeBytes, neededBytes);
+}
+
+/** What is free on a store's disk, and how much of that packs leave. */
+export async function roomFor(
+  disk: Disk,
+  dir: string,
+): Promise<{ readonly freeBytes: number; readonly reserveBytes: number }> {
+  const { totalBytes, freeBytes } = await disk.room(dir);
+  return { freeBytes, reserveBytes: Math.min(STORE_RESERVE_BYTES_MAX, totalBytes * STORE_RESERVE_PART) };
 }
 
 /** Its message tells how much is free, and how much must be. */

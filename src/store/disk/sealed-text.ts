@@ -9,7 +9,8 @@ export type SealedMagic =
   | 'stillpoint-store'
   | 'stillpoint-point'
   | 'stillpoint-capture'
-  | 'stillpoint-partial';
+  | 'stillpoint-partial'
+  | 'stillpoint-removed';
 
 /**
  * One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which

@@ -11,6 +11,7 @@ import { setImmediate } from 'node:timers/promises';
 import { decodePackEntry, digestKey, packEntryCount } from '../packs/entries.js';
 import type { DeviceKey } from '../port/store.js';
 import type { IndexedPack, Location, RecordIndex } from './record-index.js';
+import { removePack } from './removal.js';
 import { ensureIndexRoom } from './room.js';
 import {
   checkIndexFiles,
@@ -20,11 +21,22 @@ import {
   TABLE_COUNT,
   type Tables,
 } from './tables.js';
-import { badKey, decodePlace, encodePlace, PLACE_BYTES, type Place, placeKey, uint32 } from './values.js';
+import {
+  decodePlace,
+  encodeHeldKey,
+  encodePlace,
+  HELD_KEY_BYTES,
+  PLACE_BYTES,
+  type Place,
+  placeKey,
+  uint32,
+} from './values.js';
 import { IndexWrites, written } from './writes.js';
 
-export const INDEX_FORMAT = 'stillpoint-index 1';
+/** 2: `held` is by digest first, so that a record's holders are found without asking for each device. */
+export const INDEX_FORMAT = 'stillpoint-index 2';
 const NEXT_PACK = Buffer.from('next-pack');
+const COLLECTED = Buffer.from('collected');
 /** Stands for "in no pack" in `bad`, with a part of the digest as the place. */
 const NO_PACK_NUMBER = 0;
 const PLACE_MASK = 2n ** 52n - 1n;
@@ -34,8 +46,6 @@ const NULL_KEY = '\0'.repeat(32);
 const RECORDS_PER_COMMIT = 16_384;
 /** Between two looks at the event loop. */
 const RECORDS_PER_TURN = 2048;
-/** Of a removal, in one transaction, which holds up the event loop. */
-const LOOKUPS_PER_TRANSACTION = 4096;
 
 export interface AddPackOptions {
   /** Number of the device that holds all of the pack's blocks. */
@@ -54,8 +64,10 @@ export class StoreIndex implements RecordIndex {
   #nextPack = 1;
   #badCount = 0;
   #moveCount = 0;
+  /** 0: none since the last whole collection. */
+  #garbageCount = 1;
   readonly #recordKey = Buffer.alloc(33);
-  readonly #heldKey = Buffer.alloc(36);
+  readonly #heldKey = Buffer.alloc(HELD_KEY_BYTES);
 
   private constructor(path: string, tables: Tables) {
     this.#path = path;
@@ -106,6 +118,7 @@ export class StoreIndex implements RecordIndex {
       this.#nextDevice = Math.max(this.#nextDevice, number + 1);
     }
     this.#badCount = bad.getCount();
+    this.#garbageCount = meta.doesExist(COLLECTED) ? 0 : 1;
   }
 
   /** Forgets everything. */
@@ -114,6 +127,7 @@ export class StoreIndex implements RecordIndex {
     // A point counts as walked only while all its packs are in the index.
     for (const table of [walked, packs, records, held, devices, bad])
       await written(this.#path, () => table.clearAsync());
+    await this.noteGarbage();
     this.#packIds.clear();
     this.#packs.clear();
     this.#deviceNumbers.clear();
@@ -196,48 +210,43 @@ export class StoreIndex implements RecordIndex {
     }
   }
 
-  /**
-   * Forgets a condemned pack: first that it is indexed, so that it is indexed again if it is found at the
-   * next opening; then its records, that devices hold them, and what was known of damage to them.
-   */
+  /** Forgets a condemned pack. Code `ENOSPC` if there is no room for that: it can be done again. */
   async removePack(packId: string, number: number, entries: Buffer): Promise<void> {
-    const { root, packs, records, held, devices, bad } = this.#tables;
-    await written(this.#path, () => packs.remove(Buffer.from(packId, 'hex')));
-    const deviceNumbers = [...devices.getRange()].map(({ value }) => value.readUInt32BE(0));
-    const gone = new Set<string>();
-    const count = packEntryCount(entries);
-    for (let from = 0; from < count; ) {
-      let next = from;
-      // In one transaction: who stores a block again enters it at this moment, and that entry must not go.
-      const remove = () => {
-        next = from;
-        for (let lookups = 0; next < count && lookups < LOOKUPS_PER_TRANSACTION; next += 1) {
-          const { digest, kind } = decodePackEntry(entries, next);
-          const value = records.getBinary(this.#keyOf(digest, kind));
-          lookups += 1;
-          if (decodePlace(value)?.packNumber !== number) continue;
-          gone.add(badKey(digest, kind));
-          records.remove(this.#keyOf(digest, kind));
-          lookups += deviceNumbers.length;
-          for (const deviceNumber of deviceNumbers) {
-            if (this.isHeld(deviceNumber, digest)) held.remove(this.#heldKeyOf(deviceNumber, digest));
-          }
-        }
-      };
-      await written(this.#path, () => root.transaction(remove), LOOKUPS_PER_TRANSACTION);
-      from = next;
-      await setImmediate();
-    }
-    const writes = new IndexWrites(this.#path, this.#badCount);
-    if (this.#badCount > 0) {
-      for (const { key, value } of bad.getRange()) {
-        if (gone.has(badKey(value.subarray(0, 32), value[32] ?? 0))) writes.add(bad.remove(Buffer.from(key)));
-      }
-    }
-    await writes.done();
-    if (this.#badCount > 0) this.#badCount = bad.getCount();
-    // Within a transaction nobody else writes.
-    this.#tables.root.transactionSync(() => coverLastPage(this.#path));
+    await removePack(this.#path, this.#tables, { packId, number, entries });
+    if (this.#badCount > 0) this.#badCount = this.#tables.bad.getCount();
+  }
+
+  /** The number that the next pack gets. */
+  get nextPackNumber(): number {
+    return this.#nextPack;
+  }
+
+  /** How many records there are, about. */
+  get recordCount(): number {
+    return this.#tables.records.getCount();
+  }
+
+  /** Something may be needed no more since the last whole collection. A new index does not know. */
+  get mayHaveGarbage(): boolean {
+    return this.#garbageCount > 0;
+  }
+
+  /** Changes with each `noteGarbage`. */
+  get garbageCount(): number {
+    return this.#garbageCount;
+  }
+
+  /** Before something is given up that needs records. */
+  async noteGarbage(): Promise<void> {
+    this.#garbageCount += 1;
+    await written(this.#path, () => this.#tables.meta.remove(COLLECTED));
+  }
+
+  /** @param garbageCount as it was when the collection began */
+  async noteCollected(garbageCount: number): Promise<void> {
+    if (this.#garbageCount !== garbageCount) return;
+    this.#garbageCount = 0;
+    await written(this.#path, () => this.#tables.meta.put(COLLECTED, EMPTY));
   }
 
   /** Points a record's entry to a copy elsewhere. */
@@ -340,6 +349,10 @@ export class StoreIndex implements RecordIndex {
   async markWalked(pointId: string): Promise<void> {
     await written(this.#path, () => this.#tables.walked.put(Buffer.from(pointId, 'hex'), EMPTY));
   }
+  async forgetWalk(pointId: string): Promise<void> {
+    if (!this.isWalked(pointId)) return;
+    await written(this.#path, () => this.#tables.walked.remove(Buffer.from(pointId, 'hex')));
+  }
 
   /** Waits for the writes that were queued. */
   async close(): Promise<void> {
@@ -358,8 +371,7 @@ export class StoreIndex implements RecordIndex {
     return this.#recordKey;
   }
   #heldKeyOf(deviceNumber: number, digest: Uint8Array): Buffer {
-    this.#heldKey.writeUInt32BE(deviceNumber);
-    this.#heldKey.set(digest, 4);
+    encodeHeldKey(this.#heldKey, digest, deviceNumber);
     return this.#heldKey;
   }
 }

@@ -49,3 +49,11 @@ export function placeKey(packNumber: number, offset: number): Buffer {
   key.writeBigUInt64BE(BigInt(offset), 4);
   return key;
 }
+
+/** Of `held`: digest, then u32 device number. */
+export const HELD_KEY_BYTES = 36;
+
+export function encodeHeldKey(key: Buffer, digest: Uint8Array, deviceNumber: number): void {
+  key.set(digest);
+  key.writeUInt32BE(deviceNumber, 32);
+}

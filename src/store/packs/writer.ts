@@ -33,6 +33,8 @@ export class PackWriter {
   readonly path: string;
   readonly #disk: Disk;
   readonly #file: DiskFile;
+  /** Of the store's reserve, what it leaves free. */
+  readonly #reservePart: number;
   readonly #entries: Buffer[] = [];
   /** Raw length by digest key. */
   readonly #rawLengths = new Map<string, number>();
@@ -42,7 +44,15 @@ export class PackWriter {
   #brokenBy: unknown = null;
   #isClosed = false;
 
-  private constructor(disk: Disk, packId: string, path: string, file: DiskFile, end: number) {
+  private constructor(
+    disk: Disk,
+    packId: string,
+    path: string,
+    file: DiskFile,
+    end: number,
+    reservePart: number = 1,
+  ) {
+    this.#reservePart = reservePart;
     this.#disk = disk;
     this.packId = packId;
     this.path = path;
@@ -50,10 +60,20 @@ export class PackWriter {
     this.#end = end;
   }
 
-  /** The new file's name is durable when it resolves, its header with the first flush. */
-  static async create(disk: Disk, dir: string, packId: string, kind: number): Promise<PackWriter> {
+  /**
+   * The new file's name is durable when it resolves, its header with the first flush.
+   * @param reservePart of the store's reserve, what it leaves free
+   */
+  static async create(
+    disk: Disk,
+    dir: string,
+    packId: string,
+    kind: number,
+    reservePart: number = 1,
+  ): Promise<PackWriter> {
     const path = join(dir, stagingPackName(packId));
-    const writer = new PackWriter(disk, packId, path, await disk.create(path), PACK_HEADER_BYTES);
+    const file = await disk.create(path);
+    const writer = new PackWriter(disk, packId, path, file, PACK_HEADER_BYTES, reservePart);
     try {
       await disk.syncDir(dir);
     } catch (error) {
@@ -123,7 +143,7 @@ export class PackWriter {
 
   /** @throws code `ENOSPC` with the store's reserve left free */
   async flush(): Promise<void> {
-    await this.#step(() => leaveReserve(this.#disk, this.path, this.#unwrittenBytes));
+    await this.#step(() => leaveReserve(this.#disk, this.path, this.#unwrittenBytes, this.#reservePart));
     await this.#append();
   }
 

@@ -1,10 +1,11 @@
 /**
- * All points of a store, in memory: read from their manifests when the store is opened, added to by commits.
- * A manifest that can't be read is not a point, but its sequence stays used.
+ * All points of a store, in memory: read from their manifests when the store is opened, added to by commits,
+ * taken away by removals. A manifest that can't be read is not a point, but its sequence stays used. One with
+ * a mark is not a point either, whatever it says: its removal was decided.
  */
 import type { Point } from '../../domain/point/point.js';
 import { errnoOf } from '../disk/disk.js';
-import { POINTS_PREFIX, pointPlaceOf } from '../disk/layout.js';
+import { POINTS_PREFIX, type PointPlace, pointPlaceOf } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { DeviceKey } from '../port/store.js';
 import { decodeManifest, MANIFEST_BYTES_MAX } from './manifest.js';
@@ -17,19 +18,21 @@ export interface DamagedManifest {
 interface DevicePoints {
   /** By sequence. */
   readonly points: Point[];
+  readonly marks: Set<number>;
   lastSequence: number;
 }
 
 export class PointCatalog {
   readonly #devices = new Map<string, DevicePoints>();
   readonly #byId = new Map<string, Point>();
+  readonly #bytesById = new Map<string, number>();
+  /** Manifests that have a mark. */
+  readonly #undeleted: string[] = [];
   /** By agent. */
   readonly #manifestBytes = new Map<string, number>();
   #hasUnreadable = false;
 
-  /**
-   * A manifest could not be read that is not marked as deleted: which blocks its point needs is not known.
-   */
+  /** A manifest could not be read: which blocks its point needs is not known. */
   get hasUnreadable(): boolean {
     return this.#hasUnreadable;
   }
@@ -43,12 +46,16 @@ export class PointCatalog {
       const place = pointPlaceOf(key);
       if (place === null) continue;
       this.#deviceOf(place).lastSequence = Math.max(this.#deviceOf(place).lastSequence, place.sequence);
-      if (place.deleted) continue;
+      if (place.deleted) this.#deviceOf(place).marks.add(place.sequence);
+      else if (keys.has(`${key}.deleted`)) this.#undeleted.push(key);
+      if (place.deleted || keys.has(`${key}.deleted`)) continue;
       const point = await readManifest(objects, key, sizeBytes);
-      if ('reason' in point) {
+      if (!('reason' in point)) this.add(point, sizeBytes);
+      else if ((await objects.size(key)) !== null) {
         damaged.push(point);
-        this.#hasUnreadable ||= !keys.has(`${key}.deleted`);
-      } else this.add(point, sizeBytes);
+        this.#hasUnreadable = true;
+      }
+      // Otherwise the store's owner has removed it since the list was made.
     }
     return damaged;
   }
@@ -60,7 +67,38 @@ export class PointCatalog {
     device.points.sort((a, b) => a.sequence - b.sequence);
     device.lastSequence = Math.max(device.lastSequence, point.sequence);
     this.#byId.set(point.id, point);
+    this.#bytesById.set(point.id, manifestBytes);
     this.#manifestBytes.set(point.agent, this.manifestBytes(point.agent) + manifestBytes);
+  }
+
+  /** Of a point whose mark is there. Its sequence stays used. */
+  remove({ id, agent, device, sequence }: Point): void {
+    const known = this.#deviceOf({ agent, device });
+    const at = known.points.findIndex((point) => point.id === id);
+    if (at < 0) return;
+    known.points.splice(at, 1);
+    known.marks.add(sequence);
+    this.#byId.delete(id);
+    this.#manifestBytes.set(agent, this.manifestBytes(agent) - (this.#bytesById.get(id) ?? 0));
+    this.#bytesById.delete(id);
+  }
+
+  /** Keys of manifests that were there with a mark when the store was opened. */
+  undeleted(): readonly string[] {
+    return this.#undeleted;
+  }
+
+  /** Marks of sequences that are used even without them: the device has a later name. */
+  surplusMarks(): Omit<PointPlace, 'deleted'>[] {
+    return [...this.#devices].flatMap(([name, { marks, lastSequence }]) => {
+      const [agent = '', device = ''] = name.split('/');
+      const surplus = [...marks].filter((sequence) => sequence < lastSequence);
+      return surplus.map((sequence) => ({ agent, device, sequence }));
+    });
+  }
+
+  forgetMark(place: Omit<PointPlace, 'deleted'>): void {
+    this.#deviceOf(place).marks.delete(place.sequence);
   }
 
   /** Of all points of an agent. */
@@ -91,7 +129,7 @@ export class PointCatalog {
   #deviceOf(key: DeviceKey): DevicePoints {
     const known = this.#devices.get(nameOf(key));
     if (known !== undefined) return known;
-    const device = { points: [], lastSequence: 0 };
+    const device: DevicePoints = { points: [], marks: new Set(), lastSequence: 0 };
     this.#devices.set(nameOf(key), device);
     return device;
   }

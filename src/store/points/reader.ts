@@ -70,10 +70,13 @@ export class PointReader {
     checkBlocks(point, blockIndexes);
     const leaves = await this.#leaves(point, blockIndexes);
     const { ordinals, digests } = distinct(leaves);
-    const located = await this.#records.locate(RECORD_KIND_BLOCK, digests);
-    const fitting = fittingPrefix(located, ordinals);
-    const recordCount = Math.max(...ordinals.subarray(0, fitting)) + 1;
-    const recordDigests = digests.slice(0, recordCount);
+    const { fitting, recordDigests, packed } = await this.#records.whileReading(async () => {
+      const located = await this.#records.locate(RECORD_KIND_BLOCK, digests);
+      const fitting = fittingPrefix(located, ordinals);
+      const recordCount = Math.max(...ordinals.subarray(0, fitting)) + 1;
+      const packed = await this.#records.readPacked(located.slice(0, recordCount));
+      return { fitting, recordDigests: digests.slice(0, recordCount), packed };
+    });
     const lend = async (packed: PackedRecords): Promise<T> => {
       const taken = await take({
         blockIndexes: Float64Array.from(blockIndexes.slice(0, fitting)),
@@ -84,7 +87,6 @@ export class PointReader {
       for (const run of packed.runs) native.freeBuffer(run);
       return taken;
     };
-    const packed = await this.#records.readPacked(located.slice(0, recordCount));
     try {
       if (packed !== null) return await lend(packed);
     } catch (error) {

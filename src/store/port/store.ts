@@ -75,10 +75,56 @@ export interface PointsKey {
   readonly device?: string;
 }
 
+/** What the mark of a removed point says. */
+export interface RemovedPoint extends DeviceKey {
+  readonly id: string;
+  readonly sequence: number;
+  /** By the receiver's clock, ISO 8601. */
+  readonly removedAt: string;
+  /** A clause. */
+  readonly why: string;
+}
+
 export interface VerifyScope {
   readonly agent?: string;
   readonly pointId?: string;
 }
+
+export interface CollectOptions {
+  /** Also if nothing is known to have become free. */
+  readonly force?: boolean;
+  /** Only say what would be freed. */
+  readonly dryRun?: boolean;
+  /** Called with the bytes that were read or written; the collection goes on when it resolves. */
+  readonly pace?: (bytes: number) => Promise<void>;
+}
+
+export interface CollectReport {
+  /** `put-off`: it ended early, for `reason`. */
+  readonly state: 'not-needed' | 'done' | 'put-off';
+  readonly reason: string | null;
+  /** Before. */
+  readonly packCount: number;
+  readonly storedBytes: number;
+  /** Of them, needed by nobody. */
+  readonly deadBytes: number;
+  /** What goes when packs are removed, and rewritten where that is worth it. */
+  readonly freeableBytes: number;
+  readonly removedPacks: number;
+  /** Of the removed ones, those of which something was needed and is in other packs now. */
+  readonly rewrittenPacks: number;
+  /** Less what was written. */
+  readonly freedBytes: number;
+  /** Packs that stay for now, although they have what nobody needs: a session relies on them, or a needed
+   * record is lost and they may have remains of it, or there was no room to write anew what is needed. */
+  readonly keptPacks: number;
+  readonly durationMs: number;
+}
+
+export const NOTHING_COLLECTED: CollectReport = {
+  ...{ state: 'not-needed', reason: null, packCount: 0, storedBytes: 0, deadBytes: 0, freeableBytes: 0 },
+  ...{ removedPacks: 0, rewrittenPacks: 0, freedBytes: 0, keptPacks: 0, durationMs: 0 },
+};
 
 export interface Store {
   readonly storeId: string;
@@ -102,10 +148,28 @@ export interface Store {
   /** Of open sessions, those that nobody went on with for as long as partial sets are kept. */
   expiredCaptures(): readonly Capture[];
   /**
-   * Removes what ended sessions left, where its time is over and nobody needs it. Does not reject:
-   * what fails is done later.
+   * Frees what nobody needs: what removed points and ended sessions left, as far as no other point, open
+   * session or partial set needs it. Does nothing if none of those went since the last time. Does not reject:
+   * what can't be done now is done later, and the report says why.
    */
-  collect(): Promise<void>;
+  collect(options?: CollectOptions): Promise<CollectReport>;
+  /** Why the point can't be removed at this moment, a clause; null: nothing uses it. */
+  useOf(point: Point): string | null;
+  /**
+   * Removes a point for good. Nobody sees it any more when this resolves, also after a crash; its sequence is
+   * not used again. What only it needs is freed by a collection.
+   * @param why a clause, which its mark keeps
+   * @throws StillpointError `session-busy` while something uses it, `point-protected` for the last point of a
+   * device, which the next backup builds on, `point-unknown`
+   */
+  removePoint(point: Point, why: string): Promise<void>;
+  /**
+   * Removes all points of a device, the last one last. @returns those that it removed
+   * @throws StillpointError as `removePoint`; then none is removed, unless the disk failed in between
+   */
+  removeDevice(key: DeviceKey, why: string): Promise<Point[]>;
+  /** What is known of a point that was removed under this sequence; null: nothing says so. */
+  removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null>;
   /**
    * `session-busy` while the device has an open capture; `session-closed` if the id is a
    * point's; `base-mismatch`.

@@ -1,15 +1,15 @@
 /**
- * A store that is read without being owned, beside the process that owns it or alone. It takes no lock,
- * removes nothing, continues no session, and writes nothing below the store (but LMDB notes in index/lock.mdb
- * which pages are being read).
+ * A store that is read without being owned, beside the process that owns it or alone. It removes nothing,
+ * continues no session, and writes nothing below the store (but LMDB notes in index/lock.mdb which pages are
+ * being read).
  *
- * State: the points as they were when it was opened. Their packs stay (format.md section 6): the owner
- * removes only packs that no point needs.
+ * State: the points as they were when it was opened. Their packs stay: the owner removes none while the
+ * reader has its shared lock (disk/readers.ts).
  */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   CheckEvent,
   DiffEvent,
@@ -20,10 +20,22 @@ import type {
 import type { Digester } from '../../native/index.js';
 import type { PartialSets } from '../capture/partial-sets.js';
 import type { Disk } from '../disk/disk.js';
+import type { ReadersLock } from '../disk/readers.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import { PointReader } from '../points/reader.js';
-import type { Capture, DeviceKey, PointsKey, Store, StoredBlocks, VerifyScope } from '../port/store.js';
+import { readMark } from '../points/removal.js';
+import {
+  type Capture,
+  type CollectReport,
+  type DeviceKey,
+  NOTHING_COLLECTED,
+  type PointsKey,
+  type RemovedPoint,
+  type Store,
+  type StoredBlocks,
+  type VerifyScope,
+} from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
 import { PointAccess } from './point-access.js';
@@ -35,6 +47,7 @@ export interface ReaderStoreOptions {
   readonly disk: Disk;
   /** Root of the store. */
   readonly dir: string;
+  readonly lock: ReadersLock;
   readonly objects: ObjectStore;
   readonly index: ReadingIndex;
   readonly catalog: PointCatalog;
@@ -97,14 +110,33 @@ export class ReaderStore implements Store {
   }
 
   /** That is for its owner. */
-  async collect(): Promise<void> {}
+  async collect(): Promise<CollectReport> {
+    return NOTHING_COLLECTED;
+  }
 
   async createCapture(_: DeviceKey): Promise<Capture> {
     throw this.#readsOnly();
   }
 
+  useOf(): string | null {
+    return null;
+  }
+
+  async removePoint(): Promise<void> {
+    throw this.#readsOnly();
+  }
+
+  async removeDevice(): Promise<Point[]> {
+    throw this.#readsOnly();
+  }
+
+  removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {
+    const { objects } = this.#options;
+    return this.#access.run(`device ${key.device}`, () => readMark(objects, { ...key, sequence }));
+  }
+
   nodes(point: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
-    return this.#access.nodes(point, requests);
+    return this.#unlessRemoved([point], () => this.#access.nodes(point, requests));
   }
 
   blocks<T>(
@@ -112,7 +144,7 @@ export class ReaderStore implements Store {
     blockIndexes: readonly number[],
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T> {
-    return this.#access.blocks(point, blockIndexes, take);
+    return this.#unlessRemoved([point], () => this.#access.blocks(point, blockIndexes, take));
   }
 
   verify(scope: VerifyScope): AsyncGenerator<VerifyEvent> {
@@ -120,11 +152,41 @@ export class ReaderStore implements Store {
   }
 
   check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#access.check(point, ranges);
+    return this.#allUnlessRemoved([point], this.#access.check(point, ranges));
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
-    return this.#access.diff(from, to);
+    return this.#allUnlessRemoved([from, to], this.#access.diff(from, to));
+  }
+
+  /** The owner may remove a point, and free its blocks, while it is read here: then that is the reason. */
+  async #unlessRemoved<T>(points: readonly Point[], read: () => Promise<T>): Promise<T> {
+    try {
+      return await read();
+    } catch (error) {
+      for (const point of points) {
+        const { removedAt = null } = (await this.removedPoint(point, point.sequence).catch(() => null)) ?? {};
+        if (removedAt === null) continue;
+        throw new StillpointError('point-unknown', {
+          thing: `point ${pointLabel(point)}`,
+          reason: `it was removed from the store at ${removedAt}, while it was being read`,
+          remedy: 'Choose another point; "stillpoint points" lists them.',
+          cause: error,
+        });
+      }
+      throw error;
+    }
+  }
+
+  async *#allUnlessRemoved<T>(
+    points: readonly Point[],
+    events: AsyncGenerator<T, void>,
+  ): AsyncGenerator<T, void> {
+    for (;;) {
+      const step = await this.#unlessRemoved(points, () => events.next());
+      if (step.done === true) return;
+      yield step.value;
+    }
   }
 
   async #checkOthers(): Promise<{ what: string; reason: string }[]> {
@@ -142,12 +204,13 @@ export class ReaderStore implements Store {
   }
 
   async #close(): Promise<void> {
-    const { objects, index, remember } = this.#options;
+    const { objects, index, lock, remember } = this.#options;
     this.#access.close();
     await this.#access.settled();
     const findings = index.findings();
     await index.close();
     await objects.close();
+    await lock.release();
     if (findings.bad.length > 0) await remember(findings);
   }
 

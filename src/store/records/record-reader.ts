@@ -42,6 +42,8 @@ export class RecordReader {
   /** Least recently used first. */
   readonly #nodes = new Map<string, Buffer>();
   readonly #copies: OtherCopies;
+  /** Between looking for a record and having read it. */
+  readonly #reading = new Set<Promise<unknown>>();
 
   constructor(objects: ObjectStore, index: RecordIndex, digester: Digester, log: (message: string) => void) {
     this.digester = digester;
@@ -109,6 +111,25 @@ export class RecordReader {
     return this.#copies.isSearching;
   }
 
+  /** Everything has been read that was looked for in the index before this call. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([...this.#reading]);
+  }
+
+  /**
+   * `work` looks for records in the index and reads them where they were found: until it has ended, no pack
+   * is removed that was in the index when it began.
+   */
+  async whileReading<T>(work: () => Promise<T>): Promise<T> {
+    const done = work();
+    this.#reading.add(done);
+    try {
+      return await done;
+    } finally {
+      this.#reading.delete(done);
+    }
+  }
+
   /** Where records are; those that the index does not know are looked for in all packs. */
   async locate(kind: number, digests: readonly Buffer[]): Promise<(Location | null)[]> {
     const located = digests.map((digest) => this.#index.locate(digest, kind));
@@ -156,7 +177,7 @@ export class RecordReader {
     digests: readonly Buffer[],
     check: (record: Buffer, digest: Buffer) => Promise<Buffer> | Buffer = checkRecord,
   ): Promise<ReadResult[]> {
-    const results = await this.#readOnce(kind, digests, check);
+    const results = await this.whileReading(() => this.#readOnce(kind, digests, check));
     const damaged: DamagedItem[] = [];
     for (const [i, digest] of digests.entries()) {
       const result = results[i];
@@ -164,7 +185,7 @@ export class RecordReader {
     }
     if (damaged.length === 0) return results;
     const found = await this.#copies.find(kind, damaged);
-    const again = found ? await this.#readOnce(kind, digests, check) : results;
+    const again = found ? await this.whileReading(() => this.#readOnce(kind, digests, check)) : results;
     // The first thing that was known to be wrong says more than that nothing is there any more.
     return again.map((result, i) => {
       const lost = this.#copies.lost(kind, digests[i] ?? EMPTY);

@@ -8,6 +8,7 @@ import type { ObjectStore } from '../objects/object-store.js';
 import { isDataError, readPackEntries } from '../packs/contents.js';
 import { decodePackEntry, packEntryCount } from '../packs/entries.js';
 import { readManifest } from '../points/catalog.js';
+import { isMarked } from '../points/removal.js';
 import type { RecordReader } from '../records/record-reader.js';
 import { type Findings, recordKey } from './findings.js';
 
@@ -39,12 +40,13 @@ export class VerifiedFiles {
       if (place === null || place.deleted) continue;
       const manifest = await readManifest(objects, key, sizeBytes);
       this.#findings.checkedBytes += sizeBytes;
-      if (!('reason' in manifest)) continue;
+      if (!('reason' in manifest) || (await isMarked(objects, key))) continue;
       this.#findings.add(key, key, manifest.reason, place);
     }
     for (const point of points) {
       const key = pointKey(point, point.sequence);
-      if (!found.has(key)) this.#findings.add(key, key, 'it is gone', point);
+      if (found.has(key) || (await isMarked(objects, key))) continue;
+      this.#findings.add(key, key, 'it is gone', point);
     }
   }
 

@@ -51,7 +51,9 @@ const second = change(first, [
 ]);
 const SESSION = 'b'.repeat(32);
 
-export function testStore(name: string, make: (t: ExecutionContext) => Promise<StoreWorld>): void {
+export type MakeStore = (t: ExecutionContext) => Promise<StoreWorld>;
+
+export function testStore(name: string, make: MakeStore): void {
   const withStore = (title: string, body: (t: ExecutionContext, world: StoreWorld) => Promise<void>) =>
     test(`${name}: ${title}`, async (t) => body(t, await make(t)));
   const begin = (store: Store, basePointId: string | null = null): Promise<Capture> =>

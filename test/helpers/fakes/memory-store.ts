@@ -23,14 +23,17 @@ import type {
 } from '../../../src/domain/session/messages.js';
 import type { DiffRange } from '../../../src/domain/tree/tree-diff.js';
 import { native } from '../../../src/native/index.js';
-import type {
-  Capture,
-  CaptureDescription,
-  DeviceKey,
-  PointsKey,
-  Store,
-  StoredBlocks,
-  VerifyScope,
+import {
+  type Capture,
+  type CaptureDescription,
+  type CollectReport,
+  type DeviceKey,
+  NOTHING_COLLECTED,
+  type PointsKey,
+  type RemovedPoint,
+  type Store,
+  type StoredBlocks,
+  type VerifyScope,
 } from '../../../src/store/port/store.js';
 import { PLAIN } from '../bytes/digests.js';
 import type { LevelTree } from '../bytes/level-tree.js';
@@ -63,6 +66,7 @@ export class MemoryStore implements Store {
   #held: HeldPoint[] = [];
   #captures = new Map<string, MemoryCapture>();
   #ended: EndedSet[] = [];
+  #removed: RemovedPoint[] = [];
   /** Records by device, then by digest. */
   #records = new Map<string, Map<string, Buffer>>();
   #isClosed = false;
@@ -78,6 +82,7 @@ export class MemoryStore implements Store {
     const store = new MemoryStore({ now: this.#now, keepPartialMs: this.#keepPartialMs });
     store.#held = this.#held;
     store.#ended = this.#ended;
+    store.#removed = this.#removed;
     store.#records = this.#records;
     for (const capture of this.#captures.values()) store.#addCapture(capture.description, capture);
     return store;
@@ -131,7 +136,7 @@ export class MemoryStore implements Store {
     return [...this.#captures.values()].filter(({ lastActivityAt }) => lastActivityAt.getTime() <= before);
   }
 
-  async collect(): Promise<void> {
+  async collect(): Promise<CollectReport> {
     const now = this.#now().toISOString();
     this.#ended = this.#ended.filter(({ set }) => set.expiresAt > now);
     for (const [device, records] of this.#records) {
@@ -148,6 +153,43 @@ export class MemoryStore implements Store {
       ]);
       for (const digest of records.keys()) if (!needed.has(digest)) records.delete(digest);
     }
+    return NOTHING_COLLECTED;
+  }
+
+  useOf({ id }: Point): string | null {
+    const isBase = [...this.#captures.values()].some(({ description }) => description.basePointId === id);
+    return isBase ? 'a session builds on it' : null;
+  }
+
+  async removePoint(point: Point, why: string): Promise<void> {
+    const last = (await this.points(point)).at(-1);
+    if (last?.id === this.#heldPoint(point.id).point.id)
+      throw new StillpointError('point-protected', { thing: 'point', reason: 'it is the last one' });
+    this.#remove([point], why);
+  }
+
+  async removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
+    const points = await this.points({ agent: key.agent, device: key.device });
+    this.#remove(points, why);
+    return points;
+  }
+
+  #remove(points: readonly Point[], why: string): void {
+    for (const point of points) {
+      const use = this.useOf(point);
+      if (use !== null) throw new StillpointError('session-busy', { thing: 'point', reason: use });
+    }
+    const removedAt = this.#now().toISOString();
+    this.#removed.push(
+      ...points.map(({ id, agent, device, sequence }) => ({ id, agent, device, sequence, removedAt, why })),
+    );
+    this.#held = this.#held.filter(({ point }) => !points.some(({ id }) => id === point.id));
+  }
+
+  async removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {
+    const isIt = (removed: RemovedPoint) =>
+      deviceOf(removed) === deviceOf(key) && removed.sequence === sequence;
+    return this.#removed.find(isIt) ?? null;
   }
 
   async createCapture(description: CaptureDescription): Promise<Capture> {
@@ -179,7 +221,8 @@ export class MemoryStore implements Store {
       now: this.#now,
       base: () => {
         const last = this.#held.filter(({ point }) => deviceOf(point) === key).at(-1);
-        const nextSequence = (last?.point.sequence ?? 0) + 1;
+        const used = [...this.#removed.filter((removed) => deviceOf(removed) === key), last?.point];
+        const nextSequence = Math.max(...used.map((point) => point?.sequence ?? 0)) + 1;
         return { point: last?.point ?? null, leaves: last?.leaves ?? new Map(), nextSequence };
       },
       onCommit: (point, leaves, tree) => {

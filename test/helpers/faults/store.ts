@@ -63,6 +63,10 @@ export class FaultyStore implements Store {
   point: Store['point'] = (...args) => this.#inner.point(...args);
   partialSets: Store['partialSets'] = (...args) => this.#inner.partialSets(...args);
   collect: Store['collect'] = () => this.#inner.collect();
+  useOf: Store['useOf'] = (point) => this.#inner.useOf(point);
+  removePoint: Store['removePoint'] = (...args) => this.#inner.removePoint(...args);
+  removeDevice: Store['removeDevice'] = (...args) => this.#inner.removeDevice(...args);
+  removedPoint: Store['removedPoint'] = (...args) => this.#inner.removedPoint(...args);
   nodes: Store['nodes'] = (...args) => this.#inner.nodes(...args);
   blocks: Store['blocks'] = (...args) => this.#inner.blocks(...args);
   verify: Store['verify'] = (...args) => this.#inner.verify(...args);

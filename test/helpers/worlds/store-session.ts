@@ -124,7 +124,9 @@ export async function checkAfterwards(
   // What a commit leaves to be removed later is gone when the store is closed.
   const files = await listFiles(dir);
   t.deepEqual(
-    files.filter((name) => !/^(packs|points|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock)$/.test(name)),
+    files.filter(
+      (name) => !/^(packs|points|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock|readers)$/.test(name),
+    ),
     [],
     what,
   );

@@ -1,0 +1,54 @@
+/**
+ * When a receiver collects, and how fast. A collection that was put off, or had to leave something, would
+ * find the same again at once: the next one comes after a multiple of the time that it took. While sessions
+ * are open it gives way to them.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { COLLECT_BYTES_PER_S, MiB } from '../../domain/base/limits.js';
+import type { CollectOptions, CollectReport, Store } from '../../store/port/store.js';
+
+/** At most a twentieth of the time goes into collections that can't finish. */
+const PAUSE_FACTOR = 20;
+/** Between two rests. */
+const STRIDE_BYTES = 4 * MiB;
+
+export interface CollectingOptions {
+  readonly store: Store;
+  readonly hasSessions: () => boolean;
+  readonly nowMs?: () => number;
+  readonly rest?: (restMs: number) => Promise<unknown>;
+}
+
+export class Collecting {
+  readonly #options: CollectingOptions;
+  readonly #nowMs: () => number;
+  #notBeforeMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: CollectingOptions) {
+    this.#options = options;
+    this.#nowMs = options.nowMs ?? (() => performance.now());
+  }
+
+  /** If it is time. */
+  async tick(): Promise<void> {
+    if (this.#nowMs() >= this.#notBeforeMs) await this.run();
+  }
+
+  async run(options: Pick<CollectOptions, 'force' | 'dryRun'> = {}): Promise<CollectReport> {
+    let owedBytes = 0;
+    const pace = async (bytes: number): Promise<void> => {
+      owedBytes += bytes;
+      if (owedBytes < STRIDE_BYTES) return;
+      const restMs = (1000 * owedBytes) / COLLECT_BYTES_PER_S;
+      owedBytes = 0;
+      const { hasSessions, rest = sleep } = this.#options;
+      if (hasSessions()) await rest(restMs);
+    };
+    const report = await this.#options.store.collect({ ...options, pace });
+    const isUnfinished = report.state === 'put-off' || report.keptPacks > 0;
+    this.#notBeforeMs = isUnfinished
+      ? this.#nowMs() + PAUSE_FACTOR * report.durationMs
+      : Number.NEGATIVE_INFINITY;
+    return report;
+  }
+}

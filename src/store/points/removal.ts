@@ -1,0 +1,106 @@
+/**
+ * How a point is removed (docs/format.md sections 5 and 6). Its mark is the decision: from the moment that it
+ * is durable there is no such point, whatever becomes of the manifest. So each step may be the last one:
+ *
+ * | dies after               | found at the next opening                                        |
+ * |--------------------------|------------------------------------------------------------------|
+ * | the index has forgotten  | the point is there, and is walked again; the next collection     |
+ * | that it walked the point | looks at everything                                              |
+ * | the mark is durable      | no point; the manifest is removed                                |
+ * | the manifest is removed  | no point                                                         |
+ *
+ * A mark keeps its sequence from being used twice, and tells an agent that its point was removed on purpose.
+ * While the directory has a later name, the first is certain without it. So old marks go after a time.
+ */
+import { isHexId } from '../../domain/base/names.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
+import { pointKey, pointPlaceOf } from '../disk/layout.js';
+import { decodeSealed, encodeSealed } from '../disk/sealed-text.js';
+import type { StoreIndex } from '../index/store-index.js';
+import type { ObjectStore } from '../objects/object-store.js';
+import type { DeviceKey, RemovedPoint } from '../port/store.js';
+import type { PointCatalog } from './catalog.js';
+
+/** Of marks that no sequence needs: readers beside the owner tell by them what became of a point. */
+const MARK_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
+const MARK_BYTES_MAX = 64 * 1024;
+
+export interface RemovalContext {
+  readonly objects: ObjectStore;
+  readonly index: Pick<StoreIndex, 'forgetWalk' | 'noteGarbage'>;
+  readonly catalog: PointCatalog;
+  readonly log: (message: string) => void;
+  readonly now: () => Date;
+}
+
+/** @param why a clause, for people who look at the mark */
+export async function removeManifest(context: RemovalContext, point: Point, why: string): Promise<void> {
+  const { objects, index, catalog, log } = context;
+  const { id, agent, device, sequence } = point;
+  // A session may choose the same id again, for another content.
+  await index.forgetWalk(id);
+  await index.noteGarbage();
+  const removed: RemovedPoint = { id, agent, device, sequence, removedAt: context.now().toISOString(), why };
+  await objects.put(markKey(point, sequence), encodeSealed('stillpoint-removed', removed));
+  catalog.remove(point);
+  // Once more, for a collection that began in between.
+  await index.noteGarbage();
+  await objects.delete(pointKey(point, sequence)).catch((error) => {
+    log(`${pointLabel(point)} is removed; its manifest goes when the store is opened next: ${String(error)}`);
+  });
+}
+
+/** At the opening of the store: removals that were decided, and marks that are needed no more. */
+export async function finishRemovals(context: Omit<RemovalContext, 'index'>): Promise<void> {
+  const { objects, catalog, log } = context;
+  for (const key of catalog.undeleted()) {
+    await objects.delete(key).catch((error) => log(`${key} can't be removed: ${String(error)}`));
+  }
+  await tidyMarks(context).catch((error) => log(`old marks of points stay: ${String(error)}`));
+}
+
+async function tidyMarks({ objects, catalog, now }: Omit<RemovalContext, 'index'>): Promise<void> {
+  for (const place of catalog.surplusMarks()) {
+    const removed = await readMark(objects, place);
+    // One that a former program wrote says nothing of its age, and nobody waits for it.
+    if (removed !== null && Date.parse(removed.removedAt) + MARK_KEEP_MS > now().getTime()) continue;
+    await objects.delete(markKey(place, place.sequence));
+    catalog.forgetMark(place);
+  }
+}
+
+/**
+ * What the mark of a sequence says; null if there is none, or if it says nothing: its name alone makes it a
+ * mark.
+ */
+export async function readMark(
+  objects: ObjectStore,
+  place: DeviceKey & { readonly sequence: number },
+): Promise<RemovedPoint | null> {
+  const key = markKey(place, place.sequence);
+  const sizeBytes = await objects.size(key);
+  if (sizeBytes === null || sizeBytes === 0 || sizeBytes > MARK_BYTES_MAX) return null;
+  try {
+    const bytes = await objects.read(key, 0, sizeBytes);
+    const removed = decodeSealed('stillpoint-removed', bytes, key).body as unknown as RemovedPoint;
+    const isOfPlace =
+      isHexId(removed.id) &&
+      removed.agent === place.agent &&
+      removed.device === place.device &&
+      removed.sequence === place.sequence &&
+      !Number.isNaN(Date.parse(removed.removedAt));
+    return isOfPlace ? removed : null;
+  } catch {
+    return null;
+  }
+}
+
+/** True if the manifest's point was removed: its mark is there. */
+export async function isMarked(objects: ObjectStore, manifestKey: string): Promise<boolean> {
+  const place = pointPlaceOf(manifestKey);
+  return place !== null && (await objects.size(markKey(place, place.sequence))) !== null;
+}
+
+function markKey(key: DeviceKey, sequence: number): string {
+  return `${pointKey(key, sequence)}.deleted`;
+}

@@ -1,0 +1,88 @@
+/**
+ * Which points of an open store may be removed, and their removal (removal.ts).
+ *
+ * State of a point: there; being removed (no session begins on it, nobody removes it again); gone from the
+ * catalog. All looks are taken in the turn of the event loop in which it begins to be removed.
+ */
+import { StillpointError } from '../../domain/base/errors.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
+import type { CaptureDescription, DeviceKey } from '../port/store.js';
+import type { PointUse } from './point-use.js';
+import { type RemovalContext, removeManifest } from './removal.js';
+
+export interface RemoverOptions {
+  readonly context: RemovalContext;
+  readonly use: PointUse;
+  /** Of sessions that are open, or being opened. */
+  readonly openCaptures: () => Iterable<CaptureDescription>;
+}
+
+export class PointRemover {
+  readonly #options: RemoverOptions;
+  readonly #removing = new Set<string>();
+
+  constructor(options: RemoverOptions) {
+    this.#options = options;
+  }
+
+  isRemoving(pointId: string): boolean {
+    return this.#removing.has(pointId);
+  }
+
+  /** As Store.useOf. */
+  useOf(point: Point): string | null {
+    if (this.#removing.has(point.id)) return 'it is being removed already';
+    for (const { basePointId, sessionId } of this.#options.openCaptures()) {
+      if (basePointId === point.id) return `session ${sessionId} of the device builds on it`;
+    }
+    return this.#options.use.isRead(point.id) ? 'it is being read, or was a moment ago' : null;
+  }
+
+  /** As Store.removePoint. */
+  async removePoint(point: Point, why: string): Promise<void> {
+    const last = this.#options.context.catalog.ofDevice(point).at(-1);
+    this.#check(point);
+    if (last?.id === point.id) {
+      throw new StillpointError('point-protected', {
+        thing: `point ${pointLabel(point)}`,
+        reason: 'it is the last point of its device, and the next backup builds on it',
+        remedy: 'If the device is not to be backed up any more, forget all of its points (forget --device).',
+      });
+    }
+    await this.#remove([point], why);
+  }
+
+  /** As Store.removeDevice. */
+  async removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
+    const points = [...this.#options.context.catalog.ofDevice(key)];
+    for (const point of points) this.#check(point);
+    await this.#remove(points, why);
+    return points;
+  }
+
+  #check(point: Point): void {
+    if (this.#options.context.catalog.byId(point.id) === undefined) {
+      throw new StillpointError('point-unknown', {
+        thing: `point ${pointLabel(point)}`,
+        reason: 'the store has no such point',
+      });
+    }
+    const use = this.useOf(point);
+    if (use === null) return;
+    throw new StillpointError('session-busy', {
+      thing: `point ${pointLabel(point)}`,
+      reason: use,
+      remedy: 'Try again later.',
+    });
+  }
+
+  /** @param points of one device, the last one last: until then a backup finds the point that it builds on */
+  async #remove(points: readonly Point[], why: string): Promise<void> {
+    for (const { id } of points) this.#removing.add(id);
+    try {
+      for (const point of points) await removeManifest(this.#options.context, point, why);
+    } finally {
+      for (const { id } of points) this.#removing.delete(id);
+    }
+  }
+}
