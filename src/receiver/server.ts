@@ -35,6 +35,7 @@ import { openControl } from './control/server.js';
 import { DialOut } from './orders/dial-out.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
+import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
 import { AgentHandlers } from './sessions/agent-receiver.js';
 import { ReceiverService } from './sessions/service.js';
 
@@ -43,6 +44,8 @@ export interface ServerOptions {
   readonly dir: string;
   /** `HOST:PORT`, port 0 for any; default: as initialized. */
   readonly listen?: string;
+  /** Default: the directory's own files. */
+  readonly rounds?: RoundsSource;
   readonly log: Logger;
   readonly openStore: (dir: string, log: Logger, settings: StoreSettings) => Promise<Store>;
   /** How long partial sets are kept this time; default: as initialized. */
@@ -99,7 +102,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     face = listening;
     const { dialOut, url } = listening;
     const { orders } = service;
-    const remote = await Remote.start({ dir, store, tenants, orders, dialOut, log, now });
+    const rounds = options.rounds ?? roundsOfDirectory(dir);
+    const remote = await Remote.start({ dir, rounds, store, tenants, orders, dialOut, log, now });
     const control = await openControl(dir, remote, log).catch((error: Error) => {
       // The path may be too long for a socket: agents are served anyway.
       log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');

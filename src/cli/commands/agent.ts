@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { defaultName } from '../../config/default-name.js';
 import { onDevice } from '../../devices/system/device-error.js';
+import { isStillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
 import { parseSchedule } from '../../domain/order/schedule.js';
 import type { CommandContext, Run } from '../common/context.js';
@@ -146,7 +147,40 @@ async function list(context: CommandContext): Promise<number> {
 async function remove(context: CommandContext, name: string): Promise<number> {
   const { agentConfig } = await import('../common/agent-config.js');
   const { removeDevice } = await import('../../config/offered-devices.js');
-  await removeDevice(await agentConfig(context), name);
+  try {
+    await removeDevice(await agentConfig(context), name);
+  } catch (error) {
+    if (!isStillpointError(error, 'device-unknown') || !(await forgetVanished(context, name))) throw error;
+    context.output.result({ name }, [`${name}: forgotten; its points stay`]);
+    return EXIT_OK;
+  }
   context.output.result({ name }, [`${name}: no longer offered; its points stay`]);
   return EXIT_OK;
+}
+
+/** A match of wildcards that is gone, which the daemon remembers. @returns false if there is none */
+async function forgetVanished(context: CommandContext, name: string): Promise<boolean> {
+  const { stateDirectory, environment, userId, signal } = context;
+  const { askAgent } = await import('../../agent/control/client.js');
+  const { agentSocketPath } = await import('../../agent/control/messages.js');
+  try {
+    const path = `devices/${checkName('device name', name)}/forget`;
+    await askAgent(agentSocketPath(stateDirectory, environment, userId), { method: 'POST', path, signal });
+    return true;
+  } catch (error) {
+    if (isStillpointError(error, 'device-unknown')) return false;
+    if (!isStillpointError(error, 'unreachable')) throw error;
+  }
+  const { readMemory, writeMemory } = await import('../../agent/daemon/state.js');
+  const memory = await readMemory(stateDirectory);
+  const isGone = (path: string) =>
+    stat(path).then(
+      () => false,
+      () => true,
+    );
+  const found = memory.devices.find((device) => device.name === name);
+  if (found === undefined || found.pattern === null || !(await isGone(found.path))) return false;
+  const devices = memory.devices.filter((device) => device !== found);
+  await writeMemory(stateDirectory, { ...memory, devices });
+  return true;
 }

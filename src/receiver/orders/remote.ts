@@ -13,12 +13,14 @@ import type { Tenants } from '../access/tenants.js';
 import { addressText, type DialOut } from './dial-out.js';
 import { followOrder, type OrderResult } from './order-outcome.js';
 import type { OrderBook } from './orders.js';
-import { readAddresses } from './remote-settings.js';
 import { type RoundOptions, runRound } from './rounds.js';
+import type { RoundsSource } from './rounds-source.js';
 import { Scheduler } from './scheduler.js';
 
 export interface RemoteOptions {
   readonly dir: string;
+  /** Schedules, and who is dialled. */
+  readonly rounds: RoundsSource;
   readonly store: Store;
   readonly tenants: Tenants;
   readonly orders: OrderBook;
@@ -57,10 +59,11 @@ export class Remote {
 
   static async start(options: RemoteOptions): Promise<Remote> {
     const remote = new Remote(options);
-    const { dir, log, now, dialOut } = options;
-    dialOut.set(await readAddresses(dir));
+    const { dir, log, now, dialOut, rounds } = options;
+    dialOut.set(await rounds.addresses());
     remote.#scheduler = await Scheduler.start({
       ...{ dir, log, now },
+      readSchedules: () => rounds.schedules(),
       runRound: (schedule, signal, only) =>
         remote.#round(
           only === null ? schedule : { ...schedule, agents: [...only.keys()] },
@@ -74,7 +77,7 @@ export class Remote {
 
   /** Settings were changed by a command. */
   async reload(): Promise<void> {
-    this.#options.dialOut.set(await readAddresses(this.#options.dir));
+    this.#options.dialOut.set(await this.#options.rounds.addresses());
     await this.#scheduler?.reload();
   }
 
@@ -141,7 +144,7 @@ export class Remote {
 
   async agents(): Promise<AgentView[]> {
     const { tenants, orders, dialOut, store } = this.#options;
-    const addresses = await readAddresses(this.#options.dir);
+    const addresses = await this.#options.rounds.addresses();
     const names = [...new Set([...tenants.names(), ...addresses.keys()])].sort();
     return Promise.all(
       names.map(async (agent) => {

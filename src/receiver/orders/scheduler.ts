@@ -16,10 +16,11 @@ import type { Logger } from 'pino';
 import { type Round, type RoundSummary, toRetry, withRetried } from '../../domain/order/round.js';
 import { SET_BACK_MS } from '../../domain/order/run-plan.js';
 import { describeSchedule, dueAfter } from '../../domain/order/schedule.js';
-import { readLastRound, readSchedules, type Schedule, timingOf, writeLastRound } from './remote-settings.js';
+import { readLastRound, type Schedule, timingOf, writeLastRound } from './remote-settings.js';
 
 export interface SchedulerOptions {
   readonly dir: string;
+  readonly readSchedules: () => Promise<readonly Schedule[]>;
   readonly log: Logger;
   readonly now: () => Date;
   /** @param only devices of some agents, at a retry; null: all */
@@ -60,9 +61,9 @@ export class Scheduler {
 
   /** The schedules were changed. Rounds that run go on. */
   async reload(): Promise<void> {
-    const { dir, log } = this.#options;
+    const { dir, log, readSchedules } = this.#options;
     const entries = new Map<string, Entry>();
-    for (const schedule of await readSchedules(dir)) {
+    for (const schedule of await readSchedules()) {
       const last = await readLastRound(dir, schedule.name);
       const lastMs = last === null ? 0 : Date.parse(last.startedAt);
       const anchorMs = Math.max(lastMs, Date.parse(schedule.setAt));

@@ -43,6 +43,7 @@ class World {
   async start(t: ExecutionContext): Promise<Scheduler> {
     const scheduler = await Scheduler.start({
       dir: this.dir,
+      readSchedules: () => readSchedules(this.dir),
       log: pino({ level: 'silent' }),
       now: () => new Date(this.nowMs),
       ...{ tickMs: 2, retryAfterMs: HOUR },

@@ -192,7 +192,7 @@ function agentRow({ agent, isConnected, address, devices, lastSeenAt, lastPoint 
 async function dial(context: CommandContext, dir: string, agentName: string, text: string): Promise<number> {
   const agent = checkName('agent name', agentName);
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { writeAddress } = await import('../../../receiver/orders/remote-settings.js');
+  const { roundsOf } = await import('../../common/receiver-settings.js');
   const address = text === 'none' ? null : parseHostPort(text);
   if (address?.port === 0) {
     throw new StillpointError('usage', {
@@ -202,7 +202,8 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
     });
   }
   await readSettings(dir);
-  await writeAddress(dir, agent, address);
+  const rounds = await roundsOf(context, dir, (told) => context.output.note(told));
+  await rounds.setAddress(agent, address);
   const isServed = await reload(context, dir);
   context.output.result({ agent, address: address === null ? null : text, isServed }, [
     address === null ? `${agent} is no longer dialled` : `${agent} is dialled at ${text}`,
@@ -271,7 +272,8 @@ async function setSchedule(context: CommandContext, dir: string, options: Schedu
   }
   const timing = at === undefined ? parseEvery(every ?? '') : parseSchedule(at);
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { ROUND_RETRIES_MAX, writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
+  const { ROUND_RETRIES_MAX } = await import('../../../receiver/orders/remote-settings.js');
+  const { roundsOf } = await import('../../common/receiver-settings.js');
   const retries = /^\d{1,2}$/.test(options.retries) ? Number(options.retries) : ROUND_RETRIES_MAX + 1;
   if (retries > ROUND_RETRIES_MAX) {
     throw new StillpointError('usage', {
@@ -284,7 +286,7 @@ async function setSchedule(context: CommandContext, dir: string, options: Schedu
     ...{ name: checkName('schedule name', options.name), at: timing.text, agents, parallel, retries },
     ...{ waitMs: wait * 1000, setAt: new Date().toISOString() },
   };
-  await writeSchedule(dir, schedule);
+  await (await roundsOf(context, dir, (told) => context.output.note(told))).setSchedule(schedule);
   const isServed = await reload(context, dir);
   context.output.result({ schedule, isServed }, [
     `Rounds begin ${describeSchedule(timing)}`,
@@ -293,15 +295,16 @@ async function setSchedule(context: CommandContext, dir: string, options: Schedu
   return EXIT_OK;
 }
 
-async function showSchedule({ output }: CommandContext, dir: string): Promise<number> {
-  const { readLastRound, readSchedules, timingOf } = await import(
-    '../../../receiver/orders/remote-settings.js'
-  );
+async function showSchedule(context: CommandContext, dir: string): Promise<number> {
+  const { output } = context;
+  const { roundsOf } = await import('../../common/receiver-settings.js');
+  const { readLastRound, timingOf } = await import('../../../receiver/orders/remote-settings.js');
   const { readSettings } = await import('../../../receiver/access/identity.js');
   await readSettings(dir);
+  const rounds = await roundsOf(context, dir, (told) => output.note(told));
   const lines: string[] = [];
   const schedules: object[] = [];
-  for (const schedule of await readSchedules(dir)) {
+  for (const schedule of await rounds.schedules()) {
     const lastRound = await readLastRound(dir, schedule.name);
     const { name, parallel, agents, setAt } = schedule;
     const sinceMs = Math.max(Date.parse(setAt), Date.parse(lastRound?.startedAt ?? setAt));
@@ -324,9 +327,10 @@ async function showSchedule({ output }: CommandContext, dir: string): Promise<nu
 
 async function clearSchedule(context: CommandContext, dir: string, name: string | null): Promise<number> {
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { removeSchedules } = await import('../../../receiver/orders/remote-settings.js');
+  const { roundsOf } = await import('../../common/receiver-settings.js');
   await readSettings(dir);
-  const removed = await removeSchedules(dir, name);
+  const rounds = await roundsOf(context, dir, (told) => context.output.note(told));
+  const removed = await rounds.clearSchedules(name);
   if (name !== null && removed.length === 0) {
     throw new StillpointError('usage', {
       thing: `schedule ${name}`,
