@@ -17,6 +17,6 @@ export function failureOf(error: unknown): OrderFailure {
 }
 
 /** As a line of a log or a table. */
-export function failureText({ thing, reason }: OrderFailure): string {
+export function failureText({ thing, reason }: Pick<OrderFailure, 'thing' | 'reason'>): string {
   return `${thing}: ${reason}`;
 }

@@ -62,6 +62,7 @@ const TICK_MS = 1_000;
 /** How often wildcards are looked at, and a device that is missing. */
 const EXPAND_MS = 60_000;
 const LOOK_MS = 30_000;
+const ALIVE_MS = 120_000;
 const REASON_CHARS_MAX = 1_000;
 
 export class Daemon {
@@ -73,6 +74,7 @@ export class Daemon {
   readonly #table: DeviceTable;
   #pause: Pause | null;
   #configProblem: string | null = null;
+  #tickedAtMs = performance.now();
   #expandAtMs = Number.NEGATIVE_INFINITY;
   #saved: Promise<void> = Promise.resolve();
 
@@ -122,6 +124,7 @@ export class Daemon {
 
   /** Looks at the clock once, and begins what is due. */
   async tick(): Promise<void> {
+    this.#tickedAtMs = performance.now();
     const nowMs = this.#options.nowMs();
     if (nowMs >= this.#expandAtMs || this.#expandAtMs - nowMs > EXPAND_MS) await this.#expand();
     const waiting = this.#table.entries.filter(({ running }) => running === null);
@@ -155,6 +158,11 @@ export class Daemon {
     await this.#expand();
     await this.#save();
     log.info({ devices: this.#table.entries.length }, 'configuration applied');
+  }
+
+  /** For a watchdog: it still looks at the clock, or ends. */
+  get isAlive(): boolean {
+    return this.#options.signal.aborted || performance.now() - this.#tickedAtMs < ALIVE_MS;
   }
 
   /** Those that receivers may order backups of. */
@@ -287,15 +295,20 @@ export class Daemon {
       return result;
     } catch (error) {
       const { code, thing, reason } = failureOf(error);
-      const told = failureText({ ...failureOf(error) }).slice(0, REASON_CHARS_MAX);
+      const told = failureText({ thing, reason }).slice(0, REASON_CHARS_MAX);
       const isScheduled = why === 'due' || why === 'retry';
       const { record } = entry.memory;
       const ended = { ...lastRun(running), endedAt: new Date(nowMs()).toISOString(), reason: told };
       if (signal.aborted && isStillpointError(error, 'cancelled')) {
         // Parked: the next process goes on with it soon.
-        const next = stop.aborted && isScheduled ? { ...record, retryAtMs: nowMs() } : record;
         const isParked = stop.aborted;
-        this.#end(entry, next, { ...ended, state: isParked ? 'interrupted' : 'cancelled' });
+        const next = isParked && isScheduled ? { ...record, retryAtMs: nowMs() } : record;
+        const because = isParked ? 'the agent was stopped meanwhile' : 'it was cancelled';
+        this.#end(entry, next, {
+          ...ended,
+          state: isParked ? 'interrupted' : 'cancelled',
+          reason: because,
+        });
       } else if (code === 'session-busy' && isScheduled) {
         log.info({ reason }, 'another command works on it; it is looked at again soon');
         this.#end(entry, deferred(record, nowMs()), { ...ended, state: 'cancelled' });

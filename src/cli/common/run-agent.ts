@@ -2,13 +2,13 @@
  * The agent's process: the daemon with its schedules and its control socket, and a loop for the orders of
  * each receiver, over connections that it makes or accepts.
  */
-import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import { agentSocketPath } from '../../agent/control/messages.js';
 import { openAgentControl } from '../../agent/control/server.js';
 import { Daemon } from '../../agent/daemon/daemon.js';
+import { presenceOf } from '../../agent/daemon/presence.js';
 import { keepTracking } from '../../agent/orders/keep-tracking.js';
 import { orderLoop } from '../../agent/orders/order-loop.js';
 import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
@@ -46,15 +46,17 @@ const STATUS_EVERY_MS = 30_000;
 export async function runAgent(context: CommandContext, options: WaitOptions): Promise<number> {
   const { store } = options;
   const named = store === undefined ? null : await findEnrolment(context.stateDirectory, store);
-  const receivers = async (): Promise<Reached[]> => {
+  const receivers = async (onMissing: (url: string) => void): Promise<Reached[]> => {
     if (named !== null) return [{ enrolment: named }];
     const asked = (await agentConfig(context)).settings.receivers?.map(receiverOrigin) ?? null;
-    return (await listEnrolments(context.stateDirectory))
+    const all = await listEnrolments(context.stateDirectory);
+    for (const url of asked ?? []) if (!all.some((enrolment) => enrolment.url === url)) onMissing(url);
+    return all
       .filter((enrolment) => !isCaller(enrolment) && (asked === null || asked.includes(enrolment.url)))
       .map((enrolment) => ({ enrolment }));
   };
   const { devices } = await agentConfig(context);
-  if ((await receivers()).length === 0 && !devices.some((device) => device.store !== null)) {
+  if ((await receivers(() => undefined)).length === 0 && !devices.some((device) => device.store !== null)) {
     throw new StillpointError('not-enrolled', {
       thing: 'this machine',
       reason: 'it is not enrolled with any receiver that it can connect to',
@@ -133,7 +135,7 @@ async function serve(
   context: CommandContext,
   { parallel: asked }: WaitOptions,
   log: Logger,
-  receivers: () => Promise<Reached[]>,
+  receivers: (onMissing: (url: string) => void) => Promise<Reached[]>,
 ): Promise<void> {
   const { stateDirectory, environment, userId } = context;
   const over = new AbortController();
@@ -147,16 +149,12 @@ async function serve(
       return { parallel: asked ?? settings.parallel, devices };
     },
     backUp: async (device, options) =>
-      targetOf(context, device, await receivers(), log)(device, stateDirectory, options),
-    isThere: (path) =>
-      stat(path).then(
-        () => true,
-        () => false,
-      ),
+      targetOf(context, device, await receivers(() => undefined), log)(device, stateDirectory, options),
+    isThere: presenceOf(),
   });
   const notifier = serviceNotifier(
     environment,
-    () => !signal.aborted,
+    () => daemon.isAlive,
     (reason) => log.warn({ reason }, 'systemd could not be told'),
   );
   const control = await openAgentControl(
@@ -169,7 +167,8 @@ async function serve(
     return null;
   });
   const parallel = asked ?? (await agentConfig(context)).settings.parallel;
-  const addLoops = async () => loops.add(await receivers(), daemon, parallel);
+  const notEnrolled = (url: string) => log.warn({ receiver: url }, 'this machine is not enrolled with it');
+  const addLoops = async () => loops.add(await receivers(notEnrolled), daemon, parallel);
   const onHup = () => void reload(daemon, notifier, addLoops, log);
   process.on('SIGHUP', onHup);
   try {

@@ -7,6 +7,7 @@ import { pino } from 'pino';
 import type { BackupResult } from '../../../src/agent/backup/options.js';
 import { viewAtRest } from '../../../src/agent/daemon/at-rest.js';
 import { Daemon } from '../../../src/agent/daemon/daemon.js';
+import { presenceOf } from '../../../src/agent/daemon/presence.js';
 import { readMemory } from '../../../src/agent/daemon/state.js';
 import { loadAgentConfig } from '../../../src/config/agent-config.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
@@ -222,7 +223,9 @@ test('a restart forgets nothing: missed runs are one, an interrupted one goes on
   await end;
   world.stop = new AbortController();
   const again = await world.open();
-  t.like(await world.state_(again, 'b'), { last: { state: 'interrupted' }, failures: 0 });
+  t.like(await world.state_(again, 'b'), {
+    ...{ last: { state: 'interrupted', reason: 'the agent was stopped meanwhile' }, failures: 0 },
+  });
   t.deepEqual(await world.at(again, 75.2), ['b']);
   await writeFile(join(world.state, 'daemon.json'), 'damaged');
   await world.open();
@@ -343,4 +346,23 @@ test('a backup is cancelled by its name, and a schedule goes on after it', async
   world.begun[1]?.done();
   await world.settled(daemon);
   t.deepEqual(await world.at(daemon, 26), ['a']);
+});
+
+test('a path that does not answer is missing, and is asked for once at a time', async (t) => {
+  let looks = 0;
+  let answer: () => void = () => undefined;
+  const isThere = presenceOf((path) => {
+    looks += 1;
+    if (path === '/none') return Promise.reject(new Error('ENOENT'));
+    return path === '/there' ? Promise.resolve() : new Promise<void>((resolve) => (answer = resolve));
+  }, 20);
+  t.deepEqual([await isThere('/there'), await isThere('/none')], [true, false]);
+  t.false(await isThere('/hung'));
+  t.false(await isThere('/hung'));
+  t.is(looks, 3);
+  answer();
+  await sleep(1);
+  const late = isThere('/hung');
+  answer();
+  t.true(await late);
 });
