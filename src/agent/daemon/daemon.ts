@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { ConfiguredDevice, DeviceSettings } from '../../config/agent-config.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import type { DevicePlan } from '../../domain/order/order.js';
 import {
   afterClock,
   began,
@@ -31,7 +32,7 @@ import { DeviceTable, type Entry } from './devices.js';
 import { deviceBusy, follow, lastRun, type Running, runningView, unknownDevice } from './running.js';
 import { Slots } from './slots.js';
 import { type DeviceMemory, type LastRun, type RunReason, recallMemory, writeMemory } from './state.js';
-import { type DaemonView, type DeviceView, runSettings, viewDevice, viewVanished } from './view.js';
+import { type DaemonView, type DeviceView, planOf, runSettings, viewDevice, viewVanished } from './view.js';
 
 export interface DaemonConfig {
   readonly parallel: number;
@@ -163,6 +164,14 @@ export class Daemon {
   /** For a watchdog: it still looks at the clock, or ends. */
   get isAlive(): boolean {
     return this.#options.signal.aborted || performance.now() - this.#tickedAtMs < ALIVE_MS;
+  }
+
+  /** For the receivers to show. */
+  plans(): DevicePlan[] {
+    const nowMs = this.#options.nowMs();
+    return this.#table.entries
+      .filter(({ settings }) => settings.enabled && settings.orders)
+      .map(({ settings, memory }) => planOf(settings, memory, this.#pause, nowMs));
   }
 
   /** Those that receivers may order backups of. */

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { z } from 'zod';
 import type { DeviceSettings } from '../../config/agent-config.js';
+import type { DevicePlan } from '../../domain/order/order.js';
 import {
   afterClock,
   decide,
@@ -52,7 +53,13 @@ export const daemonViewSchema = z.strictObject({
   pausedUntil: time,
   isPaused: z.boolean(),
   devices: z.array(deviceViewSchema),
-  receivers: z.array(z.strictObject({ url: text, problem: time })),
+  receivers: z.array(
+    z.strictObject({
+      ...{ url: text, problem: time },
+      /** That it begins by itself, as it last told. */
+      rounds: z.array(z.strictObject({ name: text, schedule: text, nextAt: time })),
+    }),
+  ),
   /** Of the configuration, and of what matches wildcards. */
   problems: z.array(text),
 });
@@ -109,6 +116,24 @@ export function viewDevice(
     last: memory?.last ?? null,
     lastGood: memory?.lastGood ?? null,
     problem: problemOf(device, memory, isThere),
+  };
+}
+
+const SHOWN_CHARS_MAX = 400;
+
+export function planOf(
+  device: DeviceSettings,
+  memory: DeviceMemory,
+  pause: Pause | null,
+  nowMs: number,
+): DevicePlan {
+  const view = viewDevice(device, memory, { nowMs, isThere: true, pause, running: null });
+  return {
+    device: device.name,
+    schedule: view.schedule?.slice(0, SHOWN_CHARS_MAX) ?? null,
+    nextAt: view.nextAt,
+    failures: view.failures,
+    isPaused: view.state === 'paused',
   };
 }
 

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { DeviceSettings } from '../../config/agent-config.js';
 import { Backoff } from '../../domain/base/retry.js';
-import type { AgentOrder, RunningOrder } from '../../domain/order/order.js';
+import type { AgentOrder, DevicePlan, PlannedRound, RunningOrder } from '../../domain/order/order.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import type { OpenReceiver } from '../backup/configured.js';
 import { type Perform, runOrder } from './run-order.js';
@@ -25,6 +25,10 @@ export interface OrderLoopOptions {
   /** For one backup. */
   readonly openReceiver: OpenReceiver;
   readonly perform?: Perform;
+  /** What this machine does by itself, for the receiver to show. */
+  readonly plans?: () => readonly DevicePlan[];
+  /** What the receiver begins by itself, as it last told. */
+  readonly onRounds?: (rounds: readonly PlannedRound[]) => void;
   /** Null: it answers; otherwise why it does not. */
   readonly onProblem?: (reason: string | null) => void;
   /** Backups at once. */
@@ -39,14 +43,16 @@ export interface OrderLoopOptions {
 }
 
 const WAIT_MS = 30_000;
+const ROUNDS_EVERY_MS = 60_000;
 const PAUSE_FIRST_MS = 1_000;
 const PAUSE_MAX_MS = 60_000;
 
 export async function orderLoop(options: OrderLoopOptions): Promise<void> {
-  const { orders, signal, log, ordersMax, listDevices, waitMs = WAIT_MS } = options;
+  const { orders, signal, log, ordersMax, listDevices, plans, waitMs = WAIT_MS } = options;
   const firstPauseMs = options.pauseMs ?? PAUSE_FIRST_MS;
   const running = new Map<string, RunningOrder & { readonly end: Promise<void> }>();
   let problem: string | null = 'not asked yet';
+  let roundsAtMs = Number.NEGATIVE_INFINITY;
   const backoff = new Backoff({ pauseMs: firstPauseMs, pauseMaxMs: PAUSE_MAX_MS }, Math.random);
   const pause = (ms: number) => sleep(ms, undefined, { signal }).catch(() => undefined);
 
@@ -77,10 +83,16 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
         devices: offers.map(({ name }) => name),
         running: [...running.values()].map(({ orderId, device }) => ({ orderId, device })),
         ...{ ordersMax, waitMs },
+        ...(plans === undefined ? {} : { plans: plans() }),
       };
       const order = await orders.awaitOrder(question, signal);
       if (problem !== null) log.info('connected, waiting for orders');
       options.onProblem?.(null);
+      if (options.onRounds !== undefined && performance.now() - roundsAtMs > ROUNDS_EVERY_MS) {
+        roundsAtMs = performance.now();
+        // A receiver of an earlier version does not know the question.
+        await orders.rounds().then(options.onRounds, () => undefined);
+      }
       problem = null;
       backoff.reset();
       // The receiver does not keep to what it was told: more than wait for their last report

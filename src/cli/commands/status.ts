@@ -68,7 +68,13 @@ async function status(context: CommandContext): Promise<number> {
     isRunning
       ? `The agent runs since ${formatInstant(view.startedAt)}${paused(view.isPaused, view.pausedUntil)}.`
       : `The agent does not run${isWaitedFor ? ': nothing is backed up by schedule' : ''}.`,
-    ...receivers.map(({ url, problem }) => `${url}: ${problem ?? 'connected'}`),
+    ...receivers.flatMap(({ url, problem, rounds }) => [
+      `${url}: ${problem ?? 'connected'}`,
+      ...rounds.map(
+        (round) =>
+          `  round ${round.name}, ${round.schedule}: next ${round.nextAt === null ? 'never' : formatInstant(round.nextAt)}`,
+      ),
+    ]),
     '',
     ...(devices.length === 0
       ? ['No device is configured. Add one with "stillpoint agent add DEVICE", or in agent.toml.']

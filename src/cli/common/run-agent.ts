@@ -9,6 +9,7 @@ import { agentSocketPath } from '../../agent/control/messages.js';
 import { openAgentControl } from '../../agent/control/server.js';
 import { Daemon } from '../../agent/daemon/daemon.js';
 import { presenceOf } from '../../agent/daemon/presence.js';
+import type { DaemonView } from '../../agent/daemon/view.js';
 import { keepTracking } from '../../agent/orders/keep-tracking.js';
 import { orderLoop } from '../../agent/orders/order-loop.js';
 import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
@@ -40,6 +41,8 @@ interface Reached {
   readonly enrolment: Enrolment;
   readonly connect?: Connect;
 }
+
+type ReceiverView = DaemonView['receivers'][number];
 
 const STATUS_EVERY_MS = 30_000;
 
@@ -219,7 +222,7 @@ class OrderLoops {
   readonly #log: Logger;
   readonly #signal: AbortSignal;
   readonly #ends = new Map<string, Promise<void>>();
-  readonly #problems = new Map<string, { url: string; problem: string | null }>();
+  readonly #seen = new Map<string, ReceiverView>();
   /** Devices that are being backed up by order, of all receivers. */
   readonly #busy = new Set<string>();
 
@@ -234,8 +237,8 @@ class OrderLoops {
       const { receiverId, agent } = enrolment;
       if (this.#ends.has(receiverId)) continue;
       const url = connect === undefined ? enrolment.url : receiverId;
-      const seen = { url, problem: 'it has not answered yet' as string | null };
-      this.#problems.set(receiverId, seen);
+      const seen: ReceiverView = { url, problem: 'it has not answered yet', rounds: [] };
+      this.#seen.set(receiverId, seen);
       const orders = orderClient(enrolment, parallel, connect);
       const loop = orderLoop({
         ...{ stateDirectory: this.#context.stateDirectory, busy: this.#busy, signal: this.#signal, orders },
@@ -243,6 +246,10 @@ class OrderLoops {
         listDevices: async () => daemon.devices.filter((device) => device.orders),
         openReceiver: (limitRate) => receiverOf(enrolment, limitRate, connect),
         perform: (device, full, signal, work) => daemon.performOrder(device, full, signal, work),
+        plans: () => daemon.plans(),
+        onRounds: (rounds) => {
+          seen.rounds = [...rounds];
+        },
         onProblem: (problem) => {
           seen.problem = problem;
         },
@@ -255,8 +262,8 @@ class OrderLoops {
     }
   }
 
-  view(): { url: string; problem: string | null }[] {
-    return [...this.#problems.values()];
+  view(): ReceiverView[] {
+    return [...this.#seen.values()];
   }
 
   async ended(): Promise<void> {

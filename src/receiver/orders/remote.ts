@@ -5,7 +5,7 @@
 
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
-import type { Order, OrderWish } from '../../domain/order/order.js';
+import type { DevicePlan, Order, OrderWish, PlannedRound } from '../../domain/order/order.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
 import { pointLabel } from '../../domain/point/point.js';
 import type { Store } from '../../store/port/store.js';
@@ -39,6 +39,8 @@ export interface AgentView {
   /** Since the receiver was started, ISO 8601. */
   readonly lastSeenAt: string | null;
   readonly devices: readonly string[];
+  /** What it does by itself, as it last told. */
+  readonly plans: readonly DevicePlan[];
   readonly lastPoint: { readonly point: string; readonly committedAt: string } | null;
 }
 
@@ -59,7 +61,7 @@ export class Remote {
 
   static async start(options: RemoteOptions): Promise<Remote> {
     const remote = new Remote(options);
-    const { dir, log, now, dialOut, rounds } = options;
+    const { dir, log, now, dialOut, orders, rounds } = options;
     dialOut.set(await rounds.addresses());
     remote.#scheduler = await Scheduler.start({
       ...{ dir, log, now },
@@ -72,7 +74,12 @@ export class Remote {
           only,
         ),
     });
+    orders.planned = (agent) => remote.#planned(agent);
     return remote;
+  }
+
+  #planned(agent: string): readonly PlannedRound[] {
+    return this.#scheduler?.planned(agent) ?? [];
   }
 
   /** Settings were changed by a command. */
@@ -148,7 +155,7 @@ export class Remote {
     const names = [...new Set([...tenants.names(), ...addresses.keys()])].sort();
     return Promise.all(
       names.map(async (agent) => {
-        const { isConnected, lastSeenMs, devices } = orders.presence(agent);
+        const { isConnected, lastSeenMs, devices, plans } = orders.presence(agent);
         const dialled = dialOut.state(agent);
         const last = (await store.points({ agent })).reduce<{ point: string; committedAt: string } | null>(
           (latest, { device, sequence, committedAt }) =>
@@ -158,7 +165,7 @@ export class Remote {
           null,
         );
         return {
-          ...{ agent, isConnected, devices },
+          ...{ agent, isConnected, devices, plans },
           address: dialled === null ? null : addressText(dialled.address),
           problem: dialled?.problem ?? null,
           lastSeenAt: lastSeenMs === 0 ? null : new Date(lastSeenMs).toISOString(),

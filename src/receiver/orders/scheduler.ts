@@ -13,6 +13,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { PlannedRound } from '../../domain/order/order.js';
 import { type Round, type RoundSummary, toRetry, withRetried } from '../../domain/order/round.js';
 import { SET_BACK_MS } from '../../domain/order/run-plan.js';
 import { describeSchedule, dueAfter } from '../../domain/order/schedule.js';
@@ -38,6 +39,7 @@ interface Entry {
 }
 
 const TICK_MS = 1_000;
+const SHOWN_CHARS_MAX = 400;
 const RETRY_AFTER_MS = 10 * 60_000;
 
 export class Scheduler {
@@ -81,6 +83,18 @@ export class Scheduler {
     this.#entries = entries;
   }
 
+  /** Those that an agent is a part of. */
+  planned(agent: string): PlannedRound[] {
+    return [...this.#entries.values()]
+      .filter(({ schedule }) => schedule.agents === null || schedule.agents.includes(agent))
+      .map(({ schedule, anchorMs }) => {
+        const timing = timingOf(schedule);
+        const nextMs = dueAfter(timing, anchorMs);
+        const nextAt = nextMs === null ? null : new Date(nextMs).toISOString();
+        return { name: schedule.name, schedule: timing.text.slice(0, SHOWN_CHARS_MAX), nextAt };
+      });
+  }
+
   /** Rounds that run are stopped; their backups are cancelled. */
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
@@ -113,6 +127,8 @@ export class Scheduler {
     let summary = await runRound(schedule, this.#stop.signal, null);
     for (let retries = 0; retries < schedule.retries; retries += 1) {
       const left = toRetry(summary);
+      // It may end in the pause: what is known by then is kept.
+      if (left.size > 0) await writeLastRound(dir, schedule.name, { startedAt, endedAt: null, summary });
       if (left.size === 0 || !(await this.#pause(entry, retryAfterMs * 2 ** retries))) break;
       log.info({ agents: [...left.keys()], retry: retries + 1 }, 'round goes back to what failed');
       summary = withRetried(summary, await runRound(schedule, this.#stop.signal, left));

@@ -20,12 +20,15 @@ import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { deviceNamed } from '../../helpers/fakes/device-settings.js';
 import { fakePort } from '../../helpers/fakes/port.js';
 
+const PLAN = { device: 'a', schedule: 'daily', nextAt: null, failures: 0, isPaused: false };
+
 interface World {
   readonly questions: AwaitOrderRequest[];
   readonly reports: (readonly [orderId: string, report: OrderReport])[];
   /** Answers in turn; then null. */
   readonly answers: (AgentOrder | null | Error)[];
   standing: OrderStanding;
+  readonly rounds: string[];
   /** Receivers that were opened for backups. */
   opened: number;
   /** What a backup's first message does. */
@@ -40,7 +43,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
     await writeFile(join(stateDirectory, name), 'x');
   }
   const world: World = {
-    ...{ questions: [], reports: [], answers: [], standing: 'open', opened: 0 },
+    ...{ questions: [], rounds: [], reports: [], answers: [], standing: 'open', opened: 0 },
     info: () => Promise.reject(new StillpointError('not-enrolled', { thing: 'test', reason: 'it is one' })),
     start: (ordersMax = 4) => {
       const stop = new AbortController();
@@ -52,6 +55,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
           if (answer === null) await sleep(15, undefined, { signal }).catch(() => undefined);
           return answer;
         },
+        rounds: async () => [{ name: 'default', schedule: 'daily', nextAt: null }],
         reportOrder: async (orderId, report) => {
           world.reports.push([orderId, report]);
           return world.standing;
@@ -69,6 +73,8 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
           });
           return { ...measuredLink(), receiver };
         },
+        plans: () => [PLAN],
+        onRounds: (rounds) => world.rounds.push(...rounds.map(({ name }) => name)),
         ...{ signal: stop.signal, waitMs: 10, pauseMs: 10 },
       });
       return {
@@ -157,7 +163,10 @@ test('a receiver that fails is asked again, whatever the reason', async (t) => {
 test('what is offered is told with each question', async (t) => {
   const world = await makeWorld(t, ['a']);
   const loop = world.start();
-  await world.until('a question', () => world.questions.length > 0);
+  await world.until('two questions', () => world.questions.length > 1);
   await loop.stop();
-  t.deepEqual(world.questions[0], { devices: ['a'], running: [], ordersMax: 4, waitMs: 10 });
+  t.deepEqual(world.questions[0], {
+    ...{ devices: ['a'], running: [], ordersMax: 4, waitMs: 10, plans: [PLAN] },
+  });
+  t.deepEqual(world.rounds, ['default'], 'asked once, not with each question');
 });

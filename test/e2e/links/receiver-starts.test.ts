@@ -295,5 +295,7 @@ test.serial('a schedule survives restarts, begins rounds, and shows how the last
     schedules: [],
   });
   t.is(receiver.log.split('round begins').length, 2, 'one round');
-  t.like(await agentsOf(t, receiver), [{ agent: 'web1', devices: ['disk'] }]);
+  t.like(await agentsOf(t, receiver), [
+    { agent: 'web1', devices: ['disk'], plans: [{ device: 'disk', schedule: null, failures: 0 }] },
+  ]);
 });

@@ -14,7 +14,7 @@ import type { AgentView } from '../../../receiver/orders/remote.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
-import { formatBytes, formatDuration, formatInstant, formatTable } from '../../output/format.js';
+import { formatBytes, formatCount, formatDuration, formatInstant, formatTable } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
 import { seconds } from '../backup.js';
 
@@ -170,15 +170,27 @@ async function listAgents({ output, signal }: CommandContext, dir: string): Prom
   const { askReceiver } = await import('../../../receiver/control/client.js');
   const { agentViewsSchema } = await import('../../../receiver/control/messages.js');
   const agents = agentViewsSchema.parse(await askReceiver(dir, { op: 'agents' }, { signal }));
-  const titles = ['AGENT', 'CONNECTION', 'DEVICES', 'LAST SEEN', 'LAST POINT'].map((title) => ({ title }));
+  const titles = ['AGENT', 'CONNECTION', 'DEVICES', 'LAST SEEN', 'LAST POINT', 'NEXT BY ITSELF'].map(
+    (title) => ({ title }),
+  );
   const lines =
     agents.length === 0 ? ['No agent is enrolled yet.'] : formatTable(titles, agents.map(agentRow));
-  const problems = agents.flatMap(({ agent, problem }) => (problem === null ? [] : [`${agent}: ${problem}`]));
+  const problems = agents.flatMap(({ agent, problem, plans }) => [
+    ...(problem === null ? [] : [`${agent}: ${problem}`]),
+    ...plans.flatMap(({ device, failures, isPaused }) => [
+      ...(failures === 0 ? [] : [`${agent} ${device}: ${formatCount(failures, 'failure')} in a row`]),
+      ...(isPaused ? [`${agent} ${device}: paused`] : []),
+    ]),
+  ]);
   output.result({ agents }, [...lines, ...problems], true);
   return EXIT_OK;
 }
 
-function agentRow({ agent, isConnected, address, devices, lastSeenAt, lastPoint }: AgentView): string[] {
+function agentRow(view: AgentView): string[] {
+  const { agent, isConnected, address, devices, lastSeenAt, lastPoint, plans } = view;
+  const [next] = plans
+    .flatMap(({ device, nextAt }) => (nextAt === null ? [] : [{ device, nextAt }]))
+    .sort((a, b) => Date.parse(a.nextAt) - Date.parse(b.nextAt));
   const dialled = address === null ? '' : `, dialled at ${address}`;
   return [
     agent,
@@ -186,6 +198,7 @@ function agentRow({ agent, isConnected, address, devices, lastSeenAt, lastPoint 
     devices.length === 0 ? '-' : devices.join(', '),
     lastSeenAt === null ? '-' : formatInstant(lastSeenAt),
     lastPoint === null ? '-' : `${lastPoint.point}, ${formatInstant(lastPoint.committedAt)}`,
+    next === undefined ? '-' : `${next.device}, ${formatInstant(next.nextAt)}`,
   ];
 }
 
