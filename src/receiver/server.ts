@@ -36,6 +36,9 @@ import { DialOut } from './orders/dial-out.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
 import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
+import type { RetentionEvent } from './retention/events.js';
+import { logRetention, pruneByItself } from './retention/pruning.js';
+import { RetentionService } from './retention/service.js';
 import { AgentHandlers } from './sessions/agent-receiver.js';
 import { ReceiverService } from './sessions/service.js';
 
@@ -52,6 +55,10 @@ export interface ServerOptions {
   readonly keepPartialMs?: number;
   /** Default: every 10 minutes. Not at the start: agents that waited for the receiver go on first. */
   readonly collectIntervalMs?: number;
+  /** Default: every hour. */
+  readonly pruneIntervalMs?: number;
+  /** Points that were removed, pins, changes of what is kept: for an audit log. They are logged anyway. */
+  readonly onRetention?: (event: RetentionEvent) => void;
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly now?: () => Date;
 }
@@ -104,7 +111,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const { orders } = service;
     const rounds = options.rounds ?? roundsOfDirectory(dir);
     const remote = await Remote.start({ dir, rounds, store, tenants, orders, dialOut, log, now });
-    const control = await openControl(dir, remote, log).catch((error: Error) => {
+    const retention = new RetentionService({
+      store,
+      onEvent: (event) => {
+        logRetention(log, event);
+        options.onRetention?.(event);
+      },
+      endSessions: (key) => service.endIdle(key, now()),
+    });
+    const control = await openControl(dir, { remote, retention }, log).catch((error: Error) => {
       // The path may be too long for a socket: agents are served anyway.
       log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
       return null;
@@ -114,10 +129,17 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       () => void service.collect(),
       options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
     ).unref();
+    const stopPruning = pruneByItself({
+      store,
+      service: retention,
+      log,
+      intervalMs: options.pruneIntervalMs,
+    });
     return {
       ...{ url, orders, remote },
       close: async () => {
         clearInterval(collecting);
+        await stopPruning();
         orders.close();
         await control?.close();
         await remote.close();

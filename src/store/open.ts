@@ -42,6 +42,7 @@ import { ReaderStore } from './reading/reader-store.js';
 import { ReadingIndex } from './reading/reading-index.js';
 import { identifyStore, repairStoreFile, type StoreIdentity, writeStoreFile } from './reading/store-file.js';
 import { RecordReader } from './records/record-reader.js';
+import { type MachineClock, machineClock, Retention } from './retention/retention.js';
 import {
   dropLostPacks,
   type HealContext,
@@ -62,6 +63,8 @@ export interface StoreOptions {
   /** Work that takes long: the index is being made. */
   readonly onProgress?: (progress: OpenProgress) => void;
   readonly now?: () => Date;
+  /** How long the machine has been up. Default: as it says. */
+  readonly machine?: MachineClock;
   /** 32 hex digits that no other call gave. */
   readonly randomId?: () => string;
   /** Default PACK_BYTES_TARGET. */
@@ -153,6 +156,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
       return new ReaderStore({
         ...{ storeId, disk, dir: path, lock, objects, catalog, partials, digester, log },
         now: options.now ?? (() => new Date()),
+        retention: await retentionOf(path, options, null),
         index: new ReadingIndex({ dir: path, storeId, objects, digester, log, onProgress }),
         remember: (findings) => rememberFindings(path, options, findings),
       });
@@ -161,6 +165,15 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
       throw error;
     }
   });
+}
+
+/** @param upgrade null: the store is only read */
+function retentionOf(
+  dir: string,
+  { disk = nodeDisk, now = () => new Date(), machine = machineClock, log = () => undefined }: StoreOptions,
+  upgrade: (() => Promise<void>) | null,
+): Promise<Retention> {
+  return Retention.load({ disk, dir, now, machine, log, upgrade });
 }
 
 /**
@@ -251,7 +264,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         pins: new PackPins(),
         packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
       };
-      const store = new LocalStore(storeId, context, lock);
+      const store = new LocalStore(storeId, context, await retentionOf(path, options, upgrade), lock);
       close = () => store.close();
       const heal: HealContext = { objects, index, digester, log, onProgress };
       const packs = await objects.list(PACKS_PREFIX);

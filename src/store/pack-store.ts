@@ -42,6 +42,7 @@ import { CaptureStaging } from './capture/staging.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
+import { damagedPoints } from './points/damage.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
 import { PointRemover } from './points/remover.js';
@@ -60,10 +61,12 @@ import type {
 import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
+import type { Retention } from './retention/retention.js';
 
 export class LocalStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly retention: Retention;
   readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();
@@ -75,14 +78,16 @@ export class LocalStore implements Store {
   readonly #collector: Collector;
   #closing: Promise<void> | null = null;
 
-  constructor(storeId: string, context: StoreContext, lock: StoreLock) {
+  constructor(storeId: string, context: StoreContext, retention: Retention, lock: StoreLock) {
     this.storeId = storeId;
     this.digester = context.digester;
+    this.retention = retention;
     this.#context = context;
     this.#lock = lock;
     this.#access = new PointAccess({ ...context, checkOthers: () => this.#checkOtherFiles() });
     this.#remover = new PointRemover({
       ...{ context, use: this.#use },
+      guard: (point, ofDevice) => retention.check(point, ofDevice),
       openCaptures: () => [
         ...[...this.#captures.values()].map(({ description }) => description),
         ...this.#creating.values(),
@@ -207,13 +212,28 @@ export class LocalStore implements Store {
     return this.#remover.useOf(point);
   }
 
+  damagedPoints(key: DeviceKey): Promise<ReadonlySet<string>> {
+    const points = this.#context.catalog.ofDevice(key);
+    return this.#access.run(`device ${key.device}`, () => damagedPoints(this.#context, points));
+  }
+
+  checkRemoval(point: Point): void {
+    this.#remover.check(point);
+  }
+
   removePoint(point: Point, why: string): Promise<void> {
-    const thing = `point ${pointLabel(point)}`;
-    return this.#access.run(thing, () => this.#remover.removePoint(point, why));
+    return this.#access.run(`point ${pointLabel(point)}`, async () => {
+      await this.#remover.removePoint(point, why);
+      await this.retention.forgetPins([point.id]);
+    });
   }
 
   removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
-    return this.#access.run(`device ${key.device}`, () => this.#remover.removeDevice(key, why));
+    return this.#access.run(`device ${key.device}`, async () => {
+      const removed = await this.#remover.removeDevice(key, why);
+      await this.retention.forgetPins(removed.map(({ id }) => id));
+      return removed;
+    });
   }
 
   removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {

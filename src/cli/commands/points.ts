@@ -7,6 +7,7 @@ import { unlessAborted } from '../../agent/common/cancel.js';
 import type { Point } from '../../domain/point/point.js';
 import { deviceName, parseDeviceRef, pointName } from '../../domain/point/point-ref.js';
 import type { PartialSet } from '../../domain/session/messages.js';
+import type { PointPin } from '../../protocol/port/point.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../common/open-receiver.js';
 import { ownAgent } from '../common/point-argument.js';
@@ -97,16 +98,18 @@ async function points(
   device: string | undefined,
   choice: ReceiverChoice,
 ): Promise<number> {
-  const { found, own, agents } = await withReceiver(context, choice, async (receiver) => ({
+  const { found, own, agents, pins } = await withReceiver(context, choice, async (receiver) => ({
     found: await listed(context, device, (name) => receiver.points(name)),
+    pins: (await receiver.pins?.()) ?? [],
     own: await ownAgent(receiver),
     agents: (await receiver.agents?.()) ?? [],
   }));
   const lines =
     found.length === 0
       ? [`There are no points${ofWhom(device, choice)}.${ofOthers(agents.filter((agent) => agent !== own))}`]
-      : [...formatTable(COLUMNS, rows(found, own)), ...warnings(found, own)];
-  context.output.result({ points: found }, lines, true);
+      : [...formatTable(COLUMNS, rows(found, own)), ...pinned(found, pins, own), ...warnings(found, own)];
+  const shown = pins.filter(({ pointId }) => found.some(({ id }) => id === pointId));
+  context.output.result({ points: found, ...(shown.length === 0 ? {} : { pins: shown }) }, lines, true);
   return EXIT_OK;
 }
 
@@ -163,6 +166,17 @@ function row(name: string, point: Point, instant: string): string[] {
     point.warnings.length === 0 ? '-' : String(point.warnings.length),
     point.id.slice(0, 12),
   ];
+}
+
+function pinned(found: readonly Point[], pins: readonly PointPin[], own: string | null): string[] {
+  return found.flatMap((point) =>
+    pins
+      .filter(({ pointId }) => pointId === point.id)
+      .map(
+        ({ reason, until }) =>
+          `${pointName(point, own)}: pinned${until === null ? '' : ` until ${formatInstant(until)}`}: ${reason}`,
+      ),
+  );
 }
 
 function warnings(found: readonly Point[], own: string | null): string[] {

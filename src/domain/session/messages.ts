@@ -3,7 +3,7 @@
  * src/protocol/messages/schemas.ts has their shapes on the wire.
  */
 import type { Geometry } from '../blocks/geometry.js';
-import type { CommittedFacts, DeviceIdentity, Point } from '../point/point.js';
+import type { CommittedFacts, DeviceIdentity, Point, RemovedPoint } from '../point/point.js';
 import type { DiffRange } from '../tree/tree-diff.js';
 
 export interface ReceiverInfo {
@@ -16,6 +16,10 @@ export interface ReceiverInfo {
 export interface PointsOptions {
   /** Only the last point of each device. */
   readonly last?: boolean;
+}
+
+export interface RemovedAnswer {
+  readonly removed: RemovedPoint | null;
 }
 
 export interface BeginRequest {

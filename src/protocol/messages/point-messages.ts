@@ -22,6 +22,8 @@ import {
   pointSchema,
   pointsOptionsSchema,
   REQUEST_BYTES_MAX,
+  removedAnswerSchema,
+  sequenceSchema,
   verifyEventSchema,
 } from './schemas.js';
 
@@ -55,6 +57,20 @@ export const POINT_MESSAGES = {
     path: '/partial',
     request: json<[device?: string]>(REQUEST_BYTES_MAX, device),
     answer: listAnswer('list of partial sets', partialSetSchema),
+  }),
+
+  /**
+   * What became of the point that a device had under this sequence: null, unless the receiver removed it on
+   * purpose. For an agent that misses the point that was acknowledged last.
+   */
+  removedPoint: call({
+    path: '/point/removed',
+    request: json<[device: string, sequence: number]>(
+      REQUEST_BYTES_MAX,
+      field('device', 'device name', deviceSchema),
+      field('sequence', 'sequence', sequenceSchema),
+    ),
+    answer: jsonAnswer(removedAnswerSchema),
   }),
 
   /**

@@ -29,6 +29,7 @@ import type {
   PartialSet,
   PointsOptions,
   ReceiverInfo,
+  RemovedAnswer,
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
@@ -293,3 +294,12 @@ export function parseMessage<T>(what: string, schema: z.ZodType<T>, value: unkno
     remedy: 'Agent and receiver may be of different versions; update the older one.',
   });
 }
+
+export const removedAnswerSchema: z.ZodType<RemovedAnswer> = z.strictObject({
+  removed: z
+    .strictObject({
+      ...{ id: hexIdSchema, agent: z.string().max(64), device: deviceSchema, sequence: sequenceSchema },
+      ...{ removedAt: z.iso.datetime(), why: z.string().max(64 * 1024) },
+    })
+    .nullable(),
+});

@@ -20,6 +20,7 @@ import {
   roundSummarySchema,
   waitMsSchema,
 } from '../orders/remote-settings.js';
+import { retentionWishSchema } from '../retention/messages.js';
 
 export const CONTROL_VERSION = 1;
 export const CONTROL_LINE_BYTES_MAX = 4 * 1024 * 1024;
@@ -45,6 +46,7 @@ const requestSchema = z.discriminatedUnion('op', [
   }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
+  z.strictObject({ v, op: z.literal('retention'), wish: retentionWishSchema }),
 ]);
 export type ControlRequest = z.infer<typeof requestSchema>;
 export type ControlWish = ControlRequest extends infer R

@@ -30,6 +30,7 @@ import type {
   PartialSet,
   PointsOptions,
   ReceiverInfo,
+  RemovedAnswer,
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
@@ -82,6 +83,11 @@ export class AgentHandlers implements MessagePort {
 
   async partialSets(device?: string): Promise<PartialSet[]> {
     return this.#service.store.partialSets(this.#keyOf(device));
+  }
+
+  async removedPoint(device: string, sequence: number): Promise<RemovedAnswer> {
+    const key = { agent: this.#agent, device: checkDevice(device) };
+    return { removed: await this.#service.store.removedPoint(key, sequence) };
   }
 
   #keyOf(device: string | undefined): PointsKey {

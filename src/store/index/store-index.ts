@@ -42,8 +42,11 @@ const NO_PACK_NUMBER = 0;
 const PLACE_MASK = 2n ** 52n - 1n;
 const EMPTY = Buffer.alloc(0);
 const NULL_KEY = '\0'.repeat(32);
-/** Bounds the pages that are rewritten at once, for which there is room in the store's reserve. */
-const RECORDS_PER_COMMIT = 16_384;
+/**
+ * Bounds the pages that are rewritten at once: they are in memory (16 MiB), and there is room for them in the
+ * store's reserve.
+ */
+const RECORDS_PER_COMMIT = 4096;
 /** Between two looks at the event loop. */
 const RECORDS_PER_TURN = 2048;
 

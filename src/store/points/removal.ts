@@ -21,7 +21,7 @@ import type { ObjectStore } from '../objects/object-store.js';
 import type { DeviceKey, RemovedPoint } from '../port/store.js';
 import type { PointCatalog } from './catalog.js';
 
-/** Of marks that no sequence needs: readers beside the owner tell by them what became of a point. */
+/** Marks that no sequence needs stay so long: they tell readers beside the owner what became of a point. */
 const MARK_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
 const MARK_BYTES_MAX = 64 * 1024;
 
@@ -31,12 +31,17 @@ export interface RemovalContext {
   readonly catalog: PointCatalog;
   readonly log: (message: string) => void;
   readonly now: () => Date;
+  /** Before a sealed text is written. */
+  readonly upgrade: () => Promise<void>;
 }
+
+type TidyContext = Omit<RemovalContext, 'index' | 'upgrade'>;
 
 /** @param why a clause, for people who look at the mark */
 export async function removeManifest(context: RemovalContext, point: Point, why: string): Promise<void> {
   const { objects, index, catalog, log } = context;
   const { id, agent, device, sequence } = point;
+  await context.upgrade();
   // A session may choose the same id again, for another content.
   await index.forgetWalk(id);
   await index.noteGarbage();
@@ -51,7 +56,7 @@ export async function removeManifest(context: RemovalContext, point: Point, why:
 }
 
 /** At the opening of the store: removals that were decided, and marks that are needed no more. */
-export async function finishRemovals(context: Omit<RemovalContext, 'index'>): Promise<void> {
+export async function finishRemovals(context: TidyContext): Promise<void> {
   const { objects, catalog, log } = context;
   for (const key of catalog.undeleted()) {
     await objects.delete(key).catch((error) => log(`${key} can't be removed: ${String(error)}`));
@@ -59,7 +64,7 @@ export async function finishRemovals(context: Omit<RemovalContext, 'index'>): Pr
   await tidyMarks(context).catch((error) => log(`old marks of points stay: ${String(error)}`));
 }
 
-async function tidyMarks({ objects, catalog, now }: Omit<RemovalContext, 'index'>): Promise<void> {
+async function tidyMarks({ objects, catalog, now }: TidyContext): Promise<void> {
   for (const place of catalog.surplusMarks()) {
     const removed = await readMark(objects, place);
     // One that a former program wrote says nothing of its age, and nobody waits for it.

@@ -34,6 +34,7 @@ import {
   type RemovedPoint,
   type Store,
   type StoredBlocks,
+  type StoreRetention,
   type VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
@@ -55,6 +56,7 @@ export interface ReaderStoreOptions {
   readonly digester: Digester;
   readonly log: (message: string) => void;
   readonly now: () => Date;
+  readonly retention: StoreRetention;
   /** Has the store's owner-to-be remember what was found out about records; not called if nothing was. */
   readonly remember: (findings: ReturnType<ReadingIndex['findings']>) => Promise<void>;
 }
@@ -62,6 +64,7 @@ export interface ReaderStoreOptions {
 export class ReaderStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly retention: StoreRetention;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
   #closing: Promise<void> | null = null;
@@ -70,6 +73,7 @@ export class ReaderStore implements Store {
     const { dir, objects, catalog, index, digester, log } = options;
     this.storeId = options.storeId;
     this.digester = digester;
+    this.retention = options.retention;
     this.#options = options;
     const records = new RecordReader(objects, index, digester, log);
     const reader = new PointReader(records);
@@ -120,6 +124,14 @@ export class ReaderStore implements Store {
 
   useOf(): string | null {
     return null;
+  }
+
+  async damagedPoints(): Promise<ReadonlySet<string>> {
+    throw this.#readsOnly();
+  }
+
+  checkRemoval(): void {
+    throw this.#readsOnly();
   }
 
   async removePoint(): Promise<void> {
@@ -217,7 +229,7 @@ export class ReaderStore implements Store {
   #readsOnly(): StillpointError {
     return new StillpointError('internal', {
       thing: `store ${this.#options.dir}`,
-      reason: 'it was opened for reading only, and a session was asked for',
+      reason: 'it was opened for reading only, and something else was asked of it',
     });
   }
 }

@@ -16,6 +16,7 @@ export type StoreCall = 'createCapture' | 'append' | 'commit' | 'abort' | 'point
 export class FaultyStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly retention: Store['retention'];
   /** Awaited before each call; what it throws is the call's error. */
   before: (call: StoreCall, detail: string | number) => Promise<void> = async () => undefined;
   /** Sessions that are said to be. */
@@ -27,6 +28,7 @@ export class FaultyStore implements Store {
     this.#inner = inner;
     this.storeId = inner.storeId;
     this.digester = inner.digester;
+    this.retention = inner.retention;
   }
 
   /** The same store as a restarted receiver finds it. */
@@ -63,6 +65,8 @@ export class FaultyStore implements Store {
   point: Store['point'] = (...args) => this.#inner.point(...args);
   partialSets: Store['partialSets'] = (...args) => this.#inner.partialSets(...args);
   collect: Store['collect'] = () => this.#inner.collect();
+  damagedPoints: Store['damagedPoints'] = () => this.#inner.damagedPoints();
+  checkRemoval: Store['checkRemoval'] = (point) => this.#inner.checkRemoval(point);
   useOf: Store['useOf'] = (point) => this.#inner.useOf(point);
   removePoint: Store['removePoint'] = (...args) => this.#inner.removePoint(...args);
   removeDevice: Store['removeDevice'] = (...args) => this.#inner.removeDevice(...args);

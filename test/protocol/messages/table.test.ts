@@ -27,6 +27,7 @@ const ARGS: { readonly [Name in keyof MessagePort]: readonly Parameters<MessageP
   info: [[]],
   points: [[], ['disk'], ['disk', { last: true }]],
   partialSets: [[], ['disk']],
+  removedPoint: [['disk', 7]],
   nodes: [[ID, [{ level: 1, index: 0 }]]],
   compareNodes: [[Buffer.from('a question')]],
   blocks: [[ID, [0, 9]]],
