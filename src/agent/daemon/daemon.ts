@@ -161,6 +161,10 @@ export class Daemon {
     log.info({ devices: this.#table.entries.length }, 'configuration applied');
   }
 
+  get parallel(): number {
+    return this.#config.parallel;
+  }
+
   /** For a watchdog: it still looks at the clock, or ends. */
   get isAlive(): boolean {
     return this.#options.signal.aborted || performance.now() - this.#tickedAtMs < ALIVE_MS;

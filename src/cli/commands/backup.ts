@@ -49,6 +49,7 @@ export interface CaptureOptions {
 }
 
 const COMPRESSION_LEVEL_MAX = 19;
+const QUIET_DEADLINE_S = 60;
 
 export function addBackup(program: Command, run: Run): void {
   const command = program
@@ -126,7 +127,9 @@ export function addCaptureOptions(command: Command): Command {
         'take the instant after this time without a write; not with "offline"',
       ),
     )
-    .addOption(seconds('--quiet-deadline <seconds>', 'longest time to wait for that').default(60));
+    .addOption(
+      seconds('--quiet-deadline <seconds>', 'longest time to wait for that').default(QUIET_DEADLINE_S),
+    );
 }
 
 async function backup(context: CommandContext, path: string, options: BackupOptions): Promise<number> {
@@ -167,12 +170,17 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
 
 async function backupNow(context: CommandContext, name: string, options: BackupOptions): Promise<number> {
   const { full = false, now: _, compressionLevel, patch, quietDeadline, ...others } = options;
-  const [other] = Object.keys(others);
+  const [other] = [
+    ...Object.keys(others),
+    ...(compressionLevel === 'auto' ? [] : ['compressionLevel']),
+    ...(patch === 'auto' ? [] : ['patch']),
+    ...(quietDeadline === QUIET_DEADLINE_S ? [] : ['quietDeadline']),
+  ];
   if (other !== undefined) {
     throw new StillpointError('usage', {
-      thing: `--now with ${other}`,
+      thing: `--now with --${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
       reason: 'how the device is backed up is in the configuration; only --full can be added',
-      remedy: `See "stillpoint config show", or omit --now.`,
+      remedy: 'See "stillpoint config show", or omit --now.',
     });
   }
   const { backUpByDaemon } = await import('../common/backup-now.js');

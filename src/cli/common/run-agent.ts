@@ -144,15 +144,20 @@ async function serve(
   const over = new AbortController();
   const signal = AbortSignal.any([context.signal, over.signal]);
   const loops = new OrderLoops(context, log, signal);
+  const notEnrolled = (url: string) => log.warn({ receiver: url }, 'this machine is not enrolled with it');
+  let reached: readonly Reached[] = [];
+  let serving: Daemon | null = null;
   const daemon = await Daemon.open({
     ...{ stateDirectory, log, signal, nowMs: Date.now, random: Math.random },
     load: async () => {
       const { settings, devices } = await agentConfig(context);
+      reached = await receivers(notEnrolled);
       await limitProcess(settings.limits, log);
+      if (serving !== null) loops.add(reached, serving, asked ?? settings.parallel);
       return { parallel: asked ?? settings.parallel, devices };
     },
-    backUp: async (device, options) =>
-      targetOf(context, device, await receivers(() => undefined), log)(device, stateDirectory, options),
+    // As they were when the configuration was applied: it may be wrong on disk by now.
+    backUp: (device, options) => targetOf(context, device, reached, log)(device, stateDirectory, options),
     isThere: presenceOf(),
   });
   const notifier = serviceNotifier(
@@ -169,13 +174,11 @@ async function serve(
     log.warn({ reason: error.message }, 'no commands are taken: status, backup --now, pause');
     return null;
   });
-  const parallel = asked ?? (await agentConfig(context)).settings.parallel;
-  const notEnrolled = (url: string) => log.warn({ receiver: url }, 'this machine is not enrolled with it');
-  const addLoops = async () => loops.add(await receivers(notEnrolled), daemon, parallel);
-  const onHup = () => void reload(daemon, notifier, addLoops, log);
+  const onHup = () => void reload(daemon, notifier, log);
   process.on('SIGHUP', onHup);
   try {
-    await addLoops();
+    serving = daemon;
+    loops.add(reached, daemon, daemon.parallel);
     const tracking = keepTracking({ listDevices: async () => daemon.devices, log, signal });
     await notifier.ready();
     const telling = setInterval(() => void tellStatus(daemon, notifier), STATUS_EVERY_MS).unref();
@@ -190,16 +193,10 @@ async function serve(
   }
 }
 
-async function reload(
-  daemon: Daemon,
-  notifier: ServiceNotifier,
-  addLoops: () => Promise<void>,
-  log: Logger,
-): Promise<void> {
+async function reload(daemon: Daemon, notifier: ServiceNotifier, log: Logger): Promise<void> {
   await notifier.reloading();
   try {
     await daemon.reload();
-    await addLoops();
   } catch (error) {
     log.debug({ reason: (error as Error).message }, 'not reloaded');
   }

@@ -82,6 +82,8 @@ test('an agent without a receiver: what was missed is backed up, commands are ta
   t.regex((await runHere(machine, 'backup', '--now', 'two')).stdout, /^two@2: committed/);
   t.is((await runHere(machine, 'backup', '--now', 'three')).code, EXIT_FAILED);
   t.is((await runHere(machine, 'backup', '--now', 'two', '--fuzzy')).code, EXIT_USAGE);
+  const other = await runHere(machine, 'backup', '--now', 'two', '--compression-level', '3');
+  t.regex(other.stderr, /^error: --now with --compression-level: /);
   t.is((await runHere(machine, 'backup', '--now', '../two')).code, EXIT_USAGE);
   // By hand, beside it, into the same store.
   await runExpecting(
@@ -118,6 +120,7 @@ test('an agent without a receiver: what was missed is backed up, commands are ta
   const bad = await status(machine);
   t.regex(bad.wrong.join(), /agent\.toml:2: parallel/);
   t.is(bad.devices.length, 2);
+  t.is((await runHere(machine, 'backup', '--now', 'two')).code, EXIT_OK, 'the old one stays');
   t.is((await runHere(machine, 'status')).code, EXIT_WARNINGS);
   await configure('');
   agent.process.kill('SIGHUP');
