@@ -65,8 +65,10 @@ class EmbeddedHandlers extends AgentHandlers {
   }
 
   /** Who holds the directory may look at all of it, not only at what an agent's points need. */
-  override verify(pointId?: string): AsyncGenerator<VerifyEvent> {
-    return pointId === undefined ? this.#verifyStore() : super.verify(pointId);
+  override verify(pointId?: string, device?: string): AsyncGenerator<VerifyEvent> {
+    return pointId === undefined && device === undefined
+      ? this.#verifyStore()
+      : super.verify(pointId, device);
   }
 
   async *#verifyStore(): AsyncGenerator<VerifyEvent> {

@@ -23,6 +23,7 @@ import {
   INDEX_DIR,
   LOCK_FILE,
   PACKS_PREFIX,
+  POINTS_COPY_PREFIX,
   POINTS_PREFIX,
   STORE_COPY,
   STORE_FILE,
@@ -35,6 +36,7 @@ import type { ObjectStore } from './objects/object-store.js';
 import { LocalStore } from './pack-store.js';
 import { PointCatalog } from './points/catalog.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './points/manifest.js';
+import { addCopy, type ManifestFiles } from './points/manifest-files.js';
 import { PointReader } from './points/reader.js';
 import { finishRemovals } from './points/removal.js';
 import type { CaptureDescription, Store } from './port/store.js';
@@ -50,6 +52,7 @@ import {
   type OpenProgress,
   walkPoints,
 } from './upkeep/index-heal.js';
+import { ScrubBook } from './upkeep/scrub-book.js';
 
 export type { OpenProgress } from './upkeep/index-heal.js';
 
@@ -79,7 +82,7 @@ export interface StoreOptions {
   readonly waiting?: LockWaiting;
 }
 
-const newId = () => randomBytes(16).toString('hex');
+export const newId = () => randomBytes(16).toString('hex');
 /**
  * What a directory may have in it and still become a store: a new file system's own, a NAS's own, and
  * traces of an earlier try.
@@ -146,8 +149,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
     const lock = await lockForReading(path);
     try {
       const catalog = new PointCatalog();
-      for (const { key, reason } of await catalog.load(objects))
-        log(`manifest ${key} is no point: ${reason}`);
+      await catalog.load(objects, log);
       const partials = new PartialSets({
         ...{ disk, dir: path, log },
         keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
@@ -206,7 +208,8 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
   return openOwned(dir, options);
 }
 
-async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
+/** As openStore, with what the store's own upkeep needs. */
+export async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
   const digester = options.digester ?? native.plainDigester();
@@ -223,7 +226,8 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       const identity = await identify();
       const { storeId } = identity;
       const upgrade = await repair(path, options, identity);
-      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
+      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX, POINTS_COPY_PREFIX])
+        await local.removeDebris(prefix);
       await disk.removeDir(join(path, COLLECT_DIR));
       // On a full disk it is made later: before packs are removed.
       await makeReadersFile(path).catch(() => undefined);
@@ -236,8 +240,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         lock.release();
       };
       const catalog = new PointCatalog();
-      for (const { key, reason } of await catalog.load(objects))
-        log(`manifest ${key} is no point: ${reason}`);
+      const { uncopied } = await catalog.load(objects, log);
       await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
@@ -264,13 +267,18 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         pins: new PackPins(),
         packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
       };
-      const store = new LocalStore(storeId, context, await retentionOf(path, options, upgrade), lock);
+      const book = new ScrubBook(context);
+      await book.load();
+      const retention = await retentionOf(path, options, upgrade);
+      const store = new LocalStore(storeId, context, retention, lock, book);
       close = () => store.close();
+      await copyManifests(objects, uncopied, options);
       const heal: HealContext = { objects, index, digester, log, onProgress };
       const packs = await objects.list(PACKS_PREFIX);
       await dropLostPacks(heal, packs);
       await findCaptures(context, store);
       await indexPacks(heal, catalog, packs);
+      await store.upkeep.enterDamage();
       await walkPoints(heal, catalog, records);
       return store;
     } catch (error) {
@@ -314,6 +322,25 @@ async function repair(
     log(`${identity.fault ?? STORE_COPY}: it can't be written now: ${String(error)}`);
   }
   return upgrade;
+}
+
+/** Of a former version, or after a death in between. A full disk must not keep the store closed. */
+async function copyManifests(
+  objects: ObjectStore,
+  uncopied: readonly ManifestFiles[],
+  { log = () => undefined, onProgress = () => undefined }: StoreOptions,
+): Promise<void> {
+  const total = uncopied.length;
+  try {
+    for (const [done, files] of uncopied.entries()) {
+      // After a death in between there is one, which is not worth reporting.
+      if (total > 1) onProgress({ step: 'copying manifests', done, total });
+      await addCopy(objects, files);
+    }
+    if (total > 1) onProgress({ step: 'copying manifests', done: total, total });
+  } catch (error) {
+    log(`manifests have no copies yet: ${String(error)}`);
+  }
 }
 
 /** Open sessions go on; what has no description, or is committed, is debris. */

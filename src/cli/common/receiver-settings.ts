@@ -43,34 +43,36 @@ export async function roundsOf(
  * What the configuration says of where the receiver listens, and how long it keeps unfinished backups, is
  * copied into the store's own settings, which all commands read.
  */
-export async function applyConfig(context: Context, dir: string): Promise<void> {
+export async function applyConfig(context: Context, dir: string): Promise<ReceiverConfig | null> {
   const config = await configOfStore(context, dir);
-  if (config === null) return;
-  const { listen, url, 'keep-partial': keepPartialMs } = config.settings;
+  if (config === null) return null;
+  const { listen, url, 'keep-partial': keepPartialMs, scrub } = config.settings;
   const wanted = {
     ...(listen === null ? {} : { listen }),
     ...(url === null ? {} : { url }),
     ...(keepPartialMs === null ? {} : { keepPartialMs }),
+    ...(scrub.period === null ? {} : { scrubPeriodMs: scrub.period }),
   };
   const present = await readSettings(dir);
   const differs = Object.entries(wanted).some(
     ([key, value]) => present[key as keyof typeof present] !== value,
   );
   if (differs) await initReceiver(dir, wanted);
+  return config;
 }
 
 /** For `receiver init`. @throws StillpointError `config` for what the configuration says otherwise */
 export async function refuseConfigured(
   context: Context,
   dir: string,
-  keys: readonly ('listen' | 'url' | 'keep-partial')[],
+  keys: readonly ('listen' | 'url' | 'keep-partial' | 'scrub.period')[],
 ): Promise<void> {
   const config = await configOfStore(context, dir);
   for (const key of keys) {
     const origin = config?.origins.get(key);
     if (origin === undefined) continue;
     throw new StillpointError('config', {
-      thing: `--${key}`,
+      thing: `--${key.split('.')[0]}`,
       reason: `${origin.file}:${origin.line} says it for this receiver`,
       remedy: 'Change it there.',
     });

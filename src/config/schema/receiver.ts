@@ -4,6 +4,7 @@ import { parseHostPort } from '../../domain/base/addresses.js';
 import { PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';
 import { type Fields, optional, parsedBy, type Settings } from './kinds.js';
 import { receiverRounds } from './rounds.js';
+import { receiverScrub } from './scrub.js';
 import { absolutePath, period } from './values.js';
 
 export const receiverFields = {
@@ -39,6 +40,7 @@ export const receiverFields = {
     },
   }),
   ...receiverRounds,
+  ...receiverScrub,
 } satisfies Fields;
 
 export type ReceiverFileSettings = Settings<typeof receiverFields>;

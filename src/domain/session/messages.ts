@@ -134,6 +134,18 @@ export interface CheckDamage {
   readonly reason: string;
 }
 
+export interface CheckOptions {
+  /** Blocks are not read back: only what is known to be damaged already is told. */
+  readonly known?: boolean;
+}
+
+/** A point that needs what is known to be damaged. */
+export interface PointDamage {
+  readonly pointId: string;
+  readonly blockCount: number;
+  readonly byteCount: number;
+}
+
 export interface CheckSummary {
   readonly type: 'summary';
   /** Blocks that were read and digested; those that are zero are known without. */

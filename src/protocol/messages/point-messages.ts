@@ -4,7 +4,7 @@
  */
 import { BATCH_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
-import type { NodeRequest, PointsOptions } from '../../domain/session/messages.js';
+import type { CheckOptions, NodeRequest, PointsOptions } from '../../domain/session/messages.js';
 import { COMPARE_ANSWER_BYTES_MAX, COMPARE_QUESTION_BYTES_MAX } from '../codecs/compare-codec.js';
 import { bytesAnswer, jsonAnswer, listAnswer } from './answer-forms.js';
 import { call, stream } from './message.js';
@@ -13,12 +13,14 @@ import {
   blockIndexesSchema,
   blockRangesSchema,
   checkEventSchema,
+  checkOptionsSchema,
   deviceSchema,
   diffEventSchema,
   hexIdSchema,
   infoSchema,
   nodeRequestsSchema,
   partialSetSchema,
+  pointDamageSchema,
   pointSchema,
   pointsOptionsSchema,
   REQUEST_BYTES_MAX,
@@ -113,12 +115,13 @@ export const POINT_MESSAGES = {
     bulk: 'answer',
   }),
 
-  /** Re-reads and re-digests what the store holds: one point, or all points of this agent. */
+  /** Re-reads and re-digests what the store holds: one point, those of a device, or all of this agent. */
   verify: stream({
     path: '/point/verify',
-    request: json<[pointId?: string]>(
+    request: json<[pointId?: string | undefined, device?: string]>(
       REQUEST_BYTES_MAX,
       field('pointId', 'point id', hexIdSchema.optional()),
+      device,
     ),
     what: 'verification',
     event: verifyEventSchema,
@@ -127,17 +130,29 @@ export const POINT_MESSAGES = {
   /**
    * Recomputes the digests of a point's blocks from the stored bytes, without believing the tree or the
    * index: which blocks of the point the receiver can't give. In device order; a summary is the last event.
-   * At most CHECK_RANGES_MAX ranges, ascending, apart; by default all blocks.
+   * At most CHECK_RANGES_MAX ranges, ascending, apart; by default all blocks. With `known` no block is read
+   * back: only what is known to be damaged already is told.
    */
   check: stream({
     path: '/point/check',
-    request: json<[pointId: string, ranges?: readonly BlockRange[]]>(
+    request: json<[pointId: string, ranges?: readonly BlockRange[], options?: CheckOptions]>(
       REQUEST_BYTES_MAX,
       pointId,
       field('ranges', 'check request', blockRangesSchema.optional()),
+      rest('check request', checkOptionsSchema.optional()),
     ),
     what: 'check of a point',
     event: checkEventSchema,
+  }),
+
+  /**
+   * Points of the agent, or of one of its devices, that need something that the receiver knows to be damaged;
+   * by device, then sequence.
+   */
+  damage: call({
+    path: '/points/damage',
+    request: json<[device?: string]>(REQUEST_BYTES_MAX, device),
+    answer: listAnswer('list of damaged points', pointDamageSchema),
   }),
 
   /**

@@ -23,10 +23,12 @@ import type {
   BeginAnswer,
   BeginRequest,
   CheckEvent,
+  CheckOptions,
   CommitRequest,
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointDamage,
   PointsOptions,
   ReceiverInfo,
   RemovedAnswer,
@@ -223,6 +225,16 @@ export const verifyEventSchema: z.ZodType<VerifyEvent> = z.discriminatedUnion('t
     findingCount: count,
   }),
 ]);
+
+export const checkOptionsSchema: z.ZodType<CheckOptions> = z.strictObject({
+  known: z.boolean().exactOptional(),
+});
+
+export const pointDamageSchema: z.ZodType<PointDamage> = z.strictObject({
+  pointId: hexId,
+  blockCount: count,
+  byteCount: count,
+});
 
 export const checkEventSchema: z.ZodType<CheckEvent> = z.discriminatedUnion('type', [
   z.strictObject({

@@ -8,11 +8,14 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
 import { splitLines } from '../../domain/base/lines.js';
+import type { VerifyEvent } from '../../domain/session/messages.js';
+import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import { encodeError, toStillpointError } from '../../protocol/messages/error-body.js';
 import { receiverDirectory } from '../access/identity.js';
 import type { Remote } from '../orders/remote.js';
 import type { RetentionService } from '../retention/service.js';
-import { CONTROL_LINE_BYTES_MAX, type ControlRequest, parseRequest } from './messages.js';
+import type { Scrubbing } from '../upkeep/scrubbing.js';
+import { CONTROL_LINE_BYTES_MAX, type ControlRequest, parseRequest, type ScrubWish } from './messages.js';
 
 const CONNECTIONS_MAX = 64;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -39,6 +42,7 @@ export interface ControlServer {
 export interface ControlDuties {
   readonly remote: Remote;
   readonly retention: RetentionService;
+  readonly scrubbing: Scrubbing;
 }
 
 /**
@@ -105,7 +109,7 @@ async function requestOf(socket: Socket): Promise<ControlRequest> {
 }
 
 async function perform(
-  { remote, retention }: ControlDuties,
+  { remote, retention, scrubbing }: ControlDuties,
   request: ControlRequest,
   signal: AbortSignal,
   tell: (event: object) => void,
@@ -123,7 +127,27 @@ async function perform(
       return remote.agents();
     case 'reload':
       return remote.reload();
+    case 'scrub':
+      return scrub(scrubbing, request.wish, signal, tell);
+    case 'scrub-status':
+      return scrubbing.status();
     case 'retention':
       return retention.perform(request.wish, signal, tell);
   }
+}
+
+/** @returns the summary */
+async function scrub(
+  scrubbing: Scrubbing,
+  { rate, ...wish }: ScrubWish,
+  signal: AbortSignal,
+  tell: (event: object) => void,
+): Promise<VerifyEvent | null> {
+  let last: VerifyEvent | null = null;
+  const limit = rate === undefined ? {} : { rate: parseRateLimit(rate) };
+  for await (const event of scrubbing.run({ ...wish, ...limit, signal })) {
+    if (event.type === 'summary') last = event;
+    else tell(event);
+  }
+  return last;
 }

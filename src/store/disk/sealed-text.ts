@@ -11,6 +11,7 @@ export type SealedMagic =
   | 'stillpoint-capture'
   | 'stillpoint-partial'
   | 'stillpoint-removed'
+  | 'stillpoint-scrub'
   | 'stillpoint-retention'
   | 'stillpoint-clock';
 

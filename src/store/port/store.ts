@@ -10,6 +10,7 @@ import type { ClockJudgement } from '../../domain/retention/clock.js';
 import type { RetentionSettings } from '../../domain/retention/settings.js';
 import type {
   CheckEvent,
+  CheckOptions,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -17,6 +18,7 @@ import type {
   VerifyEvent,
 } from '../../domain/session/messages.js';
 import type { Digester, StoredBlocks } from '../../native/index.js';
+import type { Upkeep } from './upkeep.js';
 
 export type { RemovedPoint } from '../../domain/point/point.js';
 export type { StoredBlocks } from '../../native/index.js';
@@ -103,7 +105,15 @@ export interface StoreRetention {
 
 export interface VerifyScope {
   readonly agent?: string;
+  readonly device?: string;
   readonly pointId?: string;
+}
+
+/** As far as is known. */
+export interface DamagedPoint {
+  readonly point: Point;
+  readonly blockCount: number;
+  readonly byteCount: number;
 }
 
 export interface CollectOptions {
@@ -214,11 +224,19 @@ export interface Store {
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T>;
   verify(scope: VerifyScope): AsyncIterable<VerifyEvent>;
+  /** Null: it was not opened to be written to. */
+  readonly upkeep: Upkeep | null;
+  /**
+   * Points that need something that is known to be damaged, and has no other copy. By device, then sequence.
+   * Nothing is read back for it.
+   */
+  pointDamage(key: PointsKey): Promise<DamagedPoint[]>;
   /**
    * Re-reads and re-digests the point's tree and blocks in these ranges: which of them the store can't give.
+   * With `known` blocks are not read: only what is known to be damaged is told.
    * @param ranges ascending, apart, inside the point
    */
-  check(point: Point, ranges: readonly BlockRange[]): AsyncIterable<CheckEvent>;
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncIterable<CheckEvent>;
   /** What differs between two points of one block size. */
   diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
   /** Waits for work in flight, closes the index, releases the lock. */

@@ -12,6 +12,7 @@ import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   CheckEvent,
+  CheckOptions,
   DiffEvent,
   NodeRequest,
   PartialSet,
@@ -28,6 +29,7 @@ import { readMark } from '../points/removal.js';
 import {
   type Capture,
   type CollectReport,
+  type DamagedPoint,
   type DeviceKey,
   NOTHING_COLLECTED,
   type PointsKey,
@@ -38,6 +40,8 @@ import {
   type VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
+import { enterDamage, findDamagedPoints } from '../upkeep/damaged-points.js';
+import { ScrubBook } from '../upkeep/scrub-book.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
 import { PointAccess } from './point-access.js';
 import type { ReadingIndex } from './reading-index.js';
@@ -64,9 +68,11 @@ export interface ReaderStoreOptions {
 export class ReaderStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly upkeep = null;
   readonly retention: StoreRetention;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
+  #opening: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
 
   constructor(options: ReaderStoreOptions) {
@@ -77,11 +83,31 @@ export class ReaderStore implements Store {
     this.#options = options;
     const records = new RecordReader(objects, index, digester, log);
     const reader = new PointReader(records);
+    const book = new ScrubBook(options);
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },
       checkOthers: () => this.#checkOthers(),
-      prepare: () => index.ready(),
+      damagedPoints: async () => {
+        await book.load();
+        if (book.openCount === 0) return [];
+        await this.#ready(book);
+        return findDamagedPoints(catalog.all(), { index, records });
+      },
+      prepare: () => this.#ready(book),
     });
+  }
+
+  #ready(book: ScrubBook): Promise<void> {
+    this.#opening ??= this.#open(book);
+    return this.#opening;
+  }
+
+  /** Damage that an index of this process's own does not know is in the book. */
+  async #open(book: ScrubBook): Promise<void> {
+    const { index } = this.#options;
+    await index.ready();
+    await book.load();
+    await enterDamage(book, index);
   }
 
   points(key: PointsKey): Promise<Point[]> {
@@ -163,8 +189,12 @@ export class ReaderStore implements Store {
     return this.#access.verify(scope);
   }
 
-  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#allUnlessRemoved([point], this.#access.check(point, ranges));
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncGenerator<CheckEvent> {
+    return this.#allUnlessRemoved([point], this.#access.check(point, ranges, options));
+  }
+
+  pointDamage(key: PointsKey): Promise<DamagedPoint[]> {
+    return this.#access.damagedPoints(key);
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {

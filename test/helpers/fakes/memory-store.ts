@@ -61,6 +61,7 @@ const deviceOf = ({ agent, device }: DeviceKey): string => `${agent}/${device}`;
 
 export class MemoryStore implements Store {
   readonly digester = PLAIN;
+  readonly upkeep = null;
   readonly storeId = 'a'.repeat(32);
   retention: MemoryRetention;
   readonly #now: () => Date;
@@ -165,9 +166,7 @@ export class MemoryStore implements Store {
     return isBase ? 'a session builds on it' : null;
   }
 
-  async damagedPoints(): Promise<ReadonlySet<string>> {
-    return new Set();
-  }
+  damagedPoints = async (): Promise<ReadonlySet<string>> => new Set();
 
   checkRemoval(point: Point): void {
     this.#heldPoint(point.id);
@@ -349,6 +348,8 @@ export class MemoryStore implements Store {
     const counts = { pointCount: held.length, blockCount: seen.size, checkedBytes, findingCount: 0 };
     yield { type: 'summary', ...counts };
   }
+
+  pointDamage = async (): Promise<[]> => [];
 
   async *check({ id }: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
     const { point, leaves } = this.#heldPoint(id);

@@ -16,6 +16,7 @@ export type StoreCall = 'createCapture' | 'append' | 'commit' | 'abort' | 'point
 export class FaultyStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly upkeep = null;
   readonly retention: Store['retention'];
   /** Awaited before each call; what it throws is the call's error. */
   before: (call: StoreCall, detail: string | number) => Promise<void> = async () => undefined;
@@ -74,7 +75,8 @@ export class FaultyStore implements Store {
   nodes: Store['nodes'] = (...args) => this.#inner.nodes(...args);
   blocks: Store['blocks'] = (...args) => this.#inner.blocks(...args);
   verify: Store['verify'] = (...args) => this.#inner.verify(...args);
-  check: Store['check'] = (...args) => this.#inner.check(...args);
+  check: Store['check'] = (point, ranges) => this.#inner.check(point, ranges);
+  pointDamage: Store['pointDamage'] = () => this.#inner.pointDamage();
   diff: Store['diff'] = (...args) => this.#inner.diff(...args);
   close: Store['close'] = () => this.#inner.close();
 

@@ -31,8 +31,9 @@ const ARGS: { readonly [Name in keyof MessagePort]: readonly Parameters<MessageP
   nodes: [[ID, [{ level: 1, index: 0 }]]],
   compareNodes: [[Buffer.from('a question')]],
   blocks: [[ID, [0, 9]]],
-  verify: [[], [ID]],
-  check: [[ID], [ID, [[0, 2]]]],
+  verify: [[], [ID], [undefined, 'disk']],
+  check: [[ID], [ID, [[0, 2]]], [ID, [[0, 2]], { known: true }]],
+  damage: [[], ['disk']],
   diff: [[ID, 'cd'.repeat(16)]],
   awaitOrder: [
     [{ devices: ['disk'], running: [], ordersMax: 1, waitMs: 10 }],

@@ -6,8 +6,14 @@ import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Logger } from 'pino';
 import type { ServiceNotifier } from '../../../config/systemd.js';
-import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../../domain/base/limits.js';
+import {
+  PARTIAL_KEEP_MS,
+  PARTIAL_KEEP_MS_MIN,
+  SCRUB_PERIOD_MS,
+  SCRUB_PERIOD_MS_MIN,
+} from '../../../domain/base/limits.js';
 import { parsePeriod } from '../../../domain/base/quantities.js';
+import { parseRateLimit, type RateSchedule } from '../../../domain/session/rate-limit.js';
 import type { RunningServer } from '../../../receiver/server.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { addPlaceOptions } from '../../common/open-receiver.js';
@@ -15,6 +21,7 @@ import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatDuration, formatInstant } from '../../output/format.js';
 import { addReceiverOrders } from './orders.js';
+import { addRepair } from './repair.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
@@ -28,7 +35,8 @@ export function addReceiver(program: Command, run: Run): void {
     .option('--url <url>', "what agents are told to connect to (default: this machine's name)")
     .addOption(
       keepPartialOption('how long unfinished backups are kept after their last message (default: 7d)'),
-    );
+    )
+    .addOption(scrubOption('within which all that is stored is read back, or "off" (default: 30d)'));
   addPlaceOptions(init).action((dir: string | undefined, options: InitChoice) =>
     run((context) => initialize(context, dir, options)),
   );
@@ -38,6 +46,13 @@ export function addReceiver(program: Command, run: Run): void {
     .argument('[dir]', DIRECTORY_HELP)
     .option('--listen <host:port>', 'where to listen, for this run only')
     .addOption(keepPartialOption('how long unfinished backups are kept, for this run only'))
+    .addOption(scrubOption('within which all that is stored is read back, or "off", for this run only'))
+    .addOption(
+      new Option(
+        '--scrub-rate <rate>',
+        'most bytes a second that are read back: 20M; by local time: 08:00-18:00=5M,50M (default: what is needed)',
+      ).argParser(parseRateLimit),
+    )
     .action((dir: string | undefined, options: ServeChoice) =>
       run((context) => serve(context, dir, options)),
     );
@@ -50,12 +65,16 @@ export function addReceiver(program: Command, run: Run): void {
       run((context) => invite(context, name, options.store)),
     );
   addReceiverOrders(receiver, run, existingDirectory);
+  addRepair(receiver, run, DIRECTORY_HELP, existingDirectory);
 }
 
 interface ServeChoice {
   readonly listen?: string;
   /** In ms. */
   readonly keepPartial?: number;
+  /** In ms; 0: off. */
+  readonly scrub?: number;
+  readonly scrubRate?: RateSchedule;
 }
 
 interface InitChoice extends ServeChoice, PlaceChoice {
@@ -65,6 +84,12 @@ interface InitChoice extends ServeChoice, PlaceChoice {
 function keepPartialOption(description: string): Option {
   return new Option('--keep-partial <period>', description).argParser((text) =>
     parsePeriod('period', text, PARTIAL_KEEP_MS_MIN),
+  );
+}
+
+function scrubOption(description: string): Option {
+  return new Option('--scrub <period>', description).argParser((text) =>
+    text === 'off' ? 0 : parsePeriod('period', text, SCRUB_PERIOD_MS_MIN),
   );
 }
 
@@ -87,7 +112,7 @@ async function existingDirectory(context: CommandContext, dir: string | undefine
 async function initialize(
   context: CommandContext,
   dir: string | undefined,
-  { keepPartial, newStore, acceptStore, ...options }: InitChoice,
+  { keepPartial, scrub, newStore, acceptStore, ...options }: InitChoice,
 ): Promise<number> {
   const directory = await directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
@@ -100,16 +125,21 @@ async function initialize(
     ...(options.listen === undefined ? [] : ['listen' as const]),
     ...(options.url === undefined ? [] : ['url' as const]),
     ...(keepPartial === undefined ? [] : ['keep-partial' as const]),
+    ...(scrub === undefined ? [] : ['scrub.period' as const]),
   ]);
   await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
   const settings = await initReceiver(directory, {
     ...options,
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
+    ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
   });
   context.output.result({ directory, ...settings }, [
     `Receiver in ${directory}`,
     `  listens on ${settings.listen}, agents connect to ${settings.url}`,
     `  keeps unfinished backups for ${formatDuration(settings.keepPartialMs ?? PARTIAL_KEEP_MS)}`,
+    settings.scrubPeriodMs === 0
+      ? '  reads nothing back by itself'
+      : `  reads all that it stores back within ${formatDuration(settings.scrubPeriodMs ?? SCRUB_PERIOD_MS)}`,
     `  start it:         stillpoint receiver serve ${directory}`,
     `  invite an agent:  stillpoint receiver invite NAME --store ${directory}`,
   ]);
@@ -119,7 +149,7 @@ async function initialize(
 async function serve(
   context: CommandContext,
   dir: string | undefined,
-  { listen, keepPartial }: ServeChoice,
+  { listen, keepPartial, scrub, scrubRate }: ServeChoice,
 ): Promise<number> {
   const directory = await existingDirectory(context, dir);
   const { startServer } = await import('../../../receiver/server.js');
@@ -127,7 +157,8 @@ async function serve(
   const { createLog } = await import('../../common/log.js');
   const log = createLog(context.logLevel, context.stdout);
   const { applyConfig, roundsOf } = await import('../../common/receiver-settings.js');
-  await applyConfig(context, directory);
+  const configured = await applyConfig(context, directory);
+  const rate = scrubRate ?? configured?.settings.scrub.rate ?? undefined;
   const { serviceNotifier } = await import('../../../config/systemd.js');
   const notifier = serviceNotifier(
     context.environment,
@@ -139,6 +170,8 @@ async function serve(
     rounds: await roundsOf(context, directory, (text) => log.warn(text)),
     ...(listen === undefined ? {} : { listen }),
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
+    ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
+    ...(rate === undefined ? {} : { scrubRate: rate }),
     log,
     openStore: openStoreWithLog,
   });
