@@ -82,6 +82,8 @@ export interface RunningServer {
   readonly orders: OrderBook;
   /** For commands, and rounds by schedule. */
   readonly remote: Remote;
+  /** For commands, a configuration file, and the removal of an agent. */
+  readonly retention: RetentionService;
   close(): Promise<void>;
 }
 
@@ -149,7 +151,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       intervalMs: options.pruneIntervalMs,
     });
     return {
-      ...{ url, orders, remote },
+      ...{ url, orders, remote, retention },
       close: async () => {
         clearInterval(collecting);
         await stopPruning();
