@@ -3,16 +3,18 @@
  * each receiver, over connections that it makes or accepts.
  */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import { agentSocketPath } from '../../agent/control/messages.js';
 import { openAgentControl } from '../../agent/control/server.js';
 import { Daemon } from '../../agent/daemon/daemon.js';
 import { presenceOf } from '../../agent/daemon/presence.js';
+import { limitProcess } from '../../agent/daemon/process-limits.js';
 import type { DaemonView } from '../../agent/daemon/view.js';
 import { keepTracking } from '../../agent/orders/keep-tracking.js';
 import { orderLoop } from '../../agent/orders/order-loop.js';
-import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
+import { findEnrolment, listEnrolments, readEnrolment, saveEnrolment } from '../../agent/state/enrolment.js';
 import { thawLeftFrozen } from '../../capture/quiesce/thaw.js';
 import { makeDirectory } from '../../config/state-file.js';
 import { type ServiceNotifier, serviceNotifier } from '../../config/systemd.js';
@@ -27,14 +29,16 @@ import { EXIT_OK } from '../output/exit-codes.js';
 import { agentConfig } from './agent-config.js';
 import { addressOf, orderClient, receiverOf, targetOf } from './agent-targets.js';
 import type { CommandContext } from './context.js';
+import { keepEnrolment } from './keep-enrolment.js';
 import { createLog } from './log.js';
-import { limitProcess } from './process-limits.js';
 
 interface WaitOptions {
   readonly store?: string;
   /** Undefined: as the configuration says. */
   readonly parallel?: number;
 }
+
+const KEEP_UP_MS = 6 * 60 * 60_000;
 
 /** An order loop's receiver, and how it is reached. */
 interface Reached {
@@ -203,6 +207,14 @@ async function reload(daemon: Daemon, notifier: ServiceNotifier, log: Logger): P
   await notifier.ready();
 }
 
+/** Now, and every few hours. */
+async function keepUp(keep: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await keep().catch(() => undefined);
+    await sleep(KEEP_UP_MS, undefined, { signal }).catch(() => undefined);
+  }
+}
+
 async function tellStatus(daemon: Daemon, notifier: ServiceNotifier): Promise<void> {
   const { devices } = await daemon.view([]);
   const running = devices.filter(({ state }) => state === 'running').map(({ name }) => name);
@@ -236,12 +248,22 @@ class OrderLoops {
       const url = connect === undefined ? enrolment.url : receiverId;
       const seen: ReceiverView = { url, problem: 'it has not answered yet', rounds: [] };
       this.#seen.set(receiverId, seen);
+      let present = enrolment;
       const orders = orderClient(enrolment, parallel, connect);
+      const keep = async () => {
+        const info = await orders.info().catch(() => null);
+        if (info === null) return;
+        const say = (text: string) => this.#log.info({ agent: present.agent }, text);
+        const { stateDirectory } = this.#context;
+        await keepEnrolment({ stateDirectory, enrolment: present, client: orders, info, say });
+        present = (await readEnrolment(stateDirectory, receiverId)) ?? present;
+      };
+      const keeping = keepUp(keep, this.#signal);
       const loop = orderLoop({
         ...{ stateDirectory: this.#context.stateDirectory, busy: this.#busy, signal: this.#signal, orders },
         ordersMax: parallel,
         listDevices: async () => daemon.devices.filter((device) => device.orders),
-        openReceiver: (limitRate) => receiverOf(enrolment, limitRate, connect),
+        openReceiver: (limitRate) => receiverOf(present, limitRate, connect),
         perform: (device, full, signal, work) => daemon.performOrder(device, full, signal, work),
         plans: () => daemon.plans(),
         onRounds: (rounds) => {
@@ -254,7 +276,7 @@ class OrderLoops {
       });
       this.#ends.set(
         receiverId,
-        loop.finally(() => orders.close()),
+        loop.then(() => keeping).finally(() => orders.close()),
       );
     }
   }

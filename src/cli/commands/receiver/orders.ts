@@ -1,5 +1,5 @@
 /**
- * `stillpoint receiver backup | agents | dial | round | schedule`: the jobs that the receiver starts. The
+ * `stillpoint receiver backup | dial | round | schedule`: the jobs that the receiver starts. The
  * receiver that serves the directory does them.
  */
 
@@ -10,11 +10,11 @@ import { checkName } from '../../../domain/base/names.js';
 import type { RoundItem, RoundSummary } from '../../../domain/order/round.js';
 import { describeSchedule, dueAfter, parseEvery, parseSchedule } from '../../../domain/order/schedule.js';
 import { pointLabel } from '../../../domain/point/point.js';
-import type { AgentView } from '../../../receiver/orders/remote.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
+import { recorded } from '../../common/recorded.js';
 import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
-import { formatBytes, formatCount, formatDuration, formatInstant, formatTable } from '../../output/format.js';
+import { formatBytes, formatDuration, formatInstant } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
 import { seconds } from '../backup.js';
 
@@ -63,13 +63,6 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
       run(async (context) =>
         backup(context, await directoryOf(context, options.store), { agent, device, ...options }),
       ),
-    );
-  receiver
-    .command('agents')
-    .description('list agents: whether they are connected, what they offer, their last points')
-    .addOption(store())
-    .action((options: StoreChoice) =>
-      run(async (context) => listAgents(context, await directoryOf(context, options.store))),
     );
   receiver
     .command('dial')
@@ -166,42 +159,6 @@ async function backup(
   return warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
-async function listAgents({ output, signal }: CommandContext, dir: string): Promise<number> {
-  const { askReceiver } = await import('../../../receiver/control/client.js');
-  const { agentViewsSchema } = await import('../../../receiver/control/messages.js');
-  const agents = agentViewsSchema.parse(await askReceiver(dir, { op: 'agents' }, { signal }));
-  const titles = ['AGENT', 'CONNECTION', 'DEVICES', 'LAST SEEN', 'LAST POINT', 'NEXT BY ITSELF'].map(
-    (title) => ({ title }),
-  );
-  const lines =
-    agents.length === 0 ? ['No agent is enrolled yet.'] : formatTable(titles, agents.map(agentRow));
-  const problems = agents.flatMap(({ agent, problem, plans }) => [
-    ...(problem === null ? [] : [`${agent}: ${problem}`]),
-    ...plans.flatMap(({ device, failures, isPaused }) => [
-      ...(failures === 0 ? [] : [`${agent} ${device}: ${formatCount(failures, 'failure')} in a row`]),
-      ...(isPaused ? [`${agent} ${device}: paused`] : []),
-    ]),
-  ]);
-  output.result({ agents }, [...lines, ...problems], true);
-  return EXIT_OK;
-}
-
-function agentRow(view: AgentView): string[] {
-  const { agent, isConnected, address, devices, lastSeenAt, lastPoint, plans } = view;
-  const [next] = plans
-    .flatMap(({ device, nextAt }) => (nextAt === null ? [] : [{ device, nextAt }]))
-    .sort((a, b) => Date.parse(a.nextAt) - Date.parse(b.nextAt));
-  const dialled = address === null ? '' : `, dialled at ${address}`;
-  return [
-    agent,
-    `${isConnected ? 'connected' : 'not connected'}${dialled}`,
-    devices.length === 0 ? '-' : devices.join(', '),
-    lastSeenAt === null ? '-' : formatInstant(lastSeenAt),
-    lastPoint === null ? '-' : `${lastPoint.point}, ${formatInstant(lastPoint.committedAt)}`,
-    next === undefined ? '-' : `${next.device}, ${formatInstant(next.nextAt)}`,
-  ];
-}
-
 async function dial(context: CommandContext, dir: string, agentName: string, text: string): Promise<number> {
   const agent = checkName('agent name', agentName);
   const { readSettings } = await import('../../../receiver/access/identity.js');
@@ -216,7 +173,8 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
   }
   await readSettings(dir);
   const rounds = await roundsOf(context, dir, (told) => context.output.note(told));
-  await rounds.setAddress(agent, address);
+  const detail = address === null ? 'it is no longer dialled' : `it is dialled at ${text}`;
+  await recorded(dir, { what: 'setting', agent, detail }, () => rounds.setAddress(agent, address));
   const isServed = await reload(context, dir);
   context.output.result({ agent, address: address === null ? null : text, isServed }, [
     address === null ? `${agent} is no longer dialled` : `${agent} is dialled at ${text}`,
@@ -226,7 +184,7 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
 }
 
 /** Has the receiver that serves, if there is one, read what was written. */
-async function reload({ signal }: CommandContext, dir: string): Promise<boolean> {
+export async function reload({ signal }: CommandContext, dir: string): Promise<boolean> {
   const { askReceiver } = await import('../../../receiver/control/client.js');
   try {
     await askReceiver(dir, { op: 'reload' }, { signal });
@@ -299,7 +257,9 @@ async function setSchedule(context: CommandContext, dir: string, options: Schedu
     ...{ name: checkName('schedule name', options.name), at: timing.text, agents, parallel, retries },
     ...{ waitMs: wait * 1000, setAt: new Date().toISOString() },
   };
-  await (await roundsOf(context, dir, (told) => context.output.note(told))).setSchedule(schedule);
+  const rounds = await roundsOf(context, dir, (told) => context.output.note(told));
+  const detail = `${schedule.name}: rounds begin ${describeSchedule(timing)}`;
+  await recorded(dir, { what: 'setting', detail }, () => rounds.setSchedule(schedule));
   const isServed = await reload(context, dir);
   context.output.result({ schedule, isServed }, [
     `Rounds begin ${describeSchedule(timing)}`,
@@ -343,14 +303,15 @@ async function clearSchedule(context: CommandContext, dir: string, name: string 
   const { roundsOf } = await import('../../common/receiver-settings.js');
   await readSettings(dir);
   const rounds = await roundsOf(context, dir, (told) => context.output.note(told));
-  const removed = await rounds.clearSchedules(name);
-  if (name !== null && removed.length === 0) {
+  if (name !== null && !(await rounds.schedules()).some((schedule) => schedule.name === name)) {
     throw new StillpointError('usage', {
       thing: `schedule ${name}`,
       reason: 'there is none of this name',
       remedy: 'See "stillpoint receiver schedule show".',
     });
   }
+  const detail = name === null ? 'rounds are no longer scheduled' : `schedule ${name} is removed`;
+  const removed = await recorded(dir, { what: 'setting', detail }, () => rounds.clearSchedules(name));
   const isServed = await reload(context, dir);
   const lines = [name === null ? 'Rounds are no longer scheduled' : `Schedule ${name} is removed`];
   context.output.result({ removed, isServed }, lines);
