@@ -7,7 +7,11 @@
  *   the end  {"result":...} or {"error":{...}}
  */
 import { z } from 'zod';
-import { orderFailureSchema, orderProgressSchema } from '../../protocol/messages/order-schemas.js';
+import {
+  devicePlanSchema,
+  orderFailureSchema,
+  orderProgressSchema,
+} from '../../protocol/messages/order-schemas.js';
 import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
 import type { CollectReport } from '../../store/port/store.js';
 import {
@@ -90,6 +94,7 @@ export const agentViewsSchema = z.array(
     problem: text.nullable(),
     lastSeenAt: text.nullable(),
     devices: z.array(text),
+    plans: z.array(devicePlanSchema),
     lastPoint: z.strictObject({ point: text, committedAt: text }).nullable(),
     state: z.enum(['invited', 'enrolled', 'revoked', 'unknown']),
     certificateExpiresAt: text.nullable(),

@@ -1,11 +1,12 @@
 /** `stillpoint receiver audit`: who did what to the receiver and its points, and whether the log is whole. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
+import { parsePeriod } from '../../../domain/base/quantities.js';
 import type { ChainEnd, ReadEntry } from '../../../receiver/audit/entry.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../../output/exit-codes.js';
-import { formatBytes, formatCount, formatInstant, parsePeriod } from '../../output/format.js';
+import { formatBytes, formatCount, formatInstant } from '../../output/format.js';
 
 const SINCE_DEFAULT = '7d';
 
