@@ -28,6 +28,7 @@ import { BodyMemory } from '../protocol/transport/body-memory.js';
 import { ByteBudget } from '../protocol/transport/byte-budget.js';
 import { BODY_TIMEOUTS, type BodyTimeouts, bodyTimeoutMs } from '../protocol/transport/request-body.js';
 import { TLS_CIPHERS } from '../protocol/transport/transport.js';
+import { findStoreIdentity } from '../store/open.js';
 import type { Store } from '../store/port/store.js';
 import { Attempts } from './access/attempts.js';
 import { Authorizer } from './access/authorize.js';
@@ -81,6 +82,8 @@ export interface RunningServer {
   readonly remote: Remote;
   /** For commands, a configuration file, and the removal of an agent. */
   readonly retention: RetentionService;
+  /** Whether the store answers, and is still the one in the directory. */
+  isAlive(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -99,6 +102,8 @@ const HEADER_BYTES_MAX = 8 * KiB;
 /** For requests in flight when the receiver closes; then their connections are cut. */
 const CLOSE_GRACE_MS = 30_000;
 const SWEEP_INTERVAL_MS = 100;
+/** The id of no point: to ask the store for one takes what every session needs of it. */
+const NO_POINT = '0'.repeat(32);
 const COLLECT_INTERVAL_MS = 10 * 60_000;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -148,6 +153,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     });
     return {
       ...{ url, orders, remote, retention },
+      isAlive: async () => {
+        await store.point(null, NO_POINT);
+        return (await findStoreIdentity(dir)).storeId === store.storeId;
+      },
       close: async () => {
         clearInterval(collecting);
         await stopPruning();

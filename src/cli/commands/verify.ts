@@ -8,6 +8,7 @@ import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/ses
 import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import type { PointPort } from '../../protocol/port/point.js';
 import type { ScrubWish } from '../../receiver/control/messages.js';
+import { actAsOwner } from '../common/act-as-owner.js';
 import type { CommandContext, Run } from '../common/context.js';
 import {
   agentOption,
@@ -98,6 +99,7 @@ async function verify(
     return throughPort(context, text, choice);
   const { placeToRead } = await import('../common/store-place.js');
   await placeToRead(context.stateDirectoryIfAny, directory);
+  await actAsOwner(context, directory);
   const { isServed, scrubEvents, showScrubStatus } = await import('./scrub.js');
   if (status) return showScrubStatus(context, directory);
   // Beside a receiver, a reader of everything would keep it from removing packs.

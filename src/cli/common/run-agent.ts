@@ -11,6 +11,7 @@ import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/
 import { receiverPlace } from '../../agent/state/known-stores.js';
 import { thawLeftFrozen } from '../../capture/quiesce/thaw.js';
 import { makeDirectory } from '../../config/state-file.js';
+import { serviceNotifier } from '../../config/systemd.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile } from '../../native/files.js';
 import { type Enrolment, isCaller, parseHostPort } from '../../protocol/certificates/enrolment.js';
@@ -111,7 +112,15 @@ async function alone(context: CommandContext, work: (log: Logger) => Promise<voi
     const log = createLog(context.logLevel, context.stdout);
     const over = new AbortController();
     const tracking = keepTracking({ stateDirectory, log, signal: AbortSignal.any([signal, over.signal]) });
+    const notifier = serviceNotifier(
+      context.environment,
+      () => true,
+      (reason) => log.error({ reason }, 'systemd is not told'),
+    );
+    await notifier.ready();
     await work(log).finally(() => over.abort());
+    await notifier.stopping();
+    notifier.close();
     await tracking;
     if (signal.aborted) log.info('agent stopped');
     return EXIT_OK;

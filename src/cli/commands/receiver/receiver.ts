@@ -41,6 +41,7 @@ export function addReceiver(program: Command, run: Run): void {
     .description('serve agents until stopped')
     .argument('[dir]', DIRECTORY_HELP)
     .option('--listen <host:port>', 'where to listen, for this run only')
+    .option('--check', 'only say whether the settings, the keys and the store are right')
     .addOption(keepPartialOption('how long unfinished backups are kept, for this run only'))
     .addOption(scrubOption('within which all that is stored is read back, or "off", for this run only'))
     .addOption(
@@ -97,7 +98,9 @@ function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined
 async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
   const directory = directoryOf(context, dir);
   const { placeToRead } = await import('../../common/store-place.js');
+  const { actAsOwner } = await import('../../common/act-as-owner.js');
   await placeToRead(context.stateDirectory, directory);
+  await actAsOwner(context, directory);
   return directory;
 }
 
@@ -109,10 +112,12 @@ async function initialize(
   const directory = directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
   const { placeToOwn } = await import('../../common/store-place.js');
+  const { giveToOwner } = await import('../../common/act-as-owner.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
   await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
+  await giveToOwner(context, directory);
   const settings = await initReceiver(directory, {
     ...options,
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
@@ -134,12 +139,14 @@ async function initialize(
 async function serve(
   context: CommandContext,
   dir: string | undefined,
-  { listen, keepPartial, scrub, scrubRate }: ServeChoice,
+  { listen, keepPartial, scrub, scrubRate, check = false }: ServeChoice & { readonly check?: boolean },
 ): Promise<number> {
   const directory = await existingDirectory(context, dir);
+  if (check) return checkService(context, directory, listen);
   const { startServer } = await import('../../../receiver/server.js');
   const { openStoreWithLog } = await import('../../common/open-store.js');
   const { createLog } = await import('../../common/log.js');
+  const { serveUntilStopped } = await import('../../common/service.js');
   const log = createLog(context.logLevel, context.stdout);
   const server = await startServer({
     dir: directory,
@@ -151,11 +158,28 @@ async function serve(
     openStore: openStoreWithLog,
   });
   log.info({ store: directory }, 'store open');
-  if (!context.signal.aborted) {
-    await new Promise((stop) => context.signal.addEventListener('abort', stop, { once: true }));
-  }
+  await serveUntilStopped(context, log, {
+    status: `serving ${directory} at ${server.url}`,
+    isAlive: () => server.isAlive(),
+    reload: () => server.remote.reload(),
+  });
   log.info('stopping');
   await server.close();
+  return EXIT_OK;
+}
+
+/** What would keep it from starting, without its turn at the store: another one may be serving. */
+async function checkService(
+  context: CommandContext,
+  directory: string,
+  listen: string | undefined,
+): Promise<number> {
+  const { loadIdentity, parseListen } = await import('../../../receiver/access/identity.js');
+  const { findStoreIdentity } = await import('../../../store/open.js');
+  const { storeId } = await findStoreIdentity(directory);
+  const { settings } = await loadIdentity(directory, new Date());
+  parseListen(listen ?? settings.listen);
+  context.output.result({ directory, storeId, ...settings }, [`${directory}: the receiver can be started`]);
   return EXIT_OK;
 }
 

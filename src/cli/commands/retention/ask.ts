@@ -14,6 +14,7 @@ import type {
   RetentionView,
   RetentionWish,
 } from '../../../receiver/retention/messages.js';
+import { actAsOwner } from '../../common/act-as-owner.js';
 import type { CommandContext } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { findPoint } from '../../common/point-argument.js';
@@ -42,6 +43,7 @@ export async function storeOf(context: CommandContext, { store }: StoreChoice): 
   const directory = store === undefined ? join(context.stateDirectory, 'receiver') : resolve(store);
   const { placeToRead } = await import('../../common/store-place.js');
   await placeToRead(context.stateDirectoryIfAny, directory);
+  await actAsOwner(context, directory);
   return directory;
 }
 
