@@ -10,13 +10,14 @@ import {
   SCRUB_PERIOD_MS,
   SCRUB_PERIOD_MS_MIN,
 } from '../../../domain/base/limits.js';
+import { parsePeriod } from '../../../domain/base/quantities.js';
 import { parseRateLimit, type RateSchedule } from '../../../domain/session/rate-limit.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { addPlaceOptions } from '../../common/open-receiver.js';
 import { recorded } from '../../common/recorded.js';
 import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
-import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
+import { formatDuration, formatInstant } from '../../output/format.js';
 import { addReceiverAgents } from './agents.js';
 import { addReceiverAudit } from './audit.js';
 import { addReceiverOrders } from './orders.js';
@@ -95,13 +96,17 @@ function scrubOption(description: string): Option {
   );
 }
 
-function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined): string {
-  return dir === undefined ? join(stateDirectory, 'receiver') : resolve(dir);
+/** As named, else what receiver.toml says. */
+async function directoryOf(context: CommandContext, dir: string | undefined): Promise<string> {
+  if (dir !== undefined) return resolve(dir);
+  const { loadReceiverConfig } = await import('../../../config/receiver-config.js');
+  const { settings } = await loadReceiverConfig(context.configDirectory, context.environment);
+  return settings.store ?? join(context.stateDirectory, 'receiver');
 }
 
 /** @throws StillpointError `store-missing` where a store was, or a disk should be */
 async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
-  const directory = directoryOf(context, dir);
+  const directory = await directoryOf(context, dir);
   const { placeToRead } = await import('../../common/store-place.js');
   const { actAsOwner } = await import('../../common/act-as-owner.js');
   await placeToRead(context.stateDirectory, directory);
@@ -114,13 +119,20 @@ async function initialize(
   dir: string | undefined,
   { keepPartial, scrub, newStore, acceptStore, ...options }: InitChoice,
 ): Promise<number> {
-  const directory = directoryOf(context, dir);
+  const directory = await directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
   const { placeToOwn } = await import('../../common/store-place.js');
   const { giveToOwner } = await import('../../common/act-as-owner.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
+  const { refuseConfigured } = await import('../../common/receiver-settings.js');
+  await refuseConfigured(context, directory, [
+    ...(options.listen === undefined ? [] : ['listen' as const]),
+    ...(options.url === undefined ? [] : ['url' as const]),
+    ...(keepPartial === undefined ? [] : ['keep-partial' as const]),
+    ...(scrub === undefined ? [] : ['scrub.period' as const]),
+  ]);
   await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
   await giveToOwner(context, directory);
   const settings = await recorded(
@@ -161,12 +173,16 @@ async function serve(
   const { createLog } = await import('../../common/log.js');
   const { serveUntilStopped } = await import('../../common/service.js');
   const log = createLog(context.logLevel, context.stdout);
+  const { applyConfig, roundsOf } = await import('../../common/receiver-settings.js');
+  const configured = await applyConfig(context, directory);
+  const rate = scrubRate ?? configured?.settings.scrub.rate ?? undefined;
   const server = await startServer({
     dir: directory,
+    rounds: await roundsOf(context, directory, (text) => log.warn(text)),
     ...(listen === undefined ? {} : { listen }),
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
     ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
-    ...(scrubRate === undefined ? {} : { scrubRate }),
+    ...(rate === undefined ? {} : { scrubRate: rate }),
     log,
     openStore: openStoreWithLog,
   });
