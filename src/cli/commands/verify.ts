@@ -9,7 +9,6 @@ import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/ses
 import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import type { PointPort } from '../../protocol/port/point.js';
 import type { ScrubWish } from '../../receiver/control/messages.js';
-import { actAsOwner } from '../common/act-as-owner.js';
 import type { CommandContext, Run } from '../common/context.js';
 import {
   agentOption,
@@ -21,6 +20,7 @@ import {
 import { findPoint } from '../common/point-argument.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../output/exit-codes.js';
 import { formatBytes, formatCount } from '../output/format.js';
+import { actAsOwner } from '../service/act-as-owner.js';
 
 interface VerifyChoice extends Omit<ReceiverChoice, 'limitRate'> {
   /** In ms. */

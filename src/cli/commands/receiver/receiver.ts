@@ -108,7 +108,7 @@ async function directoryOf(context: CommandContext, dir: string | undefined): Pr
 async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
   const directory = await directoryOf(context, dir);
   const { placeToRead } = await import('../../common/store-place.js');
-  const { actAsOwner } = await import('../../common/act-as-owner.js');
+  const { actAsOwner } = await import('../../service/act-as-owner.js');
   await placeToRead(context.stateDirectory, directory);
   await actAsOwner(context, directory);
   return directory;
@@ -122,7 +122,7 @@ async function initialize(
   const directory = await directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
   const { placeToOwn } = await import('../../common/store-place.js');
-  const { giveToOwner } = await import('../../common/act-as-owner.js');
+  const { giveToOwner } = await import('../../service/act-as-owner.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
@@ -171,7 +171,7 @@ async function serve(
   const { startServer } = await import('../../../receiver/server.js');
   const { openStoreWithLog } = await import('../../common/open-store.js');
   const { createLog } = await import('../../common/log.js');
-  const { serveUntilStopped } = await import('../../common/service.js');
+  const { serveUntilStopped } = await import('../../service/service.js');
   const log = createLog(context.logLevel, context.stdout);
   const { applyConfig, roundsOf } = await import('../../common/receiver-settings.js');
   const configured = await applyConfig(context, directory);

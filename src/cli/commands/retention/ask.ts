@@ -15,11 +15,11 @@ import type {
   RetentionView,
   RetentionWish,
 } from '../../../receiver/retention/messages.js';
-import { actAsOwner } from '../../common/act-as-owner.js';
 import type { CommandContext } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { findPoint } from '../../common/point-argument.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
+import { actAsOwner } from '../../service/act-as-owner.js';
 
 export interface StoreChoice {
   readonly store?: string;

@@ -5,7 +5,7 @@
 import type { Stats } from 'node:fs';
 import { lchown, lstat, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CommandContext } from './context.js';
+import type { CommandContext } from '../common/context.js';
 
 const isRoot = ({ userId }: CommandContext): boolean => userId === 0 && process.geteuid?.() === 0;
 

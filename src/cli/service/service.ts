@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino';
 import { serviceNotifier } from '../../config/systemd.js';
-import type { CommandContext } from './context.js';
+import type { CommandContext } from '../common/context.js';
 
 export interface Service {
   /** One line. */
