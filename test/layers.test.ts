@@ -122,9 +122,10 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   receiver: ['access', 'audit', 'orders', 'retention', 'control', 'sessions', 'upkeep'],
   'cli/output': [],
   'cli/common': ['output'],
-  'cli/commands': ['output', 'common'],
-  'cli/commands/receiver': ['output', 'common', 'commands'],
-  'cli/commands/retention': ['output', 'common'],
+  'cli/service': ['common'],
+  'cli/commands': ['output', 'common', 'service'],
+  'cli/commands/receiver': ['output', 'common', 'service', 'commands'],
+  'cli/commands/retention': ['output', 'common', 'service'],
   cli: ['output', 'common', 'commands', 'commands/receiver', 'commands/retention'],
 };
 
