@@ -66,6 +66,9 @@ export const PATCHED_BYTES_MAX = 8 * MiB;
 export const JSON_BYTES_MAX = 4 * MiB;
 /** Bad ranges that a point's manifest may carry; a device with more is failing, not backed up. */
 export const BAD_RANGES_MAX = 10_000;
+/** Ranges that a point may leave out, and characters of a reason. */
+export const EXCLUDED_RANGES_MAX = 1024;
+export const EXCLUDED_REASON_CHARS_MAX = 200;
 /**
  * Bytes that one backup may find unreadable: a device that is gone gives a single bad range, however large.
  */

@@ -10,6 +10,8 @@ import {
   BLOCKS_REQUEST_MAX,
   CHECK_RANGES_MAX,
   DEVICE_SIZE_MAX,
+  EXCLUDED_RANGES_MAX,
+  EXCLUDED_REASON_CHARS_MAX,
   DIFF_RANGES_MAX,
   NODES_REQUEST_MAX,
   PIECES_REQUEST_MAX,
@@ -98,6 +100,17 @@ const badRanges = z
   )
   .max(BAD_RANGES_MAX);
 
+const excluded = z
+  .array(
+    z.strictObject({
+      byteOffset: count.max(DEVICE_SIZE_MAX),
+      byteLength: z.int().min(1).max(DEVICE_SIZE_MAX),
+      reason: z.string().max(EXCLUDED_REASON_CHARS_MAX),
+    }),
+  )
+  .max(EXCLUDED_RANGES_MAX)
+  .exactOptional();
+
 const warnings = z.array(z.string().max(WARNING_CHARS_MAX)).max(WARNINGS_MAX);
 
 const FACTS = 'facts with names of 1 to 32 letters, each a text, a number or a truth value';
@@ -127,6 +140,7 @@ export const pointSchema: z.ZodType<Point> = z.strictObject({
   statistics,
   storedBytes: count,
   badRanges,
+  excluded,
   warnings,
 });
 
@@ -171,6 +185,7 @@ export const commitRequestSchema: z.ZodType<CommitRequest> = z.strictObject({
   instant: time,
   statistics,
   badRanges,
+  excluded,
   warnings,
 });
 
