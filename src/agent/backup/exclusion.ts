@@ -80,7 +80,8 @@ async function exclusionOf(
 
 /** Partitions that were named must be there. Swap that can't be found is backed up. */
 function withoutTable(path: string, wish: ExclusionWish, problem: string | null): Exclusion {
-  const reason = problem === null ? 'it has no partition table' : `its partition table can't be used: ${problem}`;
+  const reason =
+    problem === null ? 'it has no partition table' : `its partition table can't be used: ${problem}`;
   if (wish.partitions !== null || wish.excludePartitions.length > 0) {
     throw new StillpointError('usage', {
       thing: path,
@@ -129,7 +130,9 @@ function describeExcluded(excluded: readonly ExcludedRange[]): string {
 function isSameExclusion(a: readonly ExcludedRange[], b: readonly ExcludedRange[]): boolean {
   return (
     a.length === b.length &&
-    a.every(({ byteOffset, byteLength }, n) => b[n]?.byteOffset === byteOffset && b[n]?.byteLength === byteLength)
+    a.every(
+      ({ byteOffset, byteLength }, n) => b[n]?.byteOffset === byteOffset && b[n]?.byteLength === byteLength,
+    )
   );
 }
 

@@ -70,7 +70,10 @@ export async function transfer(
   }
 }
 
-function emptiedOf({ leftOut, name }: SessionContext, { tree, overlay }: ScanTarget): Promise<Emptied | null> {
+function emptiedOf(
+  { leftOut, name }: SessionContext,
+  { tree, overlay }: ScanTarget,
+): Promise<Emptied | null> {
   const inMemory = `/dev/shm/stillpoint-empty-${name.sessionId}`;
   return openEmptied(leftOut, tree, [`${overlay.path}.empty`, inMemory]);
 }

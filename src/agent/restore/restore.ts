@@ -8,11 +8,13 @@
  * A target that is written in place is marked as half restored meanwhile (in-place.ts).
  */
 
+import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { deviceError } from '../../devices/system/device-error.js';
 import { StillpointError } from '../../domain/base/errors.js';
-import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import { type BlockRange, withoutRanges } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
+import { excludedBlocks, excludedBytes, excludedReasons } from '../../domain/point/excluded.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import { fetchingAt } from '../../domain/session/sending.js';
@@ -21,10 +23,13 @@ import { BodyCounter } from '../../protocol/port/body-counter.js';
 import type { BlockSource, TreeSource } from '../../protocol/port/point.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
+import { treeFileBytes, withScratch } from '../common/scratch.js';
+import { geometryOf } from '../state/device-state.js';
 import { everything } from '../target/block-requests.js';
 import type { RestoreTarget } from '../target/port.js';
 import { checkRoom } from '../target/room.js';
 import { openTarget } from '../target/target.js';
+import { firstDifference } from '../tree/first-difference.js';
 import { openPointTree, type PointTree } from '../tree/point-tree.js';
 import { looksBlank, openTargetTree } from '../tree/target-tree.js';
 import { InPlaceRestore } from './in-place.js';
@@ -55,6 +60,8 @@ export interface RestoreOptions {
   readonly allowSectorSize?: boolean | undefined;
   /** Write everything, without looking at what the target holds. */
   readonly rewrite?: boolean | undefined;
+  /** Write zeros where the point leaves something out. Default: the target keeps what it has there. */
+  readonly zeroExcluded?: boolean | undefined;
   /** Read the target back and compare it with the point. */
   readonly verify?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -103,10 +110,13 @@ class Restore {
   #differingBytes: number | null = null;
   #doneBytes = 0;
   readonly #warnings: string[] = [];
+  /** Blocks of the target that are neither read nor written. */
+  readonly #leftAlone: readonly BlockRange[];
 
   constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
     this.#options = options;
     this.#onEvent = onEvent;
+    this.#leftAlone = options.zeroExcluded === true ? [] : excludedBlocks(options.point);
     this.#signal = options.signal ?? new AbortController().signal;
     this.#receiver = retrying(this.#wire.count(options.receiver), this.#signal);
   }
@@ -114,6 +124,11 @@ class Restore {
   async run(): Promise<RestoreResult> {
     const { point, target, verify = false } = this.#options;
     for (const text of badRangeWarnings(point)) this.#warn(text);
+    const { excluded = [] } = point;
+    if (excluded.length > 0)
+      this.#notice(
+        `${pointLabel(point)} leaves out ${excludedReasons(excluded)} (${excludedBytes(excluded)} bytes): ${this.#fateOfExcluded()}`,
+      );
     // Before anything is fetched: a target that must not be written to.
     const opened = target === '-' ? null : await this.#openTarget(target);
     try {
@@ -130,6 +145,13 @@ class Restore {
       isVerified: verify,
       warnings: this.#warnings,
     };
+  }
+
+  #fateOfExcluded(): string {
+    if (this.#options.target === '-') return 'they are zeros in the stream';
+    return this.#leftAlone.length === 0
+      ? 'zeros are written there'
+      : 'a device or image that has something there keeps it, a new image has zeros';
   }
 
   #openTarget(target: string): Promise<RestoreTarget> {
@@ -208,10 +230,12 @@ class Restore {
     if (!target.isReused || rewrite || isBlank) {
       const pointTree = await this.#pointTree();
       const { tree } = pointTree;
-      return { tree, differing: everything(tree), close: () => pointTree.close() };
+      const differing = withoutRanges(everything(tree), this.#leftAlone);
+      return { tree, differing, close: () => pointTree.close() };
     }
     const { tree, differing } = await openTargetTree({
       ...{ receiver: this.#receiver, point, device: target.device, digester: this.#digester, stateDirectory },
+      leftAlone: this.#leftAlone,
       ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
     });
     this.#differingBytes = byteLength(differing, point.geometry);
@@ -246,9 +270,13 @@ class Restore {
     const writer = new PointWriter(source, target.device);
     const stopReports = this.#startPhase('verify', tree.sizeBytes);
     try {
-      const differing = await writer.verify((doneBytes) => {
+      const onProgress = (doneBytes: number) => {
         this.#doneBytes = doneBytes;
-      });
+      };
+      const differing =
+        this.#leftAlone.length === 0 || !target.isReused
+          ? await writer.verify(onProgress)
+          : await this.#verifyAround(target, source);
       if (differing === null) return;
       await inPlace?.mark();
       throw new StillpointError('bad-digest', {
@@ -260,6 +288,21 @@ class Restore {
       stopReports();
       await writer.close();
     }
+  }
+
+  /** @returns the first block that differs, of those that are not left alone; null: none */
+  #verifyAround({ device }: RestoreTarget, { tree }: PointSource): Promise<number | null> {
+    const { stateDirectory } = this.#options;
+    return withScratch(stateDirectory, treeFileBytes(geometryOf(tree)), (directory) =>
+      firstDifference({
+        ...{ device, tree, signal: this.#signal, path: join(directory, 'verify') },
+        ranges: withoutRanges(everything(tree), this.#leftAlone),
+        watch: (scan) =>
+          everyInterval(() => {
+            this.#doneBytes = scan.progress().scannedBytes;
+          }),
+      }),
+    );
   }
 
   #source(tree: TreeFile): Omit<PointSource, 'onDone'> {

@@ -19,10 +19,12 @@ import {
   storeOption,
   withReceiver,
 } from '../common/open-receiver.js';
+import { addPartitionOptions, exclusionWish, type PartitionOptions } from '../common/partition-options.js';
 import type { PlaceChoice } from '../common/store-place.js';
 import { agentProgress, sentAgain } from '../output/agent-progress.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant, parseSize } from '../output/format.js';
+import { leftOutLines } from '../output/left-out.js';
 
 interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice, 'agent' | 'newStore'> {
   readonly acceptIdentity?: boolean;
@@ -30,7 +32,7 @@ interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice
   readonly full?: boolean;
 }
 
-export interface CaptureOptions {
+export interface CaptureOptions extends PartitionOptions {
   readonly name?: string;
   readonly blockSize?: number;
   readonly compressionLevel: number | 'auto';
@@ -66,7 +68,7 @@ export function addBackup(program: Command, run: Run): void {
 
 /** How a device is read: for a backup now, or for those that a receiver orders. */
 export function addCaptureOptions(command: Command): Command {
-  return command
+  return addPartitionOptions(command)
     .option('--name <name>', 'name of its points (default: made from its path)')
     .addOption(
       new Option(
@@ -132,6 +134,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, acceptStore } =
     options;
+  const exclusion = exclusionWish(options);
   const { thawLeftFrozen } = await import('../../capture/quiesce/thaw.js');
   await thawLeftFrozen();
   const { runBackup } = await import('../../agent/backup/backup.js');
@@ -152,6 +155,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
       runBackup({
         ...{ receiver, meter, place, acceptStore, path, device, stateDirectory, signal },
         ...{ blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, provider },
+        exclusion,
         onEvent: progress.onEvent,
       }).finally(progress.end),
     { mayCreate: true },
@@ -207,6 +211,7 @@ function describe({ point, wireBytes, base, tracking }: BackupResult): string[] 
     ...(tracking === null
       ? []
       : [`  read     ${tracking.used ? 'what its map names' : 'everything'}: ${tracking.reason}`]),
+    ...leftOutLines(point).map((text) => `  left out ${text}`),
     ...sentAgain(point.providerFacts).map((text) => `  again    ${text}`),
     `  size     ${formatBytes(point.geometry.sizeBytes)} in ${formatDuration(durationMs)}${rate}`,
     `  changed  ${formatBytes(changedBytes)}, on the wire ${formatBytes(wireBytes)}, stored ${formatBytes(point.storedBytes)}`,

@@ -15,6 +15,7 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
 import { type BlockRange, rangeBytes } from '../../domain/blocks/block-ranges.js';
 import type { BlockSet } from '../../domain/blocks/block-set.js';
+import { asksForExclusion } from '../../domain/device/exclusion.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
@@ -22,11 +23,13 @@ import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { defaultName } from '../common/default-name.js';
 import { storeOption, withReceiver } from '../common/open-receiver.js';
+import { exclusionWish } from '../common/partition-options.js';
 import { findPoint, ownAgent } from '../common/point-argument.js';
 import { type AgentProgress, agentProgress } from '../output/agent-progress.js';
 import { parseByteRanges } from '../output/byte-ranges.js';
 import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatCount, formatInstant, formatTable } from '../output/format.js';
+import { leftOutLines } from '../output/left-out.js';
 import type { Output } from '../output/output.js';
 import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
@@ -133,7 +136,8 @@ async function compare(
   );
 }
 
-function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }: CompareOptions): void {
+function checkOptions(options: CompareOptions): void {
+  const { ship = false, mark = false, ranges, blockSize, digests } = options;
   const refuse = (thing: string, reason: string, remedy: string): never => {
     throw new StillpointError('usage', { thing, reason, remedy });
   };
@@ -142,6 +146,8 @@ function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }
     refuse('--mark', 'the differences are sent now, so the map need not keep them', 'Omit it.');
   if (mark && digests === 'from-agent')
     refuse('--digests', 'a map must be made from the digests of the receiver, which prove it', 'Omit it.');
+  if (!ship && asksForExclusion(exclusionWish(options)))
+    refuse('--partitions', 'a comparison leaves out what the point leaves out', 'Omit it.');
   if (ship && ranges !== undefined)
     refuse('--ranges', 'a point covers the whole device', 'Omit them, or compare without --ship.');
 }
@@ -218,7 +224,7 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
         provider,
         onEvent: progress.onEvent,
       },
-      ...{ compressionLevel, patch, fuzzy, acceptStore, compare: true },
+      ...{ compressionLevel, patch, fuzzy, acceptStore, compare: true, exclusion: exclusionWish(options) },
       onCompared: (blocks) => {
         differing = blocks;
       },
@@ -289,6 +295,7 @@ function tell(
         ? [`and ${formatCount(ranges.length - shown.length, 'more range')}; --all shows them`]
         : []),
       summaryOf(name, point, result, options.deep === true),
+      ...leftOutLines(point).map((text) => `not compared: ${text}`),
       ...more,
     ],
     true,

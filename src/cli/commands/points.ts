@@ -12,6 +12,7 @@ import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../
 import { ownAgent } from '../common/point-argument.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { type Column, formatBytes, formatDuration, formatInstant, formatTable } from '../output/format.js';
+import { leftOutLines } from '../output/left-out.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },
@@ -105,7 +106,7 @@ async function points(
   const lines =
     found.length === 0
       ? [`There are no points${ofWhom(device, choice)}.${ofOthers(agents.filter((agent) => agent !== own))}`]
-      : [...formatTable(COLUMNS, rows(found, own)), ...warnings(found, own)];
+      : [...formatTable(COLUMNS, rows(found, own)), ...leftOut(found, own), ...warnings(found, own)];
   context.output.result({ points: found }, lines, true);
   return EXIT_OK;
 }
@@ -163,6 +164,12 @@ function row(name: string, point: Point, instant: string): string[] {
     point.warnings.length === 0 ? '-' : String(point.warnings.length),
     point.id.slice(0, 12),
   ];
+}
+
+function leftOut(found: readonly Point[], own: string | null): string[] {
+  return found.flatMap((point) =>
+    leftOutLines(point).map((text) => `${pointName(point, own)}: leaves out ${text}`),
+  );
 }
 
 function warnings(found: readonly Point[], own: string | null): string[] {

@@ -62,8 +62,7 @@ export function planExclusion(
   for (const partition of table.partitions) {
     const { number } = partition;
     const content = contentOf(partition);
-    const isNamed =
-      wish.excludePartitions.includes(number) || wish.partitions?.includes(number) === false;
+    const isNamed = wish.excludePartitions.includes(number) || wish.partitions?.includes(number) === false;
     if (isNamed) {
       if (content === 'hibernated')
         warnings.push(
@@ -178,7 +177,10 @@ function tooMany(path: string, count: number): StillpointError {
 const PAGE_BYTES: readonly number[] = [4 * KiB, 8 * KiB, 16 * KiB, 32 * KiB, 64 * KiB];
 const SWAP_SIGNATURES: readonly string[] = ['SWAPSPACE2', 'SWAP-SPACE'];
 /** The kernel's, of uswsusp, and of TuxOnIce. */
-const HIBERNATED = /^(S1SUSPEND|S2SUSPEND|ULSUSPEND|LINHIB0001|\xed\xc3\x02\xe9\x98V\xe5\x0c)/;
+const HIBERNATED: readonly string[] = [
+  ...['S1SUSPEND', 'S2SUSPEND', 'ULSUSPEND', 'LINHIB0001'],
+  '\xed\xc3\x02\xe9\x98V\xe5\x0c',
+];
 const OTHERS: readonly (readonly [byteOffset: number, bytes: string])[] = [
   [0, 'LUKS\xba\xbe'],
   [0, 'XFSB'],
@@ -202,7 +204,7 @@ export function contentOfHead(head: Buffer): PartitionContent {
   for (const pageBytes of PAGE_BYTES) {
     if (pageBytes > head.length) break;
     const signature = head.toString('latin1', pageBytes - 10, pageBytes);
-    if (HIBERNATED.test(signature)) return 'hibernated';
+    if (HIBERNATED.some((text) => signature.startsWith(text))) return 'hibernated';
     if (SWAP_SIGNATURES.includes(signature)) return 'swap';
   }
   return OTHERS.some(([at, text]) => has(at, text)) ? 'other' : 'unknown';

@@ -2,8 +2,8 @@
  * What a point leaves out on purpose. It reads as zeros, but says nothing of the device: a restore leaves it
  * alone, a comparison does not look at it.
  */
-import { type BlockRange, mergeRanges, withoutRanges } from '../blocks/block-ranges.js';
-import { blockCount, type Geometry } from '../blocks/geometry.js';
+import { type BlockRange, mergeRanges } from '../blocks/block-ranges.js';
+import type { Geometry } from '../blocks/geometry.js';
 
 export interface ExcludedRange {
   /** Of whole blocks of the point. */
@@ -31,12 +31,6 @@ export function toBlocks(excluded: readonly ExcludedRange[], blockSize: number):
     ranges.sort(([a], [b]) => a - b),
     [],
   );
-}
-
-/** Undefined: the point leaves nothing out, and has all of its blocks. */
-export function includedBlocks(point: Excluding): BlockRange[] | undefined {
-  const excluded = excludedBlocks(point);
-  return excluded.length === 0 ? undefined : withoutRanges([[0, blockCount(point.geometry)]], excluded);
 }
 
 export function excludedBytes(excluded: readonly ExcludedRange[]): number {
