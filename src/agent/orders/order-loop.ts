@@ -70,7 +70,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       const question = {
         devices: offers.map(({ name }) => name),
         running: [...running.values()].map(({ orderId, device }) => ({ orderId, device })),
-        ...{ ordersMax, waitMs },
+        ...{ ordersMax, waitMs, canCompare: true },
       };
       const order = await orders.awaitOrder(question, signal);
       if (problem !== null) log.info('connected, waiting for orders');

@@ -11,6 +11,7 @@ import { isStillpointError, StillpointError } from '../../domain/base/errors.js'
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { isTemporary, retry } from '../../domain/base/retry.js';
 import { systemError } from '../../domain/base/system-errors.js';
+import type { Comparison } from '../../domain/order/comparison.js';
 import {
   type AgentOrder,
   ORDER_PHASES,
@@ -18,22 +19,24 @@ import {
   type OrderProgress,
   type OrderReport,
 } from '../../domain/order/order.js';
-import { pointLabel } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import type { Closable } from '../../protocol/port/receiver.js';
 import { RETRY_DEFAULT } from '../../protocol/retry.js';
 import { runBackup } from '../backup/backup.js';
-import type { BackupReceiver, BackupResult } from '../backup/options.js';
+import type { BackupReceiver } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
 import type { AgentEvent } from '../common/events.js';
+import type { CompareReceiver } from '../compare/compare.js';
 import type { StorePlace } from '../state/known-stores.js';
+import { compareByOrder } from './compare-order.js';
 import type { Offer } from './offers.js';
 
 /** A receiver for one backup, over a link that is held to the limit, and how fast it is. */
 export type OpenReceiver = (limitRate: RateSchedule | null) => {
-  readonly receiver: BackupReceiver & Closable;
+  readonly receiver: BackupReceiver & CompareReceiver & Closable;
   readonly meter: LinkMeter;
   readonly place?: StorePlace;
 };
@@ -67,6 +70,7 @@ const FIRST_REPORT_MS = 5_000;
 export async function runOrder(context: OrderContext): Promise<void> {
   const { order, orders, signal } = context;
   const log = context.log.child({ device: order.device, order: order.orderId.slice(0, 12) });
+  const what = order.compare === undefined ? 'backup' : 'comparison';
   const cancel = new AbortController();
   const progress = new ProgressOfOrder(log);
   const ended = new AbortController();
@@ -80,20 +84,21 @@ export async function runOrder(context: OrderContext): Promise<void> {
   try {
     const told = await Promise.race([reporting.first, sleep(FIRST_REPORT_MS, 'open', { ref: false })]);
     if (told === 'cancelled') throw cancelled(order.device);
-    log.info({ full: order.full }, 'backup begins');
-    const result = await backUp(context, progress, AbortSignal.any([signal, cancel.signal]));
-    const { point, wireBytes, warnings } = result;
-    log.info({ point: pointLabel(point), wireBytes, warnings: warnings.length }, 'backup done');
+    log.info({ full: order.full, compare: order.compare }, `${what} begins`);
+    const result = await carryOut(context, progress, AbortSignal.any([signal, cancel.signal]));
+    const { point, wireBytes, warnings, comparison } = result;
+    log.info({ point: pointLabel(point), wireBytes, warnings: warnings.length }, `${what} done`);
     last = {
       state: 'done',
       pointId: point.id,
+      ...(comparison === undefined ? {} : { comparison }),
       warnings: warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
     };
   } catch (error) {
     const failure = failureOf(
       isStillpointError(error, 'cancelled') ? interrupted(order.device, signal) : error,
     );
-    log.warn({ code: failure.code, thing: failure.thing, reason: failure.reason }, 'backup failed');
+    log.warn({ code: failure.code, thing: failure.thing, reason: failure.reason }, `${what} failed`);
     last = { state: 'failed', error: failure };
   }
   ended.abort();
@@ -119,11 +124,18 @@ function partingAfter(signal: AbortSignal): AbortSignal {
   return parting.signal;
 }
 
-async function backUp(
+interface Outcome {
+  readonly point: Point;
+  readonly wireBytes: number;
+  readonly warnings: readonly string[];
+  readonly comparison?: Comparison;
+}
+
+async function carryOut(
   { order, offer, isBusy, stateDirectory, openReceiver, log }: OrderContext,
   progress: ProgressOfOrder,
   signal: AbortSignal,
-): Promise<BackupResult> {
+): Promise<Outcome> {
   if (offer === null) throw notOffered(order.device);
   if (isBusy) throw busy(order.device);
   const { path, name, blockSize, compressionLevel, patch, fuzzy } = offer;
@@ -140,14 +152,17 @@ async function backUp(
   });
   if (note !== null) log.info(note);
   const { receiver, meter, place } = openReceiver(offer.limitRate);
+  const settings = {
+    ...{ receiver, meter, place, path, device: name, stateDirectory, signal, provider },
+    ...{ compressionLevel, patch, fuzzy },
+    onEvent: (event: AgentEvent) => progress.take(event),
+  };
   try {
-    return await runBackup({
-      ...{ receiver, meter, place, path, device: name, stateDirectory, signal, provider },
-      ...{ compressionLevel, patch, fuzzy },
-      blockSize: blockSize ?? undefined,
-      full: order.full,
-      onEvent: (event) => progress.take(event),
-    });
+    if (order.compare !== undefined) {
+      const compared = await compareByOrder(order.compare, settings);
+      return { ...compared, wireBytes: compared.comparison.wireBytes };
+    }
+    return await runBackup({ ...settings, blockSize: blockSize ?? undefined, full: order.full });
   } finally {
     await receiver.close();
   }

@@ -10,6 +10,7 @@ import { checkName } from '../../domain/base/names.js';
 import { pointLabel } from '../../domain/point/point.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/session/patching.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
+import { type AnnounceOptions, addAnnounceOptions, announceWish } from '../common/announce-options.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { defaultName } from '../common/default-name.js';
 import {
@@ -32,7 +33,7 @@ interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice
   readonly full?: boolean;
 }
 
-export interface CaptureOptions extends PartitionOptions {
+export interface CaptureOptions extends PartitionOptions, AnnounceOptions {
   readonly name?: string;
   readonly blockSize?: number;
   readonly compressionLevel: number | 'auto';
@@ -68,7 +69,7 @@ export function addBackup(program: Command, run: Run): void {
 
 /** How a device is read: for a backup now, or for those that a receiver orders. */
 export function addCaptureOptions(command: Command): Command {
-  return addPartitionOptions(command)
+  return addAnnounceOptions(addPartitionOptions(command))
     .option('--name <name>', 'name of its points (default: made from its path)')
     .addOption(
       new Option(
@@ -189,6 +190,7 @@ export function restOptions(name: string, options: CaptureOptions): RestOptions 
     freeze: freeze.length === 1 && (first === 'auto' || first === 'none') ? first : freeze,
     freezeDeadlineMs: inMs(freezeDeadline),
     hookDeadlineMs: inMs(hookDeadline),
+    announce: announceWish(options),
     quiet:
       waitQuiet === undefined ? undefined : { quietMs: waitQuiet * 1000, deadlineMs: quietDeadline * 1000 },
   };

@@ -126,6 +126,9 @@ export const WARNING_CHARS_MAX = 2000;
 export const RECEIVER_WAITING_MAX = 1024;
 export const RECEIVER_CONNECTIONS_MAX = 512;
 
+/** Ranges that the report on an ordered comparison names, and characters of the reason of one. */
+export const COMPARED_RANGES_MAX = 1000;
+export const COMPARED_REASON_CHARS_MAX = 400;
 /** Devices that one agent offers. */
 export const OFFERS_MAX = 64;
 /** Orders of one agent that have not ended. */

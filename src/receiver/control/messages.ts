@@ -7,7 +7,11 @@
  *   the end  {"result":...} or {"error":{...}}
  */
 import { z } from 'zod';
-import { orderFailureSchema, orderProgressSchema } from '../../protocol/messages/order-schemas.js';
+import {
+  comparisonSchema,
+  orderFailureSchema,
+  orderProgressSchema,
+} from '../../protocol/messages/order-schemas.js';
 import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
 import {
   agentsSchema,
@@ -39,6 +43,14 @@ const requestSchema = z.discriminatedUnion('op', [
     parallel: parallelSchema,
     waitMs: waitMsSchema,
   }),
+  z.strictObject({
+    v,
+    op: z.literal('compare'),
+    agent: text,
+    device: text,
+    ...{ deep: z.boolean(), ship: z.boolean() },
+    waitMs: waitMsSchema,
+  }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
 ]);
@@ -56,7 +68,11 @@ export const orderEventSchema = z.strictObject({
 });
 export type OrderChange = z.infer<typeof orderEventSchema>;
 
-export const orderResultSchema = z.strictObject({ point: pointSchema, warnings: z.array(z.string()) });
+export const orderResultSchema = z.strictObject({
+  point: pointSchema,
+  warnings: z.array(z.string()),
+  comparison: comparisonSchema.nullable(),
+});
 export const agentViewsSchema = z.array(
   z.strictObject({
     agent: text,

@@ -89,19 +89,20 @@ export class Remote {
   ): Promise<OrderResult> {
     const { log, orders, dialOut } = this.#options;
     this.#checkEnrolled([wish.agent]);
-    log.info({ ...wish }, 'backup ordered');
+    const what = wish.compare === undefined ? 'backup' : 'comparison';
+    log.info({ ...wish }, `${what} ordered`);
     dialOut.hurry(wish.agent);
     try {
       const whyAbsent = (agent: string) => this.#whyAbsent(agent);
       const result = await followOrder(orders, wish, { waitMs, signal, onChange, whyAbsent });
       log.info(
         { agent: wish.agent, device: wish.device, point: result.point.sequence },
-        'ordered backup done',
+        `ordered ${what} done`,
       );
       return result;
     } catch (error) {
       const reason = (error as Error).message;
-      log.warn({ agent: wish.agent, device: wish.device, reason }, 'ordered backup failed');
+      log.warn({ agent: wish.agent, device: wish.device, reason }, `ordered ${what} failed`);
       throw error;
     }
   }

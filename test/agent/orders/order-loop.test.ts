@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BackupReceiver } from '../../../src/agent/backup/options.js';
+import type { CompareReceiver } from '../../../src/agent/compare/compare.js';
 import { addOffer, listOffers, removeOffer } from '../../../src/agent/orders/offers.js';
 import { orderLoop } from '../../../src/agent/orders/order-loop.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
@@ -65,7 +66,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
         orders,
         openReceiver: () => {
           world.opened += 1;
-          const receiver = fakePort<BackupReceiver & Closable>({
+          const receiver = fakePort<BackupReceiver & CompareReceiver & Closable>({
             info: () => world.info(),
             close: async () => undefined,
           });

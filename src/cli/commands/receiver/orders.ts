@@ -16,6 +16,7 @@ import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js'
 import { formatBytes, formatDuration, formatInstant, formatTable } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
 import { seconds } from '../backup.js';
+import { addReceiverCompare } from './compare-order.js';
 
 const STORE_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 const WAIT_DEFAULT_S = 30;
@@ -56,6 +57,7 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
         backup(context, await directoryOf(context, options.store), { agent, device, ...options }),
       ),
     );
+  addReceiverCompare(receiver, run, { directoryOf, store, wait });
   receiver
     .command('agents')
     .description('list agents: whether they are connected, what they offer, their last points')
