@@ -9,6 +9,7 @@
  */
 import { createHash } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
 import { changedError } from '../../capture/ports.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { type BlockRange, intersectRanges, withoutRanges } from '../../domain/blocks/block-ranges.js';
@@ -68,7 +69,7 @@ async function exclusionOf(
   const read = (byteOffset: number, byteLength: number) => device.read(byteOffset, byteLength);
   const { sizeBytes } = device;
   const sectorSizes = device.type === 'block' ? [device.logicalSectorSize] : IMAGE_SECTOR_SIZES;
-  const table = await readPartitionTable({ sizeBytes, sectorSizes, read });
+  const table = await readPartitionTable({ sizeBytes, sectorSizes, read, crc32 });
   if (table === null || typeof table === 'string') return withoutTable(path, wish, table);
   const contents = new Map<number, PartitionContent>();
   for (const { number, byteOffset, byteLength } of table.partitions) {

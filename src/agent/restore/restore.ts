@@ -8,36 +8,42 @@
  * A target that is written in place is marked as half restored meanwhile (in-place.ts).
  */
 
-import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { deviceError } from '../../devices/system/device-error.js';
 import { StillpointError } from '../../domain/base/errors.js';
-import { type BlockRange, withoutRanges } from '../../domain/blocks/block-ranges.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
-import { excludedBlocks, excludedBytes, excludedReasons } from '../../domain/point/excluded.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import { fetchingAt } from '../../domain/session/sending.js';
 import { native, type Scan, type TreeFile } from '../../native/index.js';
 import { BodyCounter } from '../../protocol/port/body-counter.js';
 import type { BlockSource, TreeSource } from '../../protocol/port/point.js';
-import { retrying, throwIfCancelled } from '../common/cancel.js';
+import { retrying, throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
-import { treeFileBytes, withScratch } from '../common/scratch.js';
-import { geometryOf } from '../state/device-state.js';
 import { everything } from '../target/block-requests.js';
 import type { RestoreTarget } from '../target/port.js';
 import { checkRoom } from '../target/room.js';
 import { openTarget } from '../target/target.js';
-import { firstDifference } from '../tree/first-difference.js';
-import { openPointTree, type PointTree } from '../tree/point-tree.js';
-import { looksBlank, openTargetTree } from '../tree/target-tree.js';
+import { fetchUnnamed, openPointTree, type PointTree } from '../tree/point-tree.js';
+import { looksBlank, openTargetTree, type TargetTree } from '../tree/target-tree.js';
+import { badRangeWarnings } from './bad-ranges.js';
 import { InPlaceRestore } from './in-place.js';
+import { excludedNotices, leftAlone, toWrite } from './left-alone.js';
+import {
+  type DamageSource,
+  describeRanges,
+  isLostBlock,
+  knownLost,
+  LostBlocks,
+  type LostRange,
+} from './lost-blocks.js';
 import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './stream.js';
+import { differingBlock } from './verify-target.js';
 
 /** What a restore asks a receiver for. */
-export type RestoreReceiver = TreeSource & BlockSource;
+export type RestoreReceiver = TreeSource & BlockSource & DamageSource;
 
 export interface RestoreOptions {
   readonly receiver: RestoreReceiver;
@@ -64,6 +70,8 @@ export interface RestoreOptions {
   readonly zeroExcluded?: boolean | undefined;
   /** Read the target back and compare it with the point. */
   readonly verify?: boolean | undefined;
+  /** Write zeros for what the receiver can't give, and name it, instead of failing. */
+  readonly skipBad?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: OnAgentEvent | undefined;
 }
@@ -77,6 +85,10 @@ export interface RestoreResult {
   readonly differingBytes: number | null;
   readonly wireBytes: number;
   readonly isVerified: boolean;
+  /**
+   * What the receiver could not give, and the target has zeros for: it is not the point. Ascending, apart.
+   */
+  readonly lostRanges: readonly LostRange[];
   readonly warnings: readonly string[];
 }
 
@@ -110,13 +122,14 @@ class Restore {
   #differingBytes: number | null = null;
   #doneBytes = 0;
   readonly #warnings: string[] = [];
-  /** Blocks of the target that are neither read nor written. */
+  readonly #lost: LostBlocks;
   readonly #leftAlone: readonly BlockRange[];
 
   constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
     this.#options = options;
     this.#onEvent = onEvent;
-    this.#leftAlone = options.zeroExcluded === true ? [] : excludedBlocks(options.point);
+    this.#lost = new LostBlocks(options.point);
+    this.#leftAlone = leftAlone(options.point, options.zeroExcluded);
     this.#signal = options.signal ?? new AbortController().signal;
     this.#receiver = retrying(this.#wire.count(options.receiver), this.#signal);
   }
@@ -124,11 +137,8 @@ class Restore {
   async run(): Promise<RestoreResult> {
     const { point, target, verify = false } = this.#options;
     for (const text of badRangeWarnings(point)) this.#warn(text);
-    const { excluded = [] } = point;
-    if (excluded.length > 0)
-      this.#notice(
-        `${pointLabel(point)} leaves out ${excludedReasons(excluded)} (${excludedBytes(excluded)} bytes): ${this.#fateOfExcluded()}`,
-      );
+    for (const text of excludedNotices(point, target, this.#options.zeroExcluded)) this.#notice(text);
+    await this.#askWhatIsLost();
     // Before anything is fetched: a target that must not be written to.
     const opened = target === '-' ? null : await this.#openTarget(target);
     try {
@@ -143,15 +153,45 @@ class Restore {
       differingBytes: this.#differingBytes,
       wireBytes: this.#wire.bytes,
       isVerified: verify,
+      lostRanges: this.#lost.ranges(),
       warnings: this.#warnings,
     };
   }
 
-  #fateOfExcluded(): string {
-    if (this.#options.target === '-') return 'they are zeros in the stream';
-    return this.#leftAlone.length === 0
-      ? 'zeros are written there'
-      : 'a device or image that has something there keeps it, a new image has zeros';
+  async #askWhatIsLost(): Promise<void> {
+    const { point, skipBad = false } = this.#options;
+    this.#lost.known = await unlessAborted(this.#signal, knownLost(this.#receiver, point));
+    const lost = this.#lost.ranges();
+    if (lost.length === 0) return;
+    const bytes = lost.reduce((sum, { byteLength: length }) => sum + length, 0);
+    const what = `${bytes} bytes of ${pointLabel(point)} are damaged in the store: ${describeRanges(lost)}`;
+    this.#notice(skipBad ? `${what}. The target gets zeros there` : what);
+  }
+
+  /**
+   * A node of the tree can't be read: what it leads to is lost, as the receiver knows by now. Asked for again
+   * as long as there is more of it.
+   */
+  async #unlessTreeLost<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (this.#options.skipBad !== true || !isLostBlock(error)) throw error;
+        const before = this.#lost.ranges().length;
+        const known = await knownLost(this.#receiver, this.#options.point);
+        if (JSON.stringify(known) === JSON.stringify(this.#lost.known)) throw error;
+        this.#lost.known = known;
+        if (before === 0)
+          this.#notice(`a part of the tree is damaged in the store: ${describeRanges(this.#lost.ranges())}`);
+      }
+    }
+  }
+
+  /** Nothing is written yet. @param wanted what is to be fetched */
+  #checkLost(wanted: readonly BlockRange[]): void {
+    if (this.#options.skipBad === true) this.#lost.throwIfNothingIsWhole();
+    else this.#lost.throwIfNeeded(wanted);
   }
 
   #openTarget(target: string): Promise<RestoreTarget> {
@@ -173,6 +213,7 @@ class Restore {
   async #toStream(): Promise<void> {
     const { output = process.stdout } = this.#options;
     const { tree, close } = await this.#pointTree();
+    this.#checkLost(everything(tree));
     const stopReports = this.#startPhase('restore', tree.sizeBytes);
     try {
       const onProgress = (doneBytes: number) => {
@@ -191,6 +232,7 @@ class Restore {
     try {
       const { tree, differing, close } = await this.#look(target);
       try {
+        this.#checkLost(differing);
         if (target.device.type === 'file') await checkRoom(target.path, tree, this.#notice);
         const source = { ...this.#source(tree), onDone: this.#count };
         if (target.isInPlace) inPlace = new InPlaceRestore(source, target);
@@ -213,14 +255,29 @@ class Restore {
   }
 
   #pointTree(): Promise<PointTree> {
-    const { point, stateDirectory } = this.#options;
+    const { point, stateDirectory, skipBad = false } = this.#options;
     this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
+    if (skipBad) {
+      // Never the local one, which stays the point's.
+      const fetch = () =>
+        fetchUnnamed(
+          ...([
+            this.#receiver,
+            point,
+            this.#digester,
+            stateDirectory,
+            this.#signal,
+            this.#lost.known,
+          ] as const),
+        );
+      return this.#unlessTreeLost(fetch);
+    }
     return openPointTree(this.#receiver, point, this.#digester, stateDirectory, this.#signal);
   }
 
   /** The point's tree, and what of the target is to be written. */
   async #look(target: RestoreTarget): Promise<Plan> {
-    const { point, stateDirectory, rewrite = false } = this.#options;
+    const { point, rewrite = false } = this.#options;
     const isBlank =
       target.isReused && !rewrite && (await looksBlank(target.device, point.geometry.sizeBytes));
     if (isBlank) {
@@ -230,16 +287,21 @@ class Restore {
     if (!target.isReused || rewrite || isBlank) {
       const pointTree = await this.#pointTree();
       const { tree } = pointTree;
-      const differing = withoutRanges(everything(tree), this.#leftAlone);
-      return { tree, differing, close: () => pointTree.close() };
+      return { tree, differing: toWrite(tree, this.#leftAlone), close: () => pointTree.close() };
     }
-    const { tree, differing } = await openTargetTree({
-      ...{ receiver: this.#receiver, point, device: target.device, digester: this.#digester, stateDirectory },
-      leftAlone: this.#leftAlone,
-      ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
-    });
+    const { tree, differing } = await this.#unlessTreeLost(() => this.#targetTree(target));
     this.#differingBytes = byteLength(differing, point.geometry);
     return { tree, differing, close: () => tree.close() };
+  }
+
+  #targetTree(target: RestoreTarget): Promise<TargetTree> {
+    const { point, stateDirectory, skipBad = false } = this.#options;
+    return openTargetTree({
+      ...(skipBad ? { lost: this.#lost.known } : {}),
+      leftAlone: this.#leftAlone,
+      ...{ receiver: this.#receiver, point, device: target.device, digester: this.#digester, stateDirectory },
+      ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
+    });
   }
 
   async #write(
@@ -267,16 +329,15 @@ class Restore {
 
   async #verify(target: RestoreTarget, source: PointSource, inPlace: InPlaceRestore | null): Promise<void> {
     const { tree } = source;
-    const writer = new PointWriter(source, target.device);
+    const { stateDirectory } = this.#options;
     const stopReports = this.#startPhase('verify', tree.sizeBytes);
     try {
-      const onProgress = (doneBytes: number) => {
-        this.#doneBytes = doneBytes;
-      };
-      const differing =
-        this.#leftAlone.length === 0 || !target.isReused
-          ? await writer.verify(onProgress)
-          : await this.#verifyAround(target, source);
+      const differing = await differingBlock({
+        ...{ target, source, lost: this.#lost.late, alone: this.#leftAlone, stateDirectory },
+        onProgress: (doneBytes) => {
+          this.#doneBytes = doneBytes;
+        },
+      });
       if (differing === null) return;
       await inPlace?.mark();
       throw new StillpointError('bad-digest', {
@@ -286,29 +347,14 @@ class Restore {
       });
     } finally {
       stopReports();
-      await writer.close();
     }
-  }
-
-  /** @returns the first block that differs, of those that are not left alone; null: none */
-  #verifyAround({ device }: RestoreTarget, { tree }: PointSource): Promise<number | null> {
-    const { stateDirectory } = this.#options;
-    return withScratch(stateDirectory, treeFileBytes(geometryOf(tree)), (directory) =>
-      firstDifference({
-        ...{ device, tree, signal: this.#signal, path: join(directory, 'verify') },
-        ranges: withoutRanges(everything(tree), this.#leftAlone),
-        watch: (scan) =>
-          everyInterval(() => {
-            this.#doneBytes = scan.progress().scannedBytes;
-          }),
-      }),
-    );
   }
 
   #source(tree: TreeFile): Omit<PointSource, 'onDone'> {
     const { point, meter } = this.#options;
     const fetching = () => (meter === undefined ? FETCHING_UNMETERED : fetchingAt(meter.speed));
-    return { receiver: this.#receiver, point, tree, fetching, signal: this.#signal };
+    const onLost = this.#options.skipBad === true ? (block: number) => this.#lost.add(block) : undefined;
+    return { receiver: this.#receiver, point, tree, fetching, signal: this.#signal, onLost };
   }
 
   readonly #count = (bytes: number, isFetched: boolean): void => {
@@ -347,15 +393,4 @@ interface Plan {
 
 function byteLength(ranges: readonly BlockRange[], { sizeBytes, blockSize }: Geometry): number {
   return ranges.reduce((sum, [from, to]) => sum + Math.min(to * blockSize, sizeBytes) - from * blockSize, 0);
-}
-
-const RANGES_NAMED_MAX = 10;
-
-function badRangeWarnings({ badRanges, device, sequence }: Point): string[] {
-  const named = badRanges.slice(0, RANGES_NAMED_MAX).map(({ byteOffset, byteLength, content }) => {
-    const held = content === 'previous' ? 'the content of an earlier point' : 'a marker, no data';
-    return `${device}@${sequence}: ${byteLength} bytes at byte ${byteOffset} could not be read when it was taken; they hold ${held}`;
-  });
-  const rest = badRanges.length - named.length;
-  return rest > 0 ? [...named, `${device}@${sequence}: ${rest} more ranges could not be read`] : named;
 }

@@ -25,7 +25,9 @@ export interface TargetTreeOptions {
   readonly digester: Digester;
   /** Null: there is none. */
   readonly stateDirectory: string | null;
-  /** Blocks that count as the same, and are not read. Ascending, apart. */
+  /** Blocks that can't be had, to be zero: ascending, apart. Default: none. */
+  readonly lost?: readonly BlockRange[];
+  /** Blocks that count as the same, and are not read. Ascending, apart. Default: none. */
   readonly leftAlone?: readonly BlockRange[];
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
@@ -75,10 +77,10 @@ export function openTargetTree(options: TargetTreeOptions): Promise<TargetTree> 
 }
 
 async function complete(options: TargetTreeOptions, tree: TreeFile) {
-  const { receiver, point, digester, stateDirectory, signal } = options;
+  const { receiver, point, digester, stateDirectory, signal, lost = [] } = options;
   const local = await openLocalTree(receiver, point, digester, stateDirectory);
   try {
-    return await completeTree(local === null ? receiver : nodesOf(local.tree), point, tree, signal);
+    return await completeTree(local === null ? receiver : nodesOf(local.tree), point, tree, signal, lost);
   } finally {
     await local?.close();
   }

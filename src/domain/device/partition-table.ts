@@ -3,8 +3,6 @@
  * MBR means a GPT; a GPT whose first header is damaged is read from its copy at the end. Pure: the caller
  * gives the function that reads.
  */
-import { crc32 } from 'node:zlib';
-
 export interface Partition {
   /** As in the name of its node. */
   readonly number: number;
@@ -28,6 +26,7 @@ export interface TableSource {
   readonly sectorSizes: readonly number[];
   /** Reads any range inside the device. */
   read(byteOffset: number, byteLength: number): Promise<Buffer>;
+  crc32(bytes: Buffer): number;
 }
 
 const SECTOR_BYTES = 512;
@@ -150,13 +149,13 @@ async function gptAt(source: TableSource, at: number, sectorBytes: number): Prom
   const header = Buffer.from(sector.subarray(0, headerBytes));
   const sum = header.readUInt32LE(16);
   header.writeUInt32LE(0, 16);
-  if (crc32(header) !== sum || Number(header.readBigUInt64LE(24)) !== at) return null;
+  if (source.crc32(header) !== sum || Number(header.readBigUInt64LE(24)) !== at) return null;
   const entriesAt = Number(header.readBigUInt64LE(72)) * sectorBytes;
   const [count, entryBytes] = [header.readUInt32LE(80), header.readUInt32LE(84)];
   if (count > GPT_ENTRIES_MAX || entryBytes < 128 || entryBytes > GPT_ENTRY_BYTES_MAX) return null;
   if (entriesAt + count * entryBytes > source.sizeBytes) return null;
   const entries = await source.read(entriesAt, count * entryBytes);
-  if (crc32(entries) !== header.readUInt32LE(88)) return null;
+  if (source.crc32(entries) !== header.readUInt32LE(88)) return null;
   return Array.from({ length: count }, (_, n) => entries.subarray(n * entryBytes, (n + 1) * entryBytes))
     .map((entry, n) => gptPartition(entry, n + 1, sectorBytes))
     .filter(({ type, byteLength }) => type !== NO_TYPE && byteLength > 0);

@@ -8,7 +8,8 @@
  * | empty   | -> growing              | null              | no effect    |
  * | growing | stays                   | the group, -> empty | -> empty   |
  *
- * Memory: READ_BYTES of records, the new pack's entries, and the sources' (ENTRIES_BYTES_MAX, and one more).
+ * Memory: READ_BYTES or READ_RECORDS of records, the new pack's entries, and the sources'
+ * (ENTRIES_BYTES_MAX, and one more).
  */
 import { setImmediate } from 'node:timers/promises';
 import { MiB } from '../../domain/base/limits.js';
@@ -24,6 +25,8 @@ import type { Sweep } from './sweep.js';
 import type { PackStanding } from './victims.js';
 
 const READ_BYTES = 8 * MiB;
+/** Of very small records. */
+const READ_RECORDS = 4096;
 const ENTRIES_BYTES_MAX = 16 * MiB;
 /** Of the store's reserve, what stays free: a full disk is what a collection is for. */
 const RESERVE_PART = 0.5;
@@ -87,7 +90,7 @@ export class Rewriter {
       if (!this.#sweep.isNeededHere(pack.number, entry)) continue;
       part.push(entry);
       partBytes += RECORD_HEADER_BYTES + entry.storedLength;
-      if (partBytes < READ_BYTES) continue;
+      if (partBytes < READ_BYTES && part.length < READ_RECORDS) continue;
       if (!(await this.#copy(part))) return false;
       part = [];
       partBytes = 0;

@@ -13,6 +13,8 @@ import { type RemovalContext, removeManifest } from './removal.js';
 export interface RemoverOptions {
   readonly context: RemovalContext;
   readonly use: PointUse;
+  /** @throws StillpointError if settings keep the point */
+  readonly guard: (point: Point, ofDevice: readonly Point[]) => void;
   /** Of sessions that are open, or being opened. */
   readonly openCaptures: () => Iterable<CaptureDescription>;
 }
@@ -38,17 +40,21 @@ export class PointRemover {
     return this.#options.use.isRead(point.id) ? 'it is being read, or was a moment ago' : null;
   }
 
-  /** As Store.removePoint. */
-  async removePoint(point: Point, why: string): Promise<void> {
-    const last = this.#options.context.catalog.ofDevice(point).at(-1);
+  /** As Store.checkRemoval. */
+  check(point: Point): void {
     this.#check(point);
-    if (last?.id === point.id) {
+    if (this.#options.context.catalog.ofDevice(point).at(-1)?.id === point.id) {
       throw new StillpointError('point-protected', {
         thing: `point ${pointLabel(point)}`,
         reason: 'it is the last point of its device, and the next backup builds on it',
         remedy: 'If the device is not to be backed up any more, forget all of its points (forget --device).',
       });
     }
+  }
+
+  /** As Store.removePoint. */
+  async removePoint(point: Point, why: string): Promise<void> {
+    this.check(point);
     await this.#remove([point], why);
   }
 
@@ -61,12 +67,14 @@ export class PointRemover {
   }
 
   #check(point: Point): void {
-    if (this.#options.context.catalog.byId(point.id) === undefined) {
+    const { context, guard } = this.#options;
+    if (context.catalog.byId(point.id) === undefined) {
       throw new StillpointError('point-unknown', {
         thing: `point ${pointLabel(point)}`,
         reason: 'the store has no such point',
       });
     }
+    guard(point, context.catalog.ofDevice(point));
     const use = this.useOf(point);
     if (use === null) return;
     throw new StillpointError('session-busy', {

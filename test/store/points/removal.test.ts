@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
+import { StoreIndex } from '../../../src/store/index/store-index.js';
 import { createStore, openStore, openStoreForReading } from '../../../src/store/open.js';
 import { PointUse, READ_GRACE_MS } from '../../../src/store/points/point-use.js';
 import type { Store } from '../../../src/store/port/store.js';
@@ -241,9 +242,18 @@ test('while a point is being removed no session begins on it, and nobody removes
 
 test('the id of a removed point may come again, for a point of another content', async (t) => {
   const { dir, disk } = await makeTemplate(t);
-  const store = await open(dir);
+  let store = await open(dir);
   const one = disk[0] as Point;
   await store.removePoint(one, 'a test');
+  await store.close();
+  // Nothing must be believed of a new point that was known of the old one.
+  const index = await StoreIndex.open(join(dir, 'index'), store.storeId, t.fail);
+  t.deepEqual(
+    disk.map(({ id }) => index.isWalked(id)),
+    [false, true, true],
+  );
+  await index.close();
+  store = await open(dir);
   const capture = await store.createCapture(describe('disk', EMPTY, null, one.id));
   const count = await sendChanges(capture, changesBetween(null, stateOf(50)));
   // As another device has sent it: this one's index need not know of it by itself.
