@@ -100,8 +100,8 @@ export class Sending {
   }
 
   /**
-   * After all else: these blocks are high and low in the device, and a session that is resumed goes by how far
-   * the device was sent. They go again then, which costs a few bytes.
+   * After all else: they lie all over the device, and a session that is resumed goes by how far the device
+   * was sent. They go again then, which costs a few bytes.
    */
   async sendEmptied({ device, ranges }: Emptied): Promise<void> {
     const part = { ranges, isDurable: false };

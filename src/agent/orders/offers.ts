@@ -6,10 +6,12 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/names.js';
+import type { AnnounceWish } from '../../capture/quiesce/announce.js';
 import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { OFFERS_MAX, RATE_WINDOWS_MAX } from '../../domain/base/limits.js';
 import { checkName } from '../../domain/base/names.js';
+import type { ExclusionWish } from '../../domain/device/exclusion.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/session/patching.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import { syncDirectory } from '../../native/files.js';
@@ -31,6 +33,10 @@ export interface Offer {
   readonly freezeDeadlineMs: number | null;
   readonly hookDeadlineMs: number | null;
   readonly quiet: { readonly quietMs: number; readonly deadlineMs: number } | null;
+  /** What is left out of it. Missing: nothing. */
+  readonly exclusion?: ExclusionWish;
+  /** Whom its instants are announced to. Missing: nobody. */
+  readonly announce?: AnnounceWish;
   /** ISO 8601. */
   readonly addedAt: string;
 }
@@ -38,6 +44,7 @@ export interface Offer {
 const path = z.string().min(1).max(4096);
 const milliseconds = z.number().min(0);
 const count = z.int().min(0);
+const numbers = z.array(z.int().min(1)).max(256);
 
 const offerFormat: StateFormat<Offer> = {
   format: 'stillpoint-offer',
@@ -63,6 +70,12 @@ const offerFormat: StateFormat<Offer> = {
     freezeDeadlineMs: milliseconds.nullable(),
     hookDeadlineMs: milliseconds.nullable(),
     quiet: z.strictObject({ quietMs: milliseconds, deadlineMs: milliseconds }).nullable(),
+    exclusion: z
+      .strictObject({ partitions: numbers.nullable(), excludePartitions: numbers, excludeSwap: z.boolean() })
+      .exactOptional(),
+    announce: z
+      .strictObject({ program: path, graceMs: milliseconds, isRequired: z.boolean() })
+      .exactOptional(),
     addedAt: z.iso.datetime(),
   }),
 };

@@ -148,13 +148,14 @@ async function carryOut(
       ...{ name, hooks: offer.hooks, freeze: offer.freeze, quiet: offer.quiet ?? undefined },
       freezeDeadlineMs: offer.freezeDeadlineMs ?? undefined,
       hookDeadlineMs: offer.hookDeadlineMs ?? undefined,
+      announce: offer.announce,
     },
   });
   if (note !== null) log.info(note);
   const { receiver, meter, place } = openReceiver(offer.limitRate);
   const settings = {
     ...{ receiver, meter, place, path, device: name, stateDirectory, signal, provider },
-    ...{ compressionLevel, patch, fuzzy },
+    ...{ compressionLevel, patch, fuzzy, exclusion: offer.exclusion },
     onEvent: (event: AgentEvent) => progress.take(event),
   };
   try {

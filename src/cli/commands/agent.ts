@@ -8,9 +8,11 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Offer } from '../../agent/orders/offers.js';
 import { onDevice } from '../../devices/system/device-error.js';
 import { checkName } from '../../domain/base/names.js';
+import { asksForExclusion } from '../../domain/device/exclusion.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { defaultName } from '../common/default-name.js';
 import { notEmpty } from '../common/open-receiver.js';
+import { exclusionWish } from '../common/partition-options.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatTable } from '../output/format.js';
 import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
@@ -87,9 +89,13 @@ async function add(context: CommandContext, device: string, options: CaptureOpti
     freezeDeadlineMs = null,
     hookDeadlineMs = null,
     quiet = null,
+    announce,
   } = restOptions(name, options);
+  const exclusion = exclusionWish(options);
   const offer: Offer = {
     ...{ name, path, provider, blockSize, compressionLevel, patch, limitRate, fuzzy, hooks, freeze },
+    ...(asksForExclusion(exclusion) ? { exclusion } : {}),
+    ...(announce === undefined ? {} : { announce }),
     ...{ freezeDeadlineMs, hookDeadlineMs, quiet, addedAt: new Date().toISOString() },
   };
   const { addOffer } = await import('../../agent/orders/offers.js');

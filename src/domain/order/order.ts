@@ -1,6 +1,6 @@
 /**
- * An order: a receiver's wish that an agent back up one of the devices that the agent offers, or compare it. The receiver
- * never commands; the agent asks for orders, and runs them as it would run the command. Pure.
+ * An order: a receiver's wish that an agent back up, or compare, one of the devices that the agent offers.
+ * The receiver never commands; the agent asks for orders, and runs them as it would run the command. Pure.
  *
  * | state   | take  | running | done, failed | cancel    | tick, agent silent for too long | agent has    |
  * |         |       | report  | report       |           |                                 | forgotten it |
