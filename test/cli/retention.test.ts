@@ -49,7 +49,7 @@ async function makeWorld(t: ExecutionContext): Promise<World> {
 }
 
 test('a policy is set, shown, tried and carried out', async (t) => {
-  const { does, backUp } = await makeWorld(t);
+  const { machine, store, does, backUp } = await makeWorld(t);
   for (let n = 0; n < 4; n += 1) await backUp();
   t.regex(
     await does(EXIT_OK, 'prune'),
@@ -83,6 +83,8 @@ test('a policy is set, shown, tried and carried out', async (t) => {
   );
   t.regex(await does(EXIT_OK, 'prune', '--dry-run'), /^4 points would stay, 0 would go\.$/m);
   await does(EXIT_OK, 'retention', 'set', '--keep-last', '2');
+  const alone = await runHere(machine, 'retention', 'set', '--keep-last', '2', '--store', store);
+  t.regex(alone.stderr, /^keep-last alone counts points: /);
   await does(EXIT_OK, 'retention', 'set', '--agent', 'db1', '--clear');
   const table = await does(EXIT_OK, 'prune', '--dry-run');
   t.regex(table, /^POINT +COMMITTED +AGE +WHY$/m);
@@ -201,7 +203,8 @@ test('after a device was forgotten its backup begins anew, and an older copy of 
   const { point } = await backUp();
   t.is(point.baseSequence, 3);
   // Points that are gone without a mark were lost.
-  await rm(join(store, 'points/local/data'), { recursive: true });
+  for (const folder of ['points', 'points-copy'])
+    await rm(join(store, folder, 'local/data'), { recursive: true });
   await t.throwsAsync(backUp(), {
     message: /was acknowledged, and the store has no point of the device now/,
   });

@@ -3,11 +3,12 @@
  * accepts.
  */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import { keepTracking } from '../../agent/orders/keep-tracking.js';
 import { orderLoop } from '../../agent/orders/order-loop.js';
-import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
+import { findEnrolment, listEnrolments, readEnrolment, saveEnrolment } from '../../agent/state/enrolment.js';
 import { receiverPlace } from '../../agent/state/known-stores.js';
 import { thawLeftFrozen } from '../../capture/quiesce/thaw.js';
 import { makeDirectory } from '../../config/state-file.js';
@@ -22,12 +23,15 @@ import { measuredLink } from '../../protocol/transport/measured-link.js';
 import type { ReceiverAddress } from '../../protocol/transport/transport.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import type { CommandContext } from './context.js';
+import { keepEnrolment } from './keep-enrolment.js';
 import { createLog } from './log.js';
 
 interface WaitOptions {
   readonly store?: string;
   readonly parallel: number;
 }
+
+const KEEP_UP_MS = 6 * 60 * 60_000;
 
 /** Questions, and reports of all that runs: none waits for another's answer, nor for a batch. */
 const connectionsFor = (parallel: number): number => 1 + parallel;
@@ -131,9 +135,20 @@ async function serve(
   },
 ): Promise<void> {
   const { parallel, busy, log, connect } = options;
+  let present = enrolment;
   const client = (options: ClientOptions) =>
-    receiverClient(addressOf(enrolment), { ...options, ...(connect === undefined ? {} : { connect }) });
+    receiverClient(addressOf(present), { ...options, ...(connect === undefined ? {} : { connect }) });
   const orders = client({ connections: connectionsFor(parallel) });
+  const keep = async () => {
+    const said = (text: string) => log.info({ agent: present.agent }, text);
+    const info = await orders.info().catch(() => null);
+    if (info === null) return;
+    const from = { stateDirectory, enrolment: present, client: orders, info, say: said };
+    await keepEnrolment(from);
+    present = (await readEnrolment(stateDirectory, present.receiverId)) ?? present;
+  };
+  const over = new AbortController();
+  const keeping = keepUp(keep, AbortSignal.any([signal, over.signal]));
   const loop = orderLoop({
     ...{ stateDirectory, busy, signal, ordersMax: parallel },
     orders,
@@ -146,7 +161,17 @@ async function serve(
       receiver: connect === undefined ? enrolment.url : enrolment.receiverId,
     }),
   });
-  await loop.finally(() => orders.close());
+  await loop.finally(() => over.abort());
+  await keeping;
+  await orders.close();
+}
+
+/** Now, and every few hours. */
+async function keepUp(keep: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await keep().catch(() => undefined);
+    await sleep(KEEP_UP_MS, undefined, { signal }).catch(() => undefined);
+  }
 }
 
 function addressOf({ url, receiverId, authority, key, certificate }: Enrolment): ReceiverAddress {

@@ -92,6 +92,15 @@ export function checkPolicy(what: string, policy: RetentionPolicy): RetentionPol
   return policy;
 }
 
+/**
+ * An agent that commits very many points pushes the earlier ones out of such a policy. Calendar periods and
+ * ages go by the receiver's clock, so it can't hurry them.
+ */
+export function countsPointsOnly(policy: RetentionPolicy): boolean {
+  const others = COUNT_RULES.filter(([key]) => key !== 'keepLast' && policy[key] !== undefined);
+  return policy.keepLast !== undefined && others.length === 0 && policy.keepWithinMs === undefined;
+}
+
 /** As on the command line, for people. */
 export function describePolicy(policy: RetentionPolicy): string {
   if (policy.keepAll === true) return 'keep-all';

@@ -69,6 +69,10 @@ const requestSchema = z.discriminatedUnion('op', [
   }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
+  z.strictObject({ v, op: z.literal('revoke'), agent: text, reason: text.nullable() }),
+  z.strictObject({ v, op: z.literal('rename'), agent: text, to: text }),
+  z.strictObject({ v, op: z.literal('remove'), agent: text, keepPoints: z.boolean() }),
+  z.strictObject({ v, op: z.literal('use'), agent: text }),
   z.strictObject({ v, op: z.literal('scrub'), wish: scrubWishSchema }),
   z.strictObject({ v, op: z.literal('scrub-status') }),
   z.strictObject({ v, op: z.literal('retention'), wish: retentionWishSchema }),
@@ -101,6 +105,10 @@ export const agentViewsSchema = z.array(
     lastSeenAt: text.nullable(),
     devices: z.array(text),
     lastPoint: z.strictObject({ point: text, committedAt: text }).nullable(),
+    state: z.enum(['invited', 'enrolled', 'revoked', 'unknown']),
+    certificateExpiresAt: text.nullable(),
+    isRenewalLate: z.boolean(),
+    revoked: z.strictObject({ at: text, reason: text.nullable() }).nullable(),
   }),
 );
 export const scrubStatusSchema = z.strictObject({

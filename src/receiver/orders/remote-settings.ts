@@ -131,6 +131,19 @@ export async function writeAddress(dir: string, agent: string, address: ListenAd
   await writeStateFile(dialPath(dir), dialFormat, { agents });
 }
 
+/** An agent has another name now; null: it is gone. Each file is written once, and may be again. */
+export async function renameInSettings(dir: string, from: string, to: string | null): Promise<void> {
+  const address = (await readAddresses(dir)).get(from);
+  if (address !== undefined) {
+    if (to !== null) await writeAddress(dir, to, address);
+    await writeAddress(dir, from, null);
+  }
+  const schedule = await readSchedule(dir);
+  if (schedule?.agents?.includes(from) !== true) return;
+  const others = schedule.agents.filter((agent) => agent !== from && agent !== to);
+  await writeSchedule(dir, { ...schedule, agents: to === null ? others : [...others, to] });
+}
+
 export function readSchedule(dir: string): Promise<Schedule | null> {
   return readStateFile(schedulePath(dir), scheduleFormat);
 }

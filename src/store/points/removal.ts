@@ -69,7 +69,8 @@ export async function finishRemovals(context: TidyContext): Promise<void> {
   await tidyMarks(context).catch((error) => log(`old marks of points stay: ${String(error)}`));
 }
 
-async function tidyMarks({ objects, catalog, now }: TidyContext): Promise<void> {
+/** Removes marks that are needed no more. */
+export async function tidyMarks({ objects, catalog, now }: TidyContext): Promise<void> {
   for (const place of catalog.surplusMarks()) {
     const removed = await readMark(objects, place);
     // One that a former program wrote says nothing of its age, and nobody waits for it.
@@ -89,8 +90,9 @@ export async function readMark(
   const key = deletedKeyOf(pointKey(place, place.sequence));
   const sizeBytes = await objects.size(key);
   if (sizeBytes === null || sizeBytes === 0 || sizeBytes > MARK_BYTES_MAX) return null;
+  // Without it nothing is known, which is not the same as a mark that says nothing.
+  const bytes = await objects.read(key, 0, sizeBytes);
   try {
-    const bytes = await objects.read(key, 0, sizeBytes);
     const removed = decodeSealed('stillpoint-removed', bytes, key).body as unknown as RemovedPoint;
     const isOfPlace =
       isHexId(removed.id) &&

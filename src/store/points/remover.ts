@@ -8,7 +8,10 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { CaptureDescription, DeviceKey } from '../port/store.js';
 import type { PointUse } from './point-use.js';
-import { type RemovalContext, removeManifest } from './removal.js';
+import { type RemovalContext, removeManifest, tidyMarks } from './removal.js';
+
+/** How often the marks of removed points are tidied, which is done at the opening too. */
+const TIDY_INTERVAL_MS = 24 * 60 * 60 * 1000;
 
 export interface RemoverOptions {
   readonly context: RemovalContext;
@@ -22,9 +25,11 @@ export interface RemoverOptions {
 export class PointRemover {
   readonly #options: RemoverOptions;
   readonly #removing = new Set<string>();
+  #tidiedAtMs: number;
 
   constructor(options: RemoverOptions) {
     this.#options = options;
+    this.#tidiedAtMs = options.context.now().getTime();
   }
 
   isRemoving(pointId: string): boolean {
@@ -92,5 +97,15 @@ export class PointRemover {
     } finally {
       for (const { id } of points) this.#removing.delete(id);
     }
+    await this.#tidy();
+  }
+
+  /** A receiver may serve for years, and each removal leaves a mark. */
+  async #tidy(): Promise<void> {
+    const { context } = this.#options;
+    const nowMs = context.now().getTime();
+    if (Math.abs(nowMs - this.#tidiedAtMs) < TIDY_INTERVAL_MS) return;
+    this.#tidiedAtMs = nowMs;
+    await tidyMarks(context).catch((error) => context.log(`old marks of points stay: ${String(error)}`));
   }
 }

@@ -123,6 +123,10 @@ export class ReaderStore implements Store {
   }
 
   /** Those that it could go on with: none. */
+  deviceNames(): string[] {
+    return [];
+  }
+
   captures(): readonly Capture[] {
     return [];
   }
@@ -161,6 +165,10 @@ export class ReaderStore implements Store {
   }
 
   async removePoint(): Promise<void> {
+    throw this.#readsOnly();
+  }
+
+  async renameAgent(): Promise<void> {
     throw this.#readsOnly();
   }
 

@@ -9,6 +9,7 @@ import {
 import { type LockWish, lockAt, nextLowering, wishForLock } from '../../../src/domain/retention/lock.js';
 import {
   checkPolicy,
+  countsPointsOnly,
   describePolicy,
   formatLongPeriod,
   parseLongPeriod,
@@ -61,6 +62,13 @@ test('a policy has rules that keep something; the nearest one counts alone', (t)
     describePolicy({ keepWithinMs: 2 * DAY_MS, keepDaily: 7, keepLast: 3 }),
     'keep-last 3, keep-daily 7, keep-within 2d',
   );
+  t.true(countsPointsOnly({ keepLast: 9 }));
+  for (const policy of [
+    { keepLast: 9, keepHourly: 1 },
+    { keepLast: 9, keepWithinMs: 1 },
+    { keepAll: true as const },
+  ])
+    t.false(countsPointsOnly(policy));
   const none = { agent: null, device: null };
   let settings = setPolicy(NO_SETTINGS, none, { keepLast: 1 });
   settings = setPolicy(settings, { agent: 'web1', device: null }, { keepLast: 2 });

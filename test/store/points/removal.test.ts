@@ -15,6 +15,7 @@ import type { Store } from '../../../src/store/port/store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { type Fault, FaultyDisk, listFiles, PowerLossDisk } from '../../helpers/faults/disk.js';
 import { refused } from '../../helpers/refused.js';
+import { LONG } from '../../helpers/seed.js';
 import {
   backUp,
   change,
@@ -125,7 +126,9 @@ for (const { title, fault, power } of WAYS) {
     t.timeout(300_000);
     const template = await makeTemplate(t);
     const place = await tempDir(t);
-    for (let failing = 1; ; failing += 1) {
+    // A kill at each step; of the other ways a sample, but in the long tests.
+    const stride = LONG || (fault === 'crash' && power === null) ? 1 : 4;
+    for (let failing = 1; ; failing += stride) {
       const dir = join(place, String(failing));
       await cp(template.dir, dir, { recursive: true });
       let hasStarted = false;
@@ -296,6 +299,25 @@ test('what a removal leaves is finished at the next opening, and old marks go on
   );
 });
 
+test('marks go by and by while the store is open, too', async (t) => {
+  const { dir, disk, other } = await makeTemplate(t);
+  let days = 0;
+  const store = await openStore(dir, { now: () => new Date(START_MS + days * DAY_MS) });
+  const marks = async () => (await listFiles(dir)).filter((name) => /^points\/.*\.deleted$/.test(name));
+  await store.removePoint(disk[0] as Point, 'a test');
+  days = 6.9;
+  await store.removePoint(disk[1] as Point, 'a test');
+  t.is((await marks()).length, 2);
+  days = 8;
+  await store.removePoint(other[0] as Point, 'a test');
+  t.deepEqual(await marks(), [
+    'points/alpha/disk/0000000002.deleted',
+    'points/alpha/other/0000000001.deleted',
+  ]);
+  t.is(await store.removedPoint(DISK, 1), null);
+  await store.close();
+});
+
 test('a reader beside the owner is told that its point is removed', async (t) => {
   const { dir, disk } = await makeTemplate(t);
   const reader = await openStoreForReading(dir);
@@ -303,6 +325,8 @@ test('a reader beside the owner is told that its point is removed', async (t) =>
   const store = await open(dir);
   await store.removePoint(disk[0] as Point, 'a test');
   t.true(await holds(reader, one, stateOf(1)), 'its packs are there');
+  for await (const event of reader.verify({}))
+    t.not(event.type, 'finding', `it is not damage: ${JSON.stringify(event)}`);
   await store.close();
   // As a collection may leave them.
   await rm(join(dir, 'packs'), { recursive: true });

@@ -1,5 +1,5 @@
 /**
- * `stillpoint receiver backup | agents | dial | round | schedule`: the jobs that the receiver starts. The
+ * `stillpoint receiver backup | dial | round | schedule`: the jobs that the receiver starts. The
  * receiver that serves the directory does them.
  */
 
@@ -9,11 +9,11 @@ import { checkName } from '../../../domain/base/names.js';
 import type { RoundItem, RoundSummary } from '../../../domain/order/round.js';
 import { describeTiming, parseEvery, parseTimes } from '../../../domain/order/schedule.js';
 import { pointLabel } from '../../../domain/point/point.js';
-import type { AgentView } from '../../../receiver/orders/remote.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
+import { recorded } from '../../common/recorded.js';
 import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
-import { formatBytes, formatDuration, formatInstant, formatTable } from '../../output/format.js';
+import { formatBytes, formatDuration, formatInstant } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
 import { seconds } from '../backup.js';
 import { addReceiverCompare } from './compare-order.js';
@@ -58,13 +58,6 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
       ),
     );
   addReceiverCompare(receiver, run, { directoryOf, store, wait });
-  receiver
-    .command('agents')
-    .description('list agents: whether they are connected, what they offer, their last points')
-    .addOption(store())
-    .action((options: StoreChoice) =>
-      run(async (context) => listAgents(context, await directoryOf(context, options.store))),
-    );
   receiver
     .command('dial')
     .description('open connections to an agent that listens, or stop doing so')
@@ -155,29 +148,6 @@ async function backup(
   return warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
-async function listAgents({ output, signal }: CommandContext, dir: string): Promise<number> {
-  const { askReceiver } = await import('../../../receiver/control/client.js');
-  const { agentViewsSchema } = await import('../../../receiver/control/messages.js');
-  const agents = agentViewsSchema.parse(await askReceiver(dir, { op: 'agents' }, { signal }));
-  const titles = ['AGENT', 'CONNECTION', 'DEVICES', 'LAST SEEN', 'LAST POINT'].map((title) => ({ title }));
-  const lines =
-    agents.length === 0 ? ['No agent is enrolled yet.'] : formatTable(titles, agents.map(agentRow));
-  const problems = agents.flatMap(({ agent, problem }) => (problem === null ? [] : [`${agent}: ${problem}`]));
-  output.result({ agents }, [...lines, ...problems], true);
-  return EXIT_OK;
-}
-
-function agentRow({ agent, isConnected, address, devices, lastSeenAt, lastPoint }: AgentView): string[] {
-  const dialled = address === null ? '' : `, dialled at ${address}`;
-  return [
-    agent,
-    `${isConnected ? 'connected' : 'not connected'}${dialled}`,
-    devices.length === 0 ? '-' : devices.join(', '),
-    lastSeenAt === null ? '-' : formatInstant(lastSeenAt),
-    lastPoint === null ? '-' : `${lastPoint.point}, ${formatInstant(lastPoint.committedAt)}`,
-  ];
-}
-
 async function dial(context: CommandContext, dir: string, agentName: string, text: string): Promise<number> {
   const agent = checkName('agent name', agentName);
   const { parseHostPort } = await import('../../../protocol/certificates/enrolment.js');
@@ -192,7 +162,8 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
     });
   }
   await readSettings(dir);
-  await writeAddress(dir, agent, address);
+  const detail = address === null ? 'it is no longer dialled' : `it is dialled at ${text}`;
+  await recorded(dir, { what: 'setting', agent, detail }, () => writeAddress(dir, agent, address));
   const isServed = await reload(context, dir);
   context.output.result({ agent, address: address === null ? null : text, isServed }, [
     address === null ? `${agent} is no longer dialled` : `${agent} is dialled at ${text}`,
@@ -202,7 +173,7 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
 }
 
 /** Has the receiver that serves, if there is one, read what was written. */
-async function reload({ signal }: CommandContext, dir: string): Promise<boolean> {
+export async function reload({ signal }: CommandContext, dir: string): Promise<boolean> {
   const { askReceiver } = await import('../../../receiver/control/client.js');
   try {
     await askReceiver(dir, { op: 'reload' }, { signal });
@@ -268,7 +239,8 @@ async function setSchedule(
   const { writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
   await readSettings(dir);
   const schedule = { timing, agents, parallel, waitMs: wait * 1000, setAt: new Date().toISOString() };
-  await writeSchedule(dir, schedule);
+  const detail = `rounds begin ${describeTiming(timing)}`;
+  await recorded(dir, { what: 'setting', detail }, () => writeSchedule(dir, schedule));
   const isServed = await reload(context, dir);
   context.output.result({ schedule, isServed }, [
     `Rounds begin ${describeTiming(timing)}`,
@@ -309,7 +281,8 @@ async function clearSchedule(context: CommandContext, dir: string): Promise<numb
   const { readSettings } = await import('../../../receiver/access/identity.js');
   const { writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
   await readSettings(dir);
-  await writeSchedule(dir, null);
+  const detail = 'rounds are no longer scheduled';
+  await recorded(dir, { what: 'setting', detail }, () => writeSchedule(dir, null));
   const isServed = await reload(context, dir);
   context.output.result({ schedule: null, isServed }, ['Rounds are no longer scheduled']);
   return EXIT_OK;

@@ -13,9 +13,12 @@ import {
 import { parseRateLimit, type RateSchedule } from '../../../domain/session/rate-limit.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { addPlaceOptions } from '../../common/open-receiver.js';
+import { recorded } from '../../common/recorded.js';
 import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
+import { addReceiverAgents } from './agents.js';
+import { addReceiverAudit } from './audit.js';
 import { addReceiverOrders } from './orders.js';
 import { addRepair } from './repair.js';
 
@@ -61,6 +64,8 @@ export function addReceiver(program: Command, run: Run): void {
       run((context) => invite(context, name, options.store)),
     );
   addReceiverOrders(receiver, run, existingDirectory);
+  addReceiverAgents(receiver, run, existingDirectory);
+  addReceiverAudit(receiver, run, existingDirectory);
   addRepair(receiver, run, DIRECTORY_HELP, existingDirectory);
 }
 
@@ -113,11 +118,19 @@ async function initialize(
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
   await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
-  const settings = await initReceiver(directory, {
-    ...options,
-    ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
-    ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
-  });
+  const settings = await recorded(
+    directory,
+    { what: 'setting', detail: 'receiver init' },
+    () =>
+      initReceiver(directory, {
+        ...options,
+        ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
+        ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
+      }),
+    ({ listen, url, keepPartialMs = PARTIAL_KEEP_MS }) => ({
+      detail: `listens on ${listen}, agents connect to ${url}, unfinished backups are kept ${formatDuration(keepPartialMs)}`,
+    }),
+  );
   context.output.result({ directory, ...settings }, [
     `Receiver in ${directory}`,
     `  listens on ${settings.listen}, agents connect to ${settings.url}`,
@@ -162,9 +175,11 @@ async function serve(
 async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {
   const directory = await existingDirectory(context, dir);
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { createInvite } = await import('../../../receiver/access/tenants.js');
+  const { createInvite } = await import('../../../receiver/access/invites.js');
   const { url } = await readSettings(directory);
-  const { code, expiresAt, replaces } = await createInvite(directory, name, new Date());
+  const { code, expiresAt, replaces } = await recorded(directory, { what: 'invite', agent: name }, () =>
+    createInvite(directory, name, new Date()),
+  );
   if (replaces) {
     context.output.warn(
       `${name} is already enrolled: this code gets it a new certificate, and the present one is then refused`,

@@ -5,6 +5,7 @@ import { checkName } from '../../../domain/base/names.js';
 import {
   COUNT_RULES,
   checkPolicy,
+  countsPointsOnly,
   describePolicy,
   formatLongPeriod,
   KEEP_COUNT_MAX,
@@ -145,6 +146,11 @@ async function setRetention(context: CommandContext, options: SetChoice): Promis
     ...(minAge === undefined ? {} : { minAgeMs: minAge }),
     ...(timeZone === undefined ? {} : { timeZone }),
   });
+  if (policy != null && countsPointsOnly(policy) && view.minAgeMs === 0) {
+    context.output.note(
+      'keep-last alone counts points: an agent that commits very many pushes the earlier ones out. Add --keep-daily, --keep-within or --min-age.',
+    );
+  }
   context.output.result(view, describe(view));
   return EXIT_OK;
 }

@@ -1,0 +1,21 @@
+/** What a command does to a receiver's directory by itself, with its entries in the audit log. */
+import type { AuditEvent } from '../../receiver/audit/entry.js';
+
+/**
+ * The work is done only if its beginning could be recorded.
+ * @param done what the entry of a good end says besides
+ */
+export async function recorded<T>(
+  dir: string,
+  event: Omit<AuditEvent, 'who' | 'result' | 'of'>,
+  work: () => Promise<T>,
+  done?: (result: T) => Partial<AuditEvent>,
+): Promise<T> {
+  const { AuditLog } = await import('../../receiver/audit/log.js');
+  const log = new AuditLog({ dir });
+  try {
+    return await log.act({ who: 'operator', ...event }, work, done);
+  } finally {
+    await log.close();
+  }
+}
