@@ -12,6 +12,7 @@ import type { Point } from '../../../src/domain/point/point.js';
 import { writeGpt } from '../../helpers/disks/partition-table.js';
 import { refused } from '../../helpers/refused.js';
 import { BackupWorld, BLOCK } from '../../helpers/worlds/backup.js';
+import { passesWorld, stampAll } from '../../helpers/worlds/passes.js';
 
 const BLOCKS = 96;
 const SECTOR = 512;
@@ -130,6 +131,42 @@ test('what is known of changes counts only for blocks that the last point has', 
   const last = await world.backup({ provider, exclusion: NO_SWAP });
   t.true(asked.at(-1), 'less is left out: everything is read');
   await holds(last.point, 'last');
+});
+
+test('a device that is copied in passes: what is left out is in none of them', async (t) => {
+  const { disk, made, backup } = await passesWorld(t, { heldMax: 6 });
+  await made.makeImage(disk.device.sizeBytes, []);
+  const start = MiB / SECTOR;
+  await writeGpt(made.image, 7, [
+    { start, length: start / 2 },
+    { start: 1.5 * start, length: start / 2 },
+  ]);
+  const swap = { first: 24, end: 32 };
+  const exclusion = { ...NONE, excludePartitions: [2] };
+  const holds = async (point: Point) => {
+    const expected = Buffer.from(disk.atInstant);
+    for (const { byteOffset, byteLength } of point.excluded ?? [])
+      expected.fill(0, byteOffset, byteOffset + byteLength);
+    t.true((await made.contents(point)).equals(expected));
+  };
+  await stampAll(disk, 1);
+  disk.beforePass = (pass) => (pass <= 2 ? stampAll(disk, pass) : undefined);
+  const whole = await backup();
+  await holds(whole);
+  disk.beforePass = (pass) => (pass <= 2 ? stampAll(disk, 2 + pass) : undefined);
+  const first = await backup({ exclusion });
+  t.deepEqual(sizesOf(first), [[swap.first * BLOCK, (swap.end - swap.first) * BLOCK]]);
+  await holds(first);
+  disk.beforePass = (pass) => (pass === 1 ? stampAll(disk, 9, [2, 25, 26]) : undefined);
+  const second = await backup({ exclusion });
+  t.is(second.statistics.changedBytes, BLOCK, 'of three blocks that changed two are left out');
+  await holds(second);
+  disk.beforePass = () => undefined;
+  await made.forgetState();
+  const compared = await backup({ exclusion });
+  t.is(compared.root, second.root);
+  const last = await backup();
+  await holds(last);
 });
 
 test('partitions are chosen by their numbers; what is outside of them is always there', async (t) => {
