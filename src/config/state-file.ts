@@ -15,6 +15,8 @@ export interface StateFormat<T> {
   readonly format: string;
   readonly version: number;
   readonly schema: z.ZodType<T>;
+  /** Versions before this one, which are read and turned into it; never written. */
+  readonly former?: Readonly<Record<number, z.ZodType<T>>>;
 }
 
 const STATE_BYTES_MAX = 256 * 1024;
@@ -74,13 +76,15 @@ export async function readStateFile<T>(path: string, format: StateFormat<T>): Pr
   if (text.length > STATE_BYTES_MAX) throw damaged('it is too large');
   const outer = envelope.safeParse(parseJson(text));
   if (!outer.success || outer.data.format !== format.format) throw damaged(`it is not a ${format.format}`);
-  if (outer.data.version !== format.version) {
-    throw damaged(`it has version ${outer.data.version}, and this program knows ${format.version}`);
+  const { version } = outer.data;
+  const schema = version === format.version ? format.schema : format.former?.[version];
+  if (schema === undefined) {
+    throw damaged(`it has version ${version}, and this program knows ${format.version}`);
   }
-  if (outer.data.checksum !== checksum(format.format, format.version, outer.data.content)) {
+  if (outer.data.checksum !== checksum(format.format, version, outer.data.content)) {
     throw damaged('its checksum is wrong');
   }
-  const inner = format.schema.safeParse(parseJson(outer.data.content));
+  const inner = schema.safeParse(parseJson(outer.data.content));
   if (!inner.success) throw damaged(`its content is not that of a ${format.format}`);
   return inner.data;
 }

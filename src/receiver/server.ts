@@ -22,6 +22,7 @@ import { openControl } from './control/server.js';
 import { type Face, listenOn } from './face.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
+import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
 import type { RetentionEvent } from './retention/events.js';
 import { logRetention, pruneByItself } from './retention/pruning.js';
 import { RetentionService } from './retention/service.js';
@@ -33,6 +34,8 @@ export interface ServerOptions {
   readonly dir: string;
   /** `HOST:PORT`, port 0 for any; default: as initialized. */
   readonly listen?: string;
+  /** Default: the directory's own files. */
+  readonly rounds?: RoundsSource;
   readonly log: Logger;
   readonly openStore: (dir: string, log: Logger, settings: StoreSettings) => Promise<Store>;
   /** How long partial sets are kept this time; default: as initialized. */
@@ -107,7 +110,19 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     face = listening;
     const { dialOut, url, renew } = listening;
     const { orders } = service;
-    const remote = await Remote.start({ dir, store, tenants, quotas, orders, dialOut, trail, log, now });
+    const rounds = options.rounds ?? roundsOfDirectory(dir);
+    const remote = await Remote.start({
+      dir,
+      rounds,
+      store,
+      tenants,
+      quotas,
+      orders,
+      dialOut,
+      trail,
+      log,
+      now,
+    });
     const agents = new AgentAdmin({
       ...{ dir, store, service, tenants, trail, now },
       connections: listening.connections,
@@ -127,7 +142,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       },
       endSessions: (key) => service.endIdle(key, now()),
     });
-    const control = await openControl(dir, { remote, agents, retention, scrubbing }, log).catch(
+    const collect = (dryRun: boolean) => {
+      const run = () => service.collecting.run({ force: true, dryRun });
+      if (dryRun) return run();
+      return trail.log.act({ who: 'operator', what: 'collect' }, run, ({ freedBytes }) => ({
+        bytes: Math.max(0, freedBytes),
+      }));
+    };
+    const control = await openControl(dir, { remote, agents, retention, scrubbing, collect }, log).catch(
       (error: Error) => {
         // The path may be too long for a socket: agents are served anyway.
         log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');

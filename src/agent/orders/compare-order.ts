@@ -3,26 +3,24 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { COMPARED_RANGES_MAX, COMPARED_REASON_CHARS_MAX } from '../../domain/base/limits.js';
 import type { ComparedRange, CompareWish, Comparison } from '../../domain/order/comparison.js';
 import type { Point } from '../../domain/point/point.js';
-import type { BackupOptions } from '../backup/options.js';
+import type { ConfiguredSettings } from '../backup/configured.js';
 import { unlessAborted } from '../common/cancel.js';
 import { runCompare } from '../compare/compare.js';
-import { type ShipOptions, shipDifferences } from '../compare/ship.js';
+import { shipDifferences } from '../compare/ship.js';
 import { countBlocks, rangesOf, type Told } from '../compare/told.js';
 
 export interface ComparedByOrder {
   /** That was made, or else that was compared. */
   readonly point: Point;
+  readonly wireBytes: number;
   readonly warnings: readonly string[];
   readonly comparison: Comparison;
 }
 
-export type CompareSettings = Omit<ShipOptions, 'point' | 'deep' | 'signal'> &
-  Required<Pick<BackupOptions, 'provider'>> & { readonly signal: AbortSignal };
-
 /** @throws StillpointError `point-unknown`: there is nothing to compare with */
 export async function compareByOrder(
   { deep, ship }: CompareWish,
-  settings: CompareSettings,
+  settings: ConfiguredSettings,
 ): Promise<ComparedByOrder> {
   const { receiver, device, signal } = settings;
   const last = (await unlessAborted(signal, receiver.points(device, { last: true }))).at(-1);
@@ -35,13 +33,18 @@ export async function compareByOrder(
   }
   if (ship) {
     const { made, told } = await shipDifferences({ ...settings, point: last, deep });
-    return { point: made, warnings: told.warnings, comparison: comparisonOf(last, told) };
+    return resultOf(made, last, told);
   }
   const { path, stateDirectory, provider, fuzzy, onEvent } = settings;
   const told = await runCompare({
     ...{ receiver, point: last, path, stateDirectory, provider, fuzzy, deep, signal, onEvent },
   });
-  return { point: last, warnings: told.warnings, comparison: comparisonOf(last, told) };
+  return resultOf(last, last, told);
+}
+
+function resultOf(point: Point, compared: Point, told: Told): ComparedByOrder {
+  const { warnings, wireBytes } = told;
+  return { point, wireBytes, warnings, comparison: comparisonOf(compared, told) };
 }
 
 function comparisonOf(point: Point, told: Told): Comparison {

@@ -1,4 +1,6 @@
 /** What a command does to a receiver's directory by itself, with its entries in the audit log. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { AuditEvent } from '../../receiver/audit/entry.js';
 
 /**
@@ -18,4 +20,18 @@ export async function recorded<T>(
   } finally {
     await log.close();
   }
+}
+
+/** As `recorded`, where a receiver was made of the directory; a mere store has no audit log. */
+export async function recordedIfReceiver<T>(
+  dir: string,
+  event: Omit<AuditEvent, 'who' | 'result' | 'of'>,
+  work: () => Promise<T>,
+  done?: (result: T) => Partial<AuditEvent>,
+): Promise<T> {
+  return hasReceiver(dir) ? recorded(dir, event, work, done) : work();
+}
+
+export function hasReceiver(dir: string): boolean {
+  return existsSync(join(dir, 'receiver', 'receiver.json'));
 }

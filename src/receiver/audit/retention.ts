@@ -21,7 +21,7 @@ const ACTS: Readonly<Record<string, Pick<AuditEvent, 'who' | 'what'>>> = {
 };
 
 /** Entered when it has happened; the store's marks and settings say it too, if the log can't be written. */
-export function noteRetention({ log }: Trail, told: Told): void {
+export function noteRetention({ log }: Pick<Trail, 'log'>, told: Told): void {
   const { type, agent, device, sequence, pointId, by, reason, reasons } = told;
   const act = ACTS[type] ?? { who: 'operator', what: 'setting' };
   log.note({

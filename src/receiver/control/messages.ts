@@ -9,10 +9,12 @@
 import { z } from 'zod';
 import {
   comparisonSchema,
+  devicePlanSchema,
   orderFailureSchema,
   orderProgressSchema,
 } from '../../protocol/messages/order-schemas.js';
 import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
+import type { CollectReport } from '../../store/port/store.js';
 import {
   agentsSchema,
   parallelSchema,
@@ -69,6 +71,7 @@ const requestSchema = z.discriminatedUnion('op', [
   }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
+  z.strictObject({ v, op: z.literal('collect'), dryRun: z.boolean() }),
   z.strictObject({ v, op: z.literal('revoke'), agent: text, reason: text.nullable() }),
   z.strictObject({ v, op: z.literal('rename'), agent: text, to: text }),
   z.strictObject({ v, op: z.literal('remove'), agent: text, keepPoints: z.boolean() }),
@@ -104,6 +107,7 @@ export const agentViewsSchema = z.array(
     problem: text.nullable(),
     lastSeenAt: text.nullable(),
     devices: z.array(text),
+    plans: z.array(devicePlanSchema),
     lastPoint: z.strictObject({ point: text, committedAt: text }).nullable(),
     state: z.enum(['invited', 'enrolled', 'revoked', 'unknown']),
     certificateExpiresAt: text.nullable(),
@@ -122,6 +126,14 @@ export const scrubStatusSchema = z.strictObject({
 });
 export const itemEventSchema = roundItemSchema;
 export const summarySchema = roundSummarySchema;
+
+const count = z.int().min(0);
+export const collectReportSchema: z.ZodType<CollectReport> = z.strictObject({
+  ...{ state: z.enum(['not-needed', 'done', 'put-off']), reason: z.string().nullable() },
+  ...{ packCount: count, storedBytes: count, deadBytes: count, freeableBytes: count },
+  ...{ removedPacks: count, rewrittenPacks: count, freedBytes: z.int(), keptPacks: count },
+  durationMs: z.number().min(0),
+});
 
 const reply = z.union([
   z.strictObject({ event: z.unknown() }),

@@ -11,6 +11,7 @@ import { splitLines } from '../../domain/base/lines.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import { encodeError, toStillpointError } from '../../protocol/messages/error-body.js';
+import type { CollectReport } from '../../store/port/store.js';
 import { receiverDirectory } from '../access/identity.js';
 import type { QuotaUse } from '../access/quota.js';
 import type { Remote } from '../orders/remote.js';
@@ -53,6 +54,7 @@ export interface ControlDuties {
   readonly remote: Remote;
   readonly retention: RetentionService;
   readonly scrubbing: Scrubbing;
+  readonly collect: (dryRun: boolean) => Promise<CollectReport>;
 }
 
 /**
@@ -119,7 +121,7 @@ async function requestOf(socket: Socket): Promise<ControlRequest> {
 }
 
 async function perform(
-  { remote, agents, retention, scrubbing }: ControlDuties,
+  { remote, agents, retention, scrubbing, collect }: ControlDuties,
   request: ControlRequest,
   signal: AbortSignal,
   tell: (event: object) => void,
@@ -144,6 +146,8 @@ async function perform(
       return remote.agents();
     case 'reload':
       return remote.reload();
+    case 'collect':
+      return collect(request.dryRun);
     case 'revoke':
       return agents.revoke(request.agent, request.reason);
     case 'rename':

@@ -13,6 +13,7 @@ import {
   type AgentOrder,
   type AwaitOrderRequest,
   advance,
+  type DevicePlan,
   isEnded,
   newOrder,
   nextOrder,
@@ -21,6 +22,7 @@ import {
   type OrderReport,
   type OrderStanding,
   type OrderWish,
+  type PlannedRound,
 } from '../../domain/order/order.js';
 import type { Point } from '../../domain/point/point.js';
 
@@ -35,6 +37,7 @@ export interface Presence {
   /** As of its last question. */
   readonly devices: readonly string[];
   readonly canCompare: boolean;
+  readonly plans: readonly DevicePlan[];
 }
 
 interface Question {
@@ -48,6 +51,7 @@ interface Seen {
   isGone: boolean;
   devices: readonly string[];
   canCompare: boolean;
+  plans: readonly DevicePlan[];
   question: Question | null;
 }
 
@@ -67,6 +71,8 @@ export interface Watch {
 }
 
 export class OrderBook {
+  /** Rounds that an agent is a part of; none where nobody begins any. */
+  planned: (agent: string) => readonly PlannedRound[] = () => [];
   readonly #nowMs: () => number;
   readonly #entries = new Map<string, Entry>();
   readonly #agents = new Map<string, Seen>();
@@ -80,13 +86,15 @@ export class OrderBook {
 
   presence(agent: string): Presence {
     const seen = this.#agents.get(agent);
-    if (seen === undefined) return { isConnected: false, lastSeenMs: 0, devices: [], canCompare: false };
-    const { lastSeenMs, isGone, devices, canCompare, question } = seen;
+    if (seen === undefined)
+      return { isConnected: false, lastSeenMs: 0, devices: [], plans: [], canCompare: false };
+    const { lastSeenMs, isGone, devices, plans, canCompare, question } = seen;
     return {
       isConnected: question !== null || (!isGone && this.#nowMs() - lastSeenMs < PRESENCE_GRACE_MS),
       lastSeenMs,
       devices,
       canCompare,
+      plans,
     };
   }
 
@@ -128,6 +136,7 @@ export class OrderBook {
     const seen = this.#see(agent);
     seen.devices = request.devices;
     seen.canCompare = request.canCompare === true;
+    seen.plans = request.plans ?? [];
     seen.question?.answer(null);
     this.#hear(agent, request);
     return new Promise((resolve) => {
@@ -192,7 +201,12 @@ export class OrderBook {
 
   #see(agent: string): Seen {
     const seen = this.#agents.get(agent) ?? {
-      ...{ lastSeenMs: 0, isGone: false, devices: [], canCompare: false, question: null },
+      lastSeenMs: 0,
+      isGone: false,
+      devices: [],
+      plans: [],
+      canCompare: false,
+      question: null,
     };
     seen.lastSeenMs = this.#nowMs();
     seen.isGone = false;

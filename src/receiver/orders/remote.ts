@@ -6,7 +6,7 @@
 import { X509Certificate } from 'node:crypto';
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
-import type { Order, OrderWish } from '../../domain/order/order.js';
+import type { DevicePlan, Order, OrderWish, PlannedRound } from '../../domain/order/order.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
 import { pointLabel } from '../../domain/point/point.js';
 import { isNearItsEnd } from '../../protocol/certificates/certificates.js';
@@ -19,12 +19,14 @@ import type { Trail } from '../audit/trail.js';
 import { addressText, type DialOut } from './dial-out.js';
 import { followOrder, type OrderResult } from './order-outcome.js';
 import type { OrderBook } from './orders.js';
-import { readAddresses } from './remote-settings.js';
-import { runRound } from './rounds.js';
+import { type RoundOptions, runRound } from './rounds.js';
+import type { RoundsSource } from './rounds-source.js';
 import { Scheduler } from './scheduler.js';
 
 export interface RemoteOptions {
   readonly dir: string;
+  /** Schedules, and who is dialled. */
+  readonly rounds: RoundsSource;
   readonly store: Store;
   readonly tenants: Tenants;
   readonly quotas: Quotas;
@@ -45,6 +47,8 @@ export interface AgentView {
   /** Since the receiver was started, ISO 8601. */
   readonly lastSeenAt: string | null;
   readonly devices: readonly string[];
+  /** What it does by itself, as it last told. */
+  readonly plans: readonly DevicePlan[];
   readonly lastPoint: { readonly point: string; readonly committedAt: string } | null;
   /** `invited`: it has a code and has not used it. `unknown`: it is dialled, and has never enrolled. */
   readonly state: 'invited' | 'enrolled' | 'revoked' | 'unknown';
@@ -93,18 +97,31 @@ export class Remote {
 
   static async start(options: RemoteOptions): Promise<Remote> {
     const remote = new Remote(options);
-    const { dir, log, now, dialOut } = options;
-    dialOut.set(await readAddresses(dir));
+    const { dir, log, now, dialOut, orders, rounds } = options;
+    dialOut.set(await rounds.addresses());
     remote.#scheduler = await Scheduler.start({
       ...{ dir, log, now },
-      runRound: (schedule, signal) => remote.#round('schedule', schedule, signal, () => undefined),
+      readSchedules: () => rounds.schedules(),
+      runRound: (schedule, signal, only) =>
+        remote.#round(
+          'schedule',
+          only === null ? schedule : { ...schedule, agents: [...only.keys()] },
+          signal,
+          () => undefined,
+          only,
+        ),
     });
+    orders.planned = (agent) => remote.#planned(agent);
     return remote;
+  }
+
+  #planned(agent: string): readonly PlannedRound[] {
+    return this.#scheduler?.planned(agent) ?? [];
   }
 
   /** Settings were changed by a command. */
   async reload(): Promise<void> {
-    this.#options.dialOut.set(await readAddresses(this.#options.dir));
+    this.#options.dialOut.set(await this.#options.rounds.addresses());
     await this.#options.quotas.reload();
     await this.#scheduler?.reload();
   }
@@ -166,13 +183,14 @@ export class Remote {
     { agents: asked, parallel, waitMs }: RoundWish,
     signal: AbortSignal,
     onItem: (item: RoundItem) => void,
+    only: RoundOptions['only'] = null,
   ): Promise<RoundSummary> {
     const { orders, tenants, dialOut, trail, now } = this.#options;
     const agents = asked ?? tenants.names();
     for (const agent of agents) dialOut.hurry(agent);
     trail.log.note({ who, what: 'round', result: 'begun', count: agents.length });
     const summary = await runRound({
-      ...{ orders, agents, parallel, waitMs, signal, onItem },
+      ...{ orders, agents, parallel, waitMs, signal, onItem, only },
       whyAbsent: (agent) => this.#whyAbsent(agent),
       nowMs: () => now().getTime(),
     });
@@ -184,14 +202,14 @@ export class Remote {
 
   async agents(): Promise<AgentView[]> {
     const { tenants, orders, dialOut, store } = this.#options;
-    const addresses = await readAddresses(this.#options.dir);
+    const addresses = await this.#options.rounds.addresses();
     const now = this.#options.now();
     const invited = await openInvites(this.#options.dir, now);
     const enrolled = tenants.all().map(({ name }) => name);
     const names = [...new Set([...enrolled, ...addresses.keys(), ...invited.keys()])].sort();
     return Promise.all(
       names.map(async (agent) => {
-        const { isConnected, lastSeenMs, devices } = orders.presence(agent);
+        const { isConnected, lastSeenMs, devices, plans } = orders.presence(agent);
         const dialled = dialOut.state(agent);
         const last = (await store.points({ agent })).reduce<{ point: string; committedAt: string } | null>(
           (latest, { device, sequence, committedAt }) =>
@@ -201,7 +219,7 @@ export class Remote {
           null,
         );
         return {
-          ...{ agent, isConnected, devices },
+          ...{ agent, isConnected, devices, plans },
           address: dialled === null ? null : addressText(dialled.address),
           problem: dialled?.problem ?? null,
           lastSeenAt: lastSeenMs === 0 ? null : new Date(lastSeenMs).toISOString(),

@@ -12,7 +12,13 @@ import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/ba
 import { checkName } from '../../domain/base/names.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
-import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../../domain/order/order.js';
+import type {
+  AgentOrder,
+  AwaitOrderRequest,
+  OrderReport,
+  OrderStanding,
+  PlannedRound,
+} from '../../domain/order/order.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
@@ -232,7 +238,12 @@ export class AgentHandlers implements MessagePort {
 
   async awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {
     for (const device of request.devices) checkDevice(device);
+    for (const { device } of request.plans ?? []) checkDevice(device);
     return this.#service.orders.await(this.#agent, request, signal);
+  }
+
+  async rounds(): Promise<readonly PlannedRound[]> {
+    return this.#service.orders.planned(this.#agent);
   }
 
   async reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding> {

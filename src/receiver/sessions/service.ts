@@ -75,7 +75,10 @@ export class ReceiverService {
     this.store = store;
     this.trail = trail;
     this.#quotas = quotas;
-    this.collecting = new Collecting({ store, hasSessions: () => this.#sessions.size > 0 });
+    this.collecting = new Collecting({
+      ...{ store, hasSessions: () => this.#sessions.size > 0 },
+      onFreed: (bytes) => trail?.log.note({ who: 'receiver', what: 'collect', result: 'done', bytes }),
+    });
   }
 
   /**

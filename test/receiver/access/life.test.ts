@@ -13,7 +13,7 @@ import { askReceiver } from '../../../src/receiver/control/client.js';
 import { agentViewsSchema, type ControlWish } from '../../../src/receiver/control/messages.js';
 import {
   readAddresses,
-  readSchedule,
+  readSchedules,
   writeAddress,
   writeSchedule,
 } from '../../../src/receiver/orders/remote-settings.js';
@@ -111,9 +111,11 @@ test('a renamed agent goes on with its certificate, points, sets and settings', 
     makeBatch(sessionId(2), 1, [{ blockIndex: 3, bytes: Buffer.alloc(GEOMETRY.blockSize, 3) }]),
   );
   await writeAddress(dir, 'web', { host: '127.0.0.1', port: 1 });
-  const timing = { kind: 'every', everyMs: 86_400_000 } as const;
   const setAt = new Date().toISOString();
-  await writeSchedule(dir, { timing, agents: ['db', 'web'], parallel: 1, waitMs: 0, setAt });
+  await writeSchedule(dir, {
+    ...{ name: 'default', at: 'every 1d', retries: 0, agents: ['db', 'web'], parallel: 1, waitMs: 0 },
+    setAt,
+  });
   await writeQuota(dir, 'web', { points: 7 });
   const policy = { keepLast: 3 };
   await ask({ op: 'retention', wish: { to: 'set', scope: { agent: 'web', device: null }, policy } });
@@ -126,7 +128,7 @@ test('a renamed agent goes on with its certificate, points, sets and settings', 
   t.is((await client.status(sessionId(2))).state, 'unknown');
   t.is((await client.partialSets()).length, 1);
   t.deepEqual([...(await readAddresses(dir)).keys()], ['www']);
-  t.deepEqual((await readSchedule(dir))?.agents, ['db', 'www']);
+  t.deepEqual((await readSchedules(dir))[0]?.agents, ['db', 'www']);
   t.is((await backUp(client, 3)).sequence, 2);
   const kept = z.object({ policies: z.array(z.object({ agent: z.string().nullable() })) });
   const { policies } = kept.parse(await ask({ op: 'retention', wish: { to: 'show' } }));

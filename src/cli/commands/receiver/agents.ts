@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { z } from 'zod';
 import { StillpointError } from '../../../domain/base/errors.js';
 import { checkName } from '../../../domain/base/names.js';
+import { parseSize } from '../../../domain/base/quantities.js';
 import type { Quota, QuotaChange } from '../../../receiver/access/quota.js';
 import type { AgentView } from '../../../receiver/orders/remote.js';
 import { withAgentCommands } from '../../common/admin.js';
@@ -11,7 +12,7 @@ import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { recorded } from '../../common/recorded.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
-import { formatBytes, formatCount, formatInstant, formatTable, parseSize } from '../../output/format.js';
+import { formatBytes, formatCount, formatInstant, formatTable } from '../../output/format.js';
 import { reload } from './orders.js';
 
 const STORE_HELP = 'the directory of the store (default: "receiver" in the state directory)';
@@ -117,7 +118,15 @@ async function listAgents({ output, signal }: CommandContext, dir: string): Prom
   const { askReceiver } = await import('../../../receiver/control/client.js');
   const { agentViewsSchema } = await import('../../../receiver/control/messages.js');
   const agents = agentViewsSchema.parse(await askReceiver(dir, { op: 'agents' }, { signal }));
-  const titles = ['AGENT', 'STATE', 'DEVICES', 'LAST SEEN', 'LAST POINT', 'CERTIFICATE UNTIL'];
+  const titles = [
+    'AGENT',
+    'STATE',
+    'DEVICES',
+    'LAST SEEN',
+    'LAST POINT',
+    'NEXT BY ITSELF',
+    'CERTIFICATE UNTIL',
+  ];
   const lines =
     agents.length === 0
       ? ['No agent is enrolled yet.']
@@ -125,7 +134,11 @@ async function listAgents({ output, signal }: CommandContext, dir: string): Prom
           titles.map((title) => ({ title })),
           agents.map(agentRow),
         );
-  const problems = agents.flatMap(({ agent, problem, revoked }) => [
+  const problems = agents.flatMap(({ agent, problem, revoked, plans }) => [
+    ...plans.flatMap(({ device, failures, isPaused }) => [
+      ...(failures === 0 ? [] : [`${agent} ${device}: ${formatCount(failures, 'failure')} in a row`]),
+      ...(isPaused ? [`${agent} ${device}: paused`] : []),
+    ]),
     ...(problem === null ? [] : [`${agent}: ${problem}`]),
     ...(revoked?.reason == null ? [] : [`${agent}: revoked: ${revoked.reason}`]),
   ]);
@@ -141,6 +154,9 @@ async function listAgents({ output, signal }: CommandContext, dir: string): Prom
 
 function agentRow(view: AgentView): string[] {
   const { agent, isConnected, address, devices, lastSeenAt, lastPoint, state, certificateExpiresAt } = view;
+  const [next] = view.plans
+    .flatMap(({ device, nextAt }) => (nextAt === null ? [] : [{ device, nextAt }]))
+    .sort((a, b) => Date.parse(a.nextAt) - Date.parse(b.nextAt));
   const dialled = address === null ? '' : `, dialled at ${address}`;
   const connection = isConnected ? 'connected' : 'not connected';
   return [
@@ -149,6 +165,7 @@ function agentRow(view: AgentView): string[] {
     devices.length === 0 ? '-' : devices.join(', '),
     lastSeenAt === null ? '-' : formatInstant(lastSeenAt),
     lastPoint === null ? '-' : `${lastPoint.point}, ${formatInstant(lastPoint.committedAt)}`,
+    next === undefined ? '-' : `${next.device}, ${formatInstant(next.nextAt)}`,
     certificateExpiresAt === null ? '-' : formatInstant(certificateExpiresAt).slice(0, 10),
   ];
 }

@@ -1,11 +1,12 @@
 /** `stillpoint receiver audit`: who did what to the receiver and its points, and whether the log is whole. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
+import { parsePeriod } from '../../../domain/base/quantities.js';
 import type { ChainEnd, ReadEntry } from '../../../receiver/audit/entry.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../../output/exit-codes.js';
-import { formatBytes, formatCount, formatInstant, parsePeriod } from '../../output/format.js';
+import { formatBytes, formatCount, formatInstant } from '../../output/format.js';
 
 const SINCE_DEFAULT = '7d';
 
@@ -87,7 +88,7 @@ function describe(entry: ReadEntry): string {
     of === undefined ? null : `see ${of}`,
   ].filter((part) => part !== null);
   const outcome = result === 'done' ? '' : ` ${result}`;
-  return `${String(n).padStart(6)}  ${formatInstant(at)}  ${who.padEnd(9)}  ${what}${outcome}: ${parts.join(', ')}`;
+  return `${String(n).padStart(6)}  ${formatInstant(at)}  ${who.padEnd(9)}  ${what}${outcome}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
 }
 
 async function verify({ output }: CommandContext, dir: string, { expect }: AuditChoice): Promise<number> {
