@@ -60,6 +60,7 @@ export async function withConfigured<T>(
       ...{ name, hooks: device.hooks, freeze: device.freeze, quiet: device.quiet ?? undefined },
       freezeDeadlineMs: device.freezeDeadlineMs ?? undefined,
       hookDeadlineMs: device.hookDeadlineMs ?? undefined,
+      announce: device.announce ?? undefined,
     },
   });
   if (note !== null) onEvent({ type: 'notice', text: note });
@@ -67,7 +68,7 @@ export async function withConfigured<T>(
   try {
     return await work({
       ...{ receiver, meter, place, path, device: name, stateDirectory, signal, provider },
-      ...{ compressionLevel, patch, fuzzy, onEvent },
+      ...{ compressionLevel, patch, fuzzy, onEvent, exclusion: device.exclusion },
       blockSize: blockSize ?? undefined,
     });
   } finally {

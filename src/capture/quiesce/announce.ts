@@ -17,22 +17,14 @@ import { spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { systemError } from '../../domain/base/system-errors.js';
+import type { AnnounceWish } from '../../domain/device/announce-wish.js';
 
-export const WALL = 'wall';
 /** For one message. */
-export const ANNOUNCE_DEADLINE_MS = 10_000;
+const ANNOUNCE_DEADLINE_MS = 10_000;
 const KILL_GRACE_MS = 1_000;
 const OUTPUT_CHARS_MAX = 500;
 
-export interface AnnounceWish {
-  /** `wall`, or the absolute path of an executable. */
-  readonly program: string;
-  readonly graceMs: number;
-  /** Without it there is no instant. */
-  readonly isRequired: boolean;
-}
-
-export interface Announced {
+interface Announced {
   readonly device: string;
   readonly name: string;
   /** How long writing may pause, at most. */
@@ -40,7 +32,7 @@ export interface Announced {
   readonly deadlineMs?: number | undefined;
 }
 
-export type AnnounceEvent = 'before' | 'over' | 'failed';
+type AnnounceEvent = 'before' | 'over' | 'failed';
 
 export class Announcement {
   readonly #wish: AnnounceWish;

@@ -6,7 +6,7 @@
  * Everything acquired is released, each with a deadline, also after a failure or cancellation.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
-import type { AnnounceWish } from './announce.js';
+import type { AnnounceWish } from '../../domain/device/announce-wish.js';
 import { type Freeze, type FreezeOptions, freeze, type ThawResult } from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
 import type { Filesystem } from './mounts.js';

@@ -12,7 +12,6 @@ import { PROVIDER_NAMES, type ProviderName } from '../../domain/device/provider-
 import { pointLabel } from '../../domain/point/point.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/session/patching.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
-import { type AnnounceOptions, addAnnounceOptions, announceWish } from '../common/announce-options.js';
 import type { CommandContext, Run } from '../common/context.js';
 import {
   addPlaceOptions,
@@ -21,8 +20,9 @@ import {
   storeOption,
   withReceiver,
 } from '../common/open-receiver.js';
-import { addPartitionOptions, exclusionWish, type PartitionOptions } from '../common/partition-options.js';
 import type { PlaceChoice } from '../common/store-place.js';
+import { type AnnounceOptions, addAnnounceOptions, announceWish } from '../options/announce.js';
+import { addPartitionOptions, exclusionWish, type PartitionOptions } from '../options/partitions.js';
 import { agentProgress, sentAgain } from '../output/agent-progress.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant } from '../output/format.js';

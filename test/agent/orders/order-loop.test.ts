@@ -167,7 +167,7 @@ test('what is offered is told with each question', async (t) => {
   await world.until('two questions', () => world.questions.length > 1);
   await loop.stop();
   t.deepEqual(world.questions[0], {
-    ...{ devices: ['a'], running: [], ordersMax: 4, waitMs: 10, plans: [PLAN] },
+    ...{ devices: ['a'], running: [], ordersMax: 4, canCompare: true, waitMs: 10, plans: [PLAN] },
   });
   t.deepEqual(world.rounds, ['default'], 'asked once, not with each question');
 });

@@ -1,8 +1,8 @@
 /** The options that tell users of an instant. */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { AnnounceWish } from '../../capture/quiesce/announce.js';
 import { StillpointError } from '../../domain/base/errors.js';
+import { type AnnounceWish, GRACE_DEFAULT_MS } from '../../domain/device/announce-wish.js';
 
 export interface AnnounceOptions {
   readonly announce?: string;
@@ -10,7 +10,6 @@ export interface AnnounceOptions {
   readonly announceRequired?: boolean;
 }
 
-const GRACE_DEFAULT_MS = 120_000;
 const GRACE_MAX_MS = 24 * 60 * 60_000;
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
 
