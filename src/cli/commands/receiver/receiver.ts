@@ -169,7 +169,7 @@ async function serve(
   const { openStoreWithLog } = await import('../../common/open-store.js');
   const { createLog } = await import('../../common/log.js');
   const log = createLog(context.logLevel, context.stdout);
-  const { applyConfig, roundsOf } = await import('../../common/receiver-settings.js');
+  const { applyConfig, applyRetention, roundsOf } = await import('../../common/receiver-settings.js');
   const configured = await applyConfig(context, directory);
   const rate = scrubRate ?? configured?.settings.scrub.rate ?? undefined;
   const { serviceNotifier } = await import('../../../config/systemd.js');
@@ -189,7 +189,10 @@ async function serve(
     openStore: openStoreWithLog,
   });
   log.info({ store: directory }, 'store open');
-  const onHup = () => void reload(server, notifier, log);
+  const applyKept = () => applyRetention(context, directory, server.retention);
+  // If what is kept can't be read or written, nothing is removed, and agents are served anyway.
+  await applyKept().catch((error: Error) => log.error({ reason: error.message }, 'retention is not applied'));
+  const onHup = () => void reload(server.remote, applyKept, notifier, log);
   process.on('SIGHUP', onHup);
   await notifier.ready();
   if (!context.signal.aborted) {
@@ -203,18 +206,22 @@ async function serve(
   return EXIT_OK;
 }
 
-/** What a changed configuration says of rounds and of whom to dial; the rest counts at the next start. */
+/** Of a changed configuration: rounds, whom to dial, what is kept. The rest counts at the next start. */
 async function reload(
-  { remote }: Pick<RunningServer, 'remote'>,
+  remote: RunningServer['remote'],
+  applyKept: () => Promise<void>,
   notifier: ServiceNotifier,
   log: Logger,
 ): Promise<void> {
   await notifier.reloading();
-  await remote.reload().then(
-    () => log.info('configuration applied'),
-    (error: Error) =>
-      log.error({ reason: error.message }, 'the new configuration is refused; the old one stays'),
-  );
+  await remote
+    .reload()
+    .then(applyKept)
+    .then(
+      () => log.info('configuration applied'),
+      (error: Error) =>
+        log.error({ reason: error.message }, 'the new configuration is refused; the old one stays'),
+    );
   await notifier.ready();
 }
 
