@@ -25,6 +25,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { deviceNumber } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
 import { type ConsistencyKind, worstKind } from '../domain/point/point.js';
+import { announcedHold } from './announced.js';
 import { lateSnapshot } from './late.js';
 import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider } from './ports.js';
 import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from './quiesce/quiet.js';
@@ -98,8 +99,11 @@ export function snapshotsOf(
       const member = await prepare(path, options);
       const { signal } = options;
       const { passes } = member;
-      if (passes === undefined) return takeOne(member, { ...rest, signal });
-      return lateSnapshot(member, passes, () => takeOne(member, { ...rest, signal, keepsMembers: true }));
+      const take = () => takeOne(member, { ...rest, signal });
+      const late = (lead: () => Promise<Snapshot>) =>
+        passes === undefined ? null : lateSnapshot(member, passes, lead);
+      const lead = () => takeOne(member, { ...rest, signal, keepsMembers: true });
+      return announcedHold(path, member, rest, { signal, take, lead, late });
     },
   };
 }

@@ -6,6 +6,8 @@ import { realpath } from 'node:fs/promises';
 import { isStillpointError } from '../domain/base/errors.js';
 import { OFFERS_MAX } from '../domain/base/limits.js';
 import { checkName, NAME_CHARS_MAX } from '../domain/base/names.js';
+import type { AnnounceWish } from '../domain/device/announce-wish.js';
+import type { ExclusionWish } from '../domain/device/exclusion.js';
 import type { ProviderName } from '../domain/device/provider-names.js';
 import type { Schedule } from '../domain/order/schedule.js';
 import type { PatchMode } from '../domain/session/patching.js';
@@ -50,6 +52,9 @@ export interface DeviceSettings {
   readonly freezeDeadlineMs: number | null;
   readonly hookDeadlineMs: number | null;
   readonly quiet: { readonly quietMs: number; readonly deadlineMs: number } | null;
+  readonly announce: AnnounceWish | null;
+  /** What is left out of it. */
+  readonly exclusion: ExclusionWish;
 }
 
 /** A `[[device]]` as it is written: its path may have wildcards, its name may be a template. */
@@ -117,6 +122,7 @@ function deviceOf(
   const saysWhere = isWritten('receiver') || isWritten('store');
   const where = saysWhere ? entry : defaults;
   const quietMs = of('quiet');
+  const program = of('announce');
   return {
     ...{ name: entry.name, path: entry.path ?? '', exclude: entry.exclude ?? [], origin },
     enabled: of('enabled'),
@@ -138,6 +144,13 @@ function deviceOf(
     freezeDeadlineMs: of('freeze-deadline'),
     hookDeadlineMs: of('hook-deadline'),
     quiet: quietMs === null ? null : { quietMs, deadlineMs: of('quiet-deadline') },
+    announce:
+      program === null ? null : { program, graceMs: of('grace'), isRequired: of('announce-required') },
+    exclusion: {
+      partitions: of('partitions'),
+      excludePartitions: of('exclude-partitions'),
+      excludeSwap: of('exclude-swap'),
+    },
   };
 }
 

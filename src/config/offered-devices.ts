@@ -60,6 +60,15 @@ export function dropInLines(device: OfferedDevice): string[] {
       'hook-deadline': inSeconds(device.hookDeadlineMs),
       quiet: inSeconds(quiet?.quietMs),
       'quiet-deadline': inSeconds(quiet?.deadlineMs),
+      announce: device.announce?.program,
+      grace: inSeconds(device.announce?.graceMs),
+      'announce-required': device.announce?.isRequired === true ? true : undefined,
+      partitions: device.exclusion?.partitions ?? undefined,
+      'exclude-partitions':
+        device.exclusion === undefined || device.exclusion.excludePartitions.length === 0
+          ? undefined
+          : device.exclusion.excludePartitions,
+      'exclude-swap': device.exclusion?.excludeSwap === true ? true : undefined,
       'block-size': device.blockSize == null ? undefined : String(device.blockSize),
       compression: device.compressionLevel,
       patch: device.patch,

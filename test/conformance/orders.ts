@@ -2,8 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext, TestFn } from 'ava';
 import { OFFERS_MAX, ORDER_WAIT_MS_MAX } from '../../src/domain/base/limits.js';
+import type { CompareWish, Comparison } from '../../src/domain/order/comparison.js';
 import type { AgentOrder, AwaitOrderRequest, Order, OrderReport } from '../../src/domain/order/order.js';
 import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
+import { refused } from '../helpers/refused.js';
 import { backUp, blocksOf, type MakeWorld, newSessionId, type ReceiverWorld } from './receiver.js';
 
 const question = (changes: Partial<AwaitOrderRequest> = {}): AwaitOrderRequest => ({
@@ -91,6 +93,66 @@ export function ordersConformance(test: TestFn, make: MakeWorld): void {
       t.deepEqual(scene.last?.warnings, ['w']);
       t.is(await port.reportOrder(orderId, RUNNING), 'unknown', 'it has ended');
     }
+  });
+
+  test('orders: a comparison is for agents that can, is joined by the same wish, and says what it found', async (t) => {
+    const { port, world } = await setUp(t, make);
+    const ends: Order[] = [];
+    const place = (compare?: CompareWish) =>
+      world
+        .orders()
+        .place({ agent: 'host', device: 'disk', full: false, compare }, 60_000, (order) => ends.push(order));
+    const deep = { deep: true, ship: false };
+    const older = await ask(world, port);
+    t.throws(() => place(deep), { message: /it runs an older version, which does not compare by order/ });
+    const { answer } = await ask(world, port, { canCompare: true });
+    t.is(await older.answer, null);
+    const first = place(deep);
+    t.false(first.hasJoined);
+    const order = await answer;
+    t.like(order, { device: 'disk', full: false, compare: deep });
+    t.true(place(deep).hasJoined);
+    for (const other of [undefined, { deep: false, ship: false }, { deep: true, ship: true }])
+      t.throws(() => place(other), {
+        message: /a comparison of it is ordered or running, with --deep, without --ship/,
+      });
+    const orderId = order?.orderId ?? '';
+    const point = await backUp(port, new Map(), blocksOf([1], 1));
+    const done = { state: 'done', pointId: point.id, warnings: [] } as const;
+    await refused(
+      t,
+      port.reportOrder(orderId, done),
+      'bad-message',
+      /does not say what the comparison found/,
+    );
+    const comparison: Comparison = {
+      ranges: [{ byteOffset: 0, byteLength: 4096, what: 'damaged', reason: 'it rots' }],
+      ...{ rangeCount: 7, differingBlocks: 6, unreadableBlocks: 0, damagedBlocks: 1 },
+      ...{ deviceSizeBytes: 65_536, scannedBytes: 65_536, wireBytes: 99, kind: 'idle', comparedId: point.id },
+    };
+    t.is(await port.reportOrder(orderId, { ...done, comparison }), 'open');
+    t.deepEqual(ends.at(-1)?.comparison, comparison);
+    t.deepEqual(ends.at(-1)?.point, point);
+    place();
+    const backup = await port.awaitOrder(question({ canCompare: true }));
+    t.false('compare' in (backup ?? {}), 'a backup looks as it always did');
+    t.throws(() => place(deep), { message: /a backup of it is ordered or running/ });
+  });
+
+  test('orders: a comparison that waits for an agent fails if an older one comes', async (t) => {
+    const { port, world } = await setUp(t, make);
+    let last: Order | null = null;
+    const wish = { agent: 'host', device: 'disk', full: false, compare: { deep: false, ship: false } };
+    world.orders().place(wish, 60_000, (order) => {
+      last = order;
+    });
+    t.is(await port.awaitOrder(question({ waitMs: 50 })), null);
+    const { answer } = await ask(world, port);
+    for (let tries = 0; last === null && tries < 400; tries += 1) await sleep(25);
+    while (last !== null && (last as Order).state === 'taken') await sleep(25);
+    t.like(last, { state: 'failed', failure: { code: 'version' } });
+    world.orders().place({ agent: 'host', device: 'disk', full: false }, 60_000, () => undefined);
+    t.like(await answer, { device: 'disk', full: false });
   });
 
   test('orders: an answer that was lost is given again, and one of many devices is not given twice', async (t) => {

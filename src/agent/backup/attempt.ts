@@ -11,6 +11,7 @@ import type { DeviceState } from '../state/device-state.js';
 import { describeSession, isSameView, type KeptSession } from '../state/kept-session.js';
 import { localBase } from './base.js';
 import { type Backup, type Findings, SessionContext, type SessionName } from './context.js';
+import { describeLeftOut, findLeftOut, isReadAnew } from './exclusion.js';
 import type { BackupResult } from './options.js';
 import { runSession } from './session.js';
 import { noteFormat, refuseHalfRestored } from './view-checks.js';
@@ -21,7 +22,12 @@ export async function attempt(backup: Backup, findings: Findings): Promise<Backu
   const { last, doubt } = findings;
   onEvent({ type: 'phase', phase: 'snapshot' });
   const { blockSize, full = false } = options;
-  const plan = planSession({ local: localBase(state, options.compare), last, blockSize, full, doubt });
+  const planned = planSession({ local: localBase(state, options.compare), last, blockSize, full, doubt });
+  const leftOut = await findLeftOut(options.path, options.exclusion, planned.blockSize);
+  const readsAll = planned.readsAll || isReadAnew(leftOut, last, planned.blockSize);
+  const plan: SessionPlan = { ...planned, readsAll };
+  for (const text of [...(leftOut?.notices ?? []), ...describeLeftOut(leftOut, last)])
+    onEvent({ type: 'notice', text });
   if (plan.notice !== null) onEvent({ type: 'notice', text: plan.notice });
   const provider = options.provider ?? offlineProvider;
   const sessionId = randomBytes(16).toString('hex');
@@ -34,11 +40,12 @@ export async function attempt(backup: Backup, findings: Findings): Promise<Backu
       ...fresh,
       blockSize: plan.blockSize,
       lastPointId: last?.id ?? null,
+      leftOut: leftOut?.key ?? '',
     });
     const resumed = await findResumable(state, receiver, kept);
     if (resumed !== null) onEvent({ type: 'notice', text: resumedText(resumed) });
     const name: SessionName = { ...fresh, ...(resumed ?? {}), isResumed: resumed !== null, kept };
-    return await runSession(new SessionContext({ backup, findings, plan, view, name }));
+    return await runSession(new SessionContext({ backup, findings, plan, view, name, leftOut }));
   } catch (error) {
     throw (await view.lost?.()) ?? error;
   } finally {

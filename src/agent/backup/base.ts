@@ -14,6 +14,7 @@ import type { DeviceState } from '../state/device-state.js';
 import { digestDevice, treeInGeometry } from '../tree/digest-device.js';
 import { completeTree } from '../tree/fetch-tree.js';
 import type { BegunSession, SessionContext } from './context.js';
+import { withoutLeftOut } from './exclusion.js';
 
 export interface PreparedBase {
   readonly tree: TreeFile;
@@ -76,6 +77,7 @@ async function compared(
   const tree = await context.state.replaceTree(async (path) => {
     const digested = await digestDevice({
       ...{ device: context.view.device, blockSize: basePoint.geometry.blockSize, path: `${path}.device` },
+      ranges: withoutLeftOut(undefined, context.leftOut, context.size),
       ...{ digester: context.state.digester, signal, watch: (scan: Scan) => context.watch(scan) },
     });
     const made = await treeInGeometry(digested.tree, path, basePoint.geometry);

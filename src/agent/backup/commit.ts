@@ -32,6 +32,7 @@ export async function commitSealed(
 function commitRequest(context: SessionContext, transferred: Transferred): CommitRequest {
   const { batchCount, root, changedBytes, badRanges, view, conclusion } = transferred;
   const { provider } = context.name;
+  const { excluded = [] } = context.leftOut ?? {};
   const instant = conclusion.instant?.toISOString() ?? context.name.instant;
   for (const warning of conclusion.warnings) context.warn(warning);
   if (badRanges.length > 0) context.warn(describeBadRanges(badRanges));
@@ -47,6 +48,7 @@ function commitRequest(context: SessionContext, transferred: Transferred): Commi
       durationMs: Math.round(performance.now() - context.startMs),
     },
     badRanges,
+    ...(excluded.length === 0 ? {} : { excluded }),
     warnings: context.warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
   };
 }

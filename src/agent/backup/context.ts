@@ -15,6 +15,7 @@ import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import type { SessionLink } from '../send/session-link.js';
 import type { DeviceState } from '../state/device-state.js';
 import type { KeptSession } from '../state/kept-session.js';
+import type { LeftOut } from './exclusion.js';
 import type { BackupOptions, BackupReceiver } from './options.js';
 
 /** Of one backup, for all of its attempts. */
@@ -59,6 +60,8 @@ export interface SessionParts {
   readonly plan: SessionPlan;
   readonly view: Snapshot;
   readonly name: SessionName;
+  /** Null: nothing. */
+  readonly leftOut: LeftOut | null;
 }
 
 /** A session that the receiver has begun. */
@@ -75,6 +78,7 @@ export class SessionContext implements SessionParts {
   readonly plan: SessionPlan;
   readonly view: Snapshot;
   readonly name: SessionName;
+  readonly leftOut: LeftOut | null;
   /** Of the view. */
   readonly size: Geometry;
   readonly wire = new BodyCounter();
@@ -84,12 +88,13 @@ export class SessionContext implements SessionParts {
   readonly startMs = performance.now();
   scannedBytes = 0;
 
-  constructor({ backup, findings, plan, view, name }: SessionParts) {
+  constructor({ backup, findings, plan, view, name, leftOut }: SessionParts) {
     this.backup = backup;
     this.findings = findings;
     this.plan = plan;
     this.view = view;
     this.name = name;
+    this.leftOut = leftOut;
     this.size = geometry(view.device.sizeBytes, plan.blockSize);
     this.receiver = this.wire.count(backup.options.receiver);
   }

@@ -1,6 +1,7 @@
 /** The options of a backup, and its result. */
 import type { SnapshotProvider } from '../../capture/ports.js';
 import type { BlockSet } from '../../domain/blocks/block-set.js';
+import type { ExclusionWish } from '../../domain/device/exclusion.js';
 import type { Point } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { PatchMode } from '../../domain/session/patching.js';
@@ -53,6 +54,8 @@ export interface BackupOptions {
   readonly onCompared?: ((differing: BlockSet) => void) | undefined;
   /** How long a session waits for a receiver that does not answer. Default 10 minutes. */
   readonly patienceMs?: number | undefined;
+  /** Which partitions of a disk are left out. Default: none. */
+  readonly exclusion?: ExclusionWish | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: OnAgentEvent | undefined;
 }

@@ -16,6 +16,7 @@ import { BadBlockRepair } from '../send/bad-block-repair.js';
 import { sendChanges } from '../send/sender.js';
 import type { PreparedBase } from './base.js';
 import type { BegunSession, SessionContext } from './context.js';
+import type { Emptied } from './exclusion.js';
 
 /**
  * Of changed blocks that are read and not encoded yet: some batches ahead of those that are being prepared.
@@ -98,6 +99,17 @@ export class Sending {
     }
   }
 
+  /**
+   * After all else: they lie all over the device, and a session that is resumed goes by how far the device
+   * was sent. They go again then, which costs a few bytes.
+   */
+  async sendEmptied({ device, ranges }: Emptied): Promise<void> {
+    const part = { ranges, isDurable: false };
+    await this.#withScan({ device, part, beforeBytes: 0, totalBytes: undefined, isQuiet: true }, (scan) =>
+      this.#sendPart(scan, part),
+    );
+  }
+
   async #sendPart(scan: Scan, { isDurable }: ScanPart): Promise<void> {
     const { findings, options } = this.#context;
     const pace = this.#pace;
@@ -113,7 +125,7 @@ export class Sending {
   }
 
   async #withScan(
-    { device, part: { ranges }, beforeBytes, totalBytes }: Scanning,
+    { device, part: { ranges }, beforeBytes, totalBytes, isQuiet = false }: Scanning,
     use: (scan: Scan) => Promise<void>,
   ): Promise<void> {
     const { signal } = this.#session.link;
@@ -124,7 +136,7 @@ export class Sending {
     });
     const cancelScan = () => scan.cancel();
     signal.addEventListener('abort', cancelScan, { once: true });
-    const stopWatching = this.#context.watch(scan, beforeBytes, totalBytes);
+    const stopWatching = isQuiet ? () => undefined : this.#context.watch(scan, beforeBytes, totalBytes);
     try {
       throwIfCancelled(this.#context.signal);
       await use(scan);
@@ -144,4 +156,6 @@ interface Scanning {
   /** What of the device lies before it. */
   readonly beforeBytes: number;
   readonly totalBytes: number | undefined;
+  /** Nothing of the device is read: it does not count. */
+  readonly isQuiet?: boolean;
 }

@@ -25,7 +25,8 @@ export async function runSession(context: SessionContext): Promise<BackupResult>
   const { tracking, warnings } = context.view;
   const { doubt, accepted } = context.findings;
   if (doubt !== null) context.warn(`the map of changes is void, so everything is read: ${doubt}`);
-  for (const warning of [...accepted, ...warnings]) context.warn(warning);
+  const leftOutWarnings = context.leftOut?.warnings ?? [];
+  for (const warning of [...accepted, ...warnings, ...leftOutWarnings]) context.warn(warning);
   const link = newLink(context);
   try {
     const session = settle(context, link, await begin(context, link));

@@ -13,6 +13,14 @@ import type { LeafOverlay } from '../../native/index.js';
 import { concludeProven } from '../tree/second-reading.js';
 import type { BegunSession, SessionContext } from './context.js';
 import { ChangesDoubted } from './doubts.js';
+import {
+  checkLeftOut,
+  type Emptied,
+  isLeftOut,
+  type LeftOut,
+  openEmptied,
+  withoutLeftOut,
+} from './exclusion.js';
 import type { Passing } from './passing.js';
 import { type ScanTarget, Sending } from './sending.js';
 
@@ -41,28 +49,44 @@ export async function transfer(
 ): Promise<Transferred> {
   const { tree, overlay, passing } = target;
   const sending = new Sending(context, session, target);
+  const emptied = await emptiedOf(context, target);
   context.onEvent({ type: 'phase', phase: 'scan' });
-  const view =
-    passing === null
-      ? await sendStatic(context, sending, target)
-      : await sendInPasses(context, sending, target, passing);
-  const [root, changedBytes] = await Promise.all([tree.rootWith(overlay), tree.differingBytes(overlay)]);
-  const conclusion =
-    passing === null
-      ? await concludeStatic(context, session, target, sending)
-      : await concludeLate(context, sending);
-  const { batchCount, badRanges } = sending;
-  return { batchCount, root: root.toString('hex'), changedBytes, badRanges, view, conclusion };
+  try {
+    const view =
+      passing === null
+        ? await sendStatic(context, sending, target)
+        : await sendInPasses(context, sending, target, passing);
+    if (emptied !== null) await sending.sendEmptied(emptied);
+    const [root, changedBytes] = await Promise.all([tree.rootWith(overlay), tree.differingBytes(overlay)]);
+    const conclusion =
+      passing === null
+        ? await concludeStatic(context, session, { ...target, emptied }, sending)
+        : await concludeLate(context, sending);
+    await checkLeftOut(context.options.path, context.leftOut, context.plan.blockSize);
+    const { batchCount, badRanges } = sending;
+    return { batchCount, root: root.toString('hex'), changedBytes, badRanges, view, conclusion };
+  } finally {
+    await emptied?.device.close();
+  }
+}
+
+function emptiedOf(
+  { leftOut, name }: SessionContext,
+  { tree, overlay }: ScanTarget,
+): Promise<Emptied | null> {
+  const inMemory = `/dev/shm/stillpoint-empty-${name.sessionId}`;
+  return openEmptied(leftOut, tree, [`${overlay.path}.empty`, inMemory]);
 }
 
 async function sendStatic(
-  { view }: SessionContext,
+  { view, leftOut, size }: SessionContext,
   sending: Sending,
   { overlay, differing }: ScanTarget,
 ): Promise<Snapshot> {
   const changes = view.tracking?.changes ?? null;
-  const isAsExpected = sampleCheck(changes?.sample ?? [], overlay, sending);
-  await sending.send(view.device, differing ?? (changes === null ? undefined : rangesToRead(changes)));
+  const isAsExpected = sampleCheck(sampleOf(changes?.sample ?? [], leftOut), overlay, sending);
+  const ranges = differing ?? (changes === null ? undefined : rangesToRead(changes));
+  await sending.send(view.device, withoutLeftOut(ranges, leftOut, size));
   isAsExpected();
   return view;
 }
@@ -74,11 +98,11 @@ async function sendInPasses(
   { overlay, differing }: ScanTarget,
   passing: Passing,
 ): Promise<Snapshot> {
-  const { onEvent, view } = context;
+  const { onEvent, view, leftOut, size } = context;
   for (;;) {
     const ranges = await passing.next(differing);
     if (ranges !== null) {
-      await sending.sendPass(view.device, ranges);
+      await sending.sendPass(view.device, withoutLeftOut(ranges, leftOut, size) ?? ranges);
       continue;
     }
     onEvent({ type: 'phase', phase: 'snapshot' });
@@ -87,11 +111,16 @@ async function sendInPasses(
     if (taken === null) continue;
     const changes = taken.tracking?.changes ?? null;
     if (changes === null) throw new Error(`${context.options.path}: nobody knows what is left to read of it`);
-    const isAsExpected = sampleCheck(changes.sample, overlay, sending);
-    await sending.send(taken.device, rangesToRead(changes));
+    const isAsExpected = sampleCheck(sampleOf(changes.sample, leftOut), overlay, sending);
+    await sending.send(taken.device, withoutLeftOut(rangesToRead(changes), leftOut, size));
     isAsExpected();
     return taken;
   }
+}
+
+/** Of a block that is left out the base has nothing to compare with. */
+function sampleOf(sample: readonly number[], leftOut: LeftOut | null): number[] {
+  return sample.filter((blockIndex) => !isLeftOut(leftOut, blockIndex));
 }
 
 function rangesToRead({ ranges, sample }: TrackedChanges): BlockRange[] {
@@ -122,11 +151,12 @@ function sampleCheck(sample: readonly number[], overlay: LeafOverlay, { repair }
 function concludeStatic(
   context: SessionContext,
   { link }: BegunSession,
-  { tree, overlay }: ScanTarget,
+  { tree, overlay, emptied }: ScanTarget & { readonly emptied: Emptied | null },
   { repair: { partlyRead } }: Sending,
 ): Promise<Omit<Conclusion, 'unproven'>> {
-  const { options, view, onEvent } = context;
+  const { options, view, onEvent, leftOut, size } = context;
   return concludeProven({
+    ...{ ranges: withoutLeftOut(undefined, leftOut, size), emptied },
     ...{ snapshot: view, path: options.path, fuzzy: options.fuzzy ?? false, onEvent },
     ...{ tree, overlay, partlyRead, scratchPath: `${overlay.path}.second` },
     ...{ signal: link.signal, watch: (scan) => context.watch(scan) },

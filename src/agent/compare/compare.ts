@@ -20,6 +20,7 @@ import { type BlockRange, mergeRanges, withoutRanges } from '../../domain/blocks
 import { BlockSet } from '../../domain/blocks/block-set.js';
 import { coverageOf } from '../../domain/blocks/coverage.js';
 import { blockCount, sameGeometry } from '../../domain/blocks/geometry.js';
+import { excludedBlocks } from '../../domain/point/excluded.js';
 import { type ConsistencyKind, type Point, pointLabel } from '../../domain/point/point.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
 import { native, type Scan, type TreeFile } from '../../native/index.js';
@@ -131,7 +132,7 @@ class Comparison {
     this.#signal = signal;
     this.#receiver = retrying(this.#wire.count(options.receiver), signal);
     this.#onEvent = options.onEvent ?? (() => undefined);
-    this.#ranges = options.byteRanges && this.#toBlocks(options.byteRanges);
+    this.#ranges = this.#rangesToCompare();
   }
 
   async run(): Promise<CompareResult> {
@@ -264,12 +265,28 @@ class Comparison {
   async #mark(): Promise<void> {
     const { tracking } = this.#snapshot;
     const ranges = [...this.#differing.ranges(), ...this.#unknown].sort(([a], [b]) => a - b);
-    await tracking?.adopt(this.#options.point.id, mergeRanges(ranges, []), this.#ranges === undefined);
+    await tracking?.adopt(
+      this.#options.point.id,
+      mergeRanges(ranges, []),
+      this.#options.byteRanges === undefined,
+    );
   }
 
   #reportProgress(doneBytes: number): void {
     const totalBytes = this.#snapshot.device.sizeBytes;
     this.#onEvent({ type: 'progress', doneBytes, totalBytes, wireBytes: this.#wire.bytes });
+  }
+
+  /** What the point leaves out says nothing of the device. */
+  #rangesToCompare(): readonly BlockRange[] | undefined {
+    const { point, byteRanges } = this.#options;
+    const wanted = byteRanges && this.#toBlocks(byteRanges);
+    const excluded = excludedBlocks(point);
+    if (excluded.length === 0) return wanted;
+    const { sizeBytes } = this.#snapshot.device;
+    const { blockSize } = point.geometry;
+    const end = blockCount({ sizeBytes: Math.max(sizeBytes, point.geometry.sizeBytes), blockSize });
+    return withoutRanges(wanted ?? [[0, end]], excluded);
   }
 
   #toBlocks(byteRanges: readonly (readonly [number, number])[]): BlockRange[] {

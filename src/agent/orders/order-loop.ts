@@ -82,7 +82,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       const question = {
         devices: offers.map(({ name }) => name),
         running: [...running.values()].map(({ orderId, device }) => ({ orderId, device })),
-        ...{ ordersMax, waitMs },
+        ...{ ordersMax, waitMs, canCompare: true },
         ...(plans === undefined ? {} : { plans: plans() }),
       };
       const order = await orders.awaitOrder(question, signal);

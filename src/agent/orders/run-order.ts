@@ -10,20 +10,22 @@ import type { DeviceSettings } from '../../config/agent-config.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { isTemporary, retry } from '../../domain/base/retry.js';
+import type { Comparison } from '../../domain/order/comparison.js';
 import {
   type AgentOrder,
   ORDER_PHASES,
   type OrderProgress,
   type OrderReport,
 } from '../../domain/order/order.js';
-import { pointLabel } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import { RETRY_DEFAULT } from '../../protocol/retry.js';
-import { backUpConfigured, type OpenReceiver } from '../backup/configured.js';
+import { backUpConfigured, type OpenReceiver, withConfigured } from '../backup/configured.js';
 import type { BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
 import type { AgentEvent, OnAgentEvent } from '../common/events.js';
 import { failureOf } from '../common/failure.js';
+import { compareByOrder } from './compare-order.js';
 
 /** Carries out a backup beside those that are begun otherwise. @throws StillpointError `session-busy` */
 export type Perform = (
@@ -64,6 +66,7 @@ const FIRST_REPORT_MS = 5_000;
 export async function runOrder(context: OrderContext): Promise<void> {
   const { order, orders, signal } = context;
   const log = context.log.child({ device: order.device, order: order.orderId.slice(0, 12) });
+  const what = order.compare === undefined ? 'backup' : 'comparison';
   const cancel = new AbortController();
   const progress = new ProgressOfOrder(log);
   const ended = new AbortController();
@@ -77,20 +80,21 @@ export async function runOrder(context: OrderContext): Promise<void> {
   try {
     const told = await Promise.race([reporting.first, sleep(FIRST_REPORT_MS, 'open', { ref: false })]);
     if (told === 'cancelled') throw cancelled(order.device);
-    log.info({ full: order.full }, 'backup begins');
-    const result = await backUp(context, progress, AbortSignal.any([signal, cancel.signal]));
-    const { point, wireBytes, warnings } = result;
-    log.info({ point: pointLabel(point), wireBytes, warnings: warnings.length }, 'backup done');
+    log.info({ full: order.full, compare: order.compare }, `${what} begins`);
+    const result = await carryOut(context, progress, AbortSignal.any([signal, cancel.signal]));
+    const { point, wireBytes, warnings, comparison } = result;
+    log.info({ point: pointLabel(point), wireBytes, warnings: warnings.length }, `${what} done`);
     last = {
       state: 'done',
       pointId: point.id,
+      ...(comparison === undefined ? {} : { comparison }),
       warnings: warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
     };
   } catch (error) {
     const failure = failureOf(
       isStillpointError(error, 'cancelled') ? interrupted(order.device, signal) : error,
     );
-    log.warn({ code: failure.code, thing: failure.thing, reason: failure.reason }, 'backup failed');
+    log.warn({ code: failure.code, thing: failure.thing, reason: failure.reason }, `${what} failed`);
     last = { state: 'failed', error: failure };
   }
   ended.abort();
@@ -116,25 +120,44 @@ function partingAfter(signal: AbortSignal): AbortSignal {
   return parting.signal;
 }
 
-async function backUp(
+interface Outcome {
+  readonly point: Point;
+  readonly wireBytes: number;
+  readonly warnings: readonly string[];
+  readonly comparison?: Comparison;
+}
+
+async function carryOut(
   context: OrderContext,
   progress: ProgressOfOrder,
   signal: AbortSignal,
-): Promise<BackupResult> {
+): Promise<Outcome> {
   const { order, offer, isBusy, stateDirectory, openReceiver } = context;
   if (offer === null) throw notOffered(order.device);
   if (isBusy) throw busy(order.device);
-  const work = (inner: AbortSignal, onEvent: OnAgentEvent) =>
-    backUpConfigured({
-      ...{ device: offer, stateDirectory, openReceiver, full: order.full, signal: inner },
-      onEvent: (event) => {
-        progress.take(event);
-        onEvent(event);
-      },
-    });
-  return context.perform === undefined
-    ? work(signal, () => undefined)
-    : context.perform(offer, order.full, signal, work);
+  const run = (inner: AbortSignal, onEvent: OnAgentEvent) => ({
+    ...{ device: offer, stateDirectory, openReceiver, signal: inner },
+    onEvent: (event: AgentEvent) => {
+      progress.take(event);
+      onEvent(event);
+    },
+  });
+  const perform: Perform = context.perform ?? ((_device, _full, inner, work) => work(inner, () => undefined));
+  const { full, compare } = order;
+  if (compare === undefined)
+    return perform(offer, full, signal, (...given) => backUpConfigured({ ...run(...given), full }));
+  const compareIn = (...given: Parameters<typeof run>) =>
+    withConfigured(run(...given), (settings) => compareByOrder(compare, settings));
+  // It makes no point: schedules and the last backup of the device are not touched.
+  if (!compare.ship) return compareIn(signal, () => undefined);
+  let comparison: Comparison | undefined;
+  const shipped = await perform(offer, full, signal, async (...given) => {
+    const compared = await compareIn(...given);
+    comparison = compared.comparison;
+    const base = { start: 'compare', reason: 'a comparison was ordered' } as const;
+    return { ...compared, base, tracking: null };
+  });
+  return comparison === undefined ? shipped : { ...shipped, comparison };
 }
 
 /** Sends what is current, one report after the other. */

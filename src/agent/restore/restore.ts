@@ -8,7 +8,6 @@
  * A target that is written in place is marked as half restored meanwhile (in-place.ts).
  */
 
-import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { deviceError } from '../../devices/system/device-error.js';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -22,16 +21,15 @@ import { BodyCounter } from '../../protocol/port/body-counter.js';
 import type { BlockSource, TreeSource } from '../../protocol/port/point.js';
 import { retrying, throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
-import { treeFileBytes, withScratch } from '../common/scratch.js';
 import { everything } from '../target/block-requests.js';
 import type { RestoreTarget } from '../target/port.js';
 import { checkRoom } from '../target/room.js';
 import { openTarget } from '../target/target.js';
-import { forgetLeaves } from '../tree/fetch-tree.js';
 import { fetchUnnamed, openPointTree, type PointTree } from '../tree/point-tree.js';
 import { looksBlank, openTargetTree, type TargetTree } from '../tree/target-tree.js';
 import { badRangeWarnings } from './bad-ranges.js';
 import { InPlaceRestore } from './in-place.js';
+import { excludedNotices, leftAlone, toWrite } from './left-alone.js';
 import {
   type DamageSource,
   describeRanges,
@@ -42,6 +40,7 @@ import {
 } from './lost-blocks.js';
 import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './stream.js';
+import { differingBlock } from './verify-target.js';
 
 /** What a restore asks a receiver for. */
 export type RestoreReceiver = TreeSource & BlockSource & DamageSource;
@@ -67,6 +66,8 @@ export interface RestoreOptions {
   readonly allowSectorSize?: boolean | undefined;
   /** Write everything, without looking at what the target holds. */
   readonly rewrite?: boolean | undefined;
+  /** Write zeros where the point leaves something out. Default: the target keeps what it has there. */
+  readonly zeroExcluded?: boolean | undefined;
   /** Read the target back and compare it with the point. */
   readonly verify?: boolean | undefined;
   /** Write zeros for what the receiver can't give, and name it, instead of failing. */
@@ -122,11 +123,13 @@ class Restore {
   #doneBytes = 0;
   readonly #warnings: string[] = [];
   readonly #lost: LostBlocks;
+  readonly #leftAlone: readonly BlockRange[];
 
   constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
     this.#options = options;
     this.#onEvent = onEvent;
     this.#lost = new LostBlocks(options.point);
+    this.#leftAlone = leftAlone(options.point, options.zeroExcluded);
     this.#signal = options.signal ?? new AbortController().signal;
     this.#receiver = retrying(this.#wire.count(options.receiver), this.#signal);
   }
@@ -134,6 +137,7 @@ class Restore {
   async run(): Promise<RestoreResult> {
     const { point, target, verify = false } = this.#options;
     for (const text of badRangeWarnings(point)) this.#warn(text);
+    for (const text of excludedNotices(point, target, this.#options.zeroExcluded)) this.#notice(text);
     await this.#askWhatIsLost();
     // Before anything is fetched: a target that must not be written to.
     const opened = target === '-' ? null : await this.#openTarget(target);
@@ -283,7 +287,7 @@ class Restore {
     if (!target.isReused || rewrite || isBlank) {
       const pointTree = await this.#pointTree();
       const { tree } = pointTree;
-      return { tree, differing: everything(tree), close: () => pointTree.close() };
+      return { tree, differing: toWrite(tree, this.#leftAlone), close: () => pointTree.close() };
     }
     const { tree, differing } = await this.#unlessTreeLost(() => this.#targetTree(target));
     this.#differingBytes = byteLength(differing, point.geometry);
@@ -294,6 +298,7 @@ class Restore {
     const { point, stateDirectory, skipBad = false } = this.#options;
     return openTargetTree({
       ...(skipBad ? { lost: this.#lost.known } : {}),
+      leftAlone: this.#leftAlone,
       ...{ receiver: this.#receiver, point, device: target.device, digester: this.#digester, stateDirectory },
       ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
     });
@@ -324,18 +329,14 @@ class Restore {
 
   async #verify(target: RestoreTarget, source: PointSource, inPlace: InPlaceRestore | null): Promise<void> {
     const { tree } = source;
-    const { late } = this.#lost;
-    if (late.length > 0) {
-      // There are zeros, and that is what is compared.
-      await withScratch(this.#options.stateDirectory, treeFileBytes(tree), (directory) =>
-        forgetLeaves(tree, late, join(directory, 'lost')),
-      );
-    }
-    const writer = new PointWriter(source, target.device);
+    const { stateDirectory } = this.#options;
     const stopReports = this.#startPhase('verify', tree.sizeBytes);
     try {
-      const differing = await writer.verify((doneBytes) => {
-        this.#doneBytes = doneBytes;
+      const differing = await differingBlock({
+        ...{ target, source, lost: this.#lost.late, alone: this.#leftAlone, stateDirectory },
+        onProgress: (doneBytes) => {
+          this.#doneBytes = doneBytes;
+        },
       });
       if (differing === null) return;
       await inPlace?.mark();
@@ -346,7 +347,6 @@ class Restore {
       });
     } finally {
       stopReports();
-      await writer.close();
     }
   }
 

@@ -20,6 +20,8 @@ export interface KeptSession {
   readonly continuity: string;
   /** The last point when it began. */
   readonly lastPointId: string | null;
+  /** Says which blocks it leaves out; empty or missing: none. */
+  readonly leftOut?: string;
 }
 
 const CONTINUITY_CHARS_MAX = 1024;
@@ -36,6 +38,7 @@ const format: StateFormat<KeptSession> = {
     blockSize: z.number(),
     continuity: z.string().max(CONTINUITY_CHARS_MAX),
     lastPointId: z.string().nullable(),
+    leftOut: z.string().max(64).exactOptional(),
   }),
 };
 
@@ -59,7 +62,7 @@ export function removeKeptSession(directory: string): Promise<void> {
 /** What a session over the snapshot would be kept as; null where its view ends with the process. */
 export function describeSession(
   snapshot: Snapshot,
-  facts: Pick<KeptSession, 'sessionId' | 'instant' | 'provider' | 'blockSize' | 'lastPointId'>,
+  facts: Pick<KeptSession, 'sessionId' | 'instant' | 'provider' | 'blockSize' | 'lastPointId' | 'leftOut'>,
 ): KeptSession | null {
   const { continuity, kind, device } = snapshot;
   if (continuity === undefined || continuity.length > CONTINUITY_CHARS_MAX) return null;
@@ -74,6 +77,7 @@ export function isSameView(kept: KeptSession, now: KeptSession): boolean {
     kept.provider === now.provider &&
     kept.sizeBytes === now.sizeBytes &&
     kept.blockSize === now.blockSize &&
-    kept.lastPointId === now.lastPointId
+    kept.lastPointId === now.lastPointId &&
+    (kept.leftOut ?? '') === (now.leftOut ?? '')
   );
 }

@@ -72,6 +72,8 @@ export interface SecondReadingOptions {
   readonly overlay: LeafOverlay | null;
   /** All that was read. Default: everything. */
   readonly ranges?: readonly BlockRange[] | undefined;
+  /** Blocks that the first reading made zero without reading them, and a device that has them so. */
+  readonly emptied?: { readonly device: Device; readonly ranges: readonly BlockRange[] } | null | undefined;
   readonly partlyRead: PartlyRead;
   /** Where a file can be made; nothing is there, and nothing stays. */
   readonly scratchPath: string;
@@ -125,6 +127,11 @@ async function findDifference(options: SecondReadingOptions): Promise<string | n
         throw unreadable(path, block.blockIndex * tree.blockSize);
       comparePart(block);
     });
+    if (options.emptied) {
+      const { device: empty, ranges: emptied } = options.emptied;
+      const scan = { device: empty, base: tree, overlay: second, ranges: emptied, signal };
+      await scanDigests(scan, () => undefined);
+    }
     for (const blockIndex of partlyRead.blockIndexes) {
       if (!compared.has(blockIndex))
         comparePart({ blockIndex, bytes: await readBlock(device, tree, blockIndex) });

@@ -5,7 +5,7 @@
  */
 import { join } from 'node:path';
 import { MiB, TREE_FANOUT } from '../../domain/base/limits.js';
-import { type BlockRange, mergeRanges } from '../../domain/blocks/block-ranges.js';
+import { type BlockRange, mergeRanges, withoutRanges } from '../../domain/blocks/block-ranges.js';
 import { blockCount, blockLength, levelCount } from '../../domain/blocks/geometry.js';
 import type { Point } from '../../domain/point/point.js';
 import { trimNode } from '../../domain/tree/digest-tree.js';
@@ -27,6 +27,8 @@ export interface TargetTreeOptions {
   readonly stateDirectory: string | null;
   /** Blocks that can't be had, to be zero: ascending, apart. Default: none. */
   readonly lost?: readonly BlockRange[];
+  /** Blocks that count as the same, and are not read. Ascending, apart. Default: none. */
+  readonly leftAlone?: readonly BlockRange[];
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
   /** Is given the scan; ended by what it returns. */
@@ -41,14 +43,14 @@ export interface TargetTree {
 }
 
 export function openTargetTree(options: TargetTreeOptions): Promise<TargetTree> {
-  const { point, device, digester, stateDirectory, signal, onEvent, watch } = options;
+  const { point, device, digester, stateDirectory, leftAlone = [], signal, onEvent, watch } = options;
   const { blockSize, sizeBytes } = point.geometry;
   return withScratch(stateDirectory, 2 * treeFileBytes(point.geometry), async (directory) => {
     onEvent({ type: 'phase', phase: 'compare' });
     const commonBytes = Math.min(sizeBytes, device.sizeBytes);
     const { tree: digested, badBlocks } = await digestDevice({
       ...{ device, blockSize, digester, path: join(directory, 'target'), signal, watch },
-      ranges: [[0, blockCount({ sizeBytes: commonBytes, blockSize })]],
+      ranges: withoutRanges([[0, blockCount({ sizeBytes: commonBytes, blockSize })]], leftAlone),
     });
     const tree = await treeInGeometry(digested, join(directory, 'tree'), point.geometry);
     try {
@@ -59,9 +61,12 @@ export function openTargetTree(options: TargetTreeOptions): Promise<TargetTree> 
       const others = [...badBlocks, ...(cut?.differs === true ? [cut.blockIndex] : [])];
       return {
         tree,
-        differing: mergeRanges(
-          whole,
-          [...new Set(others)].sort((one, two) => one - two),
+        differing: withoutRanges(
+          mergeRanges(
+            whole,
+            [...new Set(others)].sort((one, two) => one - two),
+          ),
+          leftAlone,
         ),
       };
     } catch (error) {

@@ -6,6 +6,7 @@
  * Everything acquired is released, each with a deadline, also after a failure or cancellation.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import type { AnnounceWish } from '../../domain/device/announce-wish.js';
 import { type Freeze, type FreezeOptions, freeze, type ThawResult } from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
 import type { Filesystem } from './mounts.js';
@@ -25,6 +26,8 @@ export interface RestOptions {
   readonly freezeDeadlineMs?: number | undefined;
   /** For becoming ready, and again for ending. */
   readonly hookDeadlineMs?: number | undefined;
+  /** Whom to tell, and how long before. Undefined: nobody. */
+  readonly announce?: AnnounceWish | undefined;
 }
 
 export const FREEZE_DEADLINE_MS = 10_000;

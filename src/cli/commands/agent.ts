@@ -12,6 +12,7 @@ import { checkName } from '../../domain/base/names.js';
 import { parseSchedule } from '../../domain/order/schedule.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { notEmpty } from '../common/open-receiver.js';
+import { exclusionWish } from '../options/partitions.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatTable } from '../output/format.js';
 import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
@@ -93,7 +94,9 @@ async function add(context: CommandContext, device: string, options: AddOptions)
     freezeDeadlineMs = null,
     hookDeadlineMs = null,
     quiet = null,
+    announce = null,
   } = restOptions(name, options);
+  const exclusion = exclusionWish(options);
   const schedule = options.schedule === undefined ? null : parseSchedule(options.schedule).text;
   const offer = {
     ...{
@@ -109,7 +112,7 @@ async function add(context: CommandContext, device: string, options: AddOptions)
       hooks,
       freeze,
     },
-    ...{ freezeDeadlineMs, hookDeadlineMs, quiet },
+    ...{ freezeDeadlineMs, hookDeadlineMs, quiet, announce, exclusion },
   };
   const { agentConfig } = await import('../common/agent-config.js');
   const { addDevice } = await import('../../config/offered-devices.js');

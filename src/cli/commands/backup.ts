@@ -21,9 +21,12 @@ import {
   withReceiver,
 } from '../common/open-receiver.js';
 import type { PlaceChoice } from '../common/store-place.js';
+import { type AnnounceOptions, addAnnounceOptions, announceWish } from '../options/announce.js';
+import { addPartitionOptions, exclusionWish, type PartitionOptions } from '../options/partitions.js';
 import { agentProgress, sentAgain } from '../output/agent-progress.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant } from '../output/format.js';
+import { leftOutLines } from '../output/left-out.js';
 
 interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice, 'agent' | 'newStore'> {
   readonly acceptIdentity?: boolean;
@@ -32,7 +35,7 @@ interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice
   readonly now?: boolean;
 }
 
-export interface CaptureOptions {
+export interface CaptureOptions extends PartitionOptions, AnnounceOptions {
   readonly name?: string;
   readonly blockSize?: number;
   readonly compressionLevel: number | 'auto';
@@ -70,7 +73,7 @@ export function addBackup(program: Command, run: Run): void {
 
 /** How a device is read: for a backup now, or for those that a receiver orders. */
 export function addCaptureOptions(command: Command): Command {
-  return command
+  return addAnnounceOptions(addPartitionOptions(command))
     .option('--name <name>', 'name of its points (default: made from its path)')
     .addOption(
       new Option(
@@ -139,6 +142,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   const device = checkName('device name', name);
   const { blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, acceptStore } =
     options;
+  const exclusion = exclusionWish(options);
   const { thawLeftFrozen } = await import('../../capture/quiesce/thaw.js');
   await thawLeftFrozen();
   const { runBackup } = await import('../../agent/backup/backup.js');
@@ -159,6 +163,7 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
       runBackup({
         ...{ receiver, meter, place, acceptStore, path, device, stateDirectory, signal },
         ...{ blockSize, compressionLevel, patch, fuzzy, acceptIdentity, acceptHalfRestored, full, provider },
+        exclusion,
         onEvent: progress.onEvent,
       }).finally(progress.end),
     { mayCreate: true },
@@ -213,6 +218,7 @@ export function restOptions(name: string, options: CaptureOptions): RestOptions 
     freeze: freeze.length === 1 && (first === 'auto' || first === 'none') ? first : freeze,
     freezeDeadlineMs: inMs(freezeDeadline),
     hookDeadlineMs: inMs(hookDeadline),
+    announce: announceWish(options),
     quiet:
       waitQuiet === undefined ? undefined : { quietMs: waitQuiet * 1000, deadlineMs: quietDeadline * 1000 },
   };
@@ -239,6 +245,7 @@ function describe({ point, wireBytes, base, tracking }: Told): string[] {
     ...(tracking === null
       ? []
       : [`  read     ${tracking.used ? 'what its map names' : 'everything'}: ${tracking.reason}`]),
+    ...leftOutLines(point).map((text) => `  left out ${text}`),
     ...sentAgain(point.providerFacts).map((text) => `  again    ${text}`),
     `  size     ${formatBytes(point.geometry.sizeBytes)} in ${formatDuration(durationMs)}${rate}`,
     `  changed  ${formatBytes(changedBytes)}, on the wire ${formatBytes(wireBytes)}, stored ${formatBytes(point.storedBytes)}`,

@@ -5,17 +5,16 @@
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { BackupReceiver, BackupResult } from '../../agent/backup/options.js';
+import type { BackupReceiver } from '../../agent/backup/options.js';
 import { unlessAborted } from '../../agent/common/cancel.js';
-import type { DamagedRange } from '../../agent/compare/check-stored.js';
-import type { CompareReceiver, CompareResult } from '../../agent/compare/compare.js';
+import type { CompareReceiver } from '../../agent/compare/compare.js';
+import { countBlocks, rangesOf, type Told } from '../../agent/compare/told.js';
 import type { StorePlace } from '../../agent/state/known-stores.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
 import { defaultName } from '../../config/default-name.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
-import { type BlockRange, rangeBytes } from '../../domain/blocks/block-ranges.js';
-import type { BlockSet } from '../../domain/blocks/block-set.js';
+import { asksForExclusion } from '../../domain/device/exclusion.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import type { Direction } from '../../domain/session/compare-direction.js';
@@ -23,10 +22,12 @@ import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { storeOption, withReceiver } from '../common/open-receiver.js';
 import { findPoint, ownAgent } from '../common/point-argument.js';
+import { exclusionWish } from '../options/partitions.js';
 import { type AgentProgress, agentProgress } from '../output/agent-progress.js';
 import { parseByteRanges } from '../output/byte-ranges.js';
 import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { formatBytes, formatCount, formatInstant, formatTable } from '../output/format.js';
+import { leftOutLines } from '../output/left-out.js';
 import type { Output } from '../output/output.js';
 import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
@@ -133,7 +134,8 @@ async function compare(
   );
 }
 
-function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }: CompareOptions): void {
+function checkOptions(options: CompareOptions): void {
+  const { ship = false, mark = false, ranges, blockSize, digests } = options;
   const refuse = (thing: string, reason: string, remedy: string): never => {
     throw new StillpointError('usage', { thing, reason, remedy });
   };
@@ -142,6 +144,8 @@ function checkOptions({ ship = false, mark = false, ranges, blockSize, digests }
     refuse('--mark', 'the differences are sent now, so the map need not keep them', 'Omit it.');
   if (mark && digests === 'from-agent')
     refuse('--digests', 'a map must be made from the digests of the receiver, which prove it', 'Omit it.');
+  if (!ship && asksForExclusion(exclusionWish(options)))
+    refuse('--partitions', 'a comparison leaves out what the point leaves out', 'Omit it.');
   if (ship && ranges !== undefined)
     refuse('--ranges', 'a point covers the whole device', 'Omit them, or compare without --ship.');
 }
@@ -197,61 +201,23 @@ async function ship(setting: ShipSetting, point: Point): Promise<number> {
       remedy: 'Omit the point, or compare without --ship.',
     });
   }
-  const { runBackup } = await import('../../agent/backup/backup.js');
-  const { checkStored } = await import('../../agent/compare/check-stored.js');
-  // Where the receiver has lost parts of the point, there is nothing to compare with:
-  // what it lacks is shipped.
-  let differing: BlockSet | null = null;
-  let backup: BackupResult;
-  let damaged: DamagedRange[];
-  try {
-    damaged = deep ? await checkStored({ receiver, point, signal, onEvent: progress.onEvent }) : [];
-    backup = await runBackup({
-      ...{
-        receiver,
-        meter,
-        place,
-        path,
-        device,
-        stateDirectory,
-        signal,
-        provider,
-        onEvent: progress.onEvent,
-      },
-      ...{ compressionLevel, patch, fuzzy, acceptStore, compare: true },
-      onCompared: (blocks) => {
-        differing = blocks;
-      },
-    });
-  } finally {
-    progress.end();
-  }
-  const made = backup.point;
+  const { shipDifferences } = await import('../../agent/compare/ship.js');
+  const { made, told } = await shipDifferences({
+    ...{ receiver, meter, place, path, device, stateDirectory, signal, provider, point, deep },
+    ...{ compressionLevel, patch, fuzzy, acceptStore, exclusion: exclusionWish(options) },
+    onEvent: progress.onEvent,
+  }).finally(progress.end);
   tell(
     setting,
     point,
-    {
-      ...{ differing, damaged, unreadableBlocks: [], wireBytes: backup.wireBytes, kind: made.kind },
-      ...{ deviceSizeBytes: made.geometry.sizeBytes, scannedBytes: made.statistics.scannedBytes },
-      warnings: backup.warnings,
-    },
+    told,
     [
       `${pointLabel(made)}: committed, ${made.kind}, ${formatInstant(made.instant)}; ` +
-        `${formatBytes(made.statistics.changedBytes)} changed, ${formatBytes(backup.wireBytes)} on the wire`,
+        `${formatBytes(made.statistics.changedBytes)} changed, ${formatBytes(told.wireBytes)} on the wire`,
     ],
     made,
   );
-  return backup.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
-}
-
-/** Null: it was not compared. */
-type Told = Omit<CompareResult, 'differing'> & { readonly differing: BlockSet | null };
-
-interface ToldRange {
-  readonly byteOffset: number;
-  readonly byteLength: number;
-  readonly what: 'differs' | 'unreadable' | 'damaged';
-  readonly reason?: string;
+  return told.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
 function tell(
@@ -289,36 +255,16 @@ function tell(
         ? [`and ${formatCount(ranges.length - shown.length, 'more range')}; --all shows them`]
         : []),
       summaryOf(name, point, result, options.deep === true),
+      ...leftOutLines(point).map((text) => `not compared: ${text}`),
       ...more,
     ],
     true,
   );
 }
 
-function* rangesOf(point: Point, { differing, damaged, unreadableBlocks, deviceSizeBytes }: Told) {
-  const { blockSize } = point.geometry;
-  const geometry = { sizeBytes: Math.max(point.geometry.sizeBytes, deviceSizeBytes), blockSize };
-  const unreadable = new Set(unreadableBlocks);
-  const told = ([start, end]: BlockRange, what: ToldRange['what'], reason?: string): ToldRange => ({
-    ...{ byteOffset: start * blockSize, byteLength: rangeBytes(geometry, start, end), what },
-    ...(reason === undefined ? {} : { reason }),
-  });
-  for (const [start, end] of differing?.ranges() ?? []) {
-    if (unreadable.size === 0) yield told([start, end], 'differs');
-    else
-      for (let block = start; block < end; block += 1)
-        yield told([block, block + 1], unreadable.has(block) ? 'unreadable' : 'differs');
-  }
-  for (const { blocks, reason } of damaged) yield told(blocks, 'damaged', reason);
-}
-
 function describeDiffering(count: number, blockSize: number): string {
   if (count === 0) return 'no block differs';
   return `${formatCount(count, 'block')} ${count === 1 ? 'differs' : 'differ'}, ${formatBytes(count * blockSize)}`;
-}
-
-function countBlocks(damaged: readonly DamagedRange[]): number {
-  return damaged.reduce((sum, { blocks: [start, end] }) => sum + end - start, 0);
 }
 
 function summaryOf(name: string, point: Point, result: Told, deep: boolean): string {

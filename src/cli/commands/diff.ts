@@ -13,6 +13,7 @@ import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../
 import { findPoint, ownAgent } from '../common/point-argument.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatBytes, formatCount } from '../output/format.js';
+import { leftOutLines } from '../output/left-out.js';
 
 /** Ranges that people are shown, unless they ask for all: with the totals below them, about a screen. */
 const SHOWN_MAX = 50;
@@ -64,6 +65,9 @@ async function diff(
         ? [`and ${formatCount(rangeCount - shownMax, 'more range')}; --all shows them`]
         : []),
       describe(from, to, own, summary),
+      ...[from, to].flatMap((point) =>
+        leftOutLines(point).map((text) => `${pointName(point, own)}: not compared: ${text}`),
+      ),
     ],
     true,
   );

@@ -21,6 +21,7 @@ import {
   formatInstant,
   formatTable,
 } from '../output/format.js';
+import { leftOutLines } from '../output/left-out.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },
@@ -119,6 +120,7 @@ async function points(
       : [
           ...formatTable(COLUMNS, rows(found, own)),
           ...pinned(found, pins, own),
+          ...leftOut(found, own),
           ...warnings(found, own),
           ...damaged(found, own, damage),
         ];
@@ -195,6 +197,12 @@ function row(name: string, point: Point, instant: string): string[] {
     point.warnings.length === 0 ? '-' : String(point.warnings.length),
     point.id.slice(0, 12),
   ];
+}
+
+function leftOut(found: readonly Point[], own: string | null): string[] {
+  return found.flatMap((point) =>
+    leftOutLines(point).map((text) => `${pointName(point, own)}: leaves out ${text}`),
+  );
 }
 
 function pinned(found: readonly Point[], pins: readonly PointPin[], own: string | null): string[] {

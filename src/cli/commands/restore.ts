@@ -25,6 +25,7 @@ interface RestoreOptions extends ReceiverChoice {
   readonly allowInUse?: boolean;
   readonly allowSectorSize?: boolean;
   readonly rewrite?: boolean;
+  readonly zeroExcluded?: boolean;
   readonly verify?: boolean;
   readonly skipBad?: boolean;
 }
@@ -44,6 +45,10 @@ export function addRestore(program: Command, run: Run): void {
     .option('--allow-in-use', 'write even if the target is mounted or open')
     .option('--allow-sector-size', "write to a device whose sector size differs from the point's")
     .option('--rewrite', 'write everything, without first reading what the target holds')
+    .option(
+      '--zero-excluded',
+      'write zeros where the point leaves partitions out, instead of keeping what is there',
+    )
     .option('--verify', 'read the target back and compare')
     .option(
       '--skip-bad',
@@ -72,14 +77,14 @@ async function restore(
     }
     output.reserveStdout();
   }
-  const { overwrite, allowInUse, allowSectorSize, rewrite, verify, skipBad } = options;
+  const { overwrite, allowInUse, allowSectorSize, rewrite, zeroExcluded, verify, skipBad } = options;
   const { runRestore } = await import('../../agent/restore/restore.js');
   const progress = agentProgress(output);
   const { point, name, result } = await withReceiver(context, options, async (receiver, meter) => {
     const found = await unlessAborted(signal, findPoint(receiver, pointText));
     const restored = await runRestore({
       ...{ receiver, meter, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
-      ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify, skipBad },
+      ...{ overwrite, allowInUse, allowSectorSize, rewrite, zeroExcluded, verify, skipBad },
       output: context.stdout.stream,
       storeDirectory: storeDirectory(options.store),
     }).finally(progress.end);

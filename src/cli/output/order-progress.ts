@@ -3,12 +3,25 @@ import type { OrderChange } from '../../receiver/control/messages.js';
 import { formatBytes } from './format.js';
 import type { Output, Progress } from './output.js';
 
+interface OrderWords {
+  readonly doing: string;
+  readonly at: string;
+  readonly deed: string;
+}
+
+const BACKUP_WORDS: OrderWords = { doing: 'backing up', at: 'backing it up', deed: 'backup' };
+export const COMPARE_WORDS: OrderWords = { doing: 'comparing', at: 'comparing it', deed: 'comparison' };
+
 export interface OrderProgressOutput {
   onChange(change: OrderChange): void;
   end(): void;
 }
 
-export function orderProgress(output: Output, agent: string): OrderProgressOutput {
+export function orderProgress(
+  output: Output,
+  agent: string,
+  words: OrderWords = BACKUP_WORDS,
+): OrderProgressOutput {
   let told: string | null = null;
   let progress: Progress | null = null;
   return {
@@ -19,8 +32,8 @@ export function orderProgress(output: Output, agent: string): OrderProgressOutpu
           : state === 'taken'
             ? `${agent} has the order`
             : hasJoined
-              ? `${agent} is already backing it up; waiting for that backup`
-              : `${agent} is backing up`;
+              ? `${agent} is already ${words.at}; waiting for that ${words.deed}`
+              : `${agent} is ${words.doing}`;
       if (told !== text && (state === 'queued' || state === 'taken' || state === 'running'))
         output.note(text);
       told = text;

@@ -10,6 +10,12 @@ import { type Fields, optional, parsedBy, preset, required, type Settings } from
 import { absolutePath, flag, paths, period, seconds, wholeNumber } from './values.js';
 
 const MINUTE_MS = 60_000;
+/** In ms. */
+const graceTime: z.ZodType<number> = z
+  .number()
+  .min(0)
+  .max(86_400)
+  .transform((value) => Math.round(value * 1000));
 const words = (names: readonly string[]): string => names.map((name) => JSON.stringify(name)).join(', ');
 
 const blockSize = parsedBy((text) => parseSize('block size', text)).refine(
@@ -81,6 +87,34 @@ export const deviceDefaults = {
   'quiet-deadline': preset(seconds, {
     about: 'The longest time to wait for `quiet`.',
     ...{ allowed: 'a number above 0', unit: 'seconds', preset: 60, example: 120 },
+  }),
+  announce: optional(z.union([z.literal('wall'), absolutePath]), {
+    about:
+      'Who tells users before the instant, and when it is over: `wall`, or a program that is given the message.',
+    allowed: '"wall" or an absolute path',
+    ...{ example: 'wall', otherwise: 'nobody is told' },
+  }),
+  grace: preset(graceTime, {
+    about: 'With `announce`: how long before the instant users are told.',
+    ...{ allowed: 'a number from 0 to 86400', unit: 'seconds', preset: 120, example: 300 },
+  }),
+  'announce-required': preset(flag, {
+    about: 'With `announce`: no backup if nobody could be told.',
+    ...{ allowed: 'true or false', preset: false, example: true },
+  }),
+  partitions: optional(z.array(wholeNumber(1, 1024)).min(1).max(256), {
+    about: 'Of a disk only these partitions, and all that is outside of partitions.',
+    allowed: 'a list of numbers of partitions',
+    ...{ example: [1, 3], otherwise: 'all' },
+  }),
+  'exclude-partitions': preset(z.array(wholeNumber(1, 1024)).max(256), {
+    about: 'Partitions of a disk that are left out.',
+    allowed: 'a list of numbers of partitions',
+    ...{ preset: [], example: [2] },
+  }),
+  'exclude-swap': preset(flag, {
+    about: 'Whether the content of swap partitions of a disk is left out.',
+    ...{ allowed: 'true or false', preset: false, example: true },
   }),
   'block-size': optional(blockSize, {
     about: 'The size of the blocks that are compared and sent.',

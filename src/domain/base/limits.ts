@@ -66,6 +66,9 @@ export const PATCHED_BYTES_MAX = 8 * MiB;
 export const JSON_BYTES_MAX = 4 * MiB;
 /** Bad ranges that a point's manifest may carry; a device with more is failing, not backed up. */
 export const BAD_RANGES_MAX = 10_000;
+/** Ranges that a point may leave out, and characters of a reason. */
+export const EXCLUDED_RANGES_MAX = 1024;
+export const EXCLUDED_REASON_CHARS_MAX = 200;
 /**
  * Bytes that one backup may find unreadable: a device that is gone gives a single bad range, however large.
  */
@@ -143,6 +146,9 @@ export const BEGINS_PER_MINUTE_MAX = 240;
 /** Requests that a connection may have without an answer. */
 export const PIPELINED_REQUESTS_MAX = 8;
 
+/** Ranges that the report on an ordered comparison names, and characters of the reason of one. */
+export const COMPARED_RANGES_MAX = 1000;
+export const COMPARED_REASON_CHARS_MAX = 400;
 /** Devices that one agent offers. */
 export const OFFERS_MAX = 64;
 /** Orders of one agent that have not ended. */

@@ -1,6 +1,6 @@
 /**
- * An order: a receiver's wish that an agent back up one of the devices that the agent offers. The receiver
- * never commands; the agent asks for orders, and runs them as it would run the command. Pure.
+ * An order: a receiver's wish that an agent back up, or compare, one of the devices that the agent offers.
+ * The receiver never commands; the agent asks for orders, and runs them as it would run the command. Pure.
  *
  * | state   | take  | running | done, failed | cancel    | tick, agent silent for too long | agent has    |
  * |         |       | report  | report       |           |                                 | forgotten it |
@@ -18,8 +18,9 @@
 import type { ErrorCode } from '../base/errors.js';
 import { ORDER_LEASE_MS, ORDER_QUEUED_MS, ORDER_STALLED_MS, ORDER_START_MS } from '../base/limits.js';
 import type { Point } from '../point/point.js';
+import type { CompareWish, Comparison } from './comparison.js';
 
-export const ORDER_PHASES = ['snapshot', 'base', 'compare', 'fetch-tree', 'scan', 'commit'] as const;
+export const ORDER_PHASES = ['snapshot', 'base', 'check', 'compare', 'fetch-tree', 'scan', 'commit'] as const;
 export type OrderPhase = (typeof ORDER_PHASES)[number];
 
 /** What the agent is handed: a name that it offers, and nothing that says what is read how. */
@@ -29,6 +30,8 @@ export interface AgentOrder {
   readonly device: string;
   /** Read everything, although the agent may know what changed. */
   readonly full: boolean;
+  /** Compare it instead. Only for agents that say that they can. */
+  readonly compare?: CompareWish;
 }
 
 export interface RunningOrder {
@@ -65,6 +68,8 @@ export interface AwaitOrderRequest {
   readonly plans?: readonly DevicePlan[];
   /** How many it runs at once. */
   readonly ordersMax: number;
+  /** It can compare by order; missing: it is of a version that can't. */
+  readonly canCompare?: boolean;
   /** How long an answer may take if there is no order. */
   readonly waitMs: number;
 }
@@ -88,7 +93,13 @@ export interface OrderFailure {
 
 export type OrderReport =
   | { readonly state: 'running'; readonly progress: OrderProgress }
-  | { readonly state: 'done'; readonly pointId: string; readonly warnings: readonly string[] }
+  | {
+      readonly state: 'done';
+      /** The point that was made; of a comparison without `ship` the one that was compared. */
+      readonly pointId: string;
+      readonly warnings: readonly string[];
+      readonly comparison?: Comparison;
+    }
   | { readonly state: 'failed'; readonly error: OrderFailure };
 
 /**
@@ -112,6 +123,8 @@ export interface Order {
   readonly agent: string;
   readonly device: string;
   readonly full: boolean;
+  /** Undefined: a backup. */
+  readonly compare: CompareWish | undefined;
   readonly state: OrderState;
   readonly createdAtMs: number;
   /** When silence ends it. */
@@ -121,6 +134,7 @@ export interface Order {
   readonly isCancelAsked: boolean;
   readonly progress: OrderProgress | null;
   readonly point: Point | null;
+  readonly comparison: Comparison | null;
   /** Of the agent, after its commit too. */
   readonly warnings: readonly string[];
   readonly failure: OrderFailure | null;
@@ -129,7 +143,12 @@ export interface Order {
 export type OrderEvent =
   | { readonly type: 'take'; readonly nowMs: number }
   | { readonly type: 'running'; readonly progress: OrderProgress; readonly nowMs: number }
-  | { readonly type: 'done'; readonly point: Point; readonly warnings: readonly string[] }
+  | {
+      readonly type: 'done';
+      readonly point: Point;
+      readonly warnings: readonly string[];
+      readonly comparison?: Comparison | undefined;
+    }
   | { readonly type: 'failed'; readonly failure: OrderFailure }
   | { readonly type: 'cancel' }
   | { readonly type: 'tick'; readonly nowMs: number; readonly isConnected: boolean }
@@ -141,15 +160,25 @@ export interface OrderWish {
   readonly agent: string;
   readonly device: string;
   readonly full: boolean;
+  readonly compare?: CompareWish | undefined;
 }
 
 /** @param waitMs for an agent that is not connected. */
 export function newOrder(id: string, wish: OrderWish, nowMs: number, waitMs: number): Order {
-  const { agent, device, full } = wish;
+  const { agent, device, full, compare } = wish;
   return {
-    ...{ id, agent, device, full, state: 'queued', createdAtMs: nowMs, silentUntilMs: nowMs + waitMs },
+    ...{
+      id,
+      agent,
+      device,
+      full,
+      compare,
+      state: 'queued',
+      createdAtMs: nowMs,
+      silentUntilMs: nowMs + waitMs,
+    },
     movedAtMs: nowMs,
-    ...{ isCancelAsked: false, progress: null, point: null, warnings: [], failure: null },
+    ...{ isCancelAsked: false, progress: null, point: null, comparison: null, warnings: [], failure: null },
   };
 }
 
@@ -182,7 +211,13 @@ export function advance(order: Order, event: OrderEvent): Order {
     }
     case 'done':
       if (order.state === 'queued') return order;
-      return { ...order, state: 'done', point: event.point, warnings: event.warnings };
+      return {
+        ...order,
+        state: 'done',
+        point: event.point,
+        warnings: event.warnings,
+        comparison: event.comparison ?? null,
+      };
     case 'failed':
       if (order.state === 'queued') return order;
       return {
@@ -224,15 +259,20 @@ function isSame(a: OrderProgress, b: OrderProgress | null): boolean {
 export function nextOrder(orders: readonly Order[], request: AwaitOrderRequest): Order | null {
   const { devices, running, ordersMax } = request;
   const isKnownToRun = (order: Order) => running.some(({ orderId }) => orderId === order.id);
+  const canRun = ({ compare }: Order) => compare === undefined || request.canCompare === true;
   const held = orders.filter(isHeld);
-  const again = held.find((order) => order.state === 'taken' && !order.isCancelAsked && !isKnownToRun(order));
+  const again = held.find(
+    (order) => order.state === 'taken' && canRun(order) && !order.isCancelAsked && !isKnownToRun(order),
+  );
   if (again !== undefined) return again;
   // What it does that no order here stands for any more counts too.
   const others = running.filter(({ orderId }) => !held.some(({ id }) => id === orderId));
   if (held.length + others.length >= ordersMax) return null;
   const isBusy = (device: string) => [...held, ...others].some((work) => work.device === device);
   return (
-    orders.find(({ state, device }) => state === 'queued' && devices.includes(device) && !isBusy(device)) ??
-    null
+    orders.find(
+      (order) =>
+        order.state === 'queued' && devices.includes(order.device) && !isBusy(order.device) && canRun(order),
+    ) ?? null
   );
 }

@@ -2,6 +2,7 @@
 
 import type { Geometry } from '../blocks/geometry.js';
 import type { Tree } from '../tree/digest-tree.js';
+import type { ExcludedRange } from './excluded.js';
 
 /**
  * What the instant of a point is worth (docs/design.md section 1): hooks succeeded; file systems frozen; one
@@ -80,6 +81,8 @@ export interface CommittedFacts {
   readonly instant: string;
   readonly statistics: SessionStatistics;
   readonly badRanges: readonly BadRange[];
+  /** What was left out on purpose; it reads as zeros. Missing: nothing. */
+  readonly excluded?: readonly ExcludedRange[];
   readonly warnings: readonly string[];
 }
 

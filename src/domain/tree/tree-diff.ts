@@ -10,6 +10,7 @@
  */
 
 import { DIGEST_BYTES, TREE_FANOUT } from '../base/limits.js';
+import { type BlockRange, intersectRanges } from '../blocks/block-ranges.js';
 import { blockCount, treeHeight } from '../blocks/geometry.js';
 import { child, equals, isNull, type ReadNodes, type Tree } from './digest-tree.js';
 
@@ -36,20 +37,24 @@ export interface TreeDiffOptions {
   /** Both must answer every node that they are asked for. */
   readonly readFrom: ReadNodes;
   readonly readTo: ReadNodes;
+  /** Blocks that are not compared, ascending, apart. Default: none. */
+  readonly skipped?: readonly BlockRange[];
 }
 
 /** One step for each level-1 node that differs, and a last one. */
 export async function* treeDiff(options: TreeDiffOptions): AsyncGenerator<DiffStep> {
-  const { from, to } = options;
+  const { from, to, skipped = [] } = options;
   const toCount = blockCount(to.geometry);
   const count = Math.max(blockCount(from.geometry), toCount);
   let open: [start: number, end: number, zeroBlocks: number] | null = null;
   for await (const { blockIndex, before, after } of differingNodes(options)) {
     const ranges: DiffRange[] = [];
+    const skippedHere = intersectRanges(skipped, blockIndex, blockIndex + TREE_FANOUT);
     for (let i = 0; i < TREE_FANOUT; i += 1) {
       const leaf = childOrNull(after, i);
       if (equals(childOrNull(before, i), leaf)) continue;
       const block = blockIndex + i;
+      if (skippedHere.some(([start, end]) => start <= block && block < end)) continue;
       if (open === null || open[1] < block) {
         if (open !== null) ranges.push(open);
         open = [block, block, 0];

@@ -4,7 +4,15 @@
  */
 import { z } from 'zod';
 import { ERROR_CODES } from '../../domain/base/errors.js';
-import { OFFERS_MAX, ORDER_WAIT_MS_MAX, WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
+import {
+  COMPARED_RANGES_MAX,
+  COMPARED_REASON_CHARS_MAX,
+  OFFERS_MAX,
+  ORDER_WAIT_MS_MAX,
+  WARNING_CHARS_MAX,
+  WARNINGS_MAX,
+} from '../../domain/base/limits.js';
+import type { CompareWish, Comparison } from '../../domain/order/comparison.js';
 import {
   type AgentOrder,
   type AwaitOrderRequest,
@@ -15,6 +23,7 @@ import {
   type OrderStanding,
   type PlannedRound,
 } from '../../domain/order/order.js';
+import { CONSISTENCY_KINDS } from '../../domain/point/point.js';
 import { hexIdSchema } from './schemas.js';
 
 const TEXT_CHARS_MAX = 8192;
@@ -52,11 +61,46 @@ export const awaitOrderSchema: z.ZodType<AwaitOrderRequest> = z.strictObject({
   plans: z.array(devicePlanSchema).max(OFFERS_MAX).exactOptional(),
   running: z.array(z.strictObject({ orderId: hexIdSchema, device: name })).max(ORDERS_AT_ONCE_MAX),
   ordersMax: z.int().min(1).max(ORDERS_AT_ONCE_MAX),
+  canCompare: z.boolean().exactOptional(),
   waitMs: z.number().min(0).max(ORDER_WAIT_MS_MAX),
 });
 
+export const compareWishSchema: z.ZodType<CompareWish> = z.strictObject({
+  deep: z.boolean(),
+  ship: z.boolean(),
+});
+
+export const comparisonSchema: z.ZodType<Comparison> = z.strictObject({
+  ranges: z
+    .array(
+      z.strictObject({
+        byteOffset: count,
+        byteLength: count,
+        what: z.enum(['differs', 'unreadable', 'damaged']),
+        reason: z.string().max(COMPARED_REASON_CHARS_MAX).exactOptional(),
+      }),
+    )
+    .max(COMPARED_RANGES_MAX),
+  rangeCount: count,
+  differingBlocks: count.nullable(),
+  unreadableBlocks: count,
+  damagedBlocks: count,
+  deviceSizeBytes: count,
+  scannedBytes: count,
+  wireBytes: count,
+  kind: z.enum(CONSISTENCY_KINDS),
+  comparedId: hexIdSchema,
+});
+
 export const orderAnswerSchema: z.ZodType<{ order: AgentOrder | null }> = z.strictObject({
-  order: z.strictObject({ orderId: hexIdSchema, device: name, full: z.boolean() }).nullable(),
+  order: z
+    .strictObject({
+      orderId: hexIdSchema,
+      device: name,
+      full: z.boolean(),
+      compare: compareWishSchema.exactOptional(),
+    })
+    .nullable(),
 });
 
 export const orderFailureSchema: z.ZodType<OrderFailure> = z.strictObject({
@@ -81,6 +125,7 @@ export const orderReportSchema: z.ZodType<OrderReport> = z.discriminatedUnion('s
     state: z.literal('done'),
     pointId: hexIdSchema,
     warnings: z.array(z.string().max(WARNING_CHARS_MAX)).max(WARNINGS_MAX),
+    comparison: comparisonSchema.exactOptional(),
   }),
   z.strictObject({ state: z.literal('failed'), error: orderFailureSchema }),
 ]);

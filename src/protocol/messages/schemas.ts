@@ -11,6 +11,8 @@ import {
   CHECK_RANGES_MAX,
   DEVICE_SIZE_MAX,
   DIFF_RANGES_MAX,
+  EXCLUDED_RANGES_MAX,
+  EXCLUDED_REASON_CHARS_MAX,
   NODES_REQUEST_MAX,
   PIECES_REQUEST_MAX,
   PROVIDER_FACTS_MAX,
@@ -101,6 +103,17 @@ const badRanges = z
   )
   .max(BAD_RANGES_MAX);
 
+const excluded = z
+  .array(
+    z.strictObject({
+      byteOffset: count.max(DEVICE_SIZE_MAX),
+      byteLength: z.int().min(1).max(DEVICE_SIZE_MAX),
+      reason: z.string().max(EXCLUDED_REASON_CHARS_MAX),
+    }),
+  )
+  .max(EXCLUDED_RANGES_MAX)
+  .exactOptional();
+
 const warnings = z.array(z.string().max(WARNING_CHARS_MAX)).max(WARNINGS_MAX);
 
 const FACTS = 'facts with names of 1 to 32 letters, each a text, a number or a truth value';
@@ -130,6 +143,7 @@ export const pointSchema: z.ZodType<Point> = z.strictObject({
   statistics,
   storedBytes: count,
   badRanges,
+  excluded,
   warnings,
 });
 
@@ -174,6 +188,7 @@ export const commitRequestSchema: z.ZodType<CommitRequest> = z.strictObject({
   instant: time,
   statistics,
   badRanges,
+  excluded,
   warnings,
 });
 

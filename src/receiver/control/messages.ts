@@ -8,6 +8,7 @@
  */
 import { z } from 'zod';
 import {
+  comparisonSchema,
   devicePlanSchema,
   orderFailureSchema,
   orderProgressSchema,
@@ -60,6 +61,14 @@ const requestSchema = z.discriminatedUnion('op', [
     parallel: parallelSchema,
     waitMs: waitMsSchema,
   }),
+  z.strictObject({
+    v,
+    op: z.literal('compare'),
+    agent: text,
+    device: text,
+    ...{ deep: z.boolean(), ship: z.boolean() },
+    waitMs: waitMsSchema,
+  }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
   z.strictObject({ v, op: z.literal('collect'), dryRun: z.boolean() }),
@@ -85,7 +94,11 @@ export const orderEventSchema = z.strictObject({
 });
 export type OrderChange = z.infer<typeof orderEventSchema>;
 
-export const orderResultSchema = z.strictObject({ point: pointSchema, warnings: z.array(z.string()) });
+export const orderResultSchema = z.strictObject({
+  point: pointSchema,
+  warnings: z.array(z.string()),
+  comparison: comparisonSchema.nullable(),
+});
 export const agentViewsSchema = z.array(
   z.strictObject({
     agent: text,

@@ -133,6 +133,13 @@ async function perform(
         tell({ state, hasJoined, progress }),
       );
     }
+    case 'compare': {
+      const { agent, device, deep, ship, waitMs } = request;
+      const wish = { agent, device, full: false, compare: { deep, ship } };
+      return remote.backup(wish, waitMs, signal, ({ state, progress }, hasJoined) =>
+        tell({ state, hasJoined, progress }),
+      );
+    }
     case 'round':
       return remote.round(request, signal, tell);
     case 'agents':

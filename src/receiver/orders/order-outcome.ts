@@ -1,5 +1,6 @@
 /** An order from start to end, and its outcome in words for the user who asked for it. */
 import { StillpointError } from '../../domain/base/errors.js';
+import type { Comparison } from '../../domain/order/comparison.js';
 import { isEnded, type Order, type OrderWish } from '../../domain/order/order.js';
 import type { Point } from '../../domain/point/point.js';
 import type { OrderBook } from './orders.js';
@@ -8,6 +9,8 @@ export interface OrderResult {
   readonly point: Point;
   /** As in the point, and what went wrong after its commit. */
   readonly warnings: readonly string[];
+  /** Of a comparison; then the point is the one that it made, or that was compared. */
+  readonly comparison: Comparison | null;
 }
 
 export interface FollowOptions {
@@ -42,8 +45,8 @@ export async function followOrder(
     signal.addEventListener('abort', leave, { once: true });
     onChange(watch.order, watch.hasJoined);
   });
-  const { state, point, warnings, failure } = ended;
-  if (state === 'done' && point !== null) return { point, warnings };
+  const { state, point, warnings, comparison, failure } = ended;
+  if (state === 'done' && point !== null) return { point, warnings, comparison };
   if (state === 'failed' && failure !== null) {
     const { code, ...details } = failure;
     throw new StillpointError(code, details);
@@ -66,8 +69,8 @@ export function unreachable(agent: string, reason: string): StillpointError {
 function lost({ agent, device }: OrderWish): StillpointError {
   return new StillpointError('connection-lost', {
     thing: `device ${device} of the agent ${agent}`,
-    reason: 'the agent has not reported on its backup for too long, or was restarted',
-    remedy: 'See its log. If the backup still runs, its point will come.',
+    reason: 'the agent has not reported on its order for too long, or was restarted',
+    remedy: 'See its log. If a backup still runs, its point will come.',
     permanent: false,
   });
 }

@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { ORDERS_PER_AGENT_MAX } from '../../domain/base/limits.js';
+import { type CompareWish, type Comparison, isSameWish } from '../../domain/order/comparison.js';
 import {
   type AgentOrder,
   type AwaitOrderRequest,
@@ -35,6 +36,7 @@ export interface Presence {
   readonly lastSeenMs: number;
   /** As of its last question. */
   readonly devices: readonly string[];
+  readonly canCompare: boolean;
   readonly plans: readonly DevicePlan[];
 }
 
@@ -48,6 +50,7 @@ interface Seen {
   /** Its connection was closed while it asked. */
   isGone: boolean;
   devices: readonly string[];
+  canCompare: boolean;
   plans: readonly DevicePlan[];
   question: Question | null;
 }
@@ -83,12 +86,14 @@ export class OrderBook {
 
   presence(agent: string): Presence {
     const seen = this.#agents.get(agent);
-    if (seen === undefined) return { isConnected: false, lastSeenMs: 0, devices: [], plans: [] };
-    const { lastSeenMs, isGone, devices, plans, question } = seen;
+    if (seen === undefined)
+      return { isConnected: false, lastSeenMs: 0, devices: [], plans: [], canCompare: false };
+    const { lastSeenMs, isGone, devices, plans, canCompare, question } = seen;
     return {
       isConnected: question !== null || (!isGone && this.#nowMs() - lastSeenMs < PRESENCE_GRACE_MS),
       lastSeenMs,
       devices,
+      canCompare,
       plans,
     };
   }
@@ -130,6 +135,7 @@ export class OrderBook {
     if (this.#isClosed || signal?.aborted === true) return Promise.resolve(null);
     const seen = this.#see(agent);
     seen.devices = request.devices;
+    seen.canCompare = request.canCompare === true;
     seen.plans = request.plans ?? [];
     seen.question?.answer(null);
     this.#hear(agent, request);
@@ -174,7 +180,9 @@ export class OrderBook {
       this.#apply(entry, { type: 'failed', failure: report.error });
     } else {
       if (point?.device !== entry.order.device) throw wrongPoint(entry.order);
-      this.#apply(entry, { type: 'done', point, warnings: report.warnings });
+      this.#apply(entry, {
+        ...{ type: 'done', point, warnings: report.warnings, comparison: comparisonOf(entry.order, report) },
+      });
     }
     // Its device, or its place within the agent's limit, may be free now.
     this.#handOut(agent);
@@ -197,6 +205,7 @@ export class OrderBook {
       isGone: false,
       devices: [],
       plans: [],
+      canCompare: false,
       question: null,
     };
     seen.lastSeenMs = this.#nowMs();
@@ -223,12 +232,13 @@ export class OrderBook {
     const entry = order === null ? undefined : this.#entries.get(order.id);
     if (entry === undefined) return;
     this.#apply(entry, { type: 'take', nowMs: this.#nowMs() });
-    const { id, device, full } = entry.order;
-    question.answer({ orderId: id, device, full });
+    const { id, device, full, compare } = entry.order;
+    question.answer({ orderId: id, device, full, ...(compare === undefined ? {} : { compare }) });
   }
 
-  #checkOffered({ agent, device }: OrderWish): void {
-    const { isConnected, devices } = this.presence(agent);
+  #checkOffered({ agent, device, compare }: OrderWish): void {
+    const { isConnected, devices, canCompare } = this.presence(agent);
+    if (isConnected && compare !== undefined && !canCompare) throw cantCompare(agent);
     if (!isConnected || devices.includes(device)) return;
     throw new StillpointError('device-unknown', {
       thing: `device ${device} of the agent ${agent}`,
@@ -295,15 +305,46 @@ function without(request: AwaitOrderRequest, ended: string): AwaitOrderRequest {
 }
 
 /** A request for less than an order does is served by that order. */
-function checkJoinable({ agent, device, full, isCancelAsked }: Order, wish: OrderWish): void {
-  if (!isCancelAsked && (full || !wish.full)) return;
+function checkJoinable(order: Order, wish: OrderWish): void {
+  const { agent, device, full, compare, isCancelAsked } = order;
+  const isSame = isSameWish(compare, wish.compare);
+  if (!isCancelAsked && isSame && (full || !wish.full)) return;
+  const what = compare === undefined ? 'backup' : 'comparison';
+  const how = compare !== undefined ? '' : ', without --full';
   throw new StillpointError('session-busy', {
     thing: `device ${device} of the agent ${agent}`,
     reason: isCancelAsked
-      ? 'a backup of it is being cancelled'
-      : 'another backup of it is ordered or running, without --full',
+      ? `a ${what} of it is being cancelled`
+      : isSame
+        ? `another ${what} of it is ordered or running${how}`
+        : `a ${what} of it is ordered or running${compare === undefined ? '' : `, ${optionsOf(compare)}`}`,
     remedy: 'Try again when it has ended.',
     permanent: false,
+  });
+}
+
+function optionsOf({ deep, ship }: CompareWish): string {
+  return `${deep ? 'with' : 'without'} --deep, ${ship ? 'with' : 'without'} --ship`;
+}
+
+/** What an agent says that was not asked for is not passed on; what was asked for must be there. */
+function comparisonOf(
+  { compare }: Order,
+  { comparison }: Extract<OrderReport, { state: 'done' }>,
+): Comparison | undefined {
+  if (compare === undefined) return undefined;
+  if (comparison !== undefined) return comparison;
+  throw new StillpointError('bad-message', {
+    thing: 'report on an order',
+    reason: 'it does not say what the comparison found',
+  });
+}
+
+function cantCompare(agent: string): StillpointError {
+  return new StillpointError('version', {
+    thing: `agent ${agent}`,
+    reason: 'it runs an older version, which does not compare by order',
+    remedy: 'Update it, or run "stillpoint compare DEVICE" on its machine.',
   });
 }
 

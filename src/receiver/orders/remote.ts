@@ -143,21 +143,26 @@ export class Remote {
   ): Promise<OrderResult> {
     const { log, orders, dialOut, trail } = this.#options;
     this.#checkEnrolled([wish.agent]);
-    const { agent, device } = wish;
-    trail.note({ who: 'operator', what: 'order', result: 'done', agent, device });
-    log.info({ ...wish }, 'backup ordered');
+    const { agent, device, compare } = wish;
+    const what = compare === undefined ? 'backup' : 'comparison';
+    const detail =
+      compare === undefined
+        ? undefined
+        : `comparison${compare.deep ? ' --deep' : ''}${compare.ship ? ' --ship' : ''}`;
+    trail.note({ who: 'operator', what: 'order', result: 'done', agent, device, detail });
+    log.info({ ...wish }, `${what} ordered`);
     dialOut.hurry(wish.agent);
     try {
       const whyAbsent = (agent: string) => this.#whyAbsent(agent);
       const result = await followOrder(orders, wish, { waitMs, signal, onChange, whyAbsent });
       log.info(
         { agent: wish.agent, device: wish.device, point: result.point.sequence },
-        'ordered backup done',
+        `ordered ${what} done`,
       );
       return result;
     } catch (error) {
       const reason = (error as Error).message;
-      log.warn({ agent: wish.agent, device: wish.device, reason }, 'ordered backup failed');
+      log.warn({ agent: wish.agent, device: wish.device, reason }, `ordered ${what} failed`);
       throw error;
     }
   }

@@ -19,6 +19,13 @@ export function checkCommit(request: CommitRequest, description: CaptureDescript
     end = byteOffset + byteLength;
   }
   if (end > geometry.sizeBytes) refuse('a bad range ends beyond the end of the device');
+  let excludedEnd = 0;
+  for (const { byteOffset, byteLength } of request.excluded ?? []) {
+    if (byteOffset < excludedEnd) refuse('its excluded ranges overlap or do not ascend');
+    if (byteOffset % geometry.blockSize !== 0) refuse('an excluded range begins within a block');
+    excludedEnd = byteOffset + byteLength;
+  }
+  if (excludedEnd > geometry.sizeBytes) refuse('an excluded range ends beyond the end of the device');
 }
 
 /**

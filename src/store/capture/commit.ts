@@ -85,6 +85,7 @@ export async function commitCapture(
     statistics: request.statistics,
     storedBytes: staging.storedBytes + treeBytes,
     badRanges: request.badRanges,
+    ...(request.excluded === undefined ? {} : { excluded: request.excluded }),
     warnings: request.warnings,
   };
   const key = pointKey(point, point.sequence);

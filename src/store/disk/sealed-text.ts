@@ -19,8 +19,8 @@ export type SealedMagic =
  * One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which
  * one the store has come to.
  */
-export const SEALED_VERSION = 2;
-const FORMER_VERSIONS: readonly number[] = [1];
+export const SEALED_VERSION = 3;
+const FORMER_VERSIONS: readonly number[] = [1, 2];
 const HEAD = /^(stillpoint-[a-z]+) (\d{1,9}) ([0-9a-f]{64})$/;
 
 export function encodeSealed(magic: SealedMagic, body: object): Buffer {
@@ -52,7 +52,7 @@ export function decodeSealed(magic: SealedMagic, bytes: Buffer, thing: string): 
   if (version !== SEALED_VERSION && !FORMER_VERSIONS.includes(version)) {
     throw new StillpointError('version', {
       thing,
-      reason: `it has format version ${version}, and this program reads ${[...FORMER_VERSIONS, SEALED_VERSION].join(' and ')}`,
+      reason: `it has format version ${version}, and this program reads 1 to ${SEALED_VERSION}`,
       remedy: 'Use the program that wrote it, or a newer one.',
     });
   }

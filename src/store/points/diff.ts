@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { DIFF_RANGES_MAX } from '../../domain/base/limits.js';
 import { rangeBytes } from '../../domain/blocks/block-ranges.js';
+import { toBlocks } from '../../domain/point/excluded.js';
 import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
 import type { DiffEvent } from '../../domain/session/messages.js';
 import { type DiffRange, treeDiff } from '../../domain/tree/tree-diff.js';
@@ -39,6 +40,7 @@ export async function* pointDiff(
     to: treeOf(to),
     readFrom: reader.readNodesOf(from),
     readTo: reader.readNodesOf(to),
+    skipped: toBlocks([...(from.excluded ?? []), ...(to.excluded ?? [])], blockSize),
   });
   for await (const { ranges, blockIndex } of steps) {
     for (const range of ranges) {

@@ -31,6 +31,7 @@ export function decodeManifest(
     isHexDigest(point.root) &&
     isHexDigest(point.top) &&
     Array.isArray(point.badRanges) &&
+    (point.excluded === undefined || Array.isArray(point.excluded)) &&
     Array.isArray(point.warnings) &&
     isObject(point.providerFacts) &&
     isObject(point.statistics) &&

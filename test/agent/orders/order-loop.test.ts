@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BackupReceiver } from '../../../src/agent/backup/options.js';
+import type { CompareReceiver } from '../../../src/agent/compare/compare.js';
 import { orderLoop } from '../../../src/agent/orders/order-loop.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import type {
@@ -67,7 +68,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
         orders,
         openReceiver: () => {
           world.opened += 1;
-          const receiver = fakePort<BackupReceiver & Closable>({
+          const receiver = fakePort<BackupReceiver & CompareReceiver & Closable>({
             info: () => world.info(),
             close: async () => undefined,
           });
@@ -166,7 +167,7 @@ test('what is offered is told with each question', async (t) => {
   await world.until('two questions', () => world.questions.length > 1);
   await loop.stop();
   t.deepEqual(world.questions[0], {
-    ...{ devices: ['a'], running: [], ordersMax: 4, waitMs: 10, plans: [PLAN] },
+    ...{ devices: ['a'], running: [], ordersMax: 4, canCompare: true, waitMs: 10, plans: [PLAN] },
   });
   t.deepEqual(world.rounds, ['default'], 'asked once, not with each question');
 });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import {
+  EXIT_DIFFERS,
   EXIT_FAILED,
   EXIT_NO_ACCESS,
   EXIT_OK,
@@ -13,6 +14,7 @@ import {
   EXIT_WARNINGS,
 } from '../../../src/cli/output/exit-codes.js';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
+import type { Comparison } from '../../../src/domain/order/comparison.js';
 import type { RoundSummary } from '../../../src/domain/order/round.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { readSchedules, writeSchedule } from '../../../src/receiver/orders/remote-settings.js';
@@ -107,6 +109,31 @@ async function checkRestores(
   await rm(target);
 }
 
+/** Of the device whose last point is disk@2; leaves disk@3. */
+async function compareByOrder(t: ExecutionContext, receiver: Receiver, source: string): Promise<void> {
+  const compare = async (code: number, ...options: string[]) => {
+    const { stdout } = await order(t, receiver, code, 'compare', 'web1', 'disk', '--json', ...options);
+    return lastResult<Comparison & { point: Point; shipped: Point | null }>(stdout);
+  };
+  t.like(await compare(EXIT_OK), { differingBlocks: 0, rangeCount: 0, ranges: [], shipped: null });
+  const file = await open(source, 'r+');
+  for (const block of [3, 4, 9]) await file.write(Buffer.alloc(BLOCK, block), 0, BLOCK, block * BLOCK);
+  await file.close();
+  const ranges = [
+    { byteOffset: 3 * BLOCK, byteLength: 2 * BLOCK, what: 'differs' },
+    { byteOffset: 9 * BLOCK, byteLength: BLOCK, what: 'differs' },
+  ];
+  const found = await compare(EXIT_DIFFERS, '--deep');
+  t.like(found, { differingBlocks: 3, rangeCount: 2, ranges, damagedBlocks: 0, deviceSizeBytes: 8 * MiB });
+  t.is(found.point.sequence, 2);
+  const shown = await order(t, receiver, EXIT_DIFFERS, 'compare', 'web1', 'disk');
+  t.regex(shown.stdout, /589824\s+65536\s+differs\n.*web1: disk@2: 3 blocks differ, 192 KiB;/);
+  const shipped = await compare(EXIT_OK, '--ship');
+  t.like(shipped, { differingBlocks: 3, comparedId: found.point.id, shipped: { sequence: 3 } });
+  t.is(shipped.shipped?.statistics.changedBytes, 3 * BLOCK);
+  t.is((await compare(EXIT_OK)).point.sequence, 3);
+}
+
 test.serial('an order becomes a point like any other; what can’t be ordered is refused', async (t) => {
   const receiver = await startReceiver(t);
   const place = await makeMachine(t, 'devices');
@@ -123,6 +150,7 @@ test.serial('an order becomes a point like any other; what can’t be ordered is
   const full = await order(t, receiver, EXIT_OK, 'backup', 'web1', 'disk', '--full', '--json');
   t.like(lastResult<{ point: Point }>(full.stdout).point, { sequence: 2, statistics: { changedBytes: 0 } });
 
+  await compareByOrder(t, receiver, source);
   const path = await order(t, receiver, EXIT_FAILED, 'backup', 'web1', 'tape');
   t.regex(path.stderr, /does not offer it; it offers disk/);
   await order(t, receiver, EXIT_USAGE, 'backup', 'web1', source);
@@ -130,7 +158,7 @@ test.serial('an order becomes a point like any other; what can’t be ordered is
   await rm(source);
   const gone = await order(t, receiver, EXIT_FAILED, 'backup', 'web1', 'disk');
   t.regex(gone.stderr, /source: it does not exist/, 'the agent’s own error');
-  t.is((await points(t, machine, null)).length, 2);
+  t.is((await points(t, machine, null)).length, 3);
   const second = await run(machine, 'agent', 'run');
   t.is(second.code, EXIT_NO_ACCESS);
   t.regex(second.stderr, /another process waits for orders/);

@@ -11,6 +11,7 @@ export const deviceNamed = (
   ...{ enabled: true, schedule: null, randomDelayMs: 0, retriesMax: 5, fullEveryMs: null },
   ...{ receiver: null, store: null, orders: true, provider: null, blockSize: null, compressionLevel: 1 },
   ...{ patch: 'auto', limitRate: null, fuzzy: false, hooks: [], freeze: 'auto' },
-  ...{ freezeDeadlineMs: null, hookDeadlineMs: null, quiet: null },
+  ...{ freezeDeadlineMs: null, hookDeadlineMs: null, quiet: null, announce: null },
+  exclusion: { partitions: null, excludePartitions: [], excludeSwap: false },
   ...changes,
 });

@@ -17,6 +17,7 @@ import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js'
 import { formatBytes, formatDuration, formatInstant } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
 import { seconds } from '../backup.js';
+import { addReceiverCompare } from './compare-order.js';
 
 const STORE_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 const WAIT_DEFAULT_S = 30;
@@ -64,6 +65,7 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
         backup(context, await directoryOf(context, options.store), { agent, device, ...options }),
       ),
     );
+  addReceiverCompare(receiver, run, { directoryOf, store, wait });
   receiver
     .command('dial')
     .description('open connections to an agent that listens, or stop doing so')
