@@ -10,6 +10,8 @@ import { addCompare } from './commands/compare.js';
 import { addDiff } from './commands/diff.js';
 import { addEnroll } from './commands/enroll.js';
 import { addInspect } from './commands/inspect.js';
+import { addMap } from './commands/looking/map.js';
+import { addUsage } from './commands/looking/usage.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver/receiver.js';
 import { addRestore } from './commands/restore.js';
@@ -126,6 +128,8 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addRestore,
     addVerify,
     addDiff,
+    addMap,
+    addUsage,
     addCompare,
     addInspect,
     addTapCommands,
