@@ -11,7 +11,13 @@ import { randomBytes, X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import {
+  makeDirectory,
+  readSpareStateFile,
+  readStateFile,
+  type StateFormat,
+  writeStateFile,
+} from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';
 import { checkCertificate } from '../../protocol/certificates/certificate-identity.js';
@@ -118,7 +124,7 @@ export async function readAuthority(dir: string): Promise<KeyAndCertificate> {
 export async function loadIdentity(dir: string, now: Date): Promise<ReceiverIdentity> {
   const settings = await readSettings(dir);
   const authority = await readAuthority(dir);
-  let server = await readStateFile(serverPath(dir), keyFormat).catch(() => null);
+  let server = await readSpareStateFile(serverPath(dir), keyFormat);
   if (server === null || !isUsable(server, authority, now)) {
     server = await createServerCertificate(authority, settings.id, now);
     await writeStateFile(serverPath(dir), keyFormat, server);
