@@ -54,6 +54,7 @@ async function makeStore() {
   const points = await store.points({ agent: 'alpha', device: 'disk' });
   const removed = points.find(({ sequence }) => sequence === states.REMOVED_SEQUENCE);
   await store.removePoint(removed, 'the fixture wants a mark');
+  await store.retention.change((settings) => states.withRetention(settings));
   const last = points.at(-1);
   const open = await store.createCapture(device.describe('disk', before, last.id, states.OPEN));
   await open.append(

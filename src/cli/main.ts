@@ -15,6 +15,10 @@ import { addUsage } from './commands/looking/usage.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver/receiver.js';
 import { addRestore } from './commands/restore.js';
+import { addForget } from './commands/retention/forget.js';
+import { addPins } from './commands/retention/pin.js';
+import { addPrune } from './commands/retention/prune.js';
+import { addRetention } from './commands/retention/retention.js';
 import { addTapCommands } from './commands/tap.js';
 import { addTrackCommands } from './commands/track.js';
 import { addVerify } from './commands/verify.js';
@@ -132,6 +136,10 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addUsage,
     addCompare,
     addInspect,
+    addRetention,
+    addPrune,
+    addForget,
+    addPins,
     addTapCommands,
     addTrackCommands,
     addEnroll,

@@ -4,8 +4,10 @@
  */
 
 import { LOCAL_AGENT } from '../domain/base/names.js';
+import { isInForce } from '../domain/retention/settings.js';
 import type { VerifyEvent } from '../domain/session/messages.js';
 import { checked } from '../protocol/port/checked.js';
+import type { PointPin } from '../protocol/port/point.js';
 import type { ReceiverPort } from '../protocol/port/receiver.js';
 import type { Store } from '../store/port/store.js';
 import { AgentHandlers } from './sessions/agent-receiver.js';
@@ -25,7 +27,12 @@ export async function openEmbeddedReceiver(dir: string, options: EmbeddedOptions
     const handlers = new EmbeddedHandlers(service, options.agent ?? LOCAL_AGENT, {
       seesAll: options.agent === null,
     });
-    return { ...checked(handlers), agents: () => handlers.agents(), close: () => handlers.close() };
+    return {
+      ...checked(handlers),
+      agents: () => handlers.agents(),
+      pins: () => handlers.pins(),
+      close: () => handlers.close(),
+    };
   } catch (error) {
     await store.close();
     throw error;
@@ -45,9 +52,23 @@ class EmbeddedHandlers extends AgentHandlers {
     return [...new Set(points.map(({ agent }) => agent))].sort();
   }
 
+  /** Those in force. If the settings are lost, nothing is removed anyway. */
+  async pins(): Promise<PointPin[]> {
+    const { retention } = this.#service.store;
+    if (retention.fault !== null) return [];
+    const { nowMs } = retention.clock();
+    return retention.settings.pins
+      .filter((pin) => isInForce(pin, nowMs))
+      .map(({ pointId, reason, untilMs }) => {
+        return { pointId, reason, until: untilMs === null ? null : new Date(untilMs).toISOString() };
+      });
+  }
+
   /** Who holds the directory may look at all of it, not only at what an agent's points need. */
-  override verify(pointId?: string): AsyncGenerator<VerifyEvent> {
-    return pointId === undefined ? this.#verifyStore() : super.verify(pointId);
+  override verify(pointId?: string, device?: string): AsyncGenerator<VerifyEvent> {
+    return pointId === undefined && device === undefined
+      ? this.#verifyStore()
+      : super.verify(pointId, device);
   }
 
   async *#verifyStore(): AsyncGenerator<VerifyEvent> {

@@ -19,7 +19,9 @@ import {
   RECEIVER_BODY_BYTES_MAX,
   RECEIVER_CONNECTIONS_MAX,
   RECEIVER_WAITING_MAX,
+  SCRUB_PERIOD_MS,
 } from '../domain/base/limits.js';
+import type { RateSchedule } from '../domain/session/rate-limit.js';
 import { type EnrolAnswer, type EnrolRequest, ROUTE_PREFIX } from '../protocol/messages/schemas.js';
 import { type Refusal, registerRoutes } from '../protocol/routes.js';
 import { BodyMemory } from '../protocol/transport/body-memory.js';
@@ -35,8 +37,12 @@ import { openControl } from './control/server.js';
 import { DialOut } from './orders/dial-out.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
+import type { RetentionEvent } from './retention/events.js';
+import { logRetention, pruneByItself } from './retention/pruning.js';
+import { RetentionService } from './retention/service.js';
 import { AgentHandlers } from './sessions/agent-receiver.js';
 import { ReceiverService } from './sessions/service.js';
+import { Scrubbing } from './upkeep/scrubbing.js';
 
 export interface ServerOptions {
   /** Made by initReceiver. */
@@ -49,6 +55,15 @@ export interface ServerOptions {
   readonly keepPartialMs?: number;
   /** Default: every 10 minutes. Not at the start: agents that waited for the receiver go on first. */
   readonly collectIntervalMs?: number;
+  /** Within which the store is read back this time, 0: not by schedule; default: as initialized. */
+  readonly scrubPeriodMs?: number;
+  readonly scrubRate?: RateSchedule;
+  /** Default: every 10 minutes. */
+  readonly scrubIntervalMs?: number;
+  /** Default: every hour. */
+  readonly pruneIntervalMs?: number;
+  /** Points that were removed, pins, changes of what is kept: for an audit log. They are logged anyway. */
+  readonly onRetention?: (event: RetentionEvent) => void;
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly now?: () => Date;
 }
@@ -64,6 +79,8 @@ export interface RunningServer {
   readonly orders: OrderBook;
   /** For commands, and rounds by schedule. */
   readonly remote: Remote;
+  /** For commands, a configuration file, and the removal of an agent. */
+  readonly retention: RetentionService;
   close(): Promise<void>;
 }
 
@@ -93,14 +110,27 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const store = await options.openStore(dir, log, { keepPartialMs });
   let face: Face | null = null;
   try {
-    const tenants = await Tenants.open(dir, identity.authority);
+    const tenants = await Tenants.open(dir, identity.authority, (message) => log.error(message));
     const service = await ReceiverService.open(store);
     const listening = await listenOn(listen, identity, tenants, service, options, now);
     face = listening;
     const { dialOut, url } = listening;
     const { orders } = service;
     const remote = await Remote.start({ dir, store, tenants, orders, dialOut, log, now });
-    const control = await openControl(dir, remote, log).catch((error: Error) => {
+    const scrubPeriodMs = options.scrubPeriodMs ?? identity.settings.scrubPeriodMs ?? SCRUB_PERIOD_MS;
+    const scrubbing = new Scrubbing({
+      ...{ store, log, now, rate: options.scrubRate, intervalMs: options.scrubIntervalMs },
+      periodMs: scrubPeriodMs === 0 ? null : scrubPeriodMs,
+    });
+    const retention = new RetentionService({
+      store,
+      onEvent: (event) => {
+        logRetention(log, event);
+        options.onRetention?.(event);
+      },
+      endSessions: (key) => service.endIdle(key, now()),
+    });
+    const control = await openControl(dir, { remote, retention, scrubbing }, log).catch((error: Error) => {
       // The path may be too long for a socket: agents are served anyway.
       log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
       return null;
@@ -110,11 +140,19 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       () => void service.collect(),
       options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
     ).unref();
+    const stopPruning = pruneByItself({
+      store,
+      service: retention,
+      log,
+      intervalMs: options.pruneIntervalMs,
+    });
     return {
-      ...{ url, orders, remote },
+      ...{ url, orders, remote, retention },
       close: async () => {
         clearInterval(collecting);
+        await stopPruning();
         orders.close();
+        await scrubbing.close();
         await control?.close();
         await remote.close();
         await listening.close();

@@ -23,6 +23,7 @@ import {
   INDEX_DIR,
   LOCK_FILE,
   PACKS_PREFIX,
+  POINTS_COPY_PREFIX,
   POINTS_PREFIX,
   STORE_COPY,
   STORE_FILE,
@@ -35,6 +36,7 @@ import type { ObjectStore } from './objects/object-store.js';
 import { LocalStore } from './pack-store.js';
 import { PointCatalog } from './points/catalog.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './points/manifest.js';
+import { addCopy, type ManifestFiles } from './points/manifest-files.js';
 import { PointReader } from './points/reader.js';
 import { finishRemovals } from './points/removal.js';
 import type { CaptureDescription, Store } from './port/store.js';
@@ -42,6 +44,7 @@ import { ReaderStore, type StoreToRead } from './reading/reader-store.js';
 import { ReadingIndex } from './reading/reading-index.js';
 import { identifyStore, repairStoreFile, type StoreIdentity, writeStoreFile } from './reading/store-file.js';
 import { RecordReader } from './records/record-reader.js';
+import { type MachineClock, machineClock, Retention } from './retention/retention.js';
 import {
   dropLostPacks,
   type HealContext,
@@ -49,6 +52,7 @@ import {
   type OpenProgress,
   walkPoints,
 } from './upkeep/index-heal.js';
+import { ScrubBook } from './upkeep/scrub-book.js';
 
 export type { OpenProgress } from './upkeep/index-heal.js';
 
@@ -62,6 +66,8 @@ export interface StoreOptions {
   /** Work that takes long: the index is being made. */
   readonly onProgress?: (progress: OpenProgress) => void;
   readonly now?: () => Date;
+  /** How long the machine has been up. Default: as it says. */
+  readonly machine?: MachineClock;
   /** 32 hex digits that no other call gave. */
   readonly randomId?: () => string;
   /** Default PACK_BYTES_TARGET. */
@@ -76,7 +82,7 @@ export interface StoreOptions {
   readonly waiting?: LockWaiting;
 }
 
-const newId = () => randomBytes(16).toString('hex');
+export const newId = () => randomBytes(16).toString('hex');
 /**
  * What a directory may have in it and still become a store: a new file system's own, a NAS's own, and
  * traces of an earlier try.
@@ -143,8 +149,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
     const lock = await lockForReading(path);
     try {
       const catalog = new PointCatalog();
-      for (const { key, reason } of await catalog.load(objects))
-        log(`manifest ${key} is no point: ${reason}`);
+      await catalog.load(objects, log);
       const partials = new PartialSets({
         ...{ disk, dir: path, log },
         keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
@@ -153,6 +158,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
       return new ReaderStore({
         ...{ storeId, disk, dir: path, lock, objects, catalog, partials, digester, log },
         now: options.now ?? (() => new Date()),
+        retention: await retentionOf(path, options, null),
         index: new ReadingIndex({ dir: path, storeId, objects, digester, log, onProgress }),
         remember: (findings) => rememberFindings(path, options, findings),
       });
@@ -161,6 +167,15 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
       throw error;
     }
   });
+}
+
+/** @param upgrade null: the store is only read */
+function retentionOf(
+  dir: string,
+  { disk = nodeDisk, now = () => new Date(), machine = machineClock, log = () => undefined }: StoreOptions,
+  upgrade: (() => Promise<void>) | null,
+): Promise<Retention> {
+  return Retention.load({ disk, dir, now, machine, log, upgrade });
 }
 
 /**
@@ -193,7 +208,8 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
   return openOwned(dir, options);
 }
 
-async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
+/** As openStore, with what the store's own upkeep needs. */
+export async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
   const digester = options.digester ?? native.plainDigester();
@@ -210,7 +226,8 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
       const identity = await identify();
       const { storeId } = identity;
       const upgrade = await repair(path, options, identity);
-      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX]) await local.removeDebris(prefix);
+      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX, POINTS_COPY_PREFIX])
+        await local.removeDebris(prefix);
       await disk.removeDir(join(path, COLLECT_DIR));
       // On a full disk it is made later: before packs are removed.
       await makeReadersFile(path).catch(() => undefined);
@@ -223,8 +240,7 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         lock.release();
       };
       const catalog = new PointCatalog();
-      for (const { key, reason } of await catalog.load(objects))
-        log(`manifest ${key} is no point: ${reason}`);
+      const { uncopied } = await catalog.load(objects, log);
       await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
@@ -251,13 +267,18 @@ async function openOwned(dir: string, options: StoreOptions): Promise<LocalStore
         pins: new PackPins(),
         packBytesTarget: options.packBytesTarget ?? PACK_BYTES_TARGET,
       };
-      const store = new LocalStore(storeId, context, lock);
+      const book = new ScrubBook(context);
+      await book.load();
+      const retention = await retentionOf(path, options, upgrade);
+      const store = new LocalStore(storeId, context, retention, lock, book);
       close = () => store.close();
+      await copyManifests(objects, uncopied, options);
       const heal: HealContext = { objects, index, digester, log, onProgress };
       const packs = await objects.list(PACKS_PREFIX);
       await dropLostPacks(heal, packs);
       await findCaptures(context, store);
       await indexPacks(heal, catalog, packs);
+      await store.upkeep.enterDamage();
       await walkPoints(heal, catalog, records);
       return store;
     } catch (error) {
@@ -301,6 +322,25 @@ async function repair(
     log(`${identity.fault ?? STORE_COPY}: it can't be written now: ${String(error)}`);
   }
   return upgrade;
+}
+
+/** Of a former version, or after a death in between. A full disk must not keep the store closed. */
+async function copyManifests(
+  objects: ObjectStore,
+  uncopied: readonly ManifestFiles[],
+  { log = () => undefined, onProgress = () => undefined }: StoreOptions,
+): Promise<void> {
+  const total = uncopied.length;
+  try {
+    for (const [done, files] of uncopied.entries()) {
+      // After a death in between there is one, which is not worth reporting.
+      if (total > 1) onProgress({ step: 'copying manifests', done, total });
+      await addCopy(objects, files);
+    }
+    if (total > 1) onProgress({ step: 'copying manifests', done: total, total });
+  } catch (error) {
+    log(`manifests have no copies yet: ${String(error)}`);
+  }
 }
 
 /** Open sessions go on; what has no description, or is committed, is debris. */

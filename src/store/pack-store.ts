@@ -14,8 +14,8 @@
  * | a removal of a    | beside          | beside | beside | beside | beside: it   | beside  | waits |
  * | point             |                 |        |        |        | is refused   |         |       |
  *
- * A collection (collect/collector.ts) goes on beside all of them. It removes packs only between two steps of
- * a verification.
+ * A collection (collector.ts) goes on beside all of them; a step of a verification or scrub, at most one
+ * pack, and the removal of packs wait for each other.
  *
  * Immutable packs and manifests need no locks: readers see a point from the moment its manifest is durable. A
  * device has at most one capture, so commits of one device can't meet. Only one process writes to the store
@@ -24,11 +24,13 @@
 import { join } from 'node:path';
 import { StillpointError } from '../domain/base/errors.js';
 import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/base/limits.js';
-import { checkName, isHexId } from '../domain/base/names.js';
+import { checkName, isHexId, LOCAL_AGENT } from '../domain/base/names.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
 import { type Point, pointLabel, treeOf } from '../domain/point/point.js';
+import { pointName } from '../domain/point/point-ref.js';
 import type {
   CheckEvent,
+  CheckOptions,
   DiffEvent,
   NodeRequest,
   PartialSet,
@@ -42,6 +44,7 @@ import { CaptureStaging } from './capture/staging.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
+import { damagedPoints } from './points/damage.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
 import { PointRemover } from './points/remover.js';
@@ -50,6 +53,7 @@ import type {
   CaptureDescription,
   CollectOptions,
   CollectReport,
+  DamagedPoint,
   DeviceKey,
   PointsKey,
   RemovedPoint,
@@ -60,10 +64,18 @@ import type {
 import { PointAccess } from './reading/point-access.js';
 import type { BadPlace, GoodPlace } from './reading/reading-index.js';
 import { checkStoreFiles } from './reading/store-file.js';
+import type { Retention } from './retention/retention.js';
+import { type RepairFinding, repairManifests, type StoreRepair } from './upkeep/repair.js';
+import type { ScrubBook } from './upkeep/scrub-book.js';
+import { StoreUpkeep } from './upkeep/store-upkeep.js';
+
+/** After the last message of a session or request for blocks, the store is still in use for so long. */
+const BUSY_MS = 5_000;
 
 export class LocalStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly retention: Retention;
   readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();
@@ -73,16 +85,32 @@ export class LocalStore implements Store {
   readonly #remover: PointRemover;
   readonly #access: PointAccess;
   readonly #collector: Collector;
+  readonly upkeep: StoreUpkeep;
+  readonly #stop = new AbortController();
+  #readAtMs = Number.NEGATIVE_INFINITY;
   #closing: Promise<void> | null = null;
 
-  constructor(storeId: string, context: StoreContext, lock: StoreLock) {
+  constructor(
+    storeId: string,
+    context: StoreContext,
+    retention: Retention,
+    lock: StoreLock,
+    book: ScrubBook,
+  ) {
     this.storeId = storeId;
     this.digester = context.digester;
+    this.retention = retention;
     this.#context = context;
     this.#lock = lock;
-    this.#access = new PointAccess({ ...context, checkOthers: () => this.#checkOtherFiles() });
+    const checkOthers = () => this.#checkOtherFiles();
+    this.#access = new PointAccess({
+      ...{ ...context, checkOthers },
+      onChecked: (packId) => book.checked(packId),
+      damagedPoints: () => this.upkeep.damagedPoints(),
+    });
     this.#remover = new PointRemover({
       ...{ context, use: this.#use },
+      guard: (point, ofDevice) => retention.check(point, ofDevice),
       openCaptures: () => [
         ...[...this.#captures.values()].map(({ description }) => description),
         ...this.#creating.values(),
@@ -93,6 +121,19 @@ export class LocalStore implements Store {
       captures: () => [...this.#captures.values()],
       isStopped: () => this.#closing !== null,
     });
+    this.upkeep = new StoreUpkeep({
+      ...{ ...context, book, checkOthers, closing: this.#stop.signal },
+      withoutRemoval: (work) => this.#collector.withoutRemoval(work),
+      isBusy: () => this.#isBusy(),
+      run: (step) => this.#access.run(`store ${context.dir}`, step),
+    });
+  }
+
+  /** A session sends, or points are being read. */
+  #isBusy(): boolean {
+    if (performance.now() - this.#readAtMs < BUSY_MS) return true;
+    const since = this.#context.now().getTime() - BUSY_MS;
+    return [...this.#captures.values()].some(({ lastActivityAt }) => lastActivityAt.getTime() > since);
   }
 
   /** @param staging null: it can't be recovered now, and is tried again when it is used */
@@ -207,13 +248,28 @@ export class LocalStore implements Store {
     return this.#remover.useOf(point);
   }
 
+  damagedPoints(key: DeviceKey): Promise<ReadonlySet<string>> {
+    const points = this.#context.catalog.ofDevice(key);
+    return this.#access.run(`device ${key.device}`, () => damagedPoints(this.#context, points));
+  }
+
+  checkRemoval(point: Point): void {
+    this.#remover.check(point);
+  }
+
   removePoint(point: Point, why: string): Promise<void> {
-    const thing = `point ${pointLabel(point)}`;
-    return this.#access.run(thing, () => this.#remover.removePoint(point, why));
+    return this.#access.run(`point ${pointLabel(point)}`, async () => {
+      await this.#remover.removePoint(point, why);
+      await this.retention.forgetPins([point.id]);
+    });
   }
 
   removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
-    return this.#access.run(`device ${key.device}`, () => this.#remover.removeDevice(key, why));
+    return this.#access.run(`device ${key.device}`, async () => {
+      const removed = await this.#remover.removeDevice(key, why);
+      await this.retention.forgetPins(removed.map(({ id }) => id));
+      return removed;
+    });
   }
 
   removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {
@@ -232,6 +288,7 @@ export class LocalStore implements Store {
     blockIndexes: readonly number[],
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T> {
+    this.#readAtMs = performance.now();
     return this.#use.during(point.id, () => this.#access.blocks(point, blockIndexes, take));
   }
 
@@ -244,8 +301,12 @@ export class LocalStore implements Store {
     }
   }
 
-  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#use.duringAll([point.id], this.#access.check(point, ranges));
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncGenerator<CheckEvent> {
+    return this.#use.duringAll([point.id], this.#access.check(point, ranges, options));
+  }
+
+  pointDamage(key: PointsKey): Promise<DamagedPoint[]> {
+    return this.#access.damagedPoints(key);
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
@@ -261,6 +322,21 @@ export class LocalStore implements Store {
     }
     findings.push(...(await this.#context.partials.check()));
     return findings;
+  }
+
+  /** Manifests and their copies, each from the other; and which points can't be given whole then. */
+  repair(): Promise<StoreRepair> {
+    const { dir, objects, catalog } = this.#context;
+    return this.#access.run(`store ${dir}`, async () => {
+      const { mended, lost } = await repairManifests(objects, false);
+      const lostPoints: RepairFinding[] = [];
+      for (const point of catalog.all()) {
+        const part = await firstLostPart(this.#context, treeOf(point));
+        const what = `point ${pointName(point, LOCAL_AGENT)}`;
+        if (part !== null) lostPoints.push({ what, reason: `${part} is in no pack, or damaged` });
+      }
+      return { mended, lost: [...lost, ...lostPoints] };
+    });
   }
 
   /** What a reader found out about records, by packs that are still there. */
@@ -284,9 +360,11 @@ export class LocalStore implements Store {
   async #close(): Promise<void> {
     const { objects, index } = this.#context;
     this.#access.close();
+    this.#stop.abort();
     try {
       await Promise.allSettled([...this.#captures.values()].map((capture) => capture.close()));
       await this.#access.settled();
+      await this.upkeep.close();
       await objects.close();
       await index.close();
     } finally {

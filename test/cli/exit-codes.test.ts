@@ -67,6 +67,14 @@ const MADE_BY: Record<keyof typeof EXITS, (t: ExecutionContext) => Promise<unkno
     await writeFile(image, Buffer.alloc(CONTENT.length, 'another'));
     return exitOf(machine, 'compare', image, 'disk@1', '--store', store);
   },
+  incomplete: async (t) => {
+    const { machine, store } = await makeScene(
+      t,
+      Buffer.concat([CONTENT, Buffer.alloc(CONTENT.length, 'whole')]),
+    );
+    await flipRecords(store, RECORD_KIND_BLOCK, PLAIN.leafDigest(CONTENT));
+    return exitOf(machine, 'restore', 'disk@1', `${store}.img`, '--store', store, '--skip-bad');
+  },
   interrupted: (t) => exitAfter(t, 'SIGINT'),
   terminated: (t) => exitAfter(t, 'SIGTERM'),
 };

@@ -33,6 +33,8 @@ export const BAD_MESSAGES: readonly BadCase[] = [
   ['a device name with NUL', 'bad-name', begin(() => ({ device: 'a\0b' }))],
   ['a device name that is too long', 'bad-name', begin(() => ({ device: 'a'.repeat(65) }))],
   ['a path as a device name in points', 'bad-name', ({ port }) => port.points('../host')],
+  ['a path as the device of a removed point', 'bad-name', ({ port }) => port.removedPoint('../host', 1)],
+  ['sequence 0 of a removed point', 'bad-message', ({ port }) => port.removedPoint('disk', 0)],
   [
     'an option of points that is no truth value',
     'bad-message',

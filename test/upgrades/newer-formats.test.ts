@@ -23,7 +23,8 @@ import { nodeDisk } from '../../src/store/disk/disk.js';
 import { SEALED_VERSION } from '../../src/store/disk/sealed-text.js';
 import { LocalObjectStore } from '../../src/store/objects/local-object-store.js';
 import { openStore, openStoreForReading } from '../../src/store/open.js';
-import { readManifest } from '../../src/store/points/catalog.js';
+import { readManifest } from '../../src/store/points/manifest-files.js';
+import { readClock, readSettings as readRetention } from '../../src/store/retention/files.js';
 import { listTaps } from '../../src/tap/registry/registry.js';
 import { readMapFacts, readStart } from '../../src/tap/source/continuity-facts.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
@@ -63,7 +64,7 @@ async function raiseBinary(path: string): Promise<void> {
 /** The times of the fixture's files: what is old is swept. */
 const UNPACKED_AS = new Date('2026-01-01T00:00:00.000Z');
 /** Just after the fixture of the machine was made, whose invites are good for an hour. */
-const NOW = new Date('2026-11-30T02:20:00.000Z');
+const NOW = new Date('2026-11-30T02:33:00.000Z');
 /** A day after that of the store was: it keeps marks for a week. */
 const now = () => new Date('2026-02-04T04:05:00.000Z');
 
@@ -99,15 +100,16 @@ const STATE_FILES: readonly Row[] = [
       }
     },
   },
-  { file: /receiver\/receiver\.json$/, read: (dir) => readSettings(store(dir)) },
-  { file: /receiver\/authority\.json$/, read: (dir) => readAuthority(store(dir)) },
+  { file: /receiver\/receiver(-copy)?\.json$/, read: (dir) => readSettings(store(dir)) },
+  { file: /receiver\/authority(-copy)?\.json$/, read: (dir) => readAuthority(store(dir)) },
   { file: /receiver\/server\.json$/, read: (dir) => loadIdentity(store(dir), NOW) },
   { file: /receiver\/schedule\.json$/, read: (dir) => readSchedule(store(dir)) },
   { file: /receiver\/last-round\.json$/, read: (dir) => readLastRound(store(dir)) },
   { file: /receiver\/dial-out\.json$/, read: (dir) => readAddresses(store(dir)) },
   {
     file: /receiver\/agents\//,
-    read: async (dir) => Tenants.open(store(dir), await readAuthority(store(dir))),
+    // A receiver that opens it locks out this agent, and says why.
+    read: (dir) => createInvite(store(dir), 'web', UNPACKED_AS),
   },
   { file: /receiver\/invites\/\w+(\.used)?\.json$/, read: enrolWithNewInvite },
 ];
@@ -151,7 +153,8 @@ const CACHES: readonly Row[] = [
 ];
 
 /** Nothing of a newer program is in them that a program of today could misread: content, packs, points. */
-const WITHOUT_VERSION = /(\.img$)|^store\/(packs|points)\/|^store\/store(-copy)?\.json$/;
+const WITHOUT_VERSION =
+  /(\.img$)|^store\/(packs|points(-copy)?)\/|^store\/retention\/|^store\/store(-copy)?\.json$/;
 
 test('state files of a newer program are refused by name, and stay as they are', async (t) => {
   const dir = await unpacked(t, 'machine-1.tar.gz');
@@ -204,17 +207,44 @@ test('caches of a newer program are not believed', async (t) => {
   }
 });
 
-/** Where it is the store's own, opening it is refused. Elsewhere it would be a store of two formats. */
-const SEALED: readonly (readonly [name: RegExp, what: 'refuses' | 'is no point' | 'is ignored'])[] = [
-  [/^store(-copy)?\.json$/, 'refuses'],
-  [/^capture\/\w+\/description$/, 'refuses'],
-  [/^points\/.*\/\d{10}$/, 'is no point'],
-  [/^points\/.*\.deleted$/, 'is ignored'],
-  [/^partial\/\w+$/, 'is ignored'],
+/** Where a store has one in spite of its version: a program that wrote it would have raised that first. */
+const SEALED: readonly (readonly [name: RegExp, why: (dir: string, name: string) => Promise<string>])[] = [
+  [/^points(-copy)?\/.*\/\d{10}$/, whyNoPoint],
+  [/^retention\/settings(-copy)?$/, (dir, name) => whyThrown(readRetention(nodeDisk, dir, name))],
+  [/^retention\/clock$/, (dir) => whyThrown(readClock(nodeDisk, dir))],
+  [/^partial\/\w+$/, whyFound],
 ];
+/** Its name says all that it must. */
+const MARK = /^points(-copy)?\/.*\.deleted$/;
+/** Refused when the store is opened. */
+const OPENED = /^(store(-copy)?\.json|capture\/\w+\/description)$/;
+
+async function whyNoPoint(dir: string, name: string): Promise<string> {
+  const objects = new LocalObjectStore(nodeDisk, dir);
+  const { size } = await stat(join(dir, name));
+  const found = await readManifest(objects, name, size);
+  await objects.close();
+  return 'reason' in found ? found.reason : 'it was read';
+}
+
+async function whyThrown(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => 'it was read',
+    (error: Error) => error.message,
+  );
+}
+
+async function whyFound(dir: string, name: string): Promise<string> {
+  const reader = await openStoreForReading(dir, { now });
+  const reasons: string[] = [];
+  for await (const event of reader.verify({}))
+    if (event.type === 'finding' && event.what === name) reasons.push(event.reason);
+  await reader.close();
+  return reasons.join();
+}
 
 const REFUSED = new RegExp(
-  `it has format version ${SEALED_VERSION + 1}, and this program reads .*${SEALED_VERSION}\\. Use the program that wrote it, or a newer one\\.$`,
+  `it has format version ${SEALED_VERSION + 1}, and this program reads .*${SEALED_VERSION}\\. Use the program that wrote it, or a newer one\\.`,
 );
 
 async function refusesStore(
@@ -236,7 +266,7 @@ test('a store of a newer program is refused by name, and stays as it is', async 
   const dir = await unpacked(t, 'store-2.tar.gz');
   const names = [...(await contentsOf(dir)).keys()].filter((name) => !/^packs\/|\/log$|\.pack$/.test(name));
   t.deepEqual(
-    names.filter((name) => !SEALED.some(([file]) => file.test(name))),
+    names.filter((name) => ![OPENED, MARK, ...SEALED.map(([file]) => file)].some((file) => file.test(name))),
     [],
   );
   const both = ['store.json', 'store-copy.json'].map((name) => join(dir, name));
@@ -251,13 +281,18 @@ test('a store of a newer program is refused by name, and stays as it is', async 
   await refusesStore(t, dir, description, false);
   await writeFile(join(dir, description), original);
 
-  const manifest = names.find((name) => name.endsWith('alpha/disk/0000000001')) as string;
-  await raiseSealed(join(dir, manifest));
-  const objects = new LocalObjectStore(nodeDisk, dir);
-  const { size } = await stat(join(dir, manifest));
-  const found = await readManifest(objects, manifest, size);
-  await objects.close();
-  t.regex('reason' in found ? found.reason : 'it was read', REFUSED);
+  for (const [file, why] of SEALED) {
+    const found = names.filter((name) => file.test(name));
+    t.true(found.length > 0, String(file));
+    for (const name of found) {
+      const before = await readFile(join(dir, name));
+      await raiseSealed(join(dir, name));
+      const raised = await contentsOf(dir);
+      t.regex(await why(dir, name), REFUSED, name);
+      t.deepEqual(await contentsOf(dir), raised, name);
+      await writeFile(join(dir, name), before);
+    }
+  }
 });
 
 test('a pack of another version is named, and a store that has one keeps its other points', async (t) => {

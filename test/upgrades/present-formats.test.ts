@@ -62,6 +62,11 @@ async function checkStore(t: ExecutionContext, store: Store): Promise<void> {
     t.true(await holds(store, point, DISK_STATES[point.sequence - 1] as DeviceState));
   const [beta] = await store.points({ agent: 'beta' });
   t.true(beta !== undefined && (await holds(store, beta, BETA_STATE)));
+  t.deepEqual(
+    store.retention.settings.pins.map(({ pointId: pinned, reason }) => [pinned, reason]),
+    [[pointId(0), 'the fixture keeps it']],
+  );
+  t.is(store.retention.settings.policies[0]?.policy.keepDaily, 7);
   t.like(await store.removedPoint({ agent: 'alpha', device: 'disk' }, REMOVED_SEQUENCE), {
     ...{ id: pointId(1), why: 'the fixture wants a mark' },
   });

@@ -5,7 +5,7 @@
 
 import { deviceError } from '../../devices/system/device-error.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
-import { whyPointsAreMissing } from '../../domain/point/acknowledged-point.js';
+import { whyPointsAreMissing, whyRemoved } from '../../domain/point/acknowledged-point.js';
 import type { Point } from '../../domain/point/point.js';
 import { native } from '../../native/index.js';
 import { retrying, throwIfCancelled } from '../common/cancel.js';
@@ -50,7 +50,7 @@ async function attempts(backup: Backup): Promise<BackupResult> {
   const { options, receiver, onEvent } = backup;
   const lastPoint = async () => (await receiver.points(options.device, { last: true })).at(-1) ?? null;
   const last = await lastPoint();
-  const accepted = await checkAcknowledged(options, backup.state, last);
+  const accepted = await checkAcknowledged(backup, last);
   let findings: Findings = { last, accepted, doubt: null, sendsWholeBlocks: options.patch === 'never' };
   let hasResumed = false;
   for (;;) {
@@ -86,14 +86,24 @@ function notTracked(path: string, doubted: ChangesDoubted): StillpointError {
 
 /** @returns what is accepted, for the point. @throws StillpointError `store-changed` */
 async function checkAcknowledged(
-  { path, device, acceptStore = false }: BackupOptions,
-  state: DeviceState,
+  { options, state, receiver, onEvent }: Backup,
   last: Point | null,
 ): Promise<string[]> {
+  const { path, device, acceptStore = false } = options;
   const { tree, pending } = state.local;
   const ownIds = [tree?.pointId, pending?.pointId];
-  const missing = whyPointsAreMissing(device, await state.acknowledged(), last, ownIds);
-  if (missing === null) return [];
+  const acknowledged = await state.acknowledged();
+  const missing = whyPointsAreMissing(device, acknowledged, last, ownIds);
+  if (missing === null || acknowledged === null) return [];
+  // A receiver of a former version can't say.
+  const { removed } = await receiver
+    .removedPoint(device, acknowledged.sequence)
+    .catch(() => ({ removed: null }));
+  const onPurpose = whyRemoved(acknowledged, last, removed);
+  if (onPurpose !== null) {
+    onEvent({ type: 'notice', text: onPurpose });
+    return [];
+  }
   if (acceptStore) return [`the store has lost points, which was accepted: ${missing}`];
   throw new StillpointError('store-changed', {
     thing: `device ${device}`,

@@ -22,7 +22,7 @@ export interface Backup {
   readonly options: BackupOptions;
   readonly state: DeviceState;
   /** For questions that belong to no session: asked again while the link is down. */
-  readonly receiver: Pick<BackupReceiver, 'points' | 'status'>;
+  readonly receiver: Pick<BackupReceiver, 'points' | 'removedPoint' | 'status'>;
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
 }
@@ -79,7 +79,7 @@ export class SessionContext implements SessionParts {
   readonly size: Geometry;
   readonly wire = new BodyCounter();
   /** All that goes over it is counted. */
-  readonly receiver: Omit<BackupReceiver, 'info' | 'points'>;
+  readonly receiver: Omit<BackupReceiver, 'info' | 'points' | 'removedPoint'>;
   readonly warnings: string[] = [];
   readonly startMs = performance.now();
   scannedBytes = 0;

@@ -11,7 +11,10 @@ import type { OnAgentEvent } from '../common/events.js';
 import type { StorePlace } from '../state/known-stores.js';
 
 /** What a backup asks a receiver for. */
-export type BackupReceiver = SessionPort & TreeSource & BlockSource & Pick<PointPort, 'points'>;
+export type BackupReceiver = SessionPort &
+  TreeSource &
+  BlockSource &
+  Pick<PointPort, 'points' | 'removedPoint'>;
 
 export interface BackupOptions {
   readonly receiver: BackupReceiver;

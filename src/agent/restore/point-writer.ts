@@ -5,6 +5,7 @@
 
 import { BLOCKS_REQUEST_RAW_BYTES } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import { blockLength } from '../../domain/blocks/geometry.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
 import { type Device, native, type RestoreWriter, type TreeFile } from '../../native/index.js';
@@ -12,7 +13,8 @@ import { decodeBlocks } from '../../protocol/codecs/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { InFlight } from '../common/in-flight.js';
-import { blockGroups, fetchGroup, zeroRuns } from '../target/block-requests.js';
+import { blockGroups, fetchGroup, type LostHandling, zeroRuns } from '../target/block-requests.js';
+import { isLostBlock } from './lost-blocks.js';
 
 /** Without a link, in one process with the receiver. */
 export const FETCHING_UNMETERED: Fetching = { rawBytes: BLOCKS_REQUEST_RAW_BYTES, window: 4 };
@@ -27,6 +29,10 @@ export interface PointSource {
   readonly signal: AbortSignal;
   /** So many bytes more are done; fetched ones were not zero. */
   readonly onDone: (byteLength: number, isFetched: boolean) => void;
+  /**
+   * Zeros are written for blocks that the receiver can't give, and it is told. Undefined: the restore fails.
+   */
+  readonly onLost?: ((blockIndex: number) => void) | undefined;
 }
 
 export class PointWriter {
@@ -55,11 +61,15 @@ export class PointWriter {
     try {
       for (const group of blockGroups(tree, ranges, () => fetching().rawBytes)) {
         throwIfCancelled(signal);
-        const work = () =>
-          fetchGroup(receiver, point, group, async (body) => {
-            const { writtenBytes } = await this.#writer.write(body, point.id);
-            onDone(writtenBytes, true);
-          });
+        const onBatch = async (body: Uint8Array) => {
+          const { writtenBytes } = await this.#writer.write(body, point.id);
+          onDone(writtenBytes, true);
+        };
+        const lost = lostHandling(this.#source, async (blockIndex, byteLength) => {
+          await this.#writer.zero(blockIndex * tree.blockSize, byteLength);
+          onDone(byteLength, false);
+        });
+        const work = () => fetchGroup(receiver, point, group, onBatch, lost);
         await unlessAborted(signal, groups.start(work));
       }
       await unlessAborted(signal, groups.drain());
@@ -86,20 +96,37 @@ export class PointWriter {
   }
 }
 
-/** Blocks of a point in memory, each proven: few enough for one request. */
+/** Blocks of a point in memory, each proven, or zeros for one that is lost: few enough for one request. */
 export async function fetchBlocks(
-  { receiver, point, tree, signal, onDone }: PointSource,
+  source: Omit<PointSource, 'fetching'>,
   group: readonly number[],
 ): Promise<Buffer[]> {
+  const { receiver, point, tree, signal, onDone } = source;
   const blocks: Buffer[] = [];
-  await unlessAborted(
-    signal,
-    fetchGroup(receiver, point, group, async (body) => {
-      for (const block of await decodeBlocks(body, point, tree.digester, tree)) {
-        blocks.push(block);
-        onDone(block.length, true);
-      }
-    }),
-  );
+  const onBatch = async (body: Uint8Array) => {
+    for (const block of await decodeBlocks(body, point, tree.digester, tree)) {
+      blocks.push(block);
+      onDone(block.length, true);
+    }
+  };
+  const lost = lostHandling(source, async (_, byteLength) => {
+    blocks.push(Buffer.alloc(byteLength));
+    onDone(byteLength, false);
+  });
+  await unlessAborted(signal, fetchGroup(receiver, point, group, onBatch, lost));
   return blocks;
+}
+
+function lostHandling(
+  { point, onLost }: Pick<PointSource, 'point' | 'onLost'>,
+  writeZeros: (blockIndex: number, byteLength: number) => Promise<void>,
+): LostHandling | undefined {
+  if (onLost === undefined) return undefined;
+  return {
+    isLost: isLostBlock,
+    onLost: async (blockIndex) => {
+      await writeZeros(blockIndex, blockLength(point.geometry, blockIndex));
+      onLost(blockIndex);
+    },
+  };
 }

@@ -8,6 +8,7 @@
  * A target that is written in place is marked as half restored meanwhile (in-place.ts).
  */
 
+import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { deviceError } from '../../devices/system/device-error.js';
 import { StillpointError } from '../../domain/base/errors.js';
@@ -19,20 +20,31 @@ import { fetchingAt } from '../../domain/session/sending.js';
 import { native, type Scan, type TreeFile } from '../../native/index.js';
 import { BodyCounter } from '../../protocol/port/body-counter.js';
 import type { BlockSource, TreeSource } from '../../protocol/port/point.js';
-import { retrying, throwIfCancelled } from '../common/cancel.js';
+import { retrying, throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
+import { treeFileBytes, withScratch } from '../common/scratch.js';
 import { everything } from '../target/block-requests.js';
 import type { RestoreTarget } from '../target/port.js';
 import { checkRoom } from '../target/room.js';
 import { openTarget } from '../target/target.js';
-import { openPointTree, type PointTree } from '../tree/point-tree.js';
-import { looksBlank, openTargetTree } from '../tree/target-tree.js';
+import { forgetLeaves } from '../tree/fetch-tree.js';
+import { fetchUnnamed, openPointTree, type PointTree } from '../tree/point-tree.js';
+import { looksBlank, openTargetTree, type TargetTree } from '../tree/target-tree.js';
+import { badRangeWarnings } from './bad-ranges.js';
 import { InPlaceRestore } from './in-place.js';
+import {
+  type DamageSource,
+  describeRanges,
+  isLostBlock,
+  knownLost,
+  LostBlocks,
+  type LostRange,
+} from './lost-blocks.js';
 import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './stream.js';
 
 /** What a restore asks a receiver for. */
-export type RestoreReceiver = TreeSource & BlockSource;
+export type RestoreReceiver = TreeSource & BlockSource & DamageSource;
 
 export interface RestoreOptions {
   readonly receiver: RestoreReceiver;
@@ -57,6 +69,8 @@ export interface RestoreOptions {
   readonly rewrite?: boolean | undefined;
   /** Read the target back and compare it with the point. */
   readonly verify?: boolean | undefined;
+  /** Write zeros for what the receiver can't give, and name it, instead of failing. */
+  readonly skipBad?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: OnAgentEvent | undefined;
 }
@@ -70,6 +84,10 @@ export interface RestoreResult {
   readonly differingBytes: number | null;
   readonly wireBytes: number;
   readonly isVerified: boolean;
+  /**
+   * What the receiver could not give, and the target has zeros for: it is not the point. Ascending, apart.
+   */
+  readonly lostRanges: readonly LostRange[];
   readonly warnings: readonly string[];
 }
 
@@ -103,10 +121,12 @@ class Restore {
   #differingBytes: number | null = null;
   #doneBytes = 0;
   readonly #warnings: string[] = [];
+  readonly #lost: LostBlocks;
 
   constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
     this.#options = options;
     this.#onEvent = onEvent;
+    this.#lost = new LostBlocks(options.point);
     this.#signal = options.signal ?? new AbortController().signal;
     this.#receiver = retrying(this.#wire.count(options.receiver), this.#signal);
   }
@@ -114,6 +134,7 @@ class Restore {
   async run(): Promise<RestoreResult> {
     const { point, target, verify = false } = this.#options;
     for (const text of badRangeWarnings(point)) this.#warn(text);
+    await this.#askWhatIsLost();
     // Before anything is fetched: a target that must not be written to.
     const opened = target === '-' ? null : await this.#openTarget(target);
     try {
@@ -128,8 +149,45 @@ class Restore {
       differingBytes: this.#differingBytes,
       wireBytes: this.#wire.bytes,
       isVerified: verify,
+      lostRanges: this.#lost.ranges(),
       warnings: this.#warnings,
     };
+  }
+
+  async #askWhatIsLost(): Promise<void> {
+    const { point, skipBad = false } = this.#options;
+    this.#lost.known = await unlessAborted(this.#signal, knownLost(this.#receiver, point));
+    const lost = this.#lost.ranges();
+    if (lost.length === 0) return;
+    const bytes = lost.reduce((sum, { byteLength: length }) => sum + length, 0);
+    const what = `${bytes} bytes of ${pointLabel(point)} are damaged in the store: ${describeRanges(lost)}`;
+    this.#notice(skipBad ? `${what}. The target gets zeros there` : what);
+  }
+
+  /**
+   * A node of the tree can't be read: what it leads to is lost, as the receiver knows by now. Asked for again
+   * as long as there is more of it.
+   */
+  async #unlessTreeLost<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (this.#options.skipBad !== true || !isLostBlock(error)) throw error;
+        const before = this.#lost.ranges().length;
+        const known = await knownLost(this.#receiver, this.#options.point);
+        if (JSON.stringify(known) === JSON.stringify(this.#lost.known)) throw error;
+        this.#lost.known = known;
+        if (before === 0)
+          this.#notice(`a part of the tree is damaged in the store: ${describeRanges(this.#lost.ranges())}`);
+      }
+    }
+  }
+
+  /** Nothing is written yet. @param wanted what is to be fetched */
+  #checkLost(wanted: readonly BlockRange[]): void {
+    if (this.#options.skipBad === true) this.#lost.throwIfNothingIsWhole();
+    else this.#lost.throwIfNeeded(wanted);
   }
 
   #openTarget(target: string): Promise<RestoreTarget> {
@@ -151,6 +209,7 @@ class Restore {
   async #toStream(): Promise<void> {
     const { output = process.stdout } = this.#options;
     const { tree, close } = await this.#pointTree();
+    this.#checkLost(everything(tree));
     const stopReports = this.#startPhase('restore', tree.sizeBytes);
     try {
       const onProgress = (doneBytes: number) => {
@@ -169,6 +228,7 @@ class Restore {
     try {
       const { tree, differing, close } = await this.#look(target);
       try {
+        this.#checkLost(differing);
         if (target.device.type === 'file') await checkRoom(target.path, tree, this.#notice);
         const source = { ...this.#source(tree), onDone: this.#count };
         if (target.isInPlace) inPlace = new InPlaceRestore(source, target);
@@ -191,14 +251,29 @@ class Restore {
   }
 
   #pointTree(): Promise<PointTree> {
-    const { point, stateDirectory } = this.#options;
+    const { point, stateDirectory, skipBad = false } = this.#options;
     this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
+    if (skipBad) {
+      // Never the local one, which stays the point's.
+      const fetch = () =>
+        fetchUnnamed(
+          ...([
+            this.#receiver,
+            point,
+            this.#digester,
+            stateDirectory,
+            this.#signal,
+            this.#lost.known,
+          ] as const),
+        );
+      return this.#unlessTreeLost(fetch);
+    }
     return openPointTree(this.#receiver, point, this.#digester, stateDirectory, this.#signal);
   }
 
   /** The point's tree, and what of the target is to be written. */
   async #look(target: RestoreTarget): Promise<Plan> {
-    const { point, stateDirectory, rewrite = false } = this.#options;
+    const { point, rewrite = false } = this.#options;
     const isBlank =
       target.isReused && !rewrite && (await looksBlank(target.device, point.geometry.sizeBytes));
     if (isBlank) {
@@ -210,12 +285,18 @@ class Restore {
       const { tree } = pointTree;
       return { tree, differing: everything(tree), close: () => pointTree.close() };
     }
-    const { tree, differing } = await openTargetTree({
+    const { tree, differing } = await this.#unlessTreeLost(() => this.#targetTree(target));
+    this.#differingBytes = byteLength(differing, point.geometry);
+    return { tree, differing, close: () => tree.close() };
+  }
+
+  #targetTree(target: RestoreTarget): Promise<TargetTree> {
+    const { point, stateDirectory, skipBad = false } = this.#options;
+    return openTargetTree({
+      ...(skipBad ? { lost: this.#lost.known } : {}),
       ...{ receiver: this.#receiver, point, device: target.device, digester: this.#digester, stateDirectory },
       ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
     });
-    this.#differingBytes = byteLength(differing, point.geometry);
-    return { tree, differing, close: () => tree.close() };
   }
 
   async #write(
@@ -243,6 +324,13 @@ class Restore {
 
   async #verify(target: RestoreTarget, source: PointSource, inPlace: InPlaceRestore | null): Promise<void> {
     const { tree } = source;
+    const { late } = this.#lost;
+    if (late.length > 0) {
+      // There are zeros, and that is what is compared.
+      await withScratch(this.#options.stateDirectory, treeFileBytes(tree), (directory) =>
+        forgetLeaves(tree, late, join(directory, 'lost')),
+      );
+    }
     const writer = new PointWriter(source, target.device);
     const stopReports = this.#startPhase('verify', tree.sizeBytes);
     try {
@@ -265,7 +353,8 @@ class Restore {
   #source(tree: TreeFile): Omit<PointSource, 'onDone'> {
     const { point, meter } = this.#options;
     const fetching = () => (meter === undefined ? FETCHING_UNMETERED : fetchingAt(meter.speed));
-    return { receiver: this.#receiver, point, tree, fetching, signal: this.#signal };
+    const onLost = this.#options.skipBad === true ? (block: number) => this.#lost.add(block) : undefined;
+    return { receiver: this.#receiver, point, tree, fetching, signal: this.#signal, onLost };
   }
 
   readonly #count = (bytes: number, isFetched: boolean): void => {
@@ -304,15 +393,4 @@ interface Plan {
 
 function byteLength(ranges: readonly BlockRange[], { sizeBytes, blockSize }: Geometry): number {
   return ranges.reduce((sum, [from, to]) => sum + Math.min(to * blockSize, sizeBytes) - from * blockSize, 0);
-}
-
-const RANGES_NAMED_MAX = 10;
-
-function badRangeWarnings({ badRanges, device, sequence }: Point): string[] {
-  const named = badRanges.slice(0, RANGES_NAMED_MAX).map(({ byteOffset, byteLength, content }) => {
-    const held = content === 'previous' ? 'the content of an earlier point' : 'a marker, no data';
-    return `${device}@${sequence}: ${byteLength} bytes at byte ${byteOffset} could not be read when it was taken; they hold ${held}`;
-  });
-  const rest = badRanges.length - named.length;
-  return rest > 0 ? [...named, `${device}@${sequence}: ${rest} more ranges could not be read`] : named;
 }

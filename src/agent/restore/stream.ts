@@ -10,10 +10,10 @@ import { systemError } from '../../domain/base/system-errors.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
 import type { TreeFile } from '../../native/index.js';
-import { decodeBlocks } from '../../protocol/codecs/blocks-codec.js';
 import type { BlockSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
-import { blockGroups, fetchGroup } from '../target/block-requests.js';
+import { blockGroups } from '../target/block-requests.js';
+import { fetchBlocks } from './point-writer.js';
 
 const GROUPS_AHEAD = 3;
 const ZEROS = Buffer.alloc(MiB);
@@ -26,6 +26,7 @@ export interface StreamOptions {
   readonly fetching: () => Fetching;
   readonly signal: AbortSignal;
   readonly onProgress: (doneBytes: number) => void;
+  readonly onLost?: ((blockIndex: number) => void) | undefined;
 }
 
 interface FetchedGroup {
@@ -34,7 +35,7 @@ interface FetchedGroup {
 }
 
 export async function streamPoint(options: StreamOptions): Promise<void> {
-  const { receiver, point, tree, signal } = options;
+  const { tree, signal } = options;
   const writer = new OrderedWriter(options);
   const ahead: FetchedGroup[] = [];
   const writeFirst = async () => {
@@ -48,7 +49,7 @@ export async function streamPoint(options: StreamOptions): Promise<void> {
   };
   try {
     for (const group of blockGroups(tree, undefined, () => options.fetching().rawBytes)) {
-      const blocks = fetchBlocks(receiver, point, tree, group);
+      const blocks = fetchBlocks({ ...options, onDone: () => undefined }, group);
       blocks.catch(() => undefined); // It is awaited in its turn; until then nobody listens.
       ahead.push({ group, blocks });
       if (ahead.length > GROUPS_AHEAD) await writeFirst();
@@ -59,19 +60,6 @@ export async function streamPoint(options: StreamOptions): Promise<void> {
   } finally {
     await Promise.allSettled(ahead.map(({ blocks }) => blocks));
   }
-}
-
-async function fetchBlocks(
-  receiver: BlockSource,
-  point: Point,
-  tree: TreeFile,
-  group: readonly number[],
-): Promise<Buffer[]> {
-  const blocks: Buffer[] = [];
-  await fetchGroup(receiver, point, group, async (body) => {
-    blocks.push(...(await decodeBlocks(body, point, tree.digester, tree)));
-  });
-  return blocks;
 }
 
 /** Writes with backpressure and knows how far it is. */

@@ -56,26 +56,54 @@ export function everything(tree: TreeFile): readonly BlockRange[] {
   return [[0, tree.blockCount]];
 }
 
+/** What is done about a block that the receiver can't give. Undefined: the fetch fails. */
+export interface LostHandling {
+  /** This error says that it can't give a block, or not as the point has it. */
+  readonly isLost: (error: unknown) => boolean;
+  readonly onLost: (blockIndex: number) => Promise<void>;
+}
+
 /**
- * Fetches a group; the receiver may answer it in parts. Each part is a batch whose
- * contents are still to be proven.
+ * Fetches a group; the receiver may answer it in parts. Each part is a batch whose contents are still to be
+ * proven. In device order, also blocks that are lost: a group with one of them is halved until it is alone.
  */
 export async function fetchGroup(
   receiver: BlockSource,
   point: Point,
   group: readonly number[],
   onBatch: (body: Uint8Array) => Promise<void>,
+  lost?: LostHandling,
 ): Promise<void> {
   for (let wanted = group; wanted.length > 0; ) {
-    const body = await receiver.blocks(point.id, wanted);
-    const entryCount = answeredCount(body, wanted);
-    if (entryCount < 1) throw wrongAnswer(point);
-    await onBatch(body).catch((error: unknown) => {
-      throw unprovenBatch(point, error);
-    });
-    native.freeBuffer(body);
-    wanted = wanted.slice(entryCount);
+    try {
+      wanted = wanted.slice(await fetchSome(receiver, point, wanted, onBatch));
+    } catch (error) {
+      const [first] = wanted;
+      if (lost === undefined || first === undefined || !lost.isLost(error)) throw error;
+      if (wanted.length === 1) return lost.onLost(first);
+      const half = wanted.length >> 1;
+      for (const part of [wanted.slice(0, half), wanted.slice(half)])
+        await fetchGroup(receiver, point, part, onBatch, lost);
+      return;
+    }
   }
+}
+
+/** @returns how many of them are done */
+async function fetchSome(
+  receiver: BlockSource,
+  point: Point,
+  wanted: readonly number[],
+  onBatch: (body: Uint8Array) => Promise<void>,
+): Promise<number> {
+  const body = await receiver.blocks(point.id, wanted);
+  const entryCount = answeredCount(body, wanted);
+  if (entryCount < 1) throw wrongAnswer(point);
+  await onBatch(body).catch((error: unknown) => {
+    throw unprovenBatch(point, error);
+  });
+  native.freeBuffer(body);
+  return entryCount;
 }
 
 /**

@@ -4,11 +4,14 @@
  * that its parent names, the top must give the point's root, and so must the whole file in the end.
  */
 import { rm } from 'node:fs/promises';
+import { DIGEST_BYTES, TREE_FANOUT } from '../../domain/base/limits.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { BlockSet } from '../../domain/blocks/block-set.js';
+import { coverageOf } from '../../domain/blocks/coverage.js';
 import type { Point } from '../../domain/point/point.js';
-import { type Digester, native, type TreeFile } from '../../native/index.js';
+import { type Digester, type LeafOverlay, native, type TreeFile } from '../../native/index.js';
 import type { NodeSource } from '../../protocol/port/point.js';
-import { descend } from './tree-descent.js';
+import { type DescentOptions, descend } from './tree-descent.js';
 
 /**
  * @param path where the tree file is made; it must not exist. Nothing stays behind on failure.
@@ -20,11 +23,12 @@ export async function fetchTree(
   digester: Digester,
   path: string,
   signal?: AbortSignal,
+  lost?: readonly BlockRange[],
 ): Promise<TreeFile> {
   const { sizeBytes, blockSize } = point.geometry;
   const tree = await native.createTree(path, sizeBytes, blockSize, digester);
   try {
-    await completeTree(receiver, point, tree, signal);
+    await completeTree(receiver, point, tree, signal, lost);
     return tree;
   } catch (error) {
     await tree.close();
@@ -35,6 +39,8 @@ export async function fetchTree(
 
 /**
  * Makes a tree of the point's geometry the point's.
+ * @param lost blocks that nobody asks for, and nodes above nothing else: their leaves become NULL. Then it is
+ * no point's tree, but all other leaves are proven. Ascending, apart.
  * @returns the blocks whose leaves were others.
  * @throws StillpointError `bad-digest`; then the tree is as it was, or of no use
  */
@@ -43,6 +49,7 @@ export async function completeTree(
   point: Point,
   tree: TreeFile,
   signal?: AbortSignal,
+  lost: readonly BlockRange[] = [],
 ): Promise<BlockSet> {
   const { sizeBytes, blockSize } = point.geometry;
   const overlayPath = `${tree.path}.overlay`;
@@ -54,12 +61,72 @@ export async function completeTree(
       overlay.put(blockIndex, theirs);
       differing.addRange([blockIndex, blockIndex + blockCount]);
     };
-    await descend({ receiver, point, own: tree, direction: 'fetch', onLeaves, signal });
-    await overlay.seal({ pointId: point.id, root: point.root });
+    await descend({
+      receiver,
+      point,
+      own: tree,
+      direction: 'fetch',
+      onLeaves,
+      signal,
+      ...notBelow(lost, tree.blockCount),
+    });
+    for (const range of lost) for (const run of nonNullRuns(tree, range)) forget(overlay, differing, run);
+    const root = lost.length === 0 ? point.root : (await tree.rootWith(overlay)).toString('hex');
+    await overlay.seal({ pointId: lost.length === 0 ? point.id : NO_POINT, root });
     await tree.apply(overlay);
     return differing;
   } finally {
     await overlay.close();
     await rm(overlayPath, { force: true });
   }
+}
+
+/**
+ * Leaves become NULL, as those of blocks that are zero. For a tree of the caller's own.
+ * @param overlayPath of a file that is made meanwhile
+ */
+export async function forgetLeaves(
+  tree: TreeFile,
+  blocks: readonly number[],
+  overlayPath: string,
+): Promise<void> {
+  const { sizeBytes, blockSize, generation } = tree;
+  const overlay = await native.createOverlay(overlayPath, sizeBytes, blockSize, generation.root);
+  try {
+    for (const blockIndex of blocks) overlay.put(blockIndex, NULL_LEAVES.subarray(0, DIGEST_BYTES));
+    await overlay.seal({ pointId: NO_POINT, root: (await tree.rootWith(overlay)).toString('hex') });
+    await tree.apply(overlay);
+  } finally {
+    await overlay.close();
+    await rm(overlayPath, { force: true });
+  }
+}
+
+/** Nodes that have nothing but lost blocks below them are not asked for. */
+function notBelow(lost: readonly BlockRange[], blockCount: number): Pick<DescentOptions, 'covers'> {
+  if (lost.length === 0) return {};
+  return {
+    covers: (level, index) => {
+      const width = TREE_FANOUT ** level;
+      const under: BlockRange = [index * width, Math.min((index + 1) * width, blockCount)];
+      return coverageOf(lost, under) === 'all' ? 'none' : 'all';
+    },
+  };
+}
+
+const NO_POINT = '0'.repeat(32);
+const LEAVES_AT_ONCE = 4096;
+const NULL_LEAVES = Buffer.alloc(LEAVES_AT_ONCE * DIGEST_BYTES);
+
+function* nonNullRuns(tree: TreeFile, [from, to]: BlockRange): Generator<BlockRange> {
+  for (let start = tree.nextNonNull(from); start < to; ) {
+    const end = Math.min(tree.nextNull(start), to, start + LEAVES_AT_ONCE);
+    yield [start, end];
+    start = end < to ? tree.nextNonNull(end) : to;
+  }
+}
+
+function forget(overlay: LeafOverlay, differing: BlockSet, [start, end]: BlockRange): void {
+  overlay.put(start, NULL_LEAVES.subarray(0, (end - start) * DIGEST_BYTES));
+  differing.addRange([start, end]);
 }

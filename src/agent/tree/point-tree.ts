@@ -6,6 +6,7 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { errnoNameOf } from '../../domain/base/system-errors.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Digester, TreeFile } from '../../native/index.js';
 import type { TreeSource } from '../../protocol/port/point.js';
@@ -68,16 +69,20 @@ async function openLocal(
   return null;
 }
 
-/** The file loses its name as soon as it is whole. */
-async function fetchUnnamed(
+/**
+ * The file loses its name as soon as it is whole.
+ * @param lost as `completeTree`
+ */
+export async function fetchUnnamed(
   receiver: TreeSource,
   point: Point,
   digester: Digester,
   stateDirectory: string | null,
   signal: AbortSignal | undefined,
+  lost: readonly BlockRange[] = [],
 ): Promise<PointTree> {
   return withScratch(stateDirectory, treeFileBytes(point.geometry), async (directory) => {
-    const tree = await fetchTree(receiver, point, digester, join(directory, 'tree'), signal);
+    const tree = await fetchTree(receiver, point, digester, join(directory, 'tree'), signal, lost);
     return { tree, isFetched: true, close: () => tree.close() };
   });
 }

@@ -25,6 +25,8 @@ export interface TargetTreeOptions {
   readonly digester: Digester;
   /** Null: there is none. */
   readonly stateDirectory: string | null;
+  /** Blocks that can't be had, to be zero: ascending, apart. Default: none. */
+  readonly lost?: readonly BlockRange[];
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
   /** Is given the scan; ended by what it returns. */
@@ -70,10 +72,10 @@ export function openTargetTree(options: TargetTreeOptions): Promise<TargetTree> 
 }
 
 async function complete(options: TargetTreeOptions, tree: TreeFile) {
-  const { receiver, point, digester, stateDirectory, signal } = options;
+  const { receiver, point, digester, stateDirectory, signal, lost = [] } = options;
   const local = await openLocalTree(receiver, point, digester, stateDirectory);
   try {
-    return await completeTree(local === null ? receiver : nodesOf(local.tree), point, tree, signal);
+    return await completeTree(local === null ? receiver : nodesOf(local.tree), point, tree, signal, lost);
   } finally {
     await local?.close();
   }

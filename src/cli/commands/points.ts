@@ -4,14 +4,23 @@
  */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
+import { isStillpointError } from '../../domain/base/errors.js';
 import type { Point } from '../../domain/point/point.js';
 import { deviceName, parseDeviceRef, pointName } from '../../domain/point/point-ref.js';
-import type { PartialSet } from '../../domain/session/messages.js';
+import type { PartialSet, PointDamage } from '../../domain/session/messages.js';
+import type { PointPin, PointPort } from '../../protocol/port/point.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../common/open-receiver.js';
 import { ownAgent } from '../common/point-argument.js';
 import { EXIT_OK } from '../output/exit-codes.js';
-import { type Column, formatBytes, formatDuration, formatInstant, formatTable } from '../output/format.js';
+import {
+  type Column,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatInstant,
+  formatTable,
+} from '../output/format.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },
@@ -97,17 +106,40 @@ async function points(
   device: string | undefined,
   choice: ReceiverChoice,
 ): Promise<number> {
-  const { found, own, agents } = await withReceiver(context, choice, async (receiver) => ({
+  const { found, own, agents, pins, damage } = await withReceiver(context, choice, async (receiver) => ({
     found: await listed(context, device, (name) => receiver.points(name)),
+    pins: (await receiver.pins?.()) ?? [],
     own: await ownAgent(receiver),
     agents: (await receiver.agents?.()) ?? [],
+    damage: await damageOf(receiver),
   }));
   const lines =
     found.length === 0
       ? [`There are no points${ofWhom(device, choice)}.${ofOthers(agents.filter((agent) => agent !== own))}`]
-      : [...formatTable(COLUMNS, rows(found, own)), ...warnings(found, own)];
-  context.output.result({ points: found }, lines, true);
+      : [
+          ...formatTable(COLUMNS, rows(found, own)),
+          ...pinned(found, pins, own),
+          ...warnings(found, own),
+          ...damaged(found, own, damage),
+        ];
+  const shown = new Set(found.map(({ id }) => id));
+  const damages = [...damage.values()].filter(({ pointId }) => shown.has(pointId));
+  const shownPins = pins.filter(({ pointId }) => shown.has(pointId));
+  context.output.result(
+    { points: found, damaged: damages, ...(shownPins.length === 0 ? {} : { pins: shownPins }) },
+    lines,
+    true,
+  );
   return EXIT_OK;
+}
+
+/** By point. A receiver of a former version can't be asked. */
+async function damageOf(receiver: Pick<PointPort, 'damage'>): Promise<Map<string, PointDamage>> {
+  const damages = await receiver.damage().catch((error: unknown) => {
+    if (isStillpointError(error) && error.permanent) return [];
+    throw error;
+  });
+  return new Map(damages.map((damage) => [damage.pointId, damage]));
 }
 
 /** @param text DEVICE or AGENT/DEVICE */
@@ -165,6 +197,30 @@ function row(name: string, point: Point, instant: string): string[] {
   ];
 }
 
+function pinned(found: readonly Point[], pins: readonly PointPin[], own: string | null): string[] {
+  return found.flatMap((point) =>
+    pins
+      .filter(({ pointId }) => pointId === point.id)
+      .map(
+        ({ reason, until }) =>
+          `${pointName(point, own)}: pinned${until === null ? '' : ` until ${formatInstant(until)}`}: ${reason}`,
+      ),
+  );
+}
+
 function warnings(found: readonly Point[], own: string | null): string[] {
   return found.flatMap((point) => point.warnings.map((text) => `${pointName(point, own)}: warning: ${text}`));
+}
+
+function damaged(
+  found: readonly Point[],
+  own: string | null,
+  damage: ReadonlyMap<string, PointDamage>,
+): string[] {
+  return found.flatMap((point) => {
+    const known = damage.get(point.id);
+    if (known === undefined) return [];
+    const amount = `${formatBytes(known.byteCount)} in ${formatCount(known.blockCount, 'block')}`;
+    return [`${pointName(point, own)}: DAMAGED: ${amount} can't be restored until a backup brings them back`];
+  });
 }

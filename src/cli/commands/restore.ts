@@ -17,8 +17,8 @@ import {
 } from '../common/open-receiver.js';
 import { findPoint, ownAgent } from '../common/point-argument.js';
 import { agentProgress } from '../output/agent-progress.js';
-import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
-import { formatBytes, formatInstant } from '../output/format.js';
+import { EXIT_INCOMPLETE, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
+import { formatBytes, formatCount, formatInstant } from '../output/format.js';
 
 interface RestoreOptions extends ReceiverChoice {
   readonly overwrite?: boolean;
@@ -26,6 +26,7 @@ interface RestoreOptions extends ReceiverChoice {
   readonly allowSectorSize?: boolean;
   readonly rewrite?: boolean;
   readonly verify?: boolean;
+  readonly skipBad?: boolean;
 }
 
 export function addRestore(program: Command, run: Run): void {
@@ -44,6 +45,10 @@ export function addRestore(program: Command, run: Run): void {
     .option('--allow-sector-size', "write to a device whose sector size differs from the point's")
     .option('--rewrite', 'write everything, without first reading what the target holds')
     .option('--verify', 'read the target back and compare')
+    .option(
+      '--skip-bad',
+      'write zeros for what is damaged in the store, name these ranges, and end with exit code 7',
+    )
     .addOption(limitRateOption())
     .action((point: string, target: string, options: RestoreOptions) =>
       run((context) => restore(context, point, target, options)),
@@ -67,22 +72,45 @@ async function restore(
     }
     output.reserveStdout();
   }
-  const { overwrite, allowInUse, allowSectorSize, rewrite, verify } = options;
+  const { overwrite, allowInUse, allowSectorSize, rewrite, verify, skipBad } = options;
   const { runRestore } = await import('../../agent/restore/restore.js');
   const progress = agentProgress(output);
   const { point, name, result } = await withReceiver(context, options, async (receiver, meter) => {
     const found = await unlessAborted(signal, findPoint(receiver, pointText));
     const restored = await runRestore({
       ...{ receiver, meter, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
-      ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify, output: context.stdout.stream },
+      ...{ overwrite, allowInUse, allowSectorSize, rewrite, verify, skipBad },
+      output: context.stdout.stream,
       storeDirectory: storeDirectory(options.store),
     }).finally(progress.end);
     return { point: found, name: pointName(found, await ownAgent(receiver)), result: restored };
   });
   if (target === '-') await output.requireDelivery();
   else output.stands(`${target} was restored anyway.`);
-  output.result({ point, target, ...result }, [describe(name, point, target, result)]);
+  output.result({ point, target, ...result, isComplete: result.lostRanges.length === 0 }, [
+    describe(name, point, target, result),
+    ...lostLines(target, result),
+  ]);
+  if (result.lostRanges.length > 0) return EXIT_INCOMPLETE;
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
+}
+
+const RANGES_SHOWN_MAX = 1000;
+
+/** For people; programs get all of them in the result. */
+function lostLines(target: string, { lostRanges }: RestoreResult): string[] {
+  if (lostRanges.length === 0) return [];
+  const bytes = lostRanges.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const where = target === '-' ? 'standard output' : target;
+  const more = lostRanges.length - RANGES_SHOWN_MAX;
+  return [
+    `NOT COMPLETE: ${formatBytes(bytes)} are damaged in the store. ${where} has zeros there:`,
+    ...lostRanges
+      .slice(0, RANGES_SHOWN_MAX)
+      .map(({ byteOffset, byteLength }) => `  bytes ${byteOffset} to ${byteOffset + byteLength - 1}`),
+    ...(more > 0 ? [`  and ${formatCount(more, 'more range')}: see --json`] : []),
+    'When the device was backed up again, and the blocks came back with that, the same restore adds them.',
+  ];
 }
 
 function describe(name: string, point: Point, target: string, result: RestoreResult): string {

@@ -11,7 +11,13 @@ import {
   type StorePlace,
   whyNoStore,
 } from '../../agent/state/known-stores.js';
-import { PACKS_PREFIX, POINTS_PREFIX, STORE_COPY, STORE_FILE } from '../../store/disk/layout.js';
+import {
+  PACKS_PREFIX,
+  POINTS_COPY_PREFIX,
+  POINTS_PREFIX,
+  STORE_COPY,
+  STORE_FILE,
+} from '../../store/disk/layout.js';
 import { findStoreIdentity } from '../../store/open.js';
 import { makeStoreIfMissing } from './open-store.js';
 
@@ -65,7 +71,7 @@ export async function placeToOwn(
 
 /** Also one whose store.json is lost. What can't be looked at is there: opening it says what is wrong. */
 async function isStore(directory: string): Promise<boolean> {
-  for (const name of [STORE_FILE, STORE_COPY, PACKS_PREFIX, POINTS_PREFIX]) {
+  for (const name of [STORE_FILE, STORE_COPY, PACKS_PREFIX, POINTS_PREFIX, POINTS_COPY_PREFIX]) {
     const isMissing = await stat(join(directory, name)).then(
       () => false,
       ({ code }: NodeJS.ErrnoException) => code === 'ENOENT' || code === 'ENOTDIR',

@@ -24,6 +24,12 @@ export const EXITS = {
   damaged: { code: 4, isDone: false, meaning: 'damage was found in what the store holds' },
   noAccess: { code: 5, isDone: false, meaning: "the receiver can't be reached or refuses access" },
   differs: { code: 6, isDone: true, meaning: 'compare: the device differs from the point' },
+  /** What the store can give is there; the ranges that it can't give are named, and hold zeros. */
+  incomplete: {
+    code: 7,
+    isDone: true,
+    meaning: 'restore --skip-bad: done, without the ranges that are damaged in the store',
+  },
   // 128 + signal number, as shells do.
   interrupted: { code: 130, isDone: false, meaning: 'interrupted (SIGINT)' },
   terminated: { code: 143, isDone: false, meaning: 'terminated (SIGTERM)' },
@@ -36,6 +42,7 @@ export const EXIT_WARNINGS = EXITS.warnings.code;
 export const EXIT_DAMAGED = EXITS.damaged.code;
 export const EXIT_NO_ACCESS = EXITS.noAccess.code;
 export const EXIT_DIFFERS = EXITS.differs.code;
+export const EXIT_INCOMPLETE = EXITS.incomplete.code;
 export const EXIT_SIGNALS_FROM = 128;
 export const EXIT_SIGNAL = { SIGINT: EXITS.interrupted.code, SIGTERM: EXITS.terminated.code } as const;
 

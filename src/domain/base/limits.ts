@@ -161,3 +161,7 @@ export const ROUND_ITEMS_KEPT = 400;
 export const LIVE_STAGING_BYTES = 256 * MiB;
 export const LIVE_STAGING_SHARE = 1 / 4;
 export const LIVE_CUT_BYTES_MAX = 256 * MiB;
+
+/** A receiver reads all that it stores back within it. */
+export const SCRUB_PERIOD_MS = 30 * 24 * 60 * 60 * 1000;
+export const SCRUB_PERIOD_MS_MIN = 60 * 60 * 1000;

@@ -6,7 +6,7 @@
  * answer to its commit was lost, or another agent of the same name continued. So a later point is not a loss.
  */
 
-import { type Point, pointLabel } from './point.js';
+import { type Point, pointLabel, type RemovedPoint } from './point.js';
 
 export type AcknowledgedPoint = Pick<Point, 'id' | 'sequence' | 'committedAt'>;
 
@@ -27,6 +27,20 @@ export function whyPointsAreMissing(
   if (last.id === acknowledged.id || ownIds.includes(last.id)) return null;
   if (last.sequence > acknowledged.sequence) return null;
   return `${was}, and the last point that the store has now is ${nameOf(device, last)}`;
+}
+
+/**
+ * All points of the device are gone because the receiver's operator had them removed: then the next backup
+ * begins anew. An older copy of the store knows of no removal, and a point of the same number is not enough.
+ * @returns what the user is told, a clause; null: that is not why
+ */
+export function whyRemoved(
+  acknowledged: AcknowledgedPoint,
+  last: AcknowledgedPoint | null,
+  removed: RemovedPoint | null,
+): string | null {
+  if (last !== null || removed?.id !== acknowledged.id) return null;
+  return `point ${pointLabel(removed)} was removed at the receiver on purpose, at ${removed.removedAt} (${removed.why}); this backup begins anew`;
 }
 
 /** With its id: two points of one number are told apart. */

@@ -107,6 +107,14 @@ export interface Point extends CommittedFacts {
   readonly storedBytes: number;
 }
 
+/** A point that was removed on purpose, by rules or by the operator. */
+export interface RemovedPoint extends Pick<Point, 'id' | 'agent' | 'device' | 'sequence'> {
+  /** By the receiver's clock, ISO 8601. */
+  readonly removedAt: string;
+  /** A clause. */
+  readonly why: string;
+}
+
 export const NULL_DIGEST_HEX = '0'.repeat(64);
 
 /**

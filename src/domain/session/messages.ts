@@ -3,7 +3,7 @@
  * src/protocol/messages/schemas.ts has their shapes on the wire.
  */
 import type { Geometry } from '../blocks/geometry.js';
-import type { CommittedFacts, DeviceIdentity, Point } from '../point/point.js';
+import type { CommittedFacts, DeviceIdentity, Point, RemovedPoint } from '../point/point.js';
 import type { DiffRange } from '../tree/tree-diff.js';
 
 export interface ReceiverInfo {
@@ -16,6 +16,10 @@ export interface ReceiverInfo {
 export interface PointsOptions {
   /** Only the last point of each device. */
   readonly last?: boolean;
+}
+
+export interface RemovedAnswer {
+  readonly removed: RemovedPoint | null;
 }
 
 export interface BeginRequest {
@@ -128,6 +132,18 @@ export interface CheckDamage {
   readonly end: number;
   /** Of the first of them. */
   readonly reason: string;
+}
+
+export interface CheckOptions {
+  /** Blocks are not read back: only what is known to be damaged already is told. */
+  readonly known?: boolean;
+}
+
+/** A point that needs what is known to be damaged. */
+export interface PointDamage {
+  readonly pointId: string;
+  readonly blockCount: number;
+  readonly byteCount: number;
 }
 
 export interface CheckSummary {

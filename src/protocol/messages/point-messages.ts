@@ -4,7 +4,7 @@
  */
 import { BATCH_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
-import type { NodeRequest, PointsOptions } from '../../domain/session/messages.js';
+import type { CheckOptions, NodeRequest, PointsOptions } from '../../domain/session/messages.js';
 import { COMPARE_ANSWER_BYTES_MAX, COMPARE_QUESTION_BYTES_MAX } from '../codecs/compare-codec.js';
 import { bytesAnswer, jsonAnswer, listAnswer } from './answer-forms.js';
 import { call, stream } from './message.js';
@@ -13,15 +13,19 @@ import {
   blockIndexesSchema,
   blockRangesSchema,
   checkEventSchema,
+  checkOptionsSchema,
   deviceSchema,
   diffEventSchema,
   hexIdSchema,
   infoSchema,
   nodeRequestsSchema,
   partialSetSchema,
+  pointDamageSchema,
   pointSchema,
   pointsOptionsSchema,
   REQUEST_BYTES_MAX,
+  removedAnswerSchema,
+  sequenceSchema,
   verifyEventSchema,
 } from './schemas.js';
 
@@ -55,6 +59,20 @@ export const POINT_MESSAGES = {
     path: '/partial',
     request: json<[device?: string]>(REQUEST_BYTES_MAX, device),
     answer: listAnswer('list of partial sets', partialSetSchema),
+  }),
+
+  /**
+   * What became of the point that a device had under this sequence: null, unless the receiver removed it on
+   * purpose. For an agent that misses the point that was acknowledged last.
+   */
+  removedPoint: call({
+    path: '/point/removed',
+    request: json<[device: string, sequence: number]>(
+      REQUEST_BYTES_MAX,
+      field('device', 'device name', deviceSchema),
+      field('sequence', 'sequence', sequenceSchema),
+    ),
+    answer: jsonAnswer(removedAnswerSchema),
   }),
 
   /**
@@ -97,12 +115,13 @@ export const POINT_MESSAGES = {
     bulk: 'answer',
   }),
 
-  /** Re-reads and re-digests what the store holds: one point, or all points of this agent. */
+  /** Re-reads and re-digests what the store holds: one point, those of a device, or all of this agent. */
   verify: stream({
     path: '/point/verify',
-    request: json<[pointId?: string]>(
+    request: json<[pointId?: string | undefined, device?: string]>(
       REQUEST_BYTES_MAX,
       field('pointId', 'point id', hexIdSchema.optional()),
+      device,
     ),
     what: 'verification',
     event: verifyEventSchema,
@@ -111,17 +130,29 @@ export const POINT_MESSAGES = {
   /**
    * Recomputes the digests of a point's blocks from the stored bytes, without believing the tree or the
    * index: which blocks of the point the receiver can't give. In device order; a summary is the last event.
-   * At most CHECK_RANGES_MAX ranges, ascending, apart; by default all blocks.
+   * At most CHECK_RANGES_MAX ranges, ascending, apart; by default all blocks. With `known` no block is read
+   * back: only what is known to be damaged already is told.
    */
   check: stream({
     path: '/point/check',
-    request: json<[pointId: string, ranges?: readonly BlockRange[]]>(
+    request: json<[pointId: string, ranges?: readonly BlockRange[], options?: CheckOptions]>(
       REQUEST_BYTES_MAX,
       pointId,
       field('ranges', 'check request', blockRangesSchema.optional()),
+      rest('check request', checkOptionsSchema.optional()),
     ),
     what: 'check of a point',
     event: checkEventSchema,
+  }),
+
+  /**
+   * Points of the agent, or of one of its devices, that need something that the receiver knows to be damaged;
+   * by device, then sequence.
+   */
+  damage: call({
+    path: '/points/damage',
+    request: json<[device?: string]>(REQUEST_BYTES_MAX, device),
+    answer: listAnswer('list of damaged points', pointDamageSchema),
   }),
 
   /**

@@ -23,12 +23,15 @@ import type {
   BeginAnswer,
   BeginRequest,
   CheckEvent,
+  CheckOptions,
   CommitRequest,
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointDamage,
   PointsOptions,
   ReceiverInfo,
+  RemovedAnswer,
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
@@ -229,6 +232,16 @@ export const verifyEventSchema: z.ZodType<VerifyEvent> = z.discriminatedUnion('t
   }),
 ]);
 
+export const checkOptionsSchema: z.ZodType<CheckOptions> = z.strictObject({
+  known: z.boolean().exactOptional(),
+});
+
+export const pointDamageSchema: z.ZodType<PointDamage> = z.strictObject({
+  pointId: hexId,
+  blockCount: count,
+  byteCount: count,
+});
+
 export const checkEventSchema: z.ZodType<CheckEvent> = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('damaged'),
@@ -299,3 +312,12 @@ export function parseMessage<T>(what: string, schema: z.ZodType<T>, value: unkno
     remedy: 'Agent and receiver may be of different versions; update the older one.',
   });
 }
+
+export const removedAnswerSchema: z.ZodType<RemovedAnswer> = z.strictObject({
+  removed: z
+    .strictObject({
+      ...{ id: hexIdSchema, agent: z.string().max(64), device: deviceSchema, sequence: sequenceSchema },
+      ...{ removedAt: z.iso.datetime(), why: z.string().max(64 * 1024) },
+    })
+    .nullable(),
+});

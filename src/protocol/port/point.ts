@@ -1,6 +1,13 @@
 import type { PortOf } from '../messages/message.js';
 import type { POINT_MESSAGES } from '../messages/point-messages.js';
 
+export interface PointPin {
+  readonly pointId: string;
+  readonly reason: string;
+  /** ISO 8601; null: until it is taken away. */
+  readonly until: string | null;
+}
+
 /**
  * A receiver's points, for the parts of the agent that list, compare, verify or restore them. Each method is
  * described at its message.
@@ -11,6 +18,8 @@ export interface PointPort extends PortOf<typeof POINT_MESSAGES> {
    * points, sorted.
    */
   agents?(): Promise<string[]>;
+  /** As `agents`: the pins that are in force. */
+  pins?(): Promise<PointPin[]>;
 }
 
 /** Gives the contents of a point's blocks. */

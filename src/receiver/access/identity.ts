@@ -5,21 +5,21 @@
  *                    written last: the commit point of init
  *   authority.json   CA key and certificate; agents pin its fingerprint
  *   server.json      key and certificate that TLS shows; made anew when near its end
+ *   *-copy.json      receiver.json and authority.json once more (twin-file.ts)
  *   invites/  agents/  see tenants.ts
  */
 import { randomBytes, X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import {
   makeDirectory,
   readSpareStateFile,
-  readStateFile,
   type StateFormat,
   writeStateFile,
 } from '../../config/state-file.js';
-import { StillpointError } from '../../domain/base/errors.js';
-import { PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { PARTIAL_KEEP_MS_MIN, SCRUB_PERIOD_MS_MIN } from '../../domain/base/limits.js';
 import { checkCertificate } from '../../protocol/certificates/certificate-identity.js';
 import {
   createAuthority,
@@ -28,6 +28,7 @@ import {
   type KeyAndCertificate,
 } from '../../protocol/certificates/certificates.js';
 import { hexIdSchema } from '../../protocol/messages/schemas.js';
+import { copyPathOf, mendTwin, readTwin, writeTwin } from './twin-file.js';
 
 export const LISTEN_DEFAULT = '0.0.0.0:8440';
 
@@ -46,6 +47,8 @@ export interface ReceiverSettings {
   readonly url: string;
   /** How long partial sets are kept. Default: PARTIAL_KEEP_MS. */
   readonly keepPartialMs?: number;
+  /** All is read back within it; 0: not by schedule. Default: SCRUB_PERIOD_MS. */
+  readonly scrubPeriodMs?: number;
 }
 
 export interface ReceiverIdentity {
@@ -54,7 +57,7 @@ export interface ReceiverIdentity {
   readonly server: KeyAndCertificate;
 }
 
-const settingsFormat: StateFormat<ReceiverSettings> = {
+export const settingsFormat: StateFormat<ReceiverSettings> = {
   format: 'stillpoint-receiver',
   version: 1,
   schema: z.strictObject({
@@ -62,10 +65,11 @@ const settingsFormat: StateFormat<ReceiverSettings> = {
     listen: z.string().max(300),
     url: z.string().max(2000),
     keepPartialMs: z.int().min(PARTIAL_KEEP_MS_MIN).exactOptional(),
+    scrubPeriodMs: z.union([z.literal(0), z.int().min(SCRUB_PERIOD_MS_MIN)]).exactOptional(),
   }),
 };
 
-const keyFormat: StateFormat<KeyAndCertificate> = {
+export const keyFormat: StateFormat<KeyAndCertificate> = {
   format: 'stillpoint-key-and-certificate',
   version: 1,
   schema: z.strictObject({ key: z.string(), certificate: z.string() }),
@@ -75,40 +79,54 @@ export function receiverDirectory(dir: string): string {
   return join(dir, 'receiver');
 }
 
-const settingsPath = (dir: string) => join(receiverDirectory(dir), 'receiver.json');
-const authorityPath = (dir: string) => join(receiverDirectory(dir), 'authority.json');
+export const settingsPath = (dir: string) => join(receiverDirectory(dir), 'receiver.json');
+export const authorityPath = (dir: string) => join(receiverDirectory(dir), 'authority.json');
 const serverPath = (dir: string) => join(receiverDirectory(dir), 'server.json');
 
 export interface InitOptions {
   readonly listen?: string;
   readonly url?: string;
   readonly keepPartialMs?: number;
+  readonly scrubPeriodMs?: number;
   readonly now?: Date;
+  /** What is there can't be read. */
+  readonly replacesSettings?: boolean;
 }
 
-/** Makes the identity, or changes the other settings of the one that is there. */
+/**
+ * Makes the identity, or changes the other settings of the one that is there. An authority that is there
+ * stays: its settings may have been lost.
+ */
 export async function initReceiver(dir: string, options: InitOptions = {}): Promise<ReceiverSettings> {
   const now = options.now ?? new Date();
-  const existing = await readStateFile(settingsPath(dir), settingsFormat);
+  const existing = options.replacesSettings === true ? null : await findSettings(dir);
   const listen = options.listen ?? existing?.listen ?? LISTEN_DEFAULT;
   const { port } = parseListen(listen);
   const url = checkUrl(options.url ?? existing?.url ?? `https://${hostname()}:${port}`);
-  const id = existing?.id ?? randomBytes(16).toString('hex');
-  if (existing === null) {
-    await makeDirectory(receiverDirectory(dir));
-    const authority = await createAuthority(id, now);
-    await writeStateFile(authorityPath(dir), keyFormat, authority);
-    await writeStateFile(serverPath(dir), keyFormat, await createServerCertificate(authority, id, now));
-  }
+  const known = existing?.id ?? receiverIdOf(await findAuthority(dir));
+  const id = known ?? randomBytes(16).toString('hex');
+  if (known === null) await makeIdentity(dir, id, now);
   const keepPartialMs = options.keepPartialMs ?? existing?.keepPartialMs;
-  const settings = { id, listen, url, ...(keepPartialMs === undefined ? {} : { keepPartialMs }) };
-  await writeStateFile(settingsPath(dir), settingsFormat, settings);
+  const scrubPeriodMs = options.scrubPeriodMs ?? existing?.scrubPeriodMs;
+  const settings = {
+    ...{ id, listen, url },
+    ...(keepPartialMs === undefined ? {} : { keepPartialMs }),
+    ...(scrubPeriodMs === undefined ? {} : { scrubPeriodMs }),
+  };
+  await writeTwin(settingsPath(dir), settingsFormat, settings);
   return settings;
+}
+
+export async function makeIdentity(dir: string, id: string, now: Date): Promise<void> {
+  await makeDirectory(receiverDirectory(dir));
+  const authority = await createAuthority(id, now);
+  await writeTwin(authorityPath(dir), keyFormat, authority);
+  await writeStateFile(serverPath(dir), keyFormat, await createServerCertificate(authority, id, now));
 }
 
 /** Null if DIR is a store without a receiver's identity. */
 export async function findSettings(dir: string): Promise<ReceiverSettings | null> {
-  return readStateFile(settingsPath(dir), settingsFormat);
+  return (await readTwin(settingsPath(dir), settingsFormat)).value;
 }
 
 /** @throws StillpointError `store-missing` if DIR was not initialized */
@@ -116,14 +134,49 @@ export async function readSettings(dir: string): Promise<ReceiverSettings> {
   return present(await findSettings(dir), dir);
 }
 
-export async function readAuthority(dir: string): Promise<KeyAndCertificate> {
-  return present(await readStateFile(authorityPath(dir), keyFormat), dir);
+async function findAuthority(dir: string): Promise<KeyAndCertificate | null> {
+  return (await readTwin(authorityPath(dir), keyFormat)).value;
 }
 
-/** Everything that serving needs; a server certificate that is lost, damaged or near its end is made anew. */
+/** @throws StillpointError `store-missing`, `config`: it is lost, and says what that means */
+export async function readAuthority(dir: string): Promise<KeyAndCertificate> {
+  const path = authorityPath(dir);
+  const authority = await findAuthority(dir).catch((error: Error) => {
+    if (isStillpointError(error, 'version')) throw error;
+    throw lostAuthority(dir, `neither it nor its copy can be read (${error.message})`);
+  });
+  if (authority !== null) return authority;
+  if ((await findSettings(dir)) === null) return present<KeyAndCertificate>(null, dir);
+  throw lostAuthority(dir, `it is gone, and so is ${basename(copyPathOf(path))}`);
+}
+
+function lostAuthority(dir: string, reason: string): StillpointError {
+  return new StillpointError('config', {
+    thing: authorityPath(dir),
+    reason,
+    remedy:
+      'Put it back from a copy of the directory: agents trust no receiver without it. If there is none, ' +
+      `"stillpoint receiver repair ${dir} --new-identity" makes another, and every agent must be invited and ` +
+      'enrolled again. No point is lost; they can be restored with --store DIR meanwhile.',
+  });
+}
+
+/** The id that an authority was made for: its certificate says it. */
+export function receiverIdOf(authority: KeyAndCertificate | null): string | null {
+  if (authority === null) return null;
+  const subject = new X509Certificate(authority.certificate).subject;
+  return /Stillpoint receiver ([0-9a-f]{32}) authority/.exec(subject)?.[1] ?? null;
+}
+
+/**
+ * Everything that serving needs. A server certificate that is lost, damaged or near its end is made anew; so
+ * is the one of a file and its copy that is not whole.
+ */
 export async function loadIdentity(dir: string, now: Date): Promise<ReceiverIdentity> {
   const settings = await readSettings(dir);
   const authority = await readAuthority(dir);
+  await mendTwin(settingsPath(dir), settingsFormat, await readTwin(settingsPath(dir), settingsFormat));
+  await mendTwin(authorityPath(dir), keyFormat, await readTwin(authorityPath(dir), keyFormat));
   let server = await readSpareStateFile(serverPath(dir), keyFormat);
   if (server === null || !isUsable(server, authority, now)) {
     server = await createServerCertificate(authority, settings.id, now);

@@ -16,7 +16,7 @@ import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
-import { StillpointError } from '../../domain/base/errors.js';
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { INVITE_LIFETIME_MS } from '../../domain/base/limits.js';
 import { checkName } from '../../domain/base/names.js';
 import { syncDirectory } from '../../native/files.js';
@@ -117,7 +117,11 @@ export async function createInvite(
  * upper from lower case
  */
 async function findAgent(dir: string, name: string): Promise<EnrolledAgent | null> {
-  const found = await readStateFile(agentPath(dir, name), agentFormat);
+  // One that can't be read is replaced by the agent's next enrolment.
+  const found = await readStateFile(agentPath(dir, name), agentFormat).catch((error: unknown) => {
+    if (isStillpointError(error, 'config')) return null;
+    throw error;
+  });
   if (found === null || found.name === name) return found;
   throw new StillpointError('bad-name', {
     thing: `agent ${name}`,
@@ -148,13 +152,24 @@ export class Tenants {
     this.#agents = agents;
   }
 
-  static async open(dir: string, authority: KeyAndCertificate): Promise<Tenants> {
+  /** @param onDamaged is told of files that can't be read */
+  static async open(
+    dir: string,
+    authority: KeyAndCertificate,
+    onDamaged: (message: string) => void = () => undefined,
+  ): Promise<Tenants> {
     await makeDirectory(invitesPath(dir));
     await makeDirectory(agentsPath(dir));
     const agents = new Map<string, EnrolledAgent>();
     for (const file of await readdir(agentsPath(dir))) {
       if (!file.endsWith('.json')) continue;
-      const agent = await readStateFile(join(agentsPath(dir), file), agentFormat);
+      // One that can't be read locks out its own agent, and nobody else.
+      const agent = await readStateFile(join(agentsPath(dir), file), agentFormat).catch((error: Error) => {
+        onDamaged(
+          `agents/${file}: ${error.message} The agent is refused until it is invited and enrolled again.`,
+        );
+        return null;
+      });
       if (agent !== null) agents.set(agent.name, agent);
     }
     const tenants = new Tenants(dir, authority, agents);

@@ -17,12 +17,28 @@ import {
   roundSummarySchema,
   waitMsSchema,
 } from '../orders/remote-settings.js';
+import { retentionWishSchema } from '../retention/messages.js';
 
 export const CONTROL_VERSION = 1;
 export const CONTROL_LINE_BYTES_MAX = 4 * 1024 * 1024;
 
 const text = z.string().max(8192);
 const v = z.literal(CONTROL_VERSION);
+
+const scrubWishSchema = z.strictObject({
+  olderThanMs: z.number().min(0).exactOptional(),
+  percent: z.number().gt(0).max(100).exactOptional(),
+  /** As `--limit-rate` takes it. */
+  rate: text.exactOptional(),
+  of: z
+    .strictObject({
+      agent: text.exactOptional(),
+      device: text.exactOptional(),
+      pointId: text.exactOptional(),
+    })
+    .exactOptional(),
+});
+export type ScrubWish = z.infer<typeof scrubWishSchema>;
 
 const requestSchema = z.discriminatedUnion('op', [
   z.strictObject({
@@ -42,6 +58,9 @@ const requestSchema = z.discriminatedUnion('op', [
   }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
+  z.strictObject({ v, op: z.literal('scrub'), wish: scrubWishSchema }),
+  z.strictObject({ v, op: z.literal('scrub-status') }),
+  z.strictObject({ v, op: z.literal('retention'), wish: retentionWishSchema }),
 ]);
 export type ControlRequest = z.infer<typeof requestSchema>;
 export type ControlWish = ControlRequest extends infer R
@@ -69,6 +88,15 @@ export const agentViewsSchema = z.array(
     lastPoint: z.strictObject({ point: text, committedAt: text }).nullable(),
   }),
 );
+export const scrubStatusSchema = z.strictObject({
+  ...{ packCount: z.number(), totalBytes: z.number(), checkedBytes: z.number(), coveredBytes: z.number() },
+  ...{ periodMs: z.number(), neverCheckedPacks: z.number(), isRunning: z.boolean() },
+  ...{ oldestSince: text.nullable(), lastCheckedAt: text.nullable(), nextSliceAt: text.nullable() },
+  damage: z.strictObject({
+    ...{ openCount: z.number(), healedCount: z.number(), pointCount: z.number(), points: z.array(text) },
+    ...{ openSince: text.nullable(), lastHealedAt: text.nullable() },
+  }),
+});
 export const itemEventSchema = roundItemSchema;
 export const summarySchema = roundSummarySchema;
 

@@ -8,10 +8,14 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
 import { splitLines } from '../../domain/base/lines.js';
+import type { VerifyEvent } from '../../domain/session/messages.js';
+import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import { encodeError, toStillpointError } from '../../protocol/messages/error-body.js';
 import { receiverDirectory } from '../access/identity.js';
 import type { Remote } from '../orders/remote.js';
-import { CONTROL_LINE_BYTES_MAX, type ControlRequest, parseRequest } from './messages.js';
+import type { RetentionService } from '../retention/service.js';
+import type { Scrubbing } from '../upkeep/scrubbing.js';
+import { CONTROL_LINE_BYTES_MAX, type ControlRequest, parseRequest, type ScrubWish } from './messages.js';
 
 const CONNECTIONS_MAX = 64;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -34,15 +38,22 @@ export interface ControlServer {
   close(): Promise<void>;
 }
 
+/** Which part of the receiver does what commands wish. */
+export interface ControlDuties {
+  readonly remote: Remote;
+  readonly retention: RetentionService;
+  readonly scrubbing: Scrubbing;
+}
+
 /**
  * The store's lock says that no other receiver serves this directory: a socket that is there
  * was left by one that died.
  */
-export async function openControl(dir: string, remote: Remote, log: Logger): Promise<ControlServer> {
+export async function openControl(dir: string, duties: ControlDuties, log: Logger): Promise<ControlServer> {
   const path = controlPath(dir);
   const connections = new Map<Socket, Promise<void>>();
   const server: Server = createServer((socket) => {
-    const done = serve(socket, remote, log).finally(() => connections.delete(socket));
+    const done = serve(socket, duties, log).finally(() => connections.delete(socket));
     connections.set(socket, done);
   });
   server.maxConnections = CONNECTIONS_MAX;
@@ -62,7 +73,7 @@ export async function openControl(dir: string, remote: Remote, log: Logger): Pro
 }
 
 /** Never rejects. */
-async function serve(socket: Socket, remote: Remote, log: Logger): Promise<void> {
+async function serve(socket: Socket, duties: ControlDuties, log: Logger): Promise<void> {
   const gone = new AbortController();
   socket.once('close', () => gone.abort());
   socket.on('error', () => socket.destroy());
@@ -74,7 +85,7 @@ async function serve(socket: Socket, remote: Remote, log: Logger): Promise<void>
     // Read on, so that the end is noticed.
     socket.resume();
     socket.once('end', () => gone.abort());
-    say({ result: (await perform(remote, request, gone.signal, (event) => say({ event }))) ?? null });
+    say({ result: (await perform(duties, request, gone.signal, (event) => say({ event }))) ?? null });
   } catch (error) {
     const known = toStillpointError(error);
     if (known.code === 'internal') log.error({ err: error }, 'command failed');
@@ -98,7 +109,7 @@ async function requestOf(socket: Socket): Promise<ControlRequest> {
 }
 
 async function perform(
-  remote: Remote,
+  { remote, retention, scrubbing }: ControlDuties,
   request: ControlRequest,
   signal: AbortSignal,
   tell: (event: object) => void,
@@ -116,5 +127,27 @@ async function perform(
       return remote.agents();
     case 'reload':
       return remote.reload();
+    case 'scrub':
+      return scrub(scrubbing, request.wish, signal, tell);
+    case 'scrub-status':
+      return scrubbing.status();
+    case 'retention':
+      return retention.perform(request.wish, signal, tell);
   }
+}
+
+/** @returns the summary */
+async function scrub(
+  scrubbing: Scrubbing,
+  { rate, ...wish }: ScrubWish,
+  signal: AbortSignal,
+  tell: (event: object) => void,
+): Promise<VerifyEvent | null> {
+  let last: VerifyEvent | null = null;
+  const limit = rate === undefined ? {} : { rate: parseRateLimit(rate) };
+  for await (const event of scrubbing.run({ ...wish, ...limit, signal })) {
+    if (event.type === 'summary') last = event;
+    else tell(event);
+  }
+  return last;
 }

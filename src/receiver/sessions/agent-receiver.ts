@@ -18,12 +18,15 @@ import type {
   BeginAnswer,
   BeginRequest,
   CheckEvent,
+  CheckOptions,
   CommitRequest,
   DiffEvent,
   NodeRequest,
   PartialSet,
+  PointDamage,
   PointsOptions,
   ReceiverInfo,
+  RemovedAnswer,
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
@@ -76,6 +79,11 @@ export class AgentHandlers implements MessagePort {
 
   async partialSets(device?: string): Promise<PartialSet[]> {
     return this.#service.store.partialSets(this.#keyOf(device));
+  }
+
+  async removedPoint(device: string, sequence: number): Promise<RemovedAnswer> {
+    const key = { agent: this.#agent, device: checkDevice(device) };
+    return { removed: await this.#service.store.removedPoint(key, sequence) };
   }
 
   #keyOf(device: string | undefined): PointsKey {
@@ -165,15 +173,19 @@ export class AgentHandlers implements MessagePort {
     return this.#service.store.blocks(point, blockIndexes, (blocks) => encodeBlocks(point.id, blocks));
   }
 
-  async *verify(pointId?: string): AsyncGenerator<VerifyEvent> {
+  async *verify(pointId?: string, device?: string): AsyncGenerator<VerifyEvent> {
     const scope =
       pointId === undefined
-        ? this.#keyOf(undefined)
+        ? this.#keyOf(device)
         : { ...this.#keyOf(undefined), pointId: (await this.#point(pointId)).id };
     yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
   }
 
-  async *check(pointId: string, ranges?: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
+  async *check(
+    pointId: string,
+    ranges?: readonly BlockRange[],
+    options?: CheckOptions,
+  ): AsyncGenerator<CheckEvent> {
     const point = await this.#point(pointId);
     const count = blockCount(point.geometry);
     let previousEnd = 0;
@@ -187,8 +199,13 @@ export class AgentHandlers implements MessagePort {
       if (end > count) throw outside(point, `block ${end - 1}`);
       previousEnd = end;
     }
-    const events = this.#service.store.check(point, ranges ?? [[0, count]]);
+    const events = this.#service.store.check(point, ranges ?? [[0, count]], options);
     yield* this.#service.whileVerifying(this.#agent, events);
+  }
+
+  async damage(device?: string): Promise<PointDamage[]> {
+    const damaged = await this.#service.store.pointDamage(this.#keyOf(device));
+    return damaged.map(({ point, blockCount, byteCount }) => ({ pointId: point.id, blockCount, byteCount }));
   }
 
   async *diff(fromId: string, toId: string): AsyncGenerator<DiffEvent> {

@@ -29,6 +29,9 @@ import { Collecting } from './collecting.js';
 import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
+/** An agent that is still at work says something within this time. */
+const IDLE_SESSION_MS = 15 * 60_000;
+
 export class ReceiverService {
   readonly store: Store;
   /** What agents are asked to back up; empty where nobody can ask. */
@@ -198,6 +201,25 @@ export class ReceiverService {
         .catch(() => undefined);
     }
     await this.collecting.tick().catch(() => undefined);
+  }
+
+  /**
+   * Ends the session of a device that is to be forgotten. What had arrived stays held for a time.
+   * @throws StillpointError `session-busy` if its agent was heard a moment ago
+   */
+  async endIdle(key: DeviceKey, now: Date): Promise<void> {
+    const session = this.#openSession(key);
+    if (session === null) return;
+    const sets = await this.store.partialSets({ agent: key.agent, device: key.device });
+    const lastActivityAt = sets.find(({ sessionId }) => sessionId === session.id)?.lastActivityAt ?? '';
+    if (now.getTime() - Date.parse(lastActivityAt) < IDLE_SESSION_MS) {
+      throw new StillpointError('session-busy', {
+        thing: `device ${key.agent}/${key.device}`,
+        reason: `a backup of it is going on, or was a moment ago (session ${session.id})`,
+        remedy: 'Stop that backup, and try again a quarter of an hour later.',
+      });
+    }
+    await session.abort();
   }
 
   /** Reading all of the store is for one at a time per agent. */

@@ -20,8 +20,8 @@ import { native, PACK_KIND_TREE, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../
 import { pointKey } from '../disk/layout.js';
 import { digestKey, PACK_ENTRY_BYTES, RECORD_HEADER_BYTES } from '../packs/entries.js';
 import { PackWriter } from '../packs/writer.js';
-import { readManifest } from '../points/catalog.js';
 import { encodeManifest } from '../points/manifest.js';
+import { copyManifest, readManifest } from '../points/manifest-files.js';
 import type { CaptureDescription } from '../port/store.js';
 import type { RecordReader } from '../records/record-reader.js';
 import type { StoreContext } from './context.js';
@@ -94,6 +94,8 @@ export async function commitCapture(
   if (committed.id !== point.id) {
     throw baseMismatch(description, `${pointLabel(committed)} was committed meanwhile`);
   }
+  // The point is there. A copy that can't be made now is made at the next opening.
+  await copyManifest(objects, key).catch((error) => log(`copy of manifest ${key}: ${String(error)}`));
   // All its blocks are held: the session's since they came, the base's since that was walked.
   if (base === null || index.isWalked(base.id)) {
     // The point is there; that it is not marked costs a walk at the next opening.

@@ -25,7 +25,7 @@ import type { StoreContext } from '../capture/context.js';
 import type { PartialRecord } from '../capture/partial-sets.js';
 import { isFull } from '../disk/disk.js';
 import { packKey } from '../disk/layout.js';
-import { lockForRemoval } from '../disk/readers.js';
+import { lockForRemoval, type ReadersLock } from '../disk/readers.js';
 import { type CollectOptions, type CollectReport, NOTHING_COLLECTED } from '../port/store.js';
 import { LiveSet } from './live-set.js';
 import { markLive, type PinningCapture } from './mark.js';
@@ -50,6 +50,8 @@ export interface CollectorOptions {
 interface Run {
   readonly sweep: Sweep;
   readonly paced: (bytes: number) => Promise<void>;
+  /** Of the index, before the packs were looked at. */
+  readonly moveCount: number;
   removedPacks: number;
   freedBytes: number;
   rewrittenPacks: number;
@@ -119,14 +121,18 @@ export class Collector {
     const live = new LiveSet(index.recordCount);
     await markLive({ ...context, paced }, captures, live);
     const sweep = new Sweep(context, live);
+    const { moveCount } = index;
     const packs = await this.#look(sweep, numberEnd, paced);
     const victims = chooseVictims(packs, packBytesTarget);
     report.deadBytes = packs.reduce((sum, { sizeBytes, liveBytes }) => sum + sizeBytes - liveBytes, 0);
     report.freeableBytes = freeableBytes(victims);
     report.state = 'done';
     if (dryRun) return report;
-    const run: Run = { sweep, paced, removedPacks: 0, freedBytes: 0, rewrittenPacks: 0, keptPacks: 0 };
+    const none = { removedPacks: 0, freedBytes: 0, rewrittenPacks: 0, keptPacks: 0 };
+    const run: Run = { sweep, paced, moveCount, ...none };
     try {
+      // Nothing is written anew while what it is to replace can't go.
+      await (await this.#lockOut()).release();
       await this.#removeDead(run, victims.dead);
       await this.#rewrite(run, victims.rewritten);
       await this.#endPartialSets(due, packs);
@@ -191,8 +197,8 @@ export class Collector {
       try {
         for (const pack of packs.filter((candidate) => candidate.kind === kind)) {
           if (!(await rewriter.hasRoomFor(pack))) await this.#replace(run, await rewriter.finish());
-          const isTaken = (await rewriter.hasRoomFor(pack)) && (await rewriter.take(pack));
-          if (!isTaken) run.keptPacks += 1;
+          const isPossible = !context.pins.has(pack.packId) && (await rewriter.hasRoomFor(pack));
+          if (!(isPossible && (await rewriter.take(pack)))) run.keptPacks += 1;
           if (rewriter.isFull) await this.#replace(run, await rewriter.finish());
         }
         await this.#replace(run, await rewriter.finish());
@@ -216,8 +222,7 @@ export class Collector {
   ): Promise<number> {
     const { context } = this.#options;
     return this.#gate.exclusive(async () => {
-      const lock = await lockForRemoval(context.dir);
-      if (lock === null) throw putOff('a command reads the store');
+      const lock = await this.#lockOut();
       try {
         const free = this.#condemn(run, sources, packId);
         await context.records.settled();
@@ -233,13 +238,21 @@ export class Collector {
     });
   }
 
+  async #lockOut(): Promise<ReadersLock> {
+    const lock = await lockForRemoval(this.#options.context.dir);
+    if (lock === null) throw putOff('a command reads the store');
+    return lock;
+  }
+
   /** In one turn of the event loop: the last look, and from here on nobody finds a record in them. */
   #condemn(run: Run, sources: readonly Emptied[], successor: string | null): readonly Emptied[] {
     const { index, records, pins } = this.#options.context;
     if (records.isSearching)
       throw putOff('other copies of damaged records are being looked for in all packs');
+    // Only a record that was moved to another copy can be found in one of them again.
+    const isMoved = index.moveCount !== run.moveCount;
     const free = sources.filter(
-      ({ pack, entries }) => !pins.has(pack.packId) && !run.sweep.isNeeded(pack.number, entries),
+      ({ pack, entries }) => !pins.has(pack.packId) && !(isMoved && run.sweep.isNeeded(pack.number, entries)),
     );
     for (const source of sources) {
       if (free.includes(source)) continue;

@@ -1,27 +1,29 @@
 /**
- * Digests of records that are needed: a Bloom filter, since a store has a hundred million of them and a
- * collection may take some 128 MiB. It never misses one that was added. It takes a few others for added:
- * their records stay until the next collection whose filter is larger.
+ * Digests of records that are needed: a Bloom filter, since a store has a hundred million of them, and a
+ * collection may take 256 MiB in all. It never misses one that was added. It takes a few others for added:
+ * their records stay until a collection after the store has shrunk.
  *
- * Digests are uniform already, so their own words are the hashes. PROBES = 7 suits 10 bits for each digest:
- * 1 in 120 others passes then; with 16 bits, 1 in 1,400 (Bloom 1970; the rate is (1 - e^(-7n/m))^7).
+ * Digests are uniform already, so their own words are the hashes. With n digests in m bits, (1 - e^(-7n/m))^7
+ * of the others pass (Bloom 1970): 1 in 300 with 12 bits for each, 1 in 54 with the 8.4 bits that are left
+ * for each of 100 million.
  */
+import { MiB } from '../../domain/base/limits.js';
+
 const PROBES = 7;
-const BITS_PER_DIGEST = 16;
-const BITS_MIN = 2 ** 16;
-/** 128 MiB: 10.7 bits for each of 100 million digests. */
-const BITS_MAX = 2 ** 30;
+const BITS_PER_DIGEST = 12;
+const BYTES_MIN = 8192;
+const BYTES_MAX = 100 * MiB;
 
 export class LiveSet {
   readonly #words: Uint32Array;
-  readonly #mask: number;
+  /** Bits for each value of a word. */
+  readonly #scale: number;
 
   /** @param digestCount how many will be added, at most */
   constructor(digestCount: number) {
-    let bits = BITS_MIN;
-    while (bits < digestCount * BITS_PER_DIGEST && bits < BITS_MAX) bits *= 2;
-    this.#words = new Uint32Array(bits / 32);
-    this.#mask = bits - 1;
+    const bytes = Math.ceil((digestCount * BITS_PER_DIGEST) / 8);
+    this.#words = new Uint32Array(Math.ceil(Math.min(Math.max(bytes, BYTES_MIN), BYTES_MAX) / 4));
+    this.#scale = (this.#words.length * 32) / 2 ** 32;
   }
 
   get sizeBytes(): number {
@@ -50,6 +52,6 @@ export class LiveSet {
       ((bytes[at + 1] ?? 0) << 8) |
       ((bytes[at + 2] ?? 0) << 16) |
       ((bytes[at + 3] ?? 0) << 24);
-    return word & this.#mask;
+    return Math.floor((word >>> 0) * this.#scale);
   }
 }

@@ -8,7 +8,8 @@
  * | empty   | -> growing              | null              | no effect    |
  * | growing | stays                   | the group, -> empty | -> empty   |
  *
- * Memory: READ_BYTES or READ_RECORDS of records, the new pack's entries, and the sources' (ENTRIES_BYTES_MAX, and one more).
+ * Memory: READ_BYTES or READ_RECORDS of records, the new pack's entries, and the sources'
+ * (ENTRIES_BYTES_MAX, and one more).
  */
 import { setImmediate } from 'node:timers/promises';
 import { MiB } from '../../domain/base/limits.js';

@@ -7,7 +7,11 @@ export const INDEX_DIR = 'index';
 export const CAPTURE_DIR = 'capture';
 export const PACKS_PREFIX = 'packs';
 export const POINTS_PREFIX = 'points';
+/** Every object of `points/` once more, under the same name. */
+export const POINTS_COPY_PREFIX = 'points-copy';
 export const PARTIAL_DIR = 'partial';
+/** When packs were read back, and what was found damaged. */
+export const SCRUB_FILE = 'scrub.json';
 /** Packs that a collection writes. */
 export const COLLECT_DIR = 'collect';
 /** Whose shared lock holds back the removal of packs. */
@@ -20,10 +24,11 @@ export const CAPTURE_DESCRIPTION = 'description';
 export const CAPTURE_LOG = 'log';
 export const CAPTURE_OVERLAY = 'overlay';
 const PACK_SUFFIX = '.pack';
+const DELETED_SUFFIX = '.deleted';
 
 const PACK_FOLDER = /^packs\/[0-9a-f]{2}$/;
 const PACK_KEY = /^packs\/([0-9a-f]{2})\/(\1[0-9a-f]{30})$/;
-const POINT_KEY = /^points\/([^/]+)\/([^/]+)\/(\d{10})(\.deleted)?$/;
+const POINT_KEY = /^points(?:-copy)?\/([^/]+)\/([^/]+)\/(\d{10})(\.deleted)?$/;
 const STAGING_PACK = /^([0-9a-f]{32})\.pack$/;
 
 export function packKey(packId: string): string {
@@ -41,7 +46,8 @@ export function packIdOf(key: string): string | null {
  */
 export function isObjectFolder(folder: string): boolean {
   if (folder.startsWith(`${PACKS_PREFIX}/`)) return PACK_FOLDER.test(folder);
-  return !folder.startsWith(`${POINTS_PREFIX}/`) || folder.split('/').length <= 3;
+  const isOfPoints = [POINTS_PREFIX, POINTS_COPY_PREFIX].includes(folder.split('/')[0] ?? '');
+  return !isOfPoints || folder.split('/').length <= 3;
 }
 
 /** True for names that an object of the store may have: a pack's, a point's, a mark's. */
@@ -61,12 +67,23 @@ export function pointKey(key: DeviceKey, sequence: number): string {
   return `${POINTS_PREFIX}/${key.agent}/${key.device}/${String(sequence).padStart(10, '0')}`;
 }
 
+/** Where the copy of an object of `points/` is. */
+export function copyKeyOf(key: string): string {
+  return `${POINTS_COPY_PREFIX}${key.slice(POINTS_PREFIX.length)}`;
+}
+
+/** The mark that a sequence was used and its point is gone. */
+export function deletedKeyOf(key: string): string {
+  return `${key}${DELETED_SUFFIX}`;
+}
+
 export interface PointPlace extends DeviceKey {
   readonly sequence: number;
   /** A mark that the sequence was used, not a manifest. */
   readonly deleted: boolean;
 }
 
+/** Of a manifest, a mark, or a copy of one; null for anything else. */
 export function pointPlaceOf(key: string): PointPlace | null {
   const match = POINT_KEY.exec(key);
   if (match === null) return null;

@@ -10,7 +10,10 @@ export type SealedMagic =
   | 'stillpoint-point'
   | 'stillpoint-capture'
   | 'stillpoint-partial'
-  | 'stillpoint-removed';
+  | 'stillpoint-removed'
+  | 'stillpoint-scrub'
+  | 'stillpoint-retention'
+  | 'stillpoint-clock';
 
 /**
  * One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which

@@ -10,11 +10,21 @@ export interface IndexedPack {
   readonly sizeBytes: number;
 }
 
+export interface BadRecord {
+  /** 0: it is in no pack. */
+  readonly packNumber: number;
+  readonly offset: number;
+  readonly digest: Buffer;
+  readonly kind: number;
+}
+
 export interface RecordIndex {
   /** Packs whose records are all in the index, with their file sizes. */
   packs(): ReadonlyMap<string, IndexedPack>;
   locate(digest: Uint8Array, kind: number): Location | null;
   isBad(packNumber: number, offset: number, digest: Uint8Array): boolean;
+  /** All places that are known to be bad. */
+  badPlaces(): Iterable<BadRecord>;
   markBad(packNumber: number, offset: number, digest: Uint8Array, kind: number): Promise<void>;
   markGood(packNumber: number, offset: number): Promise<void>;
   relocate(

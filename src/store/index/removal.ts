@@ -29,7 +29,8 @@ export async function removePack(
 ): Promise<void> {
   const { root, packs, records } = tables;
   await written(path, () => packs.remove(Buffer.from(packId, 'hex')));
-  const gone = new Set<string>();
+  // Only where damage is known: they are many.
+  const gone = tables.bad.getCount() > 0 ? new Set<string>() : null;
   const count = packEntryCount(entries);
   let lookupsMax = LOOKUPS_PER_TRANSACTION;
   for (let from = 0; from < count; ) {
@@ -42,7 +43,7 @@ export async function removePack(
         const key = recordKeyOf(digest, kind);
         lookups += 1;
         if (decodePlace(records.getBinary(key))?.packNumber !== number) continue;
-        gone.add(badKey(digest, kind));
+        gone?.add(badKey(digest, kind));
         records.remove(key);
         lookups += 1 + removeHolders(tables, digest);
       }
@@ -56,7 +57,7 @@ export async function removePack(
     }
     await setImmediate();
   }
-  await forgetDamage(path, tables, gone);
+  if (gone !== null) await forgetDamage(path, tables, gone);
   // Within a transaction nobody else writes.
   root.transactionSync(() => coverLastPage(path));
 }
@@ -72,9 +73,7 @@ function removeHolders({ held }: Tables, digest: Uint8Array): number {
 }
 
 async function forgetDamage(path: string, { bad }: Tables, gone: ReadonlySet<string>): Promise<void> {
-  const badCount = bad.getCount();
-  if (badCount === 0) return;
-  const writes = new IndexWrites(path, badCount);
+  const writes = new IndexWrites(path, bad.getCount());
   for (const { key, value } of bad.getRange()) {
     if (gone.has(badKey(value.subarray(0, 32), value[32] ?? 0))) writes.add(bad.remove(Buffer.from(key)));
   }

@@ -10,7 +10,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { decodePackEntry, digestKey, packEntryCount } from '../packs/entries.js';
 import type { DeviceKey } from '../port/store.js';
-import type { IndexedPack, Location, RecordIndex } from './record-index.js';
+import type { BadRecord, IndexedPack, Location, RecordIndex } from './record-index.js';
 import { removePack } from './removal.js';
 import { ensureIndexRoom } from './room.js';
 import {
@@ -307,6 +307,16 @@ export class StoreIndex implements RecordIndex {
       if (this.locate(value.subarray(0, 32), value[32] ?? 0) === null) return true;
     }
     return false;
+  }
+
+  /** All places that are known to be bad, and of pack number 0 records that are in no pack. */
+  *badPlaces(): Generator<BadRecord> {
+    if (this.#badCount === 0) return;
+    for (const { key, value } of this.#tables.bad.getRange()) {
+      const digest = Buffer.from(value.subarray(0, 32));
+      const offset = Number(key.readBigUInt64BE(4));
+      yield { packNumber: key.readUInt32BE(0), offset, digest, kind: value[32] ?? 0 };
+    }
   }
 
   // ---- what devices hold ----------------------------------------------------------------------------------

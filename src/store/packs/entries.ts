@@ -19,15 +19,14 @@ export interface PackEntry {
   readonly kind: number;
 }
 
-export function encodePackEntry(entry: PackEntry): Buffer {
-  const bytes = Buffer.alloc(PACK_ENTRY_BYTES);
-  bytes.set(entry.digest);
-  writeUint64LE(bytes, entry.offset, 32);
-  bytes.writeUInt32LE(entry.storedLength, 40);
-  bytes.writeUInt32LE(entry.rawLength, 44);
-  bytes[48] = entry.codec;
-  bytes[49] = entry.kind;
-  return bytes;
+/** @param at where in `bytes` it goes */
+export function encodePackEntry(bytes: Buffer, at: number, entry: PackEntry): void {
+  bytes.set(entry.digest, at);
+  writeUint64LE(bytes, entry.offset, at + 32);
+  bytes.writeUInt32LE(entry.storedLength, at + 40);
+  bytes.writeUInt32LE(entry.rawLength, at + 44);
+  bytes[at + 48] = entry.codec;
+  bytes[at + 49] = entry.kind;
 }
 
 export function decodePackEntry(entries: Buffer, ordinal: number): PackEntry {

@@ -19,6 +19,7 @@ import {
   decodePackEntry,
   digestKey,
   encodePackEntry,
+  PACK_ENTRY_BYTES,
   PACK_HEADER_BYTES,
   type PackEntry,
   packEntryCount,
@@ -27,6 +28,7 @@ import {
 
 /** Bounds the memory that a pack of very small records takes. */
 const PACK_RECORDS_MAX = 65_536;
+const ENTRIES_AT_FIRST = 256;
 
 export class PackWriter {
   readonly packId: string;
@@ -35,7 +37,9 @@ export class PackWriter {
   readonly #file: DiskFile;
   /** Of the store's reserve, what it leaves free. */
   readonly #reservePart: number;
-  readonly #entries: Buffer[] = [];
+  /** Back to back, and room for more: a pack may have 65,536. */
+  #entries = Buffer.alloc(ENTRIES_AT_FIRST * PACK_ENTRY_BYTES);
+  #entryCount = 0;
   /** Raw length by digest key. */
   readonly #rawLengths = new Map<string, number>();
   #unwritten: Uint8Array[] = [];
@@ -99,13 +103,13 @@ export class PackWriter {
     return this.#end;
   }
   get recordCount(): number {
-    return this.#entries.length;
+    return this.#entryCount;
   }
   get unwrittenBytes(): number {
     return this.#unwrittenBytes;
   }
   isFull(bytesTarget: number): boolean {
-    return this.#end >= bytesTarget || this.#entries.length >= PACK_RECORDS_MAX;
+    return this.#end >= bytesTarget || this.#entryCount >= PACK_RECORDS_MAX;
   }
 
   /** Raw length of the record with this digest key; undefined if the pack doesn't have it. */
@@ -122,7 +126,10 @@ export class PackWriter {
   }
 
   #enter(entry: PackEntry): void {
-    this.#entries.push(encodePackEntry(entry));
+    const at = this.#entryCount * PACK_ENTRY_BYTES;
+    if (at === this.#entries.length) this.#entries = Buffer.concat([this.#entries, Buffer.alloc(at)]);
+    encodePackEntry(this.#entries, at, entry);
+    this.#entryCount += 1;
     this.#rawLengths.set(digestKey(entry.digest as Buffer), entry.rawLength);
   }
 
@@ -162,7 +169,7 @@ export class PackWriter {
   /** Writes index and footer, syncs, closes, and reads back what it wrote. The pack may then be published. */
   async finish(): Promise<{ readonly sizeBytes: number; readonly entries: Buffer }> {
     if (this.#unwrittenBytes > 0) await this.flush();
-    const entries = Buffer.concat(this.#entries);
+    const entries = this.#entries.subarray(0, this.#entryCount * PACK_ENTRY_BYTES);
     const tail = native.encodePackTail(this.packId, this.#end, entries);
     this.#queue(tail);
     // Out of the reserve: with it, what the pack has can be kept.

@@ -1,18 +1,24 @@
 /**
  * All points of a store, in memory: read from their manifests when the store is opened, added to by commits,
- * taken away by removals. A manifest that can't be read is not a point, but its sequence stays used. One with
- * a mark is not a point either, whatever it says: its removal was decided.
+ * taken away by removals. A manifest that can't be read, nor its copy, is not a point, but its sequence stays
+ * used. One with a mark is not a point either, whatever it says: its removal was decided.
  */
 import type { Point } from '../../domain/point/point.js';
-import { errnoOf } from '../disk/disk.js';
-import { POINTS_PREFIX, type PointPlace, pointPlaceOf } from '../disk/layout.js';
+import type { PointPlace } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { DeviceKey } from '../port/store.js';
-import { decodeManifest, MANIFEST_BYTES_MAX } from './manifest.js';
+import {
+  findManifest,
+  isMarked,
+  isRemoved,
+  lacksCopy,
+  listManifests,
+  type ManifestFiles,
+} from './manifest-files.js';
 
-export interface DamagedManifest {
-  readonly key: string;
-  readonly reason: string;
+export interface LoadedManifests {
+  /** Those that are whole, and are to get their copy by `addCopy`. */
+  readonly uncopied: readonly ManifestFiles[];
 }
 
 interface DevicePoints {
@@ -37,27 +43,31 @@ export class PointCatalog {
     return this.#hasUnreadable;
   }
 
-  /** Reads all manifests. @returns those that are no points */
-  async load(objects: ObjectStore): Promise<DamagedManifest[]> {
-    const damaged: DamagedManifest[] = [];
-    const found = await objects.list(POINTS_PREFIX);
-    const keys = new Set(found.map(({ key }) => key));
-    for (const { key, sizeBytes } of found) {
-      const place = pointPlaceOf(key);
-      if (place === null) continue;
+  /** Reads all manifests; of one that is damaged or gone, its copy. */
+  async load(objects: ObjectStore, log: (message: string) => void): Promise<LoadedManifests> {
+    const uncopied: ManifestFiles[] = [];
+    for (const files of await listManifests(objects)) {
+      const { key, place } = files;
       this.#deviceOf(place).lastSequence = Math.max(this.#deviceOf(place).lastSequence, place.sequence);
-      if (place.deleted) this.#deviceOf(place).marks.add(place.sequence);
-      else if (keys.has(`${key}.deleted`)) this.#undeleted.push(key);
-      if (place.deleted || keys.has(`${key}.deleted`)) continue;
-      const point = await readManifest(objects, key, sizeBytes);
-      if (!('reason' in point)) this.add(point, sizeBytes);
-      else if ((await objects.size(key)) !== null) {
-        damaged.push(point);
+      if (isRemoved(files)) {
+        this.#deviceOf(place).marks.add(place.sequence);
+        if (files.manifestBytes !== null || files.copyBytes !== null) this.#undeleted.push(key);
+        if (lacksCopy(files)) uncopied.push(files);
+        continue;
+      }
+      const { point, sizeBytes, fault } = await findManifest(objects, files);
+      if (point !== null) {
+        this.add(point, sizeBytes);
+        if (fault !== null)
+          log(`manifest ${key}: ${fault}; its copy is used, and "stillpoint receiver repair" mends it`);
+        else if (lacksCopy(files)) uncopied.push(files);
+      } else if (!(await isMarked(objects, key))) {
+        log(`manifest ${key} is no point: ${fault}, and it has no whole copy`);
         this.#hasUnreadable = true;
       }
       // Otherwise the store's owner has removed it since the list was made.
     }
-    return damaged;
+    return { uncopied };
   }
 
   /** @param manifestBytes of its manifest, which is about what it takes in memory */
@@ -132,23 +142,6 @@ export class PointCatalog {
     const device: DevicePoints = { points: [], marks: new Set(), lastSequence: 0 };
     this.#devices.set(nameOf(key), device);
     return device;
-  }
-}
-
-/** The point of a manifest object, or why it is none. */
-export async function readManifest(
-  objects: ObjectStore,
-  key: string,
-  sizeBytes: number,
-): Promise<Point | DamagedManifest> {
-  const place = pointPlaceOf(key);
-  if (place === null) return { key, reason: 'its name is not that of a point' };
-  if (sizeBytes > MANIFEST_BYTES_MAX) return { key, reason: `it has ${sizeBytes} bytes` };
-  try {
-    return decodeManifest(await objects.read(key, 0, sizeBytes), place, key);
-  } catch (error) {
-    if (errnoOf(error) === 'EMFILE' || errnoOf(error) === 'ENFILE') throw error;
-    return { key, reason: error instanceof Error ? error.message : String(error) };
   }
 }
 

@@ -8,11 +8,16 @@ import { StillpointError } from '../../domain/base/errors.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { CaptureDescription, DeviceKey } from '../port/store.js';
 import type { PointUse } from './point-use.js';
-import { type RemovalContext, removeManifest } from './removal.js';
+import { type RemovalContext, removeManifest, tidyMarks } from './removal.js';
+
+/** How often the marks of removed points are tidied, which is done at the opening too. */
+const TIDY_INTERVAL_MS = 24 * 60 * 60 * 1000;
 
 export interface RemoverOptions {
   readonly context: RemovalContext;
   readonly use: PointUse;
+  /** @throws StillpointError if settings keep the point */
+  readonly guard: (point: Point, ofDevice: readonly Point[]) => void;
   /** Of sessions that are open, or being opened. */
   readonly openCaptures: () => Iterable<CaptureDescription>;
 }
@@ -20,9 +25,11 @@ export interface RemoverOptions {
 export class PointRemover {
   readonly #options: RemoverOptions;
   readonly #removing = new Set<string>();
+  #tidiedAtMs: number;
 
   constructor(options: RemoverOptions) {
     this.#options = options;
+    this.#tidiedAtMs = options.context.now().getTime();
   }
 
   isRemoving(pointId: string): boolean {
@@ -38,17 +45,21 @@ export class PointRemover {
     return this.#options.use.isRead(point.id) ? 'it is being read, or was a moment ago' : null;
   }
 
-  /** As Store.removePoint. */
-  async removePoint(point: Point, why: string): Promise<void> {
-    const last = this.#options.context.catalog.ofDevice(point).at(-1);
+  /** As Store.checkRemoval. */
+  check(point: Point): void {
     this.#check(point);
-    if (last?.id === point.id) {
+    if (this.#options.context.catalog.ofDevice(point).at(-1)?.id === point.id) {
       throw new StillpointError('point-protected', {
         thing: `point ${pointLabel(point)}`,
         reason: 'it is the last point of its device, and the next backup builds on it',
         remedy: 'If the device is not to be backed up any more, forget all of its points (forget --device).',
       });
     }
+  }
+
+  /** As Store.removePoint. */
+  async removePoint(point: Point, why: string): Promise<void> {
+    this.check(point);
     await this.#remove([point], why);
   }
 
@@ -61,12 +72,14 @@ export class PointRemover {
   }
 
   #check(point: Point): void {
-    if (this.#options.context.catalog.byId(point.id) === undefined) {
+    const { context, guard } = this.#options;
+    if (context.catalog.byId(point.id) === undefined) {
       throw new StillpointError('point-unknown', {
         thing: `point ${pointLabel(point)}`,
         reason: 'the store has no such point',
       });
     }
+    guard(point, context.catalog.ofDevice(point));
     const use = this.useOf(point);
     if (use === null) return;
     throw new StillpointError('session-busy', {
@@ -84,5 +97,15 @@ export class PointRemover {
     } finally {
       for (const { id } of points) this.#removing.delete(id);
     }
+    await this.#tidy();
+  }
+
+  /** A receiver may serve for years, and each removal leaves a mark. */
+  async #tidy(): Promise<void> {
+    const { context } = this.#options;
+    const nowMs = context.now().getTime();
+    if (Math.abs(nowMs - this.#tidiedAtMs) < TIDY_INTERVAL_MS) return;
+    this.#tidiedAtMs = nowMs;
+    await tidyMarks(context).catch((error) => context.log(`old marks of points stay: ${String(error)}`));
   }
 }

@@ -5,9 +5,12 @@
  */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
-import type { DeviceIdentity, Point } from '../../domain/point/point.js';
+import type { DeviceIdentity, Point, RemovedPoint } from '../../domain/point/point.js';
+import type { ClockJudgement } from '../../domain/retention/clock.js';
+import type { RetentionSettings } from '../../domain/retention/settings.js';
 import type {
   CheckEvent,
+  CheckOptions,
   CommitRequest,
   DiffEvent,
   NodeRequest,
@@ -15,7 +18,9 @@ import type {
   VerifyEvent,
 } from '../../domain/session/messages.js';
 import type { Digester, StoredBlocks } from '../../native/index.js';
+import type { Upkeep } from './upkeep.js';
 
+export type { RemovedPoint } from '../../domain/point/point.js';
 export type { StoredBlocks } from '../../native/index.js';
 
 export interface DeviceKey {
@@ -75,19 +80,40 @@ export interface PointsKey {
   readonly device?: string;
 }
 
-/** What the mark of a removed point says. */
-export interface RemovedPoint extends DeviceKey {
-  readonly id: string;
-  readonly sequence: number;
-  /** By the receiver's clock, ISO 8601. */
-  readonly removedAt: string;
-  /** A clause. */
-  readonly why: string;
+/** What is set about the retention of points, and the clock that it goes by. It is kept in the store. */
+export interface StoreRetention {
+  /** @throws StillpointError `store-damaged` while they are lost */
+  readonly settings: RetentionSettings;
+  /** Why the settings are lost, a clause; null: they are not. */
+  readonly fault: string | null;
+  /** At this moment. */
+  clock(): ClockJudgement;
+  /** The same, and remembers it if it is believed. */
+  noteClock(): Promise<ClockJudgement>;
+  /**
+   * One change after the other; durable when it resolves. @returns the new settings
+   * @throws what `make` throws, and as `settings`
+   */
+  change(
+    make: (settings: RetentionSettings, clock: ClockJudgement) => RetentionSettings,
+  ): Promise<RetentionSettings>;
+  /** Begins anew with no settings, if they are lost. @throws StillpointError `usage` if they are not */
+  reset(): Promise<void>;
+  /** The operator says that the clock is right now. */
+  confirmClock(): Promise<void>;
 }
 
 export interface VerifyScope {
   readonly agent?: string;
+  readonly device?: string;
   readonly pointId?: string;
+}
+
+/** As far as is known. */
+export interface DamagedPoint {
+  readonly point: Point;
+  readonly blockCount: number;
+  readonly byteCount: number;
 }
 
 export interface CollectOptions {
@@ -130,6 +156,7 @@ export interface Store {
   readonly storeId: string;
   /** With which the digests of its points are made. */
   readonly digester: Digester;
+  readonly retention: StoreRetention;
   points(key: PointsKey): Promise<Point[]>;
   /** Null if there is none, or it is not the agent's. @param agent null: any */
   point(agent: string | null, pointId: string): Promise<Point | null>;
@@ -155,12 +182,17 @@ export interface Store {
   collect(options?: CollectOptions): Promise<CollectReport>;
   /** Why the point can't be removed at this moment, a clause; null: nothing uses it. */
   useOf(point: Point): string | null;
+  /** Points of the device that lack a part, as far as is known without reading their blocks. */
+  damagedPoints(key: DeviceKey): Promise<ReadonlySet<string>>;
+  /** @throws StillpointError as `removePoint` would at this moment */
+  checkRemoval(point: Point): void;
   /**
    * Removes a point for good. Nobody sees it any more when this resolves, also after a crash; its sequence is
    * not used again. What only it needs is freed by a collection.
    * @param why a clause, which its mark keeps
-   * @throws StillpointError `session-busy` while something uses it, `point-protected` for the last point of a
-   * device, which the next backup builds on, `point-unknown`
+   * @throws StillpointError `session-busy` while something uses it; `point-protected` for the last point of a
+   * device, which the next backup builds on, and for one that is pinned or younger than the minimum age;
+   * `store-damaged` while nobody knows whether it is; `point-unknown`
    */
   removePoint(point: Point, why: string): Promise<void>;
   /**
@@ -192,11 +224,19 @@ export interface Store {
     take: (blocks: StoredBlocks) => Promise<T>,
   ): Promise<T>;
   verify(scope: VerifyScope): AsyncIterable<VerifyEvent>;
+  /** Null: it was not opened to be written to. */
+  readonly upkeep: Upkeep | null;
+  /**
+   * Points that need something that is known to be damaged, and has no other copy. By device, then sequence.
+   * Nothing is read back for it.
+   */
+  pointDamage(key: PointsKey): Promise<DamagedPoint[]>;
   /**
    * Re-reads and re-digests the point's tree and blocks in these ranges: which of them the store can't give.
+   * With `known` blocks are not read: only what is known to be damaged is told.
    * @param ranges ascending, apart, inside the point
    */
-  check(point: Point, ranges: readonly BlockRange[]): AsyncIterable<CheckEvent>;
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncIterable<CheckEvent>;
   /** What differs between two points of one block size. */
   diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
   /** Waits for work in flight, closes the index, releases the lock. */

@@ -10,7 +10,13 @@ import { LOCAL_AGENT } from '../../domain/base/names.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import { pointName } from '../../domain/point/point-ref.js';
-import type { CheckEvent, DiffEvent, NodeRequest, VerifyEvent } from '../../domain/session/messages.js';
+import type {
+  CheckEvent,
+  CheckOptions,
+  DiffEvent,
+  NodeRequest,
+  VerifyEvent,
+} from '../../domain/session/messages.js';
 import { asStoreStep } from '../disk/errors.js';
 import type { PointPlace } from '../disk/layout.js';
 import type { RecordIndex } from '../index/record-index.js';
@@ -18,9 +24,10 @@ import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import { pointDiff } from '../points/diff.js';
 import type { PointReader } from '../points/reader.js';
-import type { PointsKey, StoredBlocks, VerifyScope } from '../port/store.js';
+import type { DamagedPoint, PointsKey, StoredBlocks, VerifyScope } from '../port/store.js';
 import type { RecordReader } from '../records/record-reader.js';
 import { checkPoint } from '../upkeep/check.js';
+import { openDamage } from '../upkeep/damaged-points.js';
 import { Verification } from '../upkeep/verify.js';
 
 export interface PointAccessOptions {
@@ -33,6 +40,9 @@ export interface PointAccessOptions {
   readonly reader: PointReader;
   /** What is wrong with files outside packs/ and points/: file and reason. */
   readonly checkOthers: () => Promise<{ what: string; reason: string }[]>;
+  readonly onChecked?: (packId: string) => void;
+  /** Of all agents. */
+  readonly damagedPoints: () => Promise<readonly DamagedPoint[]>;
   /** Before whatever needs the index. */
   readonly prepare?: () => Promise<void>;
 }
@@ -76,11 +86,29 @@ export class PointAccess {
     yield* this.#stepwise(`store ${this.#options.dir}`, () => this.#verification(scope));
   }
 
-  async *check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent, void> {
-    const { records } = this.#options;
+  async *check(
+    point: Point,
+    ranges: readonly BlockRange[],
+    { known = false }: CheckOptions = {},
+  ): AsyncGenerator<CheckEvent, void> {
+    const { index, records } = this.#options;
     records.forgetLost();
+    if (known) {
+      // The usual case costs no walk.
+      const open = await this.#read(`point ${pointLabel(point)}`, () => openDamage({ index, records }));
+      if (open.length === 0) return yield { type: 'summary', blockCount: 0, damagedBlocks: 0 };
+    }
     yield* this.#stepwise(`point ${pointLabel(point)}`, () =>
-      checkPoint({ records, point, ranges, nowMs: () => performance.now() }),
+      checkPoint({ records, point, ranges, known, nowMs: () => performance.now() }),
+    );
+  }
+
+  async damagedPoints({ agent, device }: PointsKey): Promise<DamagedPoint[]> {
+    const { dir, damagedPoints } = this.#options;
+    // Without a look at the index: mostly there is no damage, and a list of points is not to wait for it.
+    const all = await this.run(`store ${dir}`, async () => damagedPoints());
+    return all.filter(
+      ({ point }) => (agent ?? point.agent) === point.agent && (device ?? point.device) === point.device,
     );
   }
 
@@ -102,12 +130,16 @@ export class PointAccess {
   }
 
   #verification(scope: VerifyScope): AsyncGenerator<VerifyEvent, void> {
-    const { catalog, objects, index, records, checkOthers } = this.#options;
+    const { catalog, objects, index, records, checkOthers, onChecked } = this.#options;
     records.forgetLost();
     // Who sees the points of all agents gets names that tell them apart.
     const own = scope.agent === undefined ? LOCAL_AGENT : null;
     const label = (point: Omit<PointPlace, 'deleted'>) => pointName(point, own);
-    const verification = new Verification({ objects, index, records, checkOthers, label });
+    const verification = new Verification({ objects, index, records, checkOthers, onChecked, label });
+    if (scope.pointId === undefined && scope.device !== undefined) {
+      const { device } = scope;
+      return verification.ofPoints(catalog.all(scope.agent).filter((point) => point.device === device));
+    }
     if (scope.pointId === undefined) {
       const points = catalog.all(scope.agent);
       return scope.agent === undefined
@@ -121,7 +153,7 @@ export class PointAccess {
         reason: 'there is none with this id',
       });
     }
-    return verification.ofPoint(point);
+    return verification.ofPoints([point]);
   }
 
   #read<T>(thing: string, step: () => Promise<T>): Promise<T> {

@@ -12,6 +12,7 @@ import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   CheckEvent,
+  CheckOptions,
   DiffEvent,
   NodeRequest,
   PartialSet,
@@ -28,15 +29,19 @@ import { readMark } from '../points/removal.js';
 import {
   type Capture,
   type CollectReport,
+  type DamagedPoint,
   type DeviceKey,
   NOTHING_COLLECTED,
   type PointsKey,
   type RemovedPoint,
   type Store,
   type StoredBlocks,
+  type StoreRetention,
   type VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
+import { enterDamage, findDamagedPoints } from '../upkeep/damaged-points.js';
+import { ScrubBook } from '../upkeep/scrub-book.js';
 import { type NeededEvent, neededBytes } from '../usage/needed.js';
 import { type StoreSizes, storeSizes } from '../usage/sizes.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
@@ -57,6 +62,7 @@ export interface ReaderStoreOptions {
   readonly digester: Digester;
   readonly log: (message: string) => void;
   readonly now: () => Date;
+  readonly retention: StoreRetention;
   /** Has the store's owner-to-be remember what was found out about records; not called if nothing was. */
   readonly remember: (findings: ReturnType<ReadingIndex['findings']>) => Promise<void>;
 }
@@ -67,24 +73,48 @@ export type StoreToRead = Store & Pick<ReaderStore, 'sizes' | 'needed'>;
 export class ReaderStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly upkeep = null;
+  readonly retention: StoreRetention;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
   readonly #records: RecordReader;
+  #opening: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
 
   constructor(options: ReaderStoreOptions) {
     const { dir, objects, catalog, index, digester, log } = options;
     this.storeId = options.storeId;
     this.digester = digester;
+    this.retention = options.retention;
     this.#options = options;
     const records = new RecordReader(objects, index, digester, log);
     const reader = new PointReader(records);
     this.#records = records;
+    const book = new ScrubBook(options);
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },
       checkOthers: () => this.#checkOthers(),
-      prepare: () => index.ready(),
+      damagedPoints: async () => {
+        await book.load();
+        if (book.openCount === 0) return [];
+        await this.#ready(book);
+        return findDamagedPoints(catalog.all(), { index, records });
+      },
+      prepare: () => this.#ready(book),
     });
+  }
+
+  #ready(book: ScrubBook): Promise<void> {
+    this.#opening ??= this.#open(book);
+    return this.#opening;
+  }
+
+  /** Damage that an index of this process's own does not know is in the book. */
+  async #open(book: ScrubBook): Promise<void> {
+    const { index } = this.#options;
+    await index.ready();
+    await book.load();
+    await enterDamage(book, index);
   }
 
   points(key: PointsKey): Promise<Point[]> {
@@ -129,6 +159,14 @@ export class ReaderStore implements Store {
     return null;
   }
 
+  async damagedPoints(): Promise<ReadonlySet<string>> {
+    throw this.#readsOnly();
+  }
+
+  checkRemoval(): void {
+    throw this.#readsOnly();
+  }
+
   async removePoint(): Promise<void> {
     throw this.#readsOnly();
   }
@@ -158,8 +196,12 @@ export class ReaderStore implements Store {
     return this.#access.verify(scope);
   }
 
-  check(point: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
-    return this.#allUnlessRemoved([point], this.#access.check(point, ranges));
+  check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncGenerator<CheckEvent> {
+    return this.#allUnlessRemoved([point], this.#access.check(point, ranges, options));
+  }
+
+  pointDamage(key: PointsKey): Promise<DamagedPoint[]> {
+    return this.#access.damagedPoints(key);
   }
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
@@ -243,7 +285,7 @@ export class ReaderStore implements Store {
   #readsOnly(): StillpointError {
     return new StillpointError('internal', {
       thing: `store ${this.#options.dir}`,
-      reason: 'it was opened for reading only, and a session was asked for',
+      reason: 'it was opened for reading only, and something else was asked of it',
     });
   }
 }

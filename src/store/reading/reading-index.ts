@@ -10,7 +10,7 @@
 import { join } from 'node:path';
 import type { Digester } from '../../native/index.js';
 import { INDEX_DIR, PACKS_PREFIX, packIdOf, packKey } from '../disk/layout.js';
-import type { IndexedPack, Location, RecordIndex } from '../index/record-index.js';
+import type { BadRecord, IndexedPack, Location, RecordIndex } from '../index/record-index.js';
 import { StoreIndex } from '../index/store-index.js';
 import { type Place, placeKey } from '../index/values.js';
 import type { ObjectStore, StoredObject } from '../objects/object-store.js';
@@ -191,6 +191,16 @@ export class ReadingIndex implements RecordIndex {
     } catch {
       return false;
     }
+  }
+
+  badPlaces(): BadRecord[] {
+    let known: BadRecord[] = [];
+    try {
+      known = [...(this.#shared?.badPlaces() ?? [])];
+    } catch (error) {
+      void this.#doubtShared(error);
+    }
+    return [...known, ...this.#bad.values()];
   }
 
   async markBad(packNumber: number, offset: number, digest: Uint8Array, kind: number): Promise<void> {

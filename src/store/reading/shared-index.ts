@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { errnoOf } from '../disk/disk.js';
 import { LOCK_FILE } from '../disk/layout.js';
 import { mayHaveOwner } from '../disk/lock.js';
-import type { IndexedPack, Location } from '../index/record-index.js';
+import type { BadRecord, IndexedPack, Location } from '../index/record-index.js';
 import { INDEX_FORMAT } from '../index/store-index.js';
 import { checkIndexForReading, openTables, type Tables } from '../index/tables.js';
 import { decodePlace, placeKey } from '../index/values.js';
@@ -79,6 +79,14 @@ export class SharedIndex {
   isBad(packNumber: number, offset: number, digest: Uint8Array): boolean {
     const value = this.#tables.bad.get(placeKey(packNumber, offset));
     return value?.subarray(0, 32).equals(digest) ?? false;
+  }
+
+  *badPlaces(): Generator<BadRecord> {
+    for (const { key, value } of this.#tables.bad.getRange()) {
+      const digest = Buffer.from(value.subarray(0, 32));
+      const offset = Number(key.readBigUInt64BE(4));
+      yield { packNumber: key.readUInt32BE(0), offset, digest, kind: value[32] ?? 0 };
+    }
   }
 
   close(): Promise<void> {

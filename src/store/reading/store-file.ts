@@ -11,6 +11,7 @@ import { type Disk, readSmallFile, writeDurably } from '../disk/disk.js';
 import {
   INDEX_DIR,
   PACKS_PREFIX,
+  POINTS_COPY_PREFIX,
   POINTS_PREFIX,
   pointPlaceOf,
   STORE_COPY,
@@ -98,11 +99,16 @@ export async function identifyStore(
 
 /** True for a directory that is a store or was one: there is no other to be made of it. */
 export function looksLikeStore(dir: string): boolean {
-  return [STORE_FILE, STORE_COPY, PACKS_PREFIX, POINTS_PREFIX].some((name) => existsSync(join(dir, name)));
+  return [STORE_FILE, STORE_COPY, PACKS_PREFIX, POINTS_PREFIX, POINTS_COPY_PREFIX].some((name) =>
+    existsSync(join(dir, name)),
+  );
 }
 
 async function hasPoints(objects: ObjectStore): Promise<boolean> {
-  return (await objects.list(POINTS_PREFIX)).some(({ key }) => pointPlaceOf(key) !== null);
+  for (const prefix of [POINTS_PREFIX, POINTS_COPY_PREFIX]) {
+    if ((await objects.list(prefix)).some(({ key }) => pointPlaceOf(key) !== null)) return true;
+  }
+  return false;
 }
 
 /**

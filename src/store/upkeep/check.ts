@@ -12,7 +12,7 @@ import { type BlockRange, intersectRanges, rangeBytes } from '../../domain/block
 import { type Point, pointLabel, treeOf } from '../../domain/point/point.js';
 import type { CheckDamage, CheckEvent, VerifyProgress } from '../../domain/session/messages.js';
 import { type LostLeaves, leafParts, type ReadNodes } from '../../domain/tree/digest-tree.js';
-import type { Digester } from '../../native/index.js';
+import { type Digester, RECORD_KIND_BLOCK } from '../../native/index.js';
 import {
   CHECKED_BYTES,
   type Leaf,
@@ -30,18 +30,21 @@ import type { RecordReader } from '../records/record-reader.js';
 const PROGRESS_MS = 2_000;
 const LEAVES_MAX = 64 * TREE_FANOUT;
 const EMPTY = new Uint8Array(0);
+const NOWHERE = { reason: 'it was found damaged, or lost, and no pack has another copy', packId: null };
 
 export interface CheckOptions {
   readonly records: RecordReader;
   readonly point: Point;
   /** Ascending, apart, inside the point. */
   readonly ranges: readonly BlockRange[];
+  /** Only look where blocks are: what is known to be damaged. */
+  readonly known: boolean;
   /** Monotonic. */
   readonly nowMs: () => number;
 }
 
 export async function* checkPoint(options: CheckOptions): AsyncGenerator<CheckEvent, void> {
-  const { records, point, ranges, nowMs } = options;
+  const { records, point, ranges, known, nowMs } = options;
   const { blockSize } = point.geometry;
   const damaged = new DamagedRuns();
   let blockCount = 0;
@@ -49,6 +52,18 @@ export async function* checkPoint(options: CheckOptions): AsyncGenerator<CheckEv
   let toldMs = nowMs();
 
   async function checkWaiting(): Promise<void> {
+    if (known) {
+      const located = await records.locate(
+        RECORD_KIND_BLOCK,
+        waiting.map(({ digest }) => digest),
+      );
+      for (const [i, at] of located.entries()) {
+        const { blockIndex } = waiting[i] as Leaf;
+        if (at === null) damaged.add(blockIndex, blockIndex + 1, NOWHERE);
+      }
+      waiting = [];
+      return;
+    }
     for (const part of partsOf(waiting, CHECKED_BYTES / blockSize)) {
       const results = await readCheckedBlocks(records, part);
       blockCount += part.length;

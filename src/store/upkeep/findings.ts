@@ -42,6 +42,10 @@ export class Findings {
     if (point !== undefined) finding.points.add(this.#label(point));
   }
 
+  get count(): number {
+    return this.#findingCount;
+  }
+
   labelOf(point: Point): string {
     return this.#label(point);
   }

@@ -20,7 +20,7 @@ const NODES_PER_WRITE = 256;
 
 /** Of the work that opening a store may need; `total` is known from the start. */
 export interface OpenProgress {
-  readonly step: 'indexing packs' | 'walking points';
+  readonly step: 'copying manifests' | 'indexing packs' | 'walking points';
   readonly done: number;
   readonly total: number;
 }

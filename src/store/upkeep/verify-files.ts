@@ -1,21 +1,29 @@
 /** The files of a verification: manifests, and packs with each of their records. */
 import type { Point } from '../../domain/point/point.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
-import { native, PACK_KIND_TREE, RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
-import { PACKS_PREFIX, packIdOf, packKey, pointKey, pointPlaceOf } from '../disk/layout.js';
+import {
+  native,
+  PACK_KIND_DATA,
+  PACK_KIND_TREE,
+  RECORD_KIND_BLOCK,
+  RECORD_KIND_NODE,
+} from '../../native/index.js';
+import { PACKS_PREFIX, packIdOf, packKey, pointKey } from '../disk/layout.js';
 import type { RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
-import { isDataError, readPackEntries } from '../packs/contents.js';
+import { isDataError, type PackContents, readPackEntries } from '../packs/contents.js';
 import { decodePackEntry, packEntryCount } from '../packs/entries.js';
-import { readManifest } from '../points/catalog.js';
-import { isMarked } from '../points/removal.js';
+import { isMarked, isRemoved, listManifests } from '../points/manifest-files.js';
 import type { RecordReader } from '../records/record-reader.js';
 import { type Findings, recordKey } from './findings.js';
+import { lookAtManifest } from './manifest-repair.js';
 
 export interface FilesContext {
   readonly objects: ObjectStore;
   readonly index: RecordIndex;
   readonly records: RecordReader;
+  /** Is told of each pack that was read back. */
+  readonly onChecked?: ((packId: string) => void) | undefined;
 }
 
 export class VerifiedFiles {
@@ -29,24 +37,26 @@ export class VerifiedFiles {
     this.#findings = findings;
   }
 
-  /** @param points that should have one there */
-  async manifests(points: readonly Point[], prefix: string): Promise<void> {
+  /** @param points that should have one. @param agent whose; undefined: all agents' */
+  async manifests(points: readonly Point[], agent?: string): Promise<void> {
     const { objects } = this.#context;
     const found = new Set<string>();
-    for (const { key, sizeBytes } of await objects.list(prefix)) {
-      found.add(key);
-      const place = pointPlaceOf(key);
-      // Somebody else's files are none of the store's business.
-      if (place === null || place.deleted) continue;
-      const manifest = await readManifest(objects, key, sizeBytes);
-      this.#findings.checkedBytes += sizeBytes;
-      if (!('reason' in manifest) || (await isMarked(objects, key))) continue;
-      this.#findings.add(key, key, manifest.reason, place);
+    for (const files of await listManifests(objects, agent)) {
+      if (isRemoved(files)) continue;
+      found.add(files.key);
+      this.#findings.checkedBytes += (files.manifestBytes ?? 0) + (files.copyBytes ?? 0);
+      const state = await lookAtManifest(objects, files);
+      if (state.faults.length > 0 && (await isMarked(objects, files.key))) continue;
+      for (const { key, reason } of state.faults) {
+        // With one of the two left, no point is lost.
+        if (state.point === null) this.#findings.add(key, key, reason, files.place);
+        else this.#findings.add(key, key, `${reason}; "stillpoint receiver repair" mends it`);
+      }
     }
     for (const point of points) {
       const key = pointKey(point, point.sequence);
-      if (found.has(key) || (await isMarked(objects, key))) continue;
-      this.#findings.add(key, key, 'it is gone', point);
+      if (!found.has(key) && !(await isMarked(objects, key)))
+        this.#findings.add(key, key, 'it is gone', point);
     }
   }
 
@@ -64,11 +74,21 @@ export class VerifiedFiles {
     }
     // What another process published or collected meanwhile is known by now.
     await index.catchUp?.();
-    for (const [packId, { number }] of index.packs()) {
-      if (there.has(packId) || (await objects.size(packKey(packId))) !== null) continue;
-      this.#findings.add(packKey(packId), packKey(packId), 'it is gone');
-      this.salvaged.set(number, new Set());
-    }
+    for (const packId of index.packs().keys()) if (!there.has(packId)) await this.#checkGone(packId);
+  }
+
+  /** One that the index has: if it is not there, that is damage. */
+  async pack(packId: string): Promise<void> {
+    if (!(await this.#checkPack(packId))) await this.#checkGone(packId);
+  }
+
+  async #checkGone(packId: string): Promise<void> {
+    const { objects, index } = this.#context;
+    const key = packKey(packId);
+    const number = index.packs().get(packId)?.number;
+    if (number === undefined || (await objects.size(key)) !== null) return;
+    this.#findings.add(key, key, 'it is gone');
+    this.salvaged.set(number, new Set());
   }
 
   /** False if it is gone. */
@@ -91,11 +111,9 @@ export class VerifiedFiles {
         reason: error instanceof Error ? error.message : String(error),
       });
     }
+    this.#context.onChecked?.(packId);
     const packNumber = index.packs().get(packId)?.number;
-    const contents =
-      damages.length > 0 || packNumber === undefined
-        ? await readPackEntries(objects, packId, records.digester)
-        : null;
+    const contents = damages.length > 0 || packNumber === undefined ? await this.#contents(packId) : null;
     if (contents?.salvaged) {
       const good = new Set<number>();
       for (let i = 0; i < packEntryCount(contents.entries); i += 1)
@@ -112,6 +130,18 @@ export class VerifiedFiles {
       }
     }
     return true;
+  }
+
+  /** Of a pack that can't be read at all: nothing. */
+  async #contents(packId: string): Promise<PackContents> {
+    const { objects, records } = this.#context;
+    try {
+      return await readPackEntries(objects, packId, records.digester);
+    } catch (error) {
+      if (!isDataError(error)) throw error;
+      const salvaged = error instanceof Error ? error.message : String(error);
+      return { kind: PACK_KIND_DATA, entries: Buffer.alloc(0), salvaged };
+    }
   }
 
   /** A damaged record is no finding any more once it was found before and another copy is in its place. */

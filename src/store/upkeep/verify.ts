@@ -10,10 +10,9 @@
 
 import { TREE_FANOUT } from '../../domain/base/limits.js';
 import { type Point, treeOf } from '../../domain/point/point.js';
-import type { VerifyEvent } from '../../domain/session/messages.js';
+import type { VerifyEvent, VerifyProgress } from '../../domain/session/messages.js';
 import { leafNodes, type ReadNodes } from '../../domain/tree/digest-tree.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
-import { POINTS_PREFIX } from '../disk/layout.js';
 import {
   CHECKED_BYTES,
   type Leaf,
@@ -42,25 +41,58 @@ export class Verification {
     this.#files = new VerifiedFiles(context, this.#findings);
   }
 
-  async *ofPoint(point: Point): AsyncGenerator<VerifyEvent, void> {
-    yield* this.#walk([point], true);
-    yield* this.#findings.events(1);
+  /** @param points by device, then sequence */
+  async *ofPoints(points: readonly Point[]): AsyncGenerator<VerifyEvent, void> {
+    yield* this.#walk(points, true);
+    yield* this.#findings.events(points.length);
   }
 
   /** @param points all of the agent's, by device, then sequence */
   async *ofAgent(agent: string, points: readonly Point[]): AsyncGenerator<VerifyEvent, void> {
-    await this.#files.manifests(points, `${POINTS_PREFIX}/${agent}`);
+    await this.#files.manifests(points, agent);
     yield* this.#walk(points, true);
     yield* this.#findings.events(points.length);
   }
 
   async *everything(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
+    await this.smallFiles(points);
+    let progress: VerifyProgress = { type: 'progress', doneBytes: 0, totalBytes: 0 };
+    for await (const event of this.#files.packs()) {
+      if (event.type === 'progress') progress = event;
+      yield event;
+    }
+    // Step by step: what waits for a step to end is not to wait for all of them.
+    for await (const _ of this.#walk(points, false)) yield progress;
+    yield* this.end(points.length);
+  }
+
+  /** Everything but packs. */
+  async smallFiles(points: readonly Point[]): Promise<void> {
     for (const { what, reason } of await this.#context.checkOthers())
       this.#findings.add(`${what} ${reason}`, what, reason);
-    await this.#files.manifests(points, POINTS_PREFIX);
-    yield* this.#files.packs();
-    for await (const event of this.#walk(points, false)) if (event.type !== 'progress') yield event;
-    yield* this.#findings.events(points.length);
+    await this.#files.manifests(points);
+  }
+
+  /** One of the packs that the index has. */
+  pack(packId: string): Promise<void> {
+    return this.#files.pack(packId);
+  }
+
+  get hasFindings(): boolean {
+    return this.#findings.count > 0;
+  }
+
+  /** Which points need what was found to be damaged, or is in no pack. @param each runs each step */
+  async *locate(
+    points: readonly Point[],
+    each: <T>(step: () => Promise<T>) => Promise<T>,
+  ): AsyncGenerator<undefined> {
+    const steps = this.#walk(points, false);
+    while ((await each(() => steps.next())).done !== true) yield;
+  }
+
+  end(pointCount: number): Generator<VerifyEvent> {
+    return this.#findings.events(pointCount);
   }
 
   /** @param deep read and digest every block; else only look where it is */
@@ -100,6 +132,7 @@ export class Verification {
     const { records } = this.#context;
     return async (digests) => {
       const wanted = digests.map((digest) => Buffer.from(digest));
+      await this.#doubt(wanted, RECORD_KIND_NODE);
       const results = await readCheckedNodes(records, wanted);
       return results.map((result, i) => {
         if ('record' in result) {
@@ -148,16 +181,23 @@ export class Verification {
   }
 
   async #locateLeaves(leaves: readonly Leaf[]): Promise<(string | null)[]> {
-    const { index, records } = this.#context;
+    const { records } = this.#context;
     const digests = leaves.map(({ digest }) => digest);
-    for (const digest of digests) {
-      const at = index.locate(digest, RECORD_KIND_BLOCK);
-      const good = at === null ? undefined : this.#files.salvaged.get(at.packNumber);
-      if (at !== null && good !== undefined && !good.has(at.offset)) {
-        await index.markBad(at.packNumber, at.offset, digest, RECORD_KIND_BLOCK);
-      }
-    }
+    await this.#doubt(digests, RECORD_KIND_BLOCK);
     const located = await records.locate(RECORD_KIND_BLOCK, digests);
     return located.map((at) => (at === null ? 'no pack has it' : null));
+  }
+
+  /** Records in packs that are gone, or that could not be read: a file that is still open may hide it. */
+  async #doubt(digests: readonly Buffer[], kind: number): Promise<void> {
+    const { salvaged } = this.#files;
+    if (salvaged.size === 0) return;
+    const { index } = this.#context;
+    for (const digest of digests) {
+      const at = index.locate(digest, kind);
+      const good = at === null ? undefined : salvaged.get(at.packNumber);
+      if (at === null || good === undefined || good.has(at.offset)) continue;
+      await index.markBad(at.packNumber, at.offset, digest, kind);
+    }
   }
 }

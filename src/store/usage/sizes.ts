@@ -1,7 +1,14 @@
 /** What the files of a store take, and what is free on its disk: known without reading any of them. */
 import { join } from 'node:path';
 import type { Disk } from '../disk/disk.js';
-import { CAPTURE_DIR, COLLECT_DIR, INDEX_DIR, PACKS_PREFIX, POINTS_PREFIX } from '../disk/layout.js';
+import {
+  CAPTURE_DIR,
+  COLLECT_DIR,
+  INDEX_DIR,
+  PACKS_PREFIX,
+  POINTS_COPY_PREFIX,
+  POINTS_PREFIX,
+} from '../disk/layout.js';
 import { roomFor } from '../disk/room.js';
 import type { ObjectStore } from '../objects/object-store.js';
 
@@ -9,7 +16,7 @@ export interface StoreSizes {
   readonly packCount: number;
   readonly packBytes: number;
   readonly indexBytes: number;
-  /** Manifests of points, and marks of removed ones. */
+  /** Manifests of points, their copies, and marks of removed ones. */
   readonly manifestBytes: number;
   /** Packs that open sessions and a running collection are writing, and what belongs to them. */
   readonly openBytes: number;
@@ -21,7 +28,7 @@ export interface StoreSizes {
 /** Files are counted with their lengths. */
 export async function storeSizes(disk: Disk, dir: string, objects: ObjectStore): Promise<StoreSizes> {
   const packs = await objects.list(PACKS_PREFIX);
-  const manifests = await objects.list(POINTS_PREFIX);
+  const manifests = [...(await objects.list(POINTS_PREFIX)), ...(await objects.list(POINTS_COPY_PREFIX))];
   const sum = (found: readonly { readonly sizeBytes: number }[]) =>
     found.reduce((bytes, { sizeBytes }) => bytes + sizeBytes, 0);
   return {

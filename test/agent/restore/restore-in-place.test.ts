@@ -178,7 +178,7 @@ test("where the local tree is the point's, digests do not cross the wire", async
   const options = { receiver, point, target, stateDirectory, overwrite: true };
   const result = await runRestore(options);
   t.true(before.equals(await readFile(target)));
-  t.deepEqual(asked, ['info', 'blocks']);
+  t.deepEqual(asked, ['damage', 'info', 'blocks']);
   t.like(result, { differingBytes: 4 * BLOCK, writtenBytes: 2 * BLOCK });
 
   // Without it, and while a backup of the device holds it, they do.

@@ -1,5 +1,9 @@
 import test from 'ava';
-import { type AcknowledgedPoint, whyPointsAreMissing } from '../../../src/domain/point/acknowledged-point.js';
+import {
+  type AcknowledgedPoint,
+  whyPointsAreMissing,
+  whyRemoved,
+} from '../../../src/domain/point/acknowledged-point.js';
 
 const point = (sequence: number, id = String(sequence)): AcknowledgedPoint => ({
   id: id.repeat(32).slice(0, 32),
@@ -52,3 +56,17 @@ for (const [what, acknowledged, last, own, reason] of MISSING) {
     t.regex(whyPointsAreMissing('d', acknowledged, last, own) ?? '', reason);
   });
 }
+
+test('only the mark of the very point that was acknowledged says that it was removed on purpose', (t) => {
+  const removed = {
+    ...{ id: point(3).id, agent: 'web1', device: 'd', sequence: 3 },
+    ...{ removedAt: '2026-02-01T00:00:00.000Z', why: 'the operator forgot its device' },
+  };
+  t.regex(
+    whyRemoved(point(3), null, removed) ?? '',
+    /^point d@3 was removed .* on purpose, at 2026-02-01.*begins anew$/,
+  );
+  t.is(whyRemoved(point(3), null, null), null);
+  t.is(whyRemoved(point(3, 'a'), null, removed), null, 'a point of the same number');
+  t.is(whyRemoved(point(3), point(2), removed), null, 'an older copy of the store, with earlier points');
+});

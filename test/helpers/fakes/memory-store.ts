@@ -38,6 +38,7 @@ import {
 import { PLAIN } from '../bytes/digests.js';
 import type { LevelTree } from '../bytes/level-tree.js';
 import { type Leaves, MemoryCapture } from './memory-capture.js';
+import { MemoryRetention } from './memory-retention.js';
 
 interface HeldPoint {
   readonly point: Point;
@@ -60,7 +61,9 @@ const deviceOf = ({ agent, device }: DeviceKey): string => `${agent}/${device}`;
 
 export class MemoryStore implements Store {
   readonly digester = PLAIN;
+  readonly upkeep = null;
   readonly storeId = 'a'.repeat(32);
+  retention: MemoryRetention;
   readonly #now: () => Date;
   readonly #keepPartialMs: number;
   #held: HeldPoint[] = [];
@@ -73,6 +76,7 @@ export class MemoryStore implements Store {
 
   constructor({ now = () => new Date(), keepPartialMs = PARTIAL_KEEP_MS }: MemoryStoreOptions = {}) {
     this.#now = now;
+    this.retention = new MemoryRetention(now);
     this.#keepPartialMs = keepPartialMs;
   }
 
@@ -83,6 +87,7 @@ export class MemoryStore implements Store {
     store.#held = this.#held;
     store.#ended = this.#ended;
     store.#removed = this.#removed;
+    store.retention = this.retention;
     store.#records = this.#records;
     for (const capture of this.#captures.values()) store.#addCapture(capture.description, capture);
     return store;
@@ -161,10 +166,21 @@ export class MemoryStore implements Store {
     return isBase ? 'a session builds on it' : null;
   }
 
-  async removePoint(point: Point, why: string): Promise<void> {
-    const last = (await this.points(point)).at(-1);
-    if (last?.id === this.#heldPoint(point.id).point.id)
+  damagedPoints = async (): Promise<ReadonlySet<string>> => new Set();
+
+  checkRemoval(point: Point): void {
+    this.#heldPoint(point.id);
+    const isLast = !this.#held.some(
+      ({ point: other }) => deviceOf(other) === deviceOf(point) && other.sequence > point.sequence,
+    );
+    if (isLast)
       throw new StillpointError('point-protected', { thing: 'point', reason: 'it is the last one' });
+    const use = this.useOf(point);
+    if (use !== null) throw new StillpointError('session-busy', { thing: 'point', reason: use });
+  }
+
+  async removePoint(point: Point, why: string): Promise<void> {
+    this.checkRemoval(point);
     this.#remove([point], why);
   }
 
@@ -332,6 +348,8 @@ export class MemoryStore implements Store {
     const counts = { pointCount: held.length, blockCount: seen.size, checkedBytes, findingCount: 0 };
     yield { type: 'summary', ...counts };
   }
+
+  pointDamage = async (): Promise<[]> => [];
 
   async *check({ id }: Point, ranges: readonly BlockRange[]): AsyncGenerator<CheckEvent> {
     const { point, leaves } = this.#heldPoint(id);

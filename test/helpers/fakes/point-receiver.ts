@@ -1,6 +1,7 @@
 /** A receiver of one point, held in memory: what a restore needs of one, with hooks for faults. */
 import { join } from 'node:path';
 import type { RestoreReceiver } from '../../../src/agent/restore/restore.js';
+import type { BlockRange } from '../../../src/domain/blocks/block-ranges.js';
 import { blockLength, type Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { batchOf } from '../bytes/block-batch.js';
@@ -29,7 +30,8 @@ export interface PointReceiverOptions {
   readonly answerBlocksMax?: number;
   /** Is called before each answer of blocks; may throw. */
   readonly onBlocks?: (requestNumber: number) => void;
-  /** May change an answer. */
+  /** Blocks [start, end) that it says it can't give. */
+  readonly lost?: readonly BlockRange[];
   readonly spoil?: (body: Buffer, requestNumber: number) => Uint8Array;
 }
 
@@ -60,8 +62,15 @@ export async function pointReceiver(
     ...options.point,
   });
   const requests: number[] = [];
+  const { lost = [] } = options;
   const receiver = fakePort<RestoreReceiver>({
     info: async () => ({ storeId: '6'.repeat(32), agent: 'local', protocolVersion: 1 }),
+    damage: async () =>
+      lost.length === 0 ? [] : [{ pointId: POINT_ID, blockCount: lost.length, byteCount: 1 }],
+    check: async function* () {
+      for (const [start, end] of lost) yield { type: 'damaged', start, end, reason: 'a test' };
+      yield { type: 'summary', blockCount: 0, damagedBlocks: lost.length };
+    },
     nodes: async (_, wanted) => answerNodes(tree, wanted),
     blocks: async (_, wanted) => {
       const requestNumber = requests.push(wanted.length);

@@ -16,6 +16,8 @@ export type StoreCall = 'createCapture' | 'append' | 'commit' | 'abort' | 'point
 export class FaultyStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
+  readonly upkeep = null;
+  readonly retention: Store['retention'];
   /** Awaited before each call; what it throws is the call's error. */
   before: (call: StoreCall, detail: string | number) => Promise<void> = async () => undefined;
   /** Sessions that are said to be. */
@@ -27,6 +29,7 @@ export class FaultyStore implements Store {
     this.#inner = inner;
     this.storeId = inner.storeId;
     this.digester = inner.digester;
+    this.retention = inner.retention;
   }
 
   /** The same store as a restarted receiver finds it. */
@@ -63,6 +66,8 @@ export class FaultyStore implements Store {
   point: Store['point'] = (...args) => this.#inner.point(...args);
   partialSets: Store['partialSets'] = (...args) => this.#inner.partialSets(...args);
   collect: Store['collect'] = () => this.#inner.collect();
+  damagedPoints: Store['damagedPoints'] = () => this.#inner.damagedPoints();
+  checkRemoval: Store['checkRemoval'] = (point) => this.#inner.checkRemoval(point);
   useOf: Store['useOf'] = (point) => this.#inner.useOf(point);
   removePoint: Store['removePoint'] = (...args) => this.#inner.removePoint(...args);
   removeDevice: Store['removeDevice'] = (...args) => this.#inner.removeDevice(...args);
@@ -70,7 +75,8 @@ export class FaultyStore implements Store {
   nodes: Store['nodes'] = (...args) => this.#inner.nodes(...args);
   blocks: Store['blocks'] = (...args) => this.#inner.blocks(...args);
   verify: Store['verify'] = (...args) => this.#inner.verify(...args);
-  check: Store['check'] = (...args) => this.#inner.check(...args);
+  check: Store['check'] = (point, ranges) => this.#inner.check(point, ranges);
+  pointDamage: Store['pointDamage'] = () => this.#inner.pointDamage();
   diff: Store['diff'] = (...args) => this.#inner.diff(...args);
   close: Store['close'] = () => this.#inner.close();
 

@@ -4,6 +4,7 @@
  */
 import type { KeptSession } from '../../../src/agent/state/kept-session.js';
 import { KiB } from '../../../src/domain/base/limits.js';
+import { addPin, type RetentionSettings, setPolicy } from '../../../src/domain/retention/settings.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import type { LastRound, Schedule } from '../../../src/receiver/orders/remote-settings.js';
 import { PLAIN } from '../bytes/digests.js';
@@ -41,6 +42,15 @@ export const BETA_STATE: DeviceState = change(emptyState(geometry), [
 ]);
 export const REMOVED_SEQUENCE = 2;
 export const [OPEN, ENDED] = ['3'.repeat(32), '4'.repeat(32)];
+/** Keeps seven days, and pins the first point. */
+export function withRetention(settings: RetentionSettings): RetentionSettings {
+  const kept = setPolicy(settings, { agent: null, device: null }, { keepDaily: 7 });
+  return addPin(kept, {
+    ...{ pointId: pointId(0), agent: 'alpha', device: 'disk', sequence: 1, reason: 'the fixture keeps it' },
+    ...{ pinnedAtMs: Date.parse('2026-02-03T04:05:00.000Z'), untilMs: null },
+  });
+}
+
 export const pointId = (index: number) => String(index + 1).padStart(32, 'a');
 
 export function imageOf({ geometry: { sizeBytes, blockSize }, blocks }: DeviceState): Buffer {
@@ -92,6 +102,8 @@ export async function converse(
   await client.partialSets('disk');
   await client.abort(gone);
   await client.points();
+  await client.removedPoint('disk', 1);
+  await client.damage('disk');
   await client.points('disk', { last: true });
   await client.nodes(last.id, [{ level: 1, index: 0 }]);
   await client.compareNodes(

@@ -2,7 +2,7 @@
  * A session at a store that is hit by a fault at its Nth step, for every N until it passes; then the store
  * must be as if it had been hit or had not.
  */
-import { cp } from 'node:fs/promises';
+import { cp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { isStillpointError } from '../../../src/domain/base/errors.js';
@@ -121,11 +121,16 @@ export async function checkAfterwards(
   } finally {
     await store.close();
   }
+  for (const file of (await listFiles(dir)).filter((name) => name.startsWith('points/'))) {
+    const copy = await readFile(join(dir, file.replace('points/', 'points-copy/'))).catch(() => null);
+    t.true(copy?.equals(await readFile(join(dir, file))), `${what}: the copy of ${file}`);
+  }
   // What a commit leaves to be removed later is gone when the store is closed.
   const files = await listFiles(dir);
   t.deepEqual(
     files.filter(
-      (name) => !/^(packs|points|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock|readers)$/.test(name),
+      (name) =>
+        !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock|readers)$/.test(name),
     ),
     [],
     what,

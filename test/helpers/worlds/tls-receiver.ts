@@ -21,7 +21,7 @@ export interface LogLine {
   readonly message?: string;
 }
 
-type Options = Pick<ServerOptions, 'openStore' | 'timeouts' | 'now' | 'keepPartialMs' | 'collectIntervalMs'>;
+type Options = Omit<ServerOptions, 'dir' | 'listen' | 'log'>;
 
 export class TlsReceiver {
   readonly dir: string;

@@ -9,7 +9,8 @@ import {
   readAuthority,
   readSettings,
 } from '../../../src/receiver/access/identity.js';
-import { createInvite } from '../../../src/receiver/access/tenants.js';
+import { repairIdentity } from '../../../src/receiver/access/identity-repair.js';
+import { createInvite, Tenants } from '../../../src/receiver/access/tenants.js';
 
 const NOW = new Date('2026-01-01T00:00:00Z');
 
@@ -36,7 +37,7 @@ test('all that is secret is readable by its owner only', async (t) => {
   t.is((await stat(join(dir, 'receiver'))).mode & 0o777, 0o700);
   const names = await readdir(join(dir, 'receiver'), { recursive: true, withFileTypes: true });
   const files = names.filter((entry) => entry.isFile());
-  t.is(files.length, 4);
+  t.is(files.length, 6);
   for (const { parentPath, name } of files) t.is((await stat(join(parentPath, name))).mode & 0o777, 0o600);
 });
 
@@ -59,8 +60,76 @@ test('a directory without receiver, a damaged one, and a bad name are told apart
   await t.throwsAsync(createInvite(dir, '../host', NOW), { code: 'bad-name' });
   await writeFile(join(dir, 'receiver', 'server.json'), 'damaged');
   t.truthy((await loadIdentity(dir, NOW)).server.certificate);
-  await writeFile(join(dir, 'receiver', 'authority.json'), 'damaged');
-  await t.throwsAsync(loadIdentity(dir, NOW), { code: 'config', message: /authority\.json/ });
+  for (const name of ['authority.json', 'authority-copy.json'])
+    await writeFile(join(dir, 'receiver', name), 'damaged');
+  await t.throwsAsync(loadIdentity(dir, NOW), {
+    code: 'config',
+    message: /authority\.json.*--new-identity.*No point is lost/,
+  });
+});
+
+test('one damaged or lost file of the identity costs nothing, and is made again', async (t) => {
+  const dir = await directory(t);
+  await initReceiver(dir, { listen: '127.0.0.1:9000', url: 'https://backup.example:9000' });
+  const whole = await loadIdentity(dir, NOW);
+  const files = ['receiver.json', 'receiver-copy.json', 'authority.json', 'authority-copy.json'];
+  const contents = new Map<string, string>();
+  for (const name of files) contents.set(name, await readFile(join(dir, 'receiver', name), 'utf8'));
+  for (const name of files) {
+    for (const damage of ['gone', 'damaged']) {
+      const path = join(dir, 'receiver', name);
+      await (damage === 'gone' ? rm(path) : writeFile(path, contents.get(name)?.replace('e', 'f') ?? ''));
+      t.deepEqual((await loadIdentity(dir, NOW)).authority, whole.authority, `${name} ${damage}`);
+      t.deepEqual((await loadIdentity(dir, NOW)).settings, whole.settings);
+      t.is(await readFile(path, 'utf8'), contents.get(name) ?? '', `${name} ${damage}`);
+    }
+  }
+  t.deepEqual(await repairIdentity(dir, { dryRun: false, newIdentity: false, now: NOW }), {
+    mended: [],
+    lost: [],
+  });
+});
+
+test('settings that are lost twice come back with the id of the authority', async (t) => {
+  const dir = await directory(t);
+  const { id } = await initReceiver(dir, { url: 'https://backup.example:9000' });
+  const { certificate } = await readAuthority(dir);
+  for (const name of ['receiver.json', 'receiver-copy.json']) await rm(join(dir, 'receiver', name));
+  const dry = await repairIdentity(dir, { dryRun: true, newIdentity: false, now: NOW });
+  t.is(dry.mended.length, 1);
+  await t.throwsAsync(readSettings(dir), { code: 'store-missing' });
+  const repair = await repairIdentity(dir, { dryRun: false, newIdentity: false, now: NOW });
+  t.deepEqual(repair, dry);
+  t.is((await readSettings(dir)).id, id);
+  t.is((await readAuthority(dir)).certificate, certificate);
+});
+
+test('an authority that is lost twice is made anew only if that is asked for', async (t) => {
+  const dir = await directory(t);
+  const { id } = await initReceiver(dir);
+  for (const name of ['authority.json', 'authority-copy.json'])
+    await writeFile(join(dir, 'receiver', name), 'damaged');
+  const refused = await repairIdentity(dir, { dryRun: false, newIdentity: false, now: NOW });
+  t.regex(
+    refused.lost.map(({ what, reason }) => `${what}: ${reason}`).join(),
+    /authority\.json.*invited again/,
+  );
+  await t.throwsAsync(readAuthority(dir), { code: 'config' });
+  const made = await repairIdentity(dir, { dryRun: false, newIdentity: true, now: NOW });
+  t.deepEqual(made.lost, []);
+  t.is((await loadIdentity(dir, NOW)).settings.id, id);
+});
+
+test("a damaged agent's file locks out its own agent only, and is replaced by the next enrolment", async (t) => {
+  const dir = await directory(t);
+  await initReceiver(dir);
+  const messages: string[] = [];
+  await Tenants.open(dir, await readAuthority(dir));
+  await writeFile(join(dir, 'receiver', 'agents', 'host.json'), 'damaged');
+  const tenants = await Tenants.open(dir, await readAuthority(dir), (message) => messages.push(message));
+  t.deepEqual(tenants.names(), []);
+  t.regex(messages.join(), /agents\/host\.json.*invited and enrolled again/);
+  t.false((await createInvite(dir, 'host', NOW)).replaces);
 });
 
 test('listen addresses and URLs are checked', async (t) => {

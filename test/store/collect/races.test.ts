@@ -1,5 +1,8 @@
 /** What comes at the worst moment of a collection: each moment is held until it has come. */
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import test from 'ava';
+import { native, PACK_KIND_DATA } from '../../../src/native/index.js';
 import { nodeDisk } from '../../../src/store/disk/disk.js';
 import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
 import {
@@ -180,3 +183,39 @@ test('a read that began before a pack went gets its bytes from there', async (t)
     await world.isSound(t, 'at the end');
   }
 });
+
+test('a pack that has the last good copy of a record by now stays, although nothing in it was needed', async (t) => {
+  const { world, objects } = await makeWorld(t);
+  // Both store the block, and the index leads to the later one.
+  const sessions = [await world.begin('disk', [3], 100), await world.begin('other', [3], 100)];
+  const points = [];
+  for (const session of sessions) points.push(await session.commit(commitRequest(state([3], 100), 1)));
+  await world.reopen({ objects });
+  const damaged = await packsWithBlocks(world);
+  t.is(damaged.length, 2);
+  // The first pack has been looked at when the second one is.
+  const first = objects.holdNext('withFile');
+  const collecting = world.store.collect({ force: true });
+  await first.reached;
+  const second = objects.holdNext('withFile');
+  first.release();
+  await second.reached;
+  const later = damaged.at(-1) ?? '';
+  const bytes = await readFile(join(world.dir, later));
+  bytes.fill(0xff, 64 + 90, 64 + 100);
+  await writeFile(join(world.dir, later), bytes);
+  for (const point of points) t.true(await holds(world.store, point, state([3], 100)));
+  second.release();
+  await collecting;
+  for (const point of points) t.true(await holds(world.store, point, state([3], 100)));
+});
+
+/** Data packs, in the order in which they were indexed. */
+async function packsWithBlocks(world: World): Promise<string[]> {
+  const found = [];
+  for (const name of await world.packs()) {
+    const { kind } = await native.readPackIndex(join(world.dir, name));
+    if (kind === PACK_KIND_DATA) found.push({ name, mtimeMs: (await stat(join(world.dir, name))).mtimeMs });
+  }
+  return found.sort((a, b) => a.mtimeMs - b.mtimeMs).map(({ name }) => name);
+}

@@ -6,7 +6,7 @@ import { isStillpointError } from '../../../src/domain/base/errors.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../../src/native/index.js';
 import { asStoreStep } from '../../../src/store/disk/errors.js';
 import { StoreIndex } from '../../../src/store/index/store-index.js';
-import { encodePackEntry } from '../../../src/store/packs/entries.js';
+import { encodePackEntry, PACK_ENTRY_BYTES } from '../../../src/store/packs/entries.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { testWith } from '../../helpers/requirements.js';
 
@@ -19,18 +19,12 @@ const fail = (reason: string) => {
 };
 
 function entriesOf(from: number, count: number, kind = RECORD_KIND_BLOCK): Buffer {
-  return Buffer.concat(
-    Array.from({ length: count }, (_, i) =>
-      encodePackEntry({
-        digest: digestOf(from + i),
-        offset: 2 ** 33 + i * 100,
-        storedLength: 20,
-        rawLength: 4096 + i,
-        codec: 1,
-        kind,
-      }),
-    ),
-  );
+  const entries = Buffer.alloc(count * PACK_ENTRY_BYTES);
+  for (let i = 0; i < count; i += 1) {
+    const place = { offset: 2 ** 33 + i * 100, storedLength: 20, rawLength: 4096 + i, codec: 1, kind };
+    encodePackEntry(entries, i * PACK_ENTRY_BYTES, { digest: digestOf(from + i), ...place });
+  }
+  return entries;
 }
 
 test('records are located by digest and kind, later packs win, and all is there after opening again', async (t) => {

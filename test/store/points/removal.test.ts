@@ -8,12 +8,14 @@ import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
+import { StoreIndex } from '../../../src/store/index/store-index.js';
 import { createStore, openStore, openStoreForReading } from '../../../src/store/open.js';
 import { PointUse, READ_GRACE_MS } from '../../../src/store/points/point-use.js';
 import type { Store } from '../../../src/store/port/store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { type Fault, FaultyDisk, listFiles, PowerLossDisk } from '../../helpers/faults/disk.js';
 import { refused } from '../../helpers/refused.js';
+import { LONG } from '../../helpers/seed.js';
 import {
   backUp,
   change,
@@ -124,7 +126,9 @@ for (const { title, fault, power } of WAYS) {
     t.timeout(300_000);
     const template = await makeTemplate(t);
     const place = await tempDir(t);
-    for (let failing = 1; ; failing += 1) {
+    // A kill at each step; of the other ways a sample, but in the long tests.
+    const stride = LONG || (fault === 'crash' && power === null) ? 1 : 4;
+    for (let failing = 1; ; failing += stride) {
       const dir = join(place, String(failing));
       await cp(template.dir, dir, { recursive: true });
       let hasStarted = false;
@@ -241,9 +245,18 @@ test('while a point is being removed no session begins on it, and nobody removes
 
 test('the id of a removed point may come again, for a point of another content', async (t) => {
   const { dir, disk } = await makeTemplate(t);
-  const store = await open(dir);
+  let store = await open(dir);
   const one = disk[0] as Point;
   await store.removePoint(one, 'a test');
+  await store.close();
+  // Nothing must be believed of a new point that was known of the old one.
+  const index = await StoreIndex.open(join(dir, 'index'), store.storeId, t.fail);
+  t.deepEqual(
+    disk.map(({ id }) => index.isWalked(id)),
+    [false, true, true],
+  );
+  await index.close();
+  store = await open(dir);
   const capture = await store.createCapture(describe('disk', EMPTY, null, one.id));
   const count = await sendChanges(capture, changesBetween(null, stateOf(50)));
   // As another device has sent it: this one's index need not know of it by itself.
@@ -286,6 +299,25 @@ test('what a removal leaves is finished at the next opening, and old marks go on
   );
 });
 
+test('marks go by and by while the store is open, too', async (t) => {
+  const { dir, disk, other } = await makeTemplate(t);
+  let days = 0;
+  const store = await openStore(dir, { now: () => new Date(START_MS + days * DAY_MS) });
+  const marks = async () => (await listFiles(dir)).filter((name) => /^points\/.*\.deleted$/.test(name));
+  await store.removePoint(disk[0] as Point, 'a test');
+  days = 6.9;
+  await store.removePoint(disk[1] as Point, 'a test');
+  t.is((await marks()).length, 2);
+  days = 8;
+  await store.removePoint(other[0] as Point, 'a test');
+  t.deepEqual(await marks(), [
+    'points/alpha/disk/0000000002.deleted',
+    'points/alpha/other/0000000001.deleted',
+  ]);
+  t.is(await store.removedPoint(DISK, 1), null);
+  await store.close();
+});
+
 test('a reader beside the owner is told that its point is removed', async (t) => {
   const { dir, disk } = await makeTemplate(t);
   const reader = await openStoreForReading(dir);
@@ -293,6 +325,8 @@ test('a reader beside the owner is told that its point is removed', async (t) =>
   const store = await open(dir);
   await store.removePoint(disk[0] as Point, 'a test');
   t.true(await holds(reader, one, stateOf(1)), 'its packs are there');
+  for await (const event of reader.verify({}))
+    t.not(event.type, 'finding', `it is not damage: ${JSON.stringify(event)}`);
   await store.close();
   // As a collection may leave them.
   await rm(join(dir, 'packs'), { recursive: true });

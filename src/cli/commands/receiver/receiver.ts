@@ -4,13 +4,20 @@
  */
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { PARTIAL_KEEP_MS, PARTIAL_KEEP_MS_MIN } from '../../../domain/base/limits.js';
+import {
+  PARTIAL_KEEP_MS,
+  PARTIAL_KEEP_MS_MIN,
+  SCRUB_PERIOD_MS,
+  SCRUB_PERIOD_MS_MIN,
+} from '../../../domain/base/limits.js';
+import { parseRateLimit, type RateSchedule } from '../../../domain/session/rate-limit.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { addPlaceOptions } from '../../common/open-receiver.js';
 import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
 import { addReceiverOrders } from './orders.js';
+import { addRepair } from './repair.js';
 
 const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
@@ -24,7 +31,8 @@ export function addReceiver(program: Command, run: Run): void {
     .option('--url <url>', "what agents are told to connect to (default: this machine's name)")
     .addOption(
       keepPartialOption('how long unfinished backups are kept after their last message (default: 7d)'),
-    );
+    )
+    .addOption(scrubOption('within which all that is stored is read back, or "off" (default: 30d)'));
   addPlaceOptions(init).action((dir: string | undefined, options: InitChoice) =>
     run((context) => initialize(context, dir, options)),
   );
@@ -34,6 +42,13 @@ export function addReceiver(program: Command, run: Run): void {
     .argument('[dir]', DIRECTORY_HELP)
     .option('--listen <host:port>', 'where to listen, for this run only')
     .addOption(keepPartialOption('how long unfinished backups are kept, for this run only'))
+    .addOption(scrubOption('within which all that is stored is read back, or "off", for this run only'))
+    .addOption(
+      new Option(
+        '--scrub-rate <rate>',
+        'most bytes a second that are read back: 20M; by local time: 08:00-18:00=5M,50M (default: what is needed)',
+      ).argParser(parseRateLimit),
+    )
     .action((dir: string | undefined, options: ServeChoice) =>
       run((context) => serve(context, dir, options)),
     );
@@ -46,12 +61,16 @@ export function addReceiver(program: Command, run: Run): void {
       run((context) => invite(context, name, options.store)),
     );
   addReceiverOrders(receiver, run, existingDirectory);
+  addRepair(receiver, run, DIRECTORY_HELP, existingDirectory);
 }
 
 interface ServeChoice {
   readonly listen?: string;
   /** In ms. */
   readonly keepPartial?: number;
+  /** In ms; 0: off. */
+  readonly scrub?: number;
+  readonly scrubRate?: RateSchedule;
 }
 
 interface InitChoice extends ServeChoice, PlaceChoice {
@@ -61,6 +80,12 @@ interface InitChoice extends ServeChoice, PlaceChoice {
 function keepPartialOption(description: string): Option {
   return new Option('--keep-partial <period>', description).argParser((text) =>
     parsePeriod('period', text, PARTIAL_KEEP_MS_MIN),
+  );
+}
+
+function scrubOption(description: string): Option {
+  return new Option('--scrub <period>', description).argParser((text) =>
+    text === 'off' ? 0 : parsePeriod('period', text, SCRUB_PERIOD_MS_MIN),
   );
 }
 
@@ -79,7 +104,7 @@ async function existingDirectory(context: CommandContext, dir: string | undefine
 async function initialize(
   context: CommandContext,
   dir: string | undefined,
-  { keepPartial, newStore, acceptStore, ...options }: InitChoice,
+  { keepPartial, scrub, newStore, acceptStore, ...options }: InitChoice,
 ): Promise<number> {
   const directory = directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
@@ -91,11 +116,15 @@ async function initialize(
   const settings = await initReceiver(directory, {
     ...options,
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
+    ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
   });
   context.output.result({ directory, ...settings }, [
     `Receiver in ${directory}`,
     `  listens on ${settings.listen}, agents connect to ${settings.url}`,
     `  keeps unfinished backups for ${formatDuration(settings.keepPartialMs ?? PARTIAL_KEEP_MS)}`,
+    settings.scrubPeriodMs === 0
+      ? '  reads nothing back by itself'
+      : `  reads all that it stores back within ${formatDuration(settings.scrubPeriodMs ?? SCRUB_PERIOD_MS)}`,
     `  start it:         stillpoint receiver serve ${directory}`,
     `  invite an agent:  stillpoint receiver invite NAME --store ${directory}`,
   ]);
@@ -105,7 +134,7 @@ async function initialize(
 async function serve(
   context: CommandContext,
   dir: string | undefined,
-  { listen, keepPartial }: ServeChoice,
+  { listen, keepPartial, scrub, scrubRate }: ServeChoice,
 ): Promise<number> {
   const directory = await existingDirectory(context, dir);
   const { startServer } = await import('../../../receiver/server.js');
@@ -116,6 +145,8 @@ async function serve(
     dir: directory,
     ...(listen === undefined ? {} : { listen }),
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
+    ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
+    ...(scrubRate === undefined ? {} : { scrubRate }),
     log,
     openStore: openStoreWithLog,
   });

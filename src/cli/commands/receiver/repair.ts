@@ -1,0 +1,56 @@
+/** `stillpoint receiver repair [DIR]`: brings back what damaged or lost small files took away. */
+import type { Command } from 'commander';
+import type { CommandContext, Run } from '../../common/context.js';
+import { EXIT_DAMAGED, EXIT_OK } from '../../output/exit-codes.js';
+import { formatCount } from '../../output/format.js';
+
+interface RepairChoice {
+  readonly dryRun?: boolean;
+  readonly rebuildIndex?: boolean;
+  readonly newIdentity?: boolean;
+}
+
+type DirectoryOf = (context: CommandContext, dir: string | undefined) => Promise<string>;
+
+export function addRepair(
+  receiver: Command,
+  run: Run,
+  directoryHelp: string,
+  directoryOf: DirectoryOf,
+): void {
+  receiver
+    .command('repair')
+    .description(
+      'bring back points and settings whose small files are damaged or lost, from their copies; removes nothing',
+    )
+    .argument('[dir]', directoryHelp)
+    .option('--dry-run', 'only say what would be done')
+    .option('--rebuild-index', 'make the index again, even if it looks whole; takes long for a large store')
+    .option(
+      '--new-identity',
+      'if the authority is lost, make another one; every agent must then be invited and enrolled again',
+    )
+    .action((dir: string | undefined, options: RepairChoice) =>
+      run(async (context) => repair(context, await directoryOf(context, dir), options)),
+    );
+}
+
+async function repair(context: CommandContext, directory: string, options: RepairChoice): Promise<number> {
+  const { output } = context;
+  const { dryRun = false, rebuildIndex = false, newIdentity = false } = options;
+  const { repairStore } = await import('../../../store/repair-store.js');
+  const { repairIdentity } = await import('../../../receiver/access/identity-repair.js');
+  const log = (message: string) => output.note(`${directory}: ${message}`);
+  const store = await repairStore(directory, { dryRun, rebuildIndex, log });
+  const identity = await repairIdentity(directory, { dryRun, newIdentity, now: new Date() });
+  const mended = [...store.mended, ...identity.mended];
+  const lost = [...store.lost, ...identity.lost];
+  for (const { what, reason } of lost) output.warn(`${what}: ${reason}.`);
+  const done = dryRun ? 'would be mended' : 'mended';
+  const lines = [
+    ...mended.map(({ what, reason }) => `${what}: ${reason}`),
+    `${formatCount(mended.length, 'thing')} ${done}, ${lost.length === 0 ? 'nothing is lost' : `${formatCount(lost.length, 'thing')} can't be brought back`}`,
+  ];
+  output.result({ directory, dryRun, mended, lost }, lines);
+  return lost.length === 0 ? EXIT_OK : EXIT_DAMAGED;
+}

@@ -1,0 +1,158 @@
+/**
+ * What the commands about retention share. Where a receiver serves the directory it does what is asked,
+ * otherwise the command opens the store itself.
+ */
+import { join, resolve } from 'node:path';
+import { Option } from 'commander';
+import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
+import { LOCAL_AGENT } from '../../../domain/base/names.js';
+import type { Point } from '../../../domain/point/point.js';
+import { deviceName, parseDeviceRef } from '../../../domain/point/point-ref.js';
+import type {
+  PlannedPointView,
+  RemovalSummary,
+  RetentionView,
+  RetentionWish,
+} from '../../../receiver/retention/messages.js';
+import type { CommandContext } from '../../common/context.js';
+import { notEmpty } from '../../common/open-receiver.js';
+import { findPoint } from '../../common/point-argument.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
+
+export interface StoreChoice {
+  readonly store?: string;
+}
+
+export function storeDirectoryOption(): Option {
+  return new Option(
+    '--store <dir>',
+    'the directory of the store, with or without a running receiver (default: "receiver" in the state directory)',
+  ).argParser(notEmpty);
+}
+
+/** @throws StillpointError `usage` for a URL; `store-missing` */
+export async function storeOf(context: CommandContext, { store }: StoreChoice): Promise<string> {
+  if (store !== undefined && /^[a-z][a-z0-9+.-]*:\/\//i.test(store)) {
+    throw new StillpointError('usage', {
+      thing: `--store ${store}`,
+      reason: 'an agent can neither remove points nor say what is kept, over the network there is no way to',
+      remedy: "Run the command on the receiver's machine, with --store DIR.",
+    });
+  }
+  const directory = store === undefined ? join(context.stateDirectory, 'receiver') : resolve(store);
+  const { placeToRead } = await import('../../common/store-place.js');
+  await placeToRead(context.stateDirectoryIfAny, directory);
+  return directory;
+}
+
+type Answer<Wish> = Wish extends { readonly to: 'plan' | 'prune' | 'forget' | 'forget-device' }
+  ? RemovalSummary
+  : Wish extends { readonly to: 'pin' | 'unpin' }
+    ? null
+    : RetentionView;
+
+/** @param tell is told of each point that is planned or removed, as it comes */
+export async function askRetention<Wish extends RetentionWish>(
+  context: CommandContext,
+  directory: string,
+  wish: Wish,
+  tell: (point: PlannedPointView) => void = () => undefined,
+): Promise<Answer<Wish>> {
+  const { askReceiver } = await import('../../../receiver/control/client.js');
+  const { plannedPointSchema, removalSummarySchema, retentionViewSchema } = await import(
+    '../../../receiver/retention/messages.js'
+  );
+  const { signal } = context;
+  let answer: unknown;
+  try {
+    answer = await askReceiver(
+      directory,
+      { op: 'retention', wish },
+      { signal, onEvent: (event) => tell(plannedPointSchema.parse(event)) },
+    );
+  } catch (error) {
+    if (!isUnserved(error)) throw error;
+    return (await askStore(context, directory, wish, tell)) as Answer<Wish>;
+  }
+  if (answer === null) return null as Answer<Wish>;
+  const schema = wish.to in SUMMED ? removalSummarySchema : retentionViewSchema;
+  return schema.parse(answer) as Answer<Wish>;
+}
+
+const SUMMED: Readonly<Partial<Record<RetentionWish['to'], true>>> = {
+  ...{ plan: true, prune: true, forget: true, 'forget-device': true },
+};
+
+/** A path that is too long for a socket has no receiver that takes commands either. */
+function isUnserved(error: unknown): boolean {
+  return isStillpointError(error, 'unreachable') || isStillpointError(error, 'config');
+}
+
+async function askStore(
+  { output, signal }: CommandContext,
+  directory: string,
+  wish: RetentionWish,
+  tell: (point: PlannedPointView) => void,
+): Promise<RetentionView | RemovalSummary | null> {
+  const { openStoreInTurn, openStoreToRead } = await import('../../common/open-store.js');
+  const { RetentionService } = await import('../../../receiver/retention/service.js');
+  const store = await (wish.to === 'show'
+    ? openStoreToRead(output, directory)
+    : openStoreInTurn(output, directory, signal));
+  try {
+    // This process owns the store: nobody goes on with a session.
+    const endSessions = async ({ agent, device }: { agent: string; device: string }) => {
+      for (const capture of store.captures()) {
+        const { description } = capture;
+        if (description.agent === agent && description.device === device) await capture.abort();
+      }
+    };
+    return await new RetentionService({ store, endSessions }).perform(wish, signal, tell);
+  } finally {
+    await store.close();
+  }
+}
+
+/** Points as they are named on the command line. */
+export async function findPoints(
+  { output }: CommandContext,
+  directory: string,
+  names: readonly string[],
+): Promise<Point[]> {
+  const { openEmbeddedReceiver } = await import('../../../receiver/embedded.js');
+  const { openStoreToRead } = await import('../../common/open-store.js');
+  const receiver = await openEmbeddedReceiver(directory, {
+    agent: null,
+    openStore: (dir) => openStoreToRead(output, dir),
+  });
+  try {
+    const found: Point[] = [];
+    for (const name of names) found.push(await findPoint(receiver, name));
+    return found;
+  } finally {
+    await receiver.close();
+  }
+}
+
+/** `DEVICE` is one of this directory's own; `AGENT/DEVICE` says whose. */
+export function deviceArgument(text: string): { readonly agent: string; readonly device: string } {
+  const { agent = LOCAL_AGENT, device } = parseDeviceRef(text);
+  return { agent, device };
+}
+
+export function nameOf(point: {
+  readonly agent: string;
+  readonly device: string;
+  readonly sequence: number;
+}) {
+  return `${deviceName(point, LOCAL_AGENT)}@${point.sequence}`;
+}
+
+/** Says if the clock is not believed. @returns the exit code */
+export function tellClock({ output }: CommandContext, clockDoubt: string | null): number {
+  if (clockDoubt === null) return EXIT_OK;
+  output.warn(
+    `the clock is not believed, so no point goes by its time: ${clockDoubt}. Set the clock right, or confirm it with "stillpoint retention confirm-clock".`,
+  );
+  return EXIT_WARNINGS;
+}

@@ -1,0 +1,19 @@
+/** What happens to points and to what is kept: the log and an audit log are told. */
+import type { Pin, RetentionSettings } from '../../domain/retention/settings.js';
+
+export type RetentionEvent =
+  | {
+      readonly type: 'point-removed';
+      readonly by: 'prune' | 'forget';
+      readonly agent: string;
+      readonly device: string;
+      readonly sequence: number;
+      readonly pointId: string;
+      readonly committedAt: string;
+      readonly reasons: readonly string[];
+    }
+  | ({ readonly type: 'point-pinned' } & Pin)
+  | { readonly type: 'point-unpinned'; readonly pointId: string }
+  | { readonly type: 'retention-set'; readonly settings: Omit<RetentionSettings, 'pins'> }
+  | { readonly type: 'clock-confirmed' }
+  | { readonly type: 'retention-reset' };
