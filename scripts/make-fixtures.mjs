@@ -23,7 +23,7 @@ const { makeBatch } = await ts('test/helpers/bytes/hand-made-batch.js');
 const { TlsReceiver } = await ts('test/helpers/worlds/tls-receiver.js');
 const { initReceiver } = await ts('src/receiver/access/identity.js');
 const { encodeQuestion } = await ts('src/protocol/codecs/compare-codec.js');
-const states = await ts('test/helpers/worlds/former-states.js');
+const states = await ts('test/helpers/fixtures/former-states.js');
 
 const out = resolve(process.argv[2] ?? '.');
 const work = await mkdtemp(join(tmpdir(), 'fixtures-'));

@@ -17,7 +17,7 @@ import { MESSAGE_NAMES, MESSAGES, makePort } from '../../src/protocol/messages/t
 import { Transport } from '../../src/protocol/transport/transport.js';
 import { createStore, openStore } from '../../src/store/open.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
-import { fixturePath } from '../helpers/worlds/fixtures.js';
+import { fixturePath } from '../helpers/fixtures/unpacked.js';
 import { makeTlsReceiver } from '../helpers/worlds/tls-receiver.js';
 
 interface Exchanged {

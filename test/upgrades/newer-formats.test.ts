@@ -1,7 +1,7 @@
 /**
- * Files of a newer program: each is refused by name, with the version that it has and the one that is known,
- * and stays as it is. What is only a cache is not believed. docs/upgrades.md has both lists; every file of the
- * fixtures is in one of the tables here.
+ * Files of a newer program: each is refused by name, with the version that it has and the one that is
+ * known, and stays as it is. What is only a cache is not believed. docs/upgrades.md has both lists; every
+ * file of the fixtures is in one of the tables here.
  */
 import { createHash } from 'node:crypto';
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
@@ -28,7 +28,7 @@ import { readClock, readSettings as readRetention } from '../../src/store/retent
 import { listTaps } from '../../src/tap/registry/registry.js';
 import { readMapFacts, readStart } from '../../src/tap/source/continuity-facts.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
-import { contentsOf, unpacked } from '../helpers/worlds/fixtures.js';
+import { contentsOf, unpacked } from '../helpers/fixtures/unpacked.js';
 
 interface Envelope {
   readonly format: string;

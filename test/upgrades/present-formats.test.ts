@@ -21,8 +21,6 @@ import type { Store } from '../../src/store/port/store.js';
 import { listTaps } from '../../src/tap/registry/registry.js';
 import { readStart } from '../../src/tap/source/continuity-facts.js';
 import { makeBatch } from '../helpers/bytes/hand-made-batch.js';
-import { lastResult, type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
-import { contentsOf, unpacked } from '../helpers/worlds/fixtures.js';
 import {
   ADDRESS,
   BETA_STATE,
@@ -36,7 +34,9 @@ import {
   pointId,
   REMOVED_SEQUENCE,
   SCHEDULE,
-} from '../helpers/worlds/former-states.js';
+} from '../helpers/fixtures/former-states.js';
+import { contentsOf, unpacked } from '../helpers/fixtures/unpacked.js';
+import { lastResult, type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 import {
   change,
   commitRequest,

@@ -14,9 +14,9 @@ import type { PointPort } from '../../protocol/port/point.js';
 import { unlessAborted } from '../common/cancel.js';
 
 /**
- * Of one level. A device of 16 TiB with blocks of 4 KiB has 2^26 nodes above its leaves, 128 GiB of digests: a
- * picture of it needs not be that sharp. So many nodes are 32 MiB, and all nodes above the leaves of 64 GiB in
- * blocks of 64 KiB.
+ * Of one level. A device of 16 TiB with blocks of 4 KiB has 2^26 nodes above its leaves, 128 GiB of digests.
+ * A picture of it does not need to be that sharp. So many nodes are 32 MiB, and all nodes above the leaves of
+ * 64 GiB in blocks of 64 KiB.
  */
 const NODES_MAX = 16_384;
 

@@ -31,7 +31,10 @@ export class CellGrid {
     return { byteOffset, byteLength: Math.min(this.cellBlocks * blockSize, sizeBytes - byteOffset) };
   }
 
-  /** The cells that blocks [start, end) are in, and how many bytes of them. Blocks beyond the device have none. */
+  /**
+   * The cells that blocks [start, end) are in, and how many bytes of them. Blocks beyond the device have
+   * none.
+   */
   *parts(start: number, end: number): Generator<readonly [cell: number, bytes: number]> {
     const { sizeBytes, blockSize } = this.geometry;
     const last = Math.min(end, this.#blockCount);

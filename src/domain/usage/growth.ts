@@ -28,7 +28,9 @@ export interface GrowthPeriod {
   readonly firstBytes: number;
 }
 
-/** Periods of `days` days up to now, from the one of the oldest point on; of several, the last `periodsMax`. */
+/**
+ * Periods of `days` days up to now, from the one of the oldest point on; of several, the last `periodsMax`.
+ */
 export function growthBy(
   points: readonly GrowingPoint[],
   nowMs: number,

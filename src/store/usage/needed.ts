@@ -94,7 +94,10 @@ class Walk {
     this.#table = new OwnerTable(context.recordCount, context.slotsMax);
   }
 
-  /** Yields now and then. @param walked a point of the same device, whose subtrees need not be walked again */
+  /**
+   * Yields now and then.
+   * @param walked a point of the same device, whose subtrees need not be walked again
+   */
   async *point(point: Point, walked: Point | null): AsyncGenerator<void, void> {
     const { records } = this.#context;
     const owner = this.#ownerOf(point);

@@ -1,4 +1,4 @@
-/** Where a point has content, asked from the top of its tree: bounded for huge devices, exact for small ones. */
+/** Where a point has content, from the top of its tree: bounded for huge devices, exact for small ones. */
 import test from 'ava';
 import { findContent, readHead } from '../../../src/agent/map/content.js';
 import type { Point } from '../../../src/domain/point/point.js';

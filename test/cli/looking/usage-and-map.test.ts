@@ -2,10 +2,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import type { Usage } from '../../src/cli/commands/looking/usage-view.js';
-import { EXIT_OK, EXIT_USAGE } from '../../src/cli/output/exit-codes.js';
-import { gptHead } from '../helpers/bytes/partition-tables.js';
-import { lastResult, type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
+import type { Usage } from '../../../src/cli/commands/looking/usage-view.js';
+import { EXIT_OK, EXIT_USAGE } from '../../../src/cli/output/exit-codes.js';
+import { gptHead } from '../../helpers/bytes/partition-tables.js';
+import { lastResult, type Machine, makeMachine, runHere } from '../../helpers/machines/stillpoint.js';
 
 const BLOCK = 4096;
 const BLOCKS = 400;
