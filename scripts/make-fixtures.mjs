@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /**
- * Makes the fixtures of the present formats, anew: `node scripts/make-fixtures.mjs DIR`, after a build. A
- * fixture that is in test/fixtures is never made again by a later version; one with another number is added
- * when a format gets a new version. test/fixtures/README.md says what is in them.
+ * Makes the fixtures of the present formats: `node scripts/make-fixtures.mjs DIR [NAME...]`, after a build;
+ * NAME is store, conversation or machine. A fixture of a released version is never made again: one with
+ * another number is added when a format gets a new version. test/fixtures/README.md says what is in them.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -105,7 +105,7 @@ async function makeMachine() {
   await receiver.invite('spare', 100 * 365 * 24 * 3_600_000);
   await receiver.closeAll();
   await writeSchedule(store, states.SCHEDULE);
-  await writeLastRound(store, states.LAST_ROUND);
+  await writeLastRound(store, 'default', states.LAST_ROUND);
   await writeAddress(store, 'web', states.ADDRESS);
   await run('agent', 'add', image, '--name', 'offered');
 
@@ -159,9 +159,9 @@ async function makeConversation() {
 }
 
 try {
-  await makeStore();
-  await makeConversation();
-  await makeMachine();
+  const makers = { store: makeStore, conversation: makeConversation, machine: makeMachine };
+  const names = process.argv.length > 3 ? process.argv.slice(3) : Object.keys(makers);
+  for (const name of names) await makers[name]();
 } finally {
   await rm(work, { recursive: true, force: true });
 }

@@ -1,12 +1,15 @@
 /** The command line: global options, signals, exit codes. The commands are in commands/. */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
+import { findConfigDirectory } from '../config/config-directory.js';
 import { findStateDirectory, stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/base/errors.js';
 import { checkoutPath } from '../native/checkout.js';
 import { addAgent } from './commands/agent.js';
 import { addBackup } from './commands/backup.js';
 import { addCompare } from './commands/compare.js';
+import { addConfig } from './commands/config.js';
 import { addDiff } from './commands/diff.js';
 import { addEnroll } from './commands/enroll.js';
 import { addInspect } from './commands/inspect.js';
@@ -15,10 +18,12 @@ import { addUsage } from './commands/looking/usage.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver/receiver.js';
 import { addRestore } from './commands/restore.js';
+import { addCollect } from './commands/retention/collect.js';
 import { addForget } from './commands/retention/forget.js';
 import { addPins } from './commands/retention/pin.js';
 import { addPrune } from './commands/retention/prune.js';
 import { addRetention } from './commands/retention/retention.js';
+import { addStatus } from './commands/status.js';
 import { addTapCommands } from './commands/tap.js';
 import { addTrackCommands } from './commands/track.js';
 import { addVerify } from './commands/verify.js';
@@ -39,6 +44,7 @@ export interface Surroundings {
 
 interface GlobalOptions {
   readonly state?: string;
+  readonly config?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
   readonly logLevel: LogLevel;
@@ -84,7 +90,12 @@ async function parseAndRun(
   let exitCode: number = EXIT_OK;
   const run: Run = async (work) => {
     const options = program.opts<GlobalOptions>();
-    const state = findStateDirectory(options.state, environment, userId);
+    const config = findConfigDirectory({ config: options.config, state: options.state }, environment, userId);
+    const state = findStateDirectory(
+      options.state ?? environment.STILLPOINT_STATE ?? (await configuredState(config, environment)),
+      environment,
+      userId,
+    );
     const output = new Output({
       ...{ json: options.json === true, quiet: options.quiet === true, stdout, stderr },
       stateDirectory: state,
@@ -94,6 +105,14 @@ async function parseAndRun(
       const context: CommandContext = {
         get stateDirectory() {
           return state ?? stateDirectory(options.state, environment, userId);
+        },
+        get configDirectory() {
+          if (config !== null) return config;
+          throw new StillpointError('config', {
+            thing: 'configuration directory',
+            reason: `user ${userId} has no home directory for it`,
+            remedy: 'Name one with --config or STILLPOINT_CONFIG.',
+          });
         },
         stateDirectoryIfAny: state,
         output,
@@ -118,6 +137,7 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     )
     .version(ownVersion())
     .option('--state <dir>', 'where this machine keeps enrolments and digest trees (also: STILLPOINT_STATE)')
+    .option('--config <dir>', 'where agent.toml and receiver.toml are (also: STILLPOINT_CONFIG)')
     .option('--json', 'print one JSON object a line, for programs; the last one is the result')
     .option('--quiet', 'print no progress, only results, warnings and errors')
     .addOption(
@@ -140,11 +160,14 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
     addPrune,
     addForget,
     addPins,
+    addCollect,
     addTapCommands,
     addTrackCommands,
     addEnroll,
     addAgent,
+    addStatus,
     addReceiver,
+    addConfig,
   ])
     add(program, run);
   const quietly = (command: Command): void => {
@@ -159,6 +182,24 @@ function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
   };
   quietly(program);
   return program;
+}
+
+/** What agent.toml says of the state directory. The parser is loaded only if it seems to say anything. */
+async function configuredState(
+  config: string | null,
+  environment: Surroundings['environment'],
+): Promise<string | undefined> {
+  if (config === null) return undefined;
+  let text: string;
+  try {
+    text = readFileSync(join(config, 'agent.toml'), 'utf8');
+  } catch {
+    return undefined;
+  }
+  if (!/^\s*["']?state["']?\s*=/m.test(text)) return undefined;
+  const { checkAgentConfig } = await import('../config/agent-config.js');
+  // What is wrong elsewhere in it is told by those who need it.
+  return (await checkAgentConfig(config, environment)).settings.state ?? undefined;
 }
 
 function ownVersion(): string {

@@ -15,6 +15,8 @@ export interface StateFormat<T> {
   readonly format: string;
   readonly version: number;
   readonly schema: z.ZodType<T>;
+  /** Versions before this one, which are read and turned into it; never written. */
+  readonly former?: Readonly<Record<number, z.ZodType<T>>>;
 }
 
 const STATE_BYTES_MAX = 256 * 1024;
@@ -79,10 +81,11 @@ export async function readStateFile<T>(path: string, format: StateFormat<T>): Pr
   if (!outer.success || outer.data.format !== format.format) throw damaged(`it is not a ${format.format}`);
   const { version, content } = outer.data;
   const isOf = (number: number) => outer.data.checksum === checksum(format.format, number, content);
+  const schema = version === format.version ? format.schema : format.former?.[version];
   // A bit of the number flipped, if the checksum is right with the true one.
-  if (version < format.version || (version !== format.version && isOf(format.version)))
+  if (schema === undefined && (version < format.version || isOf(format.version)))
     throw damaged('its version is damaged');
-  if (version !== format.version) {
+  if (schema === undefined) {
     throw new StillpointError('version', {
       thing: path,
       reason: `it has version ${version} of the format ${format.format}, and this program knows ${format.version}`,
@@ -90,10 +93,10 @@ export async function readStateFile<T>(path: string, format: StateFormat<T>): Pr
         'A newer program wrote it: install that version again, or a newer one. This program leaves the file as it is.',
     });
   }
-  if (outer.data.checksum !== checksum(format.format, format.version, outer.data.content)) {
+  if (outer.data.checksum !== checksum(format.format, version, outer.data.content)) {
     throw damaged('its checksum is wrong');
   }
-  const inner = format.schema.safeParse(parseJson(outer.data.content));
+  const inner = schema.safeParse(parseJson(outer.data.content));
   if (!inner.success) throw damaged(`its content is not that of a ${format.format}`);
   return inner.data;
 }

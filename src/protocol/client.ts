@@ -5,6 +5,8 @@
 import type { LinkMeter } from '../domain/session/link-meter.js';
 import type { ReceiverInfo } from '../domain/session/messages.js';
 import { Exchange } from './exchange.js';
+import { RENEW_MESSAGE } from './messages/enrol-message.js';
+import type { RenewAnswer, RenewRequest } from './messages/schemas.js';
 import { makePort } from './messages/table.js';
 import { measured } from './port/measured.js';
 import type { ReceiverPort } from './port/receiver.js';
@@ -32,6 +34,9 @@ export interface ReceiverClient extends ReceiverPort {
    * slow round trip is saved.
    */
   greet(): Promise<ReceiverInfo>;
+  renew(request: RenewRequest): Promise<RenewAnswer>;
+  /** New connections show this certificate; those that are open stay. */
+  show(address: ReceiverAddress): void;
 }
 
 /** Nothing is connected before the first message. */
@@ -59,5 +64,7 @@ export function receiverClient(address: ReceiverAddress, options: ClientOptions 
     greeted = await info();
     return greeted;
   };
-  return { ...port, info, greet, close: () => transport.close() };
+  const renew = (request: RenewRequest) => exchange.call(RENEW_MESSAGE, [request]);
+  const show = (shown: ReceiverAddress) => transport.show(shown);
+  return { ...port, info, greet, renew, show, close: () => transport.close() };
 }

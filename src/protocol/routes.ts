@@ -6,11 +6,12 @@
 import { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { ErrorCode } from '../domain/base/error-codes.js';
 import { StillpointError } from '../domain/base/errors.js';
-import { KiB } from '../domain/base/limits.js';
+import { KiB, PIPELINED_REQUESTS_MAX } from '../domain/base/limits.js';
 import { native } from '../native/index.js';
 import { contentBytes } from './messages/body-bytes.js';
-import { ENROL_MESSAGE } from './messages/enrol-message.js';
+import { ENROL_MESSAGE, RENEW_MESSAGE } from './messages/enrol-message.js';
 import { encodeError, toStillpointError } from './messages/error-body.js';
 import type { Call } from './messages/message.js';
 import { encodeLines, NDJSON_TYPE } from './messages/ndjson.js';
@@ -24,6 +25,8 @@ import {
   HEADER_SESSION,
   PROTOCOL_VERSION,
   PROTOCOL_VERSION_OLDEST,
+  type RenewAnswer,
+  type RenewRequest,
   ROUTE_PREFIX,
 } from './messages/schemas.js';
 import { MESSAGE_NAMES, MESSAGES, type MessagePort, visit } from './messages/table.js';
@@ -42,8 +45,14 @@ export interface RoutesOptions {
   /** The agent that a connection speaks for. @throws StillpointError `not-enrolled`, `unauthorized` */
   readonly authorize: (socket: TLSSocket) => string;
   /** Is handed only what its message's row has checked. */
-  readonly portFor: (agent: string) => MessagePort;
+  readonly portFor: (agent: string, address: string) => MessagePort;
   readonly enrol: (request: EnrolRequest) => Promise<EnrolAnswer>;
+  readonly renew: (agent: string, request: RenewRequest) => Promise<RenewAnswer>;
+  /**
+   * Holds an agent to its rates, before its body is read, and away while it is being changed.
+   * @throws StillpointError `busy`
+   */
+  readonly admit: (agent: string, bodyBytes: number) => Promise<void> | void;
   /** Called before the body of an enrolment is read. @throws StillpointError `busy` */
   readonly admitEnrolment: (address: string) => void;
   /** Of request bodies. */
@@ -68,12 +77,14 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
   app.addHook('onRequest', async (request, reply) => {
     reply.header(HEADER_PROTOCOL, String(PROTOCOL_VERSION));
     reply.header(HEADER_PROTOCOL, String(checkVersion(request)));
+    countRequest(request, reply);
   });
 
   for (const name of MESSAGE_NAMES) {
     app.post(ROUTE_PREFIX + MESSAGES[name].path, async (request, reply) => {
       const agent = options.authorize(socketOf(request));
-      return visit(options.portFor(agent), name, {
+      await options.admit(agent, Number(header(request, 'content-length')) || 0);
+      return visit(options.portFor(agent, addressOf(request)), name, {
         call: (message, method) => answerCall({ agent, request, reply, options }, message, method),
         stream: async (message, method) => {
           const events = await withArgs({ agent, request, reply, options }, message.request, async (args) =>
@@ -85,11 +96,33 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
     });
   }
 
+  app.post(ROUTE_PREFIX + RENEW_MESSAGE.path, async (request, reply) => {
+    const agent = options.authorize(socketOf(request));
+    await options.admit(agent, 0);
+    const asked = { agent, request, reply, options };
+    return answerCall(asked, RENEW_MESSAGE, (renewal) => options.renew(agent, renewal));
+  });
+
   app.post(ROUTE_PREFIX + ENROL_MESSAGE.path, async (request, reply) => {
     options.admitEnrolment(addressOf(request));
     const asked = { agent: 'enrolment', request, reply, options };
     return answerCall(asked, ENROL_MESSAGE, options.enrol);
   });
+}
+
+/** Requests of a connection that have no answer yet. */
+const unanswered = new WeakMap<object, number>();
+
+/**
+ * Agents never send a request before the answer to the one before it. Node would take any number, each with
+ * its memory.
+ */
+function countRequest(request: FastifyRequest, reply: FastifyReply): void {
+  const { socket } = request.raw;
+  const count = (unanswered.get(socket) ?? 0) + 1;
+  unanswered.set(socket, count);
+  reply.raw.once('close', () => unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1));
+  if (count > PIPELINED_REQUESTS_MAX) socket.destroy();
 }
 
 /** A request and its sender. */
@@ -117,6 +150,14 @@ async function answerCall<Args extends unknown[], Answer>(
     release(contentBytes(content));
     // An agent that takes nothing for so long is gone; one that is only slow goes on.
     reply.raw.setTimeout(options.timeouts.idleMs, () => reply.raw.destroy());
+    const { socket } = asked.request.raw;
+    const before = socket.bytesWritten;
+    const isOver = options.answers.laggards.add({
+      bytes: contentBytes(content),
+      doneBytes: () => socket.bytesWritten - before,
+      breakOff: () => reply.raw.destroy(),
+    });
+    reply.raw.once('close', isOver);
   }
   if ('bytes' in content) return sendBytes(reply, content.bytes);
   return 'json' in content ? reply.send(content.json) : sendLines(asked, content.lines);
@@ -182,6 +223,13 @@ function* piecesOf(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
 }
 
+/** Errors after which a connection is of no use. */
+const STRANGERS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'not-enrolled',
+  'unauthorized',
+  'agent-revoked',
+]);
+
 function errorHandler(options: RoutesOptions) {
   return (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
     const known = toStillpointError(error);
@@ -189,8 +237,7 @@ function errorHandler(options: RoutesOptions) {
     const { status, body } = encodeError(known);
     // What is left of a body that was not read would be taken for the next request; and
     // strangers don't keep connections.
-    if (!request.raw.complete || known.code === 'not-enrolled' || known.code === 'unauthorized')
-      reply.header('connection', 'close');
+    if (!request.raw.complete || STRANGERS.has(known.code)) reply.header('connection', 'close');
     reply.code(status).type('application/json; charset=utf-8').send(body);
   };
 }

@@ -48,6 +48,7 @@ import { damagedPoints } from './points/damage.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
 import { PointRemover } from './points/remover.js';
+import { renameAgent } from './points/rename.js';
 import type {
   Capture,
   CaptureDescription,
@@ -165,6 +166,10 @@ export class LocalStore implements Store {
     return lost === null ? last : null;
   }
 
+  deviceNames(agent: string): string[] {
+    return this.#context.index.deviceNames(agent);
+  }
+
   captures(): readonly Capture[] {
     return [...this.#captures.values()];
   }
@@ -275,6 +280,20 @@ export class LocalStore implements Store {
   removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null> {
     const { objects } = this.#context;
     return this.#access.run(`device ${key.device}`, () => readMark(objects, { ...key, sequence }));
+  }
+
+  renameAgent(from: string, to: string): Promise<void> {
+    return this.#access.run(`agent ${from}`, async () => {
+      const open = [
+        ...this.#captures.values(),
+        ...[...this.#creating.values()].map((description) => ({ description })),
+      ];
+      if (open.some(({ description: { agent } }) => agent === from || agent === to)) {
+        const reason = 'a session of it is open';
+        throw new StillpointError('session-busy', { thing: `agent ${from}`, reason });
+      }
+      await this.#collector.withoutRemoval(() => renameAgent(this.#context, from, to));
+    });
   }
 
   // ---- reading -------------------------------------------------------------------------------------------

@@ -8,11 +8,10 @@
  * the mark of the device → the map is closed clean with it. A process that dies at any moment leaves an open
  * map: a superset.
  */
-import { execFile } from 'node:child_process';
 import { lstat, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { promisify } from 'node:util';
 import type { Logger } from 'pino';
+import { serviceNotifier } from '../config/systemd.js';
 import { onDevice } from '../devices/system/device-error.js';
 import { findUses } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
@@ -48,8 +47,6 @@ export interface ServeOptions {
   /** Aborted: stop cleanly. */
   readonly signal: AbortSignal;
 }
-
-const execute = promisify(execFile);
 
 /**
  * Users' I/O waits for this process: it is the last that the kernel may kill for want of memory,
@@ -176,7 +173,11 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
     });
     const { map } = native.status();
     log.info({ source: source.path, listen, device: attachment.device, map: map.reason }, 'serving');
-    await tellSystemd(log);
+    await serviceNotifier(
+      process.env,
+      () => true,
+      (reason) => log.error({ reason }, 'systemd could not be told that the tap serves'),
+    ).ready();
     await anyAborted(signal, asked.signal);
     log.info('stopping');
     await control.close();
@@ -212,17 +213,6 @@ async function attachIfWished({ tap, log }: ServeOptions): Promise<TapReport['at
     log.warn({ reason: (error as Error).message }, 'not attached');
     return { device: null, problem: (error as Error).message };
   }
-}
-
-/**
- * Units that wait for the tap start now: its device is there (sd_notify(3), whose datagrams
- * Node can't send itself).
- */
-async function tellSystemd(log: Logger): Promise<void> {
-  if (process.env.NOTIFY_SOCKET === undefined) return;
-  await execute('systemd-notify', ['--ready']).catch((error: Error) =>
-    log.error({ reason: error.message }, 'systemd could not be told that the tap serves'),
-  );
 }
 
 function anyAborted(...signals: AbortSignal[]): Promise<void> {

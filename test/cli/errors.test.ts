@@ -260,6 +260,8 @@ test('what the receiver starts', async (t) => {
     ['schedule', 'set', '--at', '02:00', '--every', '6h'],
     ['schedule', 'set', '--at', '25:00'],
     ['schedule', 'set', '--every', 'often'],
+    ['schedule', 'set', '--at', '02:00', '--retries', 'many'],
+    ['schedule', 'clear', '--name', 'nightly'],
   ])
     await fails(t, machine, EXIT_USAGE, 'receiver', ...args, ...store);
   t.is((await runHere(machine, 'receiver', 'dial', 'web1', 'web1:8441', ...store)).code, EXIT_OK);

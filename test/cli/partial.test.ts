@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { EXIT_OK } from '../../src/cli/output/exit-codes.js';
-import { parsePeriod } from '../../src/cli/output/format.js';
+import { parsePeriod } from '../../src/domain/base/quantities.js';
 import type { PartialSet } from '../../src/domain/session/messages.js';
 import { openEmbeddedReceiver } from '../../src/receiver/embedded.js';
 import { openStore } from '../../src/store/open.js';

@@ -123,6 +123,26 @@ test('a policy is set, shown, tried and carried out', async (t) => {
   t.regex(await does(EXIT_OK, 'prune'), /^data@1: removed: .*\n1 point removed, 2 stay\.\n$/);
 });
 
+test('what a removed point needed is freed by a collection; a receiver has it all in its audit log', async (t) => {
+  const { machine, store, does, backUp } = await makeWorld(t);
+  for (let n = 0; n < 3; n += 1) await backUp();
+  await runHere(machine, 'receiver', 'init', store, '--listen', '127.0.0.1:0');
+  t.regex(await does(EXIT_OK, 'collect', '--dry-run'), / 0 B of that needed by nobody\na .* free 0 B\n$/);
+  await does(EXIT_OK, 'pin', 'data@2', '--reason', 'a test');
+  await does(EXIT_OK, 'forget', 'data@1');
+  t.notRegex(await does(EXIT_OK, 'collect', '--dry-run'), /would free 0 B/);
+  t.regex(await does(EXIT_OK, 'collect'), /freed: [1-9] packs? removed/);
+  t.regex(await does(EXIT_OK, 'collect'), /^0 B freed: 0 packs removed/m);
+  const audit = await does(EXIT_OK, 'receiver', 'audit');
+  for (const act of [
+    /pin: local, data, point data@2/,
+    /point-removed: local, data, point data@1/,
+    /collect: /,
+  ])
+    t.regex(audit, act);
+  t.is((await does(EXIT_OK, 'verify')).includes('damaged'), false);
+});
+
 test('refusals say why, and have exit codes', async (t) => {
   const { machine, does, backUp, store } = await makeWorld(t);
   for (let n = 0; n < 2; n += 1) await backUp();

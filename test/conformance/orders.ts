@@ -60,6 +60,8 @@ async function ask(
   return { answer };
 }
 
+const planOf = (device: string) => ({ device, schedule: null, nextAt: null, failures: 0, isPaused: false });
+
 export function ordersConformance(test: TestFn, make: MakeWorld): void {
   test('orders: none, and the question ends when it is asked to', async (t) => {
     const { port } = await setUp(t, make);
@@ -210,11 +212,27 @@ export function ordersConformance(test: TestFn, make: MakeWorld): void {
     t.is(scene.last?.state, 'taken');
   });
 
+  test('orders: each side tells what it does by itself', async (t) => {
+    const { port, world } = await setUp(t, make);
+    t.deepEqual(await port.rounds(), []);
+    const round = { name: 'nightly', schedule: 'daily', nextAt: '2026-05-01T00:00:00.000Z' };
+    world.orders().planned = (agent) => [{ ...round, name: agent }];
+    const [told] = await port.rounds();
+    t.like(told, { schedule: 'daily', nextAt: round.nextAt });
+    const plan = { device: 'disk', schedule: 'every 6h', nextAt: round.nextAt, failures: 2, isPaused: false };
+    const { answer } = await ask(world, port, { plans: [plan], waitMs: 20 });
+    t.deepEqual(world.orders().presence(told?.name ?? '').plans, [plan]);
+    t.is(await answer, null);
+  });
+
   test('orders: refused questions and reports', async (t) => {
     const { port } = await setUp(t, make);
     const wrong = <T>(value: unknown): T => value as T;
     const bad: readonly [code: string, call: () => Promise<unknown>][] = [
       ['bad-name', () => port.awaitOrder(question({ devices: ['../x'] }))],
+      ['bad-name', () => port.awaitOrder(question({ plans: [planOf('../x')] }))],
+      ['bad-message', () => port.awaitOrder(question({ plans: Array(OFFERS_MAX + 1).fill(planOf('x')) }))],
+      ['bad-message', () => port.awaitOrder(question({ plans: [{ ...planOf('x'), nextAt: 'soon' }] }))],
       ['bad-message', () => port.awaitOrder(question({ devices: Array(OFFERS_MAX + 1).fill('x') }))],
       ['bad-message', () => port.awaitOrder(question({ waitMs: ORDER_WAIT_MS_MAX + 1 }))],
       ['bad-message', () => port.awaitOrder(question({ ordersMax: 0 }))],

@@ -7,18 +7,19 @@ import { createHash } from 'node:crypto';
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { listOffers } from '../../src/agent/orders/offers.js';
 import { readAcknowledged } from '../../src/agent/state/acknowledged-point.js';
 import { DeviceState } from '../../src/agent/state/device-state.js';
 import { findEnrolment } from '../../src/agent/state/enrolment.js';
+import { adoptFormerOffers } from '../../src/agent/state/former-offers.js';
 import { readKeptSession } from '../../src/agent/state/kept-session.js';
 import { directoryPlace, rememberStore } from '../../src/agent/state/known-stores.js';
 import { isStillpointError } from '../../src/domain/base/errors.js';
 import { native } from '../../src/native/index.js';
 import { loadIdentity, readAuthority, readSettings } from '../../src/receiver/access/identity.js';
-import { createInvite, Tenants } from '../../src/receiver/access/tenants.js';
+import { createInvite } from '../../src/receiver/access/invites.js';
+import { Tenants } from '../../src/receiver/access/tenants.js';
 import { CONTROL_VERSION, parseRequest } from '../../src/receiver/control/messages.js';
-import { readAddresses, readLastRound, readSchedule } from '../../src/receiver/orders/remote-settings.js';
+import { readAddresses, readSchedules } from '../../src/receiver/orders/remote-settings.js';
 import { nodeDisk } from '../../src/store/disk/disk.js';
 import { SEALED_VERSION } from '../../src/store/disk/sealed-text.js';
 import { LocalObjectStore } from '../../src/store/objects/local-object-store.js';
@@ -38,9 +39,9 @@ interface Envelope {
 }
 
 /** A state file as a newer program would write it: its checksum is right. */
-async function raiseState(path: string): Promise<void> {
+async function raiseState(path: string, version: number | null = null): Promise<void> {
   const outer = JSON.parse(await readFile(path, 'utf8')) as Envelope;
-  outer.version += 1;
+  outer.version = version ?? outer.version + 1;
   const hash = createHash('sha256').update(`${outer.format}/${outer.version}/`).update(outer.content);
   outer.checksum = hash.digest('hex');
   await writeFile(path, `${JSON.stringify(outer)}\n`);
@@ -82,7 +83,7 @@ const folder = (path: string) => path.slice(0, path.lastIndexOf('/'));
 const STATE_FILES: readonly Row[] = [
   { file: /^state\/enrolments\/\w+\/enrolment\.json$/, read: (dir) => findEnrolment(state(dir)) },
   { file: /^state\/enrolments\/default\.json$/, read: (dir) => findEnrolment(state(dir)) },
-  { file: /^state\/offers\//, read: (dir) => listOffers(state(dir)) },
+  { file: /^state\/offers\//, read: (dir) => adoptFormerOffers(state(dir), { devices: [] } as never) },
   { file: /\/acknowledged$/, read: (_, path) => readAcknowledged(folder(path)) },
   { file: /\/session$/, read: (_, path) => readKeptSession(folder(path)) },
   { file: /\/tap\.json$/, read: (dir) => listTaps(state(dir)) },
@@ -103,8 +104,7 @@ const STATE_FILES: readonly Row[] = [
   { file: /receiver\/receiver(-copy)?\.json$/, read: (dir) => readSettings(store(dir)) },
   { file: /receiver\/authority(-copy)?\.json$/, read: (dir) => readAuthority(store(dir)) },
   { file: /receiver\/server\.json$/, read: (dir) => loadIdentity(store(dir), NOW) },
-  { file: /receiver\/schedule\.json$/, read: (dir) => readSchedule(store(dir)) },
-  { file: /receiver\/last-round\.json$/, read: (dir) => readLastRound(store(dir)) },
+  { file: /receiver\/schedule\.json$/, read: (dir) => readSchedules(store(dir)) },
   { file: /receiver\/dial-out\.json$/, read: (dir) => readAddresses(store(dir)) },
   {
     file: /receiver\/agents\//,
@@ -152,9 +152,12 @@ const CACHES: readonly Row[] = [
   { file: /\/started\.json$/, read: async (_, path) => (await readStart(path)) === null },
 ];
 
-/** Nothing of a newer program is in them that a program of today could misread: content, packs, points. */
+/**
+ * Those of a store have tables of their own below. The last round of a machine's fixture is of a former
+ * place: nobody reads it there.
+ */
 const WITHOUT_VERSION =
-  /(\.img$)|^store\/(packs|points(-copy)?)\/|^store\/retention\/|^store\/store(-copy)?\.json$/;
+  /(\.img$)|^store\/(packs|points(-copy)?)\/|^store\/retention\/|last-round\.json$|^store\/store(-copy)?\.json$/;
 
 test('state files of a newer program are refused by name, and stay as they are', async (t) => {
   const dir = await unpacked(t, 'machine-1.tar.gz');
@@ -171,7 +174,7 @@ test('state files of a newer program are refused by name, and stay as they are',
     for (const name of found) {
       const path = join(dir, name);
       const before = await readFile(path);
-      await raiseState(path);
+      await raiseState(path, /schedule/.test(name) ? 3 : null);
       const raised = await contentsOf(dir);
       const { version } = JSON.parse(await readFile(path, 'utf8')) as Envelope;
       const error = await t.throwsAsync(read(dir, path), undefined, name);

@@ -6,7 +6,6 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { listOffers } from '../../src/agent/orders/offers.js';
 import { readAcknowledged } from '../../src/agent/state/acknowledged-point.js';
 import { findEnrolment } from '../../src/agent/state/enrolment.js';
 import { readKeptSession } from '../../src/agent/state/kept-session.js';
@@ -15,7 +14,7 @@ import type { Point } from '../../src/domain/point/point.js';
 import { native } from '../../src/native/index.js';
 import { loadIdentity, readAuthority } from '../../src/receiver/access/identity.js';
 import { Tenants } from '../../src/receiver/access/tenants.js';
-import { readAddresses, readLastRound, readSchedule } from '../../src/receiver/orders/remote-settings.js';
+import { readAddresses, readSchedules } from '../../src/receiver/orders/remote-settings.js';
 import { openStore, openStoreForReading } from '../../src/store/open.js';
 import type { Store } from '../../src/store/port/store.js';
 import { listTaps } from '../../src/tap/registry/registry.js';
@@ -29,7 +28,6 @@ import {
   ENDED,
   imageOf,
   KEPT_SESSION,
-  LAST_ROUND,
   OPEN,
   pointId,
   REMOVED_SEQUENCE,
@@ -154,10 +152,6 @@ test('machine-1: agent, tap and receiver find all that they remembered', async (
   const [state, store] = [join(dir, 'state'), join(dir, 'store')] as const;
   const enrolment = await findEnrolment(state);
   t.is(enrolment.agent, 'web');
-  t.deepEqual(
-    (await listOffers(state)).map(({ name }) => name),
-    ['offered'],
-  );
   const kept = join(state, 'stores', '0'.repeat(32), 'local', 'kept');
   t.deepEqual(await readKeptSession(kept), KEPT_SESSION);
   const reader = await openStoreForReading(store);
@@ -181,7 +175,7 @@ test('machine-1: agent, tap and receiver find all that they remembered', async (
   t.is(settings.id, enrolment.receiverId);
   t.is(createHash('sha256').update(authority.certificate).digest('hex'), certificate);
   t.deepEqual((await Tenants.open(store, authority)).names(), ['web']);
-  t.deepEqual(await readSchedule(store), SCHEDULE);
-  t.deepEqual(await readLastRound(store), LAST_ROUND);
+  const { parallel, waitMs, agents, setAt } = SCHEDULE;
+  t.like((await readSchedules(store))[0], { name: 'default', parallel, waitMs, agents, setAt });
   t.deepEqual((await readAddresses(store)).get('web'), ADDRESS);
 });

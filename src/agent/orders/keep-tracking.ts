@@ -5,14 +5,14 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { DeviceSettings } from '../../config/agent-config.js';
 import { onDevice } from '../../devices/system/device-error.js';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { findTrackPlace } from '../../track/place.js';
 import { readTrackState, takeTracked } from '../../track/tracked.js';
-import { listOffers } from './offers.js';
 
 export interface KeepTrackingOptions {
-  readonly stateDirectory: string;
+  readonly listDevices: () => Promise<readonly DeviceSettings[]>;
   readonly log: Logger;
   /** Aborted: it ends; trackers stay. */
   readonly signal: AbortSignal;
@@ -24,11 +24,11 @@ const EVERY_MS = 60_000;
 
 /** Never rejects. What goes wrong is told once. */
 export async function keepTracking(options: KeepTrackingOptions): Promise<void> {
-  const { stateDirectory, log, signal, everyMs = EVERY_MS } = options;
+  const { listDevices, log, signal, everyMs = EVERY_MS } = options;
   const told = new Map<string, string>();
   while (!signal.aborted) {
     // One that is damaged is told of by those who need it.
-    const offers = await listOffers(stateDirectory).catch(() => []);
+    const offers = await listDevices().catch(() => []);
     for (const { path } of offers.filter(({ provider }) => provider === 'live')) {
       try {
         if (await track(path)) log.info({ path }, 'writes to it are tracked from now on');

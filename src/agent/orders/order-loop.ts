@@ -9,18 +9,28 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { DeviceSettings } from '../../config/agent-config.js';
 import { Backoff } from '../../domain/base/retry.js';
-import type { AgentOrder, RunningOrder } from '../../domain/order/order.js';
+import type { AgentOrder, DevicePlan, PlannedRound, RunningOrder } from '../../domain/order/order.js';
 import type { OrderPort } from '../../protocol/port/order.js';
-import { listOffers, type Offer } from './offers.js';
-import { type OpenReceiver, runOrder } from './run-order.js';
+import type { OpenReceiver } from '../backup/configured.js';
+import { type Perform, runOrder } from './run-order.js';
 
 export interface OrderLoopOptions {
   readonly stateDirectory: string;
+  /** Those that receivers may order backups of, now. */
+  readonly listDevices: () => Promise<readonly DeviceSettings[]>;
   /** For questions and reports. */
   readonly orders: OrderPort;
   /** For one backup. */
   readonly openReceiver: OpenReceiver;
+  readonly perform?: Perform;
+  /** What this machine does by itself, for the receiver to show. */
+  readonly plans?: () => readonly DevicePlan[];
+  /** What the receiver begins by itself, as it last told. */
+  readonly onRounds?: (rounds: readonly PlannedRound[]) => void;
+  /** Null: it answers; otherwise why it does not. */
+  readonly onProblem?: (reason: string | null) => void;
   /** Backups at once. */
   readonly ordersMax: number;
   /** Devices that are being backed up, by name: shared by the loops of all receivers. */
@@ -33,18 +43,20 @@ export interface OrderLoopOptions {
 }
 
 const WAIT_MS = 30_000;
+const ROUNDS_EVERY_MS = 60_000;
 const PAUSE_FIRST_MS = 1_000;
 const PAUSE_MAX_MS = 60_000;
 
 export async function orderLoop(options: OrderLoopOptions): Promise<void> {
-  const { orders, signal, log, ordersMax, stateDirectory, waitMs = WAIT_MS } = options;
+  const { orders, signal, log, ordersMax, listDevices, plans, waitMs = WAIT_MS } = options;
   const firstPauseMs = options.pauseMs ?? PAUSE_FIRST_MS;
   const running = new Map<string, RunningOrder & { readonly end: Promise<void> }>();
   let problem: string | null = 'not asked yet';
+  let roundsAtMs = Number.NEGATIVE_INFINITY;
   const backoff = new Backoff({ pauseMs: firstPauseMs, pauseMaxMs: PAUSE_MAX_MS }, Math.random);
   const pause = (ms: number) => sleep(ms, undefined, { signal }).catch(() => undefined);
 
-  const begin = (order: AgentOrder, offers: readonly Offer[]): void => {
+  const begin = (order: AgentOrder, offers: readonly DeviceSettings[]): void => {
     const { orderId, device } = order;
     // Its answer was sent twice.
     if (running.has(orderId)) return;
@@ -53,7 +65,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
     const end = (before ?? Promise.resolve()).then(() => run(order, offers));
     running.set(orderId, { orderId, device, end });
   };
-  const run = async (order: AgentOrder, offers: readonly Offer[]): Promise<void> => {
+  const run = async (order: AgentOrder, offers: readonly DeviceSettings[]): Promise<void> => {
     const { orderId, device } = order;
     const isBusy = options.busy.has(device);
     options.busy.add(device);
@@ -65,15 +77,22 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
 
   while (!signal.aborted) {
     try {
-      const offers = await listOffers(stateDirectory);
+      const offers = await listDevices();
       const startMs = performance.now();
       const question = {
         devices: offers.map(({ name }) => name),
         running: [...running.values()].map(({ orderId, device }) => ({ orderId, device })),
         ...{ ordersMax, waitMs },
+        ...(plans === undefined ? {} : { plans: plans() }),
       };
       const order = await orders.awaitOrder(question, signal);
       if (problem !== null) log.info('connected, waiting for orders');
+      options.onProblem?.(null);
+      if (options.onRounds !== undefined && performance.now() - roundsAtMs > ROUNDS_EVERY_MS) {
+        roundsAtMs = performance.now();
+        // A receiver of an earlier version does not know the question.
+        await orders.rounds().then(options.onRounds, () => undefined);
+      }
       problem = null;
       backoff.reset();
       // The receiver does not keep to what it was told: more than wait for their last report
@@ -89,6 +108,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       const reason = (error as Error).message;
       if (reason !== problem) log.warn({ reason }, 'the receiver does not answer; asking again');
       problem = reason;
+      options.onProblem?.(reason);
       await pause(backoff.next());
     }
   }

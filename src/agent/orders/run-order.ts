@@ -6,42 +6,37 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { chooseProvider } from '../../capture/choice/choose.js';
+import type { DeviceSettings } from '../../config/agent-config.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { isTemporary, retry } from '../../domain/base/retry.js';
-import { systemError } from '../../domain/base/system-errors.js';
 import {
   type AgentOrder,
   ORDER_PHASES,
-  type OrderFailure,
   type OrderProgress,
   type OrderReport,
 } from '../../domain/order/order.js';
 import { pointLabel } from '../../domain/point/point.js';
-import type { LinkMeter } from '../../domain/session/link-meter.js';
-import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { OrderPort } from '../../protocol/port/order.js';
-import type { Closable } from '../../protocol/port/receiver.js';
 import { RETRY_DEFAULT } from '../../protocol/retry.js';
-import { runBackup } from '../backup/backup.js';
-import type { BackupReceiver, BackupResult } from '../backup/options.js';
+import { backUpConfigured, type OpenReceiver } from '../backup/configured.js';
+import type { BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
-import type { AgentEvent } from '../common/events.js';
-import type { StorePlace } from '../state/known-stores.js';
-import type { Offer } from './offers.js';
+import type { AgentEvent, OnAgentEvent } from '../common/events.js';
+import { failureOf } from '../common/failure.js';
 
-/** A receiver for one backup, over a link that is held to the limit, and how fast it is. */
-export type OpenReceiver = (limitRate: RateSchedule | null) => {
-  readonly receiver: BackupReceiver & Closable;
-  readonly meter: LinkMeter;
-  readonly place?: StorePlace;
-};
+/** Carries out a backup beside those that are begun otherwise. @throws StillpointError `session-busy` */
+export type Perform = (
+  device: DeviceSettings,
+  full: boolean,
+  signal: AbortSignal,
+  work: (signal: AbortSignal, onEvent: OnAgentEvent) => Promise<BackupResult>,
+) => Promise<BackupResult>;
 
 export interface OrderContext {
   readonly order: AgentOrder;
   /** Null: no such device is offered (any more). */
-  readonly offer: Offer | null;
+  readonly offer: DeviceSettings | null;
   /** Another order works on the device. */
   readonly isBusy: boolean;
   readonly stateDirectory: string;
@@ -49,6 +44,8 @@ export interface OrderContext {
   readonly orders: Pick<OrderPort, 'reportOrder'>;
   /** For the backup, closed at its end. */
   readonly openReceiver: OpenReceiver;
+  /** Default: at once. */
+  readonly perform?: Perform;
   readonly log: Logger;
   /** Aborted: the agent stops; its session stays to be resumed or superseded. */
   readonly signal: AbortSignal;
@@ -120,37 +117,24 @@ function partingAfter(signal: AbortSignal): AbortSignal {
 }
 
 async function backUp(
-  { order, offer, isBusy, stateDirectory, openReceiver, log }: OrderContext,
+  context: OrderContext,
   progress: ProgressOfOrder,
   signal: AbortSignal,
 ): Promise<BackupResult> {
+  const { order, offer, isBusy, stateDirectory, openReceiver } = context;
   if (offer === null) throw notOffered(order.device);
   if (isBusy) throw busy(order.device);
-  const { path, name, blockSize, compressionLevel, patch, fuzzy } = offer;
-  const { provider, note } = await chooseProvider({
-    stateDirectory,
-    path,
-    wanted: offer.provider ?? undefined,
-    fuzzy,
-    rest: {
-      ...{ name, hooks: offer.hooks, freeze: offer.freeze, quiet: offer.quiet ?? undefined },
-      freezeDeadlineMs: offer.freezeDeadlineMs ?? undefined,
-      hookDeadlineMs: offer.hookDeadlineMs ?? undefined,
-    },
-  });
-  if (note !== null) log.info(note);
-  const { receiver, meter, place } = openReceiver(offer.limitRate);
-  try {
-    return await runBackup({
-      ...{ receiver, meter, place, path, device: name, stateDirectory, signal, provider },
-      ...{ compressionLevel, patch, fuzzy },
-      blockSize: blockSize ?? undefined,
-      full: order.full,
-      onEvent: (event) => progress.take(event),
+  const work = (inner: AbortSignal, onEvent: OnAgentEvent) =>
+    backUpConfigured({
+      ...{ device: offer, stateDirectory, openReceiver, full: order.full, signal: inner },
+      onEvent: (event) => {
+        progress.take(event);
+        onEvent(event);
+      },
     });
-  } finally {
-    await receiver.close();
-  }
+  return context.perform === undefined
+    ? work(signal, () => undefined)
+    : context.perform(offer, order.full, signal, work);
 }
 
 /** Sends what is current, one report after the other. */
@@ -200,19 +184,6 @@ class ProgressOfOrder {
       this.current = { ...this.current, doneBytes, totalBytes, changedBytes, wireBytes };
     }
   }
-}
-
-function failureOf(error: unknown): OrderFailure {
-  const known = isStillpointError(error)
-    ? error
-    : (systemError(error, { thing: 'agent', place: 'process' }) ??
-      new StillpointError('internal', {
-        thing: 'agent',
-        reason: `it failed for an unknown reason: ${(error as Error).message}`,
-        remedy: 'See its log.',
-      }));
-  const { code, thing, reason, remedy, permanent } = known;
-  return { code, thing, reason, permanent, ...(remedy === undefined ? {} : { remedy }) };
 }
 
 function notOffered(device: string): StillpointError {

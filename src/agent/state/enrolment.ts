@@ -3,6 +3,7 @@
  *
  *   <receiver id>/enrolment.json   key, certificate, the receiver's CA and URL, in one
  *                                  file: replaced all at once
+ *   <receiver id>/renewal.*        the next key, while it is asked for (renewal.ts)
  *   default.json                   which of them is meant where none is named; the first
  *                                  one, until told otherwise
  */
@@ -36,8 +37,10 @@ const defaultFormat: StateFormat<{ receiverId: string }> = {
 
 const enrolmentsPath = (stateDirectory: string) => join(stateDirectory, 'enrolments');
 const defaultPath = (stateDirectory: string) => join(enrolmentsPath(stateDirectory), 'default.json');
+export const enrolmentDirectory = (stateDirectory: string, receiverId: string) =>
+  join(enrolmentsPath(stateDirectory), receiverId);
 const enrolmentPath = (stateDirectory: string, receiverId: string) =>
-  join(enrolmentsPath(stateDirectory), receiverId, 'enrolment.json');
+  join(enrolmentDirectory(stateDirectory, receiverId), 'enrolment.json');
 
 /** Keeps an enrolment, in place of an earlier one with the same receiver. */
 export async function saveEnrolment(
@@ -52,6 +55,10 @@ export async function saveEnrolment(
   if (present === null || options.makeDefault === true) {
     await writeStateFile(defaultPath(stateDirectory), defaultFormat, { receiverId });
   }
+}
+
+export function readEnrolment(stateDirectory: string, receiverId: string): Promise<Enrolment | null> {
+  return readStateFile(enrolmentPath(stateDirectory, receiverId), enrolmentFormat);
 }
 
 /** By receiver id. */

@@ -2,11 +2,11 @@
  * Which provider takes a device: the first of the list that can take it now, or the one asked for by name.
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import type { ProviderName } from '../../domain/device/provider-names.js';
 import { snapshotsOf } from '../instant.js';
 import type { Probe, Provider, SnapshotProvider } from '../ports.js';
 import type { RestOptions } from '../quiesce/rest.js';
 import { PROVIDERS } from './list.js';
-import type { ProviderName } from './names.js';
 
 export interface ChooseOptions {
   readonly stateDirectory: string;

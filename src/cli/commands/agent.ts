@@ -5,23 +5,27 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Offer } from '../../agent/orders/offers.js';
+import { defaultName } from '../../config/default-name.js';
 import { onDevice } from '../../devices/system/device-error.js';
+import { isStillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
+import { parseSchedule } from '../../domain/order/schedule.js';
 import type { CommandContext, Run } from '../common/context.js';
-import { defaultName } from '../common/default-name.js';
 import { notEmpty } from '../common/open-receiver.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatTable } from '../output/format.js';
 import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
 export const AGENT_LISTEN_DEFAULT = '0.0.0.0:8441';
-const PARALLEL_DEFAULT = 4;
 const PARALLEL_MAX = 64;
 
 interface WaitOptions {
   readonly store?: string;
-  readonly parallel: number;
+  readonly parallel?: number;
+}
+
+interface AddOptions extends CaptureOptions {
+  readonly schedule?: string;
 }
 
 export function addAgent(program: Command, run: Run): void {
@@ -30,8 +34,9 @@ export function addAgent(program: Command, run: Run): void {
     agent
       .command('add')
       .description('offer a device: receivers that this machine is enrolled with may start its backups')
-      .argument('<device>', 'same as for backup'),
-  ).action((device: string, options: CaptureOptions) => run((context) => add(context, device, options)));
+      .argument('<device>', 'same as for backup')
+      .option('--schedule <when>', 'back it up by schedule, too: daily, "Mon..Fri 02:00", every 6h'),
+  ).action((device: string, options: AddOptions) => run((context) => add(context, device, options)));
   agent
     .command('list')
     .description('list the devices that are offered')
@@ -43,7 +48,7 @@ export function addAgent(program: Command, run: Run): void {
     .action((name: string) => run((context) => remove(context, name)));
   agent
     .command('run')
-    .description('wait for orders until stopped: holds a connection open to each receiver')
+    .description('run schedules, and wait for orders, until stopped; SIGHUP applies a changed configuration')
     .addOption(storeOption('URL of the receiver to take orders from (default: all enrolled with)'))
     .addOption(parallelOption())
     .action((options: WaitOptions) =>
@@ -66,16 +71,17 @@ function storeOption(description: string): Option {
 }
 
 export function parallelOption(): Option {
-  return new Option('--parallel <number>', 'how many backups at once')
-    .default(PARALLEL_DEFAULT)
-    .argParser((text) => {
-      const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
-      if (value >= 1 && value <= PARALLEL_MAX) return value;
-      throw new InvalidArgumentError(`It is not a number from 1 to ${PARALLEL_MAX}.`);
-    });
+  return new Option(
+    '--parallel <number>',
+    'how many backups at once (default: as agent.toml says, else 4)',
+  ).argParser((text) => {
+    const value = /^\d{1,3}$/.test(text) ? Number(text) : 0;
+    if (value >= 1 && value <= PARALLEL_MAX) return value;
+    throw new InvalidArgumentError(`It is not a number from 1 to ${PARALLEL_MAX}.`);
+  });
 }
 
-async function add(context: CommandContext, device: string, options: CaptureOptions): Promise<number> {
+async function add(context: CommandContext, device: string, options: AddOptions): Promise<number> {
   const path = resolve(device);
   await onDevice(path, () => stat(path));
   const name = checkName('device name', options.name ?? defaultName(path));
@@ -88,36 +94,93 @@ async function add(context: CommandContext, device: string, options: CaptureOpti
     hookDeadlineMs = null,
     quiet = null,
   } = restOptions(name, options);
-  const offer: Offer = {
-    ...{ name, path, provider, blockSize, compressionLevel, patch, limitRate, fuzzy, hooks, freeze },
-    ...{ freezeDeadlineMs, hookDeadlineMs, quiet, addedAt: new Date().toISOString() },
+  const schedule = options.schedule === undefined ? null : parseSchedule(options.schedule).text;
+  const offer = {
+    ...{
+      name,
+      path,
+      schedule,
+      provider,
+      blockSize,
+      compressionLevel,
+      patch,
+      limitRate,
+      fuzzy,
+      hooks,
+      freeze,
+    },
+    ...{ freezeDeadlineMs, hookDeadlineMs, quiet },
   };
-  const { addOffer } = await import('../../agent/orders/offers.js');
-  await addOffer(context.stateDirectory, offer);
+  const { agentConfig } = await import('../common/agent-config.js');
+  const { addDevice } = await import('../../config/offered-devices.js');
+  await addDevice(await agentConfig(context), offer);
   context.output.result({ offer }, [
-    `${name}: ${path} is offered`,
-    '  wait for orders:  stillpoint agent run',
+    `${name}: ${path} is offered${schedule === null ? '' : `, and backed up ${schedule}`}`,
+    '  wait for orders, and run schedules:  stillpoint agent run',
   ]);
   return EXIT_OK;
 }
 
-async function list({ stateDirectory, output }: CommandContext): Promise<number> {
-  const { listOffers } = await import('../../agent/orders/offers.js');
-  const offers = await listOffers(stateDirectory);
-  const rows = offers.map(({ name, path, provider, hooks }) => [
+async function list(context: CommandContext): Promise<number> {
+  const { agentConfig } = await import('../common/agent-config.js');
+  const { expandDevices } = await import('../../config/agent-config.js');
+  const { devices, problems } = await expandDevices((await agentConfig(context)).devices);
+  const offers = devices.map(({ origin, schedule, ...device }) => ({
+    ...device,
+    schedule: schedule?.text ?? null,
+    origin: `${origin.file}:${origin.line}`,
+  }));
+  const rows = offers.map(({ name, path, provider, hooks, schedule, enabled }) => [
     name,
     path,
+    enabled ? (schedule ?? 'on demand') : 'disabled',
     provider ?? 'best',
     hooks.length === 0 ? '-' : hooks.join(', '),
   ]);
-  const titles = [{ title: 'NAME' }, { title: 'DEVICE' }, { title: 'PROVIDER' }, { title: 'HOOKS' }];
-  output.result({ offers }, rows.length === 0 ? ['No device is offered.'] : formatTable(titles, rows), true);
+  const titles = ['NAME', 'DEVICE', 'SCHEDULE', 'PROVIDER', 'HOOKS'].map((title) => ({ title }));
+  for (const problem of problems) context.output.warn(problem);
+  const lines = rows.length === 0 ? ['No device is offered.'] : formatTable(titles, rows);
+  context.output.result({ offers, problems }, lines, true);
   return EXIT_OK;
 }
 
-async function remove({ stateDirectory, output }: CommandContext, name: string): Promise<number> {
-  const { removeOffer } = await import('../../agent/orders/offers.js');
-  await removeOffer(stateDirectory, name);
-  output.result({ name }, [`${name}: no longer offered; its points stay`]);
+async function remove(context: CommandContext, name: string): Promise<number> {
+  const { agentConfig } = await import('../common/agent-config.js');
+  const { removeDevice } = await import('../../config/offered-devices.js');
+  try {
+    await removeDevice(await agentConfig(context), name);
+  } catch (error) {
+    if (!isStillpointError(error, 'device-unknown') || !(await forgetVanished(context, name))) throw error;
+    context.output.result({ name }, [`${name}: forgotten; its points stay`]);
+    return EXIT_OK;
+  }
+  context.output.result({ name }, [`${name}: no longer offered; its points stay`]);
   return EXIT_OK;
+}
+
+/** A match of wildcards that is gone, which the daemon remembers. @returns false if there is none */
+async function forgetVanished(context: CommandContext, name: string): Promise<boolean> {
+  const { stateDirectory, environment, userId, signal } = context;
+  const { askAgent } = await import('../../agent/control/client.js');
+  const { agentSocketPath } = await import('../../agent/control/messages.js');
+  try {
+    const path = `devices/${checkName('device name', name)}/forget`;
+    await askAgent(agentSocketPath(stateDirectory, environment, userId), { method: 'POST', path, signal });
+    return true;
+  } catch (error) {
+    if (isStillpointError(error, 'device-unknown')) return false;
+    if (!isStillpointError(error, 'unreachable')) throw error;
+  }
+  const { readMemory, writeMemory } = await import('../../agent/daemon/state.js');
+  const memory = await readMemory(stateDirectory);
+  const isGone = (path: string) =>
+    stat(path).then(
+      () => false,
+      () => true,
+    );
+  const found = memory.devices.find((device) => device.name === name);
+  if (found === undefined || found.pattern === null || !(await isGone(found.path))) return false;
+  const devices = memory.devices.filter((device) => device !== found);
+  await writeMemory(stateDirectory, { ...memory, devices });
+  return true;
 }

@@ -3,15 +3,16 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { BackupResult } from '../../agent/backup/options.js';
-import { PROVIDER_NAMES, type ProviderName } from '../../capture/choice/names.js';
 import type { RestOptions } from '../../capture/quiesce/rest.js';
+import { defaultName } from '../../config/default-name.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
+import { parseSize } from '../../domain/base/quantities.js';
+import { PROVIDER_NAMES, type ProviderName } from '../../domain/device/provider-names.js';
 import { pointLabel } from '../../domain/point/point.js';
 import { PATCH_MODES, type PatchMode } from '../../domain/session/patching.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { CommandContext, Run } from '../common/context.js';
-import { defaultName } from '../common/default-name.js';
 import {
   addPlaceOptions,
   limitRateOption,
@@ -22,12 +23,13 @@ import {
 import type { PlaceChoice } from '../common/store-place.js';
 import { agentProgress, sentAgain } from '../output/agent-progress.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
-import { formatBytes, formatDuration, formatInstant, parseSize } from '../output/format.js';
+import { formatBytes, formatDuration, formatInstant } from '../output/format.js';
 
 interface BackupOptions extends CaptureOptions, PlaceChoice, Omit<ReceiverChoice, 'agent' | 'newStore'> {
   readonly acceptIdentity?: boolean;
   readonly acceptHalfRestored?: boolean;
   readonly full?: boolean;
+  readonly now?: boolean;
 }
 
 export interface CaptureOptions {
@@ -47,6 +49,7 @@ export interface CaptureOptions {
 }
 
 const COMPRESSION_LEVEL_MAX = 19;
+const QUIET_DEADLINE_S = 60;
 
 export function addBackup(program: Command, run: Run): void {
   const command = program
@@ -54,13 +57,14 @@ export function addBackup(program: Command, run: Run): void {
     .description('back up a device: send what differs from its last point, and make a new point')
     .argument(
       '<device>',
-      'block device, partition, logical volume or disk image; in use or not, see "inspect"',
+      'block device, partition, logical volume or disk image; with --now the name of a configured one',
     )
     .addOption(storeOption());
   addPlaceOptions(addCaptureOptions(command))
     .option('--accept-identity', 'continue although this is not the device of the last point')
     .option('--accept-half-restored', 'continue although a restore to the device is unfinished')
     .option('--full', 'read everything, even if it is known what changed')
+    .option('--now', 'have the agent that runs here back it up, as its configuration says')
     .action((device: string, options: BackupOptions) => run((context) => backup(context, device, options)));
 }
 
@@ -123,10 +127,13 @@ export function addCaptureOptions(command: Command): Command {
         'take the instant after this time without a write; not with "offline"',
       ),
     )
-    .addOption(seconds('--quiet-deadline <seconds>', 'longest time to wait for that').default(60));
+    .addOption(
+      seconds('--quiet-deadline <seconds>', 'longest time to wait for that').default(QUIET_DEADLINE_S),
+    );
 }
 
 async function backup(context: CommandContext, path: string, options: BackupOptions): Promise<number> {
+  if (options.now === true) return backupNow(context, path, options);
   const { output, stateDirectory, signal } = context;
   const name = options.name ?? defaultName(resolve(path));
   const device = checkName('device name', name);
@@ -161,6 +168,27 @@ async function backup(context: CommandContext, path: string, options: BackupOpti
   return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
+async function backupNow(context: CommandContext, name: string, options: BackupOptions): Promise<number> {
+  const { full = false, now: _, compressionLevel, patch, quietDeadline, ...others } = options;
+  const [other] = [
+    ...Object.keys(others),
+    ...(compressionLevel === 'auto' ? [] : ['compressionLevel']),
+    ...(patch === 'auto' ? [] : ['patch']),
+    ...(quietDeadline === QUIET_DEADLINE_S ? [] : ['quietDeadline']),
+  ];
+  if (other !== undefined) {
+    throw new StillpointError('usage', {
+      thing: `--now with --${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
+      reason: 'how the device is backed up is in the configuration; only --full can be added',
+      remedy: 'See "stillpoint config show", or omit --now.',
+    });
+  }
+  const { backUpByDaemon } = await import('../common/backup-now.js');
+  const result = await backUpByDaemon(context, name, full);
+  context.output.result(toJson(result), describe(result));
+  return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
+}
+
 const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
 export function seconds(flags: string, description: string): Option {
@@ -190,11 +218,15 @@ export function restOptions(name: string, options: CaptureOptions): RestOptions 
   };
 }
 
-function toJson({ point, warnings, wireBytes, base, tracking }: BackupResult): object {
+type Told = Pick<BackupResult, 'point' | 'warnings' | 'wireBytes' | 'tracking'> & {
+  readonly base: { readonly start: string; readonly reason: string };
+};
+
+function toJson({ point, warnings, wireBytes, base, tracking }: Told): object {
   return { point, warnings, wireBytes, base: { start: base.start, reason: base.reason }, tracking };
 }
 
-function describe({ point, wireBytes, base, tracking }: BackupResult): string[] {
+function describe({ point, wireBytes, base, tracking }: Told): string[] {
   const { changedBytes, durationMs } = point.statistics;
   const rate = durationMs === 0 ? '' : ` (${formatBytes((point.geometry.sizeBytes * 1000) / durationMs)}/s)`;
   const basis =

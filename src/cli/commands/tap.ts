@@ -1,19 +1,19 @@
 /** `stillpoint tap ...`: puts a tap in the path of a device's reads and writes, shows it, removes it. */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { defaultName } from '../../config/default-name.js';
 import { runDirectory } from '../../config/state-directory.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { BLOCK_SIZE_DEFAULT } from '../../domain/base/limits.js';
 import { checkName } from '../../domain/base/names.js';
+import { parseSize } from '../../domain/base/quantities.js';
 import { geometry } from '../../domain/blocks/geometry.js';
 import { checkoutPath } from '../../native/checkout.js';
 import type { RegisteredTap } from '../../tap/registry/registry.js';
 import type { TapSettings } from '../../tap/registry/settings.js';
 import type { TapSource } from '../../tap/source/source.js';
 import type { CommandContext, Run } from '../common/context.js';
-import { defaultName } from '../common/default-name.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
-import { parseSize } from '../output/format.js';
 import { describeTap, listLines, type ShownTap, tapJson } from '../output/tap-view.js';
 
 interface AddOptions {

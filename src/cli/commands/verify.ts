@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import { StillpointError } from '../../domain/base/errors.js';
+import { parsePeriod } from '../../domain/base/quantities.js';
 import type { Point } from '../../domain/point/point.js';
 import { parseDeviceRef } from '../../domain/point/point-ref.js';
 import type { VerifyEvent, VerifyFinding, VerifySummary } from '../../domain/session/messages.js';
@@ -18,7 +19,7 @@ import {
 } from '../common/open-receiver.js';
 import { findPoint } from '../common/point-argument.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../output/exit-codes.js';
-import { formatBytes, formatCount, parsePeriod } from '../output/format.js';
+import { formatBytes, formatCount } from '../output/format.js';
 
 interface VerifyChoice extends Omit<ReceiverChoice, 'limitRate'> {
   /** In ms. */

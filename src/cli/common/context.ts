@@ -7,6 +7,8 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export interface CommandContext {
   /** Absolute. @throws StillpointError `config` where none is named and this user has no home */
   readonly stateDirectory: string;
+  /** agent.toml, receiver.toml and their drop-ins. @throws StillpointError `config` as above */
+  readonly configDirectory: string;
   /** For commands that do without. */
   readonly stateDirectoryIfAny: string | null;
   readonly output: Output;

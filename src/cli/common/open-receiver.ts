@@ -112,14 +112,16 @@ interface Opened {
 }
 
 async function connect(
-  { stateDirectory, signal }: CommandContext,
+  { stateDirectory, signal, output }: CommandContext,
   url: string | undefined,
   link: MeasuredLink,
 ): Promise<Opened> {
   const { findEnrolment } = await import('../../agent/state/enrolment.js');
   const { receiverClient } = await import('../../protocol/client.js');
   const { receiverPlace } = await import('../../agent/state/known-stores.js');
-  const { receiverId, authority, key, certificate, ...enrolment } = await findEnrolment(stateDirectory, url);
+  const { keepEnrolment } = await import('./keep-enrolment.js');
+  const enrolment = await findEnrolment(stateDirectory, url);
+  const { receiverId, authority, key, certificate } = enrolment;
   const client = receiverClient(
     { url: enrolment.url, receiverId, authority, credentials: { key, certificate } },
     link,
@@ -127,7 +129,8 @@ async function connect(
   try {
     // A receiver that is not there at the start is said at once; the agent waits for
     // one that goes away later.
-    await unlessAborted(signal, client.greet());
+    const info = await unlessAborted(signal, client.greet());
+    await keepEnrolment({ stateDirectory, enrolment, client, info, say: (text) => output.note(text) });
     return { receiver: client, place: receiverPlace({ receiverId, url: enrolment.url }) };
   } catch (error) {
     await client.close();

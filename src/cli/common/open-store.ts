@@ -67,6 +67,17 @@ async function keptFor(output: Output, directory: string): Promise<{ keepPartial
   }
 }
 
+/** As `openStoreInTurn`, for a process that has a log. */
+export function openStoreInTurnWithLog(directory: string, log: Logger, signal: AbortSignal): Promise<Store> {
+  const onWait = (owner: StoreOwner) =>
+    log.info({ store: directory, owner: ownerText(owner) }, 'another process has the store open; waiting');
+  return openStore(directory, {
+    log: (message) => log.warn({ store: directory }, message),
+    onProgress: atTimes(({ step, done, total }) => log.info({ done, total }, step)),
+    waiting: { onWait, signal },
+  });
+}
+
 export function openStoreWithLog(directory: string, log: Logger, settings: StoreSettings): Promise<Store> {
   return openStore(directory, {
     ...settings,

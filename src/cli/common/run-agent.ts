@@ -1,55 +1,77 @@
 /**
- * The process that waits for orders: a loop of its own for each receiver, over connections that it makes or
- * accepts.
+ * The agent's process: the daemon with its schedules and its control socket, and a loop for the orders of
+ * each receiver, over connections that it makes or accepts.
  */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { unlessAborted } from '../../agent/common/cancel.js';
+import { agentSocketPath } from '../../agent/control/messages.js';
+import { openAgentControl } from '../../agent/control/server.js';
+import { Daemon } from '../../agent/daemon/daemon.js';
+import { presenceOf } from '../../agent/daemon/presence.js';
+import { limitProcess } from '../../agent/daemon/process-limits.js';
+import type { DaemonView } from '../../agent/daemon/view.js';
 import { keepTracking } from '../../agent/orders/keep-tracking.js';
 import { orderLoop } from '../../agent/orders/order-loop.js';
-import { findEnrolment, listEnrolments, saveEnrolment } from '../../agent/state/enrolment.js';
-import { receiverPlace } from '../../agent/state/known-stores.js';
+import { findEnrolment, listEnrolments, readEnrolment, saveEnrolment } from '../../agent/state/enrolment.js';
 import { thawLeftFrozen } from '../../capture/quiesce/thaw.js';
 import { makeDirectory } from '../../config/state-file.js';
+import { type ServiceNotifier, serviceNotifier } from '../../config/systemd.js';
+import { parseHostPort } from '../../domain/base/addresses.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile } from '../../native/files.js';
-import { type Enrolment, isCaller, parseHostPort } from '../../protocol/certificates/enrolment.js';
-import { type ClientOptions, receiverClient } from '../../protocol/client.js';
+import { type Enrolment, isCaller, receiverOrigin } from '../../protocol/certificates/enrolment.js';
 import { enrollOver } from '../../protocol/enroll.js';
 import type { Connect } from '../../protocol/transport/connect.js';
 import { provenAs, ReceiverListener } from '../../protocol/transport/listener.js';
-import { measuredLink } from '../../protocol/transport/measured-link.js';
-import type { ReceiverAddress } from '../../protocol/transport/transport.js';
 import { EXIT_OK } from '../output/exit-codes.js';
+import { agentConfig } from './agent-config.js';
+import { addressOf, orderClient, receiverOf, targetOf } from './agent-targets.js';
 import type { CommandContext } from './context.js';
+import { keepEnrolment } from './keep-enrolment.js';
 import { createLog } from './log.js';
 
 interface WaitOptions {
   readonly store?: string;
-  readonly parallel: number;
+  /** Undefined: as the configuration says. */
+  readonly parallel?: number;
 }
 
-/** Questions, and reports of all that runs: none waits for another's answer, nor for a batch. */
-const connectionsFor = (parallel: number): number => 1 + parallel;
+const KEEP_UP_MS = 6 * 60 * 60_000;
 
-export async function runAgent(context: CommandContext, { store, parallel }: WaitOptions): Promise<number> {
-  const { stateDirectory } = context;
-  const enrolments =
-    store === undefined
-      ? (await listEnrolments(stateDirectory)).filter((enrolment) => !isCaller(enrolment))
-      : [await findEnrolment(stateDirectory, store)];
-  if (enrolments.length === 0) {
+/** An order loop's receiver, and how it is reached. */
+interface Reached {
+  readonly enrolment: Enrolment;
+  readonly connect?: Connect;
+}
+
+type ReceiverView = DaemonView['receivers'][number];
+
+const STATUS_EVERY_MS = 30_000;
+
+export async function runAgent(context: CommandContext, options: WaitOptions): Promise<number> {
+  const { store } = options;
+  const named = store === undefined ? null : await findEnrolment(context.stateDirectory, store);
+  const receivers = async (onMissing: (url: string) => void): Promise<Reached[]> => {
+    if (named !== null) return [{ enrolment: named }];
+    const asked = (await agentConfig(context)).settings.receivers?.map(receiverOrigin) ?? null;
+    const all = await listEnrolments(context.stateDirectory);
+    for (const url of asked ?? []) if (!all.some((enrolment) => enrolment.url === url)) onMissing(url);
+    return all
+      .filter((enrolment) => !isCaller(enrolment) && (asked === null || asked.includes(enrolment.url)))
+      .map((enrolment) => ({ enrolment }));
+  };
+  const { devices } = await agentConfig(context);
+  if ((await receivers(() => undefined)).length === 0 && !devices.some((device) => device.store !== null)) {
     throw new StillpointError('not-enrolled', {
       thing: 'this machine',
       reason: 'it is not enrolled with any receiver that it can connect to',
       remedy:
-        'Run "stillpoint enroll URL CODE", or "stillpoint agent listen" where only the receiver can connect.',
+        'Run "stillpoint enroll URL CODE", "stillpoint agent listen" where only the receiver can connect, or name a store in agent.toml.',
     });
   }
-  return alone(context, async (log) => {
-    const busy = new Set<string>();
-    await Promise.all(enrolments.map((enrolment) => serve(context, enrolment, { parallel, busy, log })));
-  });
+  return alone(context, (log) => serve(context, options, log, receivers));
 }
 
 export async function listenAsAgent(
@@ -72,8 +94,7 @@ export async function listenAsAgent(
       log.info({ listen: `${host}:${listener.port}` }, 'listening for the receiver');
       const enrolment = known ?? (await enrolWhenCalled(context, listener, options.enroll ?? '', log));
       listener.proveWith(provenAs(addressOf(enrolment)));
-      const { parallel } = options;
-      await serve(context, enrolment, { parallel, busy: new Set(), log, connect: listener.connect });
+      await serve(context, options, log, async () => [{ enrolment, connect: listener.connect }]);
     } finally {
       await listener.close();
     }
@@ -93,7 +114,7 @@ async function enrolWhenCalled(
   return enrolment;
 }
 
-/** One process of a state directory waits for orders. */
+/** One process of a state directory is its agent. */
 async function alone(context: CommandContext, work: (log: Logger) => Promise<void>): Promise<number> {
   const { stateDirectory, signal } = context;
   await thawLeftFrozen();
@@ -109,10 +130,7 @@ async function alone(context: CommandContext, work: (log: Logger) => Promise<voi
   }
   try {
     const log = createLog(context.logLevel, context.stdout);
-    const over = new AbortController();
-    const tracking = keepTracking({ stateDirectory, log, signal: AbortSignal.any([signal, over.signal]) });
-    await work(log).finally(() => over.abort());
-    await tracking;
+    await work(log);
     if (signal.aborted) log.info('agent stopped');
     return EXIT_OK;
   } finally {
@@ -121,34 +139,153 @@ async function alone(context: CommandContext, work: (log: Logger) => Promise<voi
 }
 
 async function serve(
-  { stateDirectory, signal }: CommandContext,
-  enrolment: Enrolment,
-  options: {
-    readonly parallel: number;
-    readonly busy: Set<string>;
-    readonly log: Logger;
-    readonly connect?: Connect;
-  },
+  context: CommandContext,
+  { parallel: asked }: WaitOptions,
+  log: Logger,
+  receivers: (onMissing: (url: string) => void) => Promise<Reached[]>,
 ): Promise<void> {
-  const { parallel, busy, log, connect } = options;
-  const client = (options: ClientOptions) =>
-    receiverClient(addressOf(enrolment), { ...options, ...(connect === undefined ? {} : { connect }) });
-  const orders = client({ connections: connectionsFor(parallel) });
-  const loop = orderLoop({
-    ...{ stateDirectory, busy, signal, ordersMax: parallel },
-    orders,
-    openReceiver: (limitRate) => {
-      const link = measuredLink(limitRate);
-      return { receiver: client(link), meter: link.meter, place: receiverPlace(enrolment) };
+  const { stateDirectory, environment, userId } = context;
+  const over = new AbortController();
+  const signal = AbortSignal.any([context.signal, over.signal]);
+  const loops = new OrderLoops(context, log, signal);
+  const notEnrolled = (url: string) => log.warn({ receiver: url }, 'this machine is not enrolled with it');
+  let reached: readonly Reached[] = [];
+  let serving: Daemon | null = null;
+  const daemon = await Daemon.open({
+    ...{ stateDirectory, log, signal, nowMs: Date.now, random: Math.random },
+    load: async () => {
+      const { settings, devices } = await agentConfig(context);
+      reached = await receivers(notEnrolled);
+      await limitProcess(settings.limits, log);
+      if (serving !== null) loops.add(reached, serving, asked ?? settings.parallel);
+      return { parallel: asked ?? settings.parallel, devices };
     },
-    log: log.child({
-      agent: enrolment.agent,
-      receiver: connect === undefined ? enrolment.url : enrolment.receiverId,
-    }),
+    // As they were when the configuration was applied: it may be wrong on disk by now.
+    backUp: (device, options) => targetOf(context, device, reached, log)(device, stateDirectory, options),
+    isThere: presenceOf(),
   });
-  await loop.finally(() => orders.close());
+  const notifier = serviceNotifier(
+    environment,
+    () => daemon.isAlive,
+    (reason) => log.warn({ reason }, 'systemd could not be told'),
+  );
+  const control = await openAgentControl(
+    agentSocketPath(stateDirectory, environment, userId),
+    daemon,
+    () => loops.view(),
+    log,
+  ).catch((error: Error) => {
+    log.warn({ reason: error.message }, 'no commands are taken: status, backup --now, pause');
+    return null;
+  });
+  const onHup = () => void reload(daemon, notifier, log);
+  process.on('SIGHUP', onHup);
+  try {
+    serving = daemon;
+    loops.add(reached, daemon, daemon.parallel);
+    const tracking = keepTracking({ listDevices: async () => daemon.devices, log, signal });
+    await notifier.ready();
+    const telling = setInterval(() => void tellStatus(daemon, notifier), STATUS_EVERY_MS).unref();
+    await daemon.run().finally(() => clearInterval(telling));
+    await notifier.stopping();
+    await Promise.all([tracking, loops.ended()]);
+  } finally {
+    over.abort();
+    process.off('SIGHUP', onHup);
+    notifier.close();
+    await control?.close();
+  }
 }
 
-function addressOf({ url, receiverId, authority, key, certificate }: Enrolment): ReceiverAddress {
-  return { url, receiverId, authority, credentials: { key, certificate } };
+async function reload(daemon: Daemon, notifier: ServiceNotifier, log: Logger): Promise<void> {
+  await notifier.reloading();
+  try {
+    await daemon.reload();
+  } catch (error) {
+    log.debug({ reason: (error as Error).message }, 'not reloaded');
+  }
+  await notifier.ready();
+}
+
+/** Now, and every few hours. */
+async function keepUp(keep: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await keep().catch(() => undefined);
+    await sleep(KEEP_UP_MS, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+async function tellStatus(daemon: Daemon, notifier: ServiceNotifier): Promise<void> {
+  const { devices } = await daemon.view([]);
+  const running = devices.filter(({ state }) => state === 'running').map(({ name }) => name);
+  const wrong = devices.filter(({ problem }) => problem !== null).length;
+  const doing = running.length === 0 ? 'waiting' : `backing up ${running.join(', ')}`;
+  await notifier.status(
+    `${devices.length} devices, ${doing}${wrong === 0 ? '' : `, ${wrong} with problems`}`,
+  );
+}
+
+/** A loop for each receiver; those of a configuration that is loaded again are added. */
+class OrderLoops {
+  readonly #context: CommandContext;
+  readonly #log: Logger;
+  readonly #signal: AbortSignal;
+  readonly #ends = new Map<string, Promise<void>>();
+  readonly #seen = new Map<string, ReceiverView>();
+  /** Devices that are being backed up by order, of all receivers. */
+  readonly #busy = new Set<string>();
+
+  constructor(context: CommandContext, log: Logger, signal: AbortSignal) {
+    this.#context = context;
+    this.#log = log;
+    this.#signal = signal;
+  }
+
+  add(reached: readonly Reached[], daemon: Daemon, parallel: number): void {
+    for (const { enrolment, connect } of reached) {
+      const { receiverId, agent } = enrolment;
+      if (this.#ends.has(receiverId)) continue;
+      const url = connect === undefined ? enrolment.url : receiverId;
+      const seen: ReceiverView = { url, problem: 'it has not answered yet', rounds: [] };
+      this.#seen.set(receiverId, seen);
+      let present = enrolment;
+      const orders = orderClient(enrolment, parallel, connect);
+      const keep = async () => {
+        const info = await orders.info().catch(() => null);
+        if (info === null) return;
+        const say = (text: string) => this.#log.info({ agent: present.agent }, text);
+        const { stateDirectory } = this.#context;
+        await keepEnrolment({ stateDirectory, enrolment: present, client: orders, info, say });
+        present = (await readEnrolment(stateDirectory, receiverId)) ?? present;
+      };
+      const keeping = keepUp(keep, this.#signal);
+      const loop = orderLoop({
+        ...{ stateDirectory: this.#context.stateDirectory, busy: this.#busy, signal: this.#signal, orders },
+        ordersMax: parallel,
+        listDevices: async () => daemon.devices.filter((device) => device.orders),
+        openReceiver: (limitRate) => receiverOf(present, limitRate, connect),
+        perform: (device, full, signal, work) => daemon.performOrder(device, full, signal, work),
+        plans: () => daemon.plans(),
+        onRounds: (rounds) => {
+          seen.rounds = [...rounds];
+        },
+        onProblem: (problem) => {
+          seen.problem = problem;
+        },
+        log: this.#log.child({ agent, receiver: url }),
+      });
+      this.#ends.set(
+        receiverId,
+        loop.then(() => keeping).finally(() => orders.close()),
+      );
+    }
+  }
+
+  view(): ReceiverView[] {
+    return [...this.#seen.values()];
+  }
+
+  async ended(): Promise<void> {
+    await Promise.all(this.#ends.values());
+  }
 }

@@ -1,7 +1,7 @@
 /** Stretches of a device as people write them: `0-1G,4096-8192`, `1G-`. Pure. */
 import { StillpointError } from '../../domain/base/errors.js';
 import { DEVICE_SIZE_MAX } from '../../domain/base/limits.js';
-import { parseSize } from './format.js';
+import { parseSize } from '../../domain/base/quantities.js';
 
 const RANGES_MAX = 1000;
 

@@ -1,5 +1,4 @@
-/** Numbers, times and tables as people read them, and sizes as people write them. Pure. */
-import { StillpointError } from '../../domain/base/errors.js';
+/** Numbers, times and tables as people read them. Pure. */
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
@@ -84,43 +83,4 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (c) => {
     return `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`;
   });
-}
-
-const PERIOD = /^(\d{1,5})\s*([mhdw])$/i;
-const PERIOD_MS: Readonly<Record<string, number>> = {
-  m: 60_000,
-  h: 3_600_000,
-  d: 24 * 3_600_000,
-  w: 7 * 24 * 3_600_000,
-};
-
-/** 90m, 12h, 7d, 4w; in ms. @throws StillpointError `usage` */
-export function parsePeriod(what: string, text: string, leastMs: number): number {
-  const match = PERIOD.exec(text.trim());
-  const periodMs =
-    match === null ? Number.NaN : Number(match[1]) * (PERIOD_MS[(match[2] ?? '').toLowerCase()] ?? 0);
-  if (periodMs >= leastMs) return periodMs;
-  throw new StillpointError('usage', {
-    thing: `${what} ${JSON.stringify(text)}`,
-    reason: Number.isNaN(periodMs) ? 'it is not a period' : `it is less than ${formatDuration(leastMs)}`,
-    remedy: 'Write for example 90m, 12h, 7d or 4w.',
-  });
-}
-
-const SIZE = /^(\d{1,15})\s*(?:([KMGT])(?:i?B)?|B)?$/i;
-const SIZE_FACTOR: Readonly<Record<string, number>> = { K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };
-
-/** 65536, 64K, 64KiB, 1M. @throws StillpointError `usage` */
-export function parseSize(what: string, text: string): number {
-  const match = SIZE.exec(text.trim());
-  const bytes =
-    match === null ? Number.NaN : Number(match[1]) * (SIZE_FACTOR[(match[2] ?? '').toUpperCase()] ?? 1);
-  if (!Number.isSafeInteger(bytes)) {
-    throw new StillpointError('usage', {
-      thing: `${what} ${JSON.stringify(text)}`,
-      reason: 'it is not a size',
-      remedy: 'Write for example 65536, 64K or 1M.',
-    });
-  }
-  return bytes;
 }

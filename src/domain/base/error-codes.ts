@@ -60,6 +60,8 @@ export const ERRORS = {
   // access
   'not-enrolled': row('noAccess', 401, PERMANENT, 'This machine is not enrolled at the receiver.'),
   unauthorized: row('noAccess', 401, PERMANENT, 'The receiver refuses the certificate of this machine.'),
+  'agent-revoked': row('noAccess', 403, PERMANENT, 'The receiver has shut this agent out.'),
+  quota: row('failed', 403, PERMANENT, 'The agent is at a limit that the receiver has set for it.'),
   'invite-invalid': row('noAccess', 403, PERMANENT, 'The invite code is wrong, or was used by another key.'),
   'invite-expired': row('noAccess', 403, PERMANENT, 'The invite code is too old.'),
   'identity-mismatch': row('noAccess', 409, PERMANENT, 'The other side is not the one that is known here.'),

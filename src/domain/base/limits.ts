@@ -106,6 +106,11 @@ export const PARTIAL_KEEP_MS_MIN = 60 * 60 * 1000;
 /** Of one agent, ended. Where there are more, the oldest are not kept any longer. */
 export const PARTIAL_SETS_PER_AGENT_MAX = 256;
 
+/**
+ * After a renewal, programs of the agent that run go on with the former certificate for so long: a first
+ * backup over a slow link takes weeks.
+ */
+export const FORMER_CERTIFICATE_MS = 60 * 24 * 60 * 60 * 1000;
 export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
 /**
  * Manifests of one agent's points together: a receiver keeps all points in memory. Room for 200,000 usual
@@ -121,7 +126,22 @@ export const WARNINGS_MAX = 1000;
 export const WARNING_CHARS_MAX = 2000;
 /** Request bodies that may wait for their share of memory, over all agents. */
 export const RECEIVER_WAITING_MAX = 1024;
-export const RECEIVER_CONNECTIONS_MAX = 512;
+/** Each takes about 60 KiB. */
+export const RECEIVER_CONNECTIONS_MAX = 2048;
+/** Of one enrolled agent: four for each of its backups, and more to ask for orders. */
+export const AGENT_CONNECTIONS_MAX = 512;
+/**
+ * Connections that have not shown a good certificate, of one address and of all: the oldest gives way, of the
+ * address that has the most. Many agents may share an address, and all come back when a receiver restarts.
+ */
+export const ADDRESS_UNPROVEN_MAX = 128;
+export const RECEIVER_UNPROVEN_MAX = 512;
+/** After that they are closed: to enrol takes less. */
+export const UNPROVEN_MS = 60_000;
+/** Begins of one agent: one for each of its devices, and as many again. */
+export const BEGINS_PER_MINUTE_MAX = 240;
+/** Requests that a connection may have without an answer. */
+export const PIPELINED_REQUESTS_MAX = 8;
 
 /** Devices that one agent offers. */
 export const OFFERS_MAX = 64;
@@ -161,6 +181,20 @@ export const ROUND_ITEMS_KEPT = 400;
 export const LIVE_STAGING_BYTES = 256 * MiB;
 export const LIVE_STAGING_SHARE = 1 / 4;
 export const LIVE_CUT_BYTES_MAX = 256 * MiB;
+
+/** Of the audit log: bytes of a file, files that are kept, entries that wait in memory for the disk. */
+export const AUDIT_FILE_BYTES_MAX = 4 * MiB;
+export const AUDIT_FILES_MAX = 64;
+export const AUDIT_PENDING_MAX = 4096;
+/** Restores whose bytes are counted at once. */
+export const RESTORES_WATCHED_MAX = 1024;
+
+/** What one agent may take, unless its receiver's operator says otherwise. */
+export const AGENT_POINTS_MAX = 200_000;
+export const AGENT_DEVICES_MAX = 1024;
+export const AGENT_REQUESTS_PER_SECOND = 2000;
+/** The least that an agent may be held to: a batch must come within the time for an answer. */
+export const QUOTA_BYTES_PER_SECOND_MIN = 512 * KiB;
 
 /** A receiver reads all that it stores back within it. */
 export const SCRUB_PERIOD_MS = 30 * 24 * 60 * 60 * 1000;

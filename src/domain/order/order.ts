@@ -36,11 +36,33 @@ export interface RunningOrder {
   readonly device: string;
 }
 
+/** What an agent does with a device by itself, for the receiver to show. */
+export interface DevicePlan {
+  readonly device: string;
+  /** As it is written; null: only on demand. */
+  readonly schedule: string | null;
+  /** ISO 8601, by the agent's clock; null: not by itself. */
+  readonly nextAt: string | null;
+  /** In a row. */
+  readonly failures: number;
+  readonly isPaused: boolean;
+}
+
+/** A round that the receiver begins by itself and that an agent is a part of, for the agent to show. */
+export interface PlannedRound {
+  readonly name: string;
+  readonly schedule: string;
+  /** ISO 8601, by the receiver's clock; null: never again. */
+  readonly nextAt: string | null;
+}
+
 export interface AwaitOrderRequest {
   /** Names of the devices that the agent offers. */
   readonly devices: readonly string[];
   /** What it is doing for this receiver. */
   readonly running: readonly RunningOrder[];
+  /** Of an agent that has schedules of its own. */
+  readonly plans?: readonly DevicePlan[];
   /** How many it runs at once. */
   readonly ordersMax: number;
   /** How long an answer may take if there is no order. */

@@ -34,6 +34,8 @@ export interface Round {
   /** Agents are waited for until then. */
   readonly waitUntilMs: number;
   readonly parallel: number;
+  /** Null: all that an agent offers. */
+  readonly only: ReadonlyMap<string, ReadonlySet<string> | null> | null;
   /** Not seen yet. */
   readonly unseen: readonly string[];
   readonly items: readonly RoundItem[];
@@ -62,11 +64,16 @@ export interface RoundSummary {
 
 export function newRound(
   agents: readonly string[],
-  options: { readonly parallel: number; readonly waitMs: number; readonly nowMs: number },
+  options: {
+    readonly parallel: number;
+    readonly waitMs: number;
+    readonly nowMs: number;
+    readonly only?: Round['only'];
+  },
 ): Round {
-  const { parallel, waitMs, nowMs } = options;
+  const { parallel, waitMs, nowMs, only = null } = options;
   const unseen = [...new Set(agents)].sort();
-  return { startMs: nowMs, waitUntilMs: nowMs + waitMs, parallel, unseen, items: [] };
+  return { startMs: nowMs, waitUntilMs: nowMs + waitMs, parallel, only, unseen, items: [] };
 }
 
 function item(agent: string, device: string | null, state: ItemState, reason: string | null): RoundItem {
@@ -83,8 +90,10 @@ function item(agent: string, device: string | null, state: ItemState, reason: st
 }
 
 /** An agent is connected, and offers these. */
-export function agentSeen(round: Round, agent: string, devices: readonly string[]): Round {
+export function agentSeen(round: Round, agent: string, offered: readonly string[]): Round {
   if (!round.unseen.includes(agent)) return round;
+  const only = round.only?.get(agent) ?? null;
+  const devices = only === null ? offered : [...only];
   const items =
     devices.length === 0
       ? [item(agent, null, 'skipped', 'it offers no device')]
@@ -162,5 +171,43 @@ export function summarize({ startMs, items }: Round, nowMs: number): RoundSummar
     wireBytes: items.reduce((sum, { wireBytes }) => sum + wireBytes, 0),
     durationMs: nowMs - startMs,
     items: [...items].sort((a, b) => ORDER[a.state] - ORDER[b.state]).slice(0, ROUND_ITEMS_KEPT),
+  };
+}
+
+/** What a round goes back to: devices that failed, and whole agents that were not reached. */
+export function toRetry({ items }: RoundSummary): ReadonlyMap<string, ReadonlySet<string> | null> {
+  const left = new Map<string, Set<string> | null>();
+  for (const { agent, device, state } of items) {
+    if (state !== 'failed' && state !== 'skipped') continue;
+    const devices = left.get(agent);
+    if (device === null) left.set(agent, null);
+    else if (devices === undefined) left.set(agent, new Set([device]));
+    else devices?.add(device);
+  }
+  return left;
+}
+
+/** A round with what came of going back to a part of it. */
+export function withRetried(first: RoundSummary, again: RoundSummary): RoundSummary {
+  const left = toRetry(first);
+  const items = [
+    ...again.items,
+    ...first.items.filter(({ agent, device, state }) => {
+      if (state !== 'failed' && state !== 'skipped') return true;
+      const devices = left.get(agent);
+      return !(devices === null || (device !== null && devices?.has(device)));
+    }),
+  ].sort((a, b) => ORDER[a.state] - ORDER[b.state]);
+  const count = (state: ItemState) => items.filter((each) => each.state === state).length;
+  // What is not kept in the items was done at the first time.
+  const unkept = first.done + first.failed + first.skipped - first.items.length;
+  return {
+    done: count('done') + Math.max(0, unkept),
+    failed: count('failed'),
+    skipped: count('skipped'),
+    withWarnings: first.withWarnings + again.withWarnings,
+    wireBytes: first.wireBytes + again.wireBytes,
+    durationMs: first.durationMs + again.durationMs,
+    items: items.slice(0, ROUND_ITEMS_KEPT),
   };
 }

@@ -43,6 +43,16 @@ export function parseRateLimit(text: string): RateSchedule {
   return { windows, otherwise };
 }
 
+/** The text that gives this schedule. */
+export function formatRateLimit({ windows, otherwise }: RateSchedule): string {
+  const time = (minute: number): string =>
+    `${String(Math.floor(minute / 60)).padStart(2, '0')}:${String(minute % 60).padStart(2, '0')}`;
+  const entries = windows.map(
+    ({ fromMinute, toMinute, bytesPerSecond }) => `${time(fromMinute)}-${time(toMinute)}=${bytesPerSecond}`,
+  );
+  return [...entries, ...(otherwise === null ? [] : [String(otherwise)])].join(',');
+}
+
 /** @param atMs since 1970. @returns bytes a second, null for no limit. */
 export function rateAt({ windows, otherwise }: RateSchedule, atMs: number): number | null {
   const local = new Date(atMs);

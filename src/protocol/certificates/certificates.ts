@@ -15,9 +15,8 @@ const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as con
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const CA_DAYS = 30 * 365;
-const LEAF_DAYS = 10 * 365;
-/** A server certificate with less left than this is made anew when the receiver starts. */
-export const SERVER_RENEWAL_MS = 5 * 365 * DAY_MS;
+/** Both sides renew theirs by themselves when half of it is over: a machine may be off for a year. */
+const LEAF_DAYS = 2 * 365;
 /** Clocks that are a little wrong must not refuse a new certificate. */
 const SKEW_MS = DAY_MS;
 
@@ -134,8 +133,11 @@ async function issue(
   return certificate.toString('pem');
 }
 
-export function isNearItsEnd(certificate: string, now: Date): boolean {
-  return Date.parse(new X509Certificate(certificate).validTo) - now.getTime() < SERVER_RENEWAL_MS;
+/** @param part of its time that is left at most, from 0 to 1 */
+export function isNearItsEnd(certificate: string, now: Date, part = 1 / 2): boolean {
+  const { validFrom, validTo } = new X509Certificate(certificate);
+  const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
+  return to - now.getTime() < (to - from) * part;
 }
 
 function generateKeys(): Promise<webcrypto.CryptoKeyPair> {

@@ -23,19 +23,6 @@ export function isCaller({ url, receiverId }: Enrolment): boolean {
   return url === callerOrigin(receiverId);
 }
 
-/** `HOST:PORT`, `[V6]:PORT`. @throws StillpointError `usage` */
-export function parseHostPort(text: string): { readonly host: string; readonly port: number } {
-  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})$/.exec(text);
-  const host = match?.[1] ?? match?.[2];
-  const port = Number(match?.[3]);
-  if (host !== undefined && port <= 65_535) return { host, port };
-  throw new StillpointError('usage', {
-    thing: `address ${JSON.stringify(text.slice(0, 80))}`,
-    reason: 'it is not HOST:PORT',
-    remedy: 'Use for example backup.example.net:8441 or [::]:8441.',
-  });
-}
-
 /** `https://HOST:PORT`, the form in which URLs are kept and compared. @throws StillpointError `usage` */
 export function receiverOrigin(url: string): string {
   const parsed = URL.canParse(url) ? new URL(url) : null;

@@ -8,8 +8,9 @@ import {
   orderAnswerSchema,
   orderReportSchema,
   orderStandingSchema,
+  plannedRoundsSchema,
 } from './order-schemas.js';
-import { abortable, field, json, rest } from './request-forms.js';
+import { abortable, field, json, nothing, rest } from './request-forms.js';
 import { hexIdSchema } from './schemas.js';
 
 const QUESTION_BYTES_MAX = 64 * 1024;
@@ -29,6 +30,14 @@ export const ORDER_MESSAGES = {
     answer: jsonField('order', orderAnswerSchema),
     answerTimeoutMs: ([{ waitMs }]) => waitMs + GRACE_MS,
     waits: true,
+  }),
+
+  /** The rounds that the receiver begins by itself and that the agent is a part of. */
+  rounds: call({
+    path: '/order/rounds',
+    request: nothing,
+    answer: jsonField('rounds', plannedRoundsSchema),
+    answerTimeoutMs: () => GRACE_MS,
   }),
 
   reportOrder: call({

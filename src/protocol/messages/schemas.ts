@@ -300,6 +300,30 @@ export const enrolAnswerSchema: z.ZodType<EnrolAnswer> = z.strictObject({
   certificate: z.string().max(PEM_CHARS_MAX),
 });
 
+/** An enrolled agent asks for a certificate for its next key. */
+export interface RenewRequest {
+  /** PKCS#10 request, PEM. */
+  readonly csr: string;
+}
+
+export interface RenewAnswer {
+  /** The name that the receiver knows the agent by now. */
+  readonly agent: string;
+  readonly certificate: string;
+  /** The receiver's CA certificates, PEM: the present one, and the next one if there is one already. */
+  readonly authority: string;
+}
+
+export const renewRequestSchema: z.ZodType<RenewRequest> = z.strictObject({
+  csr: z.string().max(PEM_CHARS_MAX),
+});
+
+export const renewAnswerSchema: z.ZodType<RenewAnswer> = z.strictObject({
+  agent: name,
+  certificate: z.string().max(PEM_CHARS_MAX),
+  authority: z.string().max(2 * PEM_CHARS_MAX),
+});
+
 /** @param what names the message in the error. @throws StillpointError `bad-message` */
 export function parseMessage<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);

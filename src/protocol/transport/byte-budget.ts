@@ -5,9 +5,11 @@
  * A request waits if it asks for more than is free or for more than its owner's share (half of all, so that
  * one agent alone can never shut out the others), or if an earlier request of its owner waits. Owners take
  * turns; the requests of one owner are served in order. If the first request of the owner whose turn it is is
- * large, nobody overtakes it, so it does not starve. A wait ends with `busy` at its deadline.
+ * large, nobody overtakes it, so it does not starve. A wait ends with `busy` at its deadline; before that,
+ * transfers that trickle give way (laggards.ts).
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import { Laggards } from './laggards.js';
 
 /** Gives bytes back, all but those that are still needed; after all are given back, nothing. */
 export type Release = (keptBytes?: number) => void;
@@ -17,7 +19,12 @@ interface Waiting {
   readonly admit: () => void;
 }
 
+/** Of a wait, before transfers that trickle are looked at, and between looks. */
+const PRESS_MS = 2_000;
+
 export class ByteBudget {
+  /** Transfers that hold a part of it. */
+  readonly laggards = new Laggards();
   readonly #capacity: number;
   readonly #waitingMax: number;
   #used = 0;
@@ -50,10 +57,13 @@ export class ByteBudget {
         bytes,
         admit: () => {
           clearTimeout(timer);
+          clearInterval(pressing);
           resolve();
         },
       };
+      const pressing = setInterval(() => this.laggards.makeRoom(bytes), PRESS_MS).unref();
       const timer = setTimeout(() => {
+        clearInterval(pressing);
         this.#remove(owner, waiting);
         this.#admitWaiting();
         reject(busy());

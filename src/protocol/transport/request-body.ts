@@ -8,6 +8,7 @@ import { BODY_BYTES_IN_TOTAL_TIME } from '../../domain/base/limits.js';
 import { native } from '../../native/index.js';
 import { BodyMemory } from './body-memory.js';
 import type { ByteBudget } from './byte-budget.js';
+import type { Laggards } from './laggards.js';
 
 export interface BodyTimeouts {
   /** For a share of the memory that all bodies have together. */
@@ -45,7 +46,7 @@ export async function withBody<T>(
   const release = await budget.acquire(owner, BodyMemory.sizeOf(length), timeouts.admissionMs);
   try {
     const body = memory.take(length);
-    await readBody(request, body, timeouts);
+    await readBody(request, body, timeouts, budget.laggards);
     const answer = await use(body);
     memory.giveBack(body);
     return answer;
@@ -74,7 +75,12 @@ function bodyLength(request: IncomingMessage, bytesMax: number): number {
   return length;
 }
 
-function readBody(request: IncomingMessage, body: Buffer, timeouts: BodyTimeouts): Promise<void> {
+function readBody(
+  request: IncomingMessage,
+  body: Buffer,
+  timeouts: BodyTimeouts,
+  laggards: Laggards,
+): Promise<void> {
   const { length } = body;
   return new Promise((resolve, reject) => {
     let filled = 0;
@@ -94,12 +100,18 @@ function readBody(request: IncomingMessage, body: Buffer, timeouts: BodyTimeouts
     const settle = (outcome: () => void) => {
       clearInterval(idle);
       clearTimeout(total);
+      isOver();
       request.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
       // Later errors of the connection concern nobody any more, but must not go unheard.
       request.on('error', () => undefined);
       outcome();
     };
     const fail = (error: StillpointError) => settle(() => reject(error));
+    const isOver = laggards.add({
+      bytes: BodyMemory.sizeOf(length),
+      doneBytes: () => filled,
+      breakOff: () => fail(slow(filled, length)),
+    });
     request.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
     if (request.destroyed) onClose();
   });

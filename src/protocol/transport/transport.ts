@@ -59,18 +59,23 @@ export interface TransportOptions {
 export class Transport {
   readonly #url: string;
   readonly #options: TransportOptions;
-  readonly #agent: Agent;
+  #agent: Agent;
   /** Until their answers are read. */
   readonly #inFlight = new Set<Promise<unknown>>();
 
   constructor(address: ReceiverAddress, options: TransportOptions) {
     this.#url = address.url;
     this.#options = options;
-    this.#agent = new Agent({
+    this.#agent = this.#newAgent(address);
+  }
+
+  #newAgent(address: ReceiverAddress): Agent {
+    const { connections, connect } = this.#options;
+    const agent = new Agent({
       keepAlive: true,
       // TCP's own probes of an idle connection: every second, as it is without this, is a load for a modem.
       keepAliveMsecs: KEEP_ALIVE_MS,
-      maxSockets: options.connections,
+      maxSockets: connections,
       // Of an idle connection. One in use has the limits of its request.
       timeout: KEEP_ALIVE_MS,
       noDelay: true,
@@ -78,7 +83,18 @@ export class Transport {
       maxCachedSessions: 0,
       ...securedFor(address),
     });
-    if (options.connect !== undefined) useConnections(this.#agent, options.connect);
+    if (connect !== undefined) useConnections(agent, connect);
+    return agent;
+  }
+
+  /**
+   * New connections are made with these credentials, and to this authority. Those that there are end with the
+   * request that they carry.
+   */
+  show(address: ReceiverAddress): void {
+    const former = this.#agent;
+    this.#agent = this.#newAgent(address);
+    void Promise.allSettled([...this.#inFlight]).then(() => former.destroy());
   }
 
   /** The whole answer. @throws StillpointError also for an answer with an error */
@@ -326,7 +342,8 @@ export function transportError(url: string, error: unknown): StillpointError {
     return new StillpointError('identity-mismatch', {
       thing: url,
       reason: "its certificate is not valid at this machine's time",
-      remedy: 'Check the clocks of both machines, then restart the receiver, which renews its certificate.',
+      remedy:
+        'Check the clocks of both machines. A receiver renews its certificate by itself, and when it is started.',
       cause: error,
     });
   }

@@ -1,7 +1,8 @@
 /**
  * Which agent does a connection speak for? TLS has proven that the other side holds the key of the
- * certificate that it showed; everything else is checked here, on each request, so that a replaced
- * certificate is refused at once and a refusal is a clear error instead of a broken handshake.
+ * certificate that it showed; everything else is checked here, on each request, so that a certificate that
+ * was replaced or revoked is refused at once, and a refusal is a clear error instead of a broken handshake.
+ * The receiver knows agents by their certificates: the name in one is that of the time when it was made.
  */
 import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
@@ -12,9 +13,8 @@ import {
   fingerprint,
   subjectOf,
 } from '../../protocol/certificates/certificate-identity.js';
+import type { EnrolledAgent } from './agent-file.js';
 import type { Tenants } from './tenants.js';
-
-const ENROL_AGAIN = 'Enroll this agent with a code that "stillpoint receiver invite" makes.';
 
 const FAULTS: Record<CertificateFault, string> = {
   'unknown-authority': 'it was not made by this receiver',
@@ -24,28 +24,35 @@ const FAULTS: Record<CertificateFault, string> = {
 
 export class Authorizer {
   readonly #tenants: Tenants;
-  readonly #authority: X509Certificate;
+  readonly #authorities: () => readonly X509Certificate[];
   readonly #now: () => Date;
   /** What was proven once for a connection; expiry and replacement are looked at on each request. */
   readonly #proven = new WeakMap<TLSSocket, Proven>();
 
-  constructor(tenants: Tenants, authorityPem: string, now: () => Date) {
+  constructor(tenants: Tenants, authoritiesPem: () => readonly string[], now: () => Date) {
     this.#tenants = tenants;
-    this.#authority = new X509Certificate(authorityPem);
+    this.#authorities = () => authoritiesPem().map((pem) => new X509Certificate(pem));
     this.#now = now;
   }
 
-  /** @returns the agent's name. @throws StillpointError `not-enrolled`, `unauthorized` */
+  /** @returns the agent's name. @throws StillpointError `not-enrolled`, `unauthorized`, `agent-revoked` */
   agentOf(socket: TLSSocket): string {
+    const now = this.#now();
     const proven = this.#proven.get(socket) ?? this.#prove(socket);
     this.#proven.set(socket, proven);
-    if (proven.expiresAtMs < this.#now().getTime()) throw unauthorized(proven.name, FAULTS.expired);
-    const agent = this.#tenants.agent(proven.name);
-    if (agent === null) throw unauthorized(proven.name, 'the agent is no longer enrolled here');
-    if (agent.fingerprint !== proven.fingerprint) {
-      throw unauthorized(proven.name, 'it was replaced when the agent was enrolled again');
+    const agent = this.#tenants.holderOf(proven.fingerprint, now);
+    if (agent?.revoked !== undefined) throw revoked(agent, agent.revoked);
+    const name = agent?.name ?? proven.name;
+    if (proven.expiresAtMs < now.getTime()) throw expired(name, proven.expiresAtMs);
+    if (agent !== null) {
+      // If that can't be written now, both certificates still count, and the next request tries again.
+      void this.#tenants.shown(agent.name, proven.fingerprint, now).catch(() => undefined);
+      return agent.name;
     }
-    return agent.name;
+    const successor = this.#tenants.agent(proven.name);
+    if (successor?.revoked !== undefined) throw revoked(successor, successor.revoked);
+    if (successor === null) throw unauthorized(name, 'the agent is no longer enrolled here');
+    throw unauthorized(name, 'it was replaced when the agent was enrolled again');
   }
 
   #prove(socket: TLSSocket): Proven {
@@ -54,17 +61,19 @@ export class Authorizer {
       throw new StillpointError('not-enrolled', {
         thing: 'this connection',
         reason: 'it showed no certificate of an enrolled agent',
-        remedy: ENROL_AGAIN,
+        remedy: 'Enroll this agent with a code that "stillpoint receiver invite" makes.',
       });
     }
-    const fault = checkCertificate(certificate, this.#authority, 'agent', this.#now());
+    const faults = this.#authorities().map((authority) =>
+      checkCertificate(certificate, authority, 'agent', this.#now()),
+    );
+    const fault = faults.find((found) => found !== 'unknown-authority') ?? faults[0] ?? null;
+    const isGood = faults.includes(null);
     const name = subjectOf(certificate, 'agent');
-    if (fault !== null || name === null) throw unauthorized(name, FAULTS[fault ?? 'wrong-use']);
-    return {
-      name,
-      fingerprint: fingerprint(certificate).toString('hex'),
-      expiresAtMs: Date.parse(certificate.validTo),
-    };
+    const expiresAtMs = Date.parse(certificate.validTo);
+    if (!isGood && fault === 'expired' && name !== null) throw expired(name, expiresAtMs);
+    if (!isGood || name === null) throw unauthorized(name, FAULTS[fault ?? 'wrong-use']);
+    return { name, fingerprint: fingerprint(certificate).toString('hex'), expiresAtMs };
   }
 }
 
@@ -74,10 +83,31 @@ interface Proven {
   readonly expiresAtMs: number;
 }
 
+function enrollAgain(name: string | null): string {
+  const agent = name === null ? 'NAME' : name.slice(0, 80);
+  return `On the receiver, run "stillpoint receiver invite ${agent}"; then here "stillpoint enroll URL CODE".`;
+}
+
 function unauthorized(name: string | null, reason: string): StillpointError {
   return new StillpointError('unauthorized', {
     thing: name === null ? 'certificate' : `certificate of the agent ${name.slice(0, 80)}`,
     reason,
-    remedy: ENROL_AGAIN,
+    remedy: enrollAgain(name),
+  });
+}
+
+function expired(name: string, expiresAtMs: number): StillpointError {
+  const at = Number.isNaN(expiresAtMs) ? 'it' : `its time ended at ${new Date(expiresAtMs).toISOString()}`;
+  return unauthorized(name, `${FAULTS.expired}: ${at}, by the receiver's clock`);
+}
+
+function revoked(
+  { name }: EnrolledAgent,
+  { at, reason }: { at: string; reason: string | null },
+): StillpointError {
+  return new StillpointError('agent-revoked', {
+    thing: `agent ${name}`,
+    reason: `its access was revoked at ${at}${reason === null ? '' : ` (${reason})`}`,
+    remedy: `If that was wrong, ask for a new code ("stillpoint receiver invite ${name}") and run "stillpoint enroll URL CODE".`,
   });
 }

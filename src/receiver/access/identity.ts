@@ -4,22 +4,27 @@
  *   receiver.json    id, where it listens, the URL that agents are told, how long partial sets are kept;
  *                    written last: the commit point of init
  *   authority.json   CA key and certificate; agents pin its fingerprint
- *   server.json      key and certificate that TLS shows; made anew when near its end
+ *   authority-next.json, authority-former.json
+ *                    around the time when the authority is replaced
+ *   server.json      key and certificate that TLS shows; made anew when half of its time is over
  *   *-copy.json      receiver.json and authority.json once more (twin-file.ts)
  *   invites/  agents/  see tenants.ts
  */
 import { randomBytes, X509Certificate } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import {
   makeDirectory,
   readSpareStateFile,
+  readStateFile,
   type StateFormat,
   writeStateFile,
 } from '../../config/state-file.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { PARTIAL_KEEP_MS_MIN, SCRUB_PERIOD_MS_MIN } from '../../domain/base/limits.js';
+import { syncDirectory } from '../../native/files.js';
 import { checkCertificate } from '../../protocol/certificates/certificate-identity.js';
 import {
   createAuthority,
@@ -53,7 +58,12 @@ export interface ReceiverSettings {
 
 export interface ReceiverIdentity {
   readonly settings: ReceiverSettings;
+  /** That makes certificates. */
   readonly authority: KeyAndCertificate;
+  /** PEM: those whose certificates are believed. */
+  readonly trusted: readonly string[];
+  /** PEM: those that agents believe from their next renewal on. */
+  readonly announced: readonly string[];
   readonly server: KeyAndCertificate;
 }
 
@@ -81,6 +91,8 @@ export function receiverDirectory(dir: string): string {
 
 export const settingsPath = (dir: string) => join(receiverDirectory(dir), 'receiver.json');
 export const authorityPath = (dir: string) => join(receiverDirectory(dir), 'authority.json');
+const nextPath = (dir: string) => join(receiverDirectory(dir), 'authority-next.json');
+const formerPath = (dir: string) => join(receiverDirectory(dir), 'authority-former.json');
 const serverPath = (dir: string) => join(receiverDirectory(dir), 'server.json');
 
 export interface InitOptions {
@@ -168,21 +180,67 @@ export function receiverIdOf(authority: KeyAndCertificate | null): string | null
   return /Stillpoint receiver ([0-9a-f]{32}) authority/.exec(subject)?.[1] ?? null;
 }
 
+/** Of the authority's time (30 years): when its successor is made, and when that takes over. */
+const SUCCESSOR_PART = 1 / 3;
+const REPLACED_PART = 1 / 6;
+/** Agents hear of a successor when they renew, which they do every year. */
+const ANNOUNCED_MS = 2 * 365 * 24 * 60 * 60 * 1000;
+
+/**
+ * The authority, replaced in time: its successor is made and announced to agents with their renewals; years
+ * later it takes over, and certificates of the former one are believed until they expire. Each step is one
+ * file, and may be done again.
+ */
+async function loadAuthorities(
+  dir: string,
+  id: string,
+  now: Date,
+): Promise<Pick<ReceiverIdentity, 'authority' | 'trusted' | 'announced'>> {
+  let authority = await readAuthority(dir);
+  let next = await readStateFile(nextPath(dir), keyFormat);
+  let former = await readStateFile(formerPath(dir), keyFormat);
+  if (next === null && isNearItsEnd(authority.certificate, now, SUCCESSOR_PART)) {
+    next = await createAuthority(id, now);
+    await writeStateFile(nextPath(dir), keyFormat, next);
+  }
+  const sinceMs =
+    next === null ? 0 : now.getTime() - Date.parse(new X509Certificate(next.certificate).validFrom);
+  if (
+    next !== null &&
+    next.certificate !== authority.certificate &&
+    isNearItsEnd(authority.certificate, now, REPLACED_PART) &&
+    sinceMs > ANNOUNCED_MS
+  ) {
+    former = authority;
+    await writeStateFile(formerPath(dir), keyFormat, former);
+    authority = next;
+    await writeTwin(authorityPath(dir), keyFormat, authority);
+  }
+  if (next !== null && next.certificate === authority.certificate) {
+    next = null;
+    await rm(nextPath(dir), { force: true });
+    await syncDirectory(receiverDirectory(dir));
+  }
+  const announced = [authority, ...(next === null ? [] : [next])].map(({ certificate }) => certificate);
+  return { authority, announced, trusted: [...announced, ...(former === null ? [] : [former.certificate])] };
+}
+
 /**
  * Everything that serving needs. A server certificate that is lost, damaged or near its end is made anew; so
- * is the one of a file and its copy that is not whole.
+ * is the one of a file and its copy that is not whole. May be called again while it serves.
  */
 export async function loadIdentity(dir: string, now: Date): Promise<ReceiverIdentity> {
   const settings = await readSettings(dir);
-  const authority = await readAuthority(dir);
+  await readAuthority(dir);
   await mendTwin(settingsPath(dir), settingsFormat, await readTwin(settingsPath(dir), settingsFormat));
   await mendTwin(authorityPath(dir), keyFormat, await readTwin(authorityPath(dir), keyFormat));
+  const { authority, ...authorities } = await loadAuthorities(dir, settings.id, now);
   let server = await readSpareStateFile(serverPath(dir), keyFormat);
   if (server === null || !isUsable(server, authority, now)) {
     server = await createServerCertificate(authority, settings.id, now);
     await writeStateFile(serverPath(dir), keyFormat, server);
   }
-  return { settings, authority, server };
+  return { settings, authority, ...authorities, server };
 }
 
 function isUsable(server: KeyAndCertificate, authority: KeyAndCertificate, now: Date): boolean {

@@ -8,8 +8,13 @@
  */
 import { z } from 'zod';
 import { StillpointError } from '../../domain/base/errors.js';
-import { orderFailureSchema, orderProgressSchema } from '../../protocol/messages/order-schemas.js';
+import {
+  devicePlanSchema,
+  orderFailureSchema,
+  orderProgressSchema,
+} from '../../protocol/messages/order-schemas.js';
 import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
+import type { CollectReport } from '../../store/port/store.js';
 import {
   agentsSchema,
   parallelSchema,
@@ -58,6 +63,11 @@ const requestSchema = z.discriminatedUnion('op', [
   }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
+  z.strictObject({ v, op: z.literal('collect'), dryRun: z.boolean() }),
+  z.strictObject({ v, op: z.literal('revoke'), agent: text, reason: text.nullable() }),
+  z.strictObject({ v, op: z.literal('rename'), agent: text, to: text }),
+  z.strictObject({ v, op: z.literal('remove'), agent: text, keepPoints: z.boolean() }),
+  z.strictObject({ v, op: z.literal('use'), agent: text }),
   z.strictObject({ v, op: z.literal('scrub'), wish: scrubWishSchema }),
   z.strictObject({ v, op: z.literal('scrub-status') }),
   z.strictObject({ v, op: z.literal('retention'), wish: retentionWishSchema }),
@@ -85,7 +95,12 @@ export const agentViewsSchema = z.array(
     problem: text.nullable(),
     lastSeenAt: text.nullable(),
     devices: z.array(text),
+    plans: z.array(devicePlanSchema),
     lastPoint: z.strictObject({ point: text, committedAt: text }).nullable(),
+    state: z.enum(['invited', 'enrolled', 'revoked', 'unknown']),
+    certificateExpiresAt: text.nullable(),
+    isRenewalLate: z.boolean(),
+    revoked: z.strictObject({ at: text, reason: text.nullable() }).nullable(),
   }),
 );
 export const scrubStatusSchema = z.strictObject({
@@ -99,6 +114,14 @@ export const scrubStatusSchema = z.strictObject({
 });
 export const itemEventSchema = roundItemSchema;
 export const summarySchema = roundSummarySchema;
+
+const count = z.int().min(0);
+export const collectReportSchema: z.ZodType<CollectReport> = z.strictObject({
+  ...{ state: z.enum(['not-needed', 'done', 'put-off']), reason: z.string().nullable() },
+  ...{ packCount: count, storedBytes: count, deadBytes: count, freeableBytes: count },
+  ...{ removedPacks: count, rewrittenPacks: count, freedBytes: z.int(), keptPacks: count },
+  durationMs: z.number().min(0),
+});
 
 const reply = z.union([
   z.strictObject({ event: z.unknown() }),

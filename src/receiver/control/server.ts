@@ -11,7 +11,9 @@ import { splitLines } from '../../domain/base/lines.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import { encodeError, toStillpointError } from '../../protocol/messages/error-body.js';
+import type { CollectReport } from '../../store/port/store.js';
 import { receiverDirectory } from '../access/identity.js';
+import type { QuotaUse } from '../access/quota.js';
 import type { Remote } from '../orders/remote.js';
 import type { RetentionService } from '../retention/service.js';
 import type { Scrubbing } from '../upkeep/scrubbing.js';
@@ -34,15 +36,25 @@ export function controlPath(dir: string): string {
   });
 }
 
+/** What commands do to agents; each is in the audit log. */
+export interface AgentCommands {
+  revoke(agent: string, reason: string | null): Promise<{ readonly revokedAt: string }>;
+  rename(agent: string, to: string): Promise<{ readonly points: number }>;
+  remove(agent: string, keepPoints: boolean): Promise<{ readonly points: number }>;
+  use(agent: string): Promise<QuotaUse>;
+}
+
 export interface ControlServer {
   close(): Promise<void>;
 }
 
 /** Which part of the receiver does what commands wish. */
 export interface ControlDuties {
+  readonly agents: AgentCommands;
   readonly remote: Remote;
   readonly retention: RetentionService;
   readonly scrubbing: Scrubbing;
+  readonly collect: (dryRun: boolean) => Promise<CollectReport>;
 }
 
 /**
@@ -109,7 +121,7 @@ async function requestOf(socket: Socket): Promise<ControlRequest> {
 }
 
 async function perform(
-  { remote, retention, scrubbing }: ControlDuties,
+  { remote, agents, retention, scrubbing, collect }: ControlDuties,
   request: ControlRequest,
   signal: AbortSignal,
   tell: (event: object) => void,
@@ -127,6 +139,16 @@ async function perform(
       return remote.agents();
     case 'reload':
       return remote.reload();
+    case 'collect':
+      return collect(request.dryRun);
+    case 'revoke':
+      return agents.revoke(request.agent, request.reason);
+    case 'rename':
+      return agents.rename(request.agent, request.to);
+    case 'remove':
+      return agents.remove(request.agent, request.keepPoints);
+    case 'use':
+      return agents.use(request.agent);
     case 'scrub':
       return scrub(scrubbing, request.wish, signal, tell);
     case 'scrub-status':

@@ -12,6 +12,7 @@ import {
   type AgentOrder,
   type AwaitOrderRequest,
   advance,
+  type DevicePlan,
   isEnded,
   newOrder,
   nextOrder,
@@ -20,6 +21,7 @@ import {
   type OrderReport,
   type OrderStanding,
   type OrderWish,
+  type PlannedRound,
 } from '../../domain/order/order.js';
 import type { Point } from '../../domain/point/point.js';
 
@@ -33,6 +35,7 @@ export interface Presence {
   readonly lastSeenMs: number;
   /** As of its last question. */
   readonly devices: readonly string[];
+  readonly plans: readonly DevicePlan[];
 }
 
 interface Question {
@@ -45,6 +48,7 @@ interface Seen {
   /** Its connection was closed while it asked. */
   isGone: boolean;
   devices: readonly string[];
+  plans: readonly DevicePlan[];
   question: Question | null;
 }
 
@@ -64,6 +68,8 @@ export interface Watch {
 }
 
 export class OrderBook {
+  /** Rounds that an agent is a part of; none where nobody begins any. */
+  planned: (agent: string) => readonly PlannedRound[] = () => [];
   readonly #nowMs: () => number;
   readonly #entries = new Map<string, Entry>();
   readonly #agents = new Map<string, Seen>();
@@ -77,12 +83,13 @@ export class OrderBook {
 
   presence(agent: string): Presence {
     const seen = this.#agents.get(agent);
-    if (seen === undefined) return { isConnected: false, lastSeenMs: 0, devices: [] };
-    const { lastSeenMs, isGone, devices, question } = seen;
+    if (seen === undefined) return { isConnected: false, lastSeenMs: 0, devices: [], plans: [] };
+    const { lastSeenMs, isGone, devices, plans, question } = seen;
     return {
       isConnected: question !== null || (!isGone && this.#nowMs() - lastSeenMs < PRESENCE_GRACE_MS),
       lastSeenMs,
       devices,
+      plans,
     };
   }
 
@@ -123,6 +130,7 @@ export class OrderBook {
     if (this.#isClosed || signal?.aborted === true) return Promise.resolve(null);
     const seen = this.#see(agent);
     seen.devices = request.devices;
+    seen.plans = request.plans ?? [];
     seen.question?.answer(null);
     this.#hear(agent, request);
     return new Promise((resolve) => {
@@ -184,7 +192,13 @@ export class OrderBook {
   }
 
   #see(agent: string): Seen {
-    const seen = this.#agents.get(agent) ?? { lastSeenMs: 0, isGone: false, devices: [], question: null };
+    const seen = this.#agents.get(agent) ?? {
+      lastSeenMs: 0,
+      isGone: false,
+      devices: [],
+      plans: [],
+      question: null,
+    };
     seen.lastSeenMs = this.#nowMs();
     seen.isGone = false;
     this.#agents.set(agent, seen);

@@ -3,26 +3,33 @@
  * receiver reads them when it starts and when a command tells it to.
  *
  *   dial-out.json    agents that are dialled, and where
- *   schedule.json    when rounds begin
- *   last-round.json  the last one that the schedule began: written when it begins, and again when it ends
+ *   schedule.json    when rounds begin: schedules, each with a name
+ *   last-round.json  the last one that the schedule `default` began: written when it begins, and again when
+ *                    it ends; last-round-NAME.json for the others
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import { StillpointError } from '../../domain/base/errors.js';
 import { ROUND_ITEMS_KEPT, ROUND_PARALLEL_MAX } from '../../domain/base/limits.js';
+import { checkName, NAME_CHARS_MAX } from '../../domain/base/names.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
-import { MINUTES_PER_DAY, type Timing } from '../../domain/order/schedule.js';
+import { parseEvery, parseSchedule, type Schedule as Timing } from '../../domain/order/schedule.js';
 import { syncDirectory } from '../../native/files.js';
 import { type ListenAddress, receiverDirectory } from '../access/identity.js';
 
 export interface Schedule {
-  readonly timing: Timing;
+  readonly name: string;
+  /** As src/domain/order/schedule.ts reads it. */
+  readonly at: string;
   readonly parallel: number;
   /** For agents that are not connected when a round begins. */
   readonly waitMs: number;
   /** Null: all that are enrolled. */
   readonly agents: readonly string[] | null;
+  /** How often a round goes back to what failed, before the next one is due. */
+  readonly retries: number;
   /** ISO 8601. Nothing is due before. */
   readonly setAt: string;
 }
@@ -34,6 +41,12 @@ export interface LastRound {
   readonly summary: RoundSummary | null;
 }
 
+/** Of the schedule that has no other name. */
+export const DEFAULT_SCHEDULE = 'default';
+export const ROUND_RETRIES_DEFAULT = 2;
+export const ROUND_RETRIES_MAX = 10;
+const SCHEDULES_MAX = 16;
+const SCHEDULE_CHARS_MAX = 4096;
 const AGENTS_MAX = 1024;
 const ROUND_WAIT_MS_MAX = 24 * 60 * 60_000;
 
@@ -54,30 +67,57 @@ const dialFormat: StateFormat<{ readonly agents: readonly ({ readonly agent: str
     }),
   };
 
-const timing: z.ZodType<Timing> = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('at'),
-    minutes: z
-      .array(count.max(MINUTES_PER_DAY - 1))
-      .min(1)
-      .max(MINUTES_PER_DAY),
-  }),
-  z.strictObject({ kind: z.literal('every'), everyMs: z.int().min(1) }),
-]);
+const timing = z.string().max(SCHEDULE_CHARS_MAX).refine(isSchedule);
 
-export const scheduleSchema: z.ZodType<Schedule> = z.strictObject({
-  timing,
+const scheduleSchema: z.ZodType<Schedule> = z.strictObject({
+  name: z.string().max(NAME_CHARS_MAX),
+  at: timing,
   parallel: parallelSchema,
   waitMs: waitMsSchema,
   agents: agentsSchema,
+  retries: count.max(ROUND_RETRIES_MAX),
   setAt: z.iso.datetime(),
 });
 
-const scheduleFormat: StateFormat<Schedule> = {
+/** Of version 1: a single one, at minutes of the day or every so often. */
+const formerSchedule = z
+  .strictObject({
+    timing: z.discriminatedUnion('kind', [
+      z.strictObject({ kind: z.literal('at'), minutes: z.array(count.max(24 * 60 - 1)).min(1) }),
+      z.strictObject({ kind: z.literal('every'), everyMs: z.int().min(60_000) }),
+    ]),
+    parallel: parallelSchema,
+    waitMs: waitMsSchema,
+    agents: agentsSchema,
+    setAt: z.iso.datetime(),
+  })
+  .transform(({ timing, ...rest }): { schedules: Schedule[] } => {
+    const pad = (value: number) => String(value).padStart(2, '0');
+    const at =
+      timing.kind === 'every'
+        ? parseEvery(`${Math.round(timing.everyMs / 60_000)}m`).text
+        : timing.minutes.map((m) => `${pad(Math.floor(m / 60))}:${pad(m % 60)}`).join(',');
+    return { schedules: [{ ...rest, name: DEFAULT_SCHEDULE, at, retries: ROUND_RETRIES_DEFAULT }] };
+  });
+
+const scheduleFormat: StateFormat<{ readonly schedules: readonly Schedule[] }> = {
   format: 'stillpoint-schedule',
-  version: 1,
-  schema: scheduleSchema,
+  version: 2,
+  schema: z.strictObject({ schedules: z.array(scheduleSchema).max(SCHEDULES_MAX) }),
+  former: { 1: formerSchedule },
 };
+
+function isSchedule(text: string): boolean {
+  try {
+    return parseSchedule(text).text !== '';
+  } catch {
+    return false;
+  }
+}
+
+export function timingOf({ at }: Schedule): Timing {
+  return parseSchedule(at);
+}
 
 export const roundItemSchema: z.ZodType<RoundItem> = z.strictObject({
   agent: text,
@@ -113,9 +153,13 @@ const lastRoundFormat: StateFormat<LastRound> = {
 /** Of an item, so that a whole round fits into a file of its bounded size. */
 const REASON_CHARS_KEPT = 300;
 
-const dialPath = (dir: string) => join(receiverDirectory(dir), 'dial-out.json');
+export const dialPath = (dir: string) => join(receiverDirectory(dir), 'dial-out.json');
 const schedulePath = (dir: string) => join(receiverDirectory(dir), 'schedule.json');
-const lastRoundPath = (dir: string) => join(receiverDirectory(dir), 'last-round.json');
+const lastRoundPath = (dir: string, name: string) =>
+  join(
+    receiverDirectory(dir),
+    name === DEFAULT_SCHEDULE ? 'last-round.json' : `last-round-${checkName('schedule name', name)}.json`,
+  );
 
 export async function readAddresses(dir: string): Promise<Map<string, ListenAddress>> {
   const content = await readStateFile(dialPath(dir), dialFormat);
@@ -131,27 +175,60 @@ export async function writeAddress(dir: string, agent: string, address: ListenAd
   await writeStateFile(dialPath(dir), dialFormat, { agents });
 }
 
-export function readSchedule(dir: string): Promise<Schedule | null> {
-  return readStateFile(schedulePath(dir), scheduleFormat);
+/** An agent has another name now; null: it is gone. Each file is written once, and may be again. */
+export async function renameInSettings(dir: string, from: string, to: string | null): Promise<void> {
+  const address = (await readAddresses(dir)).get(from);
+  if (address !== undefined) {
+    if (to !== null) await writeAddress(dir, to, address);
+    await writeAddress(dir, from, null);
+  }
+  for (const schedule of await readSchedules(dir)) {
+    if (schedule.agents?.includes(from) !== true) continue;
+    const others = schedule.agents.filter((agent) => agent !== from && agent !== to);
+    await writeSchedule(dir, { ...schedule, agents: to === null ? others : [...others, to] });
+  }
 }
 
-export async function writeSchedule(dir: string, schedule: Schedule | null): Promise<void> {
-  if (schedule !== null) return writeStateFile(schedulePath(dir), scheduleFormat, schedule);
-  await rm(schedulePath(dir), { force: true });
-  await syncDirectory(receiverDirectory(dir));
+export async function readSchedules(dir: string): Promise<readonly Schedule[]> {
+  return (await readStateFile(schedulePath(dir), scheduleFormat))?.schedules ?? [];
 }
 
-export function readLastRound(dir: string): Promise<LastRound | null> {
-  return readStateFile(lastRoundPath(dir), lastRoundFormat);
+/** In the place of the one of this name. */
+export async function writeSchedule(dir: string, schedule: Schedule): Promise<void> {
+  const others = (await readSchedules(dir)).filter(({ name }) => name !== schedule.name);
+  if (others.length >= SCHEDULES_MAX) {
+    throw new StillpointError('usage', {
+      thing: `schedule ${schedule.name}`,
+      reason: `there are ${others.length} others, and ${SCHEDULES_MAX} is the limit`,
+      remedy: 'Remove one with "stillpoint receiver schedule clear --name NAME".',
+    });
+  }
+  await writeStateFile(schedulePath(dir), scheduleFormat, { schedules: [...others, schedule] });
 }
 
-export async function writeLastRound(dir: string, round: LastRound): Promise<void> {
+/** @param name null: all. @returns the names of those that there were */
+export async function removeSchedules(dir: string, name: string | null): Promise<string[]> {
+  const present = await readSchedules(dir);
+  const kept = present.filter((schedule) => name !== null && schedule.name !== name);
+  if (kept.length > 0) await writeStateFile(schedulePath(dir), scheduleFormat, { schedules: kept });
+  else {
+    await rm(schedulePath(dir), { force: true });
+    await syncDirectory(receiverDirectory(dir));
+  }
+  return present.filter((schedule) => !kept.includes(schedule)).map((schedule) => schedule.name);
+}
+
+export function readLastRound(dir: string, name: string): Promise<LastRound | null> {
+  return readStateFile(lastRoundPath(dir, name), lastRoundFormat);
+}
+
+export async function writeLastRound(dir: string, name: string, round: LastRound): Promise<void> {
   const { summary } = round;
   const items = summary?.items.map((item) => ({
     ...item,
     reason: item.reason?.slice(0, REASON_CHARS_KEPT) ?? null,
   }));
-  await writeStateFile(lastRoundPath(dir), lastRoundFormat, {
+  await writeStateFile(lastRoundPath(dir, name), lastRoundFormat, {
     ...round,
     summary: summary === null ? null : { ...summary, items: items ?? [] },
   });

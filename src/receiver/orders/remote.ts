@@ -3,26 +3,36 @@
  * that goes through the one book of orders, whichever way an agent is connected.
  */
 
+import { X509Certificate } from 'node:crypto';
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
-import type { Order, OrderWish } from '../../domain/order/order.js';
+import type { DevicePlan, Order, OrderWish, PlannedRound } from '../../domain/order/order.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
 import { pointLabel } from '../../domain/point/point.js';
+import { isNearItsEnd } from '../../protocol/certificates/certificates.js';
 import type { Store } from '../../store/port/store.js';
+import type { EnrolledAgent } from '../access/agent-file.js';
+import { openInvites } from '../access/invites.js';
+import type { Quotas } from '../access/quotas.js';
 import type { Tenants } from '../access/tenants.js';
+import type { Trail } from '../audit/trail.js';
 import { addressText, type DialOut } from './dial-out.js';
 import { followOrder, type OrderResult } from './order-outcome.js';
 import type { OrderBook } from './orders.js';
-import { readAddresses } from './remote-settings.js';
-import { runRound } from './rounds.js';
+import { type RoundOptions, runRound } from './rounds.js';
+import type { RoundsSource } from './rounds-source.js';
 import { Scheduler } from './scheduler.js';
 
 export interface RemoteOptions {
   readonly dir: string;
+  /** Schedules, and who is dialled. */
+  readonly rounds: RoundsSource;
   readonly store: Store;
   readonly tenants: Tenants;
+  readonly quotas: Quotas;
   readonly orders: OrderBook;
   readonly dialOut: DialOut;
+  readonly trail: Trail;
   readonly log: Logger;
   readonly now: () => Date;
 }
@@ -37,7 +47,37 @@ export interface AgentView {
   /** Since the receiver was started, ISO 8601. */
   readonly lastSeenAt: string | null;
   readonly devices: readonly string[];
+  /** What it does by itself, as it last told. */
+  readonly plans: readonly DevicePlan[];
   readonly lastPoint: { readonly point: string; readonly committedAt: string } | null;
+  /** `invited`: it has a code and has not used it. `unknown`: it is dialled, and has never enrolled. */
+  readonly state: 'invited' | 'enrolled' | 'revoked' | 'unknown';
+  /** ISO 8601. */
+  readonly certificateExpiresAt: string | null;
+  /** It should have renewed its certificate by itself: an older version, or one that was never here since. */
+  readonly isRenewalLate: boolean;
+  readonly revoked: { readonly at: string; readonly reason: string | null } | null;
+}
+
+/** Of its time that a certificate has left at most when its agent should have renewed it. */
+const LATE_PART = 1 / 4;
+
+function accessOf(
+  agent: EnrolledAgent | null,
+  isInvited: boolean,
+  now: Date,
+): Pick<AgentView, 'state' | 'certificateExpiresAt' | 'isRenewalLate' | 'revoked'> {
+  if (agent === null) {
+    const state = isInvited ? 'invited' : 'unknown';
+    return { state, certificateExpiresAt: null, isRenewalLate: false, revoked: null };
+  }
+  const { certificate, revoked = null } = agent;
+  return {
+    state: revoked === null ? 'enrolled' : 'revoked',
+    certificateExpiresAt: new Date(new X509Certificate(certificate).validTo).toISOString(),
+    isRenewalLate: revoked === null && isNearItsEnd(certificate, now, LATE_PART),
+    revoked,
+  };
 }
 
 export interface RoundWish {
@@ -57,18 +97,32 @@ export class Remote {
 
   static async start(options: RemoteOptions): Promise<Remote> {
     const remote = new Remote(options);
-    const { dir, log, now, dialOut } = options;
-    dialOut.set(await readAddresses(dir));
+    const { dir, log, now, dialOut, orders, rounds } = options;
+    dialOut.set(await rounds.addresses());
     remote.#scheduler = await Scheduler.start({
       ...{ dir, log, now },
-      runRound: (schedule, signal) => remote.#round(schedule, signal, () => undefined),
+      readSchedules: () => rounds.schedules(),
+      runRound: (schedule, signal, only) =>
+        remote.#round(
+          'schedule',
+          only === null ? schedule : { ...schedule, agents: [...only.keys()] },
+          signal,
+          () => undefined,
+          only,
+        ),
     });
+    orders.planned = (agent) => remote.#planned(agent);
     return remote;
+  }
+
+  #planned(agent: string): readonly PlannedRound[] {
+    return this.#scheduler?.planned(agent) ?? [];
   }
 
   /** Settings were changed by a command. */
   async reload(): Promise<void> {
-    this.#options.dialOut.set(await readAddresses(this.#options.dir));
+    this.#options.dialOut.set(await this.#options.rounds.addresses());
+    await this.#options.quotas.reload();
     await this.#scheduler?.reload();
   }
 
@@ -87,8 +141,10 @@ export class Remote {
     signal: AbortSignal,
     onChange: (order: Order, hasJoined: boolean) => void,
   ): Promise<OrderResult> {
-    const { log, orders, dialOut } = this.#options;
+    const { log, orders, dialOut, trail } = this.#options;
     this.#checkEnrolled([wish.agent]);
+    const { agent, device } = wish;
+    trail.note({ who: 'operator', what: 'order', result: 'done', agent, device });
     log.info({ ...wish }, 'backup ordered');
     dialOut.hurry(wish.agent);
     try {
@@ -113,32 +169,42 @@ export class Remote {
     onItem: (item: RoundItem) => void,
   ): Promise<RoundSummary> {
     if (wish.agents !== null) this.#checkEnrolled(wish.agents);
-    return this.#round(wish, signal, onItem);
+    return this.#round('operator', wish, signal, onItem);
   }
 
   /** Names that are not enrolled are skipped: a schedule is not to fail for one of them. */
   async #round(
+    who: 'operator' | 'schedule',
     { agents: asked, parallel, waitMs }: RoundWish,
     signal: AbortSignal,
     onItem: (item: RoundItem) => void,
+    only: RoundOptions['only'] = null,
   ): Promise<RoundSummary> {
-    const { orders, tenants, dialOut, now } = this.#options;
+    const { orders, tenants, dialOut, trail, now } = this.#options;
     const agents = asked ?? tenants.names();
     for (const agent of agents) dialOut.hurry(agent);
-    return runRound({
-      ...{ orders, agents, parallel, waitMs, signal, onItem },
+    trail.log.note({ who, what: 'round', result: 'begun', count: agents.length });
+    const summary = await runRound({
+      ...{ orders, agents, parallel, waitMs, signal, onItem, only },
       whyAbsent: (agent) => this.#whyAbsent(agent),
       nowMs: () => now().getTime(),
     });
+    const { done, failed, skipped, wireBytes: bytes } = summary;
+    const detail = `${done} done, ${failed} failed, ${skipped} skipped`;
+    trail.log.note({ who, what: 'round', result: failed === 0 ? 'done' : 'failed', bytes, detail });
+    return summary;
   }
 
   async agents(): Promise<AgentView[]> {
     const { tenants, orders, dialOut, store } = this.#options;
-    const addresses = await readAddresses(this.#options.dir);
-    const names = [...new Set([...tenants.names(), ...addresses.keys()])].sort();
+    const addresses = await this.#options.rounds.addresses();
+    const now = this.#options.now();
+    const invited = await openInvites(this.#options.dir, now);
+    const enrolled = tenants.all().map(({ name }) => name);
+    const names = [...new Set([...enrolled, ...addresses.keys(), ...invited.keys()])].sort();
     return Promise.all(
       names.map(async (agent) => {
-        const { isConnected, lastSeenMs, devices } = orders.presence(agent);
+        const { isConnected, lastSeenMs, devices, plans } = orders.presence(agent);
         const dialled = dialOut.state(agent);
         const last = (await store.points({ agent })).reduce<{ point: string; committedAt: string } | null>(
           (latest, { device, sequence, committedAt }) =>
@@ -148,11 +214,12 @@ export class Remote {
           null,
         );
         return {
-          ...{ agent, isConnected, devices },
+          ...{ agent, isConnected, devices, plans },
           address: dialled === null ? null : addressText(dialled.address),
           problem: dialled?.problem ?? null,
           lastSeenAt: lastSeenMs === 0 ? null : new Date(lastSeenMs).toISOString(),
           lastPoint: last,
+          ...accessOf(tenants.agent(agent), invited.has(agent), now),
         };
       }),
     );
@@ -160,7 +227,9 @@ export class Remote {
 
   #whyAbsent(agent: string): string {
     const { tenants, dialOut } = this.#options;
-    if (tenants.agent(agent) === null) return 'no agent of this name is enrolled here';
+    const known = tenants.agent(agent);
+    if (known === null) return 'no agent of this name is enrolled here';
+    if (known.revoked !== undefined) return 'its access was revoked';
     const dialled = dialOut.state(agent);
     if (dialled === null) return 'it is not connected';
     const at = `it is dialled at ${addressText(dialled.address)}`;

@@ -25,6 +25,8 @@ export interface RoundOptions {
   readonly parallel: number;
   /** For agents that are not connected. */
   readonly waitMs: number;
+  /** Only these devices of an agent; null: all that it offers. */
+  readonly only?: Round['only'];
   /** Aborted: what runs is cancelled, and nothing more is begun. */
   readonly signal: AbortSignal;
   /** Each item when it has begun, and when it has ended. */
@@ -36,8 +38,8 @@ export interface RoundOptions {
 const TICK_MS = 200;
 
 export async function runRound(options: RoundOptions): Promise<RoundSummary> {
-  const { orders, agents, parallel, waitMs, signal, onItem, whyAbsent, nowMs } = options;
-  let round = newRound(agents, { parallel, waitMs, nowMs: nowMs() });
+  const { orders, agents, parallel, waitMs, signal, onItem, whyAbsent, nowMs, only = null } = options;
+  let round = newRound(agents, { parallel, waitMs, only, nowMs: nowMs() });
   return new Promise((resolve) => {
     const change = (next: Round): void => {
       const before = round;

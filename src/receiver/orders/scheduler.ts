@@ -1,44 +1,53 @@
 /**
  * Begins rounds when they are due. src/domain/order/schedule.ts computes that from two durable facts: when
- * the schedule was made, and when the last round began. The latter is on disk before the round begins, so a
+ * the schedule was made, and when its last round began. The latter is on disk before the round begins, so a
  * receiver that was down, or died in a round, knows it.
+ *
+ * | a schedule | leaves by                                             | to                  |
+ * |------------|-------------------------------------------------------|---------------------|
+ * | waiting    | its due time                                          | running             |
+ * | running    | its round ends, all is done                           | waiting             |
+ * |            | its round ends, something failed, and retries are left | pausing            |
+ * | pausing    | the pause ends before the next due time               | running, of the rest |
+ * |            | the next due time comes first                         | waiting             |
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { RoundSummary } from '../../domain/order/round.js';
-import { type Calendar, describeTiming, dueAfter } from '../../domain/order/schedule.js';
-import { readLastRound, readSchedule, type Schedule, writeLastRound } from './remote-settings.js';
+import type { PlannedRound } from '../../domain/order/order.js';
+import { type Round, type RoundSummary, toRetry, withRetried } from '../../domain/order/round.js';
+import { SET_BACK_MS } from '../../domain/order/run-plan.js';
+import { describeSchedule, dueAfter } from '../../domain/order/schedule.js';
+import { readLastRound, type Schedule, timingOf, writeLastRound } from './remote-settings.js';
 
 export interface SchedulerOptions {
   readonly dir: string;
+  readonly readSchedules: () => Promise<readonly Schedule[]>;
   readonly log: Logger;
   readonly now: () => Date;
-  readonly runRound: (schedule: Schedule, signal: AbortSignal) => Promise<RoundSummary>;
+  /** @param only devices of some agents, at a retry; null: all */
+  readonly runRound: (schedule: Schedule, signal: AbortSignal, only: Round['only']) => Promise<RoundSummary>;
   /** How often the clock is looked at: it may be set. */
   readonly tickMs?: number;
+  /** Before the first retry; doubles. */
+  readonly retryAfterMs?: number;
+}
+
+interface Entry {
+  readonly schedule: Schedule;
+  /** When the last round began, or the schedule was made. */
+  anchorMs: number;
 }
 
 const TICK_MS = 1_000;
-const DAY_MS = 86_400_000;
-
-/** Of this machine's time zone. A day's number is that of its date, counted as if there were no zones. */
-export const LOCAL_CALENDAR: Calendar = {
-  dayOf: (instantMs) => {
-    const date = new Date(instantMs);
-    return Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) / DAY_MS;
-  },
-  instantOf: (day, minute) => {
-    const date = new Date(day * DAY_MS);
-    const [year, month, dayOfMonth] = [date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()];
-    return new Date(year, month, dayOfMonth, Math.floor(minute / 60), minute % 60).getTime();
-  },
-};
+const SHOWN_CHARS_MAX = 400;
+const RETRY_AFTER_MS = 10 * 60_000;
 
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #stop = new AbortController();
-  #schedule: Schedule | null = null;
-  #nextMs = Number.POSITIVE_INFINITY;
-  #round: Promise<void> | null = null;
+  /** By name, and so are the rounds that run. */
+  #entries = new Map<string, Entry>();
+  readonly #rounds = new Map<string, Promise<void>>();
   #timer: NodeJS.Timeout | null = null;
 
   private constructor(options: SchedulerOptions) {
@@ -52,50 +61,79 @@ export class Scheduler {
     return scheduler;
   }
 
-  /** The schedule was changed. A round that runs goes on. */
+  /** The schedules were changed. Rounds that run go on. */
   async reload(): Promise<void> {
-    const { dir, log } = this.#options;
-    this.#schedule = await readSchedule(dir);
-    if (this.#schedule === null) return;
-    const last = await readLastRound(dir);
-    const lastMs = last === null ? 0 : Date.parse(last.startedAt);
-    this.#plan(Math.max(lastMs, Date.parse(this.#schedule.setAt)));
-    log.info(
-      { timing: describeTiming(this.#schedule.timing), next: new Date(this.#nextMs).toISOString() },
-      'rounds are scheduled',
-    );
+    const { dir, log, readSchedules } = this.#options;
+    const entries = new Map<string, Entry>();
+    for (const schedule of await readSchedules()) {
+      const last = await readLastRound(dir, schedule.name);
+      const lastMs = last === null ? 0 : Date.parse(last.startedAt);
+      const anchorMs = Math.max(lastMs, Date.parse(schedule.setAt));
+      const nextMs = dueAfter(timingOf(schedule), anchorMs);
+      entries.set(schedule.name, { schedule, anchorMs });
+      log.info(
+        {
+          schedule: schedule.name,
+          timing: describeSchedule(timingOf(schedule)),
+          next: nextMs === null ? null : new Date(nextMs).toISOString(),
+        },
+        'rounds are scheduled',
+      );
+    }
+    this.#entries = entries;
   }
 
-  /** A round that runs is stopped; its backups are cancelled. */
+  /** Those that an agent is a part of. */
+  planned(agent: string): PlannedRound[] {
+    return [...this.#entries.values()]
+      .filter(({ schedule }) => schedule.agents === null || schedule.agents.includes(agent))
+      .map(({ schedule, anchorMs }) => {
+        const timing = timingOf(schedule);
+        const nextMs = dueAfter(timing, anchorMs);
+        const nextAt = nextMs === null ? null : new Date(nextMs).toISOString();
+        return { name: schedule.name, schedule: timing.text.slice(0, SHOWN_CHARS_MAX), nextAt };
+      });
+  }
+
+  /** Rounds that run are stopped; their backups are cancelled. */
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#stop.abort();
-    await this.#round;
-  }
-
-  #plan(afterMs: number): void {
-    if (this.#schedule !== null) this.#nextMs = dueAfter(this.#schedule.timing, afterMs, LOCAL_CALENDAR);
+    await Promise.all(this.#rounds.values());
   }
 
   #tick(): void {
     const now = this.#options.now();
-    if (this.#schedule === null || this.#round !== null || now.getTime() < this.#nextMs) return;
-    // From its beginning: what was missed meanwhile is made up for once.
-    this.#plan(now.getTime());
-    this.#round = this.#run(this.#schedule, now)
-      .catch((error: Error) => this.#options.log.error({ err: error }, 'the round failed'))
-      .finally(() => {
-        this.#round = null;
-      });
+    for (const [name, entry] of this.#entries) {
+      // The clock was set back by much: what seems to lie in the future does not count.
+      if (entry.anchorMs - now.getTime() > SET_BACK_MS) entry.anchorMs = now.getTime();
+      if (this.#rounds.has(name) || !isDue(entry, now.getTime())) continue;
+      // From its beginning: what was missed meanwhile is made up for once.
+      entry.anchorMs = now.getTime();
+      const round = this.#run(entry, now)
+        .catch((error: Error) => this.#options.log.error({ err: error, schedule: name }, 'the round failed'))
+        .finally(() => this.#rounds.delete(name));
+      this.#rounds.set(name, round);
+    }
   }
 
-  async #run(schedule: Schedule, started: Date): Promise<void> {
-    const { dir, log, now, runRound } = this.#options;
+  async #run(entry: Entry, started: Date): Promise<void> {
+    const { dir, now, runRound, retryAfterMs = RETRY_AFTER_MS } = this.#options;
+    const { schedule } = entry;
+    const log = this.#options.log.child({ schedule: schedule.name });
     const startedAt = started.toISOString();
-    await writeLastRound(dir, { startedAt, endedAt: null, summary: null });
+    await writeLastRound(dir, schedule.name, { startedAt, endedAt: null, summary: null });
     log.info({ parallel: schedule.parallel }, 'round begins');
-    const summary = await runRound(schedule, this.#stop.signal);
-    await writeLastRound(dir, { startedAt, endedAt: now().toISOString(), summary });
+    let summary = await runRound(schedule, this.#stop.signal, null);
+    for (let retries = 0; retries < schedule.retries; retries += 1) {
+      const left = toRetry(summary);
+      // It may end in the pause: what is known by then is kept.
+      if (left.size > 0) await writeLastRound(dir, schedule.name, { startedAt, endedAt: null, summary });
+      if (left.size === 0 || !(await this.#pause(entry, retryAfterMs * 2 ** retries))) break;
+      log.info({ agents: [...left.keys()], retry: retries + 1 }, 'round goes back to what failed');
+      summary = withRetried(summary, await runRound(schedule, this.#stop.signal, left));
+    }
+    await writeLastRound(dir, schedule.name, { startedAt, endedAt: now().toISOString(), summary });
     const { items, ...figures } = summary;
     for (const { agent, device, state, reason } of items) {
       if (state !== 'done') log.warn({ agent, device, reason }, `round: ${state}`);
@@ -103,4 +141,22 @@ export class Scheduler {
     const level = figures.failed + figures.skipped > 0 ? 'warn' : 'info';
     log[level](figures, 'round ended');
   }
+
+  /** @returns false if the next round is due before, or the receiver closes. */
+  async #pause(entry: Entry, pauseMs: number): Promise<boolean> {
+    const { now } = this.#options;
+    const untilMs = now().getTime() + pauseMs;
+    const nextMs = dueAfter(timingOf(entry.schedule), entry.anchorMs) ?? Number.POSITIVE_INFINITY;
+    if (untilMs >= nextMs) return false;
+    while (now().getTime() < untilMs && now().getTime() < nextMs && !this.#stop.signal.aborted)
+      await sleep(Math.min(pauseMs, this.#options.tickMs ?? TICK_MS), undefined, {
+        signal: this.#stop.signal,
+      }).catch(() => undefined);
+    return !this.#stop.signal.aborted && now().getTime() < nextMs;
+  }
+}
+
+function isDue({ schedule, anchorMs }: Entry, nowMs: number): boolean {
+  const dueMs = dueAfter(timingOf(schedule), anchorMs);
+  return dueMs !== null && dueMs <= nowMs;
 }

@@ -12,7 +12,13 @@ import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/ba
 import { checkName } from '../../domain/base/names.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
-import type { AgentOrder, AwaitOrderRequest, OrderReport, OrderStanding } from '../../domain/order/order.js';
+import type {
+  AgentOrder,
+  AwaitOrderRequest,
+  OrderReport,
+  OrderStanding,
+  PlannedRound,
+} from '../../domain/order/order.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
@@ -39,6 +45,7 @@ import type { MessagePort } from '../../protocol/messages/table.js';
 import { checked } from '../../protocol/port/checked.js';
 import type { ReceiverPort } from '../../protocol/port/receiver.js';
 import type { PointsKey } from '../../store/port/store.js';
+import type { AuditEvent } from '../audit/entry.js';
 import type { ReceiverService } from './service.js';
 
 /** The receiver in the same process. Its service and its store stay the caller's to close. */
@@ -52,12 +59,14 @@ export class AgentHandlers implements MessagePort {
   readonly #agent: string;
   /** Whose points are seen; null: those of all agents. */
   readonly #seen: string | null;
+  readonly #address: string | undefined;
 
   constructor(
     service: ReceiverService,
     agent: string,
-    { seesAll = false }: { readonly seesAll?: boolean } = {},
+    { seesAll = false, address }: { readonly seesAll?: boolean; readonly address?: string } = {},
   ) {
+    this.#address = address;
     this.#service = service;
     this.#agent = agent;
     this.#seen = seesAll ? null : agent;
@@ -95,7 +104,10 @@ export class AgentHandlers implements MessagePort {
 
   async begin(begin: BeginRequest): Promise<BeginAnswer> {
     checkDevice(begin.device);
-    return this.#service.begin(this.#agent, begin);
+    const answer = await this.#service.begin(this.#agent, begin);
+    const { device, sessionId: session } = begin;
+    this.#note({ what: answer.resumed ? 'session-resume' : 'session-begin', device, session });
+    return answer;
   }
 
   async have(sessionId: string, digests: Uint8Array): Promise<Uint8Array> {
@@ -125,6 +137,7 @@ export class AgentHandlers implements MessagePort {
       });
     }
     const session = this.#service.find(this.#agent, sessionId);
+    if (session !== null) await this.#service.admitBatch(this.#agent, body.length);
     return session?.batch(sequence, body) ?? this.#service.refuse(this.#agent, sessionId, 'batch');
   }
 
@@ -170,7 +183,14 @@ export class AgentHandlers implements MessagePort {
     checkAscending('blocks request', blockIndexes);
     const last = blockIndexes.at(-1) ?? 0;
     if (last >= blockCount(point.geometry)) throw outside(point, `block ${last}`);
-    return this.#service.store.blocks(point, blockIndexes, (blocks) => encodeBlocks(point.id, blocks));
+    const blocks = await this.#service.store.blocks(point, blockIndexes, (lent) =>
+      encodeBlocks(point.id, lent),
+    );
+    const { agent, device } = point;
+    this.#service.trail?.blocksRead({
+      ...{ agent, device, point: pointLabel(point), address: this.#address, bytes: blocks.length },
+    });
+    return blocks;
   }
 
   async *verify(pointId?: string, device?: string): AsyncGenerator<VerifyEvent> {
@@ -178,6 +198,7 @@ export class AgentHandlers implements MessagePort {
       pointId === undefined
         ? this.#keyOf(device)
         : { ...this.#keyOf(undefined), pointId: (await this.#point(pointId)).id };
+    this.#note({ what: 'verify', ...(pointId === undefined ? {} : { point: pointId }) });
     yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
   }
 
@@ -199,6 +220,7 @@ export class AgentHandlers implements MessagePort {
       if (end > count) throw outside(point, `block ${end - 1}`);
       previousEnd = end;
     }
+    this.#note({ what: 'check', device: point.device, point: pointLabel(point) });
     const events = this.#service.store.check(point, ranges ?? [[0, count]], options);
     yield* this.#service.whileVerifying(this.#agent, events);
   }
@@ -216,13 +238,23 @@ export class AgentHandlers implements MessagePort {
 
   async awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {
     for (const device of request.devices) checkDevice(device);
+    for (const { device } of request.plans ?? []) checkDevice(device);
     return this.#service.orders.await(this.#agent, request, signal);
+  }
+
+  async rounds(): Promise<readonly PlannedRound[]> {
+    return this.#service.orders.planned(this.#agent);
   }
 
   async reportOrder(orderId: string, report: OrderReport): Promise<OrderStanding> {
     // That there is a point is not the agent's to say.
     const point = report.state === 'done' ? await this.#point(report.pointId) : null;
     return this.#service.orders.report(this.#agent, orderId, report, point);
+  }
+
+  #note(event: Pick<AuditEvent, 'what' | 'device' | 'session' | 'point'>): void {
+    const from = { who: 'agent', agent: this.#agent, address: this.#address } as const;
+    this.#service.trail?.note({ ...from, result: 'done', ...event });
   }
 
   async #point(pointId: string): Promise<Point> {

@@ -15,6 +15,8 @@ const STRIDE_BYTES = 4 * MiB;
 export interface CollectingOptions {
   readonly store: Store;
   readonly hasSessions: () => boolean;
+  /** Told of each collection that the receiver did by itself and that freed something. */
+  readonly onFreed?: (bytes: number) => void;
   readonly nowMs?: () => number;
   readonly rest?: (restMs: number) => Promise<unknown>;
 }
@@ -31,7 +33,9 @@ export class Collecting {
 
   /** If it is time. */
   async tick(): Promise<void> {
-    if (this.#nowMs() >= this.#notBeforeMs) await this.run();
+    if (this.#nowMs() < this.#notBeforeMs) return;
+    const { freedBytes } = await this.run();
+    if (freedBytes > 0) this.#options.onFreed?.(freedBytes);
   }
 
   async run(options: Pick<CollectOptions, 'force' | 'dryRun'> = {}): Promise<CollectReport> {

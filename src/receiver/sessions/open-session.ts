@@ -12,6 +12,7 @@ import {
   transition,
 } from '../../domain/session/session.js';
 import type { Capture } from '../../store/port/store.js';
+import type { AuditAct } from '../audit/entry.js';
 import type { BaseBlocks } from './base-blocks.js';
 import { checkCommit, checkCommitted, isSameCommit } from './check-commit.js';
 
@@ -20,15 +21,25 @@ interface Commit {
   readonly result: Promise<Point>;
 }
 
+/** How a session ended. */
+export interface SessionEnd {
+  readonly what: AuditAct;
+  readonly point?: Point;
+}
+
 export class OpenSession {
   readonly capture: Capture;
   readonly #baseBlocks: BaseBlocks;
-  readonly #onEnd: (session: OpenSession) => void;
+  readonly #onEnd: (session: OpenSession, end: SessionEnd) => void;
   #state: SessionState = 'open';
   #commit: Commit | null = null;
 
   /** @param onEnd called in the same instant as the session's last change of state: committed, or gone */
-  constructor(capture: Capture, baseBlocks: BaseBlocks, onEnd: (session: OpenSession) => void) {
+  constructor(
+    capture: Capture,
+    baseBlocks: BaseBlocks,
+    onEnd: (session: OpenSession, end: SessionEnd) => void,
+  ) {
     this.capture = capture;
     this.#baseBlocks = baseBlocks;
     this.#onEnd = onEnd;
@@ -99,16 +110,16 @@ export class OpenSession {
       throw error;
     }
     this.#state = transition(this.#state, 'committed');
-    this.#onEnd(this);
+    this.#onEnd(this, { what: 'session-commit', point });
     // An earlier commit that failed may have made the point after all, of an earlier state.
     return checkCommitted(request, point);
   }
 
   /** Gone when it resolves; may be called again, also when it failed. */
-  async abort(): Promise<void> {
+  async abort(what: AuditAct = 'session-abort'): Promise<void> {
     this.guard('abort');
     this.#state = transition(this.#state, 'aborted');
     await this.capture.abort();
-    this.#onEnd(this);
+    this.#onEnd(this, { what });
   }
 }

@@ -7,12 +7,13 @@
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import {
+  BEGINS_PER_MINUTE_MAX,
   DIFFS_PER_AGENT_MAX,
   RECEIVER_PATCH_BYTES_MAX,
   RECEIVER_WAITING_MAX,
   SESSIONS_PER_AGENT_MAX,
 } from '../../domain/base/limits.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
   BeginRequest,
@@ -22,18 +23,36 @@ import type {
 import { guardMessage } from '../../domain/session/session.js';
 import { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
+import { checkQuota, type QuotaUse } from '../access/quota.js';
+import type { Quotas } from '../access/quotas.js';
+import type { AuditAct } from '../audit/entry.js';
+import { Sparing } from '../audit/sparing.js';
+import type { Trail } from '../audit/trail.js';
 import { OrderBook } from '../orders/orders.js';
+import { type AgentUse, agentUse } from './agent-use.js';
 import { BaseBlocks } from './base-blocks.js';
 import { checkCommitted } from './check-commit.js';
 import { Collecting } from './collecting.js';
 import { OpenSession } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
+export interface ServiceOptions {
+  readonly trail?: Trail | null;
+  readonly quotas?: Quotas | null;
+}
 /** An agent that is still at work says something within this time. */
 const IDLE_SESSION_MS = 15 * 60_000;
 
 export class ReceiverService {
   readonly store: Store;
+  /** Null: nothing is recorded. */
+  readonly trail: Trail | null;
+  /** Null: agents may take all that there is. */
+  readonly #quotas: Quotas | null;
+  /** By agent: bytes in the store, counted at a begin and added to since. */
+  readonly #storedBytes = new Map<string, number>();
+  /** Agents whose name is being changed, or that are being removed. */
+  readonly #closed = new Set<string>();
   /** What agents are asked to back up; empty where nobody can ask. */
   readonly orders = new OrderBook();
   readonly collecting: Collecting;
@@ -42,22 +61,32 @@ export class ReceiverService {
   readonly #reserved = new Set<string>();
   /** By device: the last begin, which the next one waits for. */
   readonly #begins = new Map<string, Promise<unknown>>();
+  /** Each costs a number of syncs, whatever comes of it. */
+  readonly #begun = new Sparing({
+    ...{ windowMs: 60_000, perKeyMax: BEGINS_PER_MINUTE_MAX, totalMax: Number.POSITIVE_INFINITY },
+    nowMs: () => performance.now(),
+  });
   readonly #verifying = new Set<string>();
   /** By agent: how many diffs run. */
   readonly #diffing = new Map<string, number>();
   readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
 
-  private constructor(store: Store) {
+  private constructor(store: Store, { trail = null, quotas = null }: ServiceOptions) {
     this.store = store;
-    this.collecting = new Collecting({ store, hasSessions: () => this.#sessions.size > 0 });
+    this.trail = trail;
+    this.#quotas = quotas;
+    this.collecting = new Collecting({
+      ...{ store, hasSessions: () => this.#sessions.size > 0 },
+      onFreed: (bytes) => trail?.log.note({ who: 'receiver', what: 'collect', result: 'done', bytes }),
+    });
   }
 
   /**
    * Takes up the sessions that were open when the receiver last stopped. The store
    * stays the caller's to close.
    */
-  static async open(store: Store): Promise<ReceiverService> {
-    const service = new ReceiverService(store);
+  static async open(store: Store, options: ServiceOptions = {}): Promise<ReceiverService> {
+    const service = new ReceiverService(store, options);
     for (const capture of store.captures()) {
       const { agent, basePointId } = capture.description;
       const base = basePointId === null ? null : await store.point(agent, basePointId);
@@ -69,6 +98,7 @@ export class ReceiverService {
   }
 
   begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
+    if (!this.#begun.admit(agent)) return Promise.reject(busy(agent, TOO_MANY_BEGINS, LATER));
     const key = keyOf({ agent, device: request.device });
     const result = (this.#begins.get(key) ?? Promise.resolve()).then(() => this.#begin(agent, request));
     const settled = result
@@ -113,9 +143,11 @@ export class ReceiverService {
   ): Promise<BeginAnswer> {
     const { device, sessionId, geometry, identity } = request;
     if (superseded === null) this.#checkRoom(agent);
+    await this.#checkQuota(agent, device, superseded === null ? 1 : 0);
+    this.checkOpen(agent);
     this.#reserved.add(sessionId);
     try {
-      await superseded?.abort();
+      await superseded?.abort('session-superseded');
       const basePointId = base?.id ?? null;
       const capture = await this.store.createCapture({
         agent,
@@ -143,12 +175,69 @@ export class ReceiverService {
       if (session.capture.description.agent === agent) count += 1;
     }
     if (count < SESSIONS_PER_AGENT_MAX) return;
-    throw new StillpointError('busy', {
-      thing: `agent ${agent}`,
-      reason: `it has ${count} sessions open, which is the limit`,
-      remedy: 'Commit or abort one of them.',
-      permanent: false,
-    });
+    throw busy(agent, `it has ${count} sessions open, which is the limit`, 'Commit or abort one of them.');
+  }
+
+  /** @throws StillpointError `quota` */
+  async #checkQuota(agent: string, device: string, sessions: number): Promise<void> {
+    if (this.#quotas === null) return;
+    const { used, names } = await this.#use(agent);
+    const more = { points: 1, sessions, storedBytes: 1, devices: names.has(device) ? 0 : 1 };
+    checkQuota(agent, this.#quotas.of(agent), used, more);
+  }
+
+  /** Before a batch of so many bytes is taken. @throws StillpointError `quota` */
+  async admitBatch(agent: string, bytes: number): Promise<void> {
+    const most = this.#quotas?.of(agent).storedBytes ?? null;
+    if (this.#quotas === null || most === null) return;
+    const known = this.#storedBytes.get(agent);
+    if (known === undefined || known + bytes > most) {
+      // Batches that were sent again, or ended without being kept, were counted too.
+      const { used } = await this.#use(agent);
+      checkQuota(agent, this.#quotas.of(agent), used, { storedBytes: bytes });
+    }
+    this.#storedBytes.set(agent, (this.#storedBytes.get(agent) ?? 0) + bytes);
+  }
+
+  /** What an agent has taken of the receiver (src/receiver/access/quotas.ts). */
+  async use(agent: string): Promise<QuotaUse> {
+    return (await this.#use(agent)).used;
+  }
+
+  async #use(agent: string): Promise<AgentUse> {
+    const open = [...this.#sessions.values()].map(({ capture }) => capture.description);
+    const use = await agentUse(this.store, agent, open);
+    this.#storedBytes.set(agent, use.used.storedBytes);
+    return use;
+  }
+
+  /**
+   * Ends the agent's open sessions, whose blocks stay held, and lets none begin while `work` runs.
+   * @throws StillpointError `session-busy` while one of them is being committed
+   */
+  async withoutSessions<T>(agents: readonly string[], work: () => Promise<T>): Promise<T> {
+    for (const agent of agents) this.#closed.add(agent);
+    try {
+      const keys = [...this.#begins.keys()].filter((key) => agents.includes(key.split('/')[0] ?? ''));
+      await Promise.all(keys.map((key) => this.#begins.get(key)));
+      for (const session of [...this.#sessions.values()]) {
+        if (agents.includes(session.capture.description.agent)) await session.abort('session-cut');
+      }
+      return await work();
+    } finally {
+      for (const agent of agents) this.#closed.delete(agent);
+    }
+  }
+
+  /** These are not served until the receiver starts again. */
+  hold(agents: readonly string[]): void {
+    for (const agent of agents) this.#closed.add(agent);
+  }
+
+  /** @throws StillpointError `busy` while it is being renamed or removed */
+  checkOpen(agent: string): void {
+    if (!this.#closed.has(agent)) return;
+    throw busy(agent, 'the receiver is renaming or removing it', LATER);
   }
 
   /** The agent's open session of this id; another agent's is as unknown as none. */
@@ -197,7 +286,7 @@ export class ReceiverService {
     for (const { description } of this.store.expiredCaptures()) {
       // One that is being committed, or gone on with at this moment, stays.
       await this.find(description.agent, description.sessionId)
-        ?.abort()
+        ?.abort('session-expired')
         .catch(() => undefined);
     }
     await this.collecting.tick().catch(() => undefined);
@@ -225,12 +314,7 @@ export class ReceiverService {
   /** Reading all of the store is for one at a time per agent. */
   async *whileVerifying<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
     if (this.#verifying.has(agent)) {
-      throw new StillpointError('busy', {
-        thing: `agent ${agent}`,
-        reason: 'a verification of its points is running',
-        remedy: 'Wait until it has ended.',
-        permanent: false,
-      });
+      throw busy(agent, 'a verification of its points is running', 'Wait until it has ended.');
     }
     this.#verifying.add(agent);
     try {
@@ -243,12 +327,8 @@ export class ReceiverService {
   async *whileDiffing<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
     const count = this.#diffing.get(agent) ?? 0;
     if (count >= DIFFS_PER_AGENT_MAX) {
-      throw new StillpointError('busy', {
-        thing: `agent ${agent}`,
-        reason: `${count} diffs of its points are running, which is the limit`,
-        remedy: 'Wait until one has ended.',
-        permanent: false,
-      });
+      const reason = `${count} diffs of its points are running, which is the limit`;
+      throw busy(agent, reason, 'Wait until one has ended.');
     }
     this.#diffing.set(agent, count + 1);
     try {
@@ -275,16 +355,33 @@ export class ReceiverService {
   }
 
   #add(capture: Capture, base: Point | null): OpenSession {
-    const session = new OpenSession(capture, this.#baseBlocks(capture, base), (ended) => {
+    const session = new OpenSession(capture, this.#baseBlocks(capture, base), (ended, end) => {
       if (this.#sessions.get(ended.id) === ended) this.#sessions.delete(ended.id);
+      this.#record(capture, end.what, end.point ?? null);
     });
     this.#sessions.set(session.id, session);
     return session;
   }
 
+  #record({ description }: Capture, what: AuditAct, point: Point | null): void {
+    const { agent, device, sessionId: session } = description;
+    const who = what === 'session-expired' ? 'receiver' : 'agent';
+    this.trail?.note({
+      ...{ who, what, result: 'done', agent, device, session },
+      ...(point === null ? {} : { point: pointLabel(point), bytes: point.statistics.wireBytes }),
+    });
+  }
+
   #baseBlocks({ description }: Capture, base: Point | null): BaseBlocks {
     return new BaseBlocks({ store: this.store, base, description, memory: this.#patchMemory });
   }
+}
+
+const LATER = 'The message is sent again later.';
+const TOO_MANY_BEGINS = `it has begun ${BEGINS_PER_MINUTE_MAX} sessions within a minute, which is the limit`;
+
+function busy(agent: string, reason: string, remedy: string): StillpointError {
+  return new StillpointError('busy', { thing: `agent ${agent}`, reason, remedy, permanent: false });
 }
 
 function beginAnswer(

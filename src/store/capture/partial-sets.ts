@@ -106,6 +106,14 @@ export class PartialSets {
     this.#records.delete(sessionId);
   }
 
+  /** Durable when it resolves; may be done again. */
+  async rename(from: string, to: string): Promise<void> {
+    for (const { sessionId, agent } of [...this.#records.values()]) {
+      const record = this.#records.get(sessionId);
+      if (agent === from && record !== undefined) await this.add({ ...record, agent: to });
+    }
+  }
+
   all(): PartialRecord[] {
     return [...this.#records.values()];
   }

@@ -10,6 +10,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { decodePackEntry, digestKey, packEntryCount } from '../packs/entries.js';
 import type { DeviceKey } from '../port/store.js';
+import { type DeviceNumbers, namesOf, renameDevices } from './devices.js';
 import type { BadRecord, IndexedPack, Location, RecordIndex } from './record-index.js';
 import { removePack } from './removal.js';
 import { ensureIndexRoom } from './room.js';
@@ -62,7 +63,7 @@ export class StoreIndex implements RecordIndex {
   readonly #tables: Tables;
   readonly #packIds = new Map<number, string>();
   readonly #packs = new Map<string, IndexedPack>();
-  readonly #deviceNumbers = new Map<string, Promise<number>>();
+  readonly #deviceNumbers: DeviceNumbers = new Map();
   #nextDevice = 1;
   #nextPack = 1;
   #badCount = 0;
@@ -334,6 +335,13 @@ export class StoreIndex implements RecordIndex {
     entered.catch(() => this.#deviceNumbers.delete(name));
     this.#deviceNumbers.set(name, entered);
     return entered;
+  }
+
+  deviceNames(agent: string): string[] {
+    return namesOf(this.#deviceNumbers, agent);
+  }
+  renameDevices(from: string, to: string): Promise<void> {
+    return renameDevices(this.#path, this.#tables, this.#deviceNumbers, from, to);
   }
 
   isHeld(deviceNumber: number, digest: Uint8Array): boolean {

@@ -93,6 +93,20 @@ export class PointCatalog {
     this.#bytesById.delete(id);
   }
 
+  /**
+   * A point that is kept under another name now. If it is known under both, as after a rename that was not
+   * finished, one of them stays.
+   */
+  replace(former: Point, point: Point, manifestBytes: number): void {
+    this.remove(former);
+    const known = this.ofDevice(point).find(({ id }) => id === point.id);
+    if (known === undefined) this.add(point, manifestBytes);
+    else {
+      this.#byId.set(point.id, known);
+      this.#bytesById.set(point.id, manifestBytes);
+    }
+  }
+
   /** Keys of manifests that were there with a mark when the store was opened. */
   undeleted(): readonly string[] {
     return this.#undeleted;

@@ -166,6 +166,8 @@ export interface Store {
    * not held (`have`), and so heals it.
    */
   baseFor(key: DeviceKey): Promise<Point | null>;
+  /** Names that an agent's devices had here, for as long as the store remembers them: they are bounded. */
+  deviceNames(agent: string): string[];
   /** Open sessions, found again after a restart. */
   captures(): readonly Capture[];
   /**
@@ -239,6 +241,12 @@ export interface Store {
   check(point: Point, ranges: readonly BlockRange[], options?: CheckOptions): AsyncIterable<CheckEvent>;
   /** What differs between two points of one block size. */
   diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
+  /**
+   * Everything of an agent is of another name from now on. May be done again after it died or failed
+   * anywhere.
+   * @throws StillpointError `session-busy` while one of the two has an open session
+   */
+  renameAgent(from: string, to: string): Promise<void>;
   /** Waits for work in flight, closes the index, releases the lock. */
   close(): Promise<void>;
 }

@@ -130,6 +130,10 @@ export class ReaderStore implements Store {
   }
 
   /** Those that it could go on with: none. */
+  deviceNames(): string[] {
+    return [];
+  }
+
   captures(): readonly Capture[] {
     return [];
   }
@@ -168,6 +172,10 @@ export class ReaderStore implements Store {
   }
 
   async removePoint(): Promise<void> {
+    throw this.#readsOnly();
+  }
+
+  async renameAgent(): Promise<void> {
     throw this.#readsOnly();
   }
 

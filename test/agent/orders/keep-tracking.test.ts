@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { keepTracking } from '../../../src/agent/orders/keep-tracking.js';
-import { addOffer } from '../../../src/agent/orders/offers.js';
+import type { DeviceSettings } from '../../../src/config/agent-config.js';
 import { MiB } from '../../../src/domain/base/limits.js';
 import { findTrackPlace } from '../../../src/track/place.js';
 import { readTrackState } from '../../../src/track/tracked.js';
 import { attachLoop, temporaryDirectory } from '../../helpers/disks/loop-device.js';
-import { offerOf } from '../../helpers/fakes/offer.js';
+import { deviceNamed } from '../../helpers/fakes/device-settings.js';
 import { LIVE_REQUIREMENTS, untrackAtEnd } from '../../helpers/live/world.js';
 import { testWith } from '../../helpers/requirements.js';
 
@@ -18,6 +18,7 @@ const EVERY_MS = 20;
 testWith(LIVE_REQUIREMENTS, 'tracked from the start, or from when it is there; others are not', async (t) => {
   const directory = await temporaryDirectory(t, 'keep-tracking');
   const devices: string[] = [];
+  const offered: DeviceSettings[] = [];
   for (const name of ['there', 'late', 'other']) {
     const image = join(directory, `${name}.img`);
     await writeFile(image, '');
@@ -27,14 +28,18 @@ testWith(LIVE_REQUIREMENTS, 'tracked from the start, or from when it is there; o
     devices.push(device);
     if (name !== 'late') await symlink(device, join(directory, name));
     const provider = name === 'other' ? null : 'live';
-    await addOffer(directory, offerOf(directory, name, { provider }));
+    offered.push(deviceNamed(directory, name, { provider }));
   }
   const [there = '', late = '', other = ''] = devices;
   const stateOf = async (device: string) => (await readTrackState(await findTrackPlace(device), false)).state;
   const log: { msg: string; path: string }[] = [];
   const stop = new AbortController();
   const ended = keepTracking({
-    ...{ stateDirectory: directory, signal: stop.signal, everyMs: EVERY_MS },
+    ...{
+      listDevices: async () => offered.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+      signal: stop.signal,
+      everyMs: EVERY_MS,
+    },
     log: pino({}, { write: (line: string) => void log.push(JSON.parse(line)) }),
   });
   while ((await stateOf(there)) !== 'tracked') await sleep(EVERY_MS);

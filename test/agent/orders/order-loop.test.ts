@@ -5,10 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BackupReceiver } from '../../../src/agent/backup/options.js';
-import { addOffer, listOffers, removeOffer } from '../../../src/agent/orders/offers.js';
 import { orderLoop } from '../../../src/agent/orders/order-loop.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
-import { OFFERS_MAX } from '../../../src/domain/base/limits.js';
 import type {
   AgentOrder,
   AwaitOrderRequest,
@@ -19,8 +17,10 @@ import type { OrderPort } from '../../../src/protocol/port/order.js';
 import type { Closable } from '../../../src/protocol/port/receiver.js';
 import { measuredLink } from '../../../src/protocol/transport/measured-link.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
-import { offerOf } from '../../helpers/fakes/offer.js';
+import { deviceNamed } from '../../helpers/fakes/device-settings.js';
 import { fakePort } from '../../helpers/fakes/port.js';
+
+const PLAN = { device: 'a', schedule: 'daily', nextAt: null, failures: 0, isPaused: false };
 
 interface World {
   readonly questions: AwaitOrderRequest[];
@@ -28,6 +28,7 @@ interface World {
   /** Answers in turn; then null. */
   readonly answers: (AgentOrder | null | Error)[];
   standing: OrderStanding;
+  readonly rounds: string[];
   /** Receivers that were opened for backups. */
   opened: number;
   /** What a backup's first message does. */
@@ -40,10 +41,9 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
   const stateDirectory = await tempDir(t);
   for (const name of names) {
     await writeFile(join(stateDirectory, name), 'x');
-    await addOffer(stateDirectory, offerOf(stateDirectory, name));
   }
   const world: World = {
-    ...{ questions: [], reports: [], answers: [], standing: 'open', opened: 0 },
+    ...{ questions: [], rounds: [], reports: [], answers: [], standing: 'open', opened: 0 },
     info: () => Promise.reject(new StillpointError('not-enrolled', { thing: 'test', reason: 'it is one' })),
     start: (ordersMax = 4) => {
       const stop = new AbortController();
@@ -55,12 +55,14 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
           if (answer === null) await sleep(15, undefined, { signal }).catch(() => undefined);
           return answer;
         },
+        rounds: async () => [{ name: 'default', schedule: 'daily', nextAt: null }],
         reportOrder: async (orderId, report) => {
           world.reports.push([orderId, report]);
           return world.standing;
         },
       };
       const end = orderLoop({
+        listDevices: async () => names.map((name) => deviceNamed(stateDirectory, name)),
         ...{ stateDirectory, ordersMax, busy: new Set<string>(), log: pino({ level: 'silent' }) },
         orders,
         openReceiver: () => {
@@ -71,6 +73,8 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
           });
           return { ...measuredLink(), receiver };
         },
+        plans: () => [PLAN],
+        onRounds: (rounds) => world.rounds.push(...rounds.map(({ name }) => name)),
         ...{ signal: stop.signal, waitMs: 10, pauseMs: 10 },
       });
       return {
@@ -156,21 +160,13 @@ test('a receiver that fails is asked again, whatever the reason', async (t) => {
   t.true(world.questions.length >= 4);
 });
 
-test('what is offered is asked for anew each time; names are taken once, and bounded', async (t) => {
+test('what is offered is told with each question', async (t) => {
   const world = await makeWorld(t, ['a']);
-  const directory = await tempDir(t);
-  await addOffer(directory, offerOf(directory, 'a'));
-  await t.throwsAsync(addOffer(directory, offerOf(directory, 'a')), { code: 'config' });
-  await removeOffer(directory, 'a');
-  await t.throwsAsync(removeOffer(directory, 'a'), { code: 'device-unknown' });
-  for (let i = 0; i < OFFERS_MAX; i += 1) await addOffer(directory, offerOf(directory, `d${i}`));
-  await t.throwsAsync(addOffer(directory, offerOf(directory, 'more')), {
-    code: 'config',
-    message: /the limit/,
-  });
-  t.is((await listOffers(directory)).length, OFFERS_MAX);
   const loop = world.start();
-  await world.until('a question', () => world.questions.length > 0);
+  await world.until('two questions', () => world.questions.length > 1);
   await loop.stop();
-  t.deepEqual(world.questions[0], { devices: ['a'], running: [], ordersMax: 4, waitMs: 10 });
+  t.deepEqual(world.questions[0], {
+    ...{ devices: ['a'], running: [], ordersMax: 4, waitMs: 10, plans: [PLAN] },
+  });
+  t.deepEqual(world.rounds, ['default'], 'asked once, not with each question');
 });

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { defaultName } from '../../../src/cli/common/default-name.js';
+import { defaultName } from '../../../src/config/default-name.js';
 import { checkName } from '../../../src/domain/base/names.js';
 
 test('a name is the readable path', (t) => {

@@ -5,9 +5,9 @@ import {
   formatDuration,
   formatInstant,
   formatTable,
-  parseSize,
   printable,
 } from '../../../src/cli/output/format.js';
+import { parseSize } from '../../../src/domain/base/quantities.js';
 
 test('bytes have three digits at most, and go up a unit rather than round to 1024', (t) => {
   const cases: [number, string][] = [

@@ -15,7 +15,7 @@ import {
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import type { RoundSummary } from '../../../src/domain/order/round.js';
 import type { Point } from '../../../src/domain/point/point.js';
-import { readSchedule, writeSchedule } from '../../../src/receiver/orders/remote-settings.js';
+import { readSchedules, writeSchedule } from '../../../src/receiver/orders/remote-settings.js';
 import { makeStampedImage } from '../../helpers/bytes/stamped-blocks.js';
 import { difference } from '../../helpers/disks/images.js';
 import {
@@ -280,18 +280,22 @@ test.serial('a schedule survives restarts, begins rounds, and shows how the last
   await order(t, receiver, EXIT_OK, 'schedule', 'set', '--every', '6h', '--wait', '20');
   await killReceiver(receiver);
   // It was down for a day: four rounds are missed, and one is made up for.
-  const schedule = await readSchedule(receiver.store);
-  if (schedule === null) return t.fail();
+  const [schedule] = await readSchedules(receiver.store);
+  if (schedule === undefined) return t.fail();
   const setAt = new Date(Date.now() - 86_400_000).toISOString();
   await writeSchedule(receiver.store, { ...schedule, setAt });
   await serve(receiver);
   await logged(receiver, 'round ended');
   const shown = await order(t, receiver, EXIT_OK, 'schedule', 'show', '--json');
-  t.like(lastResult(shown.stdout), { lastRound: { summary: { done: 1, failed: 0, skipped: 0 } } });
+  t.like(lastResult(shown.stdout), {
+    schedules: [{ lastRound: { summary: { done: 1, failed: 0, skipped: 0 } } }],
+  });
   await order(t, receiver, EXIT_OK, 'schedule', 'clear');
   t.like(lastResult((await order(t, receiver, EXIT_OK, 'schedule', 'show', '--json')).stdout), {
-    schedule: null,
+    schedules: [],
   });
   t.is(receiver.log.split('round begins').length, 2, 'one round');
-  t.like(await agentsOf(t, receiver), [{ agent: 'web1', devices: ['disk'] }]);
+  t.like(await agentsOf(t, receiver), [
+    { agent: 'web1', devices: ['disk'], plans: [{ device: 'disk', schedule: null, failures: 0 }] },
+  ]);
 });

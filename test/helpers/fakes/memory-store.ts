@@ -111,9 +111,7 @@ export class MemoryStore implements Store {
     return (await this.points(key)).at(-1) ?? null;
   }
 
-  captures(): readonly Capture[] {
-    return [...this.#captures.values()];
-  }
+  captures = (): readonly Capture[] => [...this.#captures.values()];
 
   async partialSets({ agent, device }: PointsKey): Promise<PartialSet[]> {
     const open = [...this.#captures.values()].map((capture) => ({
@@ -166,6 +164,8 @@ export class MemoryStore implements Store {
     return isBase ? 'a session builds on it' : null;
   }
 
+  deviceNames = (): string[] => [];
+  renameAgent = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
   damagedPoints = async (): Promise<ReadonlySet<string>> => new Set();
 
   checkRemoval(point: Point): void {

@@ -5,7 +5,7 @@
  * A `PowerLossDisk` below it also forgets what was not synced, as far as it may: appended bytes without
  * `sync`, names without `syncDir`.
  */
-import { mkdir, readdir, rename, rm, stat, truncate } from 'node:fs/promises';
+import { link, mkdir, readdir, rename, rm, stat, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type Disk, type DiskFile, nodeDisk } from '../../../src/store/disk/disk.js';
 
@@ -179,12 +179,17 @@ export class PowerLossDisk implements Disk {
   }
 
   async rename(from: string, to: string): Promise<void> {
+    // What it replaces may be there again after a power cut.
+    this.#trashCount += 1;
+    const replaced = join(this.#trash, `${this.#trashCount}-${basename(to)}`);
+    await link(to, replaced).catch(() => undefined);
     await nodeDisk.rename(from, to);
     const synced = this.#syncedBytes.get(from);
     this.#syncedBytes.delete(from);
     if (synced !== undefined) this.#syncedBytes.set(to, synced);
     this.#note(to, async () => {
       await rename(to, from).catch(() => undefined);
+      await rename(replaced, to).catch(() => undefined);
       const bytes = this.#syncedBytes.get(to);
       this.#syncedBytes.delete(to);
       if (bytes !== undefined) this.#syncedBytes.set(from, bytes);

@@ -42,6 +42,10 @@ export class FaultyStore implements Store {
     return this.#inner.points(key);
   }
 
+  deviceNames(): string[] {
+    return this.#inner.deviceNames();
+  }
+
   captures(): readonly Capture[] {
     return this.#inner.captures().map((capture) => this.#wrapped(capture));
   }
@@ -70,6 +74,7 @@ export class FaultyStore implements Store {
   checkRemoval: Store['checkRemoval'] = (point) => this.#inner.checkRemoval(point);
   useOf: Store['useOf'] = (point) => this.#inner.useOf(point);
   removePoint: Store['removePoint'] = (...args) => this.#inner.removePoint(...args);
+  renameAgent: Store['renameAgent'] = () => this.#inner.renameAgent();
   removeDevice: Store['removeDevice'] = (...args) => this.#inner.removeDevice(...args);
   removedPoint: Store['removedPoint'] = (...args) => this.#inner.removedPoint(...args);
   nodes: Store['nodes'] = (...args) => this.#inner.nodes(...args);

@@ -86,6 +86,7 @@ export interface SeenAgent {
   readonly agent: string;
   readonly isConnected: boolean;
   readonly devices: readonly string[];
+  readonly plans: readonly { readonly device: string; readonly schedule: string | null }[];
   readonly problem: string | null;
 }
 

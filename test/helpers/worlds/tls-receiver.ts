@@ -8,7 +8,7 @@ import type { Enrolment } from '../../../src/protocol/certificates/enrolment.js'
 import { type ReceiverClient, receiverClient } from '../../../src/protocol/client.js';
 import { enroll } from '../../../src/protocol/enroll.js';
 import { initReceiver } from '../../../src/receiver/access/identity.js';
-import { createInvite } from '../../../src/receiver/access/tenants.js';
+import { createInvite } from '../../../src/receiver/access/invites.js';
 import { type RunningServer, type ServerOptions, startServer } from '../../../src/receiver/server.js';
 
 export interface LogLine {

@@ -13,6 +13,8 @@ import { fakePort } from '../../helpers/fakes/port.js';
 const ID = 'ab'.repeat(16);
 const PROGRESS = { phase: 'scan', doneBytes: 1, totalBytes: 2, changedBytes: 0, wireBytes: 0 } as const;
 
+const PLAN = { device: 'disk', schedule: 'daily', nextAt: null, failures: 1, isPaused: true };
+
 /** Arguments of each message, with and without those that may be left out. */
 const ARGS: { readonly [Name in keyof MessagePort]: readonly Parameters<MessagePort[Name]>[] } = {
   begin: [[beginRequest()]],
@@ -33,7 +35,11 @@ const ARGS: { readonly [Name in keyof MessagePort]: readonly Parameters<MessageP
   check: [[ID], [ID, [[0, 2]]], [ID, [[0, 2]], { known: true }]],
   damage: [[], ['disk']],
   diff: [[ID, 'cd'.repeat(16)]],
-  awaitOrder: [[{ devices: ['disk'], running: [], ordersMax: 1, waitMs: 10 }]],
+  awaitOrder: [
+    [{ devices: ['disk'], running: [], ordersMax: 1, waitMs: 10 }],
+    [{ devices: ['disk'], running: [], plans: [PLAN], ordersMax: 1, waitMs: 10 }],
+  ],
+  rounds: [[]],
   reportOrder: [[ID, { state: 'running', progress: PROGRESS }]],
 };
 

@@ -12,7 +12,8 @@ import { receiverClient } from '../../../src/protocol/client.js';
 import { enroll } from '../../../src/protocol/enroll.js';
 import { PROTOCOL_VERSION } from '../../../src/protocol/messages/schemas.js';
 import { loadIdentity, readAuthority } from '../../../src/receiver/access/identity.js';
-import { createInvite, Tenants } from '../../../src/receiver/access/tenants.js';
+import { createInvite } from '../../../src/receiver/access/invites.js';
+import { Tenants } from '../../../src/receiver/access/tenants.js';
 import { MemoryStore } from '../../helpers/fakes/memory-store.js';
 import { makeTlsReceiver } from '../../helpers/worlds/tls-receiver.js';
 

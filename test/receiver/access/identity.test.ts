@@ -10,7 +10,8 @@ import {
   readSettings,
 } from '../../../src/receiver/access/identity.js';
 import { repairIdentity } from '../../../src/receiver/access/identity-repair.js';
-import { createInvite, Tenants } from '../../../src/receiver/access/tenants.js';
+import { createInvite } from '../../../src/receiver/access/invites.js';
+import { Tenants } from '../../../src/receiver/access/tenants.js';
 
 const NOW = new Date('2026-01-01T00:00:00Z');
 

@@ -4,10 +4,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
+import { z } from 'zod';
+import { writeStateFile } from '../../../src/config/state-file.js';
 import type { RoundSummary } from '../../../src/domain/order/round.js';
 import {
+  DEFAULT_SCHEDULE,
   readLastRound,
-  readSchedule,
+  readSchedules,
+  removeSchedules,
   type Schedule,
   writeSchedule,
 } from '../../../src/receiver/orders/remote-settings.js';
@@ -27,6 +31,9 @@ class World {
   /** Of the round that runs. */
   end: () => void = () => undefined;
   holdsRounds = false;
+  readonly rounds: unknown[] = [];
+  /** Of the next rounds; then all is done. */
+  readonly summaries: RoundSummary[] = [];
   stopped = 0;
 
   constructor(dir: string) {
@@ -36,11 +43,13 @@ class World {
   async start(t: ExecutionContext): Promise<Scheduler> {
     const scheduler = await Scheduler.start({
       dir: this.dir,
+      readSchedules: () => readSchedules(this.dir),
       log: pino({ level: 'silent' }),
       now: () => new Date(this.nowMs),
-      tickMs: 2,
-      runRound: async (_schedule, signal) => {
+      ...{ tickMs: 2, retryAfterMs: HOUR },
+      runRound: async ({ name }, signal, only) => {
         this.begun.push(this.nowMs);
+        this.rounds.push([name, only === null ? null : [...only]]);
         if (this.holdsRounds) {
           await new Promise<void>((resolve) => {
             this.end = resolve;
@@ -50,7 +59,7 @@ class World {
             });
           });
         }
-        return SUMMARY;
+        return this.summaries.shift() ?? SUMMARY;
       },
     });
     t.teardown(() => scheduler.close());
@@ -69,7 +78,7 @@ async function makeWorld(t: ExecutionContext, changes: Partial<Schedule> = {}): 
   const dir = await tempDir(t);
   await mkdir(join(dir, 'receiver'));
   await writeSchedule(dir, {
-    ...{ timing: { kind: 'every', everyMs: 6 * HOUR }, parallel: 1, waitMs: 0, agents: null },
+    ...{ name: DEFAULT_SCHEDULE, at: 'every 6h', parallel: 1, waitMs: 0, agents: null, retries: 2 },
     setAt: new Date(START).toISOString(),
     ...changes,
   });
@@ -86,8 +95,8 @@ test('rounds begin when they are due, and how they ended is kept', async (t) => 
   t.is(world.begun.length, 1, 'six hours from the last one, not from the clock');
   await world.at(12.2, 2);
   t.is(world.begun.length, 2);
-  while ((await readLastRound(world.dir))?.endedAt === null) await sleep(5);
-  t.like(await readLastRound(world.dir), {
+  while ((await readLastRound(world.dir, DEFAULT_SCHEDULE))?.endedAt === null) await sleep(5);
+  t.like(await readLastRound(world.dir, DEFAULT_SCHEDULE), {
     startedAt: new Date(START + 12.2 * HOUR).toISOString(),
     endedAt: new Date(START + 12.2 * HOUR).toISOString(),
     summary: SUMMARY,
@@ -124,7 +133,7 @@ test('a receiver that died in a round does not begin it again, and the round sho
   world.holdsRounds = true;
   await world.start(t);
   await world.at(6, 1);
-  t.like(await readLastRound(world.dir), { endedAt: null, summary: null });
+  t.like(await readLastRound(world.dir, DEFAULT_SCHEDULE), { endedAt: null, summary: null });
   const again = new World(world.dir);
   await again.start(t);
   await again.at(7);
@@ -145,15 +154,86 @@ test('a stop ends the round that runs', async (t) => {
 test('a schedule that is changed or cleared counts from then on', async (t) => {
   const world = await makeWorld(t);
   const scheduler = await world.start(t);
-  const schedule = await readSchedule(world.dir);
-  if (schedule === null) return t.fail();
+  const [schedule] = await readSchedules(world.dir);
+  if (schedule === undefined) return t.fail();
   const setAt = new Date(START + HOUR).toISOString();
-  await writeSchedule(world.dir, { ...schedule, timing: { kind: 'every', everyMs: HOUR }, setAt });
+  await writeSchedule(world.dir, { ...schedule, at: 'every 1h', setAt });
   await scheduler.reload();
   await world.at(2.1, 1);
   t.is(world.begun.length, 1);
-  await writeSchedule(world.dir, null);
+  t.deepEqual(await removeSchedules(world.dir, null), [DEFAULT_SCHEDULE]);
   await scheduler.reload();
   await world.at(50, 1);
   t.is(world.begun.length, 1);
+});
+
+test('a round goes back to what failed, and only to that, until the next one is due', async (t) => {
+  const world = await makeWorld(t);
+  const item = { point: null, warningCount: 0, wireBytes: 1, durationMs: 0 };
+  const failed: RoundSummary = {
+    ...{ done: 1, failed: 1, skipped: 1, withWarnings: 0, wireBytes: 3, durationMs: 5 },
+    items: [
+      { ...item, agent: 'a', device: 'x', state: 'failed', reason: 'it broke' },
+      { ...item, agent: 'b', device: null, state: 'skipped', reason: 'it is away' },
+      { ...item, agent: 'a', device: 'y', state: 'done', reason: null },
+    ],
+  };
+  const healed = (agent: string, device: string): RoundSummary => ({
+    ...SUMMARY,
+    items: [{ ...item, agent, device, state: 'done', reason: null }],
+  });
+  world.summaries.push(
+    failed,
+    {
+      ...SUMMARY,
+      ...healed('a', 'x'),
+      skipped: 1,
+      done: 1,
+      items: [
+        ...healed('a', 'x').items,
+        { ...item, agent: 'b', device: null, state: 'skipped', reason: 'it is away' },
+      ],
+    },
+    healed('b', 'z'),
+  );
+  await world.start(t);
+  await world.at(6, 1);
+  await world.at(6.9, 1);
+  await world.at(7.1, 2);
+  await world.at(9.2, 3);
+  t.deepEqual(world.rounds, [
+    [DEFAULT_SCHEDULE, null],
+    [
+      DEFAULT_SCHEDULE,
+      [
+        ['a', new Set(['x'])],
+        ['b', null],
+      ],
+    ],
+    [DEFAULT_SCHEDULE, [['b', null]]],
+  ]);
+  while ((await readLastRound(world.dir, DEFAULT_SCHEDULE))?.endedAt === null) await sleep(5);
+  t.like((await readLastRound(world.dir, DEFAULT_SCHEDULE))?.summary, { done: 3, failed: 0, skipped: 0 });
+});
+
+test('two schedules, each with its own last round; that of the former version is one of them', async (t) => {
+  const world = await makeWorld(t);
+  await writeStateFile(
+    join(world.dir, 'receiver', 'schedule.json'),
+    { format: 'stillpoint-schedule', version: 1, schema: z.any() },
+    {
+      ...{ timing: { kind: 'at', minutes: [120, 855] }, parallel: 3, waitMs: 1000, agents: ['a'] },
+      setAt: new Date(START).toISOString(),
+    },
+  );
+  const [former] = await readSchedules(world.dir);
+  t.like(former, { name: DEFAULT_SCHEDULE, at: '02:00,14:15', parallel: 3, agents: ['a'] });
+  if (former === undefined) return;
+  await writeSchedule(world.dir, { ...former, name: 'often', at: 'every 1h' });
+  await writeSchedule(world.dir, { ...former, at: 'every 5h' });
+  await world.start(t);
+  await world.at(1, 1);
+  await world.at(5, 3);
+  t.deepEqual(world.rounds.map((round) => (round as string[])[0]).sort(), ['default', 'often', 'often']);
+  t.like(await readLastRound(world.dir, 'often'), { startedAt: new Date(START + 5 * HOUR).toISOString() });
 });

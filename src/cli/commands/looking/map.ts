@@ -5,6 +5,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { unlessAborted } from '../../../agent/common/cancel.js';
 import { StillpointError } from '../../../domain/base/errors.js';
+import { parsePeriod } from '../../../domain/base/quantities.js';
 import {
   PARTITION_HEAD_BYTES,
   type Partition,
@@ -19,7 +20,7 @@ import type { CommandContext, Run } from '../../common/context.js';
 import { agentOption, type ReceiverChoice, storeOption, withReceiver } from '../../common/open-receiver.js';
 import { findPoint, ownAgent } from '../../common/point-argument.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
-import { formatDuration, parsePeriod } from '../../output/format.js';
+import { formatDuration } from '../../output/format.js';
 import { Canvas } from './canvas.js';
 import { type HeatMap, type PointMap, showHeat, showPoint } from './map-view.js';
 

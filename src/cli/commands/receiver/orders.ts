@@ -1,19 +1,20 @@
 /**
- * `stillpoint receiver backup | agents | dial | round | schedule`: the jobs that the receiver starts. The
+ * `stillpoint receiver backup | dial | round | schedule`: the jobs that the receiver starts. The
  * receiver that serves the directory does them.
  */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseHostPort } from '../../../domain/base/addresses.js';
 import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
 import { checkName } from '../../../domain/base/names.js';
 import type { RoundItem, RoundSummary } from '../../../domain/order/round.js';
-import { describeTiming, parseEvery, parseTimes } from '../../../domain/order/schedule.js';
+import { describeSchedule, dueAfter, parseEvery, parseSchedule } from '../../../domain/order/schedule.js';
 import { pointLabel } from '../../../domain/point/point.js';
-import type { AgentView } from '../../../receiver/orders/remote.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
+import { recorded } from '../../common/recorded.js';
 import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
-import { formatBytes, formatDuration, formatInstant, formatTable } from '../../output/format.js';
+import { formatBytes, formatDuration, formatInstant } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
 import { seconds } from '../backup.js';
 
@@ -31,6 +32,13 @@ interface RoundChoice extends StoreChoice {
   readonly agents?: readonly string[];
   readonly parallel: number;
   readonly wait: number;
+}
+
+interface ScheduleChoice extends RoundChoice {
+  readonly at?: string;
+  readonly every?: string;
+  readonly name: string;
+  readonly retries: string;
 }
 
 export function addReceiverOrders(receiver: Command, run: Run, directoryOf: DirectoryOf): void {
@@ -55,13 +63,6 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
       run(async (context) =>
         backup(context, await directoryOf(context, options.store), { agent, device, ...options }),
       ),
-    );
-  receiver
-    .command('agents')
-    .description('list agents: whether they are connected, what they offer, their last points')
-    .addOption(store())
-    .action((options: StoreChoice) =>
-      run(async (context) => listAgents(context, await directoryOf(context, options.store))),
     );
   receiver
     .command('dial')
@@ -89,13 +90,15 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
   schedule
     .command('set')
     .description('start rounds at these times')
-    .option('--at <times>', 'times of day, local: 02:00 or 02:00,14:30')
+    .option('--at <times>', 'times of day or a calendar expression: 02:00,14:30 or "Mon..Fri 02:00"')
     .option('--every <interval>', '30m, 6h, 1d')
+    .option('--name <name>', 'one schedule of several', 'default')
+    .option('--retries <number>', 'how often a round goes back to what failed', '2')
     .addOption(store())
     .addOption(agents())
     .addOption(parallelOption())
     .addOption(wait())
-    .action((options: RoundChoice & { at?: string; every?: string }) =>
+    .action((options: ScheduleChoice) =>
       run(async (context) => setSchedule(context, await directoryOf(context, options.store), options)),
     );
   schedule
@@ -107,10 +110,13 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
     );
   schedule
     .command('clear')
-    .description('remove the schedule')
+    .description('remove the schedules, or one of them')
+    .option('--name <name>', 'only this one')
     .addOption(store())
-    .action((options: StoreChoice) =>
-      run(async (context) => clearSchedule(context, await directoryOf(context, options.store))),
+    .action((options: StoreChoice & { name?: string }) =>
+      run(async (context) =>
+        clearSchedule(context, await directoryOf(context, options.store), options.name ?? null),
+      ),
     );
 }
 
@@ -153,34 +159,10 @@ async function backup(
   return warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
-async function listAgents({ output, signal }: CommandContext, dir: string): Promise<number> {
-  const { askReceiver } = await import('../../../receiver/control/client.js');
-  const { agentViewsSchema } = await import('../../../receiver/control/messages.js');
-  const agents = agentViewsSchema.parse(await askReceiver(dir, { op: 'agents' }, { signal }));
-  const titles = ['AGENT', 'CONNECTION', 'DEVICES', 'LAST SEEN', 'LAST POINT'].map((title) => ({ title }));
-  const lines =
-    agents.length === 0 ? ['No agent is enrolled yet.'] : formatTable(titles, agents.map(agentRow));
-  const problems = agents.flatMap(({ agent, problem }) => (problem === null ? [] : [`${agent}: ${problem}`]));
-  output.result({ agents }, [...lines, ...problems], true);
-  return EXIT_OK;
-}
-
-function agentRow({ agent, isConnected, address, devices, lastSeenAt, lastPoint }: AgentView): string[] {
-  const dialled = address === null ? '' : `, dialled at ${address}`;
-  return [
-    agent,
-    `${isConnected ? 'connected' : 'not connected'}${dialled}`,
-    devices.length === 0 ? '-' : devices.join(', '),
-    lastSeenAt === null ? '-' : formatInstant(lastSeenAt),
-    lastPoint === null ? '-' : `${lastPoint.point}, ${formatInstant(lastPoint.committedAt)}`,
-  ];
-}
-
 async function dial(context: CommandContext, dir: string, agentName: string, text: string): Promise<number> {
   const agent = checkName('agent name', agentName);
-  const { parseHostPort } = await import('../../../protocol/certificates/enrolment.js');
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { writeAddress } = await import('../../../receiver/orders/remote-settings.js');
+  const { roundsOf } = await import('../../common/receiver-settings.js');
   const address = text === 'none' ? null : parseHostPort(text);
   if (address?.port === 0) {
     throw new StillpointError('usage', {
@@ -190,7 +172,9 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
     });
   }
   await readSettings(dir);
-  await writeAddress(dir, agent, address);
+  const rounds = await roundsOf(context, dir, (told) => context.output.note(told));
+  const detail = address === null ? 'it is no longer dialled' : `it is dialled at ${text}`;
+  await recorded(dir, { what: 'setting', agent, detail }, () => rounds.setAddress(agent, address));
   const isServed = await reload(context, dir);
   context.output.result({ agent, address: address === null ? null : text, isServed }, [
     address === null ? `${agent} is no longer dialled` : `${agent} is dialled at ${text}`,
@@ -200,7 +184,7 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
 }
 
 /** Has the receiver that serves, if there is one, read what was written. */
-async function reload({ signal }: CommandContext, dir: string): Promise<boolean> {
+export async function reload({ signal }: CommandContext, dir: string): Promise<boolean> {
   const { askReceiver } = await import('../../../receiver/control/client.js');
   try {
     await askReceiver(dir, { op: 'reload' }, { signal });
@@ -248,11 +232,7 @@ function exitCodeOfRound({ done, failed, skipped, withWarnings }: RoundSummary):
   return skipped > 0 || withWarnings > 0 ? EXIT_WARNINGS : EXIT_OK;
 }
 
-async function setSchedule(
-  context: CommandContext,
-  dir: string,
-  options: RoundChoice & { readonly at?: string; readonly every?: string },
-): Promise<number> {
+async function setSchedule(context: CommandContext, dir: string, options: ScheduleChoice): Promise<number> {
   const { at, every, agents = null, parallel, wait } = options;
   if ((at === undefined) === (every === undefined)) {
     throw new StillpointError('usage', {
@@ -261,54 +241,79 @@ async function setSchedule(
       remedy: 'Write for example --at 02:00, or --every 6h.',
     });
   }
-  const timing = at === undefined ? parseEvery(every ?? '') : parseTimes(at);
+  const timing = at === undefined ? parseEvery(every ?? '') : parseSchedule(at);
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
+  const { ROUND_RETRIES_MAX } = await import('../../../receiver/orders/remote-settings.js');
+  const { roundsOf } = await import('../../common/receiver-settings.js');
+  const retries = /^\d{1,2}$/.test(options.retries) ? Number(options.retries) : ROUND_RETRIES_MAX + 1;
+  if (retries > ROUND_RETRIES_MAX) {
+    throw new StillpointError('usage', {
+      thing: `--retries ${options.retries}`,
+      reason: `it is not a number from 0 to ${ROUND_RETRIES_MAX}`,
+    });
+  }
   await readSettings(dir);
-  const schedule = { timing, agents, parallel, waitMs: wait * 1000, setAt: new Date().toISOString() };
-  await writeSchedule(dir, schedule);
+  const schedule = {
+    ...{ name: checkName('schedule name', options.name), at: timing.text, agents, parallel, retries },
+    ...{ waitMs: wait * 1000, setAt: new Date().toISOString() },
+  };
+  const rounds = await roundsOf(context, dir, (told) => context.output.note(told));
+  const detail = `${schedule.name}: rounds begin ${describeSchedule(timing)}`;
+  await recorded(dir, { what: 'setting', detail }, () => rounds.setSchedule(schedule));
   const isServed = await reload(context, dir);
   context.output.result({ schedule, isServed }, [
-    `Rounds begin ${describeTiming(timing)}`,
+    `Rounds begin ${describeSchedule(timing)}`,
     ...(isServed ? [] : ['  as soon as a receiver serves this directory: none does now']),
   ]);
   return EXIT_OK;
 }
 
-async function showSchedule({ output }: CommandContext, dir: string): Promise<number> {
-  const { readLastRound, readSchedule } = await import('../../../receiver/orders/remote-settings.js');
+async function showSchedule(context: CommandContext, dir: string): Promise<number> {
+  const { output } = context;
+  const { roundsOf } = await import('../../common/receiver-settings.js');
+  const { readLastRound, timingOf } = await import('../../../receiver/orders/remote-settings.js');
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { LOCAL_CALENDAR } = await import('../../../receiver/orders/scheduler.js');
-  const { dueAfter } = await import('../../../domain/order/schedule.js');
   await readSettings(dir);
-  const [schedule, lastRound] = [await readSchedule(dir), await readLastRound(dir)];
+  const rounds = await roundsOf(context, dir, (told) => output.note(told));
   const lines: string[] = [];
-  let nextAt: string | null = null;
-  if (schedule === null) lines.push('No rounds are scheduled.');
-  else {
-    const { timing, parallel, agents, setAt } = schedule;
+  const schedules: object[] = [];
+  for (const schedule of await rounds.schedules()) {
+    const lastRound = await readLastRound(dir, schedule.name);
+    const { name, parallel, agents, setAt } = schedule;
     const sinceMs = Math.max(Date.parse(setAt), Date.parse(lastRound?.startedAt ?? setAt));
-    nextAt = new Date(dueAfter(timing, sinceMs, LOCAL_CALENDAR)).toISOString();
+    const nextMs = dueAfter(timingOf(schedule), sinceMs);
+    const nextAt = nextMs === null ? null : new Date(nextMs).toISOString();
     lines.push(
-      `Rounds begin ${describeTiming(timing)}, ${parallel} at once, of ${agents === null ? 'all agents' : agents.join(', ')}`,
-      `  next  ${formatInstant(nextAt)}`,
+      `${name}: rounds begin ${describeSchedule(timingOf(schedule))}, ${parallel} at once, of ${agents === null ? 'all agents' : agents.join(', ')}`,
+      `  next  ${nextAt === null ? 'never again' : formatInstant(nextAt)}`,
     );
+    if (lastRound !== null) {
+      const { startedAt, summary } = lastRound;
+      lines.push(`  last  ${formatInstant(startedAt)}${summary === null ? ': it has not ended' : ''}`);
+      if (summary !== null) lines.push(...describeSummary(summary).map((line) => `  ${line}`));
+    }
+    schedules.push({ ...schedule, nextAt, lastRound });
   }
-  if (lastRound !== null) {
-    const { startedAt, summary } = lastRound;
-    lines.push(`  last  ${formatInstant(startedAt)}${summary === null ? ': it has not ended' : ''}`);
-    if (summary !== null) lines.push(...describeSummary(summary).map((line) => `  ${line}`));
-  }
-  output.result({ schedule, nextAt, lastRound }, lines, true);
+  output.result({ schedules }, lines.length === 0 ? ['No rounds are scheduled.'] : lines, true);
   return EXIT_OK;
 }
 
-async function clearSchedule(context: CommandContext, dir: string): Promise<number> {
+async function clearSchedule(context: CommandContext, dir: string, name: string | null): Promise<number> {
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { writeSchedule } = await import('../../../receiver/orders/remote-settings.js');
+  const { roundsOf } = await import('../../common/receiver-settings.js');
   await readSettings(dir);
-  await writeSchedule(dir, null);
+  const rounds = await roundsOf(context, dir, (told) => context.output.note(told));
+  if (name !== null && !(await rounds.schedules()).some((schedule) => schedule.name === name)) {
+    throw new StillpointError('usage', {
+      thing: `schedule ${name}`,
+      reason: 'there is none of this name',
+      remedy: 'See "stillpoint receiver schedule show".',
+    });
+  }
+  const detail = name === null ? 'rounds are no longer scheduled' : `schedule ${name} is removed`;
+  const removed = await recorded(dir, { what: 'setting', detail }, () => rounds.clearSchedules(name));
   const isServed = await reload(context, dir);
-  context.output.result({ schedule: null, isServed }, ['Rounds are no longer scheduled']);
+  const lines = [name === null ? 'Rounds are no longer scheduled' : `Schedule ${name} is removed`];
+  context.output.result({ removed, isServed }, lines);
   return EXIT_OK;
 }

@@ -4,18 +4,25 @@
  */
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import type { Logger } from 'pino';
+import type { ServiceNotifier } from '../../../config/systemd.js';
 import {
   PARTIAL_KEEP_MS,
   PARTIAL_KEEP_MS_MIN,
   SCRUB_PERIOD_MS,
   SCRUB_PERIOD_MS_MIN,
 } from '../../../domain/base/limits.js';
+import { parsePeriod } from '../../../domain/base/quantities.js';
 import { parseRateLimit, type RateSchedule } from '../../../domain/session/rate-limit.js';
+import type { RunningServer } from '../../../receiver/server.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { addPlaceOptions } from '../../common/open-receiver.js';
+import { recorded } from '../../common/recorded.js';
 import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
-import { formatDuration, formatInstant, parsePeriod } from '../../output/format.js';
+import { formatDuration, formatInstant } from '../../output/format.js';
+import { addReceiverAgents } from './agents.js';
+import { addReceiverAudit } from './audit.js';
 import { addReceiverOrders } from './orders.js';
 import { addRepair } from './repair.js';
 
@@ -61,6 +68,8 @@ export function addReceiver(program: Command, run: Run): void {
       run((context) => invite(context, name, options.store)),
     );
   addReceiverOrders(receiver, run, existingDirectory);
+  addReceiverAgents(receiver, run, existingDirectory);
+  addReceiverAudit(receiver, run, existingDirectory);
   addRepair(receiver, run, DIRECTORY_HELP, existingDirectory);
 }
 
@@ -89,13 +98,17 @@ function scrubOption(description: string): Option {
   );
 }
 
-function directoryOf({ stateDirectory }: CommandContext, dir: string | undefined): string {
-  return dir === undefined ? join(stateDirectory, 'receiver') : resolve(dir);
+/** As named, else what receiver.toml says. */
+async function directoryOf(context: CommandContext, dir: string | undefined): Promise<string> {
+  if (dir !== undefined) return resolve(dir);
+  const { loadReceiverConfig } = await import('../../../config/receiver-config.js');
+  const { settings } = await loadReceiverConfig(context.configDirectory, context.environment);
+  return settings.store ?? join(context.stateDirectory, 'receiver');
 }
 
 /** @throws StillpointError `store-missing` where a store was, or a disk should be */
 async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
-  const directory = directoryOf(context, dir);
+  const directory = await directoryOf(context, dir);
   const { placeToRead } = await import('../../common/store-place.js');
   await placeToRead(context.stateDirectory, directory);
   return directory;
@@ -106,18 +119,33 @@ async function initialize(
   dir: string | undefined,
   { keepPartial, scrub, newStore, acceptStore, ...options }: InitChoice,
 ): Promise<number> {
-  const directory = directoryOf(context, dir);
+  const directory = await directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
   const { placeToOwn } = await import('../../common/store-place.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
+  const { refuseConfigured } = await import('../../common/receiver-settings.js');
+  await refuseConfigured(context, directory, [
+    ...(options.listen === undefined ? [] : ['listen' as const]),
+    ...(options.url === undefined ? [] : ['url' as const]),
+    ...(keepPartial === undefined ? [] : ['keep-partial' as const]),
+    ...(scrub === undefined ? [] : ['scrub.period' as const]),
+  ]);
   await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
-  const settings = await initReceiver(directory, {
-    ...options,
-    ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
-    ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
-  });
+  const settings = await recorded(
+    directory,
+    { what: 'setting', detail: 'receiver init' },
+    () =>
+      initReceiver(directory, {
+        ...options,
+        ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
+        ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
+      }),
+    ({ listen, url, keepPartialMs = PARTIAL_KEEP_MS }) => ({
+      detail: `listens on ${listen}, agents connect to ${url}, unfinished backups are kept ${formatDuration(keepPartialMs)}`,
+    }),
+  );
   context.output.result({ directory, ...settings }, [
     `Receiver in ${directory}`,
     `  listens on ${settings.listen}, agents connect to ${settings.url}`,
@@ -141,30 +169,63 @@ async function serve(
   const { openStoreWithLog } = await import('../../common/open-store.js');
   const { createLog } = await import('../../common/log.js');
   const log = createLog(context.logLevel, context.stdout);
+  const { applyConfig, roundsOf } = await import('../../common/receiver-settings.js');
+  const configured = await applyConfig(context, directory);
+  const rate = scrubRate ?? configured?.settings.scrub.rate ?? undefined;
+  const { serviceNotifier } = await import('../../../config/systemd.js');
+  const notifier = serviceNotifier(
+    context.environment,
+    () => true,
+    (reason) => log.warn({ reason }, 'systemd could not be told'),
+  );
   const server = await startServer({
     dir: directory,
+    rounds: await roundsOf(context, directory, (text) => log.warn(text)),
     ...(listen === undefined ? {} : { listen }),
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
     ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
-    ...(scrubRate === undefined ? {} : { scrubRate }),
+    ...(rate === undefined ? {} : { scrubRate: rate }),
     log,
     openStore: openStoreWithLog,
   });
   log.info({ store: directory }, 'store open');
+  const onHup = () => void reload(server, notifier, log);
+  process.on('SIGHUP', onHup);
+  await notifier.ready();
   if (!context.signal.aborted) {
     await new Promise((stop) => context.signal.addEventListener('abort', stop, { once: true }));
   }
   log.info('stopping');
+  await notifier.stopping();
+  process.off('SIGHUP', onHup);
   await server.close();
+  notifier.close();
   return EXIT_OK;
+}
+
+/** What a changed configuration says of rounds and of whom to dial; the rest counts at the next start. */
+async function reload(
+  { remote }: Pick<RunningServer, 'remote'>,
+  notifier: ServiceNotifier,
+  log: Logger,
+): Promise<void> {
+  await notifier.reloading();
+  await remote.reload().then(
+    () => log.info('configuration applied'),
+    (error: Error) =>
+      log.error({ reason: error.message }, 'the new configuration is refused; the old one stays'),
+  );
+  await notifier.ready();
 }
 
 async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {
   const directory = await existingDirectory(context, dir);
   const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { createInvite } = await import('../../../receiver/access/tenants.js');
+  const { createInvite } = await import('../../../receiver/access/invites.js');
   const { url } = await readSettings(directory);
-  const { code, expiresAt, replaces } = await createInvite(directory, name, new Date());
+  const { code, expiresAt, replaces } = await recorded(directory, { what: 'invite', agent: name }, () =>
+    createInvite(directory, name, new Date()),
+  );
   if (replaces) {
     context.output.warn(
       `${name} is already enrolled: this code gets it a new certificate, and the present one is then refused`,

@@ -43,6 +43,7 @@ async function repair(context: CommandContext, directory: string, options: Repai
   const log = (message: string) => output.note(`${directory}: ${message}`);
   const store = await repairStore(directory, { dryRun, rebuildIndex, log });
   const identity = await repairIdentity(directory, { dryRun, newIdentity, now: new Date() });
+  await enter(directory, dryRun ? 0 : store.mended.length + identity.mended.length);
   const mended = [...store.mended, ...identity.mended];
   const lost = [...store.lost, ...identity.lost];
   for (const { what, reason } of lost) output.warn(`${what}: ${reason}.`);
@@ -53,4 +54,14 @@ async function repair(context: CommandContext, directory: string, options: Repai
   ];
   output.result({ directory, dryRun, mended, lost }, lines);
   return lost.length === 0 ? EXIT_OK : EXIT_DAMAGED;
+}
+
+/** Afterwards: what is mended may be what the audit log needs. */
+async function enter(directory: string, count: number): Promise<void> {
+  const { hasReceiver } = await import('../../common/recorded.js');
+  if (count === 0 || !hasReceiver(directory)) return;
+  const { AuditLog } = await import('../../../receiver/audit/log.js');
+  const log = new AuditLog({ dir: directory });
+  log.note({ who: 'operator', what: 'repair', result: 'done', count });
+  await log.close();
 }

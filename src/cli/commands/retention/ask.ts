@@ -8,6 +8,7 @@ import { isStillpointError, StillpointError } from '../../../domain/base/errors.
 import { LOCAL_AGENT } from '../../../domain/base/names.js';
 import type { Point } from '../../../domain/point/point.js';
 import { deviceName, parseDeviceRef } from '../../../domain/point/point-ref.js';
+import type { RetentionEvent } from '../../../receiver/retention/events.js';
 import type {
   PlannedPointView,
   RemovalSummary,
@@ -107,9 +108,28 @@ async function askStore(
         if (description.agent === agent && description.device === device) await capture.abort();
       }
     };
-    return await new RetentionService({ store, endSessions }).perform(wish, signal, tell);
+    return await withAudit(directory, (onEvent) =>
+      new RetentionService({ store, endSessions, onEvent }).perform(wish, signal, tell),
+    );
   } finally {
     await store.close();
+  }
+}
+
+/** What happens is in the audit log, as if the receiver had done it. */
+async function withAudit<T>(
+  directory: string,
+  work: (onEvent: (event: RetentionEvent) => void) => Promise<T>,
+): Promise<T> {
+  const { hasReceiver } = await import('../../common/recorded.js');
+  if (!hasReceiver(directory)) return work(() => undefined);
+  const { AuditLog } = await import('../../../receiver/audit/log.js');
+  const { noteRetention } = await import('../../../receiver/audit/retention.js');
+  const log = new AuditLog({ dir: directory });
+  try {
+    return await work((event) => noteRetention({ log }, event));
+  } finally {
+    await log.close();
   }
 }
 

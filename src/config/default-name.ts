@@ -3,7 +3,7 @@
  * different paths.
  */
 import { createHash } from 'node:crypto';
-import { NAME_CHARS_MAX } from '../../domain/base/names.js';
+import { NAME_CHARS_MAX } from '../domain/base/names.js';
 
 const DIGEST_CHARS = 8;
 

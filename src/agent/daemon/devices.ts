@@ -1,0 +1,82 @@
+/** The devices of a daemon: what is configured, what matches wildcards, what is remembered of each. */
+import type { Logger } from 'pino';
+import { type ConfiguredDevice, type DeviceSettings, expandDevices } from '../../config/agent-config.js';
+import { newRecord } from '../../domain/order/run-plan.js';
+import { type Running, unknownDevice } from './running.js';
+import type { DeviceMemory } from './state.js';
+
+export interface Entry {
+  settings: DeviceSettings;
+  memory: DeviceMemory;
+  running: Running | null;
+  isThere: boolean;
+  /** It is not looked for before. */
+  lookAtMs: number;
+}
+
+export class DeviceTable {
+  readonly #log: Logger;
+  #entries = new Map<string, Entry>();
+  /** Matches of wildcards that are gone, by name. */
+  vanished = new Map<string, DeviceMemory>();
+  /** Of matches that can't be backed up, as sentences. */
+  problems: readonly string[] = [];
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  get entries(): Entry[] {
+    return [...this.#entries.values()];
+  }
+
+  /** @throws StillpointError `device-unknown` */
+  entry(name: string): Entry {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw unknownDevice(name, 'no device of this name is configured');
+    return entry;
+  }
+
+  memories(): DeviceMemory[] {
+    return [...this.entries.map(({ memory }) => memory), ...this.vanished.values()];
+  }
+
+  /** @param remembered of the last process; default: of this one */
+  async expand(
+    configured: readonly ConfiguredDevice[],
+    nowMs: number,
+    remembered: readonly DeviceMemory[] = this.memories(),
+  ): Promise<void> {
+    const { devices, problems } = await expandDevices(configured);
+    const known = new Map(remembered.map((memory) => [memory.name, memory]));
+    const entries = new Map<string, Entry>();
+    for (const settings of devices) {
+      const { name, path, pattern } = settings;
+      const memory = this.#entries.get(name)?.memory ??
+        known.get(name) ?? {
+          ...{ name, path, pattern, record: newRecord(nowMs), last: null, lastGood: null },
+        };
+      const entry = this.#entries.get(name) ?? {
+        ...{ settings, memory, running: null, isThere: true, lookAtMs: 0 },
+      };
+      entry.settings = settings;
+      entry.memory = { ...memory, path, pattern };
+      entries.set(name, entry);
+    }
+    // One that runs stays until it has ended.
+    for (const [name, entry] of this.#entries)
+      if (entry.running !== null && !entries.has(name)) entries.set(name, entry);
+    const patterns = new Set(configured.map(({ path }) => path));
+    const vanished = [...known].filter(
+      ([name, { pattern }]) => pattern !== null && patterns.has(pattern) && !entries.has(name),
+    );
+    for (const [name, { path, pattern }] of vanished)
+      if (!this.vanished.has(name))
+        this.#log.warn({ device: name, path, pattern }, 'the device has vanished');
+    for (const text of problems)
+      if (!this.problems.includes(text)) this.#log.warn({ reason: text }, 'a match is not backed up');
+    this.#entries = entries;
+    this.vanished = new Map(vanished);
+    this.problems = problems;
+  }
+}

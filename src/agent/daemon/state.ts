@@ -1,0 +1,113 @@
+/**
+ * What the daemon remembers of its devices' runs, `<state>/daemon.json`: written as a whole before a run
+ * begins and after it has ended. If the file is damaged it is put aside: schedules then count from now on.
+ */
+import { rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import { isStillpointError } from '../../domain/base/errors.js';
+import { OFFERS_MAX } from '../../domain/base/limits.js';
+import type { Pause, RunRecord } from '../../domain/order/run-plan.js';
+
+export type RunReason = 'due' | 'retry' | 'asked' | 'ordered';
+
+export interface LastRun {
+  readonly why: RunReason;
+  /** ISO 8601, as all times here. */
+  readonly startedAt: string;
+  /** Null: it runs, or the process ended meanwhile. */
+  readonly endedAt: string | null;
+  readonly state: 'running' | 'done' | 'failed' | 'cancelled' | 'interrupted';
+  /** `DEVICE@SEQUENCE` */
+  readonly point: string | null;
+  readonly warningCount: number;
+  readonly wireBytes: number;
+  /** Of what did not go well, `thing: reason`. */
+  readonly reason: string | null;
+}
+
+export interface DeviceMemory {
+  readonly name: string;
+  readonly path: string;
+  /** The path with wildcards that it matched; null: it is named itself. */
+  readonly pattern: string | null;
+  readonly record: RunRecord;
+  readonly last: LastRun | null;
+  readonly lastGood: { readonly point: string; readonly instant: string } | null;
+}
+
+export interface DaemonMemory {
+  readonly devices: readonly DeviceMemory[];
+  /** Of all devices. */
+  readonly pause: Pause | null;
+}
+
+const text = z.string().max(4096);
+const time = z.number().min(-8.64e15).max(8.64e15);
+const count = z.int().min(0);
+const pause = z.strictObject({ fromMs: time, untilMs: time.nullable() }).nullable();
+
+const memoryFormat: StateFormat<DaemonMemory> = {
+  format: 'stillpoint-daemon',
+  version: 1,
+  schema: z.strictObject({
+    pause,
+    devices: z
+      .array(
+        z.strictObject({
+          name: text,
+          path: text,
+          pattern: text.nullable(),
+          record: z.strictObject({
+            ...{ anchorMs: time, failures: count, retries: count, retryAtMs: time.nullable(), pause },
+            fullAtMs: time.nullable(),
+          }),
+          last: z
+            .strictObject({
+              why: z.enum(['due', 'retry', 'asked', 'ordered']),
+              startedAt: text,
+              endedAt: text.nullable(),
+              state: z.enum(['running', 'done', 'failed', 'cancelled', 'interrupted']),
+              point: text.nullable(),
+              warningCount: count,
+              wireBytes: count,
+              reason: text.nullable(),
+            })
+            .nullable(),
+          lastGood: z.strictObject({ point: text, instant: text }).nullable(),
+        }),
+      )
+      // Those that have vanished are kept, too.
+      .max(4 * OFFERS_MAX),
+  }),
+};
+
+export const NOTHING_REMEMBERED: DaemonMemory = { devices: [], pause: null };
+
+const memoryPath = (stateDirectory: string): string => join(stateDirectory, 'daemon.json');
+
+/** @throws StillpointError `config` if it is damaged */
+export async function readMemory(stateDirectory: string): Promise<DaemonMemory> {
+  return (await readStateFile(memoryPath(stateDirectory), memoryFormat)) ?? NOTHING_REMEMBERED;
+}
+
+/** @param onDamage is told what was put aside, and why */
+export async function recallMemory(
+  stateDirectory: string,
+  onDamage: (reason: string) => void,
+): Promise<DaemonMemory> {
+  try {
+    return await readMemory(stateDirectory);
+  } catch (error) {
+    if (!isStillpointError(error, 'config')) throw error;
+    await rename(memoryPath(stateDirectory), `${memoryPath(stateDirectory)}.damaged`);
+    onDamage(error.message);
+    return NOTHING_REMEMBERED;
+  }
+}
+
+export async function writeMemory(stateDirectory: string, memory: DaemonMemory): Promise<void> {
+  await makeDirectory(stateDirectory);
+  await writeStateFile(memoryPath(stateDirectory), memoryFormat, memory);
+}

@@ -1,0 +1,80 @@
+/** The receiver's configuration for commands: whether it names a store, and what then comes from it. */
+import { realpath } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { loadReceiverConfig, type ReceiverConfig } from '../../config/receiver-config.js';
+import { StillpointError } from '../../domain/base/errors.js';
+import { initReceiver, readSettings } from '../../receiver/access/identity.js';
+import {
+  adoptDirectoryRounds,
+  type RoundsSource,
+  roundsOfConfiguration,
+  roundsOfDirectory,
+} from '../../receiver/orders/rounds-source.js';
+import type { CommandContext } from './context.js';
+
+type Context = Pick<CommandContext, 'configDirectory' | 'environment'> & {
+  readonly stateDirectory: string;
+};
+
+const real = (path: string): Promise<string> => realpath(path).catch(() => resolve(path));
+
+/** Null: no configuration names the store. @throws StillpointError `config` */
+export async function configOfStore(context: Context, dir: string): Promise<ReceiverConfig | null> {
+  const config = await loadReceiverConfig(context.configDirectory, context.environment);
+  if (config.files.length === 0) return null;
+  const named = config.settings.store ?? join(context.stateDirectory, 'receiver');
+  return (await real(named)) === (await real(dir)) ? config : null;
+}
+
+/** With what the store's own files have gone over, if a configuration names the store. */
+export async function roundsOf(
+  context: Context,
+  dir: string,
+  tell: (text: string) => void,
+): Promise<RoundsSource> {
+  const config = await configOfStore(context, dir);
+  if (config === null) return roundsOfDirectory(dir);
+  await adoptDirectoryRounds(dir, config, tell);
+  const load = () => loadReceiverConfig(context.configDirectory, context.environment);
+  return roundsOfConfiguration(dir, load, () => new Date());
+}
+
+/**
+ * What the configuration says of where the receiver listens, and how long it keeps unfinished backups, is
+ * copied into the store's own settings, which all commands read.
+ */
+export async function applyConfig(context: Context, dir: string): Promise<ReceiverConfig | null> {
+  const config = await configOfStore(context, dir);
+  if (config === null) return null;
+  const { listen, url, 'keep-partial': keepPartialMs, scrub } = config.settings;
+  const wanted = {
+    ...(listen === null ? {} : { listen }),
+    ...(url === null ? {} : { url }),
+    ...(keepPartialMs === null ? {} : { keepPartialMs }),
+    ...(scrub.period === null ? {} : { scrubPeriodMs: scrub.period }),
+  };
+  const present = await readSettings(dir);
+  const differs = Object.entries(wanted).some(
+    ([key, value]) => present[key as keyof typeof present] !== value,
+  );
+  if (differs) await initReceiver(dir, wanted);
+  return config;
+}
+
+/** For `receiver init`. @throws StillpointError `config` for what the configuration says otherwise */
+export async function refuseConfigured(
+  context: Context,
+  dir: string,
+  keys: readonly ('listen' | 'url' | 'keep-partial' | 'scrub.period')[],
+): Promise<void> {
+  const config = await configOfStore(context, dir);
+  for (const key of keys) {
+    const origin = config?.origins.get(key);
+    if (origin === undefined) continue;
+    throw new StillpointError('config', {
+      thing: `--${key.split('.')[0]}`,
+      reason: `${origin.file}:${origin.line} says it for this receiver`,
+      remedy: 'Change it there.',
+    });
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * The files that commands write into agent.d/ and receiver.d/: each has one thing, and is named after it. It
+ * is written as a whole (temporary file, fsync, rename, fsync of the directory), and removed durably.
+ */
+import { randomBytes } from 'node:crypto';
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { syncDirectory } from '../native/files.js';
+import { makeDirectory } from './state-file.js';
+
+/** The first words of such a file. Without them it is somebody's own. */
+const MARK = '# Written by "stillpoint ';
+
+export function dropInPath(directory: string, kind: 'agent' | 'receiver', name: string): string {
+  return join(directory, `${kind}.d`, `${name}.toml`);
+}
+
+/** @param command that wrote it, and the one that removes it, without `stillpoint` */
+export async function writeDropIn(
+  path: string,
+  commands: { readonly writes: string; readonly removes: string },
+  lines: readonly string[],
+): Promise<void> {
+  const folder = dirname(path);
+  await makeDirectory(folder);
+  const head = `${MARK}${commands.writes}"; "stillpoint ${commands.removes}" removes it.`;
+  const temporary = join(folder, `.${randomBytes(8).toString('hex')}.tmp`);
+  try {
+    const file = await open(temporary, 'wx', 0o640);
+    try {
+      await file.writeFile(`${[head, ...lines].join('\n')}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw Object.assign(error as Error, { path });
+  }
+  await syncDirectory(folder);
+}
+
+/** Whether a command wrote it. */
+export async function isDropIn(path: string): Promise<boolean> {
+  return (await readFile(path, 'utf8').catch(() => '')).startsWith(MARK);
+}
+
+/** @returns false if there was none */
+export async function removeDropIn(path: string): Promise<boolean> {
+  try {
+    await rm(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+  return true;
+}

@@ -1,0 +1,55 @@
+/** The receiver's configuration: receiver.toml and receiver.d/. It applies to the store that it names. */
+import { type ConfigFault, configError, faultAt } from './load/faults.js';
+import { configFiles, readTree } from './load/read.js';
+import { check, type EffectiveValue } from './load/validate.js';
+import { type ReceiverFileSettings, receiverFields } from './schema/receiver.js';
+import type { Origin } from './toml/parse.js';
+
+export interface ReceiverConfig {
+  readonly directory: string;
+  readonly files: readonly string[];
+  readonly settings: ReceiverFileSettings;
+  readonly values: readonly EffectiveValue[];
+  readonly faults: readonly ConfigFault[];
+  /** Of what is written, by key. */
+  readonly origins: ReadonlyMap<string, Origin>;
+}
+
+/** With its faults. @param files default: those of the directory */
+export async function checkReceiverConfig(
+  directory: string,
+  environment: Readonly<Record<string, string | undefined>>,
+  files?: readonly string[],
+): Promise<ReceiverConfig> {
+  const tree = await readTree(files ?? (await configFiles(directory, 'receiver')));
+  const { settings, values, faults, origins } = check(
+    tree.root,
+    receiverFields,
+    environment.CREDENTIALS_DIRECTORY,
+  );
+  const names = new Map<string, Origin>();
+  const same = settings.schedule.flatMap(({ name }, at): ConfigFault[] => {
+    const origin = origins.get(`schedule[${at}]`);
+    const before = names.get(name);
+    if (origin === undefined) return [];
+    names.set(name, before ?? origin);
+    const where = before === undefined ? '' : `${before.file}:${before.line}`;
+    return before === undefined
+      ? []
+      : [faultAt(origin, 'schedule.name', `${name} is the name of the schedule in ${where}, too`)];
+  });
+  return {
+    ...{ directory, files: tree.files, settings, values, origins },
+    faults: [...tree.faults, ...faults, ...same],
+  };
+}
+
+/** @throws StillpointError `config` if anything is wrong */
+export async function loadReceiverConfig(
+  directory: string,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<ReceiverConfig> {
+  const config = await checkReceiverConfig(directory, environment);
+  if (config.faults.length > 0) throw configError(config.faults);
+  return config;
+}

@@ -1,0 +1,123 @@
+/** Where schedules and addresses are kept: in the store, or in a configuration that names it. */
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { loadReceiverConfig } from '../../../src/config/receiver-config.js';
+import { readAddresses, readSchedules, type Schedule } from '../../../src/receiver/orders/remote-settings.js';
+import {
+  adoptDirectoryRounds,
+  roundsOfConfiguration,
+  roundsOfDirectory,
+} from '../../../src/receiver/orders/rounds-source.js';
+import { tempDir } from '../../helpers/disks/temp-dir.js';
+
+const NOW = Date.UTC(2026, 4, 1);
+const nightly: Schedule = {
+  ...{ name: 'nightly', at: 'Mon..Fri 02:00', agents: ['a', 'b'], parallel: 3, retries: 1 },
+  ...{ waitMs: 20_000, setAt: new Date(NOW).toISOString() },
+};
+const web1 = { host: '::1', port: 8441 };
+
+async function makeWorld(t: ExecutionContext) {
+  const directory = await tempDir(t);
+  const [dir, config] = [join(directory, 'store'), join(directory, 'config')];
+  await mkdir(join(dir, 'receiver'), { recursive: true });
+  await mkdir(config);
+  const load = () => loadReceiverConfig(config, {});
+  let nowMs = NOW;
+  const rounds = roundsOfConfiguration(dir, load, () => new Date(nowMs));
+  const told: string[] = [];
+  const adopt = async () => adoptDirectoryRounds(dir, await load(), (text) => told.push(text));
+  const at = (ms: number) => {
+    nowMs = ms;
+  };
+  return { dir, config, load, rounds, adopt, told, at };
+}
+
+for (const kind of ['directory', 'configuration'] as const)
+  test(`${kind}: what is set is there, is replaced by name, and is cleared`, async (t) => {
+    const world = await makeWorld(t);
+    const rounds = kind === 'directory' ? roundsOfDirectory(world.dir) : world.rounds;
+    t.deepEqual([await rounds.schedules(), [...(await rounds.addresses())]], [[], []]);
+    await rounds.setSchedule(nightly);
+    await rounds.setSchedule({ ...nightly, name: 'often', at: 'every 1h', agents: null });
+    await rounds.setSchedule({ ...nightly, parallel: 5 });
+    const schedules = (await rounds.schedules()).toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    t.like(schedules, [
+      { ...nightly, parallel: 5 },
+      { name: 'often', at: 'every 1h', agents: null },
+    ]);
+    await rounds.setAddress('web1', web1);
+    await rounds.setAddress('web2', { ...web1, port: 1 });
+    await rounds.setAddress('web2', null);
+    t.deepEqual([...(await rounds.addresses())], [['web1', web1]]);
+    t.deepEqual(await rounds.clearSchedules('often'), ['often']);
+    t.deepEqual(await rounds.clearSchedules(null), ['nightly']);
+    t.deepEqual(await rounds.schedules(), []);
+  });
+
+test('what others wrote into the configuration is refused, with its place', async (t) => {
+  const { config, rounds } = await makeWorld(t);
+  await writeFile(
+    join(config, 'receiver.toml'),
+    '[[schedule]]\nname = "nightly"\nat = "daily"\n[dial]\nweb1 = "web1:8441"\n',
+  );
+  await rounds.setSchedule({ ...nightly, name: 'own' });
+  const refused = { code: 'config', message: /receiver\.toml:1, which no command wrote/ } as const;
+  await t.throwsAsync(rounds.setSchedule(nightly), refused);
+  await t.throwsAsync(rounds.clearSchedules(null), refused);
+  t.is((await rounds.schedules()).length, 2, 'nothing was removed');
+  await t.throwsAsync(rounds.setAddress('web1', web1), { code: 'config', message: /receiver\.toml:5/ });
+  // A file in the place of a drop-in that somebody wrote.
+  await writeFile(
+    join(config, 'receiver.d/schedule-mine.toml'),
+    '[[schedule]]\nname = "mine"\nat = "daily"\n',
+  );
+  await t.throwsAsync(rounds.setSchedule({ ...nightly, name: 'mine' }), { code: 'config' });
+});
+
+test('a schedule counts from when it was first seen, and from anew when it is changed', async (t) => {
+  const { config, rounds, at } = await makeWorld(t);
+  const write = (text: string) => writeFile(join(config, 'receiver.toml'), `[[schedule]]\nat = "${text}"\n`);
+  const setAt = async () => Date.parse((await rounds.schedules())[0]?.setAt ?? '') - NOW;
+  await write('daily');
+  t.is(await setAt(), 0);
+  at(NOW + 1000);
+  t.is(await setAt(), 0);
+  await write('hourly');
+  t.is(await setAt(), 1000);
+  at(NOW + 2000);
+  t.is(await setAt(), 1000);
+});
+
+test("the store's files go over once; what the configuration has counts, and that is said", async (t) => {
+  const { dir, config, rounds, adopt, told } = await makeWorld(t);
+  const files = roundsOfDirectory(dir);
+  await files.setSchedule(nightly);
+  await files.setSchedule({ ...nightly, name: 'default', at: 'daily' });
+  await files.setAddress('web1', web1);
+  await files.setAddress('web2', web1);
+  await writeFile(join(config, 'receiver.toml'), '[[schedule]]\nat = "weekly"\n[dial]\nweb2 = "other:1"\n');
+  await adopt();
+  t.like(
+    (await rounds.schedules()).toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+    [
+      { name: 'default', at: 'weekly' },
+      { name: 'nightly', at: nightly.at, agents: ['a', 'b'], waitMs: 20_000 },
+    ],
+  );
+  t.deepEqual(Object.fromEntries(await rounds.addresses()), { web1, web2: { host: 'other', port: 1 } });
+  t.deepEqual([await readSchedules(dir), [...(await readAddresses(dir))]], [[], []]);
+  t.is(told.length, 2);
+  t.regex(told[0] ?? '', /^schedule default: .*receiver\.toml:1 counts/);
+  t.deepEqual(await readdir(join(config, 'receiver.d')), ['dial-web1.toml', 'schedule-nightly.toml']);
+  t.regex(
+    await readFile(join(config, 'receiver.d/dial-web1.toml'), 'utf8'),
+    /receiver dial web1 none" removes it/,
+  );
+  // It died before the files were gone.
+  await files.setSchedule(nightly);
+  await adopt();
+  t.is((await rounds.schedules()).length, 2);
+  t.deepEqual(await readSchedules(dir), []);
+});
