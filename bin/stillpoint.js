@@ -9,7 +9,11 @@ if [ ! -x "$home/$node" ]; then
   self=$(readlink -f -- "$0")
   home=${self%/bin/*}
   if [ ! -x "$home/$node" ]; then
-    echo "error: stillpoint: its Node is not installed yet. Run scripts/setup in its checkout, $home." >&2
+    if [ -e "$home/manifest.json" ]; then
+      echo "error: stillpoint: its Node is missing. Install the package again." >&2
+    else
+      echo "error: stillpoint: its Node is not installed yet. Run scripts/setup in its checkout, $home." >&2
+    fi
     exit 1
   fi
 fi
@@ -23,6 +27,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
+// A package has one, and lies as a checkout does: what it needs of it.
+const isPackage = existsSync(new URL('../manifest.json', import.meta.url));
+const MEND = isPackage ? 'Install the package again.' : 'Run scripts/setup again.';
 const runtime = JSON.parse(readFileSync(new URL('../scripts/runtime/package.json', import.meta.url), 'utf8'));
 const [major] = runtime.optionalDependencies[`node-linux-${process.arch}`]?.split('.') ?? [];
 // Its addons are built for one kind of Node.
@@ -34,7 +41,11 @@ if (major !== process.versions.node.split('.')[0]) {
 }
 const built = fileURLToPath(new URL('../build/bundle/stillpoint.cjs', import.meta.url));
 if (!existsSync(built)) {
-  console.error('error: stillpoint: it is not built yet. Run scripts/setup in its checkout.');
+  console.error(
+    isPackage
+      ? `error: stillpoint: files of the program are missing. ${MEND}`
+      : 'error: stillpoint: it is not built yet. Run scripts/setup in its checkout.',
+  );
   process.exit(1);
 }
 // While the program is loaded, nothing of it can tell errors yet. One cause fails many files
@@ -49,9 +60,9 @@ const LIMITS = {
   EAGAIN: ['the system has no thread left', 'End other programs, or raise the limit (ulimit -u).'],
   EACCES: [
     'this user may not read the files of the program',
-    'Run it as root, or make the checkout readable.',
+    isPackage ? MEND : 'Run it as root, or make the checkout readable.',
   ],
-  MODULE_NOT_FOUND: ['files of the program are missing', 'Run scripts/setup again.'],
+  MODULE_NOT_FOUND: ['files of the program are missing', MEND],
 };
 const codeOf = (error) => {
   // A library that can't be loaded has its reason in words.
@@ -61,7 +72,7 @@ const codeOf = (error) => {
 };
 const failed = (error) => {
   const [first] = String(error?.message ?? error).split('\n', 1);
-  const [reason, remedy] = LIMITS[codeOf(error)] ?? [first.replace(/\.$/, ''), 'Run scripts/setup again.'];
+  const [reason, remedy] = LIMITS[codeOf(error)] ?? [first.replace(/\.$/, ''), MEND];
   console.error(`error: stillpoint: ${reason}. ${remedy}`);
   process.exit(1);
 };

@@ -2,7 +2,7 @@
 // small files took two thirds of the time that a short command needs.
 //   node scripts/bundle.mjs
 // It is CommonJS, since only there a bundle of one file loads a library not before a command needs it.
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { build } from 'esbuild';
 
 // Every command needs them, and they are many files. The other packages stay where they are: some have
@@ -17,7 +17,7 @@ const withoutLanguages = {
 };
 
 const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
-await build({
+const { metafile } = await build({
   // What tsc made, not the sources: the tests run the same code in their own process.
   entryPoints: ['build/ts/src/cli/main.js'],
   outfile: 'build/bundle/stillpoint.cjs',
@@ -33,4 +33,17 @@ await build({
   sourcesContent: false,
   plugins: [withoutLanguages],
   logLevel: 'warning',
+  metafile: true,
 });
+
+// For scripts/package: what must lie beside the bundle, and what is in it.
+const outside = metafile.outputs['build/bundle/stillpoint.cjs'].imports
+  .filter(({ external, path }) => external && path in dependencies)
+  .map(({ path }) => path);
+const inside = BUNDLED.filter((name) =>
+  Object.keys(metafile.inputs).some((file) => file.startsWith(`node_modules/${name}/`)),
+);
+writeFileSync(
+  'build/bundle/packages.json',
+  `${JSON.stringify({ outside: [...new Set(outside)].sort(), inside }, null, 2)}\n`,
+);

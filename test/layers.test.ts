@@ -137,10 +137,11 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   receiver: ['access', 'audit', 'orders', 'retention', 'control', 'sessions', 'upkeep'],
   'cli/output': [],
   'cli/common': ['output'],
-  'cli/commands': ['output', 'common'],
-  'cli/commands/receiver': ['output', 'common', 'commands'],
+  'cli/service': ['common'],
+  'cli/commands': ['output', 'common', 'service'],
+  'cli/commands/receiver': ['output', 'common', 'service', 'commands'],
   'cli/commands/looking': ['output', 'common'],
-  'cli/commands/retention': ['output', 'common'],
+  'cli/commands/retention': ['output', 'common', 'service'],
   cli: ['output', 'common', 'commands', 'commands/receiver', 'commands/looking', 'commands/retention'],
 };
 

@@ -130,7 +130,8 @@ async function parseAndRun(
   return exitCode;
 }
 
-function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
+/** Also what manual pages and completions are made of: scripts/manual.mjs. */
+export function buildProgram(run: Run, { stdout, stderr }: Surroundings): Command {
   const program = new Command('stillpoint')
     .description(
       'Backs up block devices and disk images to a receiver: changed blocks only, one instant, bit for bit.',

@@ -3,6 +3,7 @@ import { type ConfigFault, configError, faultAt } from './load/faults.js';
 import { configFiles, readTree } from './load/read.js';
 import { check, type EffectiveValue } from './load/validate.js';
 import { type ReceiverFileSettings, receiverFields } from './schema/receiver.js';
+import { policyFault } from './schema/retention.js';
 import type { Origin } from './toml/parse.js';
 
 export interface ReceiverConfig {
@@ -40,8 +41,32 @@ export async function checkReceiverConfig(
   });
   return {
     ...{ directory, files: tree.files, settings, values, origins },
-    faults: [...tree.faults, ...faults, ...same],
+    faults: [...tree.faults, ...faults, ...same, ...policyFaults(settings, origins, faults)],
   };
+}
+
+/** Of a policy with a fault in one of its keys nothing more is said. */
+function policyFaults(
+  { retention }: ReceiverFileSettings,
+  origins: ReadonlyMap<string, Origin>,
+  known: readonly ConfigFault[],
+): ConfigFault[] {
+  const places = retention.policy.map((_, at) => origins.get(`retention.policy[${at}]`));
+  return retention.policy.flatMap((written, at) => {
+    const origin = places[at];
+    const fault = policyFault(written, retention.policy.slice(0, at));
+    if (origin === undefined || fault === null) return [];
+    const next = places.slice(at + 1).find((place) => place?.file === origin.file);
+    const isInside = ({ file, line }: ConfigFault) =>
+      file === origin.file && line !== null && line > origin.line && (next === undefined || line < next.line);
+    return known.some(isInside) ? [] : [faultAt(origin, 'retention.policy', fault)];
+  });
+}
+
+/** The file that says something about retention; null: none does. */
+export function retentionFile({ origins }: ReceiverConfig): string | null {
+  for (const [key, { file }] of origins) if (key.startsWith('retention.')) return file;
+  return null;
 }
 
 /** @throws StillpointError `config` if anything is wrong */

@@ -41,9 +41,14 @@ export function reference(): string {
 }
 
 function chapter(file: string, fields: Fields): string[] {
-  const values = Object.entries(fields).filter(([, key]) => key.kind === 'value');
-  const sections = Object.entries(fields).filter(([, key]) => key.kind !== 'value');
-  return [`## ${file}`, '', ...table(values), ...sections.flatMap(([name, key]) => section(name, key))];
+  return [`## ${file}`, '', ...table(Object.entries(fields)), ...sections(fields, '')];
+}
+
+/** @param above of the table that they are in, with its dot */
+function sections(fields: Fields, above: string): string[] {
+  return Object.entries(fields).flatMap(([name, key]) =>
+    key.kind === 'value' ? [] : section(`${above}${name}`, key),
+  );
 }
 
 function section(name: string, key: AnyKey): string[] {
@@ -51,7 +56,8 @@ function section(name: string, key: AnyKey): string[] {
   const most = key.kind === 'list' || key.kind === 'named' ? ` At most ${key.most}.` : '';
   const keys: [string, AnyKey][] =
     key.kind === 'named' ? [[key.names, key.each]] : key.kind === 'value' ? [] : Object.entries(key.fields);
-  return [`### \`${title}\``, '', `${key.about}${most}`, '', ...table(keys)];
+  const inner = key.kind === 'table' || key.kind === 'list' ? sections(key.fields, `${name}.`) : [];
+  return [`### \`${title}\``, '', `${key.about}${most}`, '', ...table(keys), ...inner];
 }
 
 function table(keys: readonly (readonly [string, AnyKey])[]): string[] {

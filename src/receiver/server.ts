@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import { PARTIAL_KEEP_MS, SCRUB_PERIOD_MS } from '../domain/base/limits.js';
 import type { RateSchedule } from '../domain/session/rate-limit.js';
 import type { BodyTimeouts } from '../protocol/transport/request-body.js';
+import { findStoreIdentity } from '../store/open.js';
 import type { Store } from '../store/port/store.js';
 import type { ConnectionLimits } from './access/connections.js';
 import { loadIdentity, parseListen } from './access/identity.js';
@@ -71,9 +72,13 @@ export interface RunningServer {
   renew(): Promise<void>;
   /** For commands, a configuration file, and the removal of an agent. */
   readonly retention: RetentionService;
+  /** Whether the store answers, and is still the one in the directory. */
+  isAlive(): Promise<boolean>;
   close(): Promise<void>;
 }
 
+/** The id of no point: to ask the store for one takes what every session needs of it. */
+const NO_POINT = '0'.repeat(32);
 const COLLECT_INTERVAL_MS = 10 * 60_000;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -169,6 +174,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     });
     return {
       ...{ url, orders, remote, retention, renew },
+      isAlive: async () => {
+        await store.point(null, NO_POINT);
+        return (await findStoreIdentity(dir)).storeId === store.storeId;
+      },
       close: async () => {
         clearInterval(collecting);
         await stopPruning();

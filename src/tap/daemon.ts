@@ -173,6 +173,7 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
     });
     const { map } = native.status();
     log.info({ source: source.path, listen, device: attachment.device, map: map.reason }, 'serving');
+    // Units that wait for the tap start now: its device is there.
     await serviceNotifier(
       process.env,
       () => true,

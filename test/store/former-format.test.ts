@@ -164,7 +164,6 @@ test('who writes to a store of format 1 makes it one of format 2, and its open s
     'points/alpha/disk/0000000001: 1',
     'points/alpha/disk/0000000002: 1',
     'points/alpha/disk/0000000003: 2',
-    'scrub.json: 2',
     'store-copy.json: 2',
     'store.json: 2',
   ]);

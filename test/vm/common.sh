@@ -14,7 +14,7 @@ fail() {
 
 # The systemd unit, as docs/tap.md has it installed.
 install_unit() {
-  sed "s#/opt/stillpoint#$PWD#" 'packaging/systemd/stillpoint-tap@.service' \
+  sed "s#/usr/bin/stillpoint#$PWD/bin/stillpoint.js#" 'packaging/systemd/stillpoint-tap@.service' \
     >'/etc/systemd/system/stillpoint-tap@.service'
   systemctl daemon-reload
 }

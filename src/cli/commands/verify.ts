@@ -20,6 +20,7 @@ import {
 import { findPoint } from '../common/point-argument.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../output/exit-codes.js';
 import { formatBytes, formatCount } from '../output/format.js';
+import { actAsOwner } from '../service/act-as-owner.js';
 
 interface VerifyChoice extends Omit<ReceiverChoice, 'limitRate'> {
   /** In ms. */
@@ -99,6 +100,7 @@ async function verify(
     return throughPort(context, text, choice);
   const { placeToRead } = await import('../common/store-place.js');
   await placeToRead(context.stateDirectoryIfAny, directory);
+  await actAsOwner(context, directory);
   const { isServed, scrubEvents, showScrubStatus } = await import('./scrub.js');
   if (status) return showScrubStatus(context, directory);
   // Beside a receiver, a reader of everything would keep it from removing packs.

@@ -1,7 +1,8 @@
 /** The receiver's configuration for commands: whether it names a store, and what then comes from it. */
 import { realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { loadReceiverConfig, type ReceiverConfig } from '../../config/receiver-config.js';
+import { loadReceiverConfig, type ReceiverConfig, retentionFile } from '../../config/receiver-config.js';
+import { managedRetention } from '../../config/schema/retention.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { initReceiver, readSettings } from '../../receiver/access/identity.js';
 import {
@@ -10,6 +11,7 @@ import {
   roundsOfConfiguration,
   roundsOfDirectory,
 } from '../../receiver/orders/rounds-source.js';
+import type { RetentionService } from '../../receiver/retention/service.js';
 import type { CommandContext } from './context.js';
 
 type Context = Pick<CommandContext, 'configDirectory' | 'environment'> & {
@@ -59,6 +61,18 @@ export async function applyConfig(context: Context, dir: string): Promise<Receiv
   );
   if (differs) await initReceiver(dir, wanted);
   return config;
+}
+
+/** What the configuration says of what is kept counts in place of what commands had set, and back. */
+export async function applyRetention(
+  context: Context,
+  dir: string,
+  retention: Pick<RetentionService, 'applyManaged' | 'releaseManaged'>,
+): Promise<void> {
+  const config = await configOfStore(context, dir);
+  const file = config === null ? null : retentionFile(config);
+  if (config === null || file === null) return retention.releaseManaged();
+  await retention.applyManaged(managedRetention(config.settings.retention), file);
 }
 
 /** For `receiver init`. @throws StillpointError `config` for what the configuration says otherwise */

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { parseHostPort } from '../../domain/base/addresses.js';
 import { PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';
 import { type Fields, optional, parsedBy, type Settings } from './kinds.js';
+import { receiverRetention } from './retention.js';
 import { receiverRounds } from './rounds.js';
 import { receiverScrub } from './scrub.js';
 import { absolutePath, period } from './values.js';
@@ -40,6 +41,7 @@ export const receiverFields = {
     },
   }),
   ...receiverRounds,
+  ...receiverRetention,
   ...receiverScrub,
 } satisfies Fields;
 

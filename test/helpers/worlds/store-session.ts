@@ -130,9 +130,7 @@ export async function checkAfterwards(
   t.deepEqual(
     files.filter(
       (name) =>
-        !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^((store(-copy)?|scrub)\.json|lock|readers)$/.test(
-          name,
-        ),
+        !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock|readers)$/.test(name),
     ),
     [],
     what,

@@ -4,8 +4,6 @@
  */
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { Logger } from 'pino';
-import type { ServiceNotifier } from '../../../config/systemd.js';
 import {
   PARTIAL_KEEP_MS,
   PARTIAL_KEEP_MS_MIN,
@@ -14,7 +12,6 @@ import {
 } from '../../../domain/base/limits.js';
 import { parsePeriod } from '../../../domain/base/quantities.js';
 import { parseRateLimit, type RateSchedule } from '../../../domain/session/rate-limit.js';
-import type { RunningServer } from '../../../receiver/server.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { addPlaceOptions } from '../../common/open-receiver.js';
 import { recorded } from '../../common/recorded.js';
@@ -48,6 +45,7 @@ export function addReceiver(program: Command, run: Run): void {
     .description('serve agents until stopped')
     .argument('[dir]', DIRECTORY_HELP)
     .option('--listen <host:port>', 'where to listen, for this run only')
+    .option('--check', 'only say whether the settings, the keys and the store are right')
     .addOption(keepPartialOption('how long unfinished backups are kept, for this run only'))
     .addOption(scrubOption('within which all that is stored is read back, or "off", for this run only'))
     .addOption(
@@ -110,7 +108,9 @@ async function directoryOf(context: CommandContext, dir: string | undefined): Pr
 async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
   const directory = await directoryOf(context, dir);
   const { placeToRead } = await import('../../common/store-place.js');
+  const { actAsOwner } = await import('../../service/act-as-owner.js');
   await placeToRead(context.stateDirectory, directory);
+  await actAsOwner(context, directory);
   return directory;
 }
 
@@ -122,6 +122,7 @@ async function initialize(
   const directory = await directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
   const { placeToOwn } = await import('../../common/store-place.js');
+  const { giveToOwner } = await import('../../service/act-as-owner.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
@@ -133,6 +134,7 @@ async function initialize(
     ...(scrub === undefined ? [] : ['scrub.period' as const]),
   ]);
   await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
+  await giveToOwner(context, directory);
   const settings = await recorded(
     directory,
     { what: 'setting', detail: 'receiver init' },
@@ -162,22 +164,18 @@ async function initialize(
 async function serve(
   context: CommandContext,
   dir: string | undefined,
-  { listen, keepPartial, scrub, scrubRate }: ServeChoice,
+  { listen, keepPartial, scrub, scrubRate, check = false }: ServeChoice & { readonly check?: boolean },
 ): Promise<number> {
   const directory = await existingDirectory(context, dir);
+  if (check) return checkService(context, directory, listen);
   const { startServer } = await import('../../../receiver/server.js');
   const { openStoreWithLog } = await import('../../common/open-store.js');
   const { createLog } = await import('../../common/log.js');
+  const { serveUntilStopped } = await import('../../service/service.js');
   const log = createLog(context.logLevel, context.stdout);
-  const { applyConfig, roundsOf } = await import('../../common/receiver-settings.js');
+  const { applyConfig, applyRetention, roundsOf } = await import('../../common/receiver-settings.js');
   const configured = await applyConfig(context, directory);
   const rate = scrubRate ?? configured?.settings.scrub.rate ?? undefined;
-  const { serviceNotifier } = await import('../../../config/systemd.js');
-  const notifier = serviceNotifier(
-    context.environment,
-    () => true,
-    (reason) => log.warn({ reason }, 'systemd could not be told'),
-  );
   const server = await startServer({
     dir: directory,
     rounds: await roundsOf(context, directory, (text) => log.warn(text)),
@@ -189,33 +187,38 @@ async function serve(
     openStore: openStoreWithLog,
   });
   log.info({ store: directory }, 'store open');
-  const onHup = () => void reload(server, notifier, log);
-  process.on('SIGHUP', onHup);
-  await notifier.ready();
-  if (!context.signal.aborted) {
-    await new Promise((stop) => context.signal.addEventListener('abort', stop, { once: true }));
-  }
+  const applyKept = () => applyRetention(context, directory, server.retention);
+  // If what is kept can't be read or written, nothing is removed, and agents are served anyway.
+  await applyKept().catch((error: Error) => log.error({ reason: error.message }, 'retention is not applied'));
+  await serveUntilStopped(context, log, {
+    status: `serving ${directory} at ${server.url}`,
+    isAlive: () => server.isAlive(),
+    // Rounds, whom to dial, what is kept; the rest of a changed configuration counts at the next start.
+    reload: async () => {
+      await server.remote.reload();
+      await applyKept();
+    },
+  });
   log.info('stopping');
-  await notifier.stopping();
-  process.off('SIGHUP', onHup);
   await server.close();
-  notifier.close();
   return EXIT_OK;
 }
 
-/** What a changed configuration says of rounds and of whom to dial; the rest counts at the next start. */
-async function reload(
-  { remote }: Pick<RunningServer, 'remote'>,
-  notifier: ServiceNotifier,
-  log: Logger,
-): Promise<void> {
-  await notifier.reloading();
-  await remote.reload().then(
-    () => log.info('configuration applied'),
-    (error: Error) =>
-      log.error({ reason: error.message }, 'the new configuration is refused; the old one stays'),
-  );
-  await notifier.ready();
+/** What would keep it from starting, without its turn at the store: another one may be serving. */
+async function checkService(
+  context: CommandContext,
+  directory: string,
+  listen: string | undefined,
+): Promise<number> {
+  const { loadIdentity, parseListen } = await import('../../../receiver/access/identity.js');
+  const { findStoreIdentity } = await import('../../../store/open.js');
+  const { configOfStore } = await import('../../common/receiver-settings.js');
+  const { storeId } = await findStoreIdentity(directory);
+  const { settings } = await loadIdentity(directory, new Date());
+  const configured = await configOfStore(context, directory);
+  parseListen(listen ?? configured?.settings.listen ?? settings.listen);
+  context.output.result({ directory, storeId, ...settings }, [`${directory}: the receiver can be started`]);
+  return EXIT_OK;
 }
 
 async function invite(context: CommandContext, name: string, dir: string | undefined): Promise<number> {

@@ -19,6 +19,7 @@ import type { CommandContext } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { findPoint } from '../../common/point-argument.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
+import { actAsOwner } from '../../service/act-as-owner.js';
 
 export interface StoreChoice {
   readonly store?: string;
@@ -43,6 +44,7 @@ export async function storeOf(context: CommandContext, { store }: StoreChoice): 
   const directory = store === undefined ? join(context.stateDirectory, 'receiver') : resolve(store);
   const { placeToRead } = await import('../../common/store-place.js');
   await placeToRead(context.stateDirectoryIfAny, directory);
+  await actAsOwner(context, directory);
   return directory;
 }
 
