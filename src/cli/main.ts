@@ -13,6 +13,8 @@ import { addConfig } from './commands/config.js';
 import { addDiff } from './commands/diff.js';
 import { addEnroll } from './commands/enroll.js';
 import { addInspect } from './commands/inspect.js';
+import { addMap } from './commands/looking/map.js';
+import { addUsage } from './commands/looking/usage.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver/receiver.js';
 import { addRestore } from './commands/restore.js';
@@ -151,6 +153,8 @@ export function buildProgram(run: Run, { stdout, stderr }: Surroundings): Comman
     addRestore,
     addVerify,
     addDiff,
+    addMap,
+    addUsage,
     addCompare,
     addInspect,
     addRetention,

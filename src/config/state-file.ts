@@ -8,7 +8,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { StillpointError } from '../domain/base/errors.js';
+import { isStillpointError, StillpointError } from '../domain/base/errors.js';
 import { makeDirectories, syncDirectory } from '../native/files.js';
 
 export interface StateFormat<T> {
@@ -58,7 +58,10 @@ export async function writeStateFile<T>(path: string, format: StateFormat<T>, va
   await syncDirectory(dirname(path));
 }
 
-/** Null if there is no such file. @throws StillpointError `config` if it is damaged or of another version */
+/**
+ * Null if there is no such file.
+ * @throws StillpointError `config` if it is damaged; `version` if another program wrote it, whatever is in it
+ */
 export async function readStateFile<T>(path: string, format: StateFormat<T>): Promise<T | null> {
   let text: string;
   try {
@@ -76,10 +79,19 @@ export async function readStateFile<T>(path: string, format: StateFormat<T>): Pr
   if (text.length > STATE_BYTES_MAX) throw damaged('it is too large');
   const outer = envelope.safeParse(parseJson(text));
   if (!outer.success || outer.data.format !== format.format) throw damaged(`it is not a ${format.format}`);
-  const { version } = outer.data;
+  const { version, content } = outer.data;
+  const isOf = (number: number) => outer.data.checksum === checksum(format.format, number, content);
   const schema = version === format.version ? format.schema : format.former?.[version];
+  // A bit of the number flipped, if the checksum is right with the true one.
+  if (schema === undefined && (version < format.version || isOf(format.version)))
+    throw damaged('its version is damaged');
   if (schema === undefined) {
-    throw damaged(`it has version ${version}, and this program knows ${format.version}`);
+    throw new StillpointError('version', {
+      thing: path,
+      reason: `it has version ${version} of the format ${format.format}, and this program knows ${format.version}`,
+      remedy:
+        'A newer program wrote it: install that version again, or a newer one. This program leaves the file as it is.',
+    });
   }
   if (outer.data.checksum !== checksum(format.format, version, outer.data.content)) {
     throw damaged('its checksum is wrong');
@@ -87,6 +99,20 @@ export async function readStateFile<T>(path: string, format: StateFormat<T>): Pr
   const inner = schema.safeParse(parseJson(outer.data.content));
   if (!inner.success) throw damaged(`its content is not that of a ${format.format}`);
   return inner.data;
+}
+
+/**
+ * For files that can be done without: null also if it is damaged. But not if a newer program wrote it: then
+ * what it says still holds, and this program must not write over it.
+ * @throws StillpointError `version`
+ */
+export async function readSpareStateFile<T>(path: string, format: StateFormat<T>): Promise<T | null> {
+  try {
+    return await readStateFile(path, format);
+  } catch (error) {
+    if (isStillpointError(error, 'version')) throw error;
+    return null;
+  }
 }
 
 function parseJson(text: string): unknown {

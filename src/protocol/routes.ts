@@ -24,6 +24,7 @@ import {
   HEADER_SEQUENCE,
   HEADER_SESSION,
   PROTOCOL_VERSION,
+  PROTOCOL_VERSION_OLDEST,
   type RenewAnswer,
   type RenewRequest,
   ROUTE_PREFIX,
@@ -75,7 +76,7 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
   app.setNotFoundHandler((request, reply) => refuse(unknownRoute(request), request, reply));
   app.addHook('onRequest', async (request, reply) => {
     reply.header(HEADER_PROTOCOL, String(PROTOCOL_VERSION));
-    checkVersion(request);
+    reply.header(HEADER_PROTOCOL, String(checkVersion(request)));
     countRequest(request, reply);
   });
 
@@ -251,13 +252,22 @@ function describe(request: FastifyRequest, options: RoutesOptions): Omit<Refusal
   return { agent, address: addressOf(request), message: request.url.slice(0, 200) };
 }
 
-function checkVersion(request: FastifyRequest): void {
-  const version = header(request, HEADER_PROTOCOL);
-  if (version === String(PROTOCOL_VERSION)) return;
+/** The version that the request is of. @throws StillpointError `version` */
+function checkVersion(request: FastifyRequest): number {
+  const text = header(request, HEADER_PROTOCOL);
+  const version = /^[1-9]\d{0,5}$/.test(text) ? Number(text) : Number.NaN;
+  if (version >= PROTOCOL_VERSION_OLDEST && version <= PROTOCOL_VERSION) return version;
+  const known =
+    PROTOCOL_VERSION_OLDEST < PROTOCOL_VERSION
+      ? `${PROTOCOL_VERSION_OLDEST} to ${PROTOCOL_VERSION}`
+      : String(PROTOCOL_VERSION);
   throw new StillpointError('version', {
     thing: 'protocol',
-    reason: `the request is of version ${JSON.stringify(version.slice(0, 20))}, and this receiver speaks ${PROTOCOL_VERSION}`,
-    remedy: 'Update the older of agent and receiver.',
+    reason: `the request is of version ${JSON.stringify(text.slice(0, 20))}, and this receiver speaks ${known}`,
+    remedy:
+      version > PROTOCOL_VERSION
+        ? 'Update the receiver; receivers are updated before agents.'
+        : 'Update the agent.',
   });
 }
 

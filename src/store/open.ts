@@ -40,7 +40,7 @@ import { addCopy, type ManifestFiles } from './points/manifest-files.js';
 import { PointReader } from './points/reader.js';
 import { finishRemovals } from './points/removal.js';
 import type { CaptureDescription, Store } from './port/store.js';
-import { ReaderStore } from './reading/reader-store.js';
+import { ReaderStore, type StoreToRead } from './reading/reader-store.js';
 import { ReadingIndex } from './reading/reading-index.js';
 import { identifyStore, repairStoreFile, type StoreIdentity, writeStoreFile } from './reading/store-file.js';
 import { RecordReader } from './records/record-reader.js';
@@ -137,7 +137,7 @@ export function findStoreIdentity(dir: string): Promise<StoreIdentity> {
  * Reads points beside the store's owner, or without one; or owns the store. As openStore; a reader is
  * never refused for a lock.
  */
-export async function openStoreForReading(dir: string, options: StoreOptions = {}): Promise<Store> {
+export async function openStoreForReading(dir: string, options: StoreOptions = {}): Promise<StoreToRead> {
   const path = resolve(dir);
   const { disk = nodeDisk, log = () => undefined, onProgress = () => undefined } = options;
   const digester = options.digester ?? native.plainDigester();

@@ -8,7 +8,7 @@ import { execFile } from 'node:child_process';
 import { rm, symlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { readStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
+import { readSpareStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
 import { listDirectory, readFact } from '../devices/system/block-sysfs.js';
 import { type DeviceUse, findUses } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
@@ -38,7 +38,7 @@ const ATTACHED_FORMAT: StateFormat<Attachment> = {
 };
 
 async function readAttachment(tap: RegisteredTap): Promise<Attachment | null> {
-  const attachment = await readStateFile(tap.attachedPath, ATTACHED_FORMAT).catch(() => null);
+  const attachment = await readSpareStateFile(tap.attachedPath, ATTACHED_FORMAT);
   if (attachment === null || attachment.bootId !== (await readBootId())) return null;
   return (await processOf(attachment.name)) === attachment.processId ? attachment : null;
 }

@@ -189,7 +189,7 @@ test('the receiver’s own files: serve names what is damaged, or makes it anew'
       const told = receiver.log.slice(from);
       const name = path.split('/').at(-1) ?? path;
       if (!serves && !told.includes(name)) t.fail(`${name}, ${where}: refused, but not named\n${told}`);
-      // Only the line feed at the end and a lock mean nothing, and only the server's certificate can be made anew.
+      // The line feed at the end and a lock mean nothing; the server's certificate can be made anew.
       const harmless = byteOffset === whole.length - 1 || ['server.json', 'lock'].includes(name);
       if (serves && !harmless && !(await isNoticed(receiver.store, path, whole)))
         t.fail(`${name}, ${where}: not noticed`);

@@ -8,7 +8,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { BATCH_BYTES_MAX, JSON_BYTES_MAX, MiB } from '../../src/domain/base/limits.js';
 import type { Enrolment } from '../../src/protocol/certificates/enrolment.js';
-import { PROTOCOL_VERSION } from '../../src/protocol/messages/schemas.js';
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_OLDEST } from '../../src/protocol/messages/schemas.js';
 import { makePoint } from '../helpers/bytes/points.js';
 import { beginRequest, sessionId } from '../helpers/bytes/requests.js';
 import { FaultyStore } from '../helpers/faults/store.js';
@@ -82,14 +82,7 @@ const REFUSED: readonly [
   code: string,
 ][] = [
   ['no protocol version', '/v1/info', { 'stillpoint-protocol': '' }, '', 426, 'version'],
-  [
-    'another protocol version',
-    '/v1/info',
-    { 'stillpoint-protocol': String(PROTOCOL_VERSION + 1) },
-    '',
-    426,
-    'version',
-  ],
+  ['an odd protocol version', '/v1/info', { 'stillpoint-protocol': '3.0' }, '', 426, 'version'],
   ['an unknown message', '/v1/session/steal', sized(''), '', 400, 'bad-message'],
   ['a path upwards', '/v1/../store.json', sized(''), '', 400, 'bad-message'],
   ['a body that is no JSON', '/v1/session/begin', sized('{"device":'), '{"device":', 400, 'bad-message'],
@@ -162,16 +155,20 @@ for (const [what, path, headers, body, status, code] of REFUSED) {
   });
 }
 
-test('an older agent is told which side to update, whatever it asks', async (t) => {
+test('an agent of another version is told which side to update, whatever it asks', async (t) => {
   const s = await setup(t);
-  const older = { 'stillpoint-protocol': String(PROTOCOL_VERSION - 1) };
-  for (const path of ['/v1/info', '/v1/session/begin']) {
-    const { status, body } = await send(s, path, older);
-    t.is(status, 426);
-    t.like(body, {
-      ...{ code: 'version', permanent: true, remedy: 'Update the older of agent and receiver.' },
-      reason: `the request is of version "${PROTOCOL_VERSION - 1}", and this receiver speaks ${PROTOCOL_VERSION}`,
-    });
+  for (const [version, remedy] of [
+    [PROTOCOL_VERSION_OLDEST - 1, 'Update the agent.'],
+    [PROTOCOL_VERSION + 1, 'Update the receiver; receivers are updated before agents.'],
+  ] as const) {
+    for (const path of ['/v1/info', '/v1/session/begin']) {
+      const { status, body } = await send(s, path, { 'stillpoint-protocol': String(version) });
+      t.is(status, 426);
+      t.like(body, {
+        ...{ code: 'version', permanent: true, remedy },
+        reason: `the request is of version "${version}", and this receiver speaks ${PROTOCOL_VERSION}`,
+      });
+    }
   }
   await stillServes(t, s);
 });

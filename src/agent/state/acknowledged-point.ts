@@ -5,7 +5,7 @@
  */
 import { join } from 'node:path';
 import { z } from 'zod';
-import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import { readSpareStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import type { AcknowledgedPoint } from '../../domain/point/acknowledged-point.js';
 import { hexIdSchema } from '../../protocol/messages/schemas.js';
 
@@ -18,7 +18,7 @@ const format: StateFormat<AcknowledgedPoint> = {
 const pathIn = (directory: string) => join(directory, 'acknowledged');
 
 export function readAcknowledged(directory: string): Promise<AcknowledgedPoint | null> {
-  return readStateFile(pathIn(directory), format).catch(() => null);
+  return readSpareStateFile(pathIn(directory), format);
 }
 
 /** Durable when it resolves. */

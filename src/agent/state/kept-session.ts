@@ -7,7 +7,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Snapshot } from '../../capture/ports.js';
-import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import { readSpareStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import { CONSISTENCY_KINDS, type ConsistencyKind } from '../../domain/point/point.js';
 
 export interface KeptSession {
@@ -51,7 +51,7 @@ export function writeKeptSession(directory: string, session: KeptSession): Promi
 
 /** One that is damaged is none: a new session begins, and no more is lost. */
 export function readKeptSession(directory: string): Promise<KeptSession | null> {
-  return readStateFile(pathIn(directory), format).catch(() => null);
+  return readSpareStateFile(pathIn(directory), format);
 }
 
 /** Not synced: if it comes back, the receiver says that the session has ended. */

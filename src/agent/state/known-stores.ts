@@ -19,7 +19,12 @@ import { createHash } from 'node:crypto';
 import { readlink, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import {
+  makeDirectory,
+  readSpareStateFile,
+  type StateFormat,
+  writeStateFile,
+} from '../../config/state-file.js';
 import { findUnmounted } from '../../devices/system/expected-mounts.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { hexIdSchema } from '../../protocol/messages/schemas.js';
@@ -76,7 +81,7 @@ async function realPathOf(path: string, links = 0): Promise<string> {
 }
 
 async function knownStores(stateDirectory: string, place: StorePlace): Promise<readonly string[]> {
-  const known = await readStateFile(pathOf(stateDirectory, place), format).catch(() => null);
+  const known = await readSpareStateFile(pathOf(stateDirectory, place), format);
   return known?.place === place.key ? known.storeIds : [];
 }
 

@@ -15,6 +15,7 @@ import {
   type StoreOptions,
 } from '../../store/open.js';
 import type { Store } from '../../store/port/store.js';
+import type { StoreToRead } from '../../store/reading/reader-store.js';
 import { looksLikeStore } from '../../store/reading/store-file.js';
 import type { Output } from '../output/output.js';
 
@@ -40,7 +41,7 @@ export async function openStoreInTurn(
 }
 
 /** To read its points, whether or not a process has it open. */
-export async function openStoreToRead(output: Output, directory: string): Promise<Store> {
+export async function openStoreToRead(output: Output, directory: string): Promise<StoreToRead> {
   return openStoreForReading(directory, await telling(output, directory));
 }
 

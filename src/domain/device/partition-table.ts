@@ -10,6 +10,8 @@ export interface Partition {
   readonly byteLength: number;
   /** GUID in lower case, or of an MBR two hex digits. */
   readonly type: string;
+  /** Of a GPT; empty without one. */
+  readonly name: string;
 }
 
 export interface PartitionTable {
@@ -38,6 +40,8 @@ const FIRST_LOGICAL = 5;
 const LOGICAL_MAX = 256;
 const GPT_ENTRIES_MAX = 1024;
 const GPT_ENTRY_BYTES_MAX = 4096;
+const GPT_NAME_OFFSET = 56;
+const GPT_NAME_END = 128;
 const NO_TYPE = '00000000-0000-0000-0000-000000000000';
 
 /** @returns null: there is none; a clause: there is one, and it can't be read. */
@@ -125,6 +129,7 @@ function partitionOf(number: number, entry: MbrEntry, start: number, sectorBytes
     byteOffset: start * sectorBytes,
     byteLength: entry.count * sectorBytes,
     type: entry.type.toString(16).padStart(2, '0'),
+    name: '',
   };
 }
 
@@ -168,6 +173,7 @@ function gptPartition(entry: Buffer, number: number, sectorBytes: number): Parti
     byteOffset: first * sectorBytes,
     byteLength: (last + 1 - first) * sectorBytes,
     type: guidOf(entry),
+    name: entry.toString('utf16le', GPT_NAME_OFFSET, GPT_NAME_END).split('\0', 1)[0] ?? '',
   };
 }
 

@@ -38,8 +38,14 @@ import type {
   VerifyEvent,
 } from '../../domain/session/messages.js';
 
-/** Raised by any change that an older side would misread. Both sides refuse another one by name. */
+/**
+ * Raised by any change that an older side would misread. An agent speaks this version only. A receiver serves
+ * agents of this version, and of former ones down to PROTOCOL_VERSION_OLDEST; it answers in the version that
+ * it was asked in. So receivers are updated before agents. docs/protocol.md has the rule.
+ */
 export const PROTOCOL_VERSION = 3;
+/** No agent of an earlier version was ever released. */
+export const PROTOCOL_VERSION_OLDEST = 3;
 
 export const ROUTE_PREFIX = '/v1';
 export const BINARY_TYPE = 'application/octet-stream';

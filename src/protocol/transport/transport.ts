@@ -102,6 +102,7 @@ export class Transport {
     return this.#counted(async () => {
       const answer = await this.#send(request);
       if (answer.statusCode !== 200) throw await this.#errorOf(answer);
+      this.#checkVersion(request, answer);
       return this.#collect(answer, answerBytesMax);
     });
   }
@@ -110,6 +111,7 @@ export class Transport {
   async *stream(request: TransportRequest): AsyncGenerator<Buffer> {
     const answer = await this.#counted(() => this.#send(request));
     if (answer.statusCode !== 200) throw await this.#counted(() => this.#errorOf(answer));
+    this.#checkVersion(request, answer);
     const chunks = answer[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     try {
       for (;;) {
@@ -121,6 +123,19 @@ export class Transport {
     } finally {
       discard(answer);
     }
+  }
+
+  /** An answer is of the version of its request. Whatever else answers here is not a receiver of ours. */
+  #checkVersion({ headers = {} }: TransportRequest, answer: IncomingMessage): void {
+    const asked = headers[HEADER_PROTOCOL] ?? String(PROTOCOL_VERSION);
+    const found = String(answer.headers[HEADER_PROTOCOL] ?? '').slice(0, 20);
+    if (found === asked) return;
+    discard(answer);
+    throw new StillpointError('version', {
+      thing: `receiver ${this.#url}`,
+      reason: `it answers in version ${JSON.stringify(found)} of the protocol, and this agent speaks ${asked}`,
+      remedy: 'Update the older of the two; receivers are updated before agents.',
+    });
   }
 
   /** Waits for requests in flight. */
@@ -137,8 +152,8 @@ export class Transport {
         method: 'POST',
         signal,
         headers: {
-          ...headers,
           [HEADER_PROTOCOL]: String(PROTOCOL_VERSION),
+          ...headers,
           'content-length': String(body?.length ?? 0),
         },
       });

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { basename } from 'node:path';
 import type { StateFormat } from '../../config/state-file.js';
+import { isStillpointError } from '../../domain/base/errors.js';
 import {
   authorityPath,
   initReceiver,
@@ -89,6 +90,8 @@ async function mend<T>(
     if (!dryRun) await mendTwin(path, format, twin);
     return { value: twin.value, fault: null };
   } catch (error) {
+    // It is not lost, and must not be made anew.
+    if (isStillpointError(error, 'version')) throw error;
     return { value: null, fault: error instanceof Error ? error.message : String(error) };
   }
 }

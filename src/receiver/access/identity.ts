@@ -15,8 +15,14 @@ import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
-import { StillpointError } from '../../domain/base/errors.js';
+import {
+  makeDirectory,
+  readSpareStateFile,
+  readStateFile,
+  type StateFormat,
+  writeStateFile,
+} from '../../config/state-file.js';
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { PARTIAL_KEEP_MS_MIN, SCRUB_PERIOD_MS_MIN } from '../../domain/base/limits.js';
 import { syncDirectory } from '../../native/files.js';
 import { checkCertificate } from '../../protocol/certificates/certificate-identity.js';
@@ -148,6 +154,7 @@ async function findAuthority(dir: string): Promise<KeyAndCertificate | null> {
 export async function readAuthority(dir: string): Promise<KeyAndCertificate> {
   const path = authorityPath(dir);
   const authority = await findAuthority(dir).catch((error: Error) => {
+    if (isStillpointError(error, 'version')) throw error;
     throw lostAuthority(dir, `neither it nor its copy can be read (${error.message})`);
   });
   if (authority !== null) return authority;
@@ -228,7 +235,7 @@ export async function loadIdentity(dir: string, now: Date): Promise<ReceiverIden
   await mendTwin(settingsPath(dir), settingsFormat, await readTwin(settingsPath(dir), settingsFormat));
   await mendTwin(authorityPath(dir), keyFormat, await readTwin(authorityPath(dir), keyFormat));
   const { authority, ...authorities } = await loadAuthorities(dir, settings.id, now);
-  let server = await readStateFile(serverPath(dir), keyFormat).catch(() => null);
+  let server = await readSpareStateFile(serverPath(dir), keyFormat);
   if (server === null || !isUsable(server, authority, now)) {
     server = await createServerCertificate(authority, settings.id, now);
     await writeStateFile(serverPath(dir), keyFormat, server);

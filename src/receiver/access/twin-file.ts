@@ -2,7 +2,13 @@
  * A state file that is kept twice, `NAME.json` and `NAME-copy.json`: what a receiver can't do without. The
  * file is written first, then its copy; while both are whole, the file counts.
  */
-import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import {
+  readSpareStateFile,
+  readStateFile,
+  type StateFormat,
+  writeStateFile,
+} from '../../config/state-file.js';
+import { isStillpointError } from '../../domain/base/errors.js';
 
 export interface Twin<T> {
   /** Null: neither of the two is there. */
@@ -24,12 +30,12 @@ export async function writeTwin<T>(path: string, format: StateFormat<T>, value: 
 
 /** @throws the fault of the file, if its copy does not help */
 export async function readTwin<T>(path: string, format: StateFormat<T>): Promise<Twin<T>> {
-  const copy = await readStateFile(copyPathOf(path), format).catch(() => null);
+  const copy = await readSpareStateFile(copyPathOf(path), format);
   let value: T | null;
   try {
     value = await readStateFile(path, format);
   } catch (error) {
-    if (copy === null) throw error;
+    if (copy === null || isStillpointError(error, 'version')) throw error;
     return { value: copy, fault: error instanceof Error ? error.message : String(error), hasCopy: true };
   }
   if (value !== null) {

@@ -7,6 +7,7 @@
  *   the end  {"result":...} or {"error":{...}}
  */
 import { z } from 'zod';
+import { StillpointError } from '../../domain/base/errors.js';
 import {
   comparisonSchema,
   devicePlanSchema,
@@ -142,8 +143,20 @@ const reply = z.union([
 ]);
 export type ControlReply = z.infer<typeof reply>;
 
+const spoken = z.looseObject({ v: z.int() });
+
+/** @throws StillpointError `bad-message`; `version`: command and receiver are of different releases */
 export function parseRequest(line: Buffer): ControlRequest {
-  return parseMessage('message to the receiver', requestSchema, parseJson(line));
+  const value = parseJson(line);
+  const found = spoken.safeParse(value);
+  if (found.success && found.data.v !== CONTROL_VERSION) {
+    throw new StillpointError('version', {
+      thing: 'message to the receiver',
+      reason: `it has version ${found.data.v} of the control protocol, and the running receiver knows ${CONTROL_VERSION}`,
+      remedy: 'The command is of another release than the receiver that runs: restart the receiver.',
+    });
+  }
+  return parseMessage('message to the receiver', requestSchema, value);
 }
 
 export function parseReply(line: Buffer): ControlReply {

@@ -42,6 +42,8 @@ import {
 import { RecordReader } from '../records/record-reader.js';
 import { enterDamage, findDamagedPoints } from '../upkeep/damaged-points.js';
 import { ScrubBook } from '../upkeep/scrub-book.js';
+import { type NeededEvent, neededBytes } from '../usage/needed.js';
+import { type StoreSizes, storeSizes } from '../usage/sizes.js';
 import { checkCaptures, openCaptures } from './open-captures.js';
 import { PointAccess } from './point-access.js';
 import type { ReadingIndex } from './reading-index.js';
@@ -65,6 +67,9 @@ export interface ReaderStoreOptions {
   readonly remember: (findings: ReturnType<ReadingIndex['findings']>) => Promise<void>;
 }
 
+/** What a command that only reads sees of a store. */
+export type StoreToRead = Store & Pick<ReaderStore, 'sizes' | 'needed'>;
+
 export class ReaderStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
@@ -72,6 +77,7 @@ export class ReaderStore implements Store {
   readonly retention: StoreRetention;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
+  readonly #records: RecordReader;
   #opening: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
 
@@ -83,6 +89,7 @@ export class ReaderStore implements Store {
     this.#options = options;
     const records = new RecordReader(objects, index, digester, log);
     const reader = new PointReader(records);
+    this.#records = records;
     const book = new ScrubBook(options);
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },
@@ -207,6 +214,25 @@ export class ReaderStore implements Store {
 
   diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
     return this.#allUnlessRemoved([from, to], this.#access.diff(from, to));
+  }
+
+  sizes(): Promise<StoreSizes> {
+    const { disk, dir, objects } = this.#options;
+    return this.#access.run(`store ${dir}`, () => storeSizes(disk, dir, objects));
+  }
+
+  /** What the points need, by a walk of all trees. */
+  async *needed(): AsyncGenerator<NeededEvent, void> {
+    const { dir, catalog, index } = this.#options;
+    await this.#access.run(`store ${dir}`, () => index.ready());
+    const points = catalog.all();
+    const { recordCount } = index;
+    const events = neededBytes({ points, index, recordCount, records: this.#records });
+    for (;;) {
+      const step = await this.#access.run(`store ${dir}`, () => events.next());
+      if (step.done === true) return;
+      yield step.value;
+    }
   }
 
   /** The owner may remove a point, and free its blocks, while it is read here: then that is the reason. */

@@ -164,6 +164,11 @@ export class ReadingIndex implements RecordIndex {
     return this.#packs;
   }
 
+  /** How many records there are, about. */
+  get recordCount(): number {
+    return (this.#shared?.recordCount ?? 0) + (this.#private?.recordCount ?? 0);
+  }
+
   locate(digest: Uint8Array, kind: number): Location | null {
     const place = this.#places.get(keyOf(digest, kind));
     if (place !== undefined) return place;

@@ -51,6 +51,10 @@ export class SharedIndex {
     return this.#packs;
   }
 
+  get recordCount(): number {
+    return this.#tables.records.getCount();
+  }
+
   /** Takes in what was written since. */
   reload(): void {
     const packs = new Map<string, IndexedPack>();

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import {
   makeDirectory,
-  readStateFile,
+  readSpareStateFile,
   type StateFormat,
   writeStateFile,
 } from '../../../config/state-file.js';
@@ -44,7 +44,7 @@ const pathIn = (stateDirectory: string, cloneId: string): string =>
 
 /** Null: there is none that can be believed. */
 export function readRecord(stateDirectory: string, cloneId: string): Promise<CloneRecord | null> {
-  return readStateFile(pathIn(stateDirectory, cloneId), FORMAT).catch(() => null);
+  return readSpareStateFile(pathIn(stateDirectory, cloneId), FORMAT);
 }
 
 /** Durable when it resolves. */

@@ -1,0 +1,318 @@
+/**
+ * Files of a newer program: each is refused by name, with the version that it has and the one that is
+ * known, and stays as it is. What is only a cache is not believed. docs/upgrades.md has both lists; every
+ * file of the fixtures is in one of the tables here.
+ */
+import { createHash } from 'node:crypto';
+import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { readAcknowledged } from '../../src/agent/state/acknowledged-point.js';
+import { DeviceState } from '../../src/agent/state/device-state.js';
+import { findEnrolment } from '../../src/agent/state/enrolment.js';
+import { adoptFormerOffers } from '../../src/agent/state/former-offers.js';
+import { readKeptSession } from '../../src/agent/state/kept-session.js';
+import { directoryPlace, rememberStore } from '../../src/agent/state/known-stores.js';
+import { isStillpointError } from '../../src/domain/base/errors.js';
+import { native } from '../../src/native/index.js';
+import { loadIdentity, readAuthority, readSettings } from '../../src/receiver/access/identity.js';
+import { createInvite } from '../../src/receiver/access/invites.js';
+import { Tenants } from '../../src/receiver/access/tenants.js';
+import { CONTROL_VERSION, parseRequest } from '../../src/receiver/control/messages.js';
+import { readAddresses, readSchedules } from '../../src/receiver/orders/remote-settings.js';
+import { nodeDisk } from '../../src/store/disk/disk.js';
+import { SEALED_VERSION } from '../../src/store/disk/sealed-text.js';
+import { LocalObjectStore } from '../../src/store/objects/local-object-store.js';
+import { openStore, openStoreForReading } from '../../src/store/open.js';
+import { readManifest } from '../../src/store/points/manifest-files.js';
+import { readClock, readSettings as readRetention } from '../../src/store/retention/files.js';
+import { listTaps } from '../../src/tap/registry/registry.js';
+import { readMapFacts, readStart } from '../../src/tap/source/continuity-facts.js';
+import { PLAIN } from '../helpers/bytes/digests.js';
+import { contentsOf, unpacked } from '../helpers/fixtures/unpacked.js';
+
+interface Envelope {
+  readonly format: string;
+  version: number;
+  checksum: string;
+  readonly content: string;
+}
+
+/** A state file as a newer program would write it: its checksum is right. */
+async function raiseState(path: string, version: number | null = null): Promise<void> {
+  const outer = JSON.parse(await readFile(path, 'utf8')) as Envelope;
+  outer.version = version ?? outer.version + 1;
+  const hash = createHash('sha256').update(`${outer.format}/${outer.version}/`).update(outer.content);
+  outer.checksum = hash.digest('hex');
+  await writeFile(path, `${JSON.stringify(outer)}\n`);
+}
+
+async function raiseSealed(path: string): Promise<void> {
+  const bytes = await readFile(path);
+  const text = bytes.toString('latin1').replace(/^(stillpoint-[a-z]+) \d+ /, `$1 ${SEALED_VERSION + 1} `);
+  await writeFile(path, text, 'latin1');
+}
+
+/** u32 after a magic of 8 bytes. A checksum behind it is not reached: the version is looked at before. */
+async function raiseBinary(path: string): Promise<void> {
+  const bytes = await readFile(path);
+  bytes.writeUInt32LE(bytes.readUInt32LE(8) + 1, 8);
+  await writeFile(path, bytes);
+}
+
+/** The times of the fixture's files: what is old is swept. */
+const UNPACKED_AS = new Date('2026-01-01T00:00:00.000Z');
+/** Just after the fixture of the machine was made, whose invites are good for an hour. */
+const NOW = new Date('2026-11-30T02:33:00.000Z');
+/** A day after that of the store was: it keeps marks for a week. */
+const now = () => new Date('2026-02-04T04:05:00.000Z');
+
+interface Row {
+  /** Of a file in the fixture. */
+  readonly file: RegExp;
+  readonly read: (dir: string, path: string) => Promise<unknown>;
+}
+
+const state = (dir: string) => join(dir, 'state');
+const store = (dir: string) => join(dir, 'store');
+const folder = (path: string) => path.slice(0, path.lastIndexOf('/'));
+
+/** Files of the form of src/config/state-file.ts. */
+const STATE_FILES: readonly Row[] = [
+  { file: /^state\/enrolments\/\w+\/enrolment\.json$/, read: (dir) => findEnrolment(state(dir)) },
+  { file: /^state\/enrolments\/default\.json$/, read: (dir) => findEnrolment(state(dir)) },
+  { file: /^state\/offers\//, read: (dir) => adoptFormerOffers(state(dir), { devices: [] } as never) },
+  { file: /\/acknowledged$/, read: (_, path) => readAcknowledged(folder(path)) },
+  { file: /\/session$/, read: (_, path) => readKeptSession(folder(path)) },
+  { file: /\/tap\.json$/, read: (dir) => listTaps(state(dir)) },
+  {
+    file: /^state\/known-stores\//,
+    read: async (dir, path) => {
+      // It is found by the place of its store, which was another one when the fixture was made.
+      const place = await directoryPlace(store(dir));
+      const own = createHash('sha256').update(place.key).digest('hex').slice(0, 32);
+      await rename(path, join(folder(path), `${own}.json`));
+      try {
+        await rememberStore(state(dir), place, '1'.repeat(32));
+      } finally {
+        await rename(join(folder(path), `${own}.json`), path);
+      }
+    },
+  },
+  { file: /receiver\/receiver(-copy)?\.json$/, read: (dir) => readSettings(store(dir)) },
+  { file: /receiver\/authority(-copy)?\.json$/, read: (dir) => readAuthority(store(dir)) },
+  { file: /receiver\/server\.json$/, read: (dir) => loadIdentity(store(dir), NOW) },
+  { file: /receiver\/schedule\.json$/, read: (dir) => readSchedules(store(dir)) },
+  { file: /receiver\/dial-out\.json$/, read: (dir) => readAddresses(store(dir)) },
+  {
+    file: /receiver\/agents\//,
+    // A receiver that opens it locks out this agent, and says why.
+    read: (dir) => createInvite(store(dir), 'web', UNPACKED_AS),
+  },
+  { file: /receiver\/invites\/\w+(\.used)?\.json$/, read: enrolWithNewInvite },
+];
+
+/** With a code that is known; the fixture's own is not. */
+async function enrolWithNewInvite(dir: string, path: string): Promise<void> {
+  const tenants = await Tenants.open(store(dir), await readAuthority(store(dir)));
+  const { code } = await createInvite(store(dir), 'new', UNPACKED_AS);
+  const { decodeInviteCode } = await import('../../src/protocol/certificates/invite-code.js');
+  const { secret } = decodeInviteCode(code);
+  const id = createHash('sha256').update(secret).digest('hex').slice(0, 32);
+  const own = join(folder(path), `${id}.json`);
+  await rename(path, own);
+  try {
+    await tenants.enrol({ secret: secret.toString('hex'), csr: '', name: null }, NOW);
+  } finally {
+    await rename(own, path);
+  }
+}
+
+/** Made again, or done without: nothing is believed of them. */
+const CACHES: readonly Row[] = [
+  {
+    file: /^state\/stores\/.*\/tree$/,
+    read: async (dir, path) => {
+      const [, storeId = '', agent = '', device = ''] = /stores\/(\w+)\/(\w+)\/(\w+)\/tree$/.exec(path) ?? [];
+      const opened = await DeviceState.open(state(dir), { storeId, agent, device }, PLAIN);
+      const { tree, problem } = opened.local;
+      await opened.close();
+      return tree === null && /unknown version/.test(problem ?? '');
+    },
+  },
+  {
+    file: /\/map$/,
+    read: async (_, path) => {
+      const facts = await readMapFacts((at) => native.readTapMap(at), path);
+      return facts === null || typeof facts === 'string';
+    },
+  },
+  { file: /\/started\.json$/, read: async (_, path) => (await readStart(path)) === null },
+];
+
+/**
+ * Those of a store have tables of their own below. The last round of a machine's fixture is of a former
+ * place: nobody reads it there.
+ */
+const WITHOUT_VERSION =
+  /(\.img$)|^store\/(packs|points(-copy)?)\/|^store\/retention\/|last-round\.json$|^store\/store(-copy)?\.json$/;
+
+test('state files of a newer program are refused by name, and stay as they are', async (t) => {
+  const dir = await unpacked(t, 'machine-1.tar.gz');
+  const names = [...(await contentsOf(dir)).keys()];
+  const known = [...STATE_FILES, ...CACHES];
+  t.deepEqual(
+    names.filter((name) => !WITHOUT_VERSION.test(name) && !known.some(({ file }) => file.test(name))),
+    [],
+    'a file that no row is about',
+  );
+  for (const { file, read } of STATE_FILES) {
+    const found = names.filter((name) => file.test(name));
+    t.true(found.length > 0, String(file));
+    for (const name of found) {
+      const path = join(dir, name);
+      const before = await readFile(path);
+      await raiseState(path, /schedule/.test(name) ? 3 : null);
+      const raised = await contentsOf(dir);
+      const { version } = JSON.parse(await readFile(path, 'utf8')) as Envelope;
+      const error = await t.throwsAsync(read(dir, path), undefined, name);
+      t.true(isStillpointError(error, 'version'), `${name}: ${error?.stack}`);
+      t.regex(error?.message ?? '', new RegExp(`version ${version} .*knows ${version - 1}\\. .*newer`), name);
+      t.regex(error?.message ?? '', /^\/.*(json|acknowledged|session): /, name);
+      const after = await contentsOf(dir);
+      t.is(after.get(name), raised.get(name), `${name} was changed`);
+      await writeFile(path, before);
+    }
+  }
+});
+
+test('caches of a newer program are not believed', async (t) => {
+  const dir = await unpacked(t, 'machine-1.tar.gz');
+  const names = [...(await contentsOf(dir)).keys()];
+  for (const { file, read } of CACHES) {
+    const found = names.filter((name) => file.test(name));
+    t.true(found.length > 0, String(file));
+    for (const name of found) {
+      const path = join(dir, name);
+      t.false(await read(dir, path), `${name} is believed as it is`);
+      if (name.endsWith('.json')) await raiseState(path);
+      else await raiseBinary(path);
+      // A map has two headers, of which one may count.
+      if (name.endsWith('map') && (await stat(path)).size >= 8192) {
+        const bytes = await readFile(path);
+        bytes.writeUInt32LE(2, 4096 + 8);
+        await writeFile(path, bytes);
+      }
+      t.true(await read(dir, path), `${name} of a newer program is believed`);
+    }
+  }
+});
+
+/** Where a store has one in spite of its version: a program that wrote it would have raised that first. */
+const SEALED: readonly (readonly [name: RegExp, why: (dir: string, name: string) => Promise<string>])[] = [
+  [/^points(-copy)?\/.*\/\d{10}$/, whyNoPoint],
+  [/^retention\/settings(-copy)?$/, (dir, name) => whyThrown(readRetention(nodeDisk, dir, name))],
+  [/^retention\/clock$/, (dir) => whyThrown(readClock(nodeDisk, dir))],
+  [/^partial\/\w+$/, whyFound],
+];
+/** Its name says all that it must. */
+const MARK = /^points(-copy)?\/.*\.deleted$/;
+/** Refused when the store is opened. */
+const OPENED = /^(store(-copy)?\.json|capture\/\w+\/description)$/;
+
+async function whyNoPoint(dir: string, name: string): Promise<string> {
+  const objects = new LocalObjectStore(nodeDisk, dir);
+  const { size } = await stat(join(dir, name));
+  const found = await readManifest(objects, name, size);
+  await objects.close();
+  return 'reason' in found ? found.reason : 'it was read';
+}
+
+async function whyThrown(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => 'it was read',
+    (error: Error) => error.message,
+  );
+}
+
+async function whyFound(dir: string, name: string): Promise<string> {
+  const reader = await openStoreForReading(dir, { now });
+  const reasons: string[] = [];
+  for await (const event of reader.verify({}))
+    if (event.type === 'finding' && event.what === name) reasons.push(event.reason);
+  await reader.close();
+  return reasons.join();
+}
+
+const REFUSED = new RegExp(
+  `it has format version ${SEALED_VERSION + 1}, and this program reads .*${SEALED_VERSION}\\. Use the program that wrote it, or a newer one\\.`,
+);
+
+async function refusesStore(
+  t: ExecutionContext,
+  dir: string,
+  name: string,
+  isReadToo: boolean,
+): Promise<void> {
+  const before = await contentsOf(dir);
+  for (const open of isReadToo ? [openStore, openStoreForReading] : [openStore]) {
+    const error = await t.throwsAsync(open(dir, { now }), undefined, name);
+    t.true(isStillpointError(error, 'version'), `${name}: ${error?.stack}`);
+    t.regex(error?.message ?? '', REFUSED);
+  }
+  t.deepEqual(await contentsOf(dir), before, `${name}: something was changed`);
+}
+
+test('a store of a newer program is refused by name, and stays as it is', async (t) => {
+  const dir = await unpacked(t, 'store-3.tar.gz');
+  const names = [...(await contentsOf(dir)).keys()].filter((name) => !/^packs\/|\/log$|\.pack$/.test(name));
+  t.deepEqual(
+    names.filter((name) => ![OPENED, MARK, ...SEALED.map(([file]) => file)].some((file) => file.test(name))),
+    [],
+  );
+  const both = ['store.json', 'store-copy.json'].map((name) => join(dir, name));
+  const originals = await Promise.all(both.map((path) => readFile(path)));
+  for (const path of both) await raiseSealed(path);
+  await refusesStore(t, dir, 'store.json', true);
+  for (const [i, path] of both.entries()) await writeFile(path, originals[i] as Buffer);
+
+  const description = names.find((name) => name.startsWith('capture/')) as string;
+  const original = await readFile(join(dir, description));
+  await raiseSealed(join(dir, description));
+  await refusesStore(t, dir, description, false);
+  await writeFile(join(dir, description), original);
+
+  for (const [file, why] of SEALED) {
+    const found = names.filter((name) => file.test(name));
+    t.true(found.length > 0, String(file));
+    for (const name of found) {
+      const before = await readFile(join(dir, name));
+      await raiseSealed(join(dir, name));
+      const raised = await contentsOf(dir);
+      t.regex(await why(dir, name), REFUSED, name);
+      t.deepEqual(await contentsOf(dir), raised, name);
+      await writeFile(join(dir, name), before);
+    }
+  }
+});
+
+test('a pack of another version is named, and a store that has one keeps its other points', async (t) => {
+  const dir = await unpacked(t, 'store-3.tar.gz');
+  const [pack = ''] = [...(await contentsOf(dir)).keys()].filter((name) => name.startsWith('packs/'));
+  await raiseBinary(join(dir, pack));
+  const error = await t.throwsAsync(native.readPackIndex(join(dir, pack)));
+  t.regex(error?.message ?? '', /of an unknown version/);
+  const store = await openStoreForReading(dir);
+  t.true((await store.points({})).length > 0);
+  await store.close();
+});
+
+test('a command of another release than the running receiver is told so', (t) => {
+  const line = (v: number) => Buffer.from(JSON.stringify({ v, op: 'agents', later: true }));
+  const error = t.throws(() => parseRequest(line(CONTROL_VERSION + 1)));
+  t.true(isStillpointError(error, 'version'));
+  t.regex(
+    error?.message ?? '',
+    new RegExp(`version ${CONTROL_VERSION + 1} .* knows ${CONTROL_VERSION}\\. .*restart the receiver`),
+  );
+});
