@@ -163,6 +163,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
         remember: (findings) => rememberFindings(path, options, findings),
       });
     } catch (error) {
+      await objects.close();
       await lock.release();
       throw error;
     }
@@ -221,7 +222,10 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
     await identify();
     const lock = await lockFor(path, options);
     /** Closes what is open so far, the lock last. */
-    let close = async () => lock.release();
+    let close = async () => {
+      await objects.close();
+      lock.release();
+    };
     try {
       const identity = await identify();
       const { storeId } = identity;
