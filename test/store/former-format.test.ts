@@ -12,6 +12,7 @@ import { KiB } from '../../src/domain/base/limits.js';
 import { agentReceiver } from '../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../src/receiver/sessions/service.js';
 import { nodeDisk } from '../../src/store/disk/disk.js';
+import { SEALED_VERSION } from '../../src/store/disk/sealed-text.js';
 import { openStore, openStoreForReading } from '../../src/store/open.js';
 import type { Store } from '../../src/store/port/store.js';
 import { makeBatch } from '../helpers/bytes/hand-made-batch.js';
@@ -101,7 +102,7 @@ test('a reader reads a store of format 1, and leaves it as it is', async (t) => 
   );
 });
 
-test('nothing of format 2 is written before store.json says so, though the store is opened', async (t) => {
+test('nothing of the present format is written before store.json says so, though the store is opened', async (t) => {
   const dir = await formerStore(t);
   const former = await versions(dir);
   let isFull = true;
@@ -123,12 +124,12 @@ test('nothing of format 2 is written before store.json says so, though the store
   );
   isFull = false;
   const capture = await store.createCapture(describe('third', first, null));
-  t.true((await versions(dir)).includes('store.json: 2'));
+  t.true((await versions(dir)).includes(`store.json: ${SEALED_VERSION}`));
   await capture.abort();
   await store.close();
 });
 
-test('who writes to a store of format 1 makes it one of format 2, and its open session goes on', async (t) => {
+test('who writes to a store of format 1 makes it one of the present format, and its open session goes on', async (t) => {
   const dir = await formerStore(t);
   const logged: string[] = [];
   const log = (message: string) => logged.push(message);
@@ -137,7 +138,7 @@ test('who writes to a store of format 1 makes it one of format 2, and its open s
   await checkSets(t, store);
   t.deepEqual(
     (await versions(dir)).filter((line) => line.includes('.json')),
-    ['store-copy.json: 2', 'store.json: 2'],
+    [`store-copy.json: ${SEALED_VERSION}`, `store.json: ${SEALED_VERSION}`],
   );
   t.regex(await readFile(join(dir, 'store.json'), 'utf8'), /"createdAt": "2026-01-02T03:04:06.000Z"/);
 
@@ -163,9 +164,10 @@ test('who writes to a store of format 1 makes it one of format 2, and its open s
     `partial/${ENDED}: 1`,
     'points/alpha/disk/0000000001: 1',
     'points/alpha/disk/0000000002: 1',
-    'points/alpha/disk/0000000003: 2',
-    'store-copy.json: 2',
-    'store.json: 2',
+    `points/alpha/disk/0000000003: ${SEALED_VERSION}`,
+    `scrub.json: ${SEALED_VERSION}`,
+    `store-copy.json: ${SEALED_VERSION}`,
+    `store.json: ${SEALED_VERSION}`,
   ]);
 
   store = await openStore(dir, { now, log });

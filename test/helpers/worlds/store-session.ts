@@ -130,7 +130,9 @@ export async function checkAfterwards(
   t.deepEqual(
     files.filter(
       (name) =>
-        !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock|readers)$/.test(name),
+        !/^(packs|points|points-copy|index)\/[^.]+(\.mdb)?$|^(store(-copy)?\.json|lock|readers|scrub\.json)$/.test(
+          name,
+        ),
     ),
     [],
     what,
