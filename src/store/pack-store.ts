@@ -44,7 +44,6 @@ import { CaptureStaging } from './capture/staging.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
-import { damagedPoints } from './points/damage.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
 import { PointRemover } from './points/remover.js';
@@ -251,11 +250,6 @@ export class LocalStore implements Store {
 
   useOf(point: Point): string | null {
     return this.#remover.useOf(point);
-  }
-
-  damagedPoints(key: DeviceKey): Promise<ReadonlySet<string>> {
-    const points = this.#context.catalog.ofDevice(key);
-    return this.#access.run(`device ${key.device}`, () => damagedPoints(this.#context, points));
   }
 
   checkRemoval(point: Point): void {

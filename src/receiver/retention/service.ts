@@ -315,7 +315,7 @@ export class RetentionService {
     const scoped = policyFor(settings.policies, key);
     // Where everything is kept, nothing takes the place of anything.
     const isPruned = scoped !== null && scoped.policy.keepAll !== true;
-    const damaged = isPruned ? await store.damagedPoints(key) : new Set<string>();
+    const damaged = new Set((isPruned ? await store.pointDamage(key) : []).map(({ point }) => point.id));
     const byId = new Map(points.map((point) => [point.id, point]));
     const pinTimeMs = clock.isBelieved ? clock.nowMs : Number.NEGATIVE_INFINITY;
     const planned = planRetention(points, {

@@ -184,8 +184,6 @@ export interface Store {
   collect(options?: CollectOptions): Promise<CollectReport>;
   /** Why the point can't be removed at this moment, a clause; null: nothing uses it. */
   useOf(point: Point): string | null;
-  /** Points of the device that lack a part, as far as is known without reading their blocks. */
-  damagedPoints(key: DeviceKey): Promise<ReadonlySet<string>>;
   /** @throws StillpointError as `removePoint` would at this moment */
   checkRemoval(point: Point): void;
   /**

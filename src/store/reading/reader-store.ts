@@ -163,10 +163,6 @@ export class ReaderStore implements Store {
     return null;
   }
 
-  async damagedPoints(): Promise<ReadonlySet<string>> {
-    throw this.#readsOnly();
-  }
-
   checkRemoval(): void {
     throw this.#readsOnly();
   }

@@ -166,7 +166,6 @@ export class MemoryStore implements Store {
 
   deviceNames = (): string[] => [];
   renameAgent = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
-  damagedPoints = async (): Promise<ReadonlySet<string>> => new Set();
 
   checkRemoval(point: Point): void {
     this.#heldPoint(point.id);

@@ -70,7 +70,6 @@ export class FaultyStore implements Store {
   point: Store['point'] = (...args) => this.#inner.point(...args);
   partialSets: Store['partialSets'] = (...args) => this.#inner.partialSets(...args);
   collect: Store['collect'] = () => this.#inner.collect();
-  damagedPoints: Store['damagedPoints'] = () => this.#inner.damagedPoints();
   checkRemoval: Store['checkRemoval'] = (point) => this.#inner.checkRemoval(point);
   useOf: Store['useOf'] = (point) => this.#inner.useOf(point);
   removePoint: Store['removePoint'] = (...args) => this.#inner.removePoint(...args);
