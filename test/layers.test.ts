@@ -91,7 +91,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'store/records': ['disk', 'objects', 'packs', 'index'],
   'store/points': ['port', 'disk', 'objects', 'packs', 'index', 'records'],
   'store/capture': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points'],
-  'store/collect': ['port', 'disk', 'packs', 'records', 'points', 'capture'],
+  'store/collect': ['port', 'disk', 'objects', 'packs', 'records', 'points', 'capture'],
   'store/upkeep': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points'],
   'store/retention': ['port', 'disk'],
   'store/usage': ['disk', 'objects', 'packs', 'index', 'records'],

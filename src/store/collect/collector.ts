@@ -4,7 +4,8 @@
  * 1. Begin, in one turn of the event loop: packs that open sessions made or rely on, and those of partial
  *    sets that are kept, are pinned; so is every pack that a session comes to rely on from now on
  *    (PackPins). Packs that are made from now on are not looked at.
- * 2. Mark: all that points' trees and the leaves of open sessions name goes into a LiveSet.
+ * 2. Mark: all that points' trees and the leaves of open sessions name goes into a LiveSet. Points count by
+ *    their manifests on disk, too: a commit that failed at its last step may have made one.
  * 3. Look: of each pack, what is needed and found there.
  * 4. Sweep: packs without anything needed go. Of packs that are needed in part, the needed records are
  *    written to a new pack, which is published and indexed; then they go.
@@ -32,6 +33,7 @@ import { markLive, type PinningCapture } from './mark.js';
 import { RemovalGate } from './removal-gate.js';
 import { type Emptied, type EmptiedGroup, Rewriter } from './rewriter.js';
 import { Sweep } from './sweep.js';
+import { uncertainPoints } from './uncertain.js';
 import { chooseVictims, freeableBytes, type PackStanding } from './victims.js';
 
 export interface CollectedCapture extends PinningCapture {
@@ -110,7 +112,6 @@ export class Collector {
     const { context } = this.#options;
     const { index, catalog, partials, packBytesTarget, log } = context;
     const { garbageCount } = index;
-    if (catalog.hasUnreadable) throw putOff("a manifest can't be read, and its point may need any pack");
     const dueIds = new Set(due.map(({ sessionId }) => sessionId));
     const captures = this.#begin(dueIds);
     const numberEnd = index.nextPackNumber;
@@ -119,7 +120,8 @@ export class Collector {
       await pace?.(bytes);
     };
     const live = new LiveSet(index.recordCount);
-    await markLive({ ...context, paced }, captures, live);
+    const uncertain = await uncertainPoints(context.objects, catalog);
+    await markLive({ ...context, paced }, captures, uncertain, live);
     const sweep = new Sweep(context, live);
     const { moveCount } = index;
     const packs = await this.#look(sweep, numberEnd, paced);

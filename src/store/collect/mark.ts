@@ -32,14 +32,17 @@ export interface PinningCapture {
 /**
  * When it resolves, all points are marked that the catalog has at that moment, and in the same turn of the
  * event loop the caller can rely on that.
+ * @param uncertain points that the catalog does not have, and that may exist
  * @throws StillpointError `store-damaged` if a node can't be read: what is under it is not known, and may be
  * anything
  */
 export async function markLive(
   context: MarkContext,
   captures: readonly PinningCapture[],
+  uncertain: readonly Point[],
   live: LiveSet,
 ): Promise<void> {
+  for (const point of uncertain) await markPoint(context, point, null, live);
   for (const capture of captures) {
     for await (const leaves of capture.durableLeaves()) {
       markLeaves(live, leaves);

@@ -36,12 +36,6 @@ export class PointCatalog {
   readonly #undeleted: string[] = [];
   /** By agent. */
   readonly #manifestBytes = new Map<string, number>();
-  #hasUnreadable = false;
-
-  /** A manifest could not be read: which blocks its point needs is not known. */
-  get hasUnreadable(): boolean {
-    return this.#hasUnreadable;
-  }
 
   /** Reads all manifests; of one that is damaged or gone, its copy. */
   async load(objects: ObjectStore, log: (message: string) => void): Promise<LoadedManifests> {
@@ -63,7 +57,6 @@ export class PointCatalog {
         else if (lacksCopy(files)) uncopied.push(files);
       } else if (!(await isMarked(objects, key))) {
         log(`manifest ${key} is no point: ${fault}, and it has no whole copy`);
-        this.#hasUnreadable = true;
       }
       // Otherwise the store's owner has removed it since the list was made.
     }

@@ -22,6 +22,18 @@ import {
   sendChanges,
 } from '../../helpers/worlds/store-device.js';
 
+/** The work of the next put of a manifest is done, and fails all the same. */
+class UnsureObjects extends LocalObjectStore {
+  isUnsure = false;
+
+  override async put(key: string, bytes: Uint8Array): Promise<boolean> {
+    const isNew = await super.put(key, bytes);
+    if (!this.isUnsure || !key.startsWith('points/')) return isNew;
+    this.isUnsure = false;
+    throw Object.assign(new Error('sync of a directory'), { code: 'EIO' });
+  }
+}
+
 type Moment = 'read' | 'withFile' | 'putFile' | 'delete';
 
 /** Holds the next call of one kind until it is released. */
@@ -219,3 +231,23 @@ async function packsWithBlocks(world: World): Promise<string[]> {
   }
   return found.sort((a, b) => a.mtimeMs - b.mtimeMs).map(({ name }) => name);
 }
+
+test('a point that nobody knows of keeps what it needs: its commit failed after its manifest was there', async (t) => {
+  for (const then of ['waits', 'is aborted'] as const) {
+    const { world } = await makeWorld(t);
+    const objects = new UnsureObjects(nodeDisk, world.dir);
+    await world.reopen({ objects });
+    const wanted = state(range(0, 20), 100);
+    const session = await world.begin('disk', range(0, 20), 100);
+    objects.isUnsure = true;
+    await t.throwsAsync(session.commit(commitRequest(wanted, session.durableSequence)));
+    t.deepEqual(await world.store.points({}), []);
+    if (then === 'is aborted') await session.abort();
+    world.nowMs += 100 * 3_600_000;
+    t.like(await world.store.collect({ force: true }), { state: 'done', removedPacks: 0 }, then);
+    await world.reopen();
+    const [point] = await world.store.points({});
+    t.true(point !== undefined && (await holds(world.store, point, wanted)), then);
+    await world.isSound(t, then);
+  }
+});
