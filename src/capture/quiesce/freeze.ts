@@ -114,9 +114,12 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
       unsupported: pick(names, freezer.unsupported),
       cut: () => freezer.cut(once),
       // It thaws by itself; told to, it might do so before the cuts.
-      thaw: () => {
+      thaw: async () => {
         if (!once || cuts.length === 0) freezer.thaw();
-        return ended;
+        const end = await ended;
+        // The memory of a cut is locked by it, and another freeze may want it at once.
+        if (cuts.length > 0) await freezer.gone();
+        return end;
       },
     };
   }
@@ -207,6 +210,15 @@ class Freezer {
 
   thaw(): void {
     this.#child.stdin?.end('thaw\n');
+  }
+
+  /** It has exited, or takes too long for that. */
+  async gone(): Promise<void> {
+    const waiting = new AbortController();
+    // The timer keeps this process going: a freezer that has thawed does not.
+    const patience = sleep(GRACE_MS, undefined, { signal: waiting.signal }).catch(() => undefined);
+    await Promise.race([this.#exited, patience]);
+    waiting.abort();
   }
 
   /** Before all are frozen: those that are, are thawed. */
