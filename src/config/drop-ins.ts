@@ -2,10 +2,9 @@
  * The files that commands write into agent.d/ and receiver.d/: each has one thing, and is named after it. It
  * is written as a whole (temporary file, fsync, rename, fsync of the directory), and removed durably.
  */
-import { randomBytes } from 'node:crypto';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { syncDirectory } from '../native/files.js';
+import { replaceFile, syncDirectory } from '../native/files.js';
 import { makeDirectory } from './state-file.js';
 
 /** The first words of such a file. Without them it is somebody's own. */
@@ -24,21 +23,7 @@ export async function writeDropIn(
   const folder = dirname(path);
   await makeDirectory(folder);
   const head = `${MARK}${commands.writes}"; "stillpoint ${commands.removes}" removes it.`;
-  const temporary = join(folder, `.${randomBytes(8).toString('hex')}.tmp`);
-  try {
-    const file = await open(temporary, 'wx', 0o640);
-    try {
-      await file.writeFile(`${[head, ...lines].join('\n')}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    throw Object.assign(error as Error, { path });
-  }
-  await syncDirectory(folder);
+  await replaceFile(path, `${[head, ...lines].join('\n')}\n`, 0o640);
 }
 
 /** Whether a command wrote it. */

@@ -4,12 +4,12 @@
  * SHA-256 over `format/version/` and the content's JSON text. It is written as a whole: temporary file,
  * fsync, rename, fsync of the directory. Only its owner can read it.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { open, readFile, rename, rm } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { isStillpointError, StillpointError } from '../domain/base/errors.js';
-import { makeDirectories, syncDirectory } from '../native/files.js';
+import { makeDirectories, replaceFile, syncDirectory } from '../native/files.js';
 
 export interface StateFormat<T> {
   readonly format: string;
@@ -40,22 +40,7 @@ export async function writeStateFile<T>(path: string, format: StateFormat<T>, va
     checksum: checksum(format.format, format.version, content),
     content,
   });
-  const temporary = join(dirname(path), `.${randomBytes(8).toString('hex')}.tmp`);
-  try {
-    const file = await open(temporary, 'wx', 0o600);
-    try {
-      await file.writeFile(`${text}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    // An open file's errors don't say which it is; the temporary name means nothing to anybody.
-    throw Object.assign(error as Error, { path });
-  }
-  await syncDirectory(dirname(path));
+  await replaceFile(path, `${text}\n`, 0o600);
 }
 
 /**

@@ -1,7 +1,8 @@
 /** What node:fs lacks for durable state: locks, and directories whose entries are on disk. */
+import { randomBytes } from 'node:crypto';
 import { constants, existsSync, readdirSync, readlinkSync, realpathSync } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { fcntlSync, constants as fileFlags, flock, flockSync } from 'fs-ext';
 
 /**
@@ -105,6 +106,29 @@ export async function syncDirectory(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/**
+ * Writes a file as a whole: temporary file, fsync, rename, fsync of the directory. Durable when it resolves;
+ * until then the old content is there. Rejects with `path` set: an open file's errors don't say which it is.
+ */
+export async function replaceFile(path: string, text: string, mode: number): Promise<void> {
+  const folder = dirname(path);
+  const temporary = join(folder, `.${randomBytes(8).toString('hex')}.tmp`);
+  try {
+    const file = await open(temporary, 'wx', mode);
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw Object.assign(error as Error, { path });
+  }
+  await syncDirectory(folder);
 }
 
 const HELD_CODES: ReadonlySet<string | undefined> = new Set(['EAGAIN', 'EWOULDBLOCK']);

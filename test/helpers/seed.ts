@@ -48,3 +48,12 @@ export function seededRandom(t: ExecutionContext): Random {
     },
   };
 }
+
+/** Numbers from 0 to below 1, the same for the same seed: for choices that no test is about. */
+export function plainRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}

@@ -6,6 +6,7 @@ import { nodeDisk } from '../../src/store/disk/disk.js';
 import { createStore, openStore } from '../../src/store/open.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
 import { type Fault, FaultyDisk, PowerLossDisk, type Step } from '../helpers/faults/disk.js';
+import { plainRandom } from '../helpers/seed.js';
 import { holds } from '../helpers/worlds/store-device.js';
 import {
   after,
@@ -50,11 +51,7 @@ test.serial('killed at any step', async (t) => {
 
 for (const keep of [0, 0.5]) {
   test.serial(`power lost at any step, ${keep * 100} % of what was not synced is there`, async (t) => {
-    let state = 12345;
-    const random = () => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      return state / 2 ** 32;
-    };
+    const random = plainRandom(12_345);
     await forEveryStep(t, once('crash'), async (world, plan, what) => {
       const progress: Progress = { durable: 0, point: null };
       const power = new PowerLossDisk(await tempDir(t));

@@ -2,14 +2,15 @@
  * `stillpoint verify --store DIR` with options of its own, and `--status`: the receiver that serves the
  * directory reads its store back; without one the command does it itself.
  */
-import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
 import { SCRUB_PERIOD_MS } from '../../domain/base/limits.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import type { ScrubWish } from '../../receiver/control/messages.js';
 import type { ScheduledScrub } from '../../receiver/upkeep/scrubbing.js';
-import type { ScrubStatus, Upkeep } from '../../store/port/upkeep.js';
+import type { Upkeep } from '../../store/port/upkeep.js';
 import type { CommandContext } from '../common/context.js';
+import { askReceiverOr, withStore } from '../common/served.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../output/exit-codes.js';
 import { formatBytes, formatCount, formatDuration, formatInstant } from '../output/format.js';
 
@@ -44,10 +45,11 @@ export async function* scrubEvents(
         wake = resolve;
       });
   }
+  const { NotServed } = await import('../../receiver/control/client.js');
   const isServed = await asked.then(
     () => true,
     (error: unknown) => {
-      if (isStillpointError(error, 'unreachable')) return false;
+      if (error instanceof NotServed) return false;
       throw error;
     },
   );
@@ -64,15 +66,9 @@ export async function* scrubEvents(
 }
 
 /** True if a receiver serves the directory: the store is its own to read back. */
-export async function isServed({ signal }: CommandContext, directory: string): Promise<boolean> {
-  const { askReceiver } = await import('../../receiver/control/client.js');
-  try {
-    await askReceiver(directory, { op: 'scrub-status' }, { signal });
-    return true;
-  } catch (error) {
-    if (isStillpointError(error, 'unreachable') || isStillpointError(error, 'config')) return false;
-    throw error;
-  }
+export function isServed(context: CommandContext, directory: string): Promise<boolean> {
+  const asking = { wish: { op: 'scrub-status' }, parse: () => true } as const;
+  return askReceiverOr(context, directory, asking, async () => false);
 }
 
 export async function showScrubStatus(context: CommandContext, directory: string): Promise<number> {
@@ -82,22 +78,18 @@ export async function showScrubStatus(context: CommandContext, directory: string
   return damage.pointCount === 0 ? EXIT_OK : EXIT_DAMAGED;
 }
 
-async function scrubStatus({ signal, output }: CommandContext, directory: string): Promise<ScheduledScrub> {
-  const { askReceiver } = await import('../../receiver/control/client.js');
+async function scrubStatus(context: CommandContext, directory: string): Promise<ScheduledScrub> {
   const { scrubStatusSchema } = await import('../../receiver/control/messages.js');
-  try {
-    return scrubStatusSchema.parse(await askReceiver(directory, { op: 'scrub-status' }, { signal }));
-  } catch (error) {
-    if (!isStillpointError(error, 'unreachable')) throw error;
-  }
-  const { openStoreInTurn } = await import('../common/open-store.js');
-  const store = await openStoreInTurn(output, directory, signal);
-  try {
-    const status: ScrubStatus = await upkeepOf(store.upkeep, directory).scrubStatus(SCRUB_PERIOD_MS);
-    return { ...status, nextSliceAt: null };
-  } finally {
-    await store.close();
-  }
+  const asking = {
+    wish: { op: 'scrub-status' } as const,
+    parse: (answer: unknown) => scrubStatusSchema.parse(answer),
+  };
+  return askReceiverOr(context, directory, asking, () =>
+    withStore(context, directory, async (store) => {
+      const { damage, ...status } = await upkeepOf(store.upkeep, directory).scrubStatus(SCRUB_PERIOD_MS);
+      return { ...status, damage: { ...damage, points: [...damage.points] }, nextSliceAt: null };
+    }),
+  );
 }
 
 function describe(status: ScheduledScrub): string[] {

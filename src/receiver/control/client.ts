@@ -1,15 +1,18 @@
 /** The commands' end of a receiver's control socket. */
 import { connect } from 'node:net';
-import { StillpointError } from '../../domain/base/errors.js';
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { splitLines } from '../../domain/base/lines.js';
 import { whyNotConnected } from '../../domain/base/system-errors.js';
 import { decodeError } from '../../protocol/messages/error-body.js';
 import { CONTROL_LINE_BYTES_MAX, CONTROL_VERSION, type ControlWish, parseReply } from './messages.js';
 import { controlPath } from './server.js';
 
+/** No receiver serves the directory, or none that takes commands: whoever owns its store may do the work. */
+export class NotServed extends StillpointError {}
+
 /**
  * Asks the receiver that serves the directory. An abort of the signal ends the wish there.
- * @throws the receiver's error; StillpointError `unreachable` if none serves it, `connection-lost`,
+ * @throws the receiver's error; NotServed, with the code `unreachable`; StillpointError `connection-lost`,
  * `cancelled`
  */
 export async function askReceiver(
@@ -18,7 +21,7 @@ export async function askReceiver(
   options: { readonly signal: AbortSignal; readonly onEvent?: (event: unknown) => void },
 ): Promise<unknown> {
   const { signal, onEvent } = options;
-  const socket = connect({ path: controlPath(dir) });
+  const socket = connect({ path: socketOf(dir) });
   const lost = (reason: string) =>
     new StillpointError('connection-lost', {
       thing: `receiver in ${dir}`,
@@ -55,8 +58,19 @@ export async function askReceiver(
   }
 }
 
-function notServed(dir: string, cause: Error): StillpointError {
-  return new StillpointError('unreachable', {
+/** A path that is too long for a socket has no receiver that takes commands. */
+function socketOf(dir: string): string {
+  try {
+    return controlPath(dir);
+  } catch (error) {
+    if (!isStillpointError(error, 'config')) throw error;
+    const { thing, reason, remedy = 'Use a shorter path.' } = error;
+    throw new NotServed('unreachable', { thing, reason, remedy, permanent: false });
+  }
+}
+
+function notServed(dir: string, cause: Error): NotServed {
+  return new NotServed('unreachable', {
     thing: `receiver in ${dir}`,
     reason: whyNotConnected(cause, 'none serves there'),
     remedy: `Start it with "stillpoint receiver serve ${dir}".`,

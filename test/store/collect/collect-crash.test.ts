@@ -14,7 +14,8 @@ import type { Capture, Store } from '../../../src/store/port/store.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
-import { FaultyDisk, listFiles, PowerLossDisk } from '../../helpers/faults/disk.js';
+import { listFiles } from '../../helpers/faults/disk.js';
+import { StepDisk } from '../../helpers/faults/step-disk.js';
 import { LONG } from '../../helpers/seed.js';
 import {
   change,
@@ -163,30 +164,13 @@ for (const power of [null, 0, 0.5]) {
     for (let failing = power === 0.5 ? stride : 1; ; failing += stride) {
       const dir = join(place, String(failing));
       await cp(template, dir, { recursive: true });
-      let hasStarted = false;
-      let counted = 0;
-      let fired: string | null = null;
-      const beneath = power === null ? null : new PowerLossDisk(await tempDir(t));
-      const disk = new FaultyDisk(beneath ?? nodeDisk, ({ name, path }) => {
-        if (!hasStarted) return null;
-        counted += 1;
-        if (counted !== failing) return null;
-        fired = `step ${failing}, ${name} ${path.replace(dir, '')}`;
-        return 'crash';
+      const faulty = await StepDisk.make(t, failing, 'crash', power !== null);
+      await endAndCollect(dir, faulty.disk, () => faulty.start()).catch((error) => {
+        if (faulty.fired === null) throw error;
       });
-      await endAndCollect(dir, disk, () => {
-        hasStarted = true;
-      }).catch((error) => {
-        if (fired === null) throw error;
-      });
-      let seed = failing;
-      const random = () => {
-        seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-        return seed / 2 ** 32;
-      };
-      if (beneath !== null && power !== null) await beneath.losePower(power, random);
-      await checkAfterwards(t, dir, point, fired ?? 'no fault');
-      if (fired === null) {
+      await faulty.losePower(power ?? 0);
+      await checkAfterwards(t, dir, point, faulty.fired ?? 'no fault');
+      if (faulty.fired === null) {
         t.log(`${failing - stride} steps`);
         t.true(failing > 30);
         return;

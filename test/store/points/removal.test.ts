@@ -13,7 +13,8 @@ import { createStore, openStore, openStoreForReading } from '../../../src/store/
 import { PointUse, READ_GRACE_MS } from '../../../src/store/points/point-use.js';
 import type { Store } from '../../../src/store/port/store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
-import { type Fault, FaultyDisk, listFiles, PowerLossDisk } from '../../helpers/faults/disk.js';
+import { type Fault, listFiles } from '../../helpers/faults/disk.js';
+import { StepDisk } from '../../helpers/faults/step-disk.js';
 import { refused } from '../../helpers/refused.js';
 import { LONG } from '../../helpers/seed.js';
 import {
@@ -131,41 +132,30 @@ for (const { title, fault, power } of WAYS) {
     for (let failing = 1; ; failing += stride) {
       const dir = join(place, String(failing));
       await cp(template.dir, dir, { recursive: true });
-      let hasStarted = false;
-      let counted = 0;
-      let fired: string | null = null;
-      const beneath = power === null ? null : new PowerLossDisk(await tempDir(t));
-      const disk = new FaultyDisk(beneath ?? nodeDisk, ({ name, path }) => {
-        if (!hasStarted) return null;
-        counted += 1;
-        if (counted !== failing) return null;
-        fired = `step ${failing}, ${name} ${path.replace(dir, '')}`;
-        return fault;
-      });
-      const store = await open(dir, disk);
-      hasStarted = true;
+      const faulty = await StepDisk.make(t, failing, fault, power !== null);
+      const store = await open(dir, faulty.disk);
+      faulty.start();
       let hasFailed = false;
       await removeSome(store, template).catch((error) => {
-        if (fired === null) throw error;
+        if (faulty.fired === null) throw error;
         hasFailed = true;
       });
       const listed = await store.points({});
       await store.close();
-      let seed = failing;
-      const random = () => {
-        seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-        return seed / 2 ** 32;
-      };
-      if (beneath !== null && power !== null) await beneath.losePower(power, random);
+      await faulty.losePower(power ?? 0);
       if (!hasFailed) {
         const survivors = await openStoreForReading(dir);
-        t.deepEqual(await survivors.points({}), listed, `${fired}: what was reported as removed stays so`);
+        t.deepEqual(
+          await survivors.points({}),
+          listed,
+          `${faulty.fired}: what was reported as removed stays so`,
+        );
         t.is(listed.length, 2);
         await survivors.close();
       }
-      await checkAfterwards(t, dir, template, fired ?? 'no fault');
+      await checkAfterwards(t, dir, template, faulty.fired ?? 'no fault');
       await rm(dir, { recursive: true });
-      if (fired === null) {
+      if (faulty.fired === null) {
         t.log(`${failing - 1} steps`);
         t.true(failing > 15);
         return;

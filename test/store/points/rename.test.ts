@@ -7,7 +7,8 @@ import type { Point } from '../../../src/domain/point/point.js';
 import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
-import { FaultyDisk, listFiles, PowerLossDisk } from '../../helpers/faults/disk.js';
+import { listFiles } from '../../helpers/faults/disk.js';
+import { StepDisk } from '../../helpers/faults/step-disk.js';
 import {
   backUp,
   change,
@@ -50,19 +51,13 @@ for (const power of [null, 0]) {
     for (let failing = 1; ; failing += 1) {
       const dir = join(place, String(failing));
       await cp(template, dir, { recursive: true });
-      let counted = -1;
-      const beneath = power === null ? null : new PowerLossDisk(await tempDir(t));
-      const disk = new FaultyDisk(beneath ?? nodeDisk, () => {
-        if (counted < 0) return null;
-        counted += 1;
-        return counted === failing ? 'crash' : null;
-      });
-      const faulty = await open(dir, disk);
-      counted = 0;
-      await faulty.renameAgent('alpha', 'beta').catch(() => undefined);
-      const isOver = counted < failing;
-      await faulty.close().catch(() => undefined);
-      await beneath?.losePower(0, Math.random);
+      const faulty = await StepDisk.make(t, failing, 'crash', power !== null);
+      const store = await open(dir, faulty.disk);
+      faulty.start();
+      await store.renameAgent('alpha', 'beta').catch(() => undefined);
+      const isOver = faulty.fired === null;
+      await store.close().catch(() => undefined);
+      await faulty.losePower(0);
 
       const what = `step ${failing}`;
       const again = await open(dir);

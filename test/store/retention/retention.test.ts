@@ -18,7 +18,8 @@ import { createStore, openStore, openStoreForReading } from '../../../src/store/
 import type { Store } from '../../../src/store/port/store.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
-import { type Fault, FaultyDisk, PowerLossDisk } from '../../helpers/faults/disk.js';
+import type { Fault } from '../../helpers/faults/disk.js';
+import { StepDisk } from '../../helpers/faults/step-disk.js';
 import { refused } from '../../helpers/refused.js';
 import { backUp, change, emptyState, stampedBlock } from '../../helpers/worlds/store-device.js';
 
@@ -243,17 +244,10 @@ for (const [title, fault, power] of WAYS) {
     for (let failing = 1; ; failing += 1) {
       const world = new World(`${template.dir}-${failing}`);
       await cp(template.dir, world.dir, { recursive: true });
-      let [hasStarted, counted, hasFired] = [false, 0, false];
-      const beneath = power === null ? null : new PowerLossDisk(await tempDir(t));
-      const disk = new FaultyDisk(beneath ?? nodeDisk, () => {
-        if (!hasStarted) return null;
-        counted += 1;
-        hasFired ||= counted === failing;
-        return counted === failing ? fault : null;
-      });
-      const store = await world.open(disk);
+      const faulty = await StepDisk.make(t, failing, fault, power !== null);
+      const store = await world.open(faulty.disk);
       world.days = 1;
-      hasStarted = true;
+      faulty.start();
       const isDone = await store.retention
         .change((settings) => setPolicy(settings, ALL, { keepLast: 2 }))
         .then(
@@ -261,7 +255,7 @@ for (const [title, fault, power] of WAYS) {
           () => false,
         );
       await store.close().catch(() => undefined);
-      await beneath?.losePower(power ?? 0, Math.random);
+      await faulty.losePower(power ?? 0);
       const again = await world.open();
       const kept = again.retention.settings.policies[0]?.policy.keepLast;
       t.true(kept === 2 || (kept === 1 && !isDone), `step ${failing}: ${kept}, ${isDone}`);
@@ -269,7 +263,7 @@ for (const [title, fault, power] of WAYS) {
       await again.retention.change((settings) => setPolicy(settings, ALL, { keepLast: 3 }));
       await again.close();
       await rm(world.dir, { recursive: true });
-      if (!hasFired) {
+      if (faulty.fired === null) {
         t.log(`${failing - 1} steps`);
         return t.true(failing > 15);
       }

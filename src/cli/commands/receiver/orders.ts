@@ -5,7 +5,7 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseHostPort } from '../../../domain/base/addresses.js';
-import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
+import { StillpointError } from '../../../domain/base/errors.js';
 import { checkName } from '../../../domain/base/names.js';
 import type { RoundItem, RoundSummary } from '../../../domain/order/round.js';
 import { describeSchedule, dueAfter, parseEvery, parseSchedule } from '../../../domain/order/schedule.js';
@@ -13,6 +13,7 @@ import { pointLabel } from '../../../domain/point/point.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { recorded } from '../../common/recorded.js';
+import { askReceiverOr } from '../../common/served.js';
 import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
@@ -186,15 +187,9 @@ async function dial(context: CommandContext, dir: string, agentName: string, tex
 }
 
 /** Has the receiver that serves, if there is one, read what was written. */
-export async function reload({ signal }: CommandContext, dir: string): Promise<boolean> {
-  const { askReceiver } = await import('../../../receiver/control/client.js');
-  try {
-    await askReceiver(dir, { op: 'reload' }, { signal });
-    return true;
-  } catch (error) {
-    if (isStillpointError(error, 'unreachable')) return false;
-    throw error;
-  }
+export function reload(context: CommandContext, dir: string): Promise<boolean> {
+  const asking = { wish: { op: 'reload' }, parse: () => true } as const;
+  return askReceiverOr(context, dir, asking, async () => false);
 }
 
 async function round({ output, signal }: CommandContext, dir: string, options: RoundChoice): Promise<number> {

@@ -4,7 +4,7 @@
  */
 import { join, resolve } from 'node:path';
 import { Option } from 'commander';
-import { isStillpointError, StillpointError } from '../../../domain/base/errors.js';
+import { StillpointError } from '../../../domain/base/errors.js';
 import { LOCAL_AGENT } from '../../../domain/base/names.js';
 import type { Point } from '../../../domain/point/point.js';
 import { deviceName, parseDeviceRef } from '../../../domain/point/point-ref.js';
@@ -15,9 +15,11 @@ import type {
   RetentionView,
   RetentionWish,
 } from '../../../receiver/retention/messages.js';
+import type { Store } from '../../../store/port/store.js';
 import type { CommandContext } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { findPoint } from '../../common/point-argument.js';
+import { askReceiverOr, withStore } from '../../common/served.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { actAsOwner } from '../../service/act-as-owner.js';
 
@@ -61,61 +63,57 @@ export async function askRetention<Wish extends RetentionWish>(
   wish: Wish,
   tell: (point: PlannedPointView) => void = () => undefined,
 ): Promise<Answer<Wish>> {
-  const { askReceiver } = await import('../../../receiver/control/client.js');
   const { plannedPointSchema, removalSummarySchema, retentionViewSchema } = await import(
     '../../../receiver/retention/messages.js'
   );
-  const { signal } = context;
-  let answer: unknown;
-  try {
-    answer = await askReceiver(
-      directory,
-      { op: 'retention', wish },
-      { signal, onEvent: (event) => tell(plannedPointSchema.parse(event)) },
-    );
-  } catch (error) {
-    if (!isUnserved(error)) throw error;
-    return (await askStore(context, directory, wish, tell)) as Answer<Wish>;
-  }
-  if (answer === null) return null as Answer<Wish>;
   const schema = wish.to in SUMMED ? removalSummarySchema : retentionViewSchema;
-  return schema.parse(answer) as Answer<Wish>;
+  const asking = {
+    wish: { op: 'retention', wish } as const,
+    parse: (answer: unknown) => (answer === null ? null : schema.parse(answer)),
+    onEvent: (event: unknown) => tell(plannedPointSchema.parse(event)),
+  };
+  const answer = await askReceiverOr(context, directory, asking, () =>
+    wish.to === 'show'
+      ? showStore(context, directory)
+      : withStore(context, directory, (store) => askStore(context, directory, store, wish, tell)),
+  );
+  return answer as Answer<Wish>;
 }
 
 const SUMMED: Readonly<Partial<Record<RetentionWish['to'], true>>> = {
   ...{ plan: true, prune: true, forget: true, 'forget-device': true },
 };
 
-/** A path that is too long for a socket has no receiver that takes commands either. */
-function isUnserved(error: unknown): boolean {
-  return isStillpointError(error, 'unreachable') || isStillpointError(error, 'config');
-}
-
-async function askStore(
-  { output, signal }: CommandContext,
-  directory: string,
-  wish: RetentionWish,
-  tell: (point: PlannedPointView) => void,
-): Promise<RetentionView | RemovalSummary | null> {
-  const { openStoreInTurn, openStoreToRead } = await import('../../common/open-store.js');
-  const { RetentionService } = await import('../../../receiver/retention/service.js');
-  const store = await (wish.to === 'show'
-    ? openStoreToRead(output, directory)
-    : openStoreInTurn(output, directory, signal));
+/** Beside its owner, if that takes no commands. */
+async function showStore({ output }: CommandContext, directory: string): Promise<RetentionView> {
+  const { openStoreToRead } = await import('../../common/open-store.js');
+  const { retentionView } = await import('../../../receiver/retention/views.js');
+  const store = await openStoreToRead(output, directory);
   try {
-    // This process owns the store: nobody goes on with a session.
-    const endSessions = async ({ agent, device }: { agent: string; device: string }) => {
-      for (const capture of store.captures()) {
-        const { description } = capture;
-        if (description.agent === agent && description.device === device) await capture.abort();
-      }
-    };
-    return await withAudit(directory, (onEvent) =>
-      new RetentionService({ store, endSessions, onEvent }).perform(wish, signal, tell),
-    );
+    return retentionView(store.retention);
   } finally {
     await store.close();
   }
+}
+
+async function askStore(
+  { signal }: CommandContext,
+  directory: string,
+  store: Store,
+  wish: RetentionWish,
+  tell: (point: PlannedPointView) => void,
+): Promise<RetentionView | RemovalSummary | null> {
+  const { RetentionService } = await import('../../../receiver/retention/service.js');
+  // This process owns the store: nobody goes on with a session.
+  const endSessions = async ({ agent, device }: { agent: string; device: string }) => {
+    for (const capture of store.captures()) {
+      const { description } = capture;
+      if (description.agent === agent && description.device === device) await capture.abort();
+    }
+  };
+  return withAudit(directory, (onEvent) =>
+    new RetentionService({ store, endSessions, onEvent }).perform(wish, signal, tell),
+  );
 }
 
 /** What happens is in the audit log, as if the receiver had done it. */

@@ -1,8 +1,8 @@
 /** `stillpoint collect`: frees what nobody needs any more, now, or says what would be freed. */
 import type { Command } from 'commander';
-import { isStillpointError } from '../../../domain/base/errors.js';
 import type { CollectReport } from '../../../store/port/store.js';
 import type { CommandContext, Run } from '../../common/context.js';
+import { askReceiverOr, withStore } from '../../common/served.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { formatBytes, formatCount } from '../../output/format.js';
 import { type StoreChoice, storeDirectoryOption, storeOf } from './ask.js';
@@ -36,30 +36,22 @@ async function collect(context: CommandContext, options: CollectChoice): Promise
   return report.state === 'put-off' ? EXIT_WARNINGS : EXIT_OK;
 }
 
-async function ask(
-  { output, signal }: CommandContext,
-  directory: string,
-  dryRun: boolean,
-): Promise<CollectReport> {
-  const { askReceiver } = await import('../../../receiver/control/client.js');
+async function ask(context: CommandContext, directory: string, dryRun: boolean): Promise<CollectReport> {
   const { collectReportSchema } = await import('../../../receiver/control/messages.js');
-  try {
-    return collectReportSchema.parse(await askReceiver(directory, { op: 'collect', dryRun }, { signal }));
-  } catch (error) {
-    if (!isStillpointError(error, 'unreachable') && !isStillpointError(error, 'config')) throw error;
-  }
-  const { openStoreInTurn } = await import('../../common/open-store.js');
-  const { recordedIfReceiver } = await import('../../common/recorded.js');
-  const store = await openStoreInTurn(output, directory, signal);
-  try {
-    const run = () => store.collect({ force: true, dryRun });
-    if (dryRun) return await run();
-    return await recordedIfReceiver(directory, { what: 'collect' }, run, ({ freedBytes }) => ({
-      bytes: Math.max(0, freedBytes),
-    }));
-  } finally {
-    await store.close();
-  }
+  const asking = {
+    wish: { op: 'collect', dryRun } as const,
+    parse: (answer: unknown) => collectReportSchema.parse(answer),
+  };
+  return askReceiverOr(context, directory, asking, () =>
+    withStore(context, directory, async (store) => {
+      const run = () => store.collect({ force: true, dryRun });
+      if (dryRun) return run();
+      const { recordedIfReceiver } = await import('../../common/recorded.js');
+      return recordedIfReceiver(directory, { what: 'collect' }, run, ({ freedBytes }) => ({
+        bytes: Math.max(0, freedBytes),
+      }));
+    }),
+  );
 }
 
 function linesOf(report: CollectReport, dryRun: boolean): string[] {
