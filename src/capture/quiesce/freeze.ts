@@ -8,6 +8,7 @@
  * | nothing                           | the freezer, when `thaw` tells it                    | intact |
  * | this process dies, hangs, is slow | the freezer: its stdin closes, or at its deadline    | broken |
  * | the freezer dies or is stopped    | this process: at once, or a grace after the deadline | broken |
+ * | it dies with one still in flight  | this process, when the kernel has let go of it       | broken |
  * | somebody else thaws               | -                                                    | broken |
  * | both die                          | the next start of an agent (left-frozen.ts)          | -      |
  *
@@ -93,7 +94,9 @@ export async function freeze(targets: readonly FreezeTarget[], options: FreezeOp
   );
   const freezer = new Freezer(child, targets);
   const ended = freezer.ended.then(async (end) => {
-    if (end.intact || end.stuck.length === 0) await forget();
+    if (!end.intact && end.stuck.length > 0) return end;
+    if (freezer.isInFlight) void freezer.landed().then((isThawed) => (isThawed ? forget() : undefined));
+    else await forget();
     return end;
   });
   const flushing = setTimeout(() => freezer.giveUp('timeout'), options.flushDeadlineMs ?? FLUSH_DEADLINE_MS);
@@ -162,6 +165,7 @@ class Freezer {
   #frozen: () => void = () => undefined;
   readonly #cutsTaken: Promise<void>;
   #tookCuts: () => void = () => undefined;
+  #isSettled = false;
   #thawed = false;
   #dead = false;
   #rescued = false;
@@ -210,6 +214,23 @@ class Freezer {
 
   thaw(): void {
     this.#child.stdin?.end('thaw\n');
+  }
+
+  /** Whether one is inside of FIFREEZE, as far as is known here. */
+  get isInFlight(): boolean {
+    const index = this.#freezing;
+    return !this.#isSettled && index >= 0 && !this.unsupported.has(index) && this.#failed === null;
+  }
+
+  /**
+   * After `thawed`, with one in flight: the freezer thaws it when the kernel returns, unless it is killed
+   * before that. @returns whether it is thawed
+   */
+  async landed(): Promise<boolean> {
+    await this.#exited;
+    const target = this.#targets[this.#freezing];
+    if (this.#child.exitCode === 0 || target === undefined) return true;
+    return (await thawAll([target])).length === 0;
   }
 
   /** It has exited, or takes too long for that. */
@@ -294,6 +315,7 @@ class Freezer {
         break;
       case 'frozen':
         if (this.#targets.length === 0) this.onFreezing();
+        this.#isSettled = true;
         // Given up, it is thawed at once.
         this.isHeld = this.#gaveUp === null;
         this.#frozen();
