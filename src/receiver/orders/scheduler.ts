@@ -126,10 +126,12 @@ export class Scheduler {
     log.info({ parallel: schedule.parallel }, 'round begins');
     let summary = await runRound(schedule, this.#stop.signal, null);
     for (let retries = 0; retries < schedule.retries; retries += 1) {
+      const untilMs = now().getTime() + retryAfterMs * 2 ** retries;
       const left = toRetry(summary);
+      if (left.size === 0) break;
       // It may end in the pause: what is known by then is kept.
-      if (left.size > 0) await writeLastRound(dir, schedule.name, { startedAt, endedAt: null, summary });
-      if (left.size === 0 || !(await this.#pause(entry, retryAfterMs * 2 ** retries))) break;
+      await writeLastRound(dir, schedule.name, { startedAt, endedAt: null, summary });
+      if (!(await this.#pause(entry, untilMs))) break;
       log.info({ agents: [...left.keys()], retry: retries + 1 }, 'round goes back to what failed');
       summary = withRetried(summary, await runRound(schedule, this.#stop.signal, left));
     }
@@ -143,15 +145,13 @@ export class Scheduler {
   }
 
   /** @returns false if the next round is due before, or the receiver closes. */
-  async #pause(entry: Entry, pauseMs: number): Promise<boolean> {
-    const { now } = this.#options;
-    const untilMs = now().getTime() + pauseMs;
+  async #pause(entry: Entry, untilMs: number): Promise<boolean> {
+    const { now, tickMs = TICK_MS } = this.#options;
+    const { signal } = this.#stop;
     const nextMs = dueAfter(timingOf(entry.schedule), entry.anchorMs) ?? Number.POSITIVE_INFINITY;
     if (untilMs >= nextMs) return false;
-    while (now().getTime() < untilMs && now().getTime() < nextMs && !this.#stop.signal.aborted)
-      await sleep(Math.min(pauseMs, this.#options.tickMs ?? TICK_MS), undefined, {
-        signal: this.#stop.signal,
-      }).catch(() => undefined);
+    while (now().getTime() < untilMs && now().getTime() < nextMs && !signal.aborted)
+      await sleep(tickMs, undefined, { signal }).catch(() => undefined);
     return !this.#stop.signal.aborted && now().getTime() < nextMs;
   }
 }
