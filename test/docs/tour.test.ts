@@ -29,7 +29,10 @@ testWith(
   programs('mke2fs', 'debugfs'),
   'the tour prints what docs/tour.md says',
   async (t: ExecutionContext) => {
-    const { stdout } = await execute(process.execPath, ['scripts/tour.mjs', '--print'], { timeout: 150_000 });
+    t.timeout(300_000);
+    const run = execute(process.execPath, ['scripts/tour.mjs', '--print']);
+    t.teardown(() => run.child.kill());
+    const { stdout } = await run;
     t.deepEqual(
       likeEveryRun(stdout),
       likeEveryRun(readFileSync('docs/tour.md', 'utf8')),
