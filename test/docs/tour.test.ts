@@ -1,4 +1,4 @@
-/** The tour shows what is really printed: its commands run, and print the same but for times, sizes and ids. */
+/** The tour shows what is really printed: its commands print the same again, but for times, sizes and ids. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
