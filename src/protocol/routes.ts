@@ -46,7 +46,7 @@ export interface RoutesOptions {
   readonly authorize: (socket: TLSSocket) => string;
   /** Is handed only what its message's row has checked. */
   readonly portFor: (agent: string, address: string) => MessagePort;
-  readonly enrol: (request: EnrolRequest) => Promise<EnrolAnswer>;
+  readonly enrol: (request: EnrolRequest, address: string) => Promise<EnrolAnswer>;
   readonly renew: (agent: string, request: RenewRequest) => Promise<RenewAnswer>;
   /**
    * Holds an agent to its rates, before its body is read, and away while it is being changed.
@@ -106,7 +106,7 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
   app.post(ROUTE_PREFIX + ENROL_MESSAGE.path, async (request, reply) => {
     options.admitEnrolment(addressOf(request));
     const asked = { agent: 'enrolment', request, reply, options };
-    return answerCall(asked, ENROL_MESSAGE, options.enrol);
+    return answerCall(asked, ENROL_MESSAGE, (wish) => options.enrol(wish, addressOf(request)));
   });
 }
 

@@ -152,7 +152,7 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
       return rates.admit(agent, bodyBytes);
     },
     admitEnrolment: (address) => attempts.admit(address),
-    enrol: (request) => enrol(request, identity, tenants, trail, log, now()),
+    enrol: (request, address) => enrol(request, address, identity, tenants, trail, log, now()),
     renew: (agent, request) => renewAgent(agent, request, identity, tenants, trail, now()),
     budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
     answers: new ByteBudget(RECEIVER_ANSWER_BYTES_MAX, RECEIVER_WAITING_MAX),
@@ -229,6 +229,7 @@ function notListening(
 
 async function enrol(
   request: EnrolRequest,
+  address: string,
   identity: ReceiverIdentity,
   tenants: Tenants,
   trail: Trail,
@@ -237,8 +238,8 @@ async function enrol(
 ): Promise<EnrolAnswer> {
   const { name, certificate } = await tenants.enrol(request, now);
   // If it can't be recorded, the agent does not get its certificate; it asks again with the same key.
-  await trail.log.record({ who: 'agent', what: 'enroll', result: 'done', agent: name });
-  log.info({ agent: name }, 'agent enrolled');
+  await trail.log.record({ who: 'agent', what: 'enroll', result: 'done', agent: name, address });
+  log.info({ agent: name, address }, 'agent enrolled');
   return { receiverId: identity.settings.id, agent: name, certificate };
 }
 

@@ -79,10 +79,12 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
     try {
       const offers = await listDevices();
       const startMs = performance.now();
+      // The first one is answered at once: until then nobody here knows whether the receiver can be reached.
+      const askedMs = problem === null ? waitMs : 0;
       const question = {
         devices: offers.map(({ name }) => name),
         running: [...running.values()].map(({ orderId, device }) => ({ orderId, device })),
-        ...{ ordersMax, waitMs, canCompare: true },
+        ...{ ordersMax, waitMs: askedMs, canCompare: true },
         ...(plans === undefined ? {} : { plans: plans() }),
       };
       const order = await orders.awaitOrder(question, signal);
@@ -102,7 +104,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
         await pause(firstPauseMs);
       } else if (order !== null) begin(order, offers);
       // The receiver is closing, or another agent asks under the same name.
-      else if (performance.now() - startMs < Math.min(firstPauseMs, waitMs)) await pause(firstPauseMs);
+      else if (performance.now() - startMs < Math.min(firstPauseMs, askedMs)) await pause(firstPauseMs);
     } catch (error) {
       if (signal.aborted) break;
       const reason = (error as Error).message;

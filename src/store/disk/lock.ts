@@ -166,7 +166,7 @@ function lockedError(storeDir: string, owner: StoreOwner, cause: unknown): Still
     reason: `${ownerText(owner)} has it open`,
     remedy:
       owner.role === 'receiver'
-        ? 'Back up through that receiver: enroll this machine with it, and omit --store DIR. Or stop it first.'
+        ? 'Stop it first. To back up to it while it serves, enroll this machine with it, and omit --store DIR.'
         : 'Wait until it has ended, or stop it.',
     cause,
   });

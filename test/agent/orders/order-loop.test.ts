@@ -161,13 +161,25 @@ test('a receiver that fails is asked again, whatever the reason', async (t) => {
   t.true(world.questions.length >= 4);
 });
 
+test('a question is answered at once until the receiver is known to answer, so that it is soon told', async (t) => {
+  const world = await makeWorld(t, ['disk']);
+  world.answers.push(null, null, new Error('broken'));
+  const loop = world.start();
+  await world.until('five questions', () => world.questions.length >= 5);
+  await loop.stop();
+  t.deepEqual(
+    world.questions.slice(0, 5).map(({ waitMs }) => waitMs),
+    [0, 10, 10, 0, 10],
+  );
+});
+
 test('what is offered is told with each question', async (t) => {
   const world = await makeWorld(t, ['a']);
   const loop = world.start();
   await world.until('two questions', () => world.questions.length > 1);
   await loop.stop();
   t.deepEqual(world.questions[0], {
-    ...{ devices: ['a'], running: [], ordersMax: 4, canCompare: true, waitMs: 10, plans: [PLAN] },
+    ...{ devices: ['a'], running: [], ordersMax: 4, canCompare: true, waitMs: 0, plans: [PLAN] },
   });
   t.deepEqual(world.rounds, ['default'], 'asked once, not with each question');
 });

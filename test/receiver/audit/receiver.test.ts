@@ -37,9 +37,9 @@ test('sessions, restores, enrolments and refusals are in the log', async (t) => 
   for await (const entry of readAudit(receiver.dir)) entries.push(entry);
   const from = { who: 'agent', agent: 'host', address: '127.0.0.1' };
   t.like(entries, [
-    { who: 'agent', what: 'enroll', agent: 'host' },
+    { ...from, what: 'enroll' },
     { ...from, what: 'session-begin', device: 'disk', session: sessionId(1) },
-    { who: 'agent', what: 'enroll', agent: 'host' },
+    { ...from, what: 'enroll' },
     { who: 'stranger', what: 'refused', address: '127.0.0.1' },
     { ...from, what: 'session-resume', session: sessionId(1) },
     { what: 'session-superseded', agent: 'host', session: sessionId(1) },

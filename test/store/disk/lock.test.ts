@@ -37,7 +37,7 @@ test('who waits for a command gets its turn; a receiver that serves is not waite
   const second = await turn;
   t.deepEqual(owners, [{ processId: process.pid, role: 'command' }]);
   const error = await refused(t, lockStoreInTurn(path, '/store', { onWait }), 'store-locked');
-  t.regex(error.message, /a receiver that serves, has it open\. Back up through that receiver/);
+  t.regex(error.message, /a receiver that serves, has it open\. Stop it first\. To back up to it/);
   t.is(owners.length, 1);
   second.release();
 });

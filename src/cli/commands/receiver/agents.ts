@@ -186,7 +186,7 @@ async function revoke(
   );
   context.output.result({ agent, revokedAt, reason }, [
     `${agent} is shut out since ${formatInstant(revokedAt)}; its points stay`,
-    `  let it in again:  stillpoint receiver invite ${agent}`,
+    `  let it in again:  stillpoint receiver invite ${agent} --store ${dir}`,
   ]);
   return EXIT_OK;
 }
