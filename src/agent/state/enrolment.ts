@@ -42,19 +42,19 @@ export const enrolmentDirectory = (stateDirectory: string, receiverId: string) =
 const enrolmentPath = (stateDirectory: string, receiverId: string) =>
   join(enrolmentDirectory(stateDirectory, receiverId), 'enrolment.json');
 
-/** Keeps an enrolment, in place of an earlier one with the same receiver. */
+/** Keeps it, in place of an earlier one with the same receiver. @returns whether it is the default */
 export async function saveEnrolment(
   stateDirectory: string,
   enrolment: Enrolment,
   options: { readonly makeDefault?: boolean } = {},
-): Promise<void> {
+): Promise<boolean> {
   const { receiverId } = enrolment;
   await makeDirectory(join(enrolmentsPath(stateDirectory), receiverId));
   await writeStateFile(enrolmentPath(stateDirectory, receiverId), enrolmentFormat, enrolment);
   const present = await readStateFile(defaultPath(stateDirectory), defaultFormat);
-  if (present === null || options.makeDefault === true) {
-    await writeStateFile(defaultPath(stateDirectory), defaultFormat, { receiverId });
-  }
+  const isDefault = present === null || present.receiverId === receiverId || options.makeDefault === true;
+  if (isDefault) await writeStateFile(defaultPath(stateDirectory), defaultFormat, { receiverId });
+  return isDefault;
 }
 
 export function readEnrolment(stateDirectory: string, receiverId: string): Promise<Enrolment | null> {

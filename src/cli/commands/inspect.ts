@@ -58,7 +58,8 @@ function describe(path: string, inspection: Inspection): string[] {
 function describeProvider({ provider, usable, reason, remedy, ...gain }: ProviderChoice): string[] {
   return [
     `${provider}: ${usable ? 'yes' : 'no'}, ${reason}`,
-    ...(remedy === null ? [] : [`  remedy: ${remedy}`]),
+    // It may name this very command, for those who meet it elsewhere.
+    ...(remedy === null || remedy.includes('stillpoint inspect') ? [] : [`  remedy: ${remedy}`]),
     `  points: ${gain.kinds.join(', ')}`,
     `  changes: ${gain.changes}`,
     `  cost: ${gain.cost}`,

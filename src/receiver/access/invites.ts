@@ -142,7 +142,8 @@ async function sweepInvites(dir: string, now: Date): Promise<void> {
 }
 
 export const NEW_CODE = 'Make a new one with "stillpoint receiver invite" on the receiver.';
+export const USED_CODE = `If that was not you, revoke the agent there at once. ${NEW_CODE}`;
 
-export function inviteRefusal(reason: string): StillpointError {
-  return new StillpointError('invite-invalid', { thing: 'invite code', reason, remedy: NEW_CODE });
+export function inviteRefusal(reason: string, remedy = NEW_CODE): StillpointError {
+  return new StillpointError('invite-invalid', { thing: 'invite code', reason, remedy });
 }

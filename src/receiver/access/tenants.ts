@@ -35,7 +35,15 @@ import {
   readAgents,
   writeAgent,
 } from './agent-file.js';
-import { findInvite, inviteRefusal, invitesPath, markUsed, NEW_CODE, withdrawInvites } from './invites.js';
+import {
+  findInvite,
+  inviteRefusal,
+  invitesPath,
+  markUsed,
+  NEW_CODE,
+  USED_CODE,
+  withdrawInvites,
+} from './invites.js';
 
 export class Tenants {
   readonly #dir: string;
@@ -196,7 +204,7 @@ export class Tenants {
       await markUsed(this.#dir, id);
       if (await isForRequest(present.certificate, csr)) return present;
     }
-    if (!invite.isOpen || present?.inviteId === id) throw inviteRefusal('it was already used');
+    if (!invite.isOpen || present?.inviteId === id) throw inviteRefusal('it was already used', USED_CODE);
     if (Date.parse(invite.expiresAt) < now.getTime()) {
       throw new StillpointError('invite-expired', {
         thing: 'invite code',

@@ -36,5 +36,5 @@ export class NoRoom extends Error {}
 
 export function noRoom(freeBytes: number, neededBytes: number): Error {
   const [free, needed] = [freeBytes, neededBytes].map((bytes) => (bytes / MiB).toFixed(1));
-  return Object.assign(new NoRoom(`${free} MiB are free, and ${needed} MiB must be`), { code: 'ENOSPC' });
+  return Object.assign(new NoRoom(`${free} MiB are free, and ${needed} MiB are needed`), { code: 'ENOSPC' });
 }

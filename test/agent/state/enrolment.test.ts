@@ -29,14 +29,15 @@ test('without an enrolment, the way to one is named', async (t) => {
 
 test('the first receiver is the default, others are found by URL', async (t) => {
   const state = await stateDirectory(t);
-  await saveEnrolment(state, enrolment(2));
-  await saveEnrolment(state, enrolment(1));
+  t.true(await saveEnrolment(state, enrolment(2)));
+  t.false(await saveEnrolment(state, enrolment(1)));
   t.deepEqual(await listEnrolments(state), [enrolment(1), enrolment(2)]);
   t.deepEqual(await findEnrolment(state), enrolment(2));
   t.deepEqual(await findEnrolment(state, 'https://receiver-1:8440/'), enrolment(1));
   await t.throwsAsync(findEnrolment(state, 'https://receiver-3:8440'), { code: 'not-enrolled' });
   await t.throwsAsync(findEnrolment(state, 'nonsense'), { code: 'usage' });
-  await saveEnrolment(state, enrolment(1), { makeDefault: true });
+  t.true(await saveEnrolment(state, enrolment(1), { makeDefault: true }));
+  t.true(await saveEnrolment(state, enrolment(1)));
   t.deepEqual(await findEnrolment(state), enrolment(1));
 });
 
