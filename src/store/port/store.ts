@@ -240,9 +240,15 @@ export interface Store {
   /** What differs between two points of one block size. */
   diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
   /**
+   * @throws StillpointError `session-busy` while one of the two has an open session; `bad-name` if a sequence
+   * of one of its points was used under the other name
+   */
+  checkRename(from: string, to: string): Promise<void>;
+  /**
    * Everything of an agent is of another name from now on. May be done again after it died or failed
    * anywhere.
-   * @throws StillpointError `session-busy` while one of the two has an open session
+   * Meanwhile no point of the two is removed.
+   * @throws StillpointError as `checkRename`
    */
   renameAgent(from: string, to: string): Promise<void>;
   /** Waits for work in flight, closes the index, releases the lock. */
