@@ -1,8 +1,9 @@
 /**
  * Scrubs of a store by its owner, and what they found.
  *
- * State: the book (scrub-book.ts); one scrub at a time; which points are damaged, for as long as neither
- * points nor damage change.
+ * State: the book (scrub-book.ts), which is written when its damage is in the index (`enterDamage`): before
+ * that the index may know less; one scrub at a time; which points are damaged, for as long as neither points
+ * nor damage change.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import { LOCAL_AGENT } from '../../domain/base/names.js';
@@ -39,6 +40,7 @@ export interface UpkeepOptions extends Omit<VerifyContext, 'index' | 'label' | '
 export class StoreUpkeep implements Upkeep {
   readonly #options: UpkeepOptions;
   #isRunning = false;
+  #isEntered = false;
   #filesAtMs = Number.NEGATIVE_INFINITY;
   #damaged: { readonly key: string; readonly points: Promise<readonly DamagedPoint[]> } | null = null;
 
@@ -96,6 +98,7 @@ export class StoreUpkeep implements Upkeep {
     const { book, index } = this.#options;
     await enterDamage(book, index);
     book.notice(index.packs());
+    this.#isEntered = true;
   }
 
   /** True if there is damage that the book did not have. */
@@ -117,6 +120,7 @@ export class StoreUpkeep implements Upkeep {
 
   /** What is known when the store is closed. */
   async close(): Promise<void> {
+    if (!this.#isEntered) return;
     const { book, index } = this.#options;
     book.notice(index.packs());
     this.noteDamage();

@@ -5,11 +5,14 @@ import test, { type ExecutionContext } from 'ava';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CheckEvent, VerifyEvent } from '../../../src/domain/session/messages.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../../src/native/index.js';
+import { nodeDisk } from '../../../src/store/disk/disk.js';
+import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
 import { openStoreForReading } from '../../../src/store/open.js';
 import type { Store } from '../../../src/store/port/store.js';
 import type { ScrubRequest, ScrubStatus, Upkeep } from '../../../src/store/port/upkeep.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { listFiles } from '../../helpers/faults/disk.js';
+import { FaultyObjectStore } from '../../helpers/faults/object-store.js';
 import { flipRecords } from '../../helpers/faults/pack-damage.js';
 import { seededRandom } from '../../helpers/seed.js';
 import { CollectWorld, EMPTY, HOUR_MS } from '../../helpers/worlds/collect.js';
@@ -241,6 +244,22 @@ test('damage is remembered without the index, tells its points before a restore,
   t.like((await status(world.store)).damage, { pointCount: 0, points: [] });
   await world.store.collect({ force: true });
   t.like((await status(world.store)).damage, { openCount: 0, pointCount: 0 });
+});
+
+test('an opening that fails forgets no damage', async (t) => {
+  const { world, states } = await makeWorld(t);
+  await flipRecords(world.dir, RECORD_KIND_BLOCK, leafOf(states[0] as DeviceState, 5));
+  await scrub(world.store);
+  const { damage } = await status(world.store);
+  t.is(damage.openCount, 1);
+  await world.store.close();
+  await rm(join(world.dir, 'index'), { recursive: true });
+  const objects = new FaultyObjectStore(new LocalObjectStore(nodeDisk, world.dir), ({ name, path }) =>
+    name === 'list' && path === 'packs' ? 'EIO' : null,
+  );
+  await t.throwsAsync(world.open({ objects }), { code: 'store-io' });
+  await world.open();
+  t.deepEqual((await status(world.store)).damage, damage);
 });
 
 test('the points that damage is said of are those that can not be given', async (t) => {
