@@ -254,6 +254,8 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
         keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
       });
       await partials.load({ tidy: true });
+      const retention = await retentionOf(path, options, upgrade);
+      const { now = () => new Date() } = options;
       const context: StoreContext = {
         disk,
         dir: path,
@@ -265,7 +267,8 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
         reader: new PointReader(records),
         partials,
         log,
-        now: options.now ?? (() => new Date()),
+        now,
+        commitTime: () => new Date(Math.max(now().getTime(), retention.clock().nowMs)),
         randomId: options.randomId ?? newId,
         upgrade,
         pins: new PackPins(),
@@ -273,7 +276,6 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       };
       const book = new ScrubBook(context);
       await book.load();
-      const retention = await retentionOf(path, options, upgrade);
       const store = new LocalStore(storeId, context, retention, lock, book);
       close = () => store.close();
       await copyManifests(objects, uncopied, options);
