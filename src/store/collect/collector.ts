@@ -120,7 +120,7 @@ export class Collector {
       await pace?.(bytes);
     };
     const live = new LiveSet(index.recordCount);
-    const uncertain = await uncertainPoints(context.objects, catalog);
+    const uncertain = () => uncertainPoints(context.objects, catalog);
     await markLive({ ...context, paced }, captures, uncertain, live);
     const sweep = new Sweep(context, live);
     const { moveCount } = index;

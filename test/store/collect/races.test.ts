@@ -251,3 +251,33 @@ test('a point that nobody knows of keeps what it needs: its commit failed after 
     await world.isSound(t, then);
   }
 });
+
+test('a commit that fails after its manifest was there keeps its base, also if that is removed while sessions are marked', async (t) => {
+  const { world } = await makeWorld(t);
+  const objects = new UnsureObjects(nodeDisk, world.dir);
+  await world.reopen({ objects });
+  const first = state(range(0, 20), 100);
+  const second = { ...first, blocks: new Map([...first.blocks, ...state([50], 9000).blocks]) };
+  await backUp(world, 'disk', EMPTY, first);
+  await world.begin('other', range(0, 8), 7000);
+  const running = await world.store.createCapture(describe('disk', EMPTY, await world.baseId('disk')));
+  const count = await sendChanges(running, changesBetween(first, second));
+  // The base's packs are nobody's by then.
+  await world.reopen({ objects });
+  let isMarking = false;
+  const pace = async (bytes: number) => {
+    if (bytes === 0 || isMarking) return;
+    isMarking = true;
+    const again = world.store.captures().find(({ description }) => description.device === 'disk');
+    objects.isUnsure = true;
+    await t.throwsAsync(async () => again?.commit(commitRequest(second, count)));
+    await again?.abort();
+    await world.store.removeDevice({ agent: 'alpha', device: 'disk' }, 'a test');
+  };
+  await world.store.collect({ force: true, pace });
+  t.true(isMarking);
+  await world.reopen();
+  const [point] = await world.store.points({ device: 'disk' });
+  t.true(point !== undefined && (await holds(world.store, point, second)));
+  await world.isSound(t, 'collected');
+});
