@@ -26,6 +26,7 @@ import type { StoreContext } from '../capture/context.js';
 import type { PartialRecord } from '../capture/partial-sets.js';
 import { isFull } from '../disk/disk.js';
 import { packKey } from '../disk/layout.js';
+import { Mutex } from '../disk/mutex.js';
 import { lockForRemoval, type ReadersLock } from '../disk/readers.js';
 import { type CollectOptions, type CollectReport, NOTHING_COLLECTED } from '../port/store.js';
 import { LiveSet } from './live-set.js';
@@ -65,18 +66,18 @@ const PACKS_PER_REMOVAL = 16;
 export class Collector {
   readonly #options: CollectorOptions;
   readonly #gate = new RemovalGate();
-  #running: Promise<CollectReport> | null = null;
+  readonly #turns = new Mutex();
 
   constructor(options: CollectorOptions) {
     this.#options = options;
   }
 
-  /** Does not reject: what can't be done now is done the next time; the report says why. */
+  /**
+   * After those that were asked for before. Does not reject: what can't be done now is done the next time;
+   * the report says why.
+   */
   collect(options: CollectOptions = {}): Promise<CollectReport> {
-    this.#running ??= this.#collect(options).finally(() => {
-      this.#running = null;
-    });
-    return this.#running;
+    return this.#turns.run(() => this.#collect(options));
   }
 
   /** No pack vanishes during this work, which is short. */
@@ -111,6 +112,7 @@ export class Collector {
   ): Promise<CollectReport> {
     const { context } = this.#options;
     const { index, catalog, partials, packBytesTarget, log } = context;
+    this.#checkStopped();
     const { garbageCount } = index;
     const dueIds = new Set(due.map(({ sessionId }) => sessionId));
     const captures = this.#begin(dueIds);

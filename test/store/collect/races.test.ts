@@ -281,3 +281,16 @@ test('a commit that fails after its manifest was there keeps its base, also if t
   t.true(point !== undefined && (await holds(world.store, point, second)));
   await world.isSound(t, 'collected');
 });
+
+test('a collection that is asked for while another one runs is its own', async (t) => {
+  const { world } = await makeWorld(t);
+  await backUp(world, 'disk', EMPTY, state(range(0, 20), 100));
+  await world.store.removeDevice({ agent: 'alpha', device: 'disk' }, 'a test');
+  const [dry, real] = await Promise.all([
+    world.store.collect({ force: true, dryRun: true }),
+    world.store.collect({ force: true }),
+  ]);
+  t.like(dry, { state: 'done', removedPacks: 0 });
+  t.true(real.removedPacks > 0);
+  t.is(real.freedBytes, dry.freeableBytes);
+});
