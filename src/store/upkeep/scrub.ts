@@ -63,7 +63,7 @@ export async function* scrub(
       for await (const _ of verification.locate(context.points(), withoutRemoval))
         yield { type: 'progress', doneBytes: totalBytes, totalBytes };
     }
-    yield* verification.end(context.points().length);
+    yield* verification.end(context.points());
   } finally {
     noteDamage();
     await book.save({ now: true });

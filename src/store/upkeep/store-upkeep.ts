@@ -23,7 +23,7 @@ import type { VerifyContext } from './verify.js';
 const POINTS_NAMED_MAX = 100;
 const FILES_AGAIN_MS = 24 * 60 * 60 * 1000;
 
-export interface UpkeepOptions extends Omit<VerifyContext, 'index' | 'label' | 'onChecked'> {
+export interface UpkeepOptions extends Omit<VerifyContext, 'index' | 'label' | 'isThere' | 'onChecked'> {
   readonly index: StoreIndex;
   readonly catalog: PointCatalog;
   readonly book: ScrubBook;
@@ -86,6 +86,7 @@ export class StoreUpkeep implements Upkeep {
         ...{ book, records, looksAtFiles },
         label: (point) => pointName(point, LOCAL_AGENT),
         pace: new ScrubPace({ rate: request.rate, isBusy, signal: AbortSignal.any(signals) }),
+        isThere: (pointId) => catalog.byId(pointId) !== undefined,
         points: () => catalog.all(),
         noteDamage: () => this.noteDamage(),
       },
