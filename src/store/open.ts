@@ -246,6 +246,7 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       const catalog = new PointCatalog();
       const { uncopied } = await catalog.load(objects, log);
       await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
+      if (catalog.undeleted().length > 0) await index.noteGarbage().catch((error) => log(String(error)));
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
         disk,

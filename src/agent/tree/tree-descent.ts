@@ -7,8 +7,8 @@
  * content, and a few bytes come back, which prove nothing. A caller that needs the point's own digests, or
  * proof, only fetches.
  *
- * A caller that can do without a part of the point is told of nodes that the receiver can't give, and goes on:
- * what the own tree has there is compared as a whole, by the digest that the parent names.
+ * A caller that can do without a part of the point is told of nodes that the receiver can't give, and goes
+ * on: what the own tree has there is compared as a whole, by the digest that the parent names.
  *
  * The deepest nodes come first, so that the number of waiting nodes is bounded by requests in flight times
  * height, not by the size of the device.
