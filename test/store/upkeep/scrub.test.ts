@@ -246,6 +246,19 @@ test('damage is remembered without the index, tells its points before a restore,
   t.like((await status(world.store)).damage, { openCount: 0, pointCount: 0 });
 });
 
+test('a pack that a wrong clock read back in the future waits first in line', async (t) => {
+  const { world } = await makeWorld(t);
+  world.nowMs += 1000 * DAY_MS;
+  await scrub(world.store, { percent: 25 });
+  const first = (await status(world.store)).checkedBytes;
+  t.true(first > 0);
+  world.nowMs -= 999 * DAY_MS;
+  await world.reopen();
+  t.like(await status(world.store), { checkedBytes: 0, lastCheckedAt: null, oldestSince: null });
+  await scrub(world.store, { percent: 25 });
+  t.is((await status(world.store)).checkedBytes, first, 'the same packs');
+});
+
 test('an opening that fails forgets no damage', async (t) => {
   const { world, states } = await makeWorld(t);
   await flipRecords(world.dir, RECORD_KIND_BLOCK, leafOf(states[0] as DeviceState, 5));
