@@ -259,6 +259,28 @@ test('a pack that a wrong clock read back in the future waits first in line', as
   t.is((await status(world.store)).checkedBytes, first, 'the same packs');
 });
 
+test('walks of trees end when a scrub is stopped', async (t) => {
+  const { world } = await makeWorld(t);
+  const stop = new AbortController();
+  stop.abort();
+  const of = { agent: 'alpha', device: 'disk' };
+  // No pack is chosen: only the walk can see the signal.
+  const walk = scrub(world.store, { of, olderThanMs: DAY_MS * 100_000, signal: stop.signal });
+  await t.throwsAsync(walk, { code: 'cancelled' });
+  await world.store.close();
+  await world.open();
+  const late = new AbortController();
+  const events: string[] = [];
+  const whole = async () => {
+    for await (const event of upkeepOf(world.store).scrub({ signal: late.signal })) {
+      events.push(event.type);
+      if (event.type === 'progress' && event.doneBytes === event.totalBytes) late.abort();
+    }
+  };
+  await t.throwsAsync(whole, { code: 'cancelled' });
+  t.false(events.includes('summary'));
+});
+
 test('an opening that fails forgets no damage', async (t) => {
   const { world, states } = await makeWorld(t);
   await flipRecords(world.dir, RECORD_KIND_BLOCK, leafOf(states[0] as DeviceState, 5));
