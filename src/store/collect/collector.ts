@@ -142,7 +142,8 @@ export class Collector {
       await this.#endPartialSets(due, packs);
     } finally {
       const { removedPacks, freedBytes, rewrittenPacks, keptPacks } = run;
-      const heldPacks = packs.filter((pack) => pack.isKept && pack.liveBytes < pack.sizeBytes).length;
+      // One with remains of a lost record stays until that is healed: to look again finds the same.
+      const heldPacks = packs.filter((pack) => pack.isPinned && pack.liveBytes < pack.sizeBytes).length;
       Object.assign(report, { removedPacks, freedBytes, rewrittenPacks, keptPacks: keptPacks + heldPacks });
     }
     if (report.keptPacks === 0) {
@@ -230,11 +231,18 @@ export class Collector {
       try {
         const free = this.#condemn(run, sources, packId);
         await context.records.settled();
+        // Nobody finds them any more, so each is tried. One that stays is found at the next opening.
+        const failures: unknown[] = [];
         for (const { pack, entries } of free) {
-          await this.#removePack(pack, entries);
-          run.removedPacks += 1;
-          run.freedBytes += pack.sizeBytes;
+          try {
+            await this.#removePack(pack, entries);
+            run.removedPacks += 1;
+            run.freedBytes += pack.sizeBytes;
+          } catch (error) {
+            failures.push(error);
+          }
         }
+        if (failures.length > 0) throw failures[0];
         return free.length;
       } finally {
         await lock.release();

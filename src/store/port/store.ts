@@ -141,8 +141,10 @@ export interface CollectReport {
   readonly rewrittenPacks: number;
   /** Less what was written. */
   readonly freedBytes: number;
-  /** Packs that stay for now, although they have what nobody needs: a session relies on them, or a needed
-   * record is lost and they may have remains of it, or there was no room to write anew what is needed. */
+  /**
+   * Packs that stay for now, although they have what nobody needs: a session relies on them, or there was no
+   * room to write anew what is needed. Those that may have remains of a lost record are not among them.
+   */
   readonly keptPacks: number;
   readonly durationMs: number;
 }
