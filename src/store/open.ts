@@ -128,9 +128,10 @@ export async function createStore(
 /** Which store a directory has, also where its store.json is damaged or gone. */
 export function findStoreIdentity(dir: string): Promise<StoreIdentity> {
   const path = resolve(dir);
-  return asStoreStep(`store ${path}`, () =>
-    identifyStore(nodeDisk, path, new LocalObjectStore(nodeDisk, path), newId),
-  );
+  return asStoreStep(`store ${path}`, async () => {
+    const objects = new LocalObjectStore(nodeDisk, path);
+    return identifyStore(nodeDisk, path, objects, newId).finally(() => objects.close());
+  });
 }
 
 /**

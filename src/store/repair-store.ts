@@ -40,8 +40,12 @@ export interface LostPlace extends DeviceKey {
  */
 export async function repairStore(dir: string, options: RepairOptions): Promise<StoreRepair> {
   const path = resolve(dir);
+  const objects = options.objects ?? new LocalObjectStore(options.disk ?? nodeDisk, path);
+  return repairBy(path, objects, options).finally(() => objects.close());
+}
+
+async function repairBy(path: string, objects: ObjectStore, options: RepairOptions): Promise<StoreRepair> {
   const { disk = nodeDisk } = options;
-  const objects = options.objects ?? new LocalObjectStore(disk, path);
   const before = await asStoreStep(`store ${path}`, async () => {
     const { fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
     const files = (await checkStoreFiles(disk, path)).map(({ what, reason }) => ({ what, reason }));
