@@ -1,7 +1,7 @@
 /**
- * `receiver repair`: brings back what the small files of a store lost, as far as they are there twice. A point
- * whose manifest and copy are lost is given up if the operator says so: until then it may need any block, so
- * nothing is collected.
+ * `receiver repair`: brings back what the small files of a store lost, as far as they are there twice. A
+ * point whose manifest and copy are lost is given up if the operator says so: until then it may need any
+ * block, so nothing is collected.
  */
 import { join, resolve } from 'node:path';
 import { StillpointError } from '../domain/base/errors.js';

@@ -38,8 +38,8 @@ export async function fetchTree(
 
 /**
  * Makes a tree of the point's geometry the point's.
- * @param lost leaves under nodes that differ and can't be had become NULL. Then it is no point's tree, but all
- * other leaves are proven. Undefined: then it fails
+ * @param lost leaves under nodes that differ and can't be had become NULL. Then it is no point's tree, but
+ * all other leaves are proven. Undefined: then it fails
  * @returns the blocks whose leaves were others.
  * @throws StillpointError `bad-digest`; then the tree is as it was, or of no use
  */

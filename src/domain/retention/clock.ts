@@ -4,8 +4,8 @@
  *
  * What is remembered: the latest time that was believed; and an anchor, the first time that was believed
  * since the machine was started, with how long it had been up then. While the machine runs, the clock may
- * gain no more than the time that it was up, and what a correction or a drift adds. Over a restart nothing is known of the time between: then it may
- * be as long as machines are usually off.
+ * gain no more than the time that it was up, and what a correction or a drift adds. Over a restart nothing is
+ * known of the time between: then it may be as long as machines are usually off.
  *
  * | the clock                                    | is believed                                          |
  * |----------------------------------------------|------------------------------------------------------|
