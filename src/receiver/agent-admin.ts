@@ -91,6 +91,8 @@ export class AgentAdmin implements AgentCommands {
     return trail.log.act(event, () =>
       service.withoutSessions([agent, to], async () => {
         connections?.cut(agent);
+        // What is written down will be done; so what can't be done is not.
+        await store.checkRename(agent, to);
         await writeStateFile(renamingPath(dir), renamingFormat, { from: agent, to });
         await carryOut(this.#options, { from: agent, to });
         await reload();

@@ -128,9 +128,10 @@ export async function createStore(
 /** Which store a directory has, also where its store.json is damaged or gone. */
 export function findStoreIdentity(dir: string): Promise<StoreIdentity> {
   const path = resolve(dir);
-  return asStoreStep(`store ${path}`, () =>
-    identifyStore(nodeDisk, path, new LocalObjectStore(nodeDisk, path), newId),
-  );
+  return asStoreStep(`store ${path}`, async () => {
+    const objects = new LocalObjectStore(nodeDisk, path);
+    return identifyStore(nodeDisk, path, objects, newId).finally(() => objects.close());
+  });
 }
 
 /**
@@ -246,6 +247,7 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       const catalog = new PointCatalog();
       const { uncopied } = await catalog.load(objects, log);
       await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
+      if (catalog.undeleted().length > 0) await index.noteGarbage().catch((error) => log(String(error)));
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
         disk,
@@ -254,6 +256,8 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
         keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
       });
       await partials.load({ tidy: true });
+      const retention = await retentionOf(path, options, upgrade);
+      const { now = () => new Date() } = options;
       const context: StoreContext = {
         disk,
         dir: path,
@@ -265,7 +269,8 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
         reader: new PointReader(records),
         partials,
         log,
-        now: options.now ?? (() => new Date()),
+        now,
+        commitTime: () => new Date(Math.max(now().getTime(), retention.clock().nowMs)),
         randomId: options.randomId ?? newId,
         upgrade,
         pins: new PackPins(),
@@ -273,7 +278,6 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       };
       const book = new ScrubBook(context);
       await book.load();
-      const retention = await retentionOf(path, options, upgrade);
       const store = new LocalStore(storeId, context, retention, lock, book);
       close = () => store.close();
       await copyManifests(objects, uncopied, options);

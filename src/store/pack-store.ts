@@ -47,7 +47,7 @@ import { checkNameClash } from './objects/name-clash.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
 import { PointRemover } from './points/remover.js';
-import { renameAgent } from './points/rename.js';
+import { checkMarks, renameAgent } from './points/rename.js';
 import type {
   Capture,
   CaptureDescription,
@@ -111,10 +111,7 @@ export class LocalStore implements Store {
     this.#remover = new PointRemover({
       ...{ context, use: this.#use },
       guard: (point, ofDevice) => retention.check(point, ofDevice),
-      openCaptures: () => [
-        ...[...this.#captures.values()].map(({ description }) => description),
-        ...this.#creating.values(),
-      ],
+      openCaptures: () => this.#openCaptures(),
     });
     this.#collector = new Collector({
       context,
@@ -276,18 +273,33 @@ export class LocalStore implements Store {
     return this.#access.run(`device ${key.device}`, () => readMark(objects, { ...key, sequence }));
   }
 
+  checkRename(from: string, to: string): Promise<void> {
+    return this.#access.run(`agent ${from}`, () => {
+      this.#checkNoSession(from, to);
+      return checkMarks(this.#context, from, to);
+    });
+  }
+
   renameAgent(from: string, to: string): Promise<void> {
     return this.#access.run(`agent ${from}`, async () => {
-      const open = [
-        ...this.#captures.values(),
-        ...[...this.#creating.values()].map((description) => ({ description })),
-      ];
-      if (open.some(({ description: { agent } }) => agent === from || agent === to)) {
-        const reason = 'a session of it is open';
-        throw new StillpointError('session-busy', { thing: `agent ${from}`, reason });
-      }
-      await this.#collector.withoutRemoval(() => renameAgent(this.#context, from, to));
+      this.#checkNoSession(from, to);
+      await this.#remover.without([from, to], () =>
+        this.#collector.withoutRemoval(() => renameAgent(this.#context, from, to)),
+      );
     });
+  }
+
+  #checkNoSession(...agents: readonly string[]): void {
+    const busy = this.#openCaptures().find(({ agent }) => agents.includes(agent));
+    if (busy === undefined) return;
+    const reason = 'a session of it is open';
+    throw new StillpointError('session-busy', { thing: `agent ${busy.agent}`, reason });
+  }
+
+  /** Also those that are being made. */
+  #openCaptures(): CaptureDescription[] {
+    const made = [...this.#captures.values()].map(({ description }) => description);
+    return [...made, ...this.#creating.values()];
   }
 
   // ---- reading -------------------------------------------------------------------------------------------

@@ -51,3 +51,30 @@ test('it rests while sessions are open, and only then', async (t) => {
     t.is(Math.round(restedMs), hasSessions ? 1000 : 0, '64 MiB');
   }
 });
+
+test('none begins by itself while one runs, and a command gets its own', async (t) => {
+  const asked: (boolean | undefined)[] = [];
+  const ends: (() => void)[] = [];
+  const collect = async ({ force }: { force?: boolean }) => {
+    asked.push(force);
+    await new Promise<void>((resolve) => ends.push(resolve));
+    return { ...NOTHING_COLLECTED, freedBytes: 1 };
+  };
+  const freed: number[] = [];
+  const collecting = new Collecting({
+    ...{ store: { collect } as unknown as Store, hasSessions: () => false },
+    onFreed: (bytes) => freed.push(bytes),
+  });
+  const first = collecting.tick();
+  await collecting.tick();
+  const forced = collecting.run({ force: true });
+  await collecting.tick();
+  t.deepEqual(asked, [undefined, true]);
+  for (const end of ends) end();
+  await Promise.all([first, forced]);
+  t.deepEqual(freed, [1], 'one entry of the audit log');
+  const next = collecting.tick();
+  ends.at(-1)?.();
+  await next;
+  t.is(asked.length, 3);
+});

@@ -6,7 +6,7 @@
 import { lstat, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { TREE_FANOUT } from '../../domain/base/limits.js';
+import { DIGEST_BYTES, TREE_FANOUT } from '../../domain/base/limits.js';
 import { errnoNameOf, systemError } from '../../domain/base/system-errors.js';
 import { blockCount, type Geometry } from '../../domain/blocks/geometry.js';
 import { lockFile, makeDirectories } from '../../native/files.js';
@@ -17,7 +17,6 @@ const PREFIX = 'scratch-';
 const TEMPORARY_PREFIX = 'stillpoint-scratch-';
 /** Younger ones may not be locked yet. */
 const LEFTOVER_AGE_MS = 60_000;
-const DIGEST_BYTES = 32;
 const TREE_FILE_MARGIN_BYTES = 64 * 1024;
 
 /** At most; a tree of empty space takes less. */

@@ -1,6 +1,6 @@
 /**
- * What of a point the receiver can't give: asked for before anything is written, and added to while blocks
- * are fetched. Restores that skip it write zeros in its place.
+ * What of a point the receiver can't give: asked for before anything is written, and found while the tree and
+ * blocks are fetched. Restores that skip it write zeros in its place, unless the target has it already.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import {
@@ -9,9 +9,11 @@ import {
   mergeRanges,
   rangeBytes,
 } from '../../domain/blocks/block-ranges.js';
+import { coverageOf } from '../../domain/blocks/coverage.js';
 import { blockCount } from '../../domain/blocks/geometry.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { PointPort } from '../../protocol/port/point.js';
+import type { LostParts } from '../tree/tree-descent.js';
 
 export type DamageSource = Pick<PointPort, 'damage' | 'check'>;
 
@@ -49,21 +51,20 @@ export function isLostBlock(error: unknown): boolean {
 
 export class LostBlocks {
   readonly #point: Point;
-  #ranges: readonly BlockRange[] = [];
-  /** Found by fetching. */
+  /** By what the receiver says beforehand; ascending, apart. */
+  known: readonly BlockRange[] = [];
+  /** Under nodes of the tree that can't be had. */
+  readonly #missing: BlockRange[] = [];
+  /** Found by fetching blocks. */
   readonly #late = new Set<number>();
 
   constructor(point: Point) {
     this.#point = point;
   }
 
-  /** Known before anything was fetched; ascending, apart. */
-  get known(): readonly BlockRange[] {
-    return this.#ranges;
-  }
-
-  set known(ranges: readonly BlockRange[]) {
-    this.#ranges = ranges;
+  /** For a comparison of trees that goes on without what is lost. */
+  get parts(): LostParts {
+    return { isLost: isLostBlock, onLost: (range) => void this.#missing.push(range) };
   }
 
   add(blockIndex: number): void {
@@ -74,18 +75,27 @@ export class LostBlocks {
     return [...this.#late].sort((a, b) => a - b);
   }
 
-  /** In bytes of the point, ascending, apart. */
+  /** What the target has zeros for. In bytes of the point, ascending, apart. */
   ranges(): LostRange[] {
-    return mergeRanges(this.#ranges, this.late).map(([start, end]) => ({
-      byteOffset: start * this.#point.geometry.blockSize,
-      byteLength: rangeBytes(this.#point.geometry, start, end),
-    }));
+    return inBytes(this.#point, mergeRanges(mergeRanges(inOrder(this.#missing), []), this.late));
   }
 
-  /** @throws StillpointError `store-damaged`: what would be written are zeros, and nothing else */
-  throwIfNothingIsWhole(): void {
-    const [first] = this.#ranges;
-    if (first === undefined || first[0] > 0 || first[1] < blockCount(this.#point.geometry)) return;
+  /** What is known beforehand, for people; null: nothing. */
+  describeKnown(): string | null {
+    if (this.known.length === 0) return null;
+    const ranges = inBytes(this.#point, this.known);
+    const bytes = ranges.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    return `${bytes} bytes of ${pointLabel(this.#point)} are damaged in the store: ${describeRanges(ranges)}`;
+  }
+
+  /**
+   * @param wanted blocks that are to be written
+   * @throws StillpointError `store-damaged`: they would be zeros, and nothing else
+   */
+  throwIfNothingIsWhole(wanted: readonly BlockRange[]): void {
+    const lost = mergeRanges(inOrder([...this.known, ...this.#missing]), []);
+    const all: BlockRange = [0, blockCount(this.#point.geometry)];
+    if (wanted.length === 0 || coverageOf(lost, all) !== 'all') return;
     throw new StillpointError('store-damaged', {
       thing: `point ${pointLabel(this.#point)}`,
       reason: 'the top of its tree is damaged in the store, so nothing of it can be proven',
@@ -99,12 +109,12 @@ export class LostBlocks {
    * @throws StillpointError `store-damaged` if one of them can't be had
    */
   throwIfNeeded(wanted: readonly BlockRange[]): void {
-    const needed = wanted.flatMap(([start, end]) => intersectRanges(this.#ranges, start, end));
+    const needed = wanted.flatMap(([start, end]) => intersectRanges(this.known, start, end));
     if (needed.length === 0) return;
     const bytes = needed.reduce((sum, [start, end]) => sum + rangeBytes(this.#point.geometry, start, end), 0);
     throw new StillpointError('store-damaged', {
       thing: `point ${pointLabel(this.#point)}`,
-      reason: `${bytes} bytes of it are damaged in the store: ${describeLost(this.#point, needed)}`,
+      reason: `${bytes} bytes of it are damaged in the store: ${describeRanges(inBytes(this.#point, needed))}`,
       remedy:
         'Nothing was written. A backup of the device heals what the device still has. Otherwise restore another ' +
         'point, or all that is whole of this one with --skip-bad.',
@@ -112,12 +122,15 @@ export class LostBlocks {
   }
 }
 
-function describeLost({ geometry }: Point, ranges: readonly BlockRange[]): string {
-  const bytes = ranges.map(([start, end]) => ({
+function inOrder(ranges: readonly BlockRange[]): BlockRange[] {
+  return [...ranges].sort((a, b) => a[0] - b[0]);
+}
+
+function inBytes({ geometry }: Point, ranges: readonly BlockRange[]): LostRange[] {
+  return ranges.map(([start, end]) => ({
     byteOffset: start * geometry.blockSize,
     byteLength: rangeBytes(geometry, start, end),
   }));
-  return describeRanges(bytes);
 }
 
 /** `bytes 65536 to 131071, ...`: the last byte is part of the range. */

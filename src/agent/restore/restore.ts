@@ -30,14 +30,7 @@ import { looksBlank, openTargetTree, type TargetTree } from '../tree/target-tree
 import { badRangeWarnings } from './bad-ranges.js';
 import { InPlaceRestore } from './in-place.js';
 import { excludedNotices, leftAlone, toWrite } from './left-alone.js';
-import {
-  type DamageSource,
-  describeRanges,
-  isLostBlock,
-  knownLost,
-  LostBlocks,
-  type LostRange,
-} from './lost-blocks.js';
+import { type DamageSource, knownLost, LostBlocks, type LostRange } from './lost-blocks.js';
 import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './stream.js';
 import { differingBlock } from './verify-target.js';
@@ -161,36 +154,14 @@ class Restore {
   async #askWhatIsLost(): Promise<void> {
     const { point, skipBad = false } = this.#options;
     this.#lost.known = await unlessAborted(this.#signal, knownLost(this.#receiver, point));
-    const lost = this.#lost.ranges();
-    if (lost.length === 0) return;
-    const bytes = lost.reduce((sum, { byteLength: length }) => sum + length, 0);
-    const what = `${bytes} bytes of ${pointLabel(point)} are damaged in the store: ${describeRanges(lost)}`;
-    this.#notice(skipBad ? `${what}. The target gets zeros there` : what);
-  }
-
-  /**
-   * A node of the tree can't be read: what it leads to is lost, as the receiver knows by now. Asked for again
-   * as long as there is more of it.
-   */
-  async #unlessTreeLost<T>(work: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await work();
-      } catch (error) {
-        if (this.#options.skipBad !== true || !isLostBlock(error)) throw error;
-        const before = this.#lost.ranges().length;
-        const known = await knownLost(this.#receiver, this.#options.point);
-        if (JSON.stringify(known) === JSON.stringify(this.#lost.known)) throw error;
-        this.#lost.known = known;
-        if (before === 0)
-          this.#notice(`a part of the tree is damaged in the store: ${describeRanges(this.#lost.ranges())}`);
-      }
-    }
+    const what = this.#lost.describeKnown();
+    if (what === null) return;
+    this.#notice(skipBad ? `${what}. The target gets zeros there, unless it has these blocks already` : what);
   }
 
   /** Nothing is written yet. @param wanted what is to be fetched */
   #checkLost(wanted: readonly BlockRange[]): void {
-    if (this.#options.skipBad === true) this.#lost.throwIfNothingIsWhole();
+    if (this.#options.skipBad === true) this.#lost.throwIfNothingIsWhole(wanted);
     else this.#lost.throwIfNeeded(wanted);
   }
 
@@ -259,18 +230,8 @@ class Restore {
     this.#onEvent({ type: 'phase', phase: 'fetch-tree' });
     if (skipBad) {
       // Never the local one, which stays the point's.
-      const fetch = () =>
-        fetchUnnamed(
-          ...([
-            this.#receiver,
-            point,
-            this.#digester,
-            stateDirectory,
-            this.#signal,
-            this.#lost.known,
-          ] as const),
-        );
-      return this.#unlessTreeLost(fetch);
+      const { parts } = this.#lost;
+      return fetchUnnamed(this.#receiver, point, this.#digester, stateDirectory, this.#signal, parts);
     }
     return openPointTree(this.#receiver, point, this.#digester, stateDirectory, this.#signal);
   }
@@ -289,7 +250,7 @@ class Restore {
       const { tree } = pointTree;
       return { tree, differing: toWrite(tree, this.#leftAlone), close: () => pointTree.close() };
     }
-    const { tree, differing } = await this.#unlessTreeLost(() => this.#targetTree(target));
+    const { tree, differing } = await this.#targetTree(target);
     this.#differingBytes = byteLength(differing, point.geometry);
     return { tree, differing, close: () => tree.close() };
   }
@@ -297,7 +258,7 @@ class Restore {
   #targetTree(target: RestoreTarget): Promise<TargetTree> {
     const { point, stateDirectory, skipBad = false } = this.#options;
     return openTargetTree({
-      ...(skipBad ? { lost: this.#lost.known } : {}),
+      lost: skipBad ? this.#lost.parts : undefined,
       leftAlone: this.#leftAlone,
       ...{ receiver: this.#receiver, point, device: target.device, digester: this.#digester, stateDirectory },
       ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },

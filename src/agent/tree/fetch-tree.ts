@@ -4,14 +4,13 @@
  * that its parent names, the top must give the point's root, and so must the whole file in the end.
  */
 import { rm } from 'node:fs/promises';
-import { DIGEST_BYTES, TREE_FANOUT } from '../../domain/base/limits.js';
+import { DIGEST_BYTES } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { BlockSet } from '../../domain/blocks/block-set.js';
-import { coverageOf } from '../../domain/blocks/coverage.js';
 import type { Point } from '../../domain/point/point.js';
 import { type Digester, type LeafOverlay, native, type TreeFile } from '../../native/index.js';
 import type { NodeSource } from '../../protocol/port/point.js';
-import { type DescentOptions, descend } from './tree-descent.js';
+import { descend, type LostParts } from './tree-descent.js';
 
 /**
  * @param path where the tree file is made; it must not exist. Nothing stays behind on failure.
@@ -23,7 +22,7 @@ export async function fetchTree(
   digester: Digester,
   path: string,
   signal?: AbortSignal,
-  lost?: readonly BlockRange[],
+  lost?: LostParts,
 ): Promise<TreeFile> {
   const { sizeBytes, blockSize } = point.geometry;
   const tree = await native.createTree(path, sizeBytes, blockSize, digester);
@@ -39,8 +38,8 @@ export async function fetchTree(
 
 /**
  * Makes a tree of the point's geometry the point's.
- * @param lost blocks that nobody asks for, and nodes above nothing else: their leaves become NULL. Then it is
- * no point's tree, but all other leaves are proven. Ascending, apart.
+ * @param lost leaves under nodes that differ and can't be had become NULL. Then it is no point's tree, but
+ * all other leaves are proven. Undefined: then it fails
  * @returns the blocks whose leaves were others.
  * @throws StillpointError `bad-digest`; then the tree is as it was, or of no use
  */
@@ -49,7 +48,7 @@ export async function completeTree(
   point: Point,
   tree: TreeFile,
   signal?: AbortSignal,
-  lost: readonly BlockRange[] = [],
+  lost?: LostParts,
 ): Promise<BlockSet> {
   const { sizeBytes, blockSize } = point.geometry;
   const overlayPath = `${tree.path}.overlay`;
@@ -61,18 +60,18 @@ export async function completeTree(
       overlay.put(blockIndex, theirs);
       differing.addRange([blockIndex, blockIndex + blockCount]);
     };
+    let isWhole = true;
+    const onLost = (range: BlockRange) => {
+      isWhole = false;
+      lost?.onLost(range);
+      for (const run of nonNullRuns(tree, range)) forget(overlay, differing, run);
+    };
     await descend({
-      receiver,
-      point,
-      own: tree,
-      direction: 'fetch',
-      onLeaves,
-      signal,
-      ...notBelow(lost, tree.blockCount),
+      ...{ receiver, point, own: tree, direction: 'fetch', onLeaves, signal },
+      lost: lost && { ...lost, onLost },
     });
-    for (const range of lost) for (const run of nonNullRuns(tree, range)) forget(overlay, differing, run);
-    const root = lost.length === 0 ? point.root : (await tree.rootWith(overlay)).toString('hex');
-    await overlay.seal({ pointId: lost.length === 0 ? point.id : NO_POINT, root });
+    const root = isWhole ? point.root : (await tree.rootWith(overlay)).toString('hex');
+    await overlay.seal({ pointId: isWhole ? point.id : NO_POINT, root });
     await tree.apply(overlay);
     return differing;
   } finally {
@@ -100,18 +99,6 @@ export async function forgetLeaves(
     await overlay.close();
     await rm(overlayPath, { force: true });
   }
-}
-
-/** Nodes that have nothing but lost blocks below them are not asked for. */
-function notBelow(lost: readonly BlockRange[], blockCount: number): Pick<DescentOptions, 'covers'> {
-  if (lost.length === 0) return {};
-  return {
-    covers: (level, index) => {
-      const width = TREE_FANOUT ** level;
-      const under: BlockRange = [index * width, Math.min((index + 1) * width, blockCount)];
-      return coverageOf(lost, under) === 'all' ? 'none' : 'all';
-    },
-  };
 }
 
 const NO_POINT = '0'.repeat(32);

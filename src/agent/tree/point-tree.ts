@@ -6,13 +6,13 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { errnoNameOf } from '../../domain/base/system-errors.js';
-import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Point } from '../../domain/point/point.js';
 import type { Digester, TreeFile } from '../../native/index.js';
 import type { TreeSource } from '../../protocol/port/point.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
 import { DeviceState, deviceStateDirectory, type StateKey } from '../state/device-state.js';
 import { fetchTree } from './fetch-tree.js';
+import type { LostParts } from './tree-descent.js';
 
 export interface PointTree {
   readonly tree: TreeFile;
@@ -79,7 +79,7 @@ export async function fetchUnnamed(
   digester: Digester,
   stateDirectory: string | null,
   signal: AbortSignal | undefined,
-  lost: readonly BlockRange[] = [],
+  lost?: LostParts,
 ): Promise<PointTree> {
   return withScratch(stateDirectory, treeFileBytes(point.geometry), async (directory) => {
     const tree = await fetchTree(receiver, point, digester, join(directory, 'tree'), signal, lost);

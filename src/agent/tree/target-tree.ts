@@ -17,6 +17,7 @@ import { geometryOf } from '../state/device-state.js';
 import { digestDevice, treeInGeometry } from './digest-device.js';
 import { completeTree } from './fetch-tree.js';
 import { openLocalTree } from './point-tree.js';
+import type { LostParts } from './tree-descent.js';
 
 export interface TargetTreeOptions {
   readonly receiver: TreeSource;
@@ -25,8 +26,8 @@ export interface TargetTreeOptions {
   readonly digester: Digester;
   /** Null: there is none. */
   readonly stateDirectory: string | null;
-  /** Blocks that can't be had, to be zero: ascending, apart. Default: none. */
-  readonly lost?: readonly BlockRange[];
+  /** As `completeTree`. */
+  readonly lost?: LostParts | undefined;
   /** Blocks that count as the same, and are not read. Ascending, apart. Default: none. */
   readonly leftAlone?: readonly BlockRange[];
   readonly signal: AbortSignal;
@@ -36,7 +37,7 @@ export interface TargetTreeOptions {
 }
 
 export interface TargetTree {
-  /** The point's. Its file has lost its name. */
+  /** The point's, but for what is lost. Its file has lost its name. */
   readonly tree: TreeFile;
   /** Blocks of the point that the target does not hold, or that can't be read there. Ascending, apart. */
   readonly differing: readonly BlockRange[];
@@ -77,7 +78,7 @@ export function openTargetTree(options: TargetTreeOptions): Promise<TargetTree> 
 }
 
 async function complete(options: TargetTreeOptions, tree: TreeFile) {
-  const { receiver, point, digester, stateDirectory, signal, lost = [] } = options;
+  const { receiver, point, digester, stateDirectory, signal, lost } = options;
   const local = await openLocalTree(receiver, point, digester, stateDirectory);
   try {
     return await completeTree(local === null ? receiver : nodesOf(local.tree), point, tree, signal, lost);

@@ -7,12 +7,16 @@
  * content, and a few bytes come back, which prove nothing. A caller that needs the point's own digests, or
  * proof, only fetches.
  *
+ * A caller that can do without a part of the point is told of nodes that the receiver can't give, and goes
+ * on: what the own tree has there is compared as a whole, by the digest that the parent names.
+ *
  * The deepest nodes come first, so that the number of waiting nodes is bounded by requests in flight times
  * height, not by the size of the device.
  */
 
 import { StillpointError } from '../../domain/base/errors.js';
 import { DIGEST_BYTES, NODES_REQUEST_MAX, TREE_FANOUT } from '../../domain/base/limits.js';
+import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Coverage } from '../../domain/blocks/coverage.js';
 import { type Geometry, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
@@ -30,6 +34,14 @@ const NULL_DIGEST = Buffer.alloc(DIGEST_BYTES);
 const NULLS_AT_ONCE = 65_536;
 const NULL_LEAVES = Buffer.alloc(NULLS_AT_ONCE * DIGEST_BYTES);
 
+/** What is done about parts that the receiver can't give. */
+export interface LostParts {
+  /** This error of the receiver says that it does not have a node, or not as the point has it. */
+  readonly isLost: (error: unknown) => boolean;
+  /** Blocks under such a node: they differ, or may. In no order. */
+  readonly onLost: (range: BlockRange) => void;
+}
+
 export interface DescentOptions {
   readonly receiver: NodeSource;
   readonly point: Point;
@@ -42,6 +54,8 @@ export interface DescentOptions {
    * A run of blocks that differ, and the receiver's leaves of all of them, or null: not known. In no order.
    */
   readonly onLeaves: (blockIndex: number, blockCount: number, theirs: Buffer | null) => void;
+  /** Undefined: then the descent fails. Only for nodes that are fetched. */
+  readonly lost?: LostParts | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -124,9 +138,27 @@ class Descent {
     if (wanted.length === 0) return;
     const { receiver, point } = this.#options;
     const requests = wanted.map(({ level, index }) => ({ level, index }));
-    const contents = decodeNodes(await receiver.nodes(point.id, requests), wanted.length);
+    const body = await receiver.nodes(point.id, requests).catch((error: unknown) => {
+      if (this.#options.lost?.isLost(error)) return null;
+      throw error;
+    });
+    if (body === null) return this.#fetchApart(wanted);
+    const contents = decodeNodes(body, wanted.length);
     if (typeof contents === 'string') throw unproven(point, contents);
     for (const [n, node] of wanted.entries()) this.#accept(node, contents[n] as Buffer);
+  }
+
+  /** One of them is lost. */
+  async #fetchApart(wanted: readonly Wanted[]): Promise<void> {
+    const [first] = wanted;
+    if (first !== undefined && wanted.length === 1) {
+      const width = TREE_FANOUT ** first.level;
+      const end = Math.min((first.index + 1) * width, this.#options.own.blockCount);
+      return this.#options.lost?.onLost([first.index * width, end]);
+    }
+    throwIfCancelled(this.#options.signal);
+    const half = wanted.length >> 1;
+    for (const part of [wanted.slice(0, half), wanted.slice(half)]) await this.#fetch(part);
   }
 
   #accept(node: Wanted, content: Buffer): void {

@@ -4,8 +4,8 @@
  *
  * What is remembered: the latest time that was believed; and an anchor, the first time that was believed
  * since the machine was started, with how long it had been up then. While the machine runs, the clock may
- * gain no more than the time that it was up. Over a restart nothing is known of the time between: then it may
- * be as long as machines are usually off.
+ * gain no more than the time that it was up, and what a correction or a drift adds. Over a restart nothing is
+ * known of the time between: then it may be as long as machines are usually off.
  *
  * | the clock                                    | is believed                                          |
  * |----------------------------------------------|------------------------------------------------------|
@@ -38,8 +38,10 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 /** Back, as a clock is corrected. */
 const BACK_MS = 10 * 60_000;
-/** Forward beside what the machine was up, altogether. */
+/** Forward beside what the machine was up, altogether: a correction. */
 const FORWARD_MS = HOUR_MS;
+/** And a part of the time that it was up: the two clocks drift apart. A machine may be up for years. */
+const DRIFT_PART = 1 / 1000;
 /** A receiver that is started once a month, with another disk. */
 const RESTART_MS_MAX = 35 * DAY_MS;
 /** With a lock, a part of it. */
@@ -62,7 +64,7 @@ export function judgeClock(record: ClockRecord | null, now: ClockReading, lockMs
   if (!(now.wallMs >= latestMs - BACK_MS)) return doubted(shows);
   if (hasRunOn(anchor, now)) {
     const upMs = now.upMs - anchor.upMs;
-    if (now.wallMs - anchor.wallMs > upMs + FORWARD_MS) {
+    if (now.wallMs - anchor.wallMs > upMs * (1 + DRIFT_PART) + FORWARD_MS) {
       return doubted(
         `it gained ${periodText(now.wallMs - anchor.wallMs)} while the machine was up for ${periodText(upMs)}`,
       );

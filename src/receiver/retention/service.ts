@@ -222,17 +222,32 @@ export class RetentionService {
     const { store } = this.#options;
     const clock = await store.retention.noteClock();
     const summary = emptySummary(clock);
+    const failures: unknown[] = [];
     for (const key of await this.#devices(scope)) {
-      const { planned, hasPolicy } = await this.#planDevice(key, clock);
-      count(summary, hasPolicy);
-      for (const entry of planned) {
-        if (signal.aborted) throw cancelled();
-        const isGone = !entry.stays && (await this.#removeIfStillFree(entry));
-        summary[isGone ? 'going' : 'staying'] += 1;
-        if (isGone) tell(viewOf(entry));
-      }
+      if (signal.aborted) throw cancelled();
+      await this.#pruneDevice(key, clock, signal, summary, tell).catch((error) => failures.push(error));
     }
+    if (signal.aborted && failures.length > 0) throw cancelled();
+    // One device that can't be pruned keeps no other from it.
+    if (failures.length > 0) throw failures[0];
     return summary;
+  }
+
+  async #pruneDevice(
+    key: DeviceKey,
+    clock: ClockJudgement,
+    signal: AbortSignal,
+    summary: Counts,
+    tell: Tell,
+  ): Promise<void> {
+    const { planned, hasPolicy } = await this.#planDevice(key, clock);
+    count(summary, hasPolicy);
+    for (const entry of planned) {
+      if (signal.aborted) throw cancelled();
+      const isGone = !entry.stays && (await this.#removeIfStillFree(entry));
+      summary[isGone ? 'going' : 'staying'] += 1;
+      if (isGone) tell(viewOf(entry));
+    }
   }
 
   async #removeIfStillFree({ point, reasons }: PlannedPoint<Point>): Promise<boolean> {
@@ -359,9 +374,9 @@ function cancelled(): StillpointError {
   return new StillpointError('cancelled', { thing: 'prune', reason: 'it was cancelled' });
 }
 
-function emptySummary(clock: ClockJudgement): {
-  -readonly [Key in keyof RemovalSummary]: RemovalSummary[Key];
-} {
+type Counts = { -readonly [Key in keyof RemovalSummary]: RemovalSummary[Key] };
+
+function emptySummary(clock: ClockJudgement): Counts {
   const clockDoubt = clock.isBelieved ? null : clock.reason;
   return { deviceCount: 0, withoutPolicy: 0, staying: 0, going: 0, clockDoubt };
 }

@@ -2,6 +2,8 @@
  * When a receiver collects, and how fast. A collection that was put off, or had to leave something, would
  * find the same again at once: the next one comes after a multiple of the time that it took. While sessions
  * are open it gives way to them.
+ *
+ * State: how many run or wait for their turn, and when the next one by itself may begin.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { COLLECT_BYTES_PER_S, MiB } from '../../domain/base/limits.js';
@@ -25,15 +27,16 @@ export class Collecting {
   readonly #options: CollectingOptions;
   readonly #nowMs: () => number;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
+  #runCount = 0;
 
   constructor(options: CollectingOptions) {
     this.#options = options;
     this.#nowMs = options.nowMs ?? (() => performance.now());
   }
 
-  /** If it is time. */
+  /** If it is time, and none runs: that one may take longer than the time between two ticks. */
   async tick(): Promise<void> {
-    if (this.#nowMs() < this.#notBeforeMs) return;
+    if (this.#runCount > 0 || this.#nowMs() < this.#notBeforeMs) return;
     const { freedBytes } = await this.run();
     if (freedBytes > 0) this.#options.onFreed?.(freedBytes);
   }
@@ -48,7 +51,10 @@ export class Collecting {
       const { hasSessions, rest = sleep } = this.#options;
       if (hasSessions()) await rest(restMs);
     };
-    const report = await this.#options.store.collect({ ...options, pace });
+    this.#runCount += 1;
+    const report = await this.#options.store.collect({ ...options, pace }).finally(() => {
+      this.#runCount -= 1;
+    });
     const isUnfinished = report.state === 'put-off' || report.keptPacks > 0;
     this.#notBeforeMs = isUnfinished
       ? this.#nowMs() + PAUSE_FACTOR * report.durationMs

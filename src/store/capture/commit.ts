@@ -81,7 +81,7 @@ export async function commitCapture(
     provider: request.provider,
     providerFacts: request.providerFacts,
     instant: request.instant,
-    committedAt: context.now().toISOString(),
+    committedAt: context.commitTime().toISOString(),
     statistics: request.statistics,
     storedBytes: staging.storedBytes + treeBytes,
     badRanges: request.badRanges,

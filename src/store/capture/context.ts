@@ -37,4 +37,9 @@ export interface StoreContext extends StagingContext {
   readonly records: RecordReader;
   readonly reader: PointReader;
   readonly partials: PartialSets;
+  /**
+   * Of a commit at this moment. A clock that is behind would make the point older than it is, and the minimum
+   * age would not keep it: it is not before the latest time that was believed.
+   */
+  readonly commitTime: () => Date;
 }

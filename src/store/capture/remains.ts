@@ -62,5 +62,7 @@ export async function recordRemains(
     });
   } catch (error) {
     log(`session ${sessionId} of ${device}: what it delivered is not recorded: ${String(error)}`);
+    // Its packs are nobody's then.
+    await index.noteGarbage().catch((reason) => log(`it is not collected yet: ${String(reason)}`));
   }
 }

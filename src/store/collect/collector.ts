@@ -26,6 +26,7 @@ import type { StoreContext } from '../capture/context.js';
 import type { PartialRecord } from '../capture/partial-sets.js';
 import { isFull } from '../disk/disk.js';
 import { packKey } from '../disk/layout.js';
+import { Mutex } from '../disk/mutex.js';
 import { lockForRemoval, type ReadersLock } from '../disk/readers.js';
 import { type CollectOptions, type CollectReport, NOTHING_COLLECTED } from '../port/store.js';
 import { LiveSet } from './live-set.js';
@@ -65,18 +66,18 @@ const PACKS_PER_REMOVAL = 16;
 export class Collector {
   readonly #options: CollectorOptions;
   readonly #gate = new RemovalGate();
-  #running: Promise<CollectReport> | null = null;
+  readonly #turns = new Mutex();
 
   constructor(options: CollectorOptions) {
     this.#options = options;
   }
 
-  /** Does not reject: what can't be done now is done the next time; the report says why. */
+  /**
+   * After those that were asked for before. Does not reject: what can't be done now is done the next time;
+   * the report says why.
+   */
   collect(options: CollectOptions = {}): Promise<CollectReport> {
-    this.#running ??= this.#collect(options).finally(() => {
-      this.#running = null;
-    });
-    return this.#running;
+    return this.#turns.run(() => this.#collect(options));
   }
 
   /** No pack vanishes during this work, which is short. */
@@ -111,6 +112,7 @@ export class Collector {
   ): Promise<CollectReport> {
     const { context } = this.#options;
     const { index, catalog, partials, packBytesTarget, log } = context;
+    this.#checkStopped();
     const { garbageCount } = index;
     const dueIds = new Set(due.map(({ sessionId }) => sessionId));
     const captures = this.#begin(dueIds);
@@ -120,7 +122,7 @@ export class Collector {
       await pace?.(bytes);
     };
     const live = new LiveSet(index.recordCount);
-    const uncertain = await uncertainPoints(context.objects, catalog);
+    const uncertain = () => uncertainPoints(context.objects, catalog);
     await markLive({ ...context, paced }, captures, uncertain, live);
     const sweep = new Sweep(context, live);
     const { moveCount } = index;
@@ -140,7 +142,8 @@ export class Collector {
       await this.#endPartialSets(due, packs);
     } finally {
       const { removedPacks, freedBytes, rewrittenPacks, keptPacks } = run;
-      const heldPacks = packs.filter((pack) => pack.isKept && pack.liveBytes < pack.sizeBytes).length;
+      // One with remains of a lost record stays until that is healed: to look again finds the same.
+      const heldPacks = packs.filter((pack) => pack.isPinned && pack.liveBytes < pack.sizeBytes).length;
       Object.assign(report, { removedPacks, freedBytes, rewrittenPacks, keptPacks: keptPacks + heldPacks });
     }
     if (report.keptPacks === 0) {
@@ -228,11 +231,18 @@ export class Collector {
       try {
         const free = this.#condemn(run, sources, packId);
         await context.records.settled();
+        // Nobody finds them any more, so each is tried. One that stays is found at the next opening.
+        const failures: unknown[] = [];
         for (const { pack, entries } of free) {
-          await this.#removePack(pack, entries);
-          run.removedPacks += 1;
-          run.freedBytes += pack.sizeBytes;
+          try {
+            await this.#removePack(pack, entries);
+            run.removedPacks += 1;
+            run.freedBytes += pack.sizeBytes;
+          } catch (error) {
+            failures.push(error);
+          }
         }
+        if (failures.length > 0) throw failures[0];
         return free.length;
       } finally {
         await lock.release();

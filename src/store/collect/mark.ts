@@ -32,23 +32,25 @@ export interface PinningCapture {
 /**
  * When it resolves, all points are marked that the catalog has at that moment, and in the same turn of the
  * event loop the caller can rely on that.
- * @param uncertain points that the catalog does not have, and that may exist
+ * @param uncertain points that the catalog does not have, and that may exist. It is asked when the leaves of
+ * open sessions are marked: a session whose commit fails later had its leaves marked, but one whose commit
+ * failed meanwhile may have ended without them
  * @throws StillpointError `store-damaged` if a node can't be read: what is under it is not known, and may be
  * anything
  */
 export async function markLive(
   context: MarkContext,
   captures: readonly PinningCapture[],
-  uncertain: readonly Point[],
+  uncertain: () => Promise<readonly Point[]>,
   live: LiveSet,
 ): Promise<void> {
-  for (const point of uncertain) await markPoint(context, point, null, live);
   for (const capture of captures) {
     for await (const leaves of capture.durableLeaves()) {
       markLeaves(live, leaves);
       await context.paced(leaves.length);
     }
   }
+  for (const point of await uncertain()) await markPoint(context, point, null, live);
   // A point that is removed meanwhile stays marked.
   const marked = new Set<string>();
   const lastOfDevice = new Map<string, Point>();

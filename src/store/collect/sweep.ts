@@ -58,7 +58,7 @@ export class Sweep {
     // A pack all of which is needed has its whole size.
     if (liveBytes > 0) liveBytes += PACK_HEADER_BYTES + PACK_FOOTER_BYTES;
     const isKept = isPinned || hasRemains || salvaged !== null;
-    return { packId, number: known.number, kind, sizeBytes: known.sizeBytes, liveBytes, isKept };
+    return { packId, number: known.number, kind, sizeBytes: known.sizeBytes, liveBytes, isKept, isPinned };
   }
 
   /** The record is needed, and the index finds it at this place. */

@@ -4,7 +4,9 @@
  * next opening. What they need is needed.
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import { LOCAL_AGENT } from '../../domain/base/names.js';
 import type { Point } from '../../domain/point/point.js';
+import { pointName } from '../../domain/point/point-ref.js';
 import { pointKey } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
@@ -23,6 +25,7 @@ export async function uncertainPoints(objects: ObjectStore, catalog: PointCatalo
       throw new StillpointError('busy', {
         thing: 'collection',
         reason: `manifest ${files.key} can't be read (${fault}), and its point may need any pack`,
+        remedy: `Put the file back from a copy of the store, or give the point up: "stillpoint receiver repair --forget-lost ${pointName(files.place, LOCAL_AGENT)}".`,
         permanent: false,
       });
     }

@@ -12,6 +12,8 @@ export interface PackStanding {
   readonly liveBytes: number;
   /** It must stay as it is: a session relies on it, or it has remains of a needed record that is lost. */
   readonly isKept: boolean;
+  /** A session relies on it: a later collection finds it free. */
+  readonly isPinned: boolean;
 }
 
 export interface Victims {

@@ -58,7 +58,11 @@ function openForOwner(dir: string): Promise<FileHandle> {
 /** For the owner, before packs are removed. Null while somebody reads the store. */
 export async function lockForRemoval(dir: string): Promise<ReadersLock | null> {
   const handle = await openForOwner(dir);
-  if (tryLockExclusive(handle)) return { release: () => handle.close() };
-  await handle.close();
-  return null;
+  let isLocked = false;
+  try {
+    isLocked = tryLockExclusive(handle);
+  } finally {
+    if (!isLocked) await handle.close();
+  }
+  return isLocked ? { release: () => handle.close() } : null;
 }

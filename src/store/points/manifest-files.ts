@@ -167,9 +167,14 @@ async function copyMark(objects: ObjectStore, key: string): Promise<void> {
  */
 export async function deleteMark(objects: ObjectStore, key: string): Promise<boolean> {
   for (const left of [key, copyKeyOf(key)]) if ((await objects.size(left)) !== null) return false;
+  await takeMarkBack(objects, key);
+  return true;
+}
+
+/** The one in `points/` goes last, so that it is whole as long as there is one. No mark: no effect. */
+export async function takeMarkBack(objects: ObjectStore, key: string): Promise<void> {
   await objects.delete(copyKeyOf(deletedKeyOf(key)));
   await objects.delete(deletedKeyOf(key));
-  return true;
 }
 
 /** What of the files has no second one yet: of a former version, or of a writer that died in between. */

@@ -53,8 +53,10 @@ export async function removeManifest(context: RemovalContext, point: Point, why:
   const key = pointKey(point, sequence);
   await putMark(objects, key, encodeSealed('stillpoint-removed', removed));
   catalog.remove(point);
-  // Once more, for a collection that began in between.
-  await index.noteGarbage();
+  // Once more, for a collection that began in between. The point is removed, whatever becomes of that.
+  await index
+    .noteGarbage()
+    .catch((error) => log(`${pointLabel(point)} is not collected yet: ${String(error)}`));
   await finishRemoval(objects, key).catch((error) => {
     log(`${pointLabel(point)} is removed; its manifest goes when the store is opened next: ${String(error)}`);
   });

@@ -3,6 +3,8 @@
  *
  * State of a point: there; being removed (no session begins on it, nobody removes it again); gone from the
  * catalog. All looks are taken in the turn of the event loop in which it begins to be removed.
+ *
+ * State of an agent: free, or held by a rename, which begins when removals that are going on have ended.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
@@ -25,6 +27,8 @@ export interface RemoverOptions {
 export class PointRemover {
   readonly #options: RemoverOptions;
   readonly #removing = new Set<string>();
+  readonly #held = new Set<string>();
+  readonly #inFlight = new Set<Promise<void>>();
   #tidiedAtMs: number;
 
   constructor(options: RemoverOptions) {
@@ -36,9 +40,21 @@ export class PointRemover {
     return this.#removing.has(pointId);
   }
 
+  /** No point of these agents is removed during this work. */
+  async without<T>(agents: readonly string[], work: () => Promise<T>): Promise<T> {
+    for (const agent of agents) this.#held.add(agent);
+    try {
+      await Promise.allSettled([...this.#inFlight]);
+      return await work();
+    } finally {
+      for (const agent of agents) this.#held.delete(agent);
+    }
+  }
+
   /** As Store.useOf. */
   useOf(point: Point): string | null {
     if (this.#removing.has(point.id)) return 'it is being removed already';
+    if (this.#held.has(point.agent)) return 'its agent is being renamed';
     for (const { basePointId, sessionId } of this.#options.openCaptures()) {
       if (basePointId === point.id) return `session ${sessionId} of the device builds on it`;
     }
@@ -73,7 +89,8 @@ export class PointRemover {
 
   #check(point: Point): void {
     const { context, guard } = this.#options;
-    if (context.catalog.byId(point.id) === undefined) {
+    // It may be kept under another name by now.
+    if (context.catalog.byId(point.id)?.agent !== point.agent) {
       throw new StillpointError('point-unknown', {
         thing: `point ${pointLabel(point)}`,
         reason: 'the store has no such point',
@@ -92,12 +109,19 @@ export class PointRemover {
   /** @param points of one device, the last one last: until then a backup finds the point that it builds on */
   async #remove(points: readonly Point[], why: string): Promise<void> {
     for (const { id } of points) this.#removing.add(id);
+    const work = this.#removeInTurn(points, why);
+    this.#inFlight.add(work);
     try {
-      for (const point of points) await removeManifest(this.#options.context, point, why);
+      await work;
     } finally {
+      this.#inFlight.delete(work);
       for (const { id } of points) this.#removing.delete(id);
     }
     await this.#tidy();
+  }
+
+  async #removeInTurn(points: readonly Point[], why: string): Promise<void> {
+    for (const point of points) await removeManifest(this.#options.context, point, why);
   }
 
   /** A receiver may serve for years, and each removal leaves a mark. */

@@ -141,8 +141,10 @@ export interface CollectReport {
   readonly rewrittenPacks: number;
   /** Less what was written. */
   readonly freedBytes: number;
-  /** Packs that stay for now, although they have what nobody needs: a session relies on them, or a needed
-   * record is lost and they may have remains of it, or there was no room to write anew what is needed. */
+  /**
+   * Packs that stay for now, although they have what nobody needs: a session relies on them, or there was no
+   * room to write anew what is needed. Those that may have remains of a lost record are not among them.
+   */
   readonly keptPacks: number;
   readonly durationMs: number;
 }
@@ -240,9 +242,15 @@ export interface Store {
   /** What differs between two points of one block size. */
   diff(from: Point, to: Point): AsyncIterable<DiffEvent>;
   /**
+   * @throws StillpointError `session-busy` while one of the two has an open session; `bad-name` if a sequence
+   * of one of its points was used under the other name
+   */
+  checkRename(from: string, to: string): Promise<void>;
+  /**
    * Everything of an agent is of another name from now on. May be done again after it died or failed
    * anywhere.
-   * @throws StillpointError `session-busy` while one of the two has an open session
+   * Meanwhile no point of the two is removed.
+   * @throws StillpointError as `checkRename`
    */
   renameAgent(from: string, to: string): Promise<void>;
   /** Waits for work in flight, closes the index, releases the lock. */

@@ -135,7 +135,9 @@ export class PointAccess {
     // Who sees the points of all agents gets names that tell them apart.
     const own = scope.agent === undefined ? LOCAL_AGENT : null;
     const label = (point: Omit<PointPlace, 'deleted'>) => pointName(point, own);
-    const verification = new Verification({ objects, index, records, checkOthers, onChecked, label });
+    const isThere = (pointId: string) => catalog.byId(pointId) !== undefined;
+    const files = { objects, index, records, checkOthers, onChecked };
+    const verification = new Verification({ ...files, label, isThere });
     if (scope.pointId === undefined && scope.device !== undefined) {
       const { device } = scope;
       return verification.ofPoints(catalog.all(scope.agent).filter((point) => point.device === device));

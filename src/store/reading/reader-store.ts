@@ -171,6 +171,10 @@ export class ReaderStore implements Store {
     throw this.#readsOnly();
   }
 
+  async checkRename(): Promise<void> {
+    throw this.#readsOnly();
+  }
+
   async renameAgent(): Promise<void> {
     throw this.#readsOnly();
   }

@@ -205,13 +205,36 @@ export class Retention implements StoreRetention {
       throw refuse(`it is pinned: ${pin.reason}`, 'Take the pin away first ("stillpoint unpin").');
     const lockMs = lockAt(settings.lock, nowMs);
     if (lockMs === 0) return;
-    const youngestMs = this.#youngestOf(point, ofDevice, nowMs);
-    const ageMs = youngestMs === null ? Number.NEGATIVE_INFINITY : nowMs - youngestMs;
-    if (ageMs >= lockMs) return;
-    throw refuse(
-      `it is younger than the minimum age of ${formatLongPeriod(lockMs)}, as far as is known`,
-      'Wait until it is older. If the minimum age is lowered, that counts only after the present one has passed.',
+    if (this.#ageOf(point, ofDevice, nowMs) < lockMs) throw tooYoung(point, lockMs);
+  }
+
+  /**
+   * As `check`, of a point of which nothing can be read: it is older than the next one.
+   * @param ofDevice all others of the device
+   */
+  checkLost(place: Pick<Point, 'agent' | 'device' | 'sequence'>, ofDevice: readonly Point[]): void {
+    const { pins, lock } = this.settings;
+    const { nowMs } = this.clock();
+    const { agent, device, sequence } = place;
+    const isPinned = pins.some(
+      (pin) => pin.agent === agent && pin.device === device && pin.sequence === sequence,
     );
+    if (isPinned) {
+      throw new StillpointError('point-protected', {
+        thing: `point ${pointLabel(place)}`,
+        reason: 'it is pinned, and nobody can take that pin away while its manifest is lost',
+        remedy: 'Put the manifest back from a copy of the store.',
+      });
+    }
+    const lockMs = lockAt(lock, nowMs);
+    if (lockMs === 0) return;
+    const next = ofDevice.find((point) => point.sequence > sequence);
+    if (next === undefined || this.#ageOf(next, ofDevice, nowMs) < lockMs) throw tooYoung(place, lockMs);
+  }
+
+  #ageOf(point: Point, ofDevice: readonly Point[], nowMs: number): number {
+    const youngestMs = this.#youngestOf(point, ofDevice, nowMs);
+    return youngestMs === null ? Number.NEGATIVE_INFINITY : nowMs - youngestMs;
   }
 
   /**
@@ -240,6 +263,15 @@ export class Retention implements StoreRetention {
       this.#options.log(`pins of points that were removed stay: ${String(error)}`),
     );
   }
+}
+
+function tooYoung(place: Pick<Point, 'device' | 'sequence'>, lockMs: number): StillpointError {
+  return new StillpointError('point-protected', {
+    thing: `point ${pointLabel(place)}`,
+    reason: `it is younger than the minimum age of ${formatLongPeriod(lockMs)}, as far as is known`,
+    remedy:
+      'Wait until it is older. If the minimum age is lowered, that counts only after the present one has passed.',
+  });
 }
 
 function lostBy(error: unknown): Lost {

@@ -16,30 +16,37 @@ export type PointLabel = (point: Omit<PointPlace, 'deleted'>) => string;
 interface Finding {
   readonly what: string;
   readonly reason: string;
-  readonly points: Set<string>;
+  /** Labels, and ids; null: of a manifest that can't be read. */
+  readonly points: Map<string, string | null>;
+  /** Of a file of the store, whichever points need it. */
+  isOfFile: boolean;
 }
 
 export class Findings {
   readonly #label: PointLabel;
+  readonly #isThere: (pointId: string) => boolean;
   /** By digest and kind for records, by name for everything else. */
   readonly #findings = new Map<string, Finding>();
   #findingCount = 0;
   blockCount = 0;
   checkedBytes = 0;
 
-  constructor(label: PointLabel) {
+  /** @param isThere what a removed point needed may be gone, and is no damage */
+  constructor(label: PointLabel, isThere: (pointId: string) => boolean) {
     this.#label = label;
+    this.#isThere = isThere;
   }
 
-  add(key: string, what: string, reason: string, point?: Omit<PointPlace, 'deleted'>): void {
+  add(key: string, what: string, reason: string, point?: Point | Omit<PointPlace, 'deleted'>): void {
     let finding = this.#findings.get(key);
     if (finding === undefined) {
       this.#findingCount += 1;
       if (this.#findings.size >= FINDINGS_MAX) return;
-      finding = { what, reason, points: new Set() };
+      finding = { what, reason, points: new Map(), isOfFile: false };
       this.#findings.set(key, finding);
     }
-    if (point !== undefined) finding.points.add(this.#label(point));
+    if (point === undefined) finding.isOfFile = true;
+    else finding.points.set(this.#label(point), 'id' in point ? point.id : null);
   }
 
   get count(): number {
@@ -50,12 +57,18 @@ export class Findings {
     return this.#label(point);
   }
 
-  *events(pointCount: number): Generator<VerifyEvent> {
-    for (const { what, reason, points } of this.#findings.values()) {
-      yield { type: 'finding', what, reason, points: [...points] } satisfies VerifyFinding;
+  /** @param checked the points that were looked at */
+  *events(checked: readonly Point[]): Generator<VerifyEvent> {
+    let findingCount = this.#findingCount;
+    for (const { what, reason, points: all, isOfFile } of this.#findings.values()) {
+      const points = [...all].filter(([, id]) => id === null || this.#isThere(id)).map(([label]) => label);
+      if (isOfFile || points.length > 0)
+        yield { type: 'finding', what, reason, points } satisfies VerifyFinding;
+      else findingCount -= 1;
     }
     const { blockCount, checkedBytes } = this;
-    yield { type: 'summary', pointCount, blockCount, checkedBytes, findingCount: this.#findingCount };
+    const pointCount = checked.filter(({ id }) => this.#isThere(id)).length;
+    yield { type: 'summary', pointCount, blockCount, checkedBytes, findingCount };
   }
 }
 

@@ -16,6 +16,8 @@ import type { IndexedPack } from '../index/record-index.js';
 const BYTES_MAX = 256 * 1024 * 1024;
 const SAVE_AFTER_MS = 30_000;
 const TOTALS_MAX = 1000;
+/** A clock that is corrected steps by so much. */
+const CLOCK_STEP_S = 600;
 /** More are in the index only. */
 const DAMAGES_MAX = 10_000;
 
@@ -80,8 +82,12 @@ export class ScrubBook {
       const bytes = await readSmallFile(disk, path, BYTES_MAX);
       if (bytes === null) return;
       const body = decodeSealed('stillpoint-scrub', bytes, path).body as unknown as Body;
-      for (const [packId, time] of Object.entries(body.packs))
-        this.#packs.set(packId, { since: Math.abs(time), isChecked: time > 0 });
+      const nowS = this.#options.now().getTime() / 1000;
+      for (const [packId, time] of Object.entries(body.packs)) {
+        // A time that is still to come was that of a clock that was wrong: when it was is not known.
+        const since = Math.abs(time) > nowS + CLOCK_STEP_S ? 0 : Math.abs(time);
+        this.#packs.set(packId, { since, isChecked: since > 0 && time > 0 });
+      }
       this.#totals = body.totals.map(([at, totalBytes]) => ({ atMs: at * 1000, totalBytes }));
       this.#openCount = body.openCount;
       for (const damage of body.damages) this.#damages.set(placeOf(damage), damage);
@@ -106,7 +112,6 @@ export class ScrubBook {
     }
   }
 
-  /** A time that is still to come was that of a clock that was wrong. */
   *queue(packs: ReadonlyMap<string, IndexedPack>): Generator<QueuedPack> {
     const nowMs = this.#options.now().getTime();
     for (const [packId, { sizeBytes }] of packs) {

@@ -30,7 +30,7 @@ export class ScrubPace {
   async before(bytes: number): Promise<void> {
     const { rate } = this.#options;
     for (;;) {
-      this.#throwIfStopped();
+      this.throwIfStopped();
       const limit = rate === undefined ? null : rateAt(rate, Date.now());
       const waitMs = this.#bucket.take(bytes, performance.now(), limit);
       if (waitMs === 0) return;
@@ -42,7 +42,7 @@ export class ScrubPace {
   async after(tookMs: number): Promise<void> {
     const endMs = performance.now() + Math.min(REST_MS_MAX, REST_FACTOR * tookMs);
     while (this.#options.isBusy() && performance.now() < endMs) {
-      this.#throwIfStopped();
+      this.throwIfStopped();
       await this.#sleep(Math.min(LOOK_MS, endMs - performance.now()));
     }
   }
@@ -51,7 +51,8 @@ export class ScrubPace {
     await sleep(Math.max(1, ms), undefined, { signal: this.#options.signal }).catch(() => undefined);
   }
 
-  #throwIfStopped(): void {
+  /** @throws StillpointError `cancelled` */
+  throwIfStopped(): void {
     if (!this.#options.signal.aborted) return;
     throw new StillpointError('cancelled', {
       thing: 'verification',

@@ -7,6 +7,7 @@
  *
  * Memory: the list of packs, one pack's index, and the findings, bounded.
  */
+import { DIGEST_BYTES } from '../../domain/base/limits.js';
 import { type Point, treeOf } from '../../domain/point/point.js';
 import { byWaiting, percentBytes, type QueuedPack } from '../../domain/scrub/queue.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
@@ -17,8 +18,6 @@ import { readCheckedNodes } from '../records/checked-records.js';
 import type { ScrubBook } from './scrub-book.js';
 import type { ScrubPace } from './scrub-pace.js';
 import { Verification, type VerifyContext } from './verify.js';
-
-const DIGEST_BYTES = 32;
 
 export interface ScrubContext extends VerifyContext {
   readonly book: ScrubBook;
@@ -60,10 +59,12 @@ export async function* scrub(
     }
     // A whole one also says which blocks are in no pack.
     if (verification.hasFindings || isWhole(request)) {
-      for await (const _ of verification.locate(context.points(), withoutRemoval))
+      for await (const _ of verification.locate(context.points(), withoutRemoval)) {
+        pace.throwIfStopped();
         yield { type: 'progress', doneBytes: totalBytes, totalBytes };
+      }
     }
-    yield* verification.end(context.points().length);
+    yield* verification.end(context.points());
   } finally {
     noteDamage();
     await book.save({ now: true });
@@ -125,13 +126,14 @@ function pointsOf(points: readonly Point[], of: NonNullable<ScrubRequest['of']>)
  * verification.
  */
 async function packsOf(context: ScrubContext, points: readonly Point[]): Promise<ReadonlySet<string>> {
-  const { index, records } = context;
+  const { index, records, pace } = context;
   const packIds = new Set<string>();
   const add = (digest: Uint8Array, kind: number) => {
     const at = index.locate(digest, kind);
     if (at !== null) packIds.add(at.packId);
   };
   const readNodes = async (digests: readonly Uint8Array[]) => {
+    pace.throwIfStopped();
     for (const digest of digests) add(digest, RECORD_KIND_NODE);
     const results = await readCheckedNodes(
       records,

@@ -1,8 +1,9 @@
 /**
  * Scrubs of a store by its owner, and what they found.
  *
- * State: the book (scrub-book.ts); one scrub at a time; which points are damaged, for as long as neither
- * points nor damage change.
+ * State: the book (scrub-book.ts), which is written when its damage is in the index (`enterDamage`): before
+ * that the index may know less; one scrub at a time; which points are damaged, for as long as neither points
+ * nor damage change.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import { LOCAL_AGENT } from '../../domain/base/names.js';
@@ -22,7 +23,7 @@ import type { VerifyContext } from './verify.js';
 const POINTS_NAMED_MAX = 100;
 const FILES_AGAIN_MS = 24 * 60 * 60 * 1000;
 
-export interface UpkeepOptions extends Omit<VerifyContext, 'index' | 'label' | 'onChecked'> {
+export interface UpkeepOptions extends Omit<VerifyContext, 'index' | 'label' | 'isThere' | 'onChecked'> {
   readonly index: StoreIndex;
   readonly catalog: PointCatalog;
   readonly book: ScrubBook;
@@ -39,6 +40,7 @@ export interface UpkeepOptions extends Omit<VerifyContext, 'index' | 'label' | '
 export class StoreUpkeep implements Upkeep {
   readonly #options: UpkeepOptions;
   #isRunning = false;
+  #isEntered = false;
   #filesAtMs = Number.NEGATIVE_INFINITY;
   #damaged: { readonly key: string; readonly points: Promise<readonly DamagedPoint[]> } | null = null;
 
@@ -84,6 +86,7 @@ export class StoreUpkeep implements Upkeep {
         ...{ book, records, looksAtFiles },
         label: (point) => pointName(point, LOCAL_AGENT),
         pace: new ScrubPace({ rate: request.rate, isBusy, signal: AbortSignal.any(signals) }),
+        isThere: (pointId) => catalog.byId(pointId) !== undefined,
         points: () => catalog.all(),
         noteDamage: () => this.noteDamage(),
       },
@@ -96,6 +99,7 @@ export class StoreUpkeep implements Upkeep {
     const { book, index } = this.#options;
     await enterDamage(book, index);
     book.notice(index.packs());
+    this.#isEntered = true;
   }
 
   /** True if there is damage that the book did not have. */
@@ -117,6 +121,7 @@ export class StoreUpkeep implements Upkeep {
 
   /** What is known when the store is closed. */
   async close(): Promise<void> {
+    if (!this.#isEntered) return;
     const { book, index } = this.#options;
     book.notice(index.packs());
     this.noteDamage();

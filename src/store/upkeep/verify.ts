@@ -28,6 +28,8 @@ export interface VerifyContext extends FilesContext {
   /** What is wrong with files outside packs/ and points/: file and reason. */
   readonly checkOthers: () => Promise<{ what: string; reason: string }[]>;
   readonly label: PointLabel;
+  /** False: it was removed meanwhile. */
+  readonly isThere: (pointId: string) => boolean;
 }
 
 export class Verification {
@@ -37,21 +39,21 @@ export class Verification {
 
   constructor(context: VerifyContext) {
     this.#context = context;
-    this.#findings = new Findings(context.label);
+    this.#findings = new Findings(context.label, context.isThere);
     this.#files = new VerifiedFiles(context, this.#findings);
   }
 
   /** @param points by device, then sequence */
   async *ofPoints(points: readonly Point[]): AsyncGenerator<VerifyEvent, void> {
     yield* this.#walk(points, true);
-    yield* this.#findings.events(points.length);
+    yield* this.#findings.events(points);
   }
 
   /** @param points all of the agent's, by device, then sequence */
   async *ofAgent(agent: string, points: readonly Point[]): AsyncGenerator<VerifyEvent, void> {
     await this.#files.manifests(points, agent);
     yield* this.#walk(points, true);
-    yield* this.#findings.events(points.length);
+    yield* this.#findings.events(points);
   }
 
   async *everything(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
@@ -63,7 +65,7 @@ export class Verification {
     }
     // Step by step: what waits for a step to end is not to wait for all of them.
     for await (const _ of this.#walk(points, false)) yield progress;
-    yield* this.end(points.length);
+    yield* this.end(points);
   }
 
   /** Everything but packs. */
@@ -91,8 +93,8 @@ export class Verification {
     while ((await each(() => steps.next())).done !== true) yield;
   }
 
-  end(pointCount: number): Generator<VerifyEvent> {
-    return this.#findings.events(pointCount);
+  end(points: readonly Point[]): Generator<VerifyEvent> {
+    return this.#findings.events(points);
   }
 
   /** @param deep read and digest every block; else only look where it is */
@@ -101,6 +103,10 @@ export class Verification {
     let doneBytes = 0;
     let earlier: Point | null = null;
     for (const point of points) {
+      if (!this.#context.isThere(point.id)) {
+        doneBytes += point.geometry.sizeBytes;
+        continue;
+      }
       const isSameDevice = earlier?.agent === point.agent && earlier.device === point.device;
       let damageCount = 0;
       const onDamage = () => {
@@ -113,6 +119,7 @@ export class Verification {
         this.#readNodes(point, onDamage),
       );
       for await (const { blockIndex, content, unlike } of nodes) {
+        if (!this.#context.isThere(point.id)) break;
         waiting.push(...newLeaves(blockIndex, content, unlike));
         if (waiting.length * point.geometry.blockSize < CHECKED_BYTES && waiting.length < 64 * TREE_FANOUT)
           continue;

@@ -165,8 +165,10 @@ test('a clock is believed as far as the machine says that it ran', (t) => {
   t.deepEqual(judgeClock(null, start, 0), { isBelieved: true, nowMs: start.wallMs });
   const judged = (now: ClockReading, lockMs = 0, known = record) => judgeClock(known, now, lockMs).isBelieved;
   t.true(judged(later(100, 100)));
-  t.true(judged(later(100.04, 100)));
-  t.false(judged(later(100.05, 100)), 'it gained more than an hour');
+  t.true(judged(later(1.04, 1)));
+  t.false(judged(later(1.05, 1)), 'it gained more than an hour');
+  t.true(judged(later(1000.9, 1000)), 'a clock that drifts by a minute a day');
+  t.false(judged(later(1001.1, 1000)), 'more than a thousandth, and an hour');
   t.true(judged(later(99, 100)), 'set back to what it should be');
   t.true(judged(later(-0.005, 0)));
   t.false(judged(later(-0.01, 0)), 'before what was believed');

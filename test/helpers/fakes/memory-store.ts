@@ -165,6 +165,7 @@ export class MemoryStore implements Store {
   }
 
   deviceNames = (): string[] => [];
+  checkRename = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
   renameAgent = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
 
   checkRemoval(point: Point): void {

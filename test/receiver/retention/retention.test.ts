@@ -4,6 +4,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { StillpointError } from '../../../src/domain/base/errors.js';
 import { KiB } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { MESSAGE_NAMES, MESSAGES } from '../../../src/protocol/messages/table.js';
@@ -151,6 +152,21 @@ test('what came into use after the plan stays, and a prune that is stopped remov
   };
   world.store.useOf = () => null;
   await t.throwsAsync(world.service.prune(ALL, NEVER), { message: 'the disk is gone' });
+});
+
+test('a device that can not be pruned keeps no other from it, and is told', async (t) => {
+  const world = await World.make(t);
+  await world.backUpDaily('disk', 3);
+  await world.backUpDaily('other', 3);
+  await world.ask({ to: 'set', scope: { agent: null, device: null }, policy: { keepLast: 1 } });
+  const { store } = world;
+  const remove = store.removePoint.bind(store);
+  store.removePoint = (point, why) =>
+    point.device === 'disk'
+      ? Promise.reject(new StillpointError('store-io', { thing: 'disk', reason: 'EIO' }))
+      : remove(point, why);
+  await refused(t, world.ask({ to: 'prune', ...ALL }), 'store-io', /EIO/);
+  t.deepEqual([await world.sequences('disk'), await world.sequences('other')], [[1, 2, 3], [3]]);
 });
 
 test('forget: all that are named or none; a device with its last point; pins and the lock hold', async (t) => {

@@ -34,7 +34,10 @@ const TARGET = 1000;
 let number = 0;
 const pack = (sizeBytes: number, liveBytes: number, more: Partial<PackStanding> = {}): PackStanding => {
   number += 1;
-  return { ...{ packId: `p${number}`, number, kind: 1, sizeBytes, liveBytes, isKept: false }, ...more };
+  return {
+    ...{ packId: `p${number}`, number, kind: 1, sizeBytes, liveBytes, isKept: false, isPinned: false },
+    ...more,
+  };
 };
 
 test('dead packs go, sparse ones are rewritten, the sparsest first, by kind; others stay', (t) => {

@@ -2,10 +2,13 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { native, PACK_KIND_DATA } from '../../../src/native/index.js';
+import { native, PACK_KIND_DATA, RECORD_KIND_BLOCK } from '../../../src/native/index.js';
 import { nodeDisk } from '../../../src/store/disk/disk.js';
 import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
+import { FaultyObjectStore } from '../../helpers/faults/object-store.js';
+import { flipRecords } from '../../helpers/faults/pack-damage.js';
 import {
+  digestOf,
   EMPTY,
   isHeld,
   range,
@@ -250,4 +253,80 @@ test('a point that nobody knows of keeps what it needs: its commit failed after 
     t.true(point !== undefined && (await holds(world.store, point, wanted)), then);
     await world.isSound(t, then);
   }
+});
+
+test('a commit that fails after its manifest was there keeps its base, also if that is removed while sessions are marked', async (t) => {
+  const { world } = await makeWorld(t);
+  const objects = new UnsureObjects(nodeDisk, world.dir);
+  await world.reopen({ objects });
+  const first = state(range(0, 20), 100);
+  const second = { ...first, blocks: new Map([...first.blocks, ...state([50], 9000).blocks]) };
+  await backUp(world, 'disk', EMPTY, first);
+  await world.begin('other', range(0, 8), 7000);
+  const running = await world.store.createCapture(describe('disk', EMPTY, await world.baseId('disk')));
+  const count = await sendChanges(running, changesBetween(first, second));
+  // The base's packs are nobody's by then.
+  await world.reopen({ objects });
+  let isMarking = false;
+  const pace = async (bytes: number) => {
+    if (bytes === 0 || isMarking) return;
+    isMarking = true;
+    const again = world.store.captures().find(({ description }) => description.device === 'disk');
+    objects.isUnsure = true;
+    await t.throwsAsync(async () => again?.commit(commitRequest(second, count)));
+    await again?.abort();
+    await world.store.removeDevice({ agent: 'alpha', device: 'disk' }, 'a test');
+  };
+  await world.store.collect({ force: true, pace });
+  t.true(isMarking);
+  await world.reopen();
+  const [point] = await world.store.points({ device: 'disk' });
+  t.true(point !== undefined && (await holds(world.store, point, second)));
+  await world.isSound(t, 'collected');
+});
+
+test('a collection that is asked for while another one runs is its own', async (t) => {
+  const { world } = await makeWorld(t);
+  await backUp(world, 'disk', EMPTY, state(range(0, 20), 100));
+  await world.store.removeDevice({ agent: 'alpha', device: 'disk' }, 'a test');
+  const [dry, real] = await Promise.all([
+    world.store.collect({ force: true, dryRun: true }),
+    world.store.collect({ force: true }),
+  ]);
+  t.like(dry, { state: 'done', removedPacks: 0 });
+  t.true(real.removedPacks > 0);
+  t.is(real.freedBytes, dry.freeableBytes);
+});
+
+test('remains of a lost record keep their pack, and no collection comes again for them', async (t) => {
+  const { world } = await makeWorld(t);
+  const both = state(range(0, 20), 100);
+  const gone = await backUp(world, 'disk', EMPTY, both);
+  await backUp(world, 'disk', both, state([3], 100));
+  await flipRecords(world.dir, RECORD_KIND_BLOCK, digestOf(3, 100));
+  for await (const _ of world.store.verify({})) {
+    // It is found.
+  }
+  await world.store.removePoint(gone, 'a test');
+  await world.store.collect();
+  t.like(await world.store.collect(), { state: 'not-needed' });
+  t.like(await world.store.collect({ force: true }), { state: 'done', keptPacks: 0 });
+});
+
+test('a pack that can not be removed keeps no other of its group', async (t) => {
+  const { world } = await makeWorld(t);
+  let failing = 0;
+  const objects = new FaultyObjectStore(new LocalObjectStore(nodeDisk, world.dir), ({ name, path }) => {
+    if (name !== 'delete' || !path.startsWith('packs/')) return null;
+    failing += 1;
+    return failing === 1 ? 'EIO' : null;
+  });
+  await world.reopen({ objects });
+  await backUp(world, 'disk', EMPTY, state(range(0, 20), 100));
+  await world.store.removeDevice({ agent: 'alpha', device: 'disk' }, 'a test');
+  t.like(await world.store.collect({ force: true }), { state: 'put-off' });
+  t.is((await world.packs()).length, 1);
+  await world.reopen();
+  t.like(await world.store.collect({ force: true }), { state: 'done', removedPacks: 1 });
+  t.deepEqual(await world.packs(), []);
 });

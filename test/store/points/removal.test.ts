@@ -9,8 +9,11 @@ import { KiB } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
 import { StoreIndex } from '../../../src/store/index/store-index.js';
+import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
 import { createStore, openStore, openStoreForReading } from '../../../src/store/open.js';
+import { PointCatalog } from '../../../src/store/points/catalog.js';
 import { PointUse, READ_GRACE_MS } from '../../../src/store/points/point-use.js';
+import { removeManifest } from '../../../src/store/points/removal.js';
 import type { Store } from '../../../src/store/port/store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { type Fault, listFiles } from '../../helpers/faults/disk.js';
@@ -287,6 +290,27 @@ test('what a removal leaves is finished at the next opening, and old marks go on
     ['disk/0000000003', 'other/0000000002.deleted'],
     'the last one keeps its sequence',
   );
+});
+
+test('a point is removed although nobody can note that there is something to collect any more', async (t) => {
+  const { dir, disk } = await makeTemplate(t);
+  const objects = new LocalObjectStore(nodeDisk, dir);
+  const catalog = new PointCatalog();
+  await catalog.load(objects, t.log);
+  let notes = 0;
+  const noteGarbage = async () => {
+    notes += 1;
+    if (notes === 2) throw new Error('no room');
+  };
+  const log: string[] = [];
+  const context = {
+    ...{ objects, catalog, index: { forgetWalk: async () => undefined, noteGarbage } },
+    ...{ log: (line: string) => log.push(line), now: () => new Date(), upgrade: async () => undefined },
+  };
+  await removeManifest(context, disk[0] as Point, 'a test');
+  t.regex(log.join(), /no room/);
+  t.false((await listFiles(dir)).includes('points/alpha/disk/0000000001'));
+  await objects.close();
 });
 
 test('marks go by and by while the store is open, too', async (t) => {

@@ -105,6 +105,24 @@ test('the minimum age and pins hold for whoever removes, and the lock as long as
   await again.close();
 });
 
+test('a point that is committed while the clock is behind is not older than it is', async (t) => {
+  const world = await World.make(t);
+  world.days = 100;
+  const store = await world.open();
+  await store.retention.change(withMinAge(20));
+  world.days = 0;
+  world.bootId = 'second';
+  const one = await backUp(store, 'disk', null, stateOf(1));
+  t.is(one.committedAt, new Date(START_MS + 100 * DAY_MS).toISOString());
+  await backUp(store, 'disk', stateOf(1), stateOf(2));
+  world.days = 101;
+  t.true((await store.retention.noteClock()).isBelieved);
+  await refused(t, store.removePoint(one, 'a test'), 'point-protected', /younger than the minimum age/);
+  world.days = 120;
+  await store.removePoint(one, 'a test');
+  await store.close();
+});
+
 test('a clock that jumps makes no point older, until it is confirmed', async (t) => {
   const world = await World.make(t);
   const store = await world.open();

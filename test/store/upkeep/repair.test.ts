@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
+import { setMinAge } from '../../../src/domain/retention/settings.js';
 import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
 import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
 import { createStore, openStore, openStoreForReading } from '../../../src/store/open.js';
@@ -13,6 +14,7 @@ import { repairStore } from '../../../src/store/repair-store.js';
 import { flip, flipEvery } from '../../helpers/bytes/flip.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { FaultyDisk, listFiles } from '../../helpers/faults/disk.js';
+import { refused } from '../../helpers/refused.js';
 import { backUp, change, type DeviceState, emptyState, holds } from '../../helpers/worlds/store-device.js';
 
 const BLOCK = 4 * KiB;
@@ -131,10 +133,45 @@ test('a lost directory of manifests comes back; what both lost is said to be los
     ['points/alpha/disk/0000000002', 'points-copy/alpha/disk/0000000002'],
   );
   await checkWhole(t, dir, [points[0], points[2]] as World['points'], 'the others');
+  await givesUp(t, dir);
+  await checkWhole(t, dir, [points[0], points[2]] as World['points'], 'the others are left');
   const store = await openStore(dir);
   t.is((await backUp(store, 'disk', ONE, TWO)).sequence, 3, 'the sequence stays used');
   await store.close();
 });
+
+/** The second point of the disk is lost: only what an operator says makes room of what it needed. */
+async function givesUp(t: ExecutionContext, dir: string): Promise<void> {
+  const collect = async () => {
+    const store = await openStore(dir);
+    const report = await store.collect();
+    await store.close();
+    return report;
+  };
+  const { state, reason } = await collect();
+  t.is(state, 'put-off');
+  t.regex(reason ?? '', /repair --forget-lost alpha\/disk@2"/);
+  const asked = (sequence: number, dryRun = false) =>
+    repairStore(dir, {
+      ...{ dryRun, rebuildIndex: false, forgetLost: { agent: 'alpha', device: 'disk', sequence } },
+    });
+  await refused(t, asked(1), 'point-unknown', /it is not lost/);
+  await refused(t, asked(7), 'point-unknown', /no file of it/);
+  const store = await openStore(dir);
+  await store.retention.change((settings, { nowMs }) => setMinAge(settings, 86_400_000, nowMs));
+  await store.close();
+  await refused(t, asked(2), 'point-protected', /minimum age/);
+  await rm(join(dir, 'retention'), { recursive: true });
+  const before = await listFiles(dir);
+  t.regex((await asked(2, true)).mended[0]?.reason ?? '', /given up/);
+  t.deepEqual(await listFiles(dir), before);
+  t.deepEqual((await asked(2)).lost, []);
+  t.deepEqual(
+    (await listFiles(dir)).filter((name) => /disk\/0+2$/.test(name)),
+    [],
+  );
+  t.is((await collect()).state, 'done');
+}
 
 test('two manifests that are whole and differ are left alone', async (t) => {
   const { dir, points } = await makeWorld(t);

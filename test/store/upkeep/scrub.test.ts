@@ -5,11 +5,14 @@ import test, { type ExecutionContext } from 'ava';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CheckEvent, VerifyEvent } from '../../../src/domain/session/messages.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../../src/native/index.js';
+import { nodeDisk } from '../../../src/store/disk/disk.js';
+import { LocalObjectStore } from '../../../src/store/objects/local-object-store.js';
 import { openStoreForReading } from '../../../src/store/open.js';
 import type { Store } from '../../../src/store/port/store.js';
 import type { ScrubRequest, ScrubStatus, Upkeep } from '../../../src/store/port/upkeep.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { listFiles } from '../../helpers/faults/disk.js';
+import { FaultyObjectStore } from '../../helpers/faults/object-store.js';
 import { flipRecords } from '../../helpers/faults/pack-damage.js';
 import { seededRandom } from '../../helpers/seed.js';
 import { CollectWorld, EMPTY, HOUR_MS } from '../../helpers/worlds/collect.js';
@@ -241,6 +244,57 @@ test('damage is remembered without the index, tells its points before a restore,
   t.like((await status(world.store)).damage, { pointCount: 0, points: [] });
   await world.store.collect({ force: true });
   t.like((await status(world.store)).damage, { openCount: 0, pointCount: 0 });
+});
+
+test('a pack that a wrong clock read back in the future waits first in line', async (t) => {
+  const { world } = await makeWorld(t);
+  world.nowMs += 1000 * DAY_MS;
+  await scrub(world.store, { percent: 25 });
+  const first = (await status(world.store)).checkedBytes;
+  t.true(first > 0);
+  world.nowMs -= 999 * DAY_MS;
+  await world.reopen();
+  t.like(await status(world.store), { checkedBytes: 0, lastCheckedAt: null, oldestSince: null });
+  await scrub(world.store, { percent: 25 });
+  t.is((await status(world.store)).checkedBytes, first, 'the same packs');
+});
+
+test('walks of trees end when a scrub is stopped', async (t) => {
+  const { world } = await makeWorld(t);
+  const stop = new AbortController();
+  stop.abort();
+  const of = { agent: 'alpha', device: 'disk' };
+  // No pack is chosen: only the walk can see the signal.
+  const walk = scrub(world.store, { of, olderThanMs: DAY_MS * 100_000, signal: stop.signal });
+  await t.throwsAsync(walk, { code: 'cancelled' });
+  await world.store.close();
+  await world.open();
+  const late = new AbortController();
+  const events: string[] = [];
+  const whole = async () => {
+    for await (const event of upkeepOf(world.store).scrub({ signal: late.signal })) {
+      events.push(event.type);
+      if (event.type === 'progress' && event.doneBytes === event.totalBytes) late.abort();
+    }
+  };
+  await t.throwsAsync(whole, { code: 'cancelled' });
+  t.false(events.includes('summary'));
+});
+
+test('an opening that fails forgets no damage', async (t) => {
+  const { world, states } = await makeWorld(t);
+  await flipRecords(world.dir, RECORD_KIND_BLOCK, leafOf(states[0] as DeviceState, 5));
+  await scrub(world.store);
+  const { damage } = await status(world.store);
+  t.is(damage.openCount, 1);
+  await world.store.close();
+  await rm(join(world.dir, 'index'), { recursive: true });
+  const objects = new FaultyObjectStore(new LocalObjectStore(nodeDisk, world.dir), ({ name, path }) =>
+    name === 'list' && path === 'packs' ? 'EIO' : null,
+  );
+  await t.throwsAsync(world.open({ objects }), { code: 'store-io' });
+  await world.open();
+  t.deepEqual((await status(world.store)).damage, damage);
 });
 
 test('the points that damage is said of are those that can not be given', async (t) => {

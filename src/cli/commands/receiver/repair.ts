@@ -1,5 +1,9 @@
 /** `stillpoint receiver repair [DIR]`: brings back what damaged or lost small files took away. */
 import type { Command } from 'commander';
+import { StillpointError } from '../../../domain/base/errors.js';
+import { LOCAL_AGENT } from '../../../domain/base/names.js';
+import { parsePointRef } from '../../../domain/point/point-ref.js';
+import type { LostPlace } from '../../../store/repair-store.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { EXIT_DAMAGED, EXIT_OK } from '../../output/exit-codes.js';
 import { formatCount } from '../../output/format.js';
@@ -8,6 +12,7 @@ interface RepairChoice {
   readonly dryRun?: boolean;
   readonly rebuildIndex?: boolean;
   readonly newIdentity?: boolean;
+  readonly forgetLost?: LostPlace;
 }
 
 type DirectoryOf = (context: CommandContext, dir: string | undefined) => Promise<string>;
@@ -21,11 +26,16 @@ export function addRepair(
   receiver
     .command('repair')
     .description(
-      'bring back points and settings whose small files are damaged or lost, from their copies; removes nothing',
+      'bring back points and settings whose small files are damaged or lost, from their copies; removes nothing else than --forget-lost says',
     )
     .argument('[dir]', directoryHelp)
     .option('--dry-run', 'only say what would be done')
     .option('--rebuild-index', 'make the index again, even if it looks whole; takes long for a large store')
+    .option(
+      '--forget-lost <point>',
+      'AGENT/DEVICE@SEQUENCE: give up a point whose manifest and copy are lost; until then nothing is collected',
+      lostPlace,
+    )
     .option(
       '--new-identity',
       'if the authority is lost, make another one; every agent must then be invited and enrolled again',
@@ -35,13 +45,23 @@ export function addRepair(
     );
 }
 
+function lostPlace(text: string): LostPlace {
+  const ref = parsePointRef(text);
+  if (ref.by === 'sequence') return { agent: LOCAL_AGENT, ...ref };
+  throw new StillpointError('bad-point-name', {
+    thing: `point ${JSON.stringify(text.slice(0, 200))}`,
+    reason: 'a point that is lost is known by its sequence only',
+    remedy: 'Name it like web1/data@3; "stillpoint verify" lists the files that are lost.',
+  });
+}
+
 async function repair(context: CommandContext, directory: string, options: RepairChoice): Promise<number> {
   const { output } = context;
-  const { dryRun = false, rebuildIndex = false, newIdentity = false } = options;
+  const { dryRun = false, rebuildIndex = false, newIdentity = false, forgetLost = null } = options;
   const { repairStore } = await import('../../../store/repair-store.js');
   const { repairIdentity } = await import('../../../receiver/access/identity-repair.js');
   const log = (message: string) => output.note(`${directory}: ${message}`);
-  const store = await repairStore(directory, { dryRun, rebuildIndex, log });
+  const store = await repairStore(directory, { dryRun, rebuildIndex, forgetLost, log });
   const identity = await repairIdentity(directory, { dryRun, newIdentity, now: new Date() });
   await enter(directory, dryRun ? 0 : store.mended.length + identity.mended.length);
   const mended = [...store.mended, ...identity.mended];

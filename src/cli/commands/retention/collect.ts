@@ -29,7 +29,7 @@ async function collect(context: CommandContext, options: CollectChoice): Promise
   if (report.state === 'put-off') output.warn(`not everything was looked at: ${report.reason}`);
   if (!dryRun && report.keptPacks > 0) {
     output.note(
-      `${formatCount(report.keptPacks, 'pack')} stay for now: a backup that runs relies on them, a record is lost that they may have remains of, or there was no room to write anew what is needed`,
+      `${formatCount(report.keptPacks, 'pack')} stay for now: a backup that runs relies on them, or there was no room to write anew what is needed`,
     );
   }
   output.result({ dryRun, ...report }, linesOf(report, dryRun));
