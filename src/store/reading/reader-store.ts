@@ -40,7 +40,7 @@ import {
   type VerifyScope,
 } from '../port/store.js';
 import { RecordReader } from '../records/record-reader.js';
-import { enterDamage, findDamagedPoints } from '../upkeep/damaged-points.js';
+import { DamageFinder, enterDamage } from '../upkeep/damaged-points.js';
 import { ScrubBook } from '../upkeep/scrub-book.js';
 import { type NeededEvent, neededBytes } from '../usage/needed.js';
 import { type StoreSizes, storeSizes } from '../usage/sizes.js';
@@ -91,6 +91,7 @@ export class ReaderStore implements Store {
     const reader = new PointReader(records);
     this.#records = records;
     const book = new ScrubBook(options);
+    const damaged = new DamageFinder({ index, records });
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },
       checkOthers: () => this.#checkOthers(),
@@ -98,7 +99,7 @@ export class ReaderStore implements Store {
         await book.load();
         if (book.openCount === 0) return [];
         await this.#ready(book);
-        return findDamagedPoints(catalog.all(), { index, records });
+        return damaged.find(catalog.all());
       },
       prepare: () => this.#ready(book),
     });

@@ -25,7 +25,7 @@ import type { DamagedPoint } from '../port/store.js';
 import type { RecordReader } from '../records/record-reader.js';
 import type { ScrubBook } from './scrub-book.js';
 
-export interface DamageContext {
+interface DamageContext {
   readonly index: RecordIndex;
   readonly records: RecordReader;
 }
@@ -51,20 +51,65 @@ export async function openDamage({ index, records }: DamageContext): Promise<Bad
   return open;
 }
 
-/** @param points by device, then sequence */
-export async function findDamagedPoints(
-  points: readonly Point[],
-  context: DamageContext,
-): Promise<DamagedPoint[]> {
-  if ((await openDamage(context)).length === 0) return [];
+/**
+ * Remembers by device what was found: it is walked again only if its points have changed since, or damage
+ * has. A walk reads all nodes of a device's trees.
+ */
+export class DamageFinder {
+  readonly #context: DamageContext;
+  readonly #found = new Map<string, { readonly key: string; readonly points: readonly DamagedPoint[] }>();
+  /** One after the other: those who ask meanwhile find what the one before them found. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(context: DamageContext) {
+    this.#context = context;
+  }
+
+  /** @param points by device, then sequence */
+  find(points: readonly Point[]): Promise<readonly DamagedPoint[]> {
+    const finding = this.#last.then(() => this.#find(points));
+    this.#last = finding.catch(() => undefined);
+    return finding;
+  }
+
+  async #find(points: readonly Point[]): Promise<readonly DamagedPoint[]> {
+    const { index } = this.#context;
+    if ((await openDamage(this.#context)).length === 0) return [];
+    const places = [...index.badPlaces()].map(
+      ({ packNumber, offset, digest, kind }) =>
+        `${packNumber} ${offset} ${index.locate(digest, kind) === null}`,
+    );
+    const damaged: DamagedPoint[] = [];
+    const devices = byDevice(points);
+    for (const [name, ofDevice] of devices) {
+      const key = `${places.join()};${ofDevice.map(({ id }) => id).join()}`;
+      const known = this.#found.get(name);
+      const found = known?.key === key ? known.points : await findInDevice(ofDevice, this.#context);
+      this.#found.set(name, { key, points: found });
+      damaged.push(...found);
+    }
+    for (const name of this.#found.keys()) if (!devices.has(name)) this.#found.delete(name);
+    return damaged;
+  }
+}
+
+function byDevice(points: readonly Point[]): Map<string, Point[]> {
+  const devices = new Map<string, Point[]>();
+  for (const point of points) {
+    const name = `${point.agent}/${point.device}`;
+    const others = devices.get(name);
+    if (others === undefined) devices.set(name, [point]);
+    else others.push(point);
+  }
+  return devices;
+}
+
+/** @param points of one device, by sequence */
+async function findInDevice(points: readonly Point[], context: DamageContext): Promise<DamagedPoint[]> {
   const found: DamagedPoint[] = [];
   let earlier: { readonly point: Point; readonly ranges: readonly BlockRange[] } | null = null;
   for (const point of points) {
-    const isLike =
-      earlier !== null &&
-      earlier.point.agent === point.agent &&
-      earlier.point.device === point.device &&
-      sameGeometry(earlier.point.geometry, point.geometry);
+    const isLike = earlier !== null && sameGeometry(earlier.point.geometry, point.geometry);
     const ranges = await damagedRanges(point, isLike ? earlier : null, context);
     earlier = { point, ranges };
     if (ranges.length === 0) continue;

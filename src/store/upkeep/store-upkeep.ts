@@ -14,7 +14,7 @@ import type { StoreIndex } from '../index/store-index.js';
 import type { PointCatalog } from '../points/catalog.js';
 import type { DamagedPoint } from '../port/store.js';
 import type { DamageSummary, ScrubRequest, ScrubStatus, Upkeep } from '../port/upkeep.js';
-import { type DamageContext, enterDamage, findDamagedPoints } from './damaged-points.js';
+import { DamageFinder, enterDamage } from './damaged-points.js';
 import { scrub } from './scrub.js';
 import type { ScrubBook } from './scrub-book.js';
 import { ScrubPace } from './scrub-pace.js';
@@ -42,10 +42,11 @@ export class StoreUpkeep implements Upkeep {
   #isRunning = false;
   #isEntered = false;
   #filesAtMs = Number.NEGATIVE_INFINITY;
-  #damaged: { readonly key: string; readonly points: Promise<readonly DamagedPoint[]> } | null = null;
+  readonly #damaged: DamageFinder;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
+    this.#damaged = new DamageFinder(options);
   }
 
   async *scrub(request: ScrubRequest): AsyncGenerator<VerifyEvent, void> {
@@ -180,21 +181,6 @@ export class StoreUpkeep implements Upkeep {
 
   /** Of all agents. */
   damagedPoints(): Promise<readonly DamagedPoint[]> {
-    const { index, catalog, records } = this.#options;
-    const context: DamageContext = { index, records };
-    const places = [...index.badPlaces()].map(
-      ({ packNumber, offset, digest, kind }) =>
-        `${packNumber} ${offset} ${index.locate(digest, kind) === null}`,
-    );
-    const points = catalog.all();
-    const key = `${places.join()};${points.map(({ id }) => id).join()}`;
-    if (this.#damaged?.key !== key) {
-      const found = findDamagedPoints(points, context);
-      this.#damaged = { key, points: found };
-      found.catch(() => {
-        this.#damaged = null;
-      });
-    }
-    return this.#damaged.points;
+    return this.#damaged.find(this.#options.catalog.all());
   }
 }
