@@ -68,6 +68,9 @@ export interface FaceOptions {
   readonly trail: Trail;
   readonly log: Logger;
   readonly now: () => Date;
+  /** Each message of an agent that has proven its name. */
+  readonly onMessage?: (agent: string, bodyBytes: number) => void;
+  readonly onRefusal?: (code: ErrorCode) => void;
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly connectionLimits?: Partial<ConnectionLimits>;
 }
@@ -148,6 +151,7 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     authorize: (socket) => authorizer.agentOf(socket),
     portFor: (agent, address) => new AgentHandlers(service, agent, { address }),
     admit: (agent, bodyBytes) => {
+      options.onMessage?.(agent, bodyBytes);
       service.checkOpen(agent);
       return rates.admit(agent, bodyBytes);
     },
@@ -159,6 +163,7 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     memory: new BodyMemory(),
     timeouts,
     onRefusal: (refusal) => {
+      options.onRefusal?.(refusal.error.code);
       if (refusal.message.startsWith(`${ROUTE_PREFIX}/enroll`)) attempts.failed(refusal.address);
       noteRefusal(trail, refusal);
       if (lines.admit(refusal.agent ?? refusal.address)) logRefusal(log, refusal);

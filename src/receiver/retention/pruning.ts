@@ -14,10 +14,18 @@ export interface PruningOptions {
   readonly log: Logger;
   /** For both. Default: an hour, the first time after five minutes. */
   readonly intervalMs?: number | undefined;
+  /** Each time: why nothing can be removed, null: all went well. */
+  readonly onProblem?: (reason: string | null) => void;
 }
 
 /** @returns stops it, when a run that is going on has ended */
-export function pruneByItself({ store, service, log, intervalMs }: PruningOptions): () => Promise<void> {
+export function pruneByItself({
+  store,
+  service,
+  log,
+  intervalMs,
+  onProblem,
+}: PruningOptions): () => Promise<void> {
   const stop = new AbortController();
   let running: Promise<void> = Promise.resolve();
   const prune = async (): Promise<void> => {
@@ -30,11 +38,15 @@ export function pruneByItself({ store, service, log, intervalMs }: PruningOption
       )
         return;
       const { going, staying, clockDoubt } = await service.prune({ agent: null, device: null }, stop.signal);
+      onProblem?.(clockDoubt);
       if (clockDoubt !== null)
         log.warn({ reason: clockDoubt }, 'the clock is not believed: nothing goes by its time');
       log[going > 0 ? 'info' : 'debug']({ removed: going, staying }, 'points pruned');
     } catch (error) {
-      if (!stop.signal.aborted) log.error({ reason: (error as Error).message }, 'points are not pruned');
+      if (stop.signal.aborted) return;
+      const reason = (error as Error).message;
+      onProblem?.(reason);
+      log.error({ reason }, 'points are not pruned');
     }
   };
   const run = () => {

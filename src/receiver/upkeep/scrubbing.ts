@@ -32,6 +32,8 @@ export interface ScrubbingOptions extends ScrubSettings {
   readonly now: () => Date;
   /** Default: SLICE_INTERVAL_MS. */
   readonly intervalMs?: number | undefined;
+  /** After each slice: why it failed, null: it went well. */
+  readonly onProblem?: (reason: string | null) => void;
 }
 
 export interface ScheduledScrub extends ScrubStatus {
@@ -67,9 +69,13 @@ export class Scrubbing {
     this.#nextMs = this.#options.now().getTime() + this.#intervalMs;
     if (this.#slice !== null || this.#isCommanded || this.#closing.signal.aborted) return;
     const stop = new AbortController();
+    const { log, onProblem } = this.#options;
     const done = this.#readSlice(stop.signal)
+      .then(() => onProblem?.(null))
       .catch((error: Error) => {
-        if (!isStillpointError(error, 'cancelled')) this.#options.log.error({ err: error }, 'scrub failed');
+        if (isStillpointError(error, 'cancelled')) return;
+        onProblem?.(error.message);
+        log.error({ err: error }, 'scrub failed');
       })
       .finally(() => {
         this.#slice = null;
