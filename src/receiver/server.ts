@@ -7,6 +7,7 @@
 
 import type { Logger } from 'pino';
 import { PARTIAL_KEEP_MS, SCRUB_PERIOD_MS } from '../domain/base/limits.js';
+import type { LogEvent } from '../domain/base/log-events.js';
 import type { RateSchedule } from '../domain/session/rate-limit.js';
 import type { Counters } from '../monitor/metrics/table.js';
 import { NO_COUNTERS } from '../monitor/metrics/table.js';
@@ -109,7 +110,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       onProblem: (reason) => {
         noteProblem('audit log')(reason);
         if (reason === null) log.info('the audit log is written again');
-        else log.error({ reason }, 'the audit log can not be written: commands are refused, backups go on');
+        else
+          log.error(
+            { event: 'audit-failed' satisfies LogEvent, reason },
+            'the audit log can not be written: commands are refused, backups go on',
+          );
       },
     }),
   );
@@ -189,7 +194,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         return null;
       },
     );
-    log.info({ url, receiver: identity.settings.id }, 'serving');
+    log.info(
+      { event: 'receiver-serving' satisfies LogEvent, url, receiver: identity.settings.id },
+      'serving',
+    );
     const collecting = setInterval(
       () => void service.collect(),
       options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
@@ -223,7 +231,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         await service.close();
         await trail.close();
         await store.close();
-        log.info('receiver closed');
+        log.info({ event: 'receiver-closed' satisfies LogEvent }, 'receiver closed');
       },
     };
   } catch (error) {

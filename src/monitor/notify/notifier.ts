@@ -2,8 +2,10 @@
  * Tells of conditions: keeps the book, and sends what is due. Nobody waits for it: one round of messages at a
  * time, each with a bounded time, and no more than MESSAGES_MAX in an hour; the rest waits in the book.
  */
+
 import { hostname } from 'node:os';
 import type { Logger } from 'pino';
+import type { LogEvent } from '../../domain/base/log-events.js';
 import { type Book, look, type Message, messages, told, withChannels } from '../../domain/notice/book.js';
 import type { Condition, NoticeEvent } from '../../domain/notice/events.js';
 import { type Notification, notificationOf } from '../../domain/notice/text.js';
@@ -88,11 +90,23 @@ export class Notifier {
     const notification: Notification = notificationOf(message, { role, host, nowMs: nowMs() });
     try {
       await channels.get(channel)?.(notification);
-      log.info({ channel, about: event, state, count: message.entries.length }, 'notification sent');
+      log.info(
+        {
+          event: 'notification-sent' satisfies LogEvent,
+          channel,
+          about: event,
+          state,
+          count: message.entries.length,
+        },
+        'notification sent',
+      );
       return true;
     } catch (error) {
       const reason = (error as Error).message;
-      log.warn({ channel, about: event, state, reason }, 'a notification was not taken; it is tried again');
+      log.warn(
+        { event: 'notification-failed' satisfies LogEvent, channel, about: event, state, reason },
+        'a notification was not taken; it is tried again',
+      );
       return false;
     }
   }

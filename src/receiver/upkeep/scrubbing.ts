@@ -10,9 +10,11 @@
  *
  * A slice that is stopped loses nothing: what it has read counts.
  */
+
 import type { Logger } from 'pino';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { MiB, SCRUB_PERIOD_MS } from '../../domain/base/limits.js';
+import type { LogEvent } from '../../domain/base/log-events.js';
 import { sliceBytes } from '../../domain/scrub/queue.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
@@ -75,7 +77,7 @@ export class Scrubbing {
       .catch((error: Error) => {
         if (isStillpointError(error, 'cancelled')) return;
         onProblem?.(error.message);
-        log.error({ err: error }, 'scrub failed');
+        log.error({ event: 'scrub-failed' satisfies LogEvent, err: error }, 'scrub failed');
       })
       .finally(() => {
         this.#slice = null;
@@ -107,7 +109,11 @@ export class Scrubbing {
       damaged: damage.openCount,
       healed: damage.healedCount,
     };
-    if (damage.pointCount > 0) log.error({ ...line, points: damage.points }, 'the store has damage');
+    if (damage.pointCount > 0)
+      log.error(
+        { event: 'damage-known' satisfies LogEvent, ...line, points: damage.points },
+        'the store has damage',
+      );
     else if (performance.now() - this.#toldMs >= TOLD_EVERY_MS) log.info(line, 'scrub goes on, no damage');
     if (damage.pointCount === 0) this.#toldMs = performance.now();
   }
@@ -115,7 +121,15 @@ export class Scrubbing {
   #log(event: VerifyEvent): void {
     const { log } = this.#options;
     if (event.type === 'finding')
-      log.error({ what: event.what, reason: event.reason, points: event.points }, 'damage found');
+      log.error(
+        {
+          event: 'damage-found' satisfies LogEvent,
+          what: event.what,
+          reason: event.reason,
+          points: event.points,
+        },
+        'damage found',
+      );
     if (event.type === 'summary') {
       const { blockCount, checkedBytes, findingCount } = event;
       log.debug({ blockCount, checkedBytes, findingCount }, 'scrub slice ended');

@@ -58,3 +58,18 @@ test('the name that was meant', (t) => {
   t.is(suggestion('pth', names), 'path');
   t.is(suggestion('colour', names), null);
 });
+
+test('what a webhook needs is secret, for agents and receivers', async (t) => {
+  const directory = await tempDir(t);
+  for (const [kind, check] of [
+    ['agent', checkAgentConfig],
+    ['receiver', checkReceiverConfig],
+  ] as const) {
+    const file = join(directory, `${kind}.toml`);
+    await writeFile(file, '[notify]\nwebhook = "https://a.example.net/x"\nwebhook-token = "token"\n');
+    const { values, faults } = await check(directory, {}, [file]);
+    t.deepEqual(faults, []);
+    const secret = values.filter(({ isSecret }) => isSecret).map(({ key }) => key);
+    t.deepEqual(secret, ['notify.webhook', 'notify.webhook-token']);
+  }
+});
