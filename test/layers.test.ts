@@ -15,10 +15,11 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   tap: ['devices', 'config', 'native', 'domain'],
   track: ['devices', 'native', 'domain'],
   capture: ['tap', 'track', 'devices', 'config', 'native', 'domain'],
+  monitor: ['config', 'domain'],
   protocol: ['native', 'domain'],
   store: ['native', 'domain'],
-  agent: ['capture', 'track', 'tap', 'devices', 'protocol', 'store', 'config', 'native', 'domain'],
-  receiver: ['protocol', 'store', 'config', 'native', 'domain'],
+  agent: ['capture', 'track', 'tap', 'devices', 'protocol', 'store', 'monitor', 'config', 'native', 'domain'],
+  receiver: ['protocol', 'store', 'monitor', 'config', 'native', 'domain'],
   cli: [
     'agent',
     'receiver',
@@ -28,6 +29,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
     'devices',
     'protocol',
     'store',
+    'monitor',
     'config',
     'native',
     'domain',
@@ -52,6 +54,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'domain/usage': ['point'],
   'domain/map': ['blocks'],
   'domain/scrub': [],
+  'domain/notice': ['base'],
   'native/border': [],
   native: ['border'],
   'devices/system': [],
@@ -77,6 +80,9 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
     'providers/reflink',
     'providers/tap',
   ],
+  'monitor/metrics': [],
+  'monitor/notify': [],
+  monitor: ['metrics', 'notify'],
   'protocol/certificates': [],
   'protocol/codecs': [],
   'protocol/messages': ['codecs'],
@@ -123,6 +129,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'agent/compare': ['common', 'state', 'tree', 'backup'],
   'agent/orders': ['common', 'backup', 'compare'],
   'agent/daemon': ['common', 'backup'],
+  'agent/watch': ['common', 'backup', 'daemon'],
   'agent/control': ['common', 'backup', 'daemon'],
   'agent/map': ['common'],
   'agent/target': [],
@@ -134,11 +141,12 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'receiver/upkeep': [],
   'receiver/control': ['access', 'orders', 'retention', 'upkeep'],
   'receiver/sessions': ['access', 'audit', 'orders'],
-  receiver: ['access', 'audit', 'orders', 'retention', 'control', 'sessions', 'upkeep'],
+  'receiver/watch': ['access', 'orders'],
+  receiver: ['access', 'audit', 'orders', 'retention', 'control', 'sessions', 'upkeep', 'watch'],
   'cli/output': [],
   'cli/options': [],
   'cli/common': ['output'],
-  'cli/service': ['common'],
+  'cli/service': ['common', 'output'],
   'cli/commands': ['output', 'common', 'options', 'service'],
   'cli/commands/receiver': ['output', 'common', 'service', 'commands'],
   'cli/commands/looking': ['output', 'common'],
@@ -263,8 +271,8 @@ test('the domain is pure: it imports nothing but itself', (t) => {
   t.deepEqual(impure, []);
 });
 
-test('only the protocol, the receiver and the control of an agent know HTTP and TLS', (t) => {
-  const outside = importers(NETWORK, ['protocol', 'receiver']);
+test('only the protocol, the receiver, monitors and the control of an agent know HTTP and TLS', (t) => {
+  const outside = importers(NETWORK, ['protocol', 'receiver', 'monitor']);
   t.deepEqual(
     outside.filter((line) => !line.startsWith('src/agent/control/')),
     [],
@@ -272,7 +280,7 @@ test('only the protocol, the receiver and the control of an agent know HTTP and 
 });
 
 test('sockets are known where HTTP is, and to the tap, for those of its own machine', (t) => {
-  t.deepEqual(importers(/^node:net$/, ['protocol', 'receiver', 'tap']), []);
+  t.deepEqual(importers(/^node:net$/, ['protocol', 'receiver', 'monitor', 'tap']), []);
 });
 
 test('only src/native loads the addon', (t) => {
@@ -296,4 +304,8 @@ test('only the border and the store know flock and LMDB', (t) => {
 
 test('only the command line knows commander', (t) => {
   t.deepEqual(importers(/^commander$/, ['cli']), []);
+});
+
+test('only monitors know the library of metrics', (t) => {
+  t.deepEqual(importers(/^prom-client$/, ['monitor']), []);
 });

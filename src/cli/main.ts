@@ -5,7 +5,6 @@ import { Command, CommanderError, Option } from 'commander';
 import { findConfigDirectory } from '../config/config-directory.js';
 import { findStateDirectory, stateDirectory } from '../config/state-directory.js';
 import { StillpointError } from '../domain/base/errors.js';
-import { checkoutPath } from '../native/checkout.js';
 import { addAgent } from './commands/agent.js';
 import { addBackup } from './commands/backup.js';
 import { addCompare } from './commands/compare.js';
@@ -29,6 +28,7 @@ import { addTrackCommands } from './commands/track.js';
 import { addVerify } from './commands/verify.js';
 import { type CommandContext, LOG_LEVELS, type LogLevel, type Run } from './common/context.js';
 import { untilSignal } from './common/signals.js';
+import { ownVersion } from './common/version.js';
 import { EXIT_CODE_HELP, EXIT_OK, EXIT_SIGNALS_FROM, EXIT_USAGE, exitCodeOf } from './output/exit-codes.js';
 import { Output, type TextSink } from './output/output.js';
 import { standardError, standardOutput } from './output/standard-output.js';
@@ -201,10 +201,6 @@ async function configuredState(
   const { checkAgentConfig } = await import('../config/agent-config.js');
   // What is wrong elsewhere in it is told by those who need it.
   return (await checkAgentConfig(config, environment)).settings.state ?? undefined;
-}
-
-function ownVersion(): string {
-  return (JSON.parse(readFileSync(checkoutPath('package.json'), 'utf8')) as { version: string }).version;
 }
 
 function usageError(error: CommanderError): StillpointError {

@@ -35,6 +35,8 @@ export interface DeviceSettings {
   readonly randomDelayMs: number;
   readonly retriesMax: number;
   readonly fullEveryMs: number | null;
+  /** When its last point is too old; 0: never. */
+  readonly staleAfterMs: number;
   /** Of its scheduled backups; at most one of the two. */
   readonly receiver: string | null;
   readonly store: string | null;
@@ -130,6 +132,7 @@ function deviceOf(
     randomDelayMs: of('random-delay'),
     retriesMax: of('retries'),
     fullEveryMs: of('full-every'),
+    staleAfterMs: of('stale-after'),
     receiver: where.receiver,
     store: where.store ?? (where.receiver === null ? store : null),
     orders: of('orders'),

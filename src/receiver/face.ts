@@ -2,6 +2,7 @@
  * Where agents meet the receiver: the HTTPS server that listens, the one for connections that it opens
  * itself, and everything about certificates.
  */
+
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
@@ -16,6 +17,7 @@ import {
   RECEIVER_BODY_BYTES_MAX,
   RECEIVER_WAITING_MAX,
 } from '../domain/base/limits.js';
+import type { LogEvent } from '../domain/base/log-events.js';
 import {
   type EnrolAnswer,
   type EnrolRequest,
@@ -68,6 +70,9 @@ export interface FaceOptions {
   readonly trail: Trail;
   readonly log: Logger;
   readonly now: () => Date;
+  /** Each message of an agent that has proven its name. */
+  readonly onMessage?: (agent: string, bodyBytes: number) => void;
+  readonly onRefusal?: (code: ErrorCode) => void;
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly connectionLimits?: Partial<ConnectionLimits>;
 }
@@ -142,12 +147,17 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     // A client that only looks, as an enrolment does first, just goes away.
     const isLook = error.code === 'ECONNRESET';
     if (!isLook) trail.refused({ who: 'stranger', detail: `TLS handshake: ${reason}` }, address);
-    if (lines.admit(address)) log[isLook ? 'debug' : 'warn']({ address, reason }, 'TLS handshake refused');
+    if (lines.admit(address))
+      log[isLook ? 'debug' : 'warn'](
+        { event: 'tls-refused' satisfies LogEvent, address, reason },
+        'TLS handshake refused',
+      );
   });
   registerRoutes(app, {
     authorize: (socket) => authorizer.agentOf(socket),
     portFor: (agent, address) => new AgentHandlers(service, agent, { address }),
     admit: (agent, bodyBytes) => {
+      options.onMessage?.(agent, bodyBytes);
       service.checkOpen(agent);
       return rates.admit(agent, bodyBytes);
     },
@@ -159,6 +169,7 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     memory: new BodyMemory(),
     timeouts,
     onRefusal: (refusal) => {
+      options.onRefusal?.(refusal.error.code);
       if (refusal.message.startsWith(`${ROUTE_PREFIX}/enroll`)) attempts.failed(refusal.address);
       noteRefusal(trail, refusal);
       if (lines.admit(refusal.agent ?? refusal.address)) logRefusal(log, refusal);
@@ -239,7 +250,7 @@ async function enrol(
   const { name, certificate } = await tenants.enrol(request, now);
   // If it can't be recorded, the agent does not get its certificate; it asks again with the same key.
   await trail.log.record({ who: 'agent', what: 'enroll', result: 'done', agent: name, address });
-  log.info({ agent: name, address }, 'agent enrolled');
+  log.info({ event: 'agent-enrolled' satisfies LogEvent, agent: name, address }, 'agent enrolled');
   return { receiverId: identity.settings.id, agent: name, certificate };
 }
 
@@ -264,8 +275,8 @@ function noteRefusal(trail: Trail, { agent, address, message, error }: Refusal):
 function logRefusal(log: Logger, { agent, address, message, error }: Refusal): void {
   const line = { agent, address, message, code: error.code, thing: error.thing, reason: error.reason };
   if (isStillpointError(error, 'internal') || isStillpointError(error, 'system'))
-    log.error({ ...line, err: error.cause }, 'request failed');
-  else log.warn(line, 'request refused');
+    log.error({ event: 'request-failed' satisfies LogEvent, ...line, err: error.cause }, 'request failed');
+  else log.warn({ event: 'request-refused' satisfies LogEvent, ...line }, 'request refused');
 }
 
 function urlOf(host: string, address: AddressInfo): string {

@@ -7,7 +7,10 @@
 
 import type { Logger } from 'pino';
 import { PARTIAL_KEEP_MS, SCRUB_PERIOD_MS } from '../domain/base/limits.js';
+import type { LogEvent } from '../domain/base/log-events.js';
 import type { RateSchedule } from '../domain/session/rate-limit.js';
+import type { Counters } from '../monitor/metrics/table.js';
+import { NO_COUNTERS } from '../monitor/metrics/table.js';
 import type { BodyTimeouts } from '../protocol/transport/request-body.js';
 import { findStoreIdentity } from '../store/open.js';
 import type { Store } from '../store/port/store.js';
@@ -29,6 +32,9 @@ import { logRetention, pruneByItself } from './retention/pruning.js';
 import { RetentionService } from './retention/service.js';
 import { ReceiverService } from './sessions/service.js';
 import { Scrubbing } from './upkeep/scrubbing.js';
+import { type ReceiverFacts, receiverFacts } from './watch/facts.js';
+import { countSession } from './watch/gauges.js';
+import { Heard } from './watch/heard.js';
 
 export interface ServerOptions {
   /** Made by initReceiver. */
@@ -55,6 +61,8 @@ export interface ServerOptions {
   readonly timeouts?: Partial<BodyTimeouts>;
   readonly connectionLimits?: Partial<ConnectionLimits>;
   readonly now?: () => Date;
+  /** Of metrics. Default: nothing is counted. */
+  readonly counters?: Counters;
 }
 
 export interface StoreSettings {
@@ -72,6 +80,8 @@ export interface RunningServer {
   renew(): Promise<void>;
   /** For commands, a configuration file, and the removal of an agent. */
   readonly retention: RetentionService;
+  /** As they are now: for metrics and notifications. */
+  facts(): Promise<ReceiverFacts>;
   /** Whether the store answers, and is still the one in the directory. */
   isAlive(): Promise<boolean>;
   close(): Promise<void>;
@@ -82,18 +92,29 @@ const NO_POINT = '0'.repeat(32);
 const COLLECT_INTERVAL_MS = 10 * 60_000;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { dir, log } = options;
+  const { dir, log, counters = NO_COUNTERS } = options;
   const now = options.now ?? (() => new Date());
   const identity = await loadIdentity(dir, now());
   const listen = parseListen(options.listen ?? identity.settings.listen);
   const keepPartialMs = options.keepPartialMs ?? identity.settings.keepPartialMs ?? PARTIAL_KEEP_MS;
+  const problems = new Map<string, string>();
+  const noteProblem = (what: string) => (reason: string | null) => {
+    if (reason === null) problems.delete(what);
+    else problems.set(what, reason);
+  };
+  const heard = new Heard(() => now().getTime());
   const store = await options.openStore(dir, log, { keepPartialMs });
   const trail = new Trail(
     new AuditLog({
       ...{ dir, now },
       onProblem: (reason) => {
+        noteProblem('audit log')(reason);
         if (reason === null) log.info('the audit log is written again');
-        else log.error({ reason }, 'the audit log can not be written: commands are refused, backups go on');
+        else
+          log.error(
+            { event: 'audit-failed' satisfies LogEvent, reason },
+            'the audit log can not be written: commands are refused, backups go on',
+          );
       },
     }),
   );
@@ -106,11 +127,21 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     );
     const held = await finishRename({ dir, store, tenants, trail }, (problem) => log.error(problem));
     const quotas = await Quotas.load(dir);
-    const service = await ReceiverService.open(store, { trail, quotas });
+    const service = await ReceiverService.open(store, {
+      ...{ trail, quotas },
+      onEnd: (key, end) => countSession(counters, key, end),
+      onFreed: (bytes) => counters.add('stillpoint_freed_bytes_total', {}, bytes),
+    });
     service.hold(held);
     const { timeouts = {}, connectionLimits = {} } = options;
     const listening = await listenOn({
       ...{ dir, listen, identity, tenants, quotas, service, trail, log, now, timeouts, connectionLimits },
+      onMessage: (agent, bodyBytes) => {
+        heard.note(agent);
+        counters.add('stillpoint_requests_total', { agent }, 1);
+        counters.add('stillpoint_request_bytes_total', { agent }, bodyBytes);
+      },
+      onRefusal: (code) => counters.add('stillpoint_errors_total', { code }, 1),
     });
     face = listening;
     const { dialOut, url, renew } = listening;
@@ -137,12 +168,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const scrubbing = new Scrubbing({
       ...{ store, log, now, rate: options.scrubRate, intervalMs: options.scrubIntervalMs },
       periodMs: scrubPeriodMs === 0 ? null : scrubPeriodMs,
+      onProblem: noteProblem('scrub'),
     });
     const retention = new RetentionService({
       store,
       onEvent: (event) => {
         logRetention(log, event);
         noteRetention(trail, event);
+        if (event.type === 'point-removed') counters.add('stillpoint_removed_points_total', {}, 1);
         options.onRetention?.(event);
       },
       endSessions: (key) => service.endIdle(key, now()),
@@ -161,7 +194,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         return null;
       },
     );
-    log.info({ url, receiver: identity.settings.id }, 'serving');
+    log.info(
+      { event: 'receiver-serving' satisfies LogEvent, url, receiver: identity.settings.id },
+      'serving',
+    );
     const collecting = setInterval(
       () => void service.collect(),
       options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
@@ -171,9 +207,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       service: retention,
       log,
       intervalMs: options.pruneIntervalMs,
+      onProblem: noteProblem('removal of points'),
     });
     return {
       ...{ url, orders, remote, retention, renew },
+      facts: () =>
+        receiverFacts({
+          ...{ dir, store, tenants, orders, rounds, heard, problems, now },
+          scrubStatus: () => scrubbing.status(),
+        }),
       isAlive: async () => {
         await store.point(null, NO_POINT);
         return (await findStoreIdentity(dir)).storeId === store.storeId;
@@ -189,7 +231,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         await service.close();
         await trail.close();
         await store.close();
-        log.info('receiver closed');
+        log.info({ event: 'receiver-closed' satisfies LogEvent }, 'receiver closed');
       },
     };
   } catch (error) {

@@ -2,8 +2,8 @@
 import { stat } from 'node:fs/promises';
 import { pino } from 'pino';
 import { isPaused } from '../../domain/order/run-plan.js';
-import type { DaemonConfig } from './daemon.js';
 import { DeviceTable } from './devices.js';
+import type { DaemonConfig } from './options.js';
 import { readMemory } from './state.js';
 import { type DaemonView, viewDevice, viewVanished } from './view.js';
 

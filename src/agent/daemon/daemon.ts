@@ -9,10 +9,11 @@
  * | a match   | the same                | told until it is back, or its    | forgotten                     |
  * | of a path |                         | wildcards are removed            |                               |
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Logger } from 'pino';
-import type { ConfiguredDevice, DeviceSettings } from '../../config/agent-config.js';
+import type { DeviceSettings } from '../../config/agent-config.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import type { LogEvent } from '../../domain/base/log-events.js';
 import type { DevicePlan } from '../../domain/order/order.js';
 import {
   afterClock,
@@ -29,35 +30,11 @@ import type { BackupResult } from '../backup/options.js';
 import type { OnAgentEvent } from '../common/events.js';
 import { failureOf, failureText } from '../common/failure.js';
 import { DeviceTable, type Entry } from './devices.js';
+import type { DaemonConfig, DaemonOptions, Work } from './options.js';
 import { deviceBusy, follow, lastRun, type Running, runningView, unknownDevice } from './running.js';
 import { Slots } from './slots.js';
 import { type DeviceMemory, type LastRun, type RunReason, recallMemory, writeMemory } from './state.js';
 import { type DaemonView, type DeviceView, planOf, runSettings, viewDevice, viewVanished } from './view.js';
-
-export interface DaemonConfig {
-  readonly parallel: number;
-  readonly devices: readonly ConfiguredDevice[];
-}
-
-export interface DaemonOptions {
-  readonly stateDirectory: string;
-  /** @throws StillpointError `config` */
-  readonly load: () => Promise<DaemonConfig>;
-  readonly backUp: (
-    device: DeviceSettings,
-    options: { readonly full: boolean; readonly signal: AbortSignal; readonly onEvent: OnAgentEvent },
-  ) => Promise<BackupResult>;
-  readonly isThere: (path: string) => Promise<boolean>;
-  readonly log: Logger;
-  /** The wall clock: it may be set. */
-  readonly nowMs: () => number;
-  readonly random: () => number;
-  readonly tickMs?: number;
-  /** Aborted: what runs is parked, and `run` ends. */
-  readonly signal: AbortSignal;
-}
-
-type Work = (signal: AbortSignal, onEvent: OnAgentEvent) => Promise<BackupResult>;
 
 const TICK_MS = 1_000;
 /** How often wildcards are looked at, and a device that is missing. */
@@ -151,14 +128,20 @@ export class Daemon {
       this.#config = await load();
     } catch (error) {
       this.#configProblem = (error as Error).message;
-      log.error({ reason: this.#configProblem }, 'the new configuration is refused; the old one stays');
+      log.error(
+        { event: 'config-refused' satisfies LogEvent, reason: this.#configProblem },
+        'the new configuration is refused; the old one stays',
+      );
       throw error;
     }
     this.#configProblem = null;
     this.#slots.limit = this.#config.parallel;
     await this.#expand();
     await this.#save();
-    log.info({ devices: this.#table.entries.length }, 'configuration applied');
+    log.info(
+      { event: 'config-applied' satisfies LogEvent, devices: this.#table.entries.length },
+      'configuration applied',
+    );
   }
 
   get parallel(): number {
@@ -294,7 +277,7 @@ export class Daemon {
       const began_ = began(entry.memory.record, why === 'ordered' ? 'asked' : why, nowMs());
       entry.memory = { ...entry.memory, record: began_, last: lastRun(running) };
       await this.#save();
-      log.info({ why, full }, 'backup begins');
+      log.info({ event: 'backup-begun' satisfies LogEvent, why, full }, 'backup begins');
       const result = await work(signal, (event) => follow(running, event, log));
       const { point, warnings, wireBytes, tracking } = result;
       const wasFull = full || tracking?.used !== true;
@@ -304,7 +287,15 @@ export class Daemon {
         ...{ warningCount: warnings.length, wireBytes },
       });
       entry.memory = { ...entry.memory, lastGood: { point: pointLabel(point), instant: point.instant } };
-      log.info({ point: pointLabel(point), wireBytes, warnings: warnings.length }, 'backup done');
+      log.info(
+        {
+          event: 'backup-done' satisfies LogEvent,
+          point: pointLabel(point),
+          wireBytes,
+          warnings: warnings.length,
+        },
+        'backup done',
+      );
       return result;
     } catch (error) {
       const { code, thing, reason } = failureOf(error);
@@ -326,7 +317,7 @@ export class Daemon {
         log.info({ reason }, 'another command works on it; it is looked at again soon');
         this.#end(entry, deferred(record, nowMs()), { ...ended, state: 'cancelled' });
       } else {
-        log.warn({ code, thing, reason }, 'backup failed');
+        log.warn({ event: 'backup-failed' satisfies LogEvent, code, thing, reason }, 'backup failed');
         const next = isScheduled
           ? failed(record, settings, nowMs(), random)
           : { ...record, failures: record.failures + 1 };
@@ -351,8 +342,16 @@ export class Daemon {
     const { path, name } = entry.settings;
     const isThere = await this.#options.isThere(path);
     if (isThere !== entry.isThere) {
-      if (isThere) this.#options.log.info({ device: name, path }, 'the device is back');
-      else this.#options.log.warn({ device: name, path }, 'the device is not there; its backup waits for it');
+      if (isThere)
+        this.#options.log.info(
+          { event: 'device-back' satisfies LogEvent, device: name, path },
+          'the device is back',
+        );
+      else
+        this.#options.log.warn(
+          { event: 'device-missing' satisfies LogEvent, device: name, path },
+          'the device is not there; its backup waits for it',
+        );
     }
     entry.isThere = isThere;
     entry.lookAtMs = nowMs + LOOK_MS;

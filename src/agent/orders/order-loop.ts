@@ -7,9 +7,11 @@
  * | answers           | at once                 | when it has not answered before     |
  * | does not, refuses | after 1 s … 60 s        | when the reason is another than before |
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { DeviceSettings } from '../../config/agent-config.js';
+import type { LogEvent } from '../../domain/base/log-events.js';
 import { Backoff } from '../../domain/base/retry.js';
 import type { AgentOrder, DevicePlan, PlannedRound, RunningOrder } from '../../domain/order/order.js';
 import type { OrderPort } from '../../protocol/port/order.js';
@@ -88,7 +90,8 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
         ...(plans === undefined ? {} : { plans: plans() }),
       };
       const order = await orders.awaitOrder(question, signal);
-      if (problem !== null) log.info('connected, waiting for orders');
+      if (problem !== null)
+        log.info({ event: 'receiver-connected' satisfies LogEvent }, 'connected, waiting for orders');
       options.onProblem?.(null);
       if (options.onRounds !== undefined && performance.now() - roundsAtMs > ROUNDS_EVERY_MS) {
         roundsAtMs = performance.now();
@@ -108,7 +111,11 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
     } catch (error) {
       if (signal.aborted) break;
       const reason = (error as Error).message;
-      if (reason !== problem) log.warn({ reason }, 'the receiver does not answer; asking again');
+      if (reason !== problem)
+        log.warn(
+          { event: 'receiver-unreachable' satisfies LogEvent, reason },
+          'the receiver does not answer; asking again',
+        );
       problem = reason;
       options.onProblem?.(reason);
       await pause(backoff.next());

@@ -53,7 +53,7 @@ export function addAgent(program: Command, run: Run): void {
     .addOption(storeOption('URL of the receiver to take orders from (default: all enrolled with)'))
     .addOption(parallelOption())
     .action((options: WaitOptions) =>
-      run(async (context) => (await import('../common/run-agent.js')).runAgent(context, options)),
+      run(async (context) => (await import('../service/run-agent.js')).runAgent(context, options)),
     );
   agent
     .command('listen')
@@ -63,7 +63,7 @@ export function addAgent(program: Command, run: Run): void {
     .option('--enroll <code>', 'first enroll with the receiver that connects, with its one-time code')
     .addOption(parallelOption())
     .action((options: WaitOptions & { listen: string; enroll?: string }) =>
-      run(async (context) => (await import('../common/run-agent.js')).listenAsAgent(context, options)),
+      run(async (context) => (await import('../service/run-agent.js')).listenAsAgent(context, options)),
     );
 }
 

@@ -11,8 +11,8 @@ const LEVELS: Readonly<Record<number, string>> = {
   50: 'ERROR',
   60: 'ERROR',
 };
-/** Fields that every line of a process has alike. */
-const SILENT = new Set(['level', 'time', 'pid', 'hostname', 'msg']);
+/** Fields that every line of a process has alike, and what is for programs. */
+const SILENT = new Set(['level', 'time', 'pid', 'hostname', 'msg', 'event']);
 
 export function createLog(level: LogLevel, sink: TextSink): Logger {
   const write =

@@ -2,8 +2,10 @@
  * A command that runs as a service until it is stopped: systemd hears when it serves, reads its settings anew
  * (SIGHUP), stops, and that it is alive.
  */
+
 import type { Logger } from 'pino';
 import { serviceNotifier } from '../../config/systemd.js';
+import type { LogEvent } from '../../domain/base/log-events.js';
 import type { CommandContext } from '../common/context.js';
 
 export interface Service {
@@ -31,9 +33,12 @@ export async function serveUntilStopped(
     reloading = reloading.then(async () => {
       await notifier.reloading();
       await service.reload().then(
-        () => log.info('configuration applied'),
+        () => log.info({ event: 'config-applied' satisfies LogEvent }, 'configuration applied'),
         (error: Error) =>
-          log.error({ reason: error.message }, 'the new configuration is refused; the old one stays'),
+          log.error(
+            { event: 'config-refused' satisfies LogEvent, reason: error.message },
+            'the new configuration is refused; the old one stays',
+          ),
       );
       await notifier.ready();
     });

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { OFFERS_MAX } from '../../domain/base/limits.js';
 import { deviceDefaults, deviceFields } from './device.js';
 import { type Fields, optional, preset, type Settings } from './kinds.js';
+import { agentNotify, metricsFields } from './monitor.js';
 import { absolutePath, wholeNumber } from './values.js';
 
 export const agentFields = {
@@ -42,6 +43,8 @@ export const agentFields = {
       }),
     },
   },
+  ...metricsFields,
+  ...agentNotify,
   defaults: {
     kind: 'table',
     about: 'What applies to all devices that do not say otherwise.',

@@ -7,6 +7,7 @@ import { parseSchedule } from '../../domain/order/schedule.js';
 import { PATCH_MODES } from '../../domain/session/patching.js';
 import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import { type Fields, optional, parsedBy, preset, required, type Settings } from './kinds.js';
+import { staleAfterField } from './monitor.js';
 import { absolutePath, flag, paths, period, seconds, wholeNumber } from './values.js';
 
 const MINUTE_MS = 60_000;
@@ -47,6 +48,7 @@ export const deviceDefaults = {
     about: 'How often a scheduled backup reads everything, even if it is known what changed.',
     ...{ allowed: 'a period, as "30d"', example: '30d', otherwise: 'never' },
   }),
+  'stale-after': staleAfterField,
   receiver: optional(z.string().max(2048).startsWith('https://'), {
     about: 'The enrolled receiver that its scheduled backups go to. Not together with `store`.',
     ...{ allowed: 'the URL of a receiver, as "https://backup.example.net:8440"' },

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { parseHostPort } from '../../domain/base/addresses.js';
 import { PARTIAL_KEEP_MS_MIN } from '../../domain/base/limits.js';
 import { type Fields, optional, parsedBy, type Settings } from './kinds.js';
+import { metricsFields, receiverNotify } from './monitor.js';
 import { receiverRetention } from './retention.js';
 import { receiverRounds } from './rounds.js';
 import { receiverScrub } from './scrub.js';
@@ -43,6 +44,8 @@ export const receiverFields = {
   ...receiverRounds,
   ...receiverRetention,
   ...receiverScrub,
+  ...metricsFields,
+  ...receiverNotify,
 } satisfies Fields;
 
 export type ReceiverFileSettings = Settings<typeof receiverFields>;

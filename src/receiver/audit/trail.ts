@@ -6,7 +6,8 @@
  * for RESTORE_QUIET_MS, its end, with the bytes that were sent.
  */
 import { RESTORES_WATCHED_MAX } from '../../domain/base/limits.js';
-import type { AuditEvent } from './entry.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
+import type { AuditAct, AuditEvent } from './entry.js';
 import type { AuditLog } from './log.js';
 import { Sparing } from './sparing.js';
 
@@ -50,6 +51,18 @@ export class Trail {
   /** Something that an agent did or caused. */
   note(event: AuditEvent & { readonly agent: string }): void {
     if (this.#agents.admit(event.agent)) this.log.note(event);
+  }
+
+  /** The end of a session. */
+  session(
+    { agent, device, sessionId: session }: Readonly<Record<'agent' | 'device' | 'sessionId', string>>,
+    { what, point }: { readonly what: AuditAct; readonly point?: Point },
+  ): void {
+    const who = what === 'session-expired' ? 'receiver' : 'agent';
+    this.note({
+      ...{ who, what, result: 'done', agent, device, session },
+      ...(point === undefined ? {} : { point: pointLabel(point), bytes: point.statistics.wireBytes }),
+    });
   }
 
   /** A message that was refused. @param address the other side's; an agent has its own share. */

@@ -11,8 +11,10 @@
  * | pausing    | the pause ends before the next due time               | running, of the rest |
  * |            | the next due time comes first                         | waiting             |
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { LogEvent } from '../../domain/base/log-events.js';
 import type { PlannedRound } from '../../domain/order/order.js';
 import { type Round, type RoundSummary, toRetry, withRetried } from '../../domain/order/round.js';
 import { SET_BACK_MS } from '../../domain/order/run-plan.js';
@@ -123,7 +125,7 @@ export class Scheduler {
     const log = this.#options.log.child({ schedule: schedule.name });
     const startedAt = started.toISOString();
     await writeLastRound(dir, schedule.name, { startedAt, endedAt: null, summary: null });
-    log.info({ parallel: schedule.parallel }, 'round begins');
+    log.info({ event: 'round-begun' satisfies LogEvent, parallel: schedule.parallel }, 'round begins');
     let summary = await runRound(schedule, this.#stop.signal, null);
     for (let retries = 0; retries < schedule.retries; retries += 1) {
       const untilMs = now().getTime() + retryAfterMs * 2 ** retries;
@@ -138,10 +140,11 @@ export class Scheduler {
     await writeLastRound(dir, schedule.name, { startedAt, endedAt: now().toISOString(), summary });
     const { items, ...figures } = summary;
     for (const { agent, device, state, reason } of items) {
-      if (state !== 'done') log.warn({ agent, device, reason }, `round: ${state}`);
+      if (state !== 'done')
+        log.warn({ event: 'round-item-failed' satisfies LogEvent, agent, device, reason }, `round: ${state}`);
     }
     const level = figures.failed + figures.skipped > 0 ? 'warn' : 'info';
-    log[level](figures, 'round ended');
+    log[level]({ event: 'round-ended' satisfies LogEvent, ...figures }, 'round ended');
   }
 
   /** @returns false if the next round is due before, or the receiver closes. */

@@ -1,5 +1,7 @@
 /** A receiver that serves removes by itself what no rule keeps, every hour. */
+
 import type { Logger } from 'pino';
+import type { LogEvent } from '../../domain/base/log-events.js';
 import type { Store } from '../../store/port/store.js';
 import type { RetentionEvent } from './events.js';
 import type { RetentionService } from './service.js';
@@ -14,10 +16,18 @@ export interface PruningOptions {
   readonly log: Logger;
   /** For both. Default: an hour, the first time after five minutes. */
   readonly intervalMs?: number | undefined;
+  /** Each time: why nothing can be removed, null: all went well. */
+  readonly onProblem?: (reason: string | null) => void;
 }
 
 /** @returns stops it, when a run that is going on has ended */
-export function pruneByItself({ store, service, log, intervalMs }: PruningOptions): () => Promise<void> {
+export function pruneByItself({
+  store,
+  service,
+  log,
+  intervalMs,
+  onProblem,
+}: PruningOptions): () => Promise<void> {
   const stop = new AbortController();
   let running: Promise<void> = Promise.resolve();
   const prune = async (): Promise<void> => {
@@ -30,11 +40,21 @@ export function pruneByItself({ store, service, log, intervalMs }: PruningOption
       )
         return;
       const { going, staying, clockDoubt } = await service.prune({ agent: null, device: null }, stop.signal);
+      onProblem?.(clockDoubt);
       if (clockDoubt !== null)
-        log.warn({ reason: clockDoubt }, 'the clock is not believed: nothing goes by its time');
-      log[going > 0 ? 'info' : 'debug']({ removed: going, staying }, 'points pruned');
+        log.warn(
+          { event: 'clock-doubted' satisfies LogEvent, reason: clockDoubt },
+          'the clock is not believed: nothing goes by its time',
+        );
+      log[going > 0 ? 'info' : 'debug'](
+        { event: 'prune-done' satisfies LogEvent, removed: going, staying },
+        'points pruned',
+      );
     } catch (error) {
-      if (!stop.signal.aborted) log.error({ reason: (error as Error).message }, 'points are not pruned');
+      if (stop.signal.aborted) return;
+      const reason = (error as Error).message;
+      onProblem?.(reason);
+      log.error({ event: 'prune-failed' satisfies LogEvent, reason }, 'points are not pruned');
     }
   };
   const run = () => {
@@ -60,5 +80,6 @@ const WORDS: Readonly<Record<RetentionEvent['type'], string>> = {
 };
 
 export function logRetention(log: Logger, { type, ...details }: RetentionEvent): void {
-  log.info({ retention: type, ...details }, WORDS[type]);
+  const event = type === 'point-removed' ? { event: 'point-removed' satisfies LogEvent } : {};
+  log.info({ ...event, retention: type, ...details }, WORDS[type]);
 }

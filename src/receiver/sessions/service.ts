@@ -13,7 +13,7 @@ import {
   RECEIVER_WAITING_MAX,
   SESSIONS_PER_AGENT_MAX,
 } from '../../domain/base/limits.js';
-import { type Point, pointLabel } from '../../domain/point/point.js';
+import type { Point } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
   BeginRequest,
@@ -25,7 +25,6 @@ import { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
 import { checkQuota, type QuotaUse } from '../access/quota.js';
 import type { Quotas } from '../access/quotas.js';
-import type { AuditAct } from '../audit/entry.js';
 import { Sparing } from '../audit/sparing.js';
 import type { Trail } from '../audit/trail.js';
 import { OrderBook } from '../orders/orders.js';
@@ -33,12 +32,15 @@ import { type AgentUse, agentUse } from './agent-use.js';
 import { BaseBlocks } from './base-blocks.js';
 import { checkCommitted } from './check-commit.js';
 import { Collecting } from './collecting.js';
-import { OpenSession } from './open-session.js';
+import { OpenSession, type SessionEnd } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
 export interface ServiceOptions {
   readonly trail?: Trail | null;
   readonly quotas?: Quotas | null;
+  /** Beside the trail. */
+  readonly onEnd?: (key: DeviceKey, end: SessionEnd) => void;
+  readonly onFreed?: (bytes: number) => void;
 }
 /** An agent that is still at work says something within this time. */
 const IDLE_SESSION_MS = 15 * 60_000;
@@ -69,15 +71,20 @@ export class ReceiverService {
   readonly #verifying = new Set<string>();
   /** By agent: how many diffs run. */
   readonly #diffing = new Map<string, number>();
+  readonly #onEnd: ServiceOptions['onEnd'];
   readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
 
-  private constructor(store: Store, { trail = null, quotas = null }: ServiceOptions) {
+  private constructor(store: Store, { trail = null, quotas = null, onEnd, onFreed }: ServiceOptions) {
+    this.#onEnd = onEnd;
     this.store = store;
     this.trail = trail;
     this.#quotas = quotas;
     this.collecting = new Collecting({
       ...{ store, hasSessions: () => this.#sessions.size > 0 },
-      onFreed: (bytes) => trail?.log.note({ who: 'receiver', what: 'collect', result: 'done', bytes }),
+      onFreed: (bytes) => {
+        trail?.log.note({ who: 'receiver', what: 'collect', result: 'done', bytes });
+        onFreed?.(bytes);
+      },
     });
   }
 
@@ -357,19 +364,11 @@ export class ReceiverService {
   #add(capture: Capture, base: Point | null): OpenSession {
     const session = new OpenSession(capture, this.#baseBlocks(capture, base), (ended, end) => {
       if (this.#sessions.get(ended.id) === ended) this.#sessions.delete(ended.id);
-      this.#record(capture, end.what, end.point ?? null);
+      this.trail?.session(capture.description, end);
+      this.#onEnd?.(capture.description, end);
     });
     this.#sessions.set(session.id, session);
     return session;
-  }
-
-  #record({ description }: Capture, what: AuditAct, point: Point | null): void {
-    const { agent, device, sessionId: session } = description;
-    const who = what === 'session-expired' ? 'receiver' : 'agent';
-    this.trail?.note({
-      ...{ who, what, result: 'done', agent, device, session },
-      ...(point === null ? {} : { point: pointLabel(point), bytes: point.statistics.wireBytes }),
-    });
   }
 
   #baseBlocks({ description }: Capture, base: Point | null): BaseBlocks {

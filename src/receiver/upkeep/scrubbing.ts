@@ -10,9 +10,11 @@
  *
  * A slice that is stopped loses nothing: what it has read counts.
  */
+
 import type { Logger } from 'pino';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { MiB, SCRUB_PERIOD_MS } from '../../domain/base/limits.js';
+import type { LogEvent } from '../../domain/base/log-events.js';
 import { sliceBytes } from '../../domain/scrub/queue.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
@@ -32,6 +34,8 @@ export interface ScrubbingOptions extends ScrubSettings {
   readonly now: () => Date;
   /** Default: SLICE_INTERVAL_MS. */
   readonly intervalMs?: number | undefined;
+  /** After each slice: why it failed, null: it went well. */
+  readonly onProblem?: (reason: string | null) => void;
 }
 
 export interface ScheduledScrub extends ScrubStatus {
@@ -67,9 +71,13 @@ export class Scrubbing {
     this.#nextMs = this.#options.now().getTime() + this.#intervalMs;
     if (this.#slice !== null || this.#isCommanded || this.#closing.signal.aborted) return;
     const stop = new AbortController();
+    const { log, onProblem } = this.#options;
     const done = this.#readSlice(stop.signal)
+      .then(() => onProblem?.(null))
       .catch((error: Error) => {
-        if (!isStillpointError(error, 'cancelled')) this.#options.log.error({ err: error }, 'scrub failed');
+        if (isStillpointError(error, 'cancelled')) return;
+        onProblem?.(error.message);
+        log.error({ event: 'scrub-failed' satisfies LogEvent, err: error }, 'scrub failed');
       })
       .finally(() => {
         this.#slice = null;
@@ -101,7 +109,11 @@ export class Scrubbing {
       damaged: damage.openCount,
       healed: damage.healedCount,
     };
-    if (damage.pointCount > 0) log.error({ ...line, points: damage.points }, 'the store has damage');
+    if (damage.pointCount > 0)
+      log.error(
+        { event: 'damage-known' satisfies LogEvent, ...line, points: damage.points },
+        'the store has damage',
+      );
     else if (performance.now() - this.#toldMs >= TOLD_EVERY_MS) log.info(line, 'scrub goes on, no damage');
     if (damage.pointCount === 0) this.#toldMs = performance.now();
   }
@@ -109,7 +121,15 @@ export class Scrubbing {
   #log(event: VerifyEvent): void {
     const { log } = this.#options;
     if (event.type === 'finding')
-      log.error({ what: event.what, reason: event.reason, points: event.points }, 'damage found');
+      log.error(
+        {
+          event: 'damage-found' satisfies LogEvent,
+          what: event.what,
+          reason: event.reason,
+          points: event.points,
+        },
+        'damage found',
+      );
     if (event.type === 'summary') {
       const { blockCount, checkedBytes, findingCount } = event;
       log.debug({ blockCount, checkedBytes, findingCount }, 'scrub slice ended');

@@ -59,4 +59,6 @@ export interface Upkeep {
   scrub(request: ScrubRequest): AsyncIterable<VerifyEvent>;
   /** @param periodMs within which all should be read back */
   scrubStatus(periodMs: number): Promise<ScrubStatus>;
+  /** What is free on the disk, and how much of that packs leave. */
+  room(): Promise<{ readonly freeBytes: number; readonly reserveBytes: number }>;
 }

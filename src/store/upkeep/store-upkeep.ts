@@ -10,6 +10,8 @@ import { LOCAL_AGENT } from '../../domain/base/names.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import { coverageOf } from '../../domain/scrub/queue.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
+import type { Disk } from '../disk/disk.js';
+import { roomFor } from '../disk/room.js';
 import type { StoreIndex } from '../index/store-index.js';
 import type { PointCatalog } from '../points/catalog.js';
 import type { DamagedPoint } from '../port/store.js';
@@ -27,6 +29,8 @@ export interface UpkeepOptions extends Omit<VerifyContext, 'index' | 'label' | '
   readonly index: StoreIndex;
   readonly catalog: PointCatalog;
   readonly book: ScrubBook;
+  readonly disk: Disk;
+  readonly dir: string;
   readonly now: () => Date;
   readonly withoutRemoval: <T>(work: () => Promise<T>) => Promise<T>;
   /** Sessions and restores are to go first. */
@@ -141,6 +145,11 @@ export class StoreUpkeep implements Upkeep {
       lastCheckedAt: time(lastCheckedMs),
       damage: await this.#damage(),
     };
+  }
+
+  room(): ReturnType<Upkeep['room']> {
+    const { disk, dir } = this.#options;
+    return roomFor(disk, dir);
   }
 
   async #damage(): Promise<DamageSummary> {

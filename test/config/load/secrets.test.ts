@@ -3,9 +3,11 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { z } from 'zod';
+import { checkAgentConfig } from '../../../src/config/agent-config.js';
 import { faultText } from '../../../src/config/load/faults.js';
 import { suggestion } from '../../../src/config/load/suggest.js';
 import { check } from '../../../src/config/load/validate.js';
+import { checkReceiverConfig } from '../../../src/config/receiver-config.js';
 import { type Fields, optional } from '../../../src/config/schema/kinds.js';
 import { parseToml } from '../../../src/config/toml/parse.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
@@ -57,4 +59,19 @@ test('the name that was meant', (t) => {
   t.is(suggestion('sotre', names), 'store');
   t.is(suggestion('pth', names), 'path');
   t.is(suggestion('colour', names), null);
+});
+
+test('what a webhook needs is secret, for agents and receivers', async (t) => {
+  const directory = await tempDir(t);
+  for (const [kind, check] of [
+    ['agent', checkAgentConfig],
+    ['receiver', checkReceiverConfig],
+  ] as const) {
+    const file = join(directory, `${kind}.toml`);
+    await writeFile(file, '[notify]\nwebhook = "https://a.example.net/x"\nwebhook-token = "token"\n');
+    const { values, faults } = await check(directory, {}, [file]);
+    t.deepEqual(faults, []);
+    const secret = values.filter(({ isSecret }) => isSecret).map(({ key }) => key);
+    t.deepEqual(secret, ['notify.webhook', 'notify.webhook-token']);
+  }
 });

@@ -8,7 +8,7 @@ export const deviceNamed = (
   changes: Partial<DeviceSettings> = {},
 ): DeviceSettings => ({
   ...{ name, path: join(directory, name), origin: { file: 'agent.toml', line: 1 }, pattern: null },
-  ...{ enabled: true, schedule: null, randomDelayMs: 0, retriesMax: 5, fullEveryMs: null },
+  ...{ enabled: true, schedule: null, randomDelayMs: 0, retriesMax: 5, fullEveryMs: null, staleAfterMs: 0 },
   ...{ receiver: null, store: null, orders: true, provider: null, blockSize: null, compressionLevel: 1 },
   ...{ patch: 'auto', limitRate: null, fuzzy: false, hooks: [], freeze: 'auto' },
   ...{ freezeDeadlineMs: null, hookDeadlineMs: null, quiet: null, announce: null },

@@ -173,8 +173,12 @@ async function serve(
   const { createLog } = await import('../../common/log.js');
   const { serveUntilStopped } = await import('../../service/service.js');
   const log = createLog(context.logLevel, context.stdout);
-  const { applyConfig, applyRetention, roundsOf } = await import('../../common/receiver-settings.js');
+  const { applyConfig, applyRetention, configOfStore, roundsOf } = await import(
+    '../../common/receiver-settings.js'
+  );
   const configured = await applyConfig(context, directory);
+  const { monitorReceiver, openMetrics } = await import('../../service/monitoring.js');
+  const metrics = configured && (await openMetrics('receiver', configured.settings.metrics));
   const rate = scrubRate ?? configured?.settings.scrub.rate ?? undefined;
   const server = await startServer({
     dir: directory,
@@ -183,6 +187,7 @@ async function serve(
     ...(keepPartial === undefined ? {} : { keepPartialMs: keepPartial }),
     ...(scrub === undefined ? {} : { scrubPeriodMs: scrub }),
     ...(rate === undefined ? {} : { scrubRate: rate }),
+    ...(metrics === null ? {} : { counters: metrics }),
     log,
     openStore: openStoreWithLog,
   });
@@ -190,16 +195,25 @@ async function serve(
   const applyKept = () => applyRetention(context, directory, server.retention);
   // If what is kept can't be read or written, nothing is removed, and agents are served anyway.
   await applyKept().catch((error: Error) => log.error({ reason: error.message }, 'retention is not applied'));
+  let notify = configured?.settings.notify;
+  const monitor =
+    configured &&
+    (await monitorReceiver({
+      ...{ metrics, log, directory, server, listen: configured.settings.metrics.listen },
+      notify: () => notify ?? configured.settings.notify,
+    }));
   await serveUntilStopped(context, log, {
     status: `serving ${directory} at ${server.url}`,
     isAlive: () => server.isAlive(),
-    // Rounds, whom to dial, what is kept; the rest of a changed configuration counts at the next start.
+    // Rounds, whom to dial, what is kept, who is told; the rest counts at the next start.
     reload: async () => {
       await server.remote.reload();
       await applyKept();
+      notify = (await configOfStore(context, directory))?.settings.notify;
     },
   });
   log.info('stopping');
+  await monitor?.close();
   await server.close();
   return EXIT_OK;
 }

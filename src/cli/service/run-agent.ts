@@ -15,22 +15,25 @@ import type { DaemonView } from '../../agent/daemon/view.js';
 import { keepTracking } from '../../agent/orders/keep-tracking.js';
 import { orderLoop } from '../../agent/orders/order-loop.js';
 import { findEnrolment, listEnrolments, readEnrolment, saveEnrolment } from '../../agent/state/enrolment.js';
+import { RunTally } from '../../agent/watch/tally.js';
 import { thawLeftFrozen } from '../../capture/quiesce/thaw.js';
 import { makeDirectory } from '../../config/state-file.js';
 import { type ServiceNotifier, serviceNotifier } from '../../config/systemd.js';
 import { parseHostPort } from '../../domain/base/addresses.js';
 import { StillpointError } from '../../domain/base/errors.js';
+import { NO_COUNTERS } from '../../monitor/metrics/table.js';
 import { lockFile } from '../../native/files.js';
 import { type Enrolment, isCaller, receiverOrigin } from '../../protocol/certificates/enrolment.js';
 import { enrollOver } from '../../protocol/enroll.js';
 import type { Connect } from '../../protocol/transport/connect.js';
 import { provenAs, ReceiverListener } from '../../protocol/transport/listener.js';
+import { agentConfig } from '../common/agent-config.js';
+import { addressOf, orderClient, receiverOf, targetOf } from '../common/agent-targets.js';
+import type { CommandContext } from '../common/context.js';
+import { keepEnrolment } from '../common/keep-enrolment.js';
+import { createLog } from '../common/log.js';
 import { EXIT_OK } from '../output/exit-codes.js';
-import { agentConfig } from './agent-config.js';
-import { addressOf, orderClient, receiverOf, targetOf } from './agent-targets.js';
-import type { CommandContext } from './context.js';
-import { keepEnrolment } from './keep-enrolment.js';
-import { createLog } from './log.js';
+import { monitorAgent, openMetrics } from './monitoring.js';
 
 interface WaitOptions {
   readonly store?: string;
@@ -147,7 +150,11 @@ async function serve(
   const { stateDirectory, environment, userId } = context;
   const over = new AbortController();
   const signal = AbortSignal.any([context.signal, over.signal]);
-  const loops = new OrderLoops(context, log, signal);
+  const { metrics: served, ...first } = (await agentConfig(context)).settings;
+  const metrics = await openMetrics('agent', served);
+  const tally = new RunTally(metrics ?? NO_COUNTERS);
+  let notify = first.notify;
+  const loops = new OrderLoops(context, log, signal, tally);
   const notEnrolled = (url: string) => log.warn({ receiver: url }, 'this machine is not enrolled with it');
   let reached: readonly Reached[] = [];
   let serving: Daemon | null = null;
@@ -156,12 +163,14 @@ async function serve(
     load: async () => {
       const { settings, devices } = await agentConfig(context);
       reached = await receivers(notEnrolled);
+      notify = settings.notify;
       await limitProcess(settings.limits, log);
       if (serving !== null) loops.add(reached, serving, asked ?? settings.parallel);
       return { parallel: asked ?? settings.parallel, devices };
     },
     // As they were when the configuration was applied: it may be wrong on disk by now.
-    backUp: (device, options) => targetOf(context, device, reached, log)(device, stateDirectory, options),
+    backUp: (device, options) =>
+      tally.run(device.name, () => targetOf(context, device, reached, log)(device, stateDirectory, options)),
     isThere: presenceOf(),
   });
   const notifier = serviceNotifier(
@@ -177,6 +186,11 @@ async function serve(
   ).catch((error: Error) => {
     log.warn({ reason: error.message }, 'no commands are taken: status, backup --now, pause');
     return null;
+  });
+  const monitor = await monitorAgent({
+    ...{ metrics, log, stateDirectory, daemon, tally, listen: served.listen },
+    receivers: () => loops.view(),
+    notify: () => notify,
   });
   const onHup = () => void reload(daemon, notifier, log);
   process.on('SIGHUP', onHup);
@@ -194,6 +208,7 @@ async function serve(
     process.off('SIGHUP', onHup);
     notifier.close();
     await control?.close();
+    await monitor.close();
   }
 }
 
@@ -230,12 +245,14 @@ class OrderLoops {
   readonly #context: CommandContext;
   readonly #log: Logger;
   readonly #signal: AbortSignal;
+  readonly #tally: RunTally;
   readonly #ends = new Map<string, Promise<void>>();
   readonly #seen = new Map<string, ReceiverView>();
   /** Devices that are being backed up by order, of all receivers. */
   readonly #busy = new Set<string>();
 
-  constructor(context: CommandContext, log: Logger, signal: AbortSignal) {
+  constructor(context: CommandContext, log: Logger, signal: AbortSignal, tally: RunTally) {
+    this.#tally = tally;
     this.#context = context;
     this.#log = log;
     this.#signal = signal;
@@ -264,7 +281,10 @@ class OrderLoops {
         ordersMax: parallel,
         listDevices: async () => daemon.devices.filter((device) => device.orders),
         openReceiver: (limitRate) => receiverOf(present, limitRate, connect),
-        perform: (device, full, signal, work) => daemon.performOrder(device, full, signal, work),
+        perform: (device, full, signal, work) =>
+          daemon.performOrder(device, full, signal, (inner, onEvent) =>
+            this.#tally.run(device.name, () => work(inner, onEvent)),
+          ),
         plans: () => daemon.plans(),
         onRounds: (rounds) => {
           seen.rounds = [...rounds];

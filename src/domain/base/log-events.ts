@@ -1,0 +1,36 @@
+/**
+ * The `event` of lines in logs that users may look for, in one table; docs/monitoring.md shows it. They never
+ * change their meaning, while the texts of lines may. Pure.
+ */
+export const LOG_EVENTS = {
+  'backup-begun': 'A backup of a device begins.',
+  'backup-done': 'A backup made a point.',
+  'backup-failed': 'A backup failed; `code` and `reason` say why.',
+  'device-missing': 'A device is not there; its backup waits for it.',
+  'device-back': 'The device is there again.',
+  'receiver-connected': 'The receiver answers.',
+  'receiver-unreachable': 'The receiver does not answer; it is asked again.',
+  'config-applied': 'A changed configuration is in use.',
+  'config-refused': 'A changed configuration is wrong; the old one stays.',
+  'receiver-serving': 'The receiver serves agents.',
+  'receiver-closed': 'The receiver has ended in order.',
+  'agent-enrolled': 'An agent got its certificate.',
+  'request-refused': 'A message was refused; `code` and `reason` say why.',
+  'request-failed': 'A message failed at the receiver.',
+  'tls-refused': 'A connection was refused before any message.',
+  'damage-found': 'A scrub found damage.',
+  'damage-known': 'Points need something that is damaged.',
+  'scrub-failed': 'A scrub could not read the store back.',
+  'point-removed': 'A point was removed, by rules or by hand.',
+  'prune-done': 'The rules of retention were applied.',
+  'prune-failed': 'The rules of retention could not be applied.',
+  'clock-doubted': 'The clock is not believed; nothing is removed by its time.',
+  'round-begun': 'A round begins.',
+  'round-item-failed': 'A round failed to back up a device, or did not reach an agent.',
+  'round-ended': 'A round has ended.',
+  'audit-failed': 'The audit log can not be written; commands are refused.',
+  'notification-sent': 'A notification was taken by its channel.',
+  'notification-failed': 'A notification was not taken; it is tried again.',
+} as const;
+
+export type LogEvent = keyof typeof LOG_EVENTS;

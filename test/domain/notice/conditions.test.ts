@@ -1,0 +1,101 @@
+/** What is not well, from what is known. */
+import test from 'ava';
+import { agentConditions, type KnownOwnDevice } from '../../../src/domain/notice/agent.js';
+import {
+  type ReceiverKnown,
+  type ReceiverLimits,
+  receiverConditions,
+} from '../../../src/domain/notice/receiver.js';
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const NOW = Date.UTC(2026, 5, 15);
+const WELL: ReceiverKnown = {
+  ...{ nowMs: NOW, devices: [], agents: [], rounds: [], room: null },
+  ...{ damagedPoints: [], problems: new Map() },
+};
+const LIMITS: ReceiverLimits = {
+  ...{ staleAfterMs: 2 * DAY, staleOf: [], silentAfterMs: DAY, spaceBelowBytes: null, daysLeft: 14 },
+};
+
+function receiver(known: Partial<ReceiverKnown>, limits: Partial<ReceiverLimits> = {}): string[] {
+  return receiverConditions({ ...WELL, ...known }, { ...LIMITS, ...limits }).map(
+    ({ event, subject }) => `${event} ${subject}`,
+  );
+}
+
+test('a device is stale by the limit that is nearest to it', (t) => {
+  const device = (agent: string, name: string, hours: number) => ({
+    ...{ agent, device: name, lastPointMs: NOW - hours * HOUR },
+  });
+  const devices = [device('a', 'x', 49), device('a', 'y', 47), device('b', 'x', 49), device('b', 'y', 49)];
+  t.deepEqual(receiver({ devices }), ['device-stale a/x', 'device-stale b/x', 'device-stale b/y']);
+  t.deepEqual(receiver({ devices }, { staleAfterMs: 0 }), []);
+  const staleOf = [
+    { agent: 'b', device: 'y', afterMs: DAY },
+    { agent: 'b', device: null, afterMs: 0 },
+    { agent: 'a', device: 'y', afterMs: DAY },
+  ];
+  t.deepEqual(receiver({ devices }, { staleOf }), [
+    'device-stale a/x',
+    'device-stale a/y',
+    'device-stale b/y',
+  ]);
+});
+
+test('an agent is silent if it is not there, and was not for so long', (t) => {
+  const agent = (name: string, isConnected: boolean, hours: number) => ({
+    ...{ agent: name, isConnected, lastHeardMs: NOW - hours * HOUR },
+  });
+  const agents = [agent('dead', false, 25), agent('lately', false, 23), agent('quiet', true, 100)];
+  t.deepEqual(receiver({ agents }), ['agent-silent dead']);
+  t.deepEqual(receiver({ agents }, { silentAfterMs: 0 }), []);
+});
+
+test('damage, failed rounds, upkeep and room', (t) => {
+  t.deepEqual(receiver({ damagedPoints: ['a/x@1', 'a/x@2'] }), ['damage a/x@1', 'damage a/x@2']);
+  const round = { endedMs: NOW, failed: 0, skipped: 0 };
+  const rounds = [
+    { schedule: 'well', ...round },
+    { schedule: 'half', ...round, skipped: 1 },
+    { schedule: 'ill', ...round, failed: 2 },
+  ];
+  t.deepEqual(receiver({ rounds }), ['round-failed half', 'round-failed ill']);
+  t.deepEqual(receiver({ problems: new Map([['scrub', 'it failed']]) }), ['upkeep-failed scrub']);
+  const room = { freeBytes: 100, daysLeft: 13 };
+  t.deepEqual(receiver({ room }), ['space-soon-low store']);
+  t.deepEqual(receiver({ room }, { spaceBelowBytes: 101, daysLeft: 13 }), ['space-low store']);
+  t.deepEqual(receiver({ room }, { spaceBelowBytes: 100, daysLeft: 0 }), []);
+  t.deepEqual(receiver({ room: { freeBytes: 100, daysLeft: null } }), []);
+});
+
+test('an agent: failures that are not tried again, stale devices, receivers that do not answer', (t) => {
+  const device = (name: string, more: Partial<KnownOwnDevice>): KnownOwnDevice => ({
+    ...{ device: name, failure: null, isOpen: false, lastPointMs: NOW, staleAfterMs: DAY },
+    ...more,
+  });
+  const devices = [
+    device('well', {}),
+    device('failed', { failure: 'it broke' }),
+    device('retrying', { failure: 'it broke', isOpen: true }),
+    device('old', { lastPointMs: NOW - DAY - 1 }),
+    device('never', { lastPointMs: null }),
+    device('unscheduled', { lastPointMs: 0, staleAfterMs: 0 }),
+  ];
+  const receivers = new Map([
+    ['https://up', null],
+    ['https://down', 'refused'],
+  ]);
+  t.deepEqual(
+    agentConditions({ nowMs: NOW, devices, receivers }).map(({ event, subject, afterMs, isOpen }) => [
+      ...[event, subject, afterMs ?? 0, isOpen ?? false],
+    ]),
+    [
+      ['backup-failed', 'failed', 0, false],
+      ['backup-failed', 'retrying', 0, true],
+      ['device-stale', 'old', 0, false],
+      ['device-stale', 'never', DAY, false],
+      ['receiver-unreachable', 'https://down', 15 * 60_000, false],
+    ],
+  );
+});
