@@ -13,7 +13,7 @@ import type { Schedule } from '../domain/order/schedule.js';
 import type { PatchMode } from '../domain/session/patching.js';
 import type { RateSchedule } from '../domain/session/rate-limit.js';
 import { defaultName } from './default-name.js';
-import { expandGlob, isGlob, matchesGlob } from './glob.js';
+import { expandGlob, isGlob, isValidGlob, matchesGlob } from './glob.js';
 import { type ConfigFault, configError, faultAt } from './load/faults.js';
 import { configFiles, readTree } from './load/read.js';
 import { check, type EffectiveValue } from './load/validate.js';
@@ -165,12 +165,19 @@ function withDefaults(values: readonly EffectiveValue[]): EffectiveValue[] {
   });
 }
 
-function faultsOfDevice({ name, path, receiver, store }: DeviceEntry, origin: Origin): ConfigFault[] {
+function faultsOfDevice(
+  { name, path, exclude, receiver, store }: DeviceEntry,
+  origin: Origin,
+): ConfigFault[] {
   const faults: ConfigFault[] = [];
   const say = (key: string, reason: string, remedy: string | null = null) =>
     faults.push(faultAt(origin, key, reason, remedy));
   if (receiver !== null && store !== null)
     say('device.store', 'it has a receiver, too', 'Keep one of the two.');
+  for (const [key, patterns] of Object.entries({ path: [path ?? ''], exclude: exclude ?? [] }))
+    for (const pattern of patterns)
+      if (!isValidGlob(pattern))
+        say(`device.${key}`, `${JSON.stringify(pattern)} has brackets with a range that runs backwards`);
   if (path === null || name === null) return faults;
   if (isGlob(path)) {
     if (!name.includes('{}'))
@@ -224,8 +231,16 @@ export interface ExpandedDevices {
   readonly problems: readonly string[];
 }
 
-/** Looks for what matches wildcards now. Devices that are named are given, present or not. */
-export async function expandDevices(configured: readonly ConfiguredDevice[]): Promise<ExpandedDevices> {
+export type KnownMatch = Pick<DeviceSettings, 'name' | 'path' | 'pattern'>;
+
+/**
+ * Looks for what matches wildcards now. Devices that are named are given, present or not.
+ * @param known matches, which count in place of a look
+ */
+export async function expandDevices(
+  configured: readonly ConfiguredDevice[],
+  known?: readonly KnownMatch[],
+): Promise<ExpandedDevices> {
   const devices = new Map<string, DeviceSettings>();
   const problems: string[] = [];
   const add = (
@@ -243,6 +258,9 @@ export async function expandDevices(configured: readonly ConfiguredDevice[]): Pr
   for (const device of configured.filter(({ path }) => !isGlob(path)))
     add(device, nameOf(device), device.path, null);
   for (const device of configured.filter(({ path }) => isGlob(path))) {
+    for (const { name, path } of known?.filter(({ pattern }) => pattern === device.path) ?? [])
+      add(device, name, path, device.path);
+    if (known !== undefined) continue;
     const places = new Map<string, string>();
     for (const { path, parts } of await expandGlob(device.path)) {
       if (device.exclude.some((pattern) => matchesGlob(pattern, path))) continue;

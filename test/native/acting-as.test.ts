@@ -1,4 +1,4 @@
-/** A file of its own: the whole process acts as the other user, and no other test may make files meanwhile. */
+/** A file of its own: the whole process acts as the other user, and no other test may run meanwhile. */
 import { chown, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { actingAs } from '../../src/native/owner.js';

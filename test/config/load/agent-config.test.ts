@@ -139,6 +139,19 @@ path = "/srv/*.raw"
   t.true(told.length >= 20, String(told.length));
 });
 
+test('wildcards that are none are a fault, not a surprise later', async (t) => {
+  const device = '[[device]]\nname = "vm-{}"\n';
+  t.deepEqual(
+    await faultsOf(t, {
+      'agent.toml': `${device}path = "/srv/[z-a].raw"\n${device}path = "/srv/[!a-z].raw"\nexclude = ["/srv/[9-0]*"]\n`,
+    }),
+    [
+      'agent.toml:1: device.path: "/srv/[z-a].raw" has brackets with a range that runs backwards.',
+      'agent.toml:4: device.exclude: "/srv/[9-0]*" has brackets with a range that runs backwards.',
+    ],
+  );
+});
+
 test('wildcards: names by template, exclusions, one of several links, and nothing dropped silently', async (t) => {
   const directory = await tempDir(t);
   for (const name of ['a.raw', 'b.raw', 'skip.raw', 'é.raw', 'other.img', '.hidden.raw'])
