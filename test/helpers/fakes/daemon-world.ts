@@ -37,6 +37,7 @@ export class World {
   look: (path: string) => Promise<void> = () => Promise.resolve();
   matches = new Matches();
   stop = new AbortController();
+  readonly #living: Daemon[] = [];
 
   constructor(directory: string) {
     this.directory = directory;
@@ -56,8 +57,8 @@ export class World {
     return { parallel: settings.parallel, devices };
   };
 
-  open(): Promise<Daemon> {
-    return Daemon.open({
+  async open(): Promise<Daemon> {
+    const daemon = await Daemon.open({
       ...{ stateDirectory: this.state, load: this.load, random: () => 0.5, signal: this.stop.signal },
       nowMs: () => this.nowMs,
       isThere: async (path) => {
@@ -85,11 +86,20 @@ export class World {
           if (this.isQuick) done();
         }),
     });
+    this.#living.push(daemon);
+    return daemon;
+  }
+
+  /** All that lives has written what it had to. */
+  async end(): Promise<void> {
+    this.stop.abort();
+    await Promise.all(this.#living.map((daemon) => daemon.run()));
   }
 
   /** The process ends at once: nothing that it had begun writes any more. */
   die(): void {
     this.active.clear();
+    this.#living.length = 0;
     this.stop = new AbortController();
   }
 
@@ -128,6 +138,7 @@ function resultOf(device: string, sequence: number): BackupResult {
 export async function makeWorld(t: ExecutionContext, config: string): Promise<World> {
   const world = new World(await tempDir(t));
   await world.configure(config);
+  t.teardown(() => world.end());
   return world;
 }
 
