@@ -60,6 +60,19 @@ test('a device that is added is read back as it was given, and is taken once', a
   await t.throwsAsync(async () => removeDevice(await load(), 'data'), { code: 'device-unknown' });
 });
 
+test("somebody's own file is never written over, whatever is in it", async (t) => {
+  const directory = await tempDir(t);
+  const file = join(directory, 'agent.d/data.toml');
+  const text = '# of ours\n[[device]]\nname = "other"\npath = "/dev/y"\n';
+  await mkdir(join(directory, 'agent.d'));
+  await writeFile(file, text);
+  await t.throwsAsync(addDevice(await loadAgentConfig(directory, {}), full), {
+    code: 'config',
+    message: /data\.toml: no command wrote this file/,
+  });
+  t.is(await readFile(file, 'utf8'), text);
+});
+
 test('there is a limit', async (t) => {
   const directory = await tempDir(t);
   const many = Array.from({ length: OFFERS_MAX }, (_, n) => `[[device]]\nname = "d${n}"\npath = "/d${n}"\n`);

@@ -5,7 +5,8 @@
  * Everything outside of these partitions is in: the table at both ends, boot code, gaps, extended partitions'
  * own sectors. So is the beginning of the disk (what a restore in place writes as one), each block that an
  * excluded partition shares with something else, and both ends of swap: a restored disk still has swap
- * with its name, and whatever else describes itself at an end. Where partitions overlap, the one that was asked for wins.
+ * with its name, and whatever else describes itself at an end. Where partitions overlap, the one that was
+ * asked for wins.
  */
 import { StillpointError } from '../base/errors.js';
 import { EXCLUDED_RANGES_MAX, KiB } from '../base/limits.js';
