@@ -92,6 +92,7 @@ export async function checkAgentConfig(
     faults: [
       ...tree.faults,
       ...checked.faults,
+      ...twoPlaces(settings, origins),
       ...settings.device.flatMap((entry, at) => {
         const origin = origins.get(`device[${at}]`) ?? root;
         return faultsOfDevice(entry, origin);
@@ -190,6 +191,16 @@ function faultsOfDevice(
       `${JSON.stringify(name)} is not a name of 1 to ${NAME_CHARS_MAX} letters, digits, dots, dashes or underscores, the first a letter or digit`,
     );
   return faults;
+}
+
+/** A receiver and a store, for all devices that do not say otherwise. */
+function twoPlaces(
+  { defaults: { receiver, store } }: AgentSettings,
+  origins: ReadonlyMap<string, Origin>,
+): ConfigFault[] {
+  const origin = origins.get('defaults.store');
+  if (receiver === null || store === null || origin === undefined) return [];
+  return [faultAt(origin, 'defaults.store', 'there is a receiver, too', 'Keep one of the two.')];
 }
 
 function isName(text: string): boolean {

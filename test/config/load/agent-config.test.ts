@@ -139,6 +139,12 @@ path = "/srv/*.raw"
   t.true(told.length >= 20, String(told.length));
 });
 
+test('defaults name one place for backups, too', async (t) => {
+  t.deepEqual(await faultsOf(t, { 'agent.toml': '[defaults]\nreceiver = "https://r:1"\nstore = "/s"\n' }), [
+    'agent.toml:3: defaults.store: there is a receiver, too. Keep one of the two.',
+  ]);
+});
+
 test('wildcards that are none are a fault, not a surprise later', async (t) => {
   const device = '[[device]]\nname = "vm-{}"\n';
   t.deepEqual(
