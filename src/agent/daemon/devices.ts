@@ -1,9 +1,13 @@
 /** The devices of a daemon: what is configured, what matches wildcards, what is remembered of each. */
 import type { Logger } from 'pino';
 import type { ConfiguredDevice, DeviceSettings, ExpandedDevices } from '../../config/agent-config.js';
+import { OFFERS_MAX } from '../../domain/base/limits.js';
 import { newRecord } from '../../domain/order/run-plan.js';
 import { type Running, unknownDevice } from './running.js';
 import type { DeviceMemory } from './state.js';
+
+/** Images come and go for years. */
+const VANISHED_MAX = 2 * OFFERS_MAX;
 
 export interface Entry {
   settings: DeviceSettings;
@@ -44,6 +48,7 @@ export class DeviceTable {
     return this.entries.map(({ memory }) => memory);
   }
 
+  /** Those that have vanished come last, the latest first. */
   memories(): DeviceMemory[] {
     return [...this.present(), ...this.vanished.values()];
   }
@@ -83,7 +88,9 @@ export class DeviceTable {
     for (const text of problems)
       if (!this.problems.includes(text)) this.#log.warn({ reason: text }, 'a match is not backed up');
     this.#entries = entries;
-    this.vanished = new Map(vanished);
+    const seenAt = ({ last }: DeviceMemory) => last?.startedAt ?? '';
+    vanished.sort(([, a], [, b]) => (seenAt(a) < seenAt(b) ? 1 : -1));
+    this.vanished = new Map(vanished.slice(0, VANISHED_MAX));
     this.problems = problems;
   }
 }
