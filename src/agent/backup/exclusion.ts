@@ -3,7 +3,7 @@
  * is read. The table is read from the device itself, each time. If it is the same before and after, it was
  * the same at the instant.
  *
- * Excluded blocks are never read, and their leaves become NULL. Blocks of them that the base has content of
+ * Excluded blocks are never sent, and their leaves become NULL. Blocks of them that the base has content of
  * (the point before had them) are sent as zeros: a file without any content stands for them, and is scanned
  * as the device is. Usually there are none, and nothing is sent.
  */
