@@ -97,6 +97,24 @@ test('an MBR is read, with its logical partitions; chains that lead nowhere are 
     ],
   );
   t.deepEqual(table.containers, [3]);
+  // The kernel counts a partition without a type, and others beside the first one: numbers move.
+  const odd = Buffer.from(bytes);
+  mbr(odd, 2048, [
+    [0, 64, 200],
+    [0x05, 1024, 1024],
+    [0x83, 300, 100],
+    [0x83, 300, 100_000],
+  ]);
+  const counted = (await readTable(odd)) as PartitionTable;
+  t.deepEqual(
+    counted.partitions.map(({ number, byteOffset }) => [number, byteOffset / SECTOR]),
+    [
+      [1, 64],
+      [5, 2048 + 64],
+      [6, 2048 + 300],
+      [7, 2048 + 1024 + 32],
+    ],
+  );
   mbr(bytes, 2048 + 1024, [
     [0x82, 32, 300],
     [0x05, 1024, 1024],
