@@ -73,13 +73,9 @@ export interface AgentConfig {
 }
 
 /** With its faults. @param files default: those of the directory */
-export async function checkAgentConfig(
-  directory: string,
-  environment: Readonly<Record<string, string | undefined>>,
-  files?: readonly string[],
-): Promise<AgentConfig> {
+export async function checkAgentConfig(directory: string, files?: readonly string[]): Promise<AgentConfig> {
   const tree = await readTree(files ?? (await configFiles(directory, 'agent')));
-  const checked = check(tree.root, agentFields, environment.CREDENTIALS_DIRECTORY);
+  const checked = check(tree.root, agentFields);
   const { settings, origins } = checked;
   const root = { file: tree.files[0] ?? directory, line: 1 };
   const devices = settings.device.map((entry, at) => {
@@ -103,11 +99,8 @@ export async function checkAgentConfig(
 }
 
 /** @throws StillpointError `config` if anything is wrong */
-export async function loadAgentConfig(
-  directory: string,
-  environment: Readonly<Record<string, string | undefined>>,
-): Promise<AgentConfig> {
-  const config = await checkAgentConfig(directory, environment);
+export async function loadAgentConfig(directory: string): Promise<AgentConfig> {
+  const config = await checkAgentConfig(directory);
   if (config.faults.length > 0) throw configError(config.faults);
   return config;
 }

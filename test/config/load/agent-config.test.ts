@@ -18,13 +18,13 @@ async function withFiles(t: ExecutionContext, files: Readonly<Record<string, str
 /** Without the directory. */
 async function faultsOf(t: ExecutionContext, files: Readonly<Record<string, string | Buffer>>) {
   const directory = await withFiles(t, files);
-  const { faults } = await checkAgentConfig(directory, {});
+  const { faults } = await checkAgentConfig(directory);
   return faults.map((fault) => faultText(fault).replaceAll(`${directory}/`, ''));
 }
 
 test('no files are a configuration: presets, and no devices', async (t) => {
   const directory = join(await tempDir(t), 'nowhere');
-  const { settings, devices, files } = await loadAgentConfig(directory, {});
+  const { settings, devices, files } = await loadAgentConfig(directory);
   t.like(settings, {
     parallel: 4,
     store: null,
@@ -58,7 +58,7 @@ receiver = "https://r.example.net:8440"
     'agent.d/.c.toml': 'not read',
     'agent.d/c.txt': 'not read',
   });
-  const { settings, devices, values } = await loadAgentConfig(directory, {});
+  const { settings, devices, values } = await loadAgentConfig(directory);
   t.is(settings.parallel, 3);
   t.like(devices, {
     length: 4,
@@ -179,7 +179,7 @@ name = "{}{}"
 path = "${directory}/none/*"
 `,
   });
-  const { devices: configured } = await loadAgentConfig(config, {});
+  const { devices: configured } = await loadAgentConfig(config);
   const { devices, problems } = await expandDevices(configured);
   t.deepEqual(
     devices.map(({ name, path, pattern }) => [name.replace(/^.*other/, 'other'), path, pattern !== null]),

@@ -53,7 +53,7 @@ export class World {
   }
 
   load = async () => {
-    const { settings, devices } = await loadAgentConfig(join(this.directory, 'config'), {});
+    const { settings, devices } = await loadAgentConfig(join(this.directory, 'config'));
     return { parallel: settings.parallel, devices };
   };
 

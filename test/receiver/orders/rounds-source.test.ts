@@ -23,7 +23,7 @@ async function makeWorld(t: ExecutionContext) {
   const [dir, config] = [join(directory, 'store'), join(directory, 'config')];
   await mkdir(join(dir, 'receiver'), { recursive: true });
   await mkdir(config);
-  const load = () => loadReceiverConfig(config, {});
+  const load = () => loadReceiverConfig(config);
   let nowMs = NOW;
   const rounds = roundsOfConfiguration(dir, load, () => new Date(nowMs));
   const told: string[] = [];

@@ -100,7 +100,7 @@ function scrubOption(description: string): Option {
 async function directoryOf(context: CommandContext, dir: string | undefined): Promise<string> {
   if (dir !== undefined) return resolve(dir);
   const { loadReceiverConfig } = await import('../../../config/receiver-config.js');
-  const { settings } = await loadReceiverConfig(context.configDirectory, context.environment);
+  const { settings } = await loadReceiverConfig(context.configDirectory);
   return settings.store ?? join(context.stateDirectory, 'receiver');
 }
 
