@@ -92,7 +92,7 @@ async function parseAndRun(
     const options = program.opts<GlobalOptions>();
     const config = findConfigDirectory({ config: options.config, state: options.state }, environment, userId);
     const state = findStateDirectory(
-      options.state ?? environment.STILLPOINT_STATE ?? (await configuredState(config, environment)),
+      options.state ?? environment.STILLPOINT_STATE ?? (await configuredState(config)),
       environment,
       userId,
     );
@@ -186,10 +186,7 @@ export function buildProgram(run: Run, { stdout, stderr }: Surroundings): Comman
 }
 
 /** What agent.toml says of the state directory. The parser is loaded only if it seems to say anything. */
-async function configuredState(
-  config: string | null,
-  environment: Surroundings['environment'],
-): Promise<string | undefined> {
+async function configuredState(config: string | null): Promise<string | undefined> {
   if (config === null) return undefined;
   let text: string;
   try {
@@ -200,7 +197,7 @@ async function configuredState(
   if (!/^\s*["']?state["']?\s*=/m.test(text)) return undefined;
   const { checkAgentConfig } = await import('../config/agent-config.js');
   // What is wrong elsewhere in it is told by those who need it.
-  return (await checkAgentConfig(config, environment)).settings.state ?? undefined;
+  return (await checkAgentConfig(config)).settings.state ?? undefined;
 }
 
 function usageError(error: CommanderError): StillpointError {

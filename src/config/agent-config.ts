@@ -13,7 +13,7 @@ import type { Schedule } from '../domain/order/schedule.js';
 import type { PatchMode } from '../domain/session/patching.js';
 import type { RateSchedule } from '../domain/session/rate-limit.js';
 import { defaultName } from './default-name.js';
-import { expandGlob, isGlob, matchesGlob } from './glob.js';
+import { expandGlob, isGlob, isValidGlob, matchesGlob } from './glob.js';
 import { type ConfigFault, configError, faultAt } from './load/faults.js';
 import { configFiles, readTree } from './load/read.js';
 import { check, type EffectiveValue } from './load/validate.js';
@@ -75,13 +75,9 @@ export interface AgentConfig {
 }
 
 /** With its faults. @param files default: those of the directory */
-export async function checkAgentConfig(
-  directory: string,
-  environment: Readonly<Record<string, string | undefined>>,
-  files?: readonly string[],
-): Promise<AgentConfig> {
+export async function checkAgentConfig(directory: string, files?: readonly string[]): Promise<AgentConfig> {
   const tree = await readTree(files ?? (await configFiles(directory, 'agent')));
-  const checked = check(tree.root, agentFields, environment.CREDENTIALS_DIRECTORY);
+  const checked = check(tree.root, agentFields);
   const { settings, origins } = checked;
   const root = { file: tree.files[0] ?? directory, line: 1 };
   const devices = settings.device.map((entry, at) => {
@@ -94,6 +90,7 @@ export async function checkAgentConfig(
     faults: [
       ...tree.faults,
       ...checked.faults,
+      ...twoPlaces(settings, origins),
       ...settings.device.flatMap((entry, at) => {
         const origin = origins.get(`device[${at}]`) ?? root;
         return faultsOfDevice(entry, origin);
@@ -104,11 +101,8 @@ export async function checkAgentConfig(
 }
 
 /** @throws StillpointError `config` if anything is wrong */
-export async function loadAgentConfig(
-  directory: string,
-  environment: Readonly<Record<string, string | undefined>>,
-): Promise<AgentConfig> {
-  const config = await checkAgentConfig(directory, environment);
+export async function loadAgentConfig(directory: string): Promise<AgentConfig> {
+  const config = await checkAgentConfig(directory);
   if (config.faults.length > 0) throw configError(config.faults);
   return config;
 }
@@ -168,12 +162,19 @@ function withDefaults(values: readonly EffectiveValue[]): EffectiveValue[] {
   });
 }
 
-function faultsOfDevice({ name, path, receiver, store }: DeviceEntry, origin: Origin): ConfigFault[] {
+function faultsOfDevice(
+  { name, path, exclude, receiver, store }: DeviceEntry,
+  origin: Origin,
+): ConfigFault[] {
   const faults: ConfigFault[] = [];
   const say = (key: string, reason: string, remedy: string | null = null) =>
     faults.push(faultAt(origin, key, reason, remedy));
   if (receiver !== null && store !== null)
     say('device.store', 'it has a receiver, too', 'Keep one of the two.');
+  for (const [key, patterns] of Object.entries({ path: [path ?? ''], exclude: exclude ?? [] }))
+    for (const pattern of patterns)
+      if (!isValidGlob(pattern))
+        say(`device.${key}`, `${JSON.stringify(pattern)} has brackets with a range that runs backwards`);
   if (path === null || name === null) return faults;
   if (isGlob(path)) {
     if (!name.includes('{}'))
@@ -186,6 +187,16 @@ function faultsOfDevice({ name, path, receiver, store }: DeviceEntry, origin: Or
       `${JSON.stringify(name)} is not a name of 1 to ${NAME_CHARS_MAX} letters, digits, dots, dashes or underscores, the first a letter or digit`,
     );
   return faults;
+}
+
+/** A receiver and a store, for all devices that do not say otherwise. */
+function twoPlaces(
+  { defaults: { receiver, store } }: AgentSettings,
+  origins: ReadonlyMap<string, Origin>,
+): ConfigFault[] {
+  const origin = origins.get('defaults.store');
+  if (receiver === null || store === null || origin === undefined) return [];
+  return [faultAt(origin, 'defaults.store', 'there is a receiver, too', 'Keep one of the two.')];
 }
 
 function isName(text: string): boolean {
@@ -227,8 +238,16 @@ export interface ExpandedDevices {
   readonly problems: readonly string[];
 }
 
-/** Looks for what matches wildcards now. Devices that are named are given, present or not. */
-export async function expandDevices(configured: readonly ConfiguredDevice[]): Promise<ExpandedDevices> {
+export type KnownMatch = Pick<DeviceSettings, 'name' | 'path' | 'pattern'>;
+
+/**
+ * Looks for what matches wildcards now. Devices that are named are given, present or not.
+ * @param known matches, which count in place of a look
+ */
+export async function expandDevices(
+  configured: readonly ConfiguredDevice[],
+  known?: readonly KnownMatch[],
+): Promise<ExpandedDevices> {
   const devices = new Map<string, DeviceSettings>();
   const problems: string[] = [];
   const add = (
@@ -246,6 +265,9 @@ export async function expandDevices(configured: readonly ConfiguredDevice[]): Pr
   for (const device of configured.filter(({ path }) => !isGlob(path)))
     add(device, nameOf(device), device.path, null);
   for (const device of configured.filter(({ path }) => isGlob(path))) {
+    for (const { name, path } of known?.filter(({ pattern }) => pattern === device.path) ?? [])
+      add(device, name, path, device.path);
+    if (known !== undefined) continue;
     const places = new Map<string, string>();
     for (const { path, parts } of await expandGlob(device.path)) {
       if (device.exclude.some((pattern) => matchesGlob(pattern, path))) continue;

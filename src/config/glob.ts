@@ -33,6 +33,16 @@ function segmentPattern(segment: string): RegExp {
   return new RegExp(`^${source}$`, 's');
 }
 
+/** False: what is in its brackets is not a set of characters, such as `[z-a]`. */
+export function isValidGlob(pattern: string): boolean {
+  try {
+    for (const segment of pattern.split('/')) segmentPattern(segment);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** By name. What can't be looked at matches nothing. */
 export async function expandGlob(pattern: string): Promise<GlobMatch[]> {
   let matches: GlobMatch[] = [{ path: '', parts: [] }];

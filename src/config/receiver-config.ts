@@ -19,15 +19,10 @@ export interface ReceiverConfig {
 /** With its faults. @param files default: those of the directory */
 export async function checkReceiverConfig(
   directory: string,
-  environment: Readonly<Record<string, string | undefined>>,
   files?: readonly string[],
 ): Promise<ReceiverConfig> {
   const tree = await readTree(files ?? (await configFiles(directory, 'receiver')));
-  const { settings, values, faults, origins } = check(
-    tree.root,
-    receiverFields,
-    environment.CREDENTIALS_DIRECTORY,
-  );
+  const { settings, values, faults, origins } = check(tree.root, receiverFields);
   const names = new Map<string, Origin>();
   const same = settings.schedule.flatMap(({ name }, at): ConfigFault[] => {
     const origin = origins.get(`schedule[${at}]`);
@@ -70,11 +65,8 @@ export function retentionFile({ origins }: ReceiverConfig): string | null {
 }
 
 /** @throws StillpointError `config` if anything is wrong */
-export async function loadReceiverConfig(
-  directory: string,
-  environment: Readonly<Record<string, string | undefined>>,
-): Promise<ReceiverConfig> {
-  const config = await checkReceiverConfig(directory, environment);
+export async function loadReceiverConfig(directory: string): Promise<ReceiverConfig> {
+  const config = await checkReceiverConfig(directory);
   if (config.faults.length > 0) throw configError(config.faults);
   return config;
 }

@@ -19,7 +19,7 @@ export interface StateFormat<T> {
   readonly former?: Readonly<Record<number, z.ZodType<T>>>;
 }
 
-const STATE_BYTES_MAX = 256 * 1024;
+export const STATE_CHARS_MAX = 256 * 1024;
 
 const envelope = z.strictObject({
   format: z.string(),
@@ -61,7 +61,7 @@ export async function readStateFile<T>(path: string, format: StateFormat<T>): Pr
       reason,
       remedy: 'Restore the file from a copy, or remove it and set up again.',
     });
-  if (text.length > STATE_BYTES_MAX) throw damaged('it is too large');
+  if (text.length > STATE_CHARS_MAX) throw damaged('it is too large');
   const outer = envelope.safeParse(parseJson(text));
   if (!outer.success || outer.data.format !== format.format) throw damaged(`it is not a ${format.format}`);
   const { version, content } = outer.data;

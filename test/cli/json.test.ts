@@ -144,12 +144,12 @@ test('what is offered and what is scheduled, for programs', async (t) => {
         path: image,
         provider: 'tap',
         blockSize: 4096,
-        compressionLevel: 'auto',
         fuzzy: false,
       },
       ...{ hooks: ['/hooks/db'], freeze: 'none', quiet: { quietMs: 2000, deadlineMs: 60_000 } },
     },
   });
+  t.false(Object.hasOwn(added?.offer as object, 'compressionLevel'), 'it is left to [defaults]');
   t.like(await result('agent', 'list'), { offers: [added?.offer as object], problems: [] });
 
   await result('receiver', 'init');

@@ -31,7 +31,7 @@ const full: OfferedDevice = {
 
 test('a device that is added is read back as it was given, and is taken once', async (t) => {
   const directory = await tempDir(t);
-  const load = () => loadAgentConfig(directory, {});
+  const load = () => loadAgentConfig(directory);
   await addDevice(await load(), { ...full, schedule: 'daily' });
   const [device] = (await expandDevices((await load()).devices)).devices;
   t.like(device, { ...full, limitRate: full.limitRate ?? null });
@@ -60,11 +60,24 @@ test('a device that is added is read back as it was given, and is taken once', a
   await t.throwsAsync(async () => removeDevice(await load(), 'data'), { code: 'device-unknown' });
 });
 
+test("somebody's own file is never written over, whatever is in it", async (t) => {
+  const directory = await tempDir(t);
+  const file = join(directory, 'agent.d/data.toml');
+  const text = '# of ours\n[[device]]\nname = "other"\npath = "/dev/y"\n';
+  await mkdir(join(directory, 'agent.d'));
+  await writeFile(file, text);
+  await t.throwsAsync(addDevice(await loadAgentConfig(directory), full), {
+    code: 'config',
+    message: /data\.toml: no command wrote this file/,
+  });
+  t.is(await readFile(file, 'utf8'), text);
+});
+
 test('there is a limit', async (t) => {
   const directory = await tempDir(t);
   const many = Array.from({ length: OFFERS_MAX }, (_, n) => `[[device]]\nname = "d${n}"\npath = "/d${n}"\n`);
   await writeFile(join(directory, 'agent.toml'), many.join(''));
-  const config = await loadAgentConfig(directory, {});
+  const config = await loadAgentConfig(directory);
   await t.throwsAsync(addDevice(config, full), { code: 'config', message: /the limit/ });
 });
 
@@ -77,7 +90,7 @@ test('any text comes back from a drop-in as it was', async (t) => {
       async (text) => {
         const path = `/${text}`;
         await writeFile(file, `${dropInLines({ name: 'x', path }).join('\n')}\n`);
-        const { devices, faults } = await checkAgentConfig(directory, {});
+        const { devices, faults } = await checkAgentConfig(directory);
         t.deepEqual([devices[0]?.path, faults.filter(({ line }) => line !== 1)], [path, []]);
       },
     ),
@@ -97,7 +110,7 @@ test('what a former version kept goes over once, and its files go last', async (
     });
   await keep('data', '/dev/sdb');
   await keep('other', '/dev/sdc');
-  const load = () => loadAgentConfig(config, {});
+  const load = () => loadAgentConfig(config);
   t.deepEqual(await adoptFormerOffers(state, await load()), ['data', 'other']);
   t.deepEqual(await readdir(join(state, 'offers')), []);
   const { devices } = await expandDevices((await load()).devices);

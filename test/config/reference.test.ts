@@ -54,6 +54,6 @@ test('every sample in the documents is right', async (t) => {
     const file = join(directory, `${kind}.toml`);
     await writeFile(file, text);
     const check = kind === 'agent' ? checkAgentConfig : checkReceiverConfig;
-    t.deepEqual((await check(directory, {}, [file])).faults.map(faultText), [], place);
+    t.deepEqual((await check(directory, [file])).faults.map(faultText), [], place);
   }
 });

@@ -1,6 +1,17 @@
 /** The receiver as a service: what systemd hears of it, and whose files its commands leave. */
 import { once } from 'node:events';
-import { chmod, chown, lstat, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { EXIT_FAILED } from '../../src/cli/output/exit-codes.js';
@@ -78,4 +89,11 @@ testWith(['root'], "root's commands leave files of the user whom the receiver be
   await rm(join(store, 'receiver'), { recursive: true });
   const refused = await runExpecting(t, machine, EXIT_FAILED, 'receiver', 'serve', '--check', store);
   t.regex(refused.stderr, /no receiver was made here/);
+
+  // Its user can put links there, but root does not act as root behind them.
+  const roots = join(machine.directory, 'roots');
+  await runExpecting(t, machine, EXIT_OK, 'receiver', 'init', roots);
+  await symlink(join(roots, 'receiver'), join(store, 'receiver'));
+  await runExpecting(t, machine, EXIT_FAILED, 'receiver', 'invite', 'web2', '--store', store);
+  t.false((await readdir(join(roots, 'receiver'))).includes('invites'));
 });

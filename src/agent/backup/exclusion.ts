@@ -3,7 +3,7 @@
  * is read. The table is read from the device itself, each time. If it is the same before and after, it was
  * the same at the instant.
  *
- * Excluded blocks are never read, and their leaves become NULL. Blocks of them that the base has content of
+ * Excluded blocks are never sent, and their leaves become NULL. Blocks of them that the base has content of
  * (the point before had them) are sent as zeros: a file without any content stands for them, and is scanned
  * as the device is. Usually there are none, and nothing is sent.
  */
@@ -16,13 +16,11 @@ import { type BlockRange, intersectRanges, withoutRanges } from '../../domain/bl
 import { blockCount, type Geometry, geometry } from '../../domain/blocks/geometry.js';
 import {
   asksForExclusion,
-  CONTENT_BYTES,
-  contentOfHead,
   type Exclusion,
   type ExclusionWish,
-  type PartitionContent,
   planExclusion,
 } from '../../domain/device/exclusion.js';
+import { contentOf, END_BYTES, type PartitionContent } from '../../domain/device/partition-content.js';
 import { readPartitionTable } from '../../domain/device/partition-table.js';
 import { type ExcludedRange, excludedBytes, excludedReasons, toBlocks } from '../../domain/point/excluded.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
@@ -73,8 +71,14 @@ async function exclusionOf(
   if (table === null || typeof table === 'string') return withoutTable(path, wish, table);
   const contents = new Map<number, PartitionContent>();
   for (const { number, byteOffset, byteLength } of table.partitions) {
-    const head = await read(byteOffset, Math.min(CONTENT_BYTES, byteLength)).catch(() => null);
-    contents.set(number, head === null ? 'other' : contentOfHead(head));
+    const endBytes = Math.min(END_BYTES, byteLength);
+    const ends = [read(byteOffset, endBytes), read(byteOffset + byteLength - endBytes, endBytes)] as const;
+    const content = await Promise.all(ends).then(
+      ([head, tail]) => contentOf(head, tail, byteLength),
+      // What can't be read is not taken for swap.
+      () => 'other' as const,
+    );
+    contents.set(number, content);
   }
   return planExclusion(path, wish, table, ({ number }) => contents.get(number) ?? 'unknown', size);
 }

@@ -9,39 +9,40 @@
  * | a match   | the same                | told until it is back, or its    | forgotten                     |
  * | of a path |                         | wildcards are removed            |                               |
  */
-
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeviceSettings } from '../../config/agent-config.js';
-import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
 import type { LogEvent } from '../../domain/base/log-events.js';
 import type { DevicePlan } from '../../domain/order/order.js';
 import {
   afterClock,
   began,
   decide,
-  deferred,
   failed,
+  failedOnDemand,
   type Pause,
+  type RunDecision,
   type RunRecord,
   succeeded,
 } from '../../domain/order/run-plan.js';
 import { pointLabel } from '../../domain/point/point.js';
 import type { BackupResult } from '../backup/options.js';
 import type { OnAgentEvent } from '../common/events.js';
-import { failureOf, failureText } from '../common/failure.js';
 import { DeviceTable, type Entry } from './devices.js';
+import { endOfFailed } from './ending.js';
+import { Matches } from './matches.js';
 import type { DaemonConfig, DaemonOptions, Work } from './options.js';
-import { deviceBusy, follow, lastRun, type Running, runningView, unknownDevice } from './running.js';
+import { viewDaemon } from './overview.js';
+import { deviceBusy, follow, isScheduled, lastRun, type Running, unknownDevice } from './running.js';
 import { Slots } from './slots.js';
 import { type DeviceMemory, type LastRun, type RunReason, recallMemory, writeMemory } from './state.js';
-import { type DaemonView, type DeviceView, planOf, runSettings, viewDevice, viewVanished } from './view.js';
+import { type DaemonView, planOf, runSettings } from './view.js';
 
 const TICK_MS = 1_000;
 /** How often wildcards are looked at, and a device that is missing. */
 const EXPAND_MS = 60_000;
 const LOOK_MS = 30_000;
 const ALIVE_MS = 120_000;
-const REASON_CHARS_MAX = 1_000;
 
 export class Daemon {
   readonly #options: DaemonOptions;
@@ -53,7 +54,9 @@ export class Daemon {
   #pause: Pause | null;
   #configProblem: string | null = null;
   #tickedAtMs = performance.now();
+  readonly #matches: Matches;
   #expandAtMs = Number.NEGATIVE_INFINITY;
+  #reloaded: Promise<unknown> = Promise.resolve();
   #saved: Promise<void> = Promise.resolve();
 
   private constructor(options: DaemonOptions, config: DaemonConfig, pause: Pause | null) {
@@ -62,6 +65,7 @@ export class Daemon {
     this.#pause = pause;
     this.#slots = new Slots(config.parallel);
     this.#table = new DeviceTable(options.log);
+    this.#matches = options.matches ?? new Matches();
     this.#startedAt = new Date(options.nowMs()).toISOString();
   }
 
@@ -73,6 +77,7 @@ export class Daemon {
       log.error({ reason }, 'what was remembered of runs is damaged: schedules count from now on'),
     );
     const daemon = new Daemon(options, config, memory.pause);
+    await config.apply?.();
     await daemon.#expand(memory.devices);
     // What ran when the last process ended goes on soon: blocks that had arrived are not sent again.
     for (const entry of daemon.#table.entries) {
@@ -82,7 +87,9 @@ export class Daemon {
       entry.memory = {
         ...entry.memory,
         last: { ...last, state: 'interrupted', endedAt: last.startedAt, reason },
-        record: failed(record, runSettings(entry.settings), nowMs(), random),
+        record: isScheduled(last.why)
+          ? failed(record, runSettings(entry.settings), nowMs(), random)
+          : failedOnDemand(record),
       };
     }
     return daemon;
@@ -100,32 +107,52 @@ export class Daemon {
     await this.#saved;
   }
 
-  /** Looks at the clock once, and begins what is due. */
+  /** Looks at the clock once, and begins what is due. What does not answer takes some seconds, no more. */
   async tick(): Promise<void> {
     this.#tickedAtMs = performance.now();
     const nowMs = this.#options.nowMs();
     if (nowMs >= this.#expandAtMs || this.#expandAtMs - nowMs > EXPAND_MS) await this.#expand();
-    const waiting = this.#table.entries.filter(({ running }) => running === null);
+    if (this.#slots.free === 0) return;
+    const due = this.#table.entries.filter((entry) => this.#decide(entry, nowMs).kind === 'run');
+    const looked = await Promise.all(
+      due.map(async (entry) => ({ entry, isThere: await this.#look(entry, nowMs) })),
+    );
     // The longest waiting is first where there are more than may run.
-    for (const entry of waiting.sort((a, b) => a.memory.record.anchorMs - b.memory.record.anchorMs)) {
-      const settings = runSettings(entry.settings);
-      const record = afterClock(entry.memory.record, settings, nowMs);
-      if (record !== entry.memory.record) entry.memory = { ...entry.memory, record };
-      const facts = { nowMs, isRunning: entry.running !== null, isThere: true, pause: this.#pause };
-      const decision = decide(record, settings, facts);
-      if (decision.kind !== 'run' || this.#slots.free === 0) continue;
-      if (!(await this.#look(entry, nowMs)) || entry.running !== null) continue;
+    looked.sort((a, b) => a.entry.memory.record.anchorMs - b.entry.memory.record.anchorMs);
+    for (const { entry, isThere } of looked) {
+      // Meanwhile it may have been paused, begun on demand, or removed.
+      const decision = this.#decide(entry, nowMs);
+      const isOurs = this.#table.entries.includes(entry);
+      if (!isThere || !isOurs || decision.kind !== 'run' || this.#slots.free === 0) continue;
       const { full, why } = decision;
       const work: Work = (signal, onEvent) => this.#options.backUp(entry.settings, { full, signal, onEvent });
       this.#track(this.#perform(entry, why, full, this.#options.signal, work).catch(() => undefined));
     }
   }
 
+  #decide(entry: Entry, nowMs: number): RunDecision {
+    const settings = runSettings(entry.settings);
+    const record = afterClock(entry.memory.record, settings, nowMs);
+    if (record !== entry.memory.record) entry.memory = { ...entry.memory, record };
+    const isRunning = entry.running !== null;
+    return decide(record, settings, { nowMs, isRunning, isThere: true, pause: this.#pause });
+  }
+
   /** @throws StillpointError `config`; then nothing is changed */
-  async reload(): Promise<void> {
-    const { load, log } = this.#options;
+  reload(): Promise<void> {
+    const done = this.#reloaded.then(() => this.#reload());
+    this.#reloaded = done.catch(() => undefined);
+    return done;
+  }
+
+  async #reload(): Promise<void> {
+    const { load, log, nowMs } = this.#options;
     try {
-      this.#config = await load();
+      const config = await load();
+      const found = await this.#matches.of(config.devices, this.#table.present());
+      await config.apply?.();
+      this.#config = config;
+      this.#table.apply(config.devices, found, nowMs());
     } catch (error) {
       this.#configProblem = (error as Error).message;
       log.error(
@@ -136,7 +163,6 @@ export class Daemon {
     }
     this.#configProblem = null;
     this.#slots.limit = this.#config.parallel;
-    await this.#expand();
     await this.#save();
     log.info(
       { event: 'config-applied' satisfies LogEvent, devices: this.#table.entries.length },
@@ -226,25 +252,16 @@ export class Daemon {
     await this.#save();
   }
 
-  async view(receivers: DaemonView['receivers']): Promise<DaemonView> {
-    const nowMs = this.#options.nowMs();
-    const devices: DeviceView[] = [];
-    for (const entry of this.#table.entries) {
-      const isThere = entry.running !== null || (await this.#options.isThere(entry.settings.path));
-      const running = entry.running === null ? null : runningView(entry.running);
-      devices.push(viewDevice(entry.settings, entry.memory, { nowMs, isThere, pause: this.#pause, running }));
-    }
-    devices.push(...[...this.#table.vanished.values()].map(viewVanished));
-    const { untilMs = null } = this.#pause ?? {};
-    return {
-      startedAt: this.#startedAt,
+  /** @param look whether devices are there now; default: as the last look found them */
+  async view(receivers: DaemonView['receivers'], look = true): Promise<DaemonView> {
+    const { isThere } = this.#options;
+    return viewDaemon(this.#table, {
+      ...{ nowMs: this.#options.nowMs(), pause: this.#pause, startedAt: this.#startedAt, receivers },
       parallel: this.#config.parallel,
-      isPaused: this.#pause !== null && (untilMs === null || nowMs < untilMs),
-      pausedUntil: untilMs === null ? null : new Date(untilMs).toISOString(),
-      devices: devices.sort((a, b) => (a.name < b.name ? -1 : 1)),
-      receivers,
-      problems: [...(this.#configProblem === null ? [] : [this.#configProblem]), ...this.#table.problems],
-    };
+      isThere: async (entry) =>
+        entry.running !== null || (look ? isThere(entry.settings.path) : entry.isThere),
+      problems: this.#configProblem === null ? [] : [this.#configProblem],
+    });
   }
 
   async #setPause(name: string | null, pause: Pause | null): Promise<void> {
@@ -274,8 +291,9 @@ export class Daemon {
     let release: () => void = () => undefined;
     try {
       release = await this.#slots.take(signal);
-      const began_ = began(entry.memory.record, why === 'ordered' ? 'asked' : why, nowMs());
-      entry.memory = { ...entry.memory, record: began_, last: lastRun(running) };
+      const { record } = entry.memory;
+      const begun = isScheduled(why) ? began(record, settings, why, nowMs()) : record;
+      entry.memory = { ...entry.memory, record: begun, last: lastRun(running) };
       await this.#save();
       log.info({ event: 'backup-begun' satisfies LogEvent, why, full }, 'backup begins');
       const result = await work(signal, (event) => follow(running, event, log));
@@ -287,42 +305,14 @@ export class Daemon {
         ...{ warningCount: warnings.length, wireBytes },
       });
       entry.memory = { ...entry.memory, lastGood: { point: pointLabel(point), instant: point.instant } };
-      log.info(
-        {
-          event: 'backup-done' satisfies LogEvent,
-          point: pointLabel(point),
-          wireBytes,
-          warnings: warnings.length,
-        },
-        'backup done',
-      );
+      const told = { point: pointLabel(point), wireBytes, warnings: warnings.length };
+      log.info({ event: 'backup-done' satisfies LogEvent, ...told }, 'backup done');
       return result;
     } catch (error) {
-      const { code, thing, reason } = failureOf(error);
-      const told = failureText({ thing, reason }).slice(0, REASON_CHARS_MAX);
-      const isScheduled = why === 'due' || why === 'retry';
-      const { record } = entry.memory;
-      const ended = { ...lastRun(running), endedAt: new Date(nowMs()).toISOString(), reason: told };
-      if (signal.aborted && isStillpointError(error, 'cancelled')) {
-        // Parked: the next process goes on with it soon.
-        const isParked = stop.aborted;
-        const next = isParked && isScheduled ? { ...record, retryAtMs: nowMs() } : record;
-        const because = isParked ? 'the agent was stopped meanwhile' : 'it was cancelled';
-        this.#end(entry, next, {
-          ...ended,
-          state: isParked ? 'interrupted' : 'cancelled',
-          reason: because,
-        });
-      } else if (code === 'session-busy' && isScheduled) {
-        log.info({ reason }, 'another command works on it; it is looked at again soon');
-        this.#end(entry, deferred(record, nowMs()), { ...ended, state: 'cancelled' });
-      } else {
-        log.warn({ event: 'backup-failed' satisfies LogEvent, code, thing, reason }, 'backup failed');
-        const next = isScheduled
-          ? failed(record, settings, nowMs(), random)
-          : { ...record, failures: record.failures + 1 };
-        this.#end(entry, next, { ...ended, state: 'failed' });
-      }
+      const clock = { nowMs: nowMs(), random, isAborted: signal.aborted, isStopped: stop.aborted };
+      const { record, busySinceMs, ...end } = endOfFailed(entry, why, error, clock, log);
+      this.#end(entry, record, { ...lastRun(running), ...end });
+      entry.busySinceMs = busySinceMs;
       throw error;
     } finally {
       release();
@@ -332,6 +322,7 @@ export class Daemon {
   }
 
   #end(entry: Entry, record: RunRecord, last: LastRun): void {
+    entry.busySinceMs = null;
     // A pause may have come meanwhile.
     const { pause } = entry.memory.record;
     entry.memory = { ...entry.memory, record: { ...record, pause }, last };
@@ -342,26 +333,28 @@ export class Daemon {
     const { path, name } = entry.settings;
     const isThere = await this.#options.isThere(path);
     if (isThere !== entry.isThere) {
-      if (isThere)
-        this.#options.log.info(
-          { event: 'device-back' satisfies LogEvent, device: name, path },
-          'the device is back',
-        );
-      else
-        this.#options.log.warn(
-          { event: 'device-missing' satisfies LogEvent, device: name, path },
-          'the device is not there; its backup waits for it',
-        );
+      const { log } = this.#options;
+      const told = {
+        event: (isThere ? 'device-back' : 'device-missing') satisfies LogEvent,
+        device: name,
+        path,
+      };
+      if (isThere) log.info(told, 'the device is back');
+      else log.warn(told, 'the device is not there; its backup waits for it');
     }
     entry.isThere = isThere;
     entry.lookAtMs = nowMs + LOOK_MS;
     return isThere;
   }
 
+  /** @param remembered of the last process; default: of this one */
   async #expand(remembered?: readonly DeviceMemory[]): Promise<void> {
+    const config = this.#config;
     const nowMs = this.#options.nowMs();
     this.#expandAtMs = nowMs + EXPAND_MS;
-    await this.#table.expand(this.#config.devices, nowMs, remembered);
+    const found = await this.#matches.of(config.devices, remembered ?? this.#table.present());
+    // Another configuration may have come meanwhile.
+    if (config === this.#config) this.#table.apply(config.devices, found, nowMs, remembered);
   }
 
   #entry(name: string): Entry {

@@ -1,9 +1,13 @@
 /** The devices of a daemon: what is configured, what matches wildcards, what is remembered of each. */
 import type { Logger } from 'pino';
-import { type ConfiguredDevice, type DeviceSettings, expandDevices } from '../../config/agent-config.js';
+import type { ConfiguredDevice, DeviceSettings, ExpandedDevices } from '../../config/agent-config.js';
+import { OFFERS_MAX } from '../../domain/base/limits.js';
 import { newRecord } from '../../domain/order/run-plan.js';
 import { type Running, unknownDevice } from './running.js';
 import type { DeviceMemory } from './state.js';
+
+/** Images come and go for years. */
+const VANISHED_MAX = 2 * OFFERS_MAX;
 
 export interface Entry {
   settings: DeviceSettings;
@@ -12,6 +16,8 @@ export interface Entry {
   isThere: boolean;
   /** It is not looked for before. */
   lookAtMs: number;
+  /** Since when scheduled runs have met another command that works on it; null: the last one did not. */
+  busySinceMs: number | null;
 }
 
 export class DeviceTable {
@@ -37,17 +43,23 @@ export class DeviceTable {
     return entry;
   }
 
-  memories(): DeviceMemory[] {
-    return [...this.entries.map(({ memory }) => memory), ...this.vanished.values()];
+  /** Without those that have vanished. */
+  present(): DeviceMemory[] {
+    return this.entries.map(({ memory }) => memory);
   }
 
-  /** @param remembered of the last process; default: of this one */
-  async expand(
+  /** Those that have vanished come last, the latest first. */
+  memories(): DeviceMemory[] {
+    return [...this.present(), ...this.vanished.values()];
+  }
+
+  /** @param remembered of the last process; default: of this one, as it is now */
+  apply(
     configured: readonly ConfiguredDevice[],
+    { devices, problems }: ExpandedDevices,
     nowMs: number,
     remembered: readonly DeviceMemory[] = this.memories(),
-  ): Promise<void> {
-    const { devices, problems } = await expandDevices(configured);
+  ): void {
     const known = new Map(remembered.map((memory) => [memory.name, memory]));
     const entries = new Map<string, Entry>();
     for (const settings of devices) {
@@ -57,7 +69,7 @@ export class DeviceTable {
           ...{ name, path, pattern, record: newRecord(nowMs), last: null, lastGood: null },
         };
       const entry = this.#entries.get(name) ?? {
-        ...{ settings, memory, running: null, isThere: true, lookAtMs: 0 },
+        ...{ settings, memory, running: null, isThere: true, lookAtMs: 0, busySinceMs: null },
       };
       entry.settings = settings;
       entry.memory = { ...memory, path, pattern };
@@ -76,7 +88,9 @@ export class DeviceTable {
     for (const text of problems)
       if (!this.problems.includes(text)) this.#log.warn({ reason: text }, 'a match is not backed up');
     this.#entries = entries;
-    this.vanished = new Map(vanished);
+    const seenAt = ({ last }: DeviceMemory) => last?.startedAt ?? '';
+    vanished.sort(([, a], [, b]) => (seenAt(a) < seenAt(b) ? 1 : -1));
+    this.vanished = new Map(vanished.slice(0, VANISHED_MAX));
     this.problems = problems;
   }
 }

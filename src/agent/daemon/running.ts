@@ -14,6 +14,10 @@ export interface Running {
   totalBytes: number;
 }
 
+export function isScheduled(why: RunReason): why is 'due' | 'retry' {
+  return why === 'due' || why === 'retry';
+}
+
 export function lastRun({ why, startedAt }: Running): LastRun {
   return {
     ...{ why, startedAt, endedAt: null, state: 'running', point: null, warningCount: 0, wireBytes: 0 },

@@ -5,7 +5,13 @@
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import {
+  makeDirectory,
+  readStateFile,
+  STATE_CHARS_MAX,
+  type StateFormat,
+  writeStateFile,
+} from '../../config/state-file.js';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { OFFERS_MAX } from '../../domain/base/limits.js';
 import type { Pause, RunRecord } from '../../domain/order/run-plan.js';
@@ -48,40 +54,59 @@ const time = z.number().min(-8.64e15).max(8.64e15);
 const count = z.int().min(0);
 const pause = z.strictObject({ fromMs: time, untilMs: time.nullable() }).nullable();
 
+const device: z.ZodType<DeviceMemory> = z.strictObject({
+  name: text,
+  path: text,
+  pattern: text.nullable(),
+  record: z.strictObject({
+    ...{ anchorMs: time, failures: count, retries: count, retryAtMs: time.nullable(), pause },
+    fullAtMs: time.nullable(),
+  }),
+  last: z
+    .strictObject({
+      why: z.enum(['due', 'retry', 'asked', 'ordered']),
+      startedAt: text,
+      endedAt: text.nullable(),
+      state: z.enum(['running', 'done', 'failed', 'cancelled', 'interrupted']),
+      point: text.nullable(),
+      warningCount: count,
+      wireBytes: count,
+      reason: text.nullable(),
+    })
+    .nullable(),
+  lastGood: z.strictObject({ point: text, instant: text }).nullable(),
+});
+
+/** Those that have vanished are kept, too. */
+const DEVICES_MAX = 4 * OFFERS_MAX;
+
 const memoryFormat: StateFormat<DaemonMemory> = {
   format: 'stillpoint-daemon',
   version: 1,
-  schema: z.strictObject({
-    pause,
-    devices: z
-      .array(
-        z.strictObject({
-          name: text,
-          path: text,
-          pattern: text.nullable(),
-          record: z.strictObject({
-            ...{ anchorMs: time, failures: count, retries: count, retryAtMs: time.nullable(), pause },
-            fullAtMs: time.nullable(),
-          }),
-          last: z
-            .strictObject({
-              why: z.enum(['due', 'retry', 'asked', 'ordered']),
-              startedAt: text,
-              endedAt: text.nullable(),
-              state: z.enum(['running', 'done', 'failed', 'cancelled', 'interrupted']),
-              point: text.nullable(),
-              warningCount: count,
-              wireBytes: count,
-              reason: text.nullable(),
-            })
-            .nullable(),
-          lastGood: z.strictObject({ point: text, instant: text }).nullable(),
-        }),
-      )
-      // Those that have vanished are kept, too.
-      .max(4 * OFFERS_MAX),
-  }),
+  schema: z.strictObject({ pause, devices: z.array(device).max(DEVICES_MAX) }),
 };
+
+/** For what is in the file beside the devices. */
+const REST_CHARS = 1_024;
+
+/**
+ * What fits into the file: one that can't be read back is put aside as damaged, with the pauses in it. Paused
+ * devices come first, then in the order of the list.
+ */
+function fitting(devices: readonly DeviceMemory[]): DeviceMemory[] {
+  const isPaused = ({ record }: DeviceMemory) => Number(record.pause !== null);
+  let room = STATE_CHARS_MAX - REST_CHARS;
+  return devices
+    .toSorted((a, b) => isPaused(b) - isPaused(a))
+    .filter((memory) => {
+      // It is text in a text.
+      const chars = JSON.stringify(`${JSON.stringify(memory)},`).length;
+      if (chars > room || !device.safeParse(memory).success) return false;
+      room -= chars;
+      return true;
+    })
+    .slice(0, DEVICES_MAX);
+}
 
 export const NOTHING_REMEMBERED: DaemonMemory = { devices: [], pause: null };
 
@@ -107,7 +132,12 @@ export async function recallMemory(
   }
 }
 
-export async function writeMemory(stateDirectory: string, memory: DaemonMemory): Promise<void> {
+/** @param memory its devices in the order of their worth: the file is bounded */
+export async function writeMemory(
+  stateDirectory: string,
+  { devices, pause: pausedAll }: DaemonMemory,
+): Promise<void> {
   await makeDirectory(stateDirectory);
+  const memory = { devices: fitting(devices), pause: pausedAll };
   await writeStateFile(memoryPath(stateDirectory), memoryFormat, memory);
 }

@@ -13,7 +13,7 @@
  * One use for each instant: whatever is tried again in between, each message goes out once. A program that
  * fails or is too slow gives a warning, and nobody is waited for; or an error, if that was asked for.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import { systemError } from '../../domain/base/system-errors.js';
@@ -125,18 +125,24 @@ async function tell(
   deadlineMs: number,
   signal?: AbortSignal,
 ): Promise<string | null> {
-  const child = spawn(program, [message], {
-    // A group of its own, so that what it starts ends with it.
-    detached: true,
-    env: { ...process.env, ...environment },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  let child: ChildProcess;
+  try {
+    child = spawn(program, [message], {
+      // A group of its own, so that what it starts ends with it.
+      detached: true,
+      env: { ...process.env, ...environment },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+  } catch (error) {
+    // Without memory, for one: most other troubles come as an event.
+    return cantStart(program, error as Error);
+  }
   let output = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     output = (output + chunk).slice(-OUTPUT_CHARS_MAX);
   });
   const ended = new Promise<string | null>((resolve) => {
-    child.once('error', (error) => resolve(`${program} can't be started: ${reasonOf(error)}`));
+    child.once('error', (error) => resolve(cantStart(program, error)));
     child.once('exit', (status, killedBy) => {
       const how = killedBy === null ? `with status ${status}` : `killed by ${killedBy}`;
       const said = output.trim().replace(/\s*\n\s*/g, ' / ');
@@ -175,8 +181,9 @@ function kill(pid: number | undefined, signal: NodeJS.Signals): void {
   }
 }
 
-function reasonOf(error: Error): string {
-  return systemError(error, { thing: 'announcement', place: 'hook' })?.reason ?? error.message;
+function cantStart(program: string, error: Error): string {
+  const known = systemError(error, { thing: 'announcement', place: 'hook' });
+  return `${program} can't be started: ${known?.reason ?? error.message}`;
 }
 
 function notTold(program: string, trouble: string): StillpointError {

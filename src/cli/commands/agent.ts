@@ -37,7 +37,9 @@ export function addAgent(program: Command, run: Run): void {
       .description('offer a device: receivers that this machine is enrolled with may start its backups')
       .argument('<device>', 'same as for backup')
       .option('--schedule <when>', 'back it up by schedule, too: daily, "Mon..Fri 02:00", every 6h'),
-  ).action((device: string, options: AddOptions) => run((context) => add(context, device, options)));
+  ).action((device: string, options: AddOptions, command: Command) =>
+    run((context) => add(context, device, options, (key) => command.getOptionValueSource(key) === 'cli')),
+  );
   agent
     .command('list')
     .description('list the devices that are offered')
@@ -82,12 +84,17 @@ export function parallelOption(): Option {
   });
 }
 
-async function add(context: CommandContext, device: string, options: AddOptions): Promise<number> {
+/** @param isGiven what is not is left to `[defaults]` */
+async function add(
+  context: CommandContext,
+  device: string,
+  options: AddOptions,
+  isGiven: (key: keyof AddOptions) => boolean,
+): Promise<number> {
   const path = resolve(device);
   await onDevice(path, () => stat(path));
   const name = checkName('device name', options.name ?? defaultName(path));
   const { provider = null, blockSize = null, limitRate = null, fuzzy = false } = options;
-  const { compressionLevel, patch } = options;
   const {
     hooks,
     freeze,
@@ -105,13 +112,13 @@ async function add(context: CommandContext, device: string, options: AddOptions)
       schedule,
       provider,
       blockSize,
-      compressionLevel,
-      patch,
       limitRate,
       fuzzy,
       hooks,
-      freeze,
     },
+    ...(isGiven('compressionLevel') ? { compressionLevel: options.compressionLevel } : {}),
+    ...(isGiven('patch') ? { patch: options.patch } : {}),
+    ...(isGiven('freeze') ? { freeze } : {}),
     ...{ freezeDeadlineMs, hookDeadlineMs, quiet, announce, exclusion },
   };
   const { agentConfig } = await import('../common/agent-config.js');

@@ -22,7 +22,7 @@ export function addConfig(program: Command, run: Run): void {
     );
   config
     .command('show')
-    .description('show all values that apply, and where each is written; secrets are hidden')
+    .description('show all values that apply, and where each is written')
     .argument('[part]', 'agent or receiver (default: both)')
     .option('--written', 'only values that are written in a file')
     .action((part: string | undefined, options: { written?: boolean }) =>
@@ -53,13 +53,13 @@ interface Part {
 }
 
 async function load(context: CommandContext, kind: Kind, files?: readonly string[]): Promise<Part> {
-  const { configDirectory, environment } = context;
+  const { configDirectory } = context;
   if (kind === 'agent') {
     const { checkAgentConfig } = await import('../../config/agent-config.js');
-    return { kind, ...(await checkAgentConfig(configDirectory, environment, files)) };
+    return { kind, ...(await checkAgentConfig(configDirectory, files)) };
   }
   const { checkReceiverConfig } = await import('../../config/receiver-config.js');
-  return { kind, ...(await checkReceiverConfig(configDirectory, environment, files)) };
+  return { kind, ...(await checkReceiverConfig(configDirectory, files)) };
 }
 
 async function checkFiles(context: CommandContext, files: readonly string[], as?: Kind): Promise<number> {
@@ -111,18 +111,17 @@ async function show(
     lines.push(
       `# ${kind}: ${files.length === 0 ? `no files in ${context.configDirectory}` : files.join(', ')}`,
     );
-    for (const { key, value, origin, isSecret, otherwise } of shown) {
+    for (const { key, value, origin, otherwise } of shown) {
       const where = origin === null ? 'preset' : `${origin.file}:${origin.line}`;
-      if (value === undefined) lines.push(`# ${key}: ${isSecret ? 'none' : otherwise}`);
-      else if (isSecret) lines.push(`${key} = (hidden)  # ${where}`);
+      if (value === undefined) lines.push(`# ${key}: ${otherwise}`);
       else lines.push(`${key} = ${tomlLiteral(value as Parameters<typeof tomlLiteral>[0])}  # ${where}`);
     }
     parts.push({
       part: kind,
       files,
-      values: shown.map(({ key, value = null, origin, isSecret }) => ({
+      values: shown.map(({ key, value = null, origin }) => ({
         key,
-        value: isSecret && value !== null ? '(hidden)' : value,
+        value,
         file: origin?.file ?? null,
         line: origin?.line ?? null,
       })),

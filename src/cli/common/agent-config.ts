@@ -5,12 +5,12 @@ import type { CommandContext } from './context.js';
 
 /** @throws StillpointError `config` */
 export async function agentConfig(
-  context: Pick<CommandContext, 'stateDirectory' | 'configDirectory' | 'environment' | 'output'>,
+  context: Pick<CommandContext, 'stateDirectory' | 'configDirectory' | 'output'>,
 ): Promise<AgentConfig> {
-  const { stateDirectory, configDirectory, environment, output } = context;
-  const config = await loadAgentConfig(configDirectory, environment);
+  const { stateDirectory, configDirectory, output } = context;
+  const config = await loadAgentConfig(configDirectory);
   const adopted = await adoptFormerOffers(stateDirectory, config);
   if (adopted.length === 0) return config;
   output.note(`${adopted.join(', ')}: now in ${configDirectory}/agent.d`);
-  return loadAgentConfig(configDirectory, environment);
+  return loadAgentConfig(configDirectory);
 }

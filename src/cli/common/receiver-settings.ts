@@ -14,7 +14,7 @@ import {
 import type { RetentionService } from '../../receiver/retention/service.js';
 import type { CommandContext } from './context.js';
 
-type Context = Pick<CommandContext, 'configDirectory' | 'environment'> & {
+type Context = Pick<CommandContext, 'configDirectory'> & {
   readonly stateDirectory: string;
 };
 
@@ -22,7 +22,7 @@ const real = (path: string): Promise<string> => realpath(path).catch(() => resol
 
 /** Null: no configuration names the store. @throws StillpointError `config` */
 export async function configOfStore(context: Context, dir: string): Promise<ReceiverConfig | null> {
-  const config = await loadReceiverConfig(context.configDirectory, context.environment);
+  const config = await loadReceiverConfig(context.configDirectory);
   if (config.files.length === 0) return null;
   const named = config.settings.store ?? join(context.stateDirectory, 'receiver');
   return (await real(named)) === (await real(dir)) ? config : null;
@@ -37,7 +37,7 @@ export async function roundsOf(
   const config = await configOfStore(context, dir);
   if (config === null) return roundsOfDirectory(dir);
   await adoptDirectoryRounds(dir, config, tell);
-  const load = () => loadReceiverConfig(context.configDirectory, context.environment);
+  const load = () => loadReceiverConfig(context.configDirectory);
   return roundsOfConfiguration(dir, load, () => new Date());
 }
 

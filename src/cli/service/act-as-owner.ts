@@ -1,38 +1,42 @@
 /**
  * Commands of the receiver leave files in its directory. Root becomes the user that the receiver belongs to,
- * so that the receiver's service, which runs as that user, can read and replace them.
+ * so that the receiver's service, which runs as that user, can read and replace them. Nor can that user then
+ * lead root elsewhere by links.
+ *
+ * | the directory belongs to | what is in it belongs to | root acts as                                     |
+ * |--------------------------|--------------------------|--------------------------------------------------|
+ * | another user             | anyone but root          | the directory's owner                            |
+ * | another user             | root                     | root: a local backup of root's made the store    |
+ * | root                     | another user: `receiver` | that user: only root can have put it there       |
  */
-import type { Stats } from 'node:fs';
-import { lchown, lstat, readdir, stat } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { actingAs, becomeOwner, directoryOwner, type Owner } from '../../native/owner.js';
 import type { CommandContext } from '../common/context.js';
 
-const isRoot = ({ userId }: CommandContext): boolean => userId === 0 && process.geteuid?.() === 0;
-
-/** Does nothing for other users, and where there is no receiver. */
+/** For the rest of the command. Does nothing for other users, and where root acts as root. */
 export async function actAsOwner(context: CommandContext, directory: string): Promise<void> {
-  if (!isRoot(context)) return;
-  const owner = await stat(join(directory, 'receiver')).catch(() => null);
-  if (owner !== null && owner.uid !== 0) become(owner);
+  const owner = await otherOwner(context, directory);
+  if (owner !== null) becomeOwner(owner);
 }
 
-/** For a receiver that is being made: the directory's owner gets what root has just put there. */
-export async function giveToOwner(context: CommandContext, directory: string): Promise<void> {
-  if (!isRoot(context)) return;
-  const owner = await stat(directory);
-  if (owner.uid === 0) return;
-  for (const name of await readdir(directory, { recursive: true })) {
-    const path = join(directory, name);
-    const status = await lstat(path);
-    // Another name of a file may be anywhere, and a link leads anywhere.
-    const isOurs = status.isDirectory() || (status.isFile() && status.nlink === 1);
-    if (status.uid === 0 && isOurs) await lchown(path, owner.uid, owner.gid);
-  }
-  become(owner);
+/** For this work only. */
+export async function asOwner<T>(
+  context: CommandContext,
+  directory: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  const owner = await otherOwner(context, directory);
+  return owner === null ? work() : actingAs(owner, work);
 }
 
-function become({ uid, gid }: Stats): void {
-  process.setgroups?.([gid]);
-  process.setgid?.(gid);
-  process.setuid?.(uid);
+/** Null: root, or whoever runs this. */
+async function otherOwner({ userId }: CommandContext, directory: string): Promise<Owner | null> {
+  if (userId !== 0 || process.geteuid?.() !== 0) return null;
+  const outer = await directoryOwner(directory, true);
+  if (outer === null) return null;
+  const receiver = await directoryOwner(join(directory, 'receiver'));
+  if (outer.uid === 0) return receiver === null || receiver.uid === 0 ? null : receiver;
+  const inner = receiver ?? (await lstat(join(directory, 'store.json')).catch(() => null));
+  return inner?.uid === 0 ? null : outer;
 }

@@ -162,11 +162,15 @@ async function serve(
     ...{ stateDirectory, log, signal, nowMs: Date.now, random: Math.random },
     load: async () => {
       const { settings, devices } = await agentConfig(context);
-      reached = await receivers(notEnrolled);
-      notify = settings.notify;
-      await limitProcess(settings.limits, log);
-      if (serving !== null) loops.add(reached, serving, asked ?? settings.parallel);
-      return { parallel: asked ?? settings.parallel, devices };
+      const found = await receivers(notEnrolled);
+      const parallel = asked ?? settings.parallel;
+      const apply = async () => {
+        reached = found;
+        notify = settings.notify;
+        await limitProcess(settings.limits, log);
+        if (serving !== null) loops.add(reached, serving, parallel);
+      };
+      return { parallel, devices, apply };
     },
     // As they were when the configuration was applied: it may be wrong on disk by now.
     backUp: (device, options) =>
@@ -231,7 +235,7 @@ async function keepUp(keep: () => Promise<void>, signal: AbortSignal): Promise<v
 }
 
 async function tellStatus(daemon: Daemon, notifier: ServiceNotifier): Promise<void> {
-  const { devices } = await daemon.view([]);
+  const { devices } = await daemon.view([], false);
   const running = devices.filter(({ state }) => state === 'running').map(({ name }) => name);
   const wrong = devices.filter(({ problem }) => problem !== null).length;
   const doing = running.length === 0 ? 'waiting' : `backing up ${running.join(', ')}`;

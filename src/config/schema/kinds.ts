@@ -24,11 +24,6 @@ export interface ValueKey<T> extends Described {
   readonly otherwise: string;
   readonly unit: string | null;
   readonly example: TomlLiteral;
-  /**
-   * Never shown. The value may also come from a file, by KEY-file, or from a credential of systemd, by
-   * KEY-credential.
-   */
-  readonly isSecret: boolean;
 }
 
 export type Fields = Readonly<Record<string, AnyKey>>;
@@ -75,19 +70,14 @@ interface ValueOptions extends Described {
   readonly allowed: string;
   readonly example: TomlLiteral;
   readonly unit?: string;
-  readonly isSecret?: boolean;
 }
 
 function valueKey<T>(
   schema: z.ZodType<T>,
-  {
-    unit = null,
-    isSecret = false,
-    ...options
-  }: Omit<ValueOptions, 'unit'> & { readonly unit?: string | null },
+  { unit = null, ...options }: Omit<ValueOptions, 'unit'> & { readonly unit?: string | null },
   rest: Pick<ValueKey<T>, 'preset' | 'isRequired' | 'otherwise'>,
 ): ValueKey<T> {
-  return { kind: 'value', schema, ...options, ...rest, unit, isSecret };
+  return { kind: 'value', schema, ...options, ...rest, unit };
 }
 
 /** With the value that applies if it is left out. */

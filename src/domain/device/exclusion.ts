@@ -4,14 +4,16 @@
  *
  * Everything outside of these partitions is in: the table at both ends, boot code, gaps, extended partitions'
  * own sectors. So is the beginning of the disk (what a restore in place writes as one), each block that an
- * excluded partition shares with something else, and the header of swap, so that a restored disk still has
- * swap with its name. Where partitions overlap, the one that was asked for wins.
+ * excluded partition shares with something else, and both ends of swap: a restored disk still has swap
+ * with its name, and whatever else describes itself at an end. Where partitions overlap, the one that was
+ * asked for wins.
  */
 import { StillpointError } from '../base/errors.js';
 import { EXCLUDED_RANGES_MAX, KiB } from '../base/limits.js';
 import { type BlockRange, mergeRanges, withoutRanges } from '../blocks/block-ranges.js';
 import type { Geometry } from '../blocks/geometry.js';
 import type { ExcludedRange } from '../point/excluded.js';
+import type { PartitionContent } from './partition-content.js';
 import type { Partition, PartitionTable } from './partition-table.js';
 
 export interface ExclusionWish {
@@ -20,12 +22,6 @@ export interface ExclusionWish {
   readonly excludePartitions: readonly number[];
   readonly excludeSwap: boolean;
 }
-
-/**
- * What is at the beginning of a partition. `hibernated`: swap with the memory of a machine that sleeps.
- * `other`: something that is known, and not swap.
- */
-export type PartitionContent = 'swap' | 'hibernated' | 'other' | 'unknown';
 
 export interface Exclusion {
   /** Ascending, apart; of whole blocks. */
@@ -37,8 +33,14 @@ export interface Exclusion {
 
 /** The table and the common boot code; no excluded range begins before. */
 const HEAD_BYTES = 128 * KiB;
-/** Of swap: a page of the largest pages that there are has its header. */
-const SWAP_HEADER_BYTES = 64 * KiB;
+interface KeptEnds {
+  readonly headBytes: number;
+  readonly tailBytes: number;
+}
+
+const NOTHING: KeptEnds = { headBytes: 0, tailBytes: 0 };
+/** A page of the largest pages has the header. Members of a RAID end with what describes them. */
+const SWAP_ENDS: KeptEnds = { headBytes: 64 * KiB, tailBytes: 128 * KiB };
 const SWAP_TYPES: readonly string[] = ['0657fd6d-a4ab-43c4-84e5-0933c84b4f4f', '82'];
 const GPT_SWAP = SWAP_TYPES[0];
 
@@ -57,7 +59,7 @@ export function planExclusion(
   checkNumbers(path, [...(wish.partitions ?? []), ...wish.excludePartitions], table);
   const warnings: string[] = [];
   const notices: string[] = [];
-  const left: { partition: Partition; reason: string; keptBytes: number }[] = [];
+  const left: { partition: Partition; reason: string; ends: KeptEnds }[] = [];
   const kept: Partition[] = [];
   for (const partition of table.partitions) {
     const { number } = partition;
@@ -68,9 +70,13 @@ export function planExclusion(
         warnings.push(
           `${path}: partition ${number} holds a hibernated machine and is left out: what is restored can't resume`,
         );
-      left.push({ partition, reason: `partition ${number}`, keptBytes: 0 });
+      left.push({ partition, reason: `partition ${number}`, ends: NOTHING });
     } else if (wish.excludeSwap && isSwap(partition, content)) {
-      left.push({ partition, reason: `partition ${number}, swap`, keptBytes: SWAP_HEADER_BYTES });
+      left.push({ partition, reason: `partition ${number}, swap`, ends: SWAP_ENDS });
+      if (content === 'unknown')
+        warnings.push(
+          `${path}: partition ${number} is left out for its type alone, which is that of swap; nothing in it says so`,
+        );
     } else {
       kept.push(partition);
       if (wish.excludeSwap) warnings.push(...whySwapStays(path, partition, content));
@@ -78,8 +84,8 @@ export function planExclusion(
   }
   const mine = blocksOf(kept, geometry);
   const excluded: ExcludedRange[] = [];
-  for (const { partition, reason, keptBytes } of left) {
-    const ranges = withoutRanges(innerBlocks(partition, keptBytes, geometry), mine);
+  for (const { partition, reason, ends } of left) {
+    const ranges = withoutRanges(innerBlocks(partition, ends, geometry), mine);
     if (ranges.length === 0) notices.push(`${path}: ${reason} has no whole block of its own, so it is in`);
     for (const [start, end] of ranges) excluded.push({ ...bytesOf(start, end, geometry), reason });
   }
@@ -99,6 +105,10 @@ function whySwapStays(path: string, { number, type }: Partition, content: Partit
   if (content === 'hibernated')
     return [
       `${path}: partition ${number} holds a hibernated machine, so it is not left out: without it what is restored can't resume`,
+    ];
+  if (content === 'both')
+    return [
+      `${path}: partition ${number} has the signature of swap and that of something else, so it is not left out`,
     ];
   if (content === 'other' && SWAP_TYPES.includes(type))
     return [
@@ -135,11 +145,11 @@ function blocksOf(partitions: readonly Partition[], { blockSize }: Geometry): Bl
 /** Those that it has alone. */
 function innerBlocks(
   { byteOffset, byteLength }: Partition,
-  keptBytes: number,
+  { headBytes, tailBytes }: KeptEnds,
   { blockSize, sizeBytes }: Geometry,
 ): BlockRange[] {
-  const end = byteOffset + byteLength;
-  const start = Math.ceil(Math.max(byteOffset + keptBytes, HEAD_BYTES) / blockSize);
+  const end = byteOffset + byteLength - tailBytes;
+  const start = Math.ceil(Math.max(byteOffset + headBytes, HEAD_BYTES) / blockSize);
   const last = end === sizeBytes ? Math.ceil(end / blockSize) : Math.floor(end / blockSize);
   return start < last ? [[start, last]] : [];
 }
@@ -171,41 +181,4 @@ function tooMany(path: string, count: number): StillpointError {
     reason: `${count} ranges would be left out, and a point can name ${EXCLUDED_RANGES_MAX}`,
     remedy: 'Leave out fewer partitions.',
   });
-}
-
-/** Where the signatures of swap end, for each size of pages. */
-const PAGE_BYTES: readonly number[] = [4 * KiB, 8 * KiB, 16 * KiB, 32 * KiB, 64 * KiB];
-const SWAP_SIGNATURES: readonly string[] = ['SWAPSPACE2', 'SWAP-SPACE'];
-/** The kernel's, of uswsusp, and of TuxOnIce. */
-const HIBERNATED: readonly string[] = [
-  ...['S1SUSPEND', 'S2SUSPEND', 'ULSUSPEND', 'LINHIB0001'],
-  '\xed\xc3\x02\xe9\x98V\xe5\x0c',
-];
-const OTHERS: readonly (readonly [byteOffset: number, bytes: string])[] = [
-  [0, 'LUKS\xba\xbe'],
-  [0, 'XFSB'],
-  [3, 'NTFS    '],
-  [54, 'FAT'],
-  [82, 'FAT32'],
-  ...[0, 512, 1024, 1536].map((at) => [at, 'LABELONE'] as const),
-  [1080, '\x53\xef'],
-  [1024, '\x10\x20\xf5\xf2'],
-  [4096, '\xfc\x4e\x2b\xa9'],
-  [0, '\xfc\x4e\x2b\xa9'],
-  [65_600, '_BHRfS_M'],
-];
-
-/** What is to be read of a partition to know its content. */
-export const CONTENT_BYTES = 128 * KiB;
-
-/** @param head the first 128 KiB of a partition, or what there is of it */
-export function contentOfHead(head: Buffer): PartitionContent {
-  const has = (at: number, text: string): boolean => head.toString('latin1', at, at + text.length) === text;
-  for (const pageBytes of PAGE_BYTES) {
-    if (pageBytes > head.length) break;
-    const signature = head.toString('latin1', pageBytes - 10, pageBytes);
-    if (HIBERNATED.some((text) => signature.startsWith(text))) return 'hibernated';
-    if (SWAP_SIGNATURES.includes(signature)) return 'swap';
-  }
-  return OTHERS.some(([at, text]) => has(at, text)) ? 'other' : 'unknown';
 }

@@ -59,6 +59,8 @@ interface MbrEntry {
   /** In sectors. */
   readonly start: number;
   readonly count: number;
+  /** From 0. */
+  readonly slot: number;
 }
 
 /** Null: it is no MBR. The boot sector of a FAT ends with the same signature, and has code in that place. */
@@ -70,6 +72,7 @@ function mbrEntries(sector: Buffer): MbrEntry[] | null {
     const flag = sector.readUInt8(at);
     if (flag !== 0 && flag !== 0x80) return null;
     entries.push({
+      slot: n,
       type: sector.readUInt8(at + 4),
       start: sector.readUInt32LE(at + 8),
       count: sector.readUInt32LE(at + 12),
@@ -94,31 +97,39 @@ async function readMbr(source: TableSource, entries: readonly MbrEntry[]): Promi
     containers.push(n + 1);
     // The kernel numbers the logical partitions of the first one only.
     if (containers.length > 1) return 'it has two extended partitions';
-    const found = await readLogical(source, entry.start, sectorBytes);
+    const found = await readLogical(source, entry, sectorBytes);
     if (typeof found === 'string') return found;
     logical.push(...found);
   }
   return checked({ kind: 'mbr', partitions: [...partitions, ...logical], containers }, source.sizeBytes);
 }
 
+/**
+ * Numbered as the kernel does (block/partitions/msdos.c): each sector may have several partitions, whatever
+ * their types; of its last two entries only those that lie within it count.
+ */
 async function readLogical(
   source: TableSource,
-  containerStart: number,
+  container: MbrEntry,
   sectorBytes: number,
 ): Promise<Partition[] | string> {
   const found: Partition[] = [];
-  let at = containerStart;
+  let [at, count] = [container.start, container.count];
   for (let steps = 0; steps < LOGICAL_MAX; steps += 1) {
     if ((at + 1) * sectorBytes > source.sizeBytes) return 'its extended partition leads past its end';
     const sector = await source.read(at * sectorBytes, SECTOR_BYTES);
-    const entries = mbrEntries(sector);
     // A container may be empty.
-    if (entries === null) return found;
-    const [own, next] = entries;
-    if (own !== undefined && isUsed(own) && !CONTAINER_TYPES.includes(own.type))
-      found.push(partitionOf(FIRST_LOGICAL + found.length, own, at + own.start, sectorBytes));
-    if (next === undefined || !isUsed(next) || !CONTAINER_TYPES.includes(next.type)) return found;
-    at = containerStart + next.start;
+    const entries = (mbrEntries(sector) ?? []).filter((entry) => entry.count > 0);
+    for (const entry of entries) {
+      const start = at + entry.start;
+      const isWithin =
+        entry.start + entry.count <= count && start + entry.count <= container.start + container.count;
+      if (!CONTAINER_TYPES.includes(entry.type) && (entry.slot < 2 || isWithin))
+        found.push(partitionOf(FIRST_LOGICAL + found.length, entry, start, sectorBytes));
+    }
+    const next = entries.find(({ type }) => CONTAINER_TYPES.includes(type));
+    if (next === undefined) return found;
+    [at, count] = [container.start + next.start, next.count];
   }
   return 'the chain of its logical partitions does not end';
 }

@@ -17,7 +17,10 @@
 import { dueAfter, type Schedule } from './schedule.js';
 
 export interface RunRecord {
-  /** When the last run began, or the schedule was first seen. Nothing before is due. */
+  /**
+   * When the last run began, or the schedule was first seen. Nothing before is due. For an interval: where
+   * its grid was last, without the device's delay.
+   */
   readonly anchorMs: number;
   /** In a row. */
   readonly failures: number;
@@ -67,6 +70,8 @@ const RETRY_MAX_MS = 60 * 60_000;
 /** Chance changes a pause by up to a quarter. */
 const RETRY_SPREAD = 0.25;
 export const SET_BACK_MS = 60 * 60_000;
+/** A first backup by hand takes hours. */
+const BUSY_MS_MAX = 12 * 60 * 60_000;
 
 export function newRecord(nowMs: number): RunRecord {
   return { anchorMs: nowMs, failures: 0, retries: 0, retryAtMs: null, pause: null, fullAtMs: null };
@@ -104,6 +109,19 @@ export function nextDue({ schedule, delayMs }: RunSettings, anchorMs: number): n
   return dueMs + Math.min(delayMs, Math.floor((nextMs - dueMs) / 2));
 }
 
+/**
+ * The anchor once a run has begun. An interval keeps its grid, so that neither the delay nor a late beginning
+ * adds to the time from run to run. A run that is late by more than half an interval begins a new grid.
+ */
+function anchorOf({ schedule, delayMs }: RunSettings, anchorMs: number, nowMs: number): number {
+  if (schedule === null || schedule.kind === 'calendar') return nowMs;
+  const { everyMs } = schedule;
+  const atMs = nowMs - Math.min(delayMs, Math.floor(everyMs / 2));
+  const lateMs = (atMs - anchorMs) % everyMs;
+  if (atMs < anchorMs) return anchorMs;
+  return lateMs > everyMs / 2 ? atMs : atMs - lateMs;
+}
+
 /** @param read the record after `afterClock` */
 export function decide(read: RunRecord, settings: RunSettings, facts: RunFacts): RunDecision {
   const { nowMs, isRunning, isThere } = facts;
@@ -111,7 +129,8 @@ export function decide(read: RunRecord, settings: RunSettings, facts: RunFacts):
   if (isRunning) return { kind: 'wait', why: 'running', untilMs: null };
   if (pause != null) return { kind: 'wait', why: 'paused', untilMs: pause.untilMs };
   const dueMs = nextDue(settings, read.anchorMs);
-  const { retryAtMs } = read;
+  // What is not to run by itself has nothing to repeat.
+  const retryAtMs = settings.schedule === null ? null : read.retryAtMs;
   const isRetry = retryAtMs !== null && (dueMs === null || retryAtMs < dueMs);
   const atMs = isRetry ? retryAtMs : dueMs;
   if (atMs === null)
@@ -126,10 +145,18 @@ export function isFullDue({ fullAtMs }: RunRecord, { fullEveryMs }: RunSettings,
   return fullAtMs === null || nowMs - fullAtMs >= fullEveryMs || fullAtMs - nowMs > SET_BACK_MS;
 }
 
-/** It is on disk before the run begins: a daemon that dies in it does not begin it again and again. */
-export function began(record: RunRecord, why: 'due' | 'retry' | 'asked', nowMs: number): RunRecord {
-  if (why === 'asked') return { ...record, retryAtMs: null };
-  return { ...record, anchorMs: nowMs, retryAtMs: null, retries: why === 'due' ? 0 : record.retries };
+/**
+ * Of a scheduled run; one on demand changes nothing before it ends. It is on disk before the run begins: a
+ * daemon that dies in it does not begin it again and again.
+ */
+export function began(
+  record: RunRecord,
+  settings: RunSettings,
+  why: 'due' | 'retry',
+  nowMs: number,
+): RunRecord {
+  const anchorMs = anchorOf(settings, record.anchorMs, nowMs);
+  return { ...record, anchorMs, retryAtMs: null, retries: why === 'due' ? 0 : record.retries };
 }
 
 export function succeeded(record: RunRecord, wasFull: boolean, nowMs: number): RunRecord {
@@ -150,6 +177,16 @@ export function failed(
   const spread = 1 + RETRY_SPREAD * (2 * random() - 1);
   const retryAtMs = nowMs + Math.round(pauseMs * spread);
   return { ...record, failures: failures + 1, retries: retries + 1, retryAtMs };
+}
+
+/** A run that somebody asked for: the schedule neither repeats it nor loses a retry by it. */
+export function failedOnDemand(record: RunRecord): RunRecord {
+  return { ...record, failures: record.failures + 1 };
+}
+
+/** Whether another command has worked on a device for so long that somebody has to know. */
+export function isBusyTooLong(sinceMs: number, nowMs: number): boolean {
+  return nowMs - sinceMs >= BUSY_MS_MAX;
 }
 
 /** Another command works on the device: that is not a failure, and is looked at again soon. */

@@ -13,13 +13,14 @@
  * So backups never wait for the log, and no administrative act passes unseen. Nothing waits longer than
  * WRITE_TIMEOUT_MS for a disk that hangs.
  */
-import { chown, type FileHandle, open, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeDirectory } from '../../config/state-file.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { AUDIT_FILE_BYTES_MAX, AUDIT_FILES_MAX, AUDIT_PENDING_MAX } from '../../domain/base/limits.js';
 import { lockFile, syncDirectory } from '../../native/files.js';
+import { directoryOwner, giveFile } from '../../native/owner.js';
 import { receiverDirectory } from '../access/identity.js';
 import { type AuditEvent, CHAIN_START, type ChainEnd, encodeEntry, encodeHead } from './entry.js';
 import { auditFileName, auditFiles, auditLockPath, auditPath, readAuditFile } from './files.js';
@@ -304,8 +305,8 @@ async function append(tail: Tail, bytes: Buffer): Promise<Tail> {
 /** A command of root must not make files that the receiver, of another user, can't write to. */
 async function giveToOwner(dir: string, path: string): Promise<void> {
   if (process.getuid?.() !== 0) return;
-  const { uid, gid } = await stat(receiverDirectory(dir));
-  await chown(path, uid, gid);
+  const owner = await directoryOwner(receiverDirectory(dir));
+  if (owner !== null) await giveFile(path, owner);
 }
 
 async function cut(path: string, sizeBytes: number): Promise<void> {

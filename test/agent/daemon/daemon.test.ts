@@ -1,141 +1,11 @@
-/** The daemon under a clock that the test sets, with backups that the test ends. */
+/** When the daemon backs up, and what it remembers. */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
-import { pino } from 'pino';
-import type { BackupResult } from '../../../src/agent/backup/options.js';
+import test from 'ava';
 import { viewAtRest } from '../../../src/agent/daemon/at-rest.js';
-import { Daemon } from '../../../src/agent/daemon/daemon.js';
-import { presenceOf } from '../../../src/agent/daemon/presence.js';
 import { readMemory } from '../../../src/agent/daemon/state.js';
-import { loadAgentConfig } from '../../../src/config/agent-config.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
-import { tempDir } from '../../helpers/disks/temp-dir.js';
-
-const MINUTE = 60_000;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
-const START = Date.UTC(2026, 4, 1);
-
-interface Begun {
-  readonly name: string;
-  readonly atMs: number;
-  readonly full: boolean;
-  done(): void;
-  fail(error: Error): void;
-}
-
-class World {
-  readonly directory: string;
-  nowMs = START;
-  readonly begun: Begun[] = [];
-  readonly log: { msg: string; device?: string; reason?: string }[] = [];
-  readonly missing = new Set<string>();
-  /** Devices whose backups have begun and not ended. */
-  readonly active = new Set<string>();
-  /** Backups end by themselves, well. */
-  isQuick = false;
-  stop = new AbortController();
-
-  constructor(directory: string) {
-    this.directory = directory;
-  }
-
-  get state(): string {
-    return join(this.directory, 'state');
-  }
-
-  async configure(text: string): Promise<void> {
-    await mkdir(join(this.directory, 'config'), { recursive: true });
-    await writeFile(join(this.directory, 'config/agent.toml'), text);
-  }
-
-  load = async () => {
-    const { settings, devices } = await loadAgentConfig(join(this.directory, 'config'), {});
-    return { parallel: settings.parallel, devices };
-  };
-
-  open(): Promise<Daemon> {
-    return Daemon.open({
-      ...{ stateDirectory: this.state, load: this.load, random: () => 0.5, signal: this.stop.signal },
-      nowMs: () => this.nowMs,
-      isThere: async (path) => !this.missing.has(path),
-      log: pino({ level: 'info' }, { write: (line: string) => void this.log.push(JSON.parse(line)) }),
-      backUp: ({ name }, { full, signal }) =>
-        new Promise<BackupResult>((resolve, reject) => {
-          const sequence = this.begun.length + 1;
-          this.active.add(name);
-          const done = () => {
-            this.active.delete(name);
-            resolve(resultOf(name, sequence));
-          };
-          const fail = (error: Error) => {
-            this.active.delete(name);
-            reject(error);
-          };
-          this.begun.push({ name, full, atMs: this.nowMs, done, fail });
-          signal.addEventListener('abort', () =>
-            fail(new StillpointError('cancelled', { thing: 'the command', reason: 'it was cancelled' })),
-          );
-          if (this.isQuick) done();
-        }),
-    });
-  }
-
-  /** Sets the clock, has the daemon look at it, and waits for what that begins. */
-  async at(daemon: Daemon, hours: number): Promise<string[]> {
-    this.nowMs = START + hours * HOUR;
-    const before = this.begun.length;
-    await daemon.tick();
-    await this.settled(daemon);
-    return this.begun.slice(before).map(({ name }) => name);
-  }
-
-  /** All that is to begin has begun, and what has ended has been written. */
-  async settled(daemon: Daemon): Promise<void> {
-    for (const endMs = Date.now() + 20_000; Date.now() < endMs; await sleep(2)) {
-      const running = (await daemon.view([])).devices.filter(({ state }) => state === 'running');
-      const names = running.map(({ name }) => name).sort();
-      if (names.join() === [...this.active].sort().join()) return;
-    }
-    throw new Error('it never settles');
-  }
-
-  async state_(daemon: Daemon, name: string) {
-    const { devices } = await daemon.view([]);
-    return devices.find((device) => device.name === name);
-  }
-}
-
-function resultOf(device: string, sequence: number): BackupResult {
-  const point = { device, sequence, instant: new Date(START).toISOString() };
-  return {
-    ...{ point, warnings: [], wireBytes: 7, base: { start: 'empty', reason: '' }, tracking: null },
-  } as unknown as BackupResult;
-}
-
-async function makeWorld(t: ExecutionContext, config: string): Promise<World> {
-  const world = new World(await tempDir(t));
-  await world.configure(config);
-  return world;
-}
-
-const TWO = `parallel = 1
-[[device]]
-name = "a"
-path = "/a"
-schedule = "02:00 UTC"
-retries = 2
-[[device]]
-name = "b"
-path = "/b"
-schedule = "02:00 UTC"
-[[device]]
-name = "c"
-path = "/c"
-`;
-const broken = new StillpointError('device-io', { thing: '/a', reason: 'it broke' });
+import { broken, DAY, HOUR, makeWorld, START, TWO } from '../../helpers/fakes/daemon-world.js';
 
 test('what is due runs, so many at once, one session a device; what failed is tried again', async (t) => {
   const world = await makeWorld(t, TWO);
@@ -199,7 +69,7 @@ test('a restart forgets nothing: missed runs are one, an interrupted one goes on
   await daemon.pause('b', 30 * DAY);
   t.deepEqual(await world.at(daemon, 2), ['a']);
   // The process dies here. Three days later:
-  world.active.clear();
+  world.die();
   const later = await world.open();
   t.like(await world.state_(later, 'a'), {
     last: { state: 'interrupted', reason: 'the agent ended meanwhile' },
@@ -275,6 +145,38 @@ test('another command that works on a device is not a failure', async (t) => {
   world.begun[1]?.done();
   await world.settled(daemon);
   t.deepEqual(await world.at(daemon, 2.1), ['a']);
+  world.begun[2]?.fail(busy);
+  await world.settled(daemon);
+  // Half a day later somebody has to know.
+  t.deepEqual(await world.at(daemon, 14.5), ['a']);
+  world.begun[3]?.fail(busy);
+  await world.settled(daemon);
+  t.like(await world.state_(daemon, 'a'), { failures: 1, problem: 'device a: it is at work' });
+});
+
+test('a run on demand takes no retry from the schedule, and one that dies makes none', async (t) => {
+  const world = await makeWorld(t, TWO);
+  const daemon = await world.open();
+  await world.at(daemon, 2);
+  world.begun[0]?.fail(broken);
+  await world.settled(daemon);
+  const { nextAt } = (await world.state_(daemon, 'a')) ?? {};
+  const asked = daemon.backUpNow('a', false, world.stop.signal, () => undefined);
+  await world.settled(daemon);
+  world.begun[1]?.fail(broken);
+  await t.throwsAsync(asked, { is: broken });
+  t.like(await world.state_(daemon, 'a'), { state: 'retrying', failures: 2, nextAt });
+  // The process dies while it makes what somebody asked for.
+  void daemon.backUpNow('b', false, world.stop.signal, () => undefined);
+  await world.settled(daemon);
+  world.die();
+  const later = await world.open();
+  t.like(await world.state_(later, 'b'), { state: 'waiting', failures: 1 });
+  await world.configure(TWO.replace('retries = 2', 'retries = 2\nenabled = false'));
+  await later.reload();
+  world.isQuick = true;
+  t.deepEqual(await world.at(later, 2.2), ['b']);
+  t.deepEqual(await world.at(later, 2.3), [], 'what is not enabled is not tried again');
 });
 
 test('a new configuration applies while backups run; a bad one is refused, and the old one stays', async (t) => {
@@ -346,23 +248,4 @@ test('a backup is cancelled by its name, and a schedule goes on after it', async
   world.begun[1]?.done();
   await world.settled(daemon);
   t.deepEqual(await world.at(daemon, 26), ['a']);
-});
-
-test('a path that does not answer is missing, and is asked for once at a time', async (t) => {
-  let looks = 0;
-  let answer: () => void = () => undefined;
-  const isThere = presenceOf((path) => {
-    looks += 1;
-    if (path === '/none') return Promise.reject(new Error('ENOENT'));
-    return path === '/there' ? Promise.resolve() : new Promise<void>((resolve) => (answer = resolve));
-  }, 20);
-  t.deepEqual([await isThere('/there'), await isThere('/none')], [true, false]);
-  t.false(await isThere('/hung'));
-  t.false(await isThere('/hung'));
-  t.is(looks, 3);
-  answer();
-  await sleep(1);
-  const late = isThere('/hung');
-  answer();
-  t.true(await late);
 });

@@ -75,6 +75,22 @@ test('one that fails is a warning and nobody is waited for, or no backup if that
   t.regex(missing.warnings.join(), /nobody could be told of the backup: \/nowhere\/tell can't be started/);
 });
 
+test('a program that can not even be tried to start leaves nothing behind, before the instant and after it', async (t) => {
+  const { wish, events } = await teller(t);
+  // Node throws for such a name, as it does without memory.
+  const impossible = { ...wish(), program: '/nowhere\0' };
+  const before = new Announcement(impossible, WHAT);
+  await before.before();
+  t.regex(before.warnings.join(), /nobody could be told of the backup: .* can't be started/);
+  const changing = { ...wish() };
+  const after = new Announcement(changing, WHAT);
+  await after.before();
+  Object.assign(changing, impossible);
+  await after.over();
+  t.regex(after.warnings.join(), /that the instant is over: .* can't be started/);
+  t.deepEqual(await events(), ['before']);
+});
+
 async function holding(t: ExecutionContext, options: Omit<FakeDiskOptions, 'log'>, graceMs = 0) {
   const tell = await teller(t);
   const disk = new FakeDisk('a', { ...options, log: [] });

@@ -18,13 +18,13 @@ async function withFiles(t: ExecutionContext, files: Readonly<Record<string, str
 /** Without the directory. */
 async function faultsOf(t: ExecutionContext, files: Readonly<Record<string, string | Buffer>>) {
   const directory = await withFiles(t, files);
-  const { faults } = await checkAgentConfig(directory, {});
+  const { faults } = await checkAgentConfig(directory);
   return faults.map((fault) => faultText(fault).replaceAll(`${directory}/`, ''));
 }
 
 test('no files are a configuration: presets, and no devices', async (t) => {
   const directory = join(await tempDir(t), 'nowhere');
-  const { settings, devices, files } = await loadAgentConfig(directory, {});
+  const { settings, devices, files } = await loadAgentConfig(directory);
   t.like(settings, {
     parallel: 4,
     store: null,
@@ -58,7 +58,7 @@ receiver = "https://r.example.net:8440"
     'agent.d/.c.toml': 'not read',
     'agent.d/c.txt': 'not read',
   });
-  const { settings, devices, values } = await loadAgentConfig(directory, {});
+  const { settings, devices, values } = await loadAgentConfig(directory);
   t.is(settings.parallel, 3);
   t.like(devices, {
     length: 4,
@@ -139,6 +139,25 @@ path = "/srv/*.raw"
   t.true(told.length >= 20, String(told.length));
 });
 
+test('defaults name one place for backups, too', async (t) => {
+  t.deepEqual(await faultsOf(t, { 'agent.toml': '[defaults]\nreceiver = "https://r:1"\nstore = "/s"\n' }), [
+    'agent.toml:3: defaults.store: there is a receiver, too. Keep one of the two.',
+  ]);
+});
+
+test('wildcards that are none are a fault, not a surprise later', async (t) => {
+  const device = '[[device]]\nname = "vm-{}"\n';
+  t.deepEqual(
+    await faultsOf(t, {
+      'agent.toml': `${device}path = "/srv/[z-a].raw"\n${device}path = "/srv/[!a-z].raw"\nexclude = ["/srv/[9-0]*"]\n`,
+    }),
+    [
+      'agent.toml:1: device.path: "/srv/[z-a].raw" has brackets with a range that runs backwards.',
+      'agent.toml:4: device.exclude: "/srv/[9-0]*" has brackets with a range that runs backwards.',
+    ],
+  );
+});
+
 test('wildcards: names by template, exclusions, one of several links, and nothing dropped silently', async (t) => {
   const directory = await tempDir(t);
   for (const name of ['a.raw', 'b.raw', 'skip.raw', 'é.raw', 'other.img', '.hidden.raw'])
@@ -160,7 +179,7 @@ name = "{}{}"
 path = "${directory}/none/*"
 `,
   });
-  const { devices: configured } = await loadAgentConfig(config, {});
+  const { devices: configured } = await loadAgentConfig(config);
   const { devices, problems } = await expandDevices(configured);
   t.deepEqual(
     devices.map(({ name, path, pattern }) => [name.replace(/^.*other/, 'other'), path, pattern !== null]),

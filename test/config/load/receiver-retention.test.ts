@@ -29,7 +29,7 @@ keep-all = true
 async function faultsOf(t: ExecutionContext, text: string): Promise<string[]> {
   const directory = await tempDir(t);
   await writeFile(join(directory, 'receiver.toml'), text);
-  const { faults } = await checkReceiverConfig(directory, {});
+  const { faults } = await checkReceiverConfig(directory);
   return faults.map((fault) => faultText(fault).replaceAll(`${directory}/`, ''));
 }
 

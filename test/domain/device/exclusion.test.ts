@@ -5,7 +5,8 @@ import { crc32 } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { KiB, MiB } from '../../../src/domain/base/limits.js';
-import { contentOfHead, type ExclusionWish, planExclusion } from '../../../src/domain/device/exclusion.js';
+import { type ExclusionWish, planExclusion } from '../../../src/domain/device/exclusion.js';
+import { contentOf } from '../../../src/domain/device/partition-content.js';
 import { type PartitionTable, readPartitionTable } from '../../../src/domain/device/partition-table.js';
 import { writeGpt, writeMbr } from '../../helpers/disks/partition-table.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
@@ -96,6 +97,24 @@ test('an MBR is read, with its logical partitions; chains that lead nowhere are 
     ],
   );
   t.deepEqual(table.containers, [3]);
+  // The kernel counts a partition without a type, and others beside the first one: numbers move.
+  const odd = Buffer.from(bytes);
+  mbr(odd, 2048, [
+    [0, 64, 200],
+    [0x05, 1024, 1024],
+    [0x83, 300, 100],
+    [0x83, 300, 100_000],
+  ]);
+  const counted = (await readTable(odd)) as PartitionTable;
+  t.deepEqual(
+    counted.partitions.map(({ number, byteOffset }) => [number, byteOffset / SECTOR]),
+    [
+      [1, 64],
+      [5, 2048 + 64],
+      [6, 2048 + 300],
+      [7, 2048 + 1024 + 32],
+    ],
+  );
   mbr(bytes, 2048 + 1024, [
     [0x82, 32, 300],
     [0x05, 1024, 1024],
@@ -117,7 +136,7 @@ test('swap is known by its signature, for any size of pages; a hibernated machin
   const signed = (at: number, text: string, bytes = 128 * KiB) => {
     const head = Buffer.alloc(bytes);
     head.write(text, at, 'latin1');
-    return contentOfHead(head);
+    return contentOf(head, Buffer.alloc(bytes), 64 * MiB);
   };
   for (const page of [4096, 8192, 16_384, 65_536]) {
     t.is(signed(page - 10, 'SWAPSPACE2'), 'swap');
@@ -136,11 +155,40 @@ test('swap is known by its signature, for any size of pages; a hibernated machin
   t.is(signed(0, 'XFSB', 512), 'other', 'a partition of a sector');
 });
 
+test('swap that is on something else, or under it, is neither', (t) => {
+  const sizeBytes = 64 * MiB + 3 * SECTOR;
+  const content = (signatures: readonly (readonly [byteOffset: number, text: string])[]) => {
+    const disk = Buffer.alloc(sizeBytes);
+    for (const [at, text] of signatures) disk.write(text, at, 'latin1');
+    return contentOf(disk.subarray(0, 128 * KiB), disk.subarray(-128 * KiB), sizeBytes);
+  };
+  const swap = [4086, 'SWAPSPACE2'] as const;
+  const md = '\xfc\x4e\x2b\xa9';
+  for (const other of [
+    ...[[64 * MiB - 64 * KiB, md] as const, [64 * MiB - 8 * KiB, md] as const, [4096, md] as const],
+    [sizeBytes - 512, '\xde\x11\xde\x11'] as const,
+    [65_600, '_BHRfS_M'] as const,
+  ]) {
+    t.is(content([swap, other]), 'both', String(other));
+    t.is(content([other]), 'other', String(other));
+    t.is(content([[4086, 'S1SUSPEND'], other]), 'hibernated');
+  }
+  t.is(content([swap, [64 * MiB - 65_000, md]]), 'swap', 'where nothing is looked for');
+  t.is(
+    content([
+      [8182, 'SWAPSPACE2'],
+      [65_526, 'S1SUSPEND'],
+    ]),
+    'hibernated',
+    'of a larger page',
+  );
+});
+
 const ALL: ExclusionWish = { partitions: null, excludePartitions: [], excludeSwap: false };
 
 test('swap by its type alone counts in a GPT; a contradiction is backed up, with a warning', (t) => {
   const size = { sizeBytes: 64 * MiB, blockSize: 64 * KiB };
-  const plan = (type: string, content: 'swap' | 'other' | 'unknown') =>
+  const plan = (type: string, content: 'swap' | 'other' | 'both' | 'unknown') =>
     planExclusion(
       '/dev/sda',
       { ...ALL, excludeSwap: true },
@@ -153,8 +201,14 @@ test('swap by its type alone counts in a GPT; a contradiction is backed up, with
       size,
     );
   t.is(plan(SWAP_GUID, 'unknown').excluded.length, 1, 'encrypted with a new key at each start');
+  t.regex(plan(SWAP_GUID, 'unknown').warnings.join(), /partition 1 is left out for its type alone/);
   t.is(plan('82', 'unknown').excluded.length, 0);
-  t.is(plan('83', 'swap').excluded.length, 1);
+  t.like(plan('83', 'swap'), {
+    excluded: [{ byteOffset: MiB + 64 * KiB, byteLength: MiB - 192 * KiB, reason: 'partition 1, swap' }],
+    warnings: [],
+  });
+  t.deepEqual(plan(SWAP_GUID, 'both').excluded, []);
+  t.regex(plan(SWAP_GUID, 'both').warnings.join(), /the signature of swap and that of something else/);
   for (const type of [SWAP_GUID, '82']) {
     const { excluded, warnings } = plan(type, 'other');
     t.deepEqual(excluded, []);

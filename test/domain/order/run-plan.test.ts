@@ -8,6 +8,7 @@ import {
   deferred,
   delayOf,
   failed,
+  failedOnDemand,
   isPaused,
   newRecord,
   nextDue,
@@ -43,7 +44,7 @@ test('the states, one after the other', (t) => {
     untilMs: null,
   });
   t.like(decide(record, DAILY, facts(due + DAY)), { kind: 'run' }, 'missed runs are one');
-  record = began(record, 'due', due);
+  record = began(record, DAILY, 'due', due);
   t.like(decide(record, DAILY, facts(due)), { kind: 'wait', untilMs: due + DAY });
   // Retries are bounded and their pauses grow; a success forgets them.
   const pauses: number[] = [];
@@ -55,12 +56,12 @@ test('the states, one after the other', (t) => {
     t.like(decide(record, DAILY, facts(nowMs)), { kind: 'wait', why: 'retry', untilMs: record.retryAtMs });
     nowMs = record.retryAtMs;
     t.like(decide(record, DAILY, facts(nowMs)), { kind: 'run', why: 'retry' });
-    record = began(record, 'retry', nowMs);
+    record = began(record, DAILY, 'retry', nowMs);
   }
   t.deepEqual(pauses, [5, 10, 20]);
   t.is(record.failures, 4);
   t.like(decide(record, DAILY, facts(nowMs)), { kind: 'wait', why: 'due', untilMs: due + DAY });
-  record = began(record, 'due', due + DAY);
+  record = began(record, DAILY, 'due', due + DAY);
   t.like(
     failed(record, DAILY, due + DAY, () => 0.5),
     { failures: 5, retries: 1 },
@@ -68,10 +69,12 @@ test('the states, one after the other', (t) => {
   record = succeeded(record, false, due + DAY);
   t.like(record, { failures: 0, retries: 0, retryAtMs: null });
   t.like(deferred(record, nowMs), { failures: 0, retries: 0, retryAtMs: nowMs + MINUTE });
-  // A run that was asked for takes no due time away.
-  t.is(began(newRecord(START), 'asked', due - 1).anchorMs, START);
+  // A run that was asked for, and failed, takes neither a due time nor a retry away.
+  const waiting = failed(newRecord(START), DAILY, START, () => 0.5);
+  t.deepEqual(failedOnDemand(waiting), { ...waiting, failures: 2 });
   const onDemand = { ...DAILY, schedule: null };
   t.like(decide(newRecord(START), onDemand, facts(START + 99 * DAY)), { why: 'on-demand', untilMs: null });
+  t.like(decide(waiting, onDemand, facts(START + 99 * DAY)), { why: 'on-demand' }, 'nor is it tried again');
 });
 
 test('a pause ends with its time, and then what was missed is made up for once', (t) => {
@@ -109,6 +112,29 @@ test('delays are the same for a device, differ between devices, and leave each d
   t.is(nextDue(often, START), START + 15 * MINUTE, 'half of what lies between');
 });
 
+test('an interval keeps its grid: neither a delay nor late beginnings add to it; a long absence moves it', (t) => {
+  const everyMs = 6 * HOUR;
+  const delays = fc.integer({ min: 0, max: 12 * HOUR });
+  const lates = fc.array(fc.integer({ min: 0, max: everyMs / 2 }), { minLength: 1, maxLength: 40 });
+  fc.assert(
+    fc.property(delays, lates, (delayMs, late) => {
+      const settings = { ...DAILY, schedule: parseSchedule('every 6h'), delayMs };
+      let record = newRecord(START);
+      const firstMs = nextDue(settings, START) ?? 0;
+      for (const [at, lateMs] of late.entries()) {
+        const dueMs = nextDue(settings, record.anchorMs);
+        t.is(dueMs, firstMs + at * everyMs);
+        record = began(record, settings, 'due', (dueMs ?? 0) + lateMs);
+      }
+      const backMs = START + 100 * DAY + 4 * HOUR;
+      record = began(record, settings, 'due', backMs);
+      const gapMs = (nextDue(settings, record.anchorMs) ?? 0) - backMs;
+      t.true(gapMs >= everyMs / 2 && gapMs <= everyMs, `${gapMs / HOUR} h`);
+    }),
+    { numRuns: 100 },
+  );
+});
+
 /** A daemon that looks at its clock every few minutes; the clock may be set. */
 function simulate(settings: RunSettings, steps: readonly { passMs: number; setMs: number }[]) {
   let record: RunRecord = newRecord(START);
@@ -121,7 +147,7 @@ function simulate(settings: RunSettings, steps: readonly { passMs: number; setMs
     const decision = decide(record, settings, facts(clockMs));
     if (decision.kind !== 'run') continue;
     runs.push({ realMs, clockMs });
-    record = succeeded(began(record, decision.why, clockMs), false, clockMs);
+    record = succeeded(began(record, settings, decision.why, clockMs), false, clockMs);
   }
   return runs;
 }

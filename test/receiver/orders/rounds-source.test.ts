@@ -23,7 +23,7 @@ async function makeWorld(t: ExecutionContext) {
   const [dir, config] = [join(directory, 'store'), join(directory, 'config')];
   await mkdir(join(dir, 'receiver'), { recursive: true });
   await mkdir(config);
-  const load = () => loadReceiverConfig(config, {});
+  const load = () => loadReceiverConfig(config);
   let nowMs = NOW;
   const rounds = roundsOfConfiguration(dir, load, () => new Date(nowMs));
   const told: string[] = [];
@@ -74,6 +74,12 @@ test('what others wrote into the configuration is refused, with its place', asyn
     '[[schedule]]\nname = "mine"\nat = "daily"\n',
   );
   await t.throwsAsync(rounds.setSchedule({ ...nightly, name: 'mine' }), { code: 'config' });
+  // It has what nobody would look for under its name.
+  const file = join(config, 'receiver.d/dial-web3.toml');
+  await writeFile(file, '[dial]\nweb4 = "web4:8441"\n');
+  await t.throwsAsync(rounds.setAddress('web3', web1), { code: 'config' });
+  await t.throwsAsync(rounds.setAddress('web3', null), { code: 'config' });
+  t.is(await readFile(file, 'utf8'), '[dial]\nweb4 = "web4:8441"\n');
 });
 
 test('a schedule counts from when it was first seen, and from anew when it is changed', async (t) => {

@@ -20,6 +20,8 @@ export interface PointMap {
   readonly changed: CellBytes | null;
   readonly zeroed: CellBytes | null;
   readonly unreadable: CellBytes;
+  /** They read as zeros, and say nothing. */
+  readonly leftOut: CellBytes;
   readonly lost: CellBytes | null;
 }
 
@@ -41,6 +43,7 @@ const MOST: Mark = { utf8: '▓', ascii: '#', meaning: 'mostly content' };
 const CHANGED: Mark = { utf8: '◆', ascii: '*', color: 33, meaning: 'changed' };
 const ZEROED: Mark = { utf8: '◇', ascii: 'o', color: 36, meaning: 'became zeros' };
 const UNREADABLE: Mark = { utf8: 'x', ascii: 'x', color: 31, meaning: 'unreadable on the device' };
+const LEFT_OUT: Mark = { utf8: '-', ascii: '-', color: 2, meaning: 'left out' };
 const LOST: Mark = { utf8: '!', ascii: '!', color: 31, meaning: 'lost in the store' };
 
 const NEVER: Mark = { utf8: '·', ascii: '.', color: 2, meaning: 'never' };
@@ -52,7 +55,7 @@ const HEAT: readonly Mark[] = [
 ];
 
 export function showPoint(context: CommandContext, canvas: Canvas, map: PointMap): void {
-  const { grid, changed, lost, content, unreadable, zeroed } = map;
+  const { grid, changed, lost, content, unreadable, leftOut, zeroed } = map;
   if (context.output.json) {
     for (let cell = 0; cell < grid.cellCount; cell += 1) {
       const figures = {
@@ -60,6 +63,7 @@ export function showPoint(context: CommandContext, canvas: Canvas, map: PointMap
         changedBytes: changed?.of(cell) ?? null,
         zeroedBytes: zeroed && Math.round(zeroed.of(cell)),
         unreadableBytes: unreadable.of(cell),
+        leftOutBytes: leftOut.of(cell),
         lostBytes: lost?.of(cell) ?? null,
       };
       if (Object.values(figures).some((bytes) => bytes !== null && bytes > 0))
@@ -67,6 +71,7 @@ export function showPoint(context: CommandContext, canvas: Canvas, map: PointMap
     }
   } else if (grid.cellCount > 0) {
     const legend = [ZERO, SOME, MOST, ...(changed === null ? [] : [CHANGED, ZEROED])];
+    if (leftOut.total > 0) legend.push(LEFT_OUT);
     if (unreadable.total > 0) legend.push(UNREADABLE);
     if (lost !== null) legend.push(LOST);
     canvas.draw(grid, (cell) => markOf(map, cell), legend);
@@ -82,6 +87,7 @@ export function showPoint(context: CommandContext, canvas: Canvas, map: PointMap
       changedBytes: changed?.total ?? null,
       zeroedBytes: zeroed && Math.round(zeroed.total),
       unreadableBytes: unreadable.total,
+      leftOutBytes: leftOut.total,
       lostBytes: lost?.total ?? null,
       partitions: map.partitions,
     },
@@ -91,23 +97,29 @@ export function showPoint(context: CommandContext, canvas: Canvas, map: PointMap
 }
 
 /** The worst first: a picture must not hide damage behind something else. */
-function markOf({ grid, lost, unreadable, changed, zeroed, content }: PointMap, cell: number): Mark {
+export function markOf(
+  { grid, lost, unreadable, leftOut, changed, zeroed, content }: PointMap,
+  cell: number,
+): Mark {
   if (lost !== null && lost.of(cell) > 0) return LOST;
   if (unreadable.of(cell) > 0) return UNREADABLE;
+  // That it became zeros in the point is not a change of the device.
+  if (leftOut.of(cell) === grid.cell(cell).byteLength) return LEFT_OUT;
   const changedBytes = changed?.of(cell) ?? 0;
   if (changedBytes > 0) return content.of(cell) === 0 || zeroed?.of(cell) === changedBytes ? ZEROED : CHANGED;
-  if (content.of(cell) === 0) return ZERO;
+  if (content.of(cell) === 0) return leftOut.of(cell) > 0 ? LEFT_OUT : ZERO;
   return content.of(cell) * 2 < grid.cell(cell).byteLength ? SOME : MOST;
 }
 
 function pointSummary(map: PointMap): string {
-  const { point, content, changed, unreadable, lost, name, baseName, resolutionBytes } = map;
+  const { point, content, changed, unreadable, leftOut, lost, name, baseName, resolutionBytes } = map;
   const { sizeBytes, blockSize } = point.geometry;
   const isExact = resolutionBytes === blockSize;
   return [
     `${name}: ${formatBytes(sizeBytes)}`,
     `${isExact ? '' : 'at most '}${formatBytes(content.total)} content${isExact ? '' : ` (looked at in pieces of ${formatBytes(resolutionBytes)})`}`,
     ...(changed === null ? [] : [`${formatBytes(changed.total)} changed since ${baseName}`]),
+    ...(leftOut.total === 0 ? [] : [`${formatBytes(leftOut.total)} left out`]),
     ...(unreadable.total === 0 ? [] : [`${formatBytes(unreadable.total)} unreadable on the device`]),
     ...(lost === null ? [] : [`${formatBytes(lost.total)} lost in the store`]),
   ].join(', ');

@@ -106,9 +106,11 @@ async function mapPoint(
   }
   const unreadable = new CellBytes(grid);
   for (const { byteOffset, byteLength } of point.badRanges) unreadable.addBytes(byteOffset, byteLength);
+  const leftOut = new CellBytes(grid);
+  for (const { byteOffset, byteLength } of point.excluded ?? []) leftOut.addBytes(byteOffset, byteLength);
   const lost = check ? await findLost(context, receiver, point, new CellBytes(grid)) : null;
   const found: PointMap = {
-    ...{ point, base, grid, partitions, content, unreadable, lost },
+    ...{ point, base, grid, partitions, content, unreadable, leftOut, lost },
     name: pointName(point, own),
     baseName: base && pointName(base, own),
     changed: base && changed,

@@ -100,7 +100,7 @@ function scrubOption(description: string): Option {
 async function directoryOf(context: CommandContext, dir: string | undefined): Promise<string> {
   if (dir !== undefined) return resolve(dir);
   const { loadReceiverConfig } = await import('../../../config/receiver-config.js');
-  const { settings } = await loadReceiverConfig(context.configDirectory, context.environment);
+  const { settings } = await loadReceiverConfig(context.configDirectory);
   return settings.store ?? join(context.stateDirectory, 'receiver');
 }
 
@@ -122,7 +122,8 @@ async function initialize(
   const directory = await directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
   const { placeToOwn } = await import('../../common/store-place.js');
-  const { giveToOwner } = await import('../../service/act-as-owner.js');
+  const { makeStoreIfMissing } = await import('../../common/open-store.js');
+  const { actAsOwner, asOwner } = await import('../../service/act-as-owner.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
@@ -133,8 +134,10 @@ async function initialize(
     ...(keepPartial === undefined ? [] : ['keep-partial' as const]),
     ...(scrub === undefined ? [] : ['scrub.period' as const]),
   ]);
-  await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
-  await giveToOwner(context, directory);
+  // What is known of stores is root's; the store is its owner's.
+  const make = (place: string) => asOwner(context, place, () => makeStoreIfMissing(place));
+  await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore, make });
+  await actAsOwner(context, directory);
   const settings = await recorded(
     directory,
     { what: 'setting', detail: 'receiver init' },
