@@ -24,6 +24,8 @@ import { makeStoreIfMissing } from './open-store.js';
 export interface PlaceChoice {
   readonly newStore?: boolean | undefined;
   readonly acceptStore?: boolean | undefined;
+  /** Makes the store; default: as this user. */
+  readonly make?: (directory: string) => Promise<void>;
 }
 
 /** @throws StillpointError `store-missing` where a store was, or a disk should be, and none may be made */
@@ -40,16 +42,16 @@ export async function placeToRead(stateDirectory: string | null, directory: stri
 export async function placeToFill(
   stateDirectory: string,
   directory: string,
-  { newStore = false }: PlaceChoice,
+  { newStore = false, make = makeStoreIfMissing }: PlaceChoice,
 ): Promise<StorePlace> {
   const place = await directoryPlace(directory);
   if (await isStore(directory)) {
-    await makeStoreIfMissing(directory);
+    await make(directory);
     return place;
   }
   const missing = newStore ? null : await whyNoStore(stateDirectory, place, true);
   if (missing !== null) throw missing;
-  await makeStoreIfMissing(directory);
+  await make(directory);
   const { storeId } = await findStoreIdentity(directory);
   await rememberStore(stateDirectory, place, storeId);
   return place;

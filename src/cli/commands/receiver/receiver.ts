@@ -122,7 +122,8 @@ async function initialize(
   const directory = await directoryOf(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
   const { placeToOwn } = await import('../../common/store-place.js');
-  const { giveToOwner } = await import('../../service/act-as-owner.js');
+  const { ownerToBe } = await import('../../service/act-as-owner.js');
+  const { makeStoreIfMissing } = await import('../../common/open-store.js');
   // Before anything is made.
   if (options.listen !== undefined) parseListen(options.listen);
   if (options.url !== undefined) checkUrl(options.url);
@@ -133,8 +134,12 @@ async function initialize(
     ...(keepPartial === undefined ? [] : ['keep-partial' as const]),
     ...(scrub === undefined ? [] : ['scrub.period' as const]),
   ]);
-  await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore });
-  await giveToOwner(context, directory);
+  const owner = await ownerToBe(context, directory);
+  const make = (at: string) =>
+    owner === null ? makeStoreIfMissing(at) : owner.make(() => makeStoreIfMissing(at));
+  // What this machine remembers of the store is root's.
+  await placeToOwn(context.stateDirectory, directory, { newStore, acceptStore, make });
+  owner?.become();
   const settings = await recorded(
     directory,
     { what: 'setting', detail: 'receiver init' },
