@@ -80,8 +80,9 @@ export async function thawLeft(
 }
 
 /**
- * What can be thawed here, and what is mounted, but hidden or elsewhere. Only at its own path is it surely what
- * was noted: the number of one that was unmounted may be another's now, and somebody may hold that frozen.
+ * What can be thawed here, and what is mounted, but hidden or elsewhere. Only at its own path is it surely
+ * what was noted: the number of one that was unmounted may be another's now, and somebody may hold that
+ * frozen.
  */
 export function reachable(
   noted: readonly NotedFilesystem[],

@@ -21,9 +21,9 @@ export async function actAsOwner(context: CommandContext, directory: string): Pr
 }
 
 /**
- * For a receiver that is being made: whom its directory belongs to, if root makes it for somebody else. What is
- * made there is theirs from the start: the owner of a directory can put a link in place of anything in it, so
- * root must not give files away afterwards.
+ * For a receiver that is being made: whom its directory belongs to, if root makes it for somebody else. What
+ * is made there is theirs from the start: the owner of a directory can put a link in place of anything in it,
+ * so root must not give files away afterwards.
  */
 export async function ownerToBe(context: CommandContext, directory: string): Promise<Owner | null> {
   if (!isRoot(context)) return null;

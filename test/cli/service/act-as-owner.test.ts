@@ -1,4 +1,4 @@
-/** What root makes in a directory of somebody else is theirs from the start, and no more than they may make. */
+/** What root makes in a directory of somebody else is theirs, and no more than they may make. */
 import { chmod, chown, mkdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CommandContext } from '../../../src/cli/common/context.js';

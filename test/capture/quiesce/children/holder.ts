@@ -1,7 +1,7 @@
 /**
  * Holds a freeze for a test that kills, stops or blocks it: holder.js DEADLINE_MS ID:PATH... Prints
  * `frozen FREEZER_PID`; then each line on its stdin is a command: `thaw` prints the result as JSON;
- * `spin MS` stops the event loop. A mount without an id is looked up, as a mount namespace has ids of its own.
+ * `spin MS` stops the event loop. A mount without an id is looked up: a mount namespace has ids of its own.
  */
 import { createInterface } from 'node:readline';
 import { freeze } from '../../../../src/capture/quiesce/freeze.js';
