@@ -31,7 +31,6 @@ A running agent reads changes on SIGHUP. If anything is wrong, it says so and co
 - **Schedules** are \`every 6h\`, or calendar expressions as those of systemd: \`daily\`, \`Mon..Fri 02:00\`, \`*-*-1 03:30\`, \`*-*~1 18:00\` (the
   last day of the month), \`02:00,14:00\`, \`*:0/15\`, \`02:00 Europe/Berlin\`; several with semicolons. A time that the clock skips in
   spring comes as much later as the clock jumps; one that it shows twice in autumn counts once. Missed runs are made up for by one.
-- **Secrets** may be given as they are, as \`KEY-file = "/path"\`, or as \`KEY-credential = "NAME"\` for a credential of systemd.
 `;
 
 export function reference(): string {
