@@ -81,7 +81,10 @@ async function commit(store, agent, name, before, after, sessionId) {
   await capture.commit(device.commitRequest(after, batchCount));
 }
 
-/** A machine that is agent and receiver, as people set it up. */
+/**
+ * A machine that is agent and receiver, as people set it up. `machine-1` is of a former version, which kept
+ * what it offered in the state directory: no later one makes that.
+ */
 async function makeMachine() {
   const dir = join(work, 'machine');
   const [state, store, image] = ['state', 'store', 'disk.img'].map((name) => join(dir, name));
@@ -117,7 +120,7 @@ async function makeMachine() {
   const kept = join(state, 'stores', '0'.repeat(32), 'local', 'kept');
   await mkdir(kept, { recursive: true });
   await writeKeptSession(kept, states.KEPT_SESSION);
-  await pack('machine-1.tar.gz', dir);
+  await pack('machine-2.tar.gz', dir);
 }
 
 /** All messages of an agent, over TLS, as they were sent and answered. */

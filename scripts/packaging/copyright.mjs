@@ -1,5 +1,5 @@
 // debian/copyright in its machine-readable form, with the licences of all that is inside: ours, Node's, the
-// npm packages', and BLAKE3's, which is linked into the addon.
+// npm packages', and those of what is linked into addons: BLAKE3 into ours, LMDB and LZ4 into lmdb's.
 //   node scripts/packaging/copyright.mjs PROGRAM_DIRECTORY >copyright
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -9,7 +9,7 @@ const [home] = process.argv.slice(2);
 const { outside, inside } = JSON.parse(readFileSync('build/bundle/packages.json', 'utf8'));
 
 /** Texts that Debian has in /usr/share/common-licenses. */
-const COMMON = { 'Apache-2.0': 'Apache-2.0', 'CC0-1.0': 'CC0-1.0' };
+const COMMON = { 'Apache-2.0': 'Apache-2.0' };
 const indented = (text) =>
   text
     .trimEnd()
@@ -76,6 +76,26 @@ const shipped = packagesBelow(outside).filter(({ directory }) =>
   existsSync(join(home, directory, 'package.json')),
 );
 for (const entry of shipped) addPackage(entry, [`${below}/${entry.directory}/*`]);
+const addon = shipped.find(({ directory }) => directory.startsWith('node_modules/@lmdb/'));
+if (addon === undefined) throw new Error('npm package lmdb: its addon is missing');
+const linked = (file) => readFileSync(join('node_modules/lmdb/dependencies', file), 'utf8');
+const noticesIn = (text) =>
+  [...text.matchAll(/^copyright .*/gim)].map(([line]) => line.replace(/^copyright (\(c\) )?/i, ''));
+const parts = [
+  {
+    licence: 'OLDAP-2.8',
+    notices: 'lmdb/libraries/liblmdb/COPYRIGHT',
+    text: 'lmdb/libraries/liblmdb/LICENSE',
+  },
+  { licence: 'BSD-2-clause', notices: 'lz4/lib/LICENSE', text: 'lz4/lib/LICENSE' },
+];
+for (const { licence, text } of parts) licences.set(licence, linked(text).replace(COPYRIGHT, '').trim());
+add(
+  [`${below}/${addon.directory}/*.node`],
+  ['the authors of lmdb', ...parts.flatMap(({ notices }) => noticesIn(linked(notices)))],
+  ['Expat', ...parts.map(({ licence }) => licence)].join(' and '),
+  null,
+);
 for (const name of inside) {
   const [entry] = packagesBelow([name]);
   addPackage(entry, [`${below}/build/bundle/stillpoint.cjs`]);
@@ -83,7 +103,8 @@ for (const name of inside) {
 add(
   [`${below}/build/native/Release/*`],
   ["Jack O'Connor, Samuel Neves and the BLAKE3 team: BLAKE3, linked in"],
-  'CC0-1.0 or Apache-2.0',
+  // Or CC0-1.0, as we choose.
+  'Apache-2.0',
   null,
 );
 

@@ -1,5 +1,5 @@
 /**
- * The files that commands write into agent.d/ and receiver.d/: each has one thing, and is named after it. It
+ * The files that commands write into agent.d/: each has one thing, and is named after it. It
  * is written as a whole (temporary file, fsync, rename, fsync of the directory), and removed durably.
  */
 import { lstat, readFile, rm } from 'node:fs/promises';
@@ -11,8 +11,8 @@ import { makeDirectory } from './state-file.js';
 /** The first words of such a file. Without them it is somebody's own. */
 const MARK = '# Written by "stillpoint ';
 
-export function dropInPath(directory: string, kind: 'agent' | 'receiver', name: string): string {
-  return join(directory, `${kind}.d`, `${name}.toml`);
+export function dropInPath(directory: string, name: string): string {
+  return join(directory, 'agent.d', `${name}.toml`);
 }
 
 /**

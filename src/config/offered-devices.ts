@@ -38,7 +38,7 @@ export async function addDevice(config: AgentConfig, device: OfferedDevice): Pro
     });
   }
   await writeDropIn(
-    dropInPath(config.directory, 'agent', name),
+    dropInPath(config.directory, name),
     { writes: 'agent add', removes: `agent remove ${name}` },
     dropInLines(device),
   );

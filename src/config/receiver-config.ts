@@ -1,4 +1,5 @@
 /** The receiver's configuration: receiver.toml and receiver.d/. It applies to the store that it names. */
+import { join } from 'node:path';
 import { type ConfigFault, configError, faultAt } from './load/faults.js';
 import { configFiles, readTree } from './load/read.js';
 import { check, type EffectiveValue } from './load/validate.js';
@@ -56,6 +57,11 @@ function policyFaults(
       file === origin.file && line !== null && line > origin.line && (next === undefined || line < next.line);
     return known.some(isInside) ? [] : [faultAt(origin, 'retention.policy', fault)];
   });
+}
+
+/** Which store it applies to. @param stateDirectory where that of a receiver is by default */
+export function storeOfConfig({ settings }: ReceiverConfig, stateDirectory: string): string {
+  return settings.store ?? join(stateDirectory, 'receiver');
 }
 
 /** The file that says something about retention; null: none does. */

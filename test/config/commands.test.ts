@@ -1,5 +1,5 @@
 /** `stillpoint config`: what it prints, and where the configuration is. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { writeMemory } from '../../src/agent/daemon/state.js';
@@ -88,10 +88,6 @@ test('a receiver that a configuration names: its settings are there, and only th
   await mkdir(config);
   await writeFile(join(config, 'receiver.toml'), `store = "${dir}"\nlisten = "127.0.0.1:8449"\n`);
   t.is(await shown(), 'default: rounds begin at 02:00, 1 at once, of all agents');
-  t.regex(
-    (await runHere(machine, 'config', 'show', 'receiver', '--written')).stdout,
-    /schedule-default\.toml:3$/m,
-  );
   t.is((await receiver('schedule', 'set', '--every', '6h')).code, EXIT_OK, 'its store is the default');
   t.is(await shown(), 'default: rounds begin every 6h, 1 at once, of all agents');
   const refused = await receiver('init', dir, '--listen', '127.0.0.1:1');
@@ -99,6 +95,16 @@ test('a receiver that a configuration names: its settings are there, and only th
   t.regex(refused.stderr, /--listen: .*receiver\.toml:2 says it for this receiver\. Change it there\./);
   t.is((await receiver('schedule', 'clear')).code, EXIT_OK);
   t.is(await shown(), 'No rounds are scheduled.');
+  t.deepEqual(await readdir(config), ['receiver.toml'], 'commands write into the store alone');
+  t.is((await runHere(machine, 'retention', 'show')).code, EXIT_OK, 'its store is the default here, too');
+  t.regex((await receiver('serve', '--check')).stdout, /the receiver can be started/);
+
+  const other = join(machine.directory, 'other');
+  t.is((await receiver('init', other)).code, EXIT_OK);
+  const unused = await receiver('serve', '--check', other);
+  t.regex(unused.stderr, /receiver\.toml is for the store .*\/r, not for .*\/other/);
+  await writeFile(join(dir, 'receiver', 'schedule.json'), 'no schedule');
+  t.not((await receiver('serve', '--check')).code, EXIT_OK, 'it looks at what the start will read');
 });
 
 test('a match of wildcards that is gone is shown until it is removed', async (t) => {

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The package on a Debian with systemd: installed, both services, a reload, a stop in the middle of a
-# session, a watchdog, an upgrade under I/O through an attached tap, removal, purge. /dev/vdb is backed up,
-# /dev/vdc is tapped, /dev/vdd takes what is restored.
+# The package on a Debian with systemd: installed, both services, live backups, a reload, stops in the middle
+# of backups, a watchdog, an upgrade under I/O through an attached tap, removal, purge. /dev/vdb is backed up,
+# live at first, /dev/vdc is tapped, /dev/vdd takes what is restored.
 #   test/vm/package.sh OLD_DEB NEW_DEB
 set -euo pipefail
 source test/vm/common.sh
@@ -26,27 +26,78 @@ done
 [ -z "$(pgrep --full /usr/lib/stillpoint || true)" ] || fail 'something of it runs'
 dpkg --listfiles stillpoint | grep -q /man1/stillpoint-receiver-serve.1.gz || fail 'manual page'
 
+since=$(date +%s)
 say 'the receiver: init as root, files of its user, ready when it serves'
 install -d -o stillpoint -g stillpoint -m 700 "$directory"
 "$stillpoint" --quiet receiver init "$directory" --listen 127.0.0.1:8440 --url https://localhost:8440
-echo "STORE=$directory" >/etc/default/stillpoint-receiver
+echo "store = '$directory'" >/etc/stillpoint/receiver.toml
+"$stillpoint" receiver schedule set --at 'Mon 03:00'
 systemctl enable --now stillpoint-receiver
-"$stillpoint" --quiet --json receiver agents --store "$directory" >/dev/null || fail 'the receiver does not serve'
+"$stillpoint" --quiet --json receiver agents >/dev/null || fail 'the receiver does not serve'
 [[ $(systemctl show --property=StatusText --value stillpoint-receiver) = "serving $directory"* ]] || fail 'no status'
 level=$(exposure stillpoint-receiver)
 awk -v level="$level" 'BEGIN { exit !(level <= 3.0) }' || fail "the receiver's exposure is $level"
 say "exposure: receiver $level, agent $(exposure stillpoint-agent), tap $(exposure stillpoint-tap@srv)"
 
-say 'the agent: enrolled, offers a device, is ordered'
-"$stillpoint" enroll https://localhost:8440 "$("$stillpoint" --quiet receiver invite vm --store "$directory")"
-head -c 16M /dev/urandom >/dev/vdb
-"$stillpoint" agent add /dev/vdb --name data --limit-rate 3M
+say 'the agent: a mounted disk, live: programs in the kernel, a freeze, a hook, an announcement, all from its service'
+"$stillpoint" enroll https://localhost:8440 "$("$stillpoint" --quiet receiver invite vm)"
+mkfs.ext4 -q /dev/vdb
+mkdir -p /mnt/data
+mount /dev/vdb /mnt/data
+head -c 16M /dev/urandom >/mnt/data/file
+cat >/usr/local/bin/hook <<'HOOK'
+#!/bin/sh
+echo ready
+read -r word
+echo "$word" >/run/hook.heard
+HOOK
+printf '#!/bin/sh\necho "$1" >>/run/announced\n' >/usr/local/bin/announce
+chmod 755 /usr/local/bin/hook /usr/local/bin/announce
+"$stillpoint" agent add /dev/vdb --name data --provider live --limit-rate 3M --hook /usr/local/bin/hook \
+  --announce /usr/local/bin/announce --grace 1s --announce-required
 systemctl enable --now stillpoint-agent
 expect 'the agent' active "$(systemctl is-active stillpoint-agent)"
-"$stillpoint" receiver backup vm data --store "$directory"
+ordered() { result=$("$stillpoint" --json receiver backup vm data) || fail "order: $result"; }
+ordered
+expect 'kind' application "$(field "['point']['kind']" <<<"$result")"
+expect 'what the hook heard' release "$(cat /run/hook.heard)"
+expect 'announcements: before and after' 2 "$(wc -l </run/announced)"
+head -c 1M /dev/urandom >/mnt/data/more
+ordered
+expect 'marks of the kernel used' True "$(field "['point']['providerFacts']['marksUsed']" <<<"$result")"
 "$stillpoint" --quiet restore data@latest /dev/vdd
-cmp --bytes=$((16 << 20)) /dev/vdb /dev/vdd || fail 'the restored device differs'
+mkdir -p /mnt/restored
+mount -o ro /dev/vdd /mnt/restored
+for name in file more; do cmp "/mnt/data/$name" "/mnt/restored/$name" || fail "$name differs"; done
+umount /mnt/restored
 [ -z "$(find "$directory" ! -user stillpoint)" ] || fail "files of others: $(find "$directory" ! -user stillpoint)"
+! in_journal stillpoint-receiver boot_id || fail 'the receiver cannot read the id of the boot'
+
+say 'what an agent and its freezer that were killed together left frozen: the next start of the service thaws it'
+systemctl stop stillpoint-agent
+mkdir -p -m 700 /run/stillpoint/frozen
+printf '{"version":1,"filesystems":[{"number":"%s","path":"/mnt/data"}]}' "$(mountpoint --fs-devno /mnt/data)" >/run/stillpoint/frozen/left
+fsfreeze --freeze /mnt/data
+systemctl start stillpoint-agent
+timeout 60 bash -c 'echo thawed >/mnt/data/after && sync --file-system /mnt/data' || fail '/mnt/data stays frozen'
+[ ! -e /run/stillpoint/frozen/left ] || fail 'the note is left'
+
+say 'a stop of the agent in the middle of a backup: nothing stays frozen, the next backup is whole'
+head -c 24M /dev/urandom >/mnt/data/more
+("$stillpoint" receiver backup vm data || echo "order: $?") >/tmp/order.log 2>&1 &
+order=$!
+wait_until grep -q 'MiB on the wire' /tmp/order.log
+systemctl stop stillpoint-agent
+expect 'result' success "$(systemctl show --property=Result --value stillpoint-agent)"
+timeout 60 bash -c 'echo stopped >/mnt/data/after && sync --file-system /mnt/data' || fail '/mnt/data stays frozen'
+systemctl start stillpoint-agent
+wait "$order" || true
+cat /tmp/order.log
+ordered
+"$stillpoint" --quiet restore data@latest /dev/vdd
+mount -o ro /dev/vdd /mnt/restored
+for name in file more after; do cmp "/mnt/data/$name" "/mnt/restored/$name" || fail "$name differs"; done
+umount /mnt/restored /mnt/data
 
 say 'a reload: the same process, the settings read again'
 since=$(date +%s)
@@ -58,30 +109,21 @@ expect 'state' active "$(systemctl is-active stillpoint-receiver)"
 
 say 'a stop of the receiver in the middle of a session: parked, and continued'
 head -c 48M /dev/urandom >/dev/vdb
-("$stillpoint" backup /dev/vdb --name other --limit-rate 3M || echo "backup: $?") >/tmp/backup.log 2>&1 &
+"$stillpoint" backup /dev/vdb --name other --limit-rate 3M >/tmp/backup.log 2>&1 &
 backup=$!
 wait_until grep -q 'MiB on the wire' /tmp/backup.log
 systemctl stop stillpoint-receiver
 expect 'result' success "$(systemctl show --property=Result --value stillpoint-receiver)"
 systemctl start stillpoint-receiver
-wait "$backup" || true
+# It goes on when the receiver is back. If that took too long, the next one continues its session.
+if ! wait "$backup"; then
+  cat /tmp/backup.log
+  "$stillpoint" backup /dev/vdb --name other 2>&1 | tee /tmp/backup.log
+  grep -q 'the session of that instant continues' /tmp/backup.log || fail 'what had arrived was sent again'
+fi
 cat /tmp/backup.log
-"$stillpoint" backup /dev/vdb --name other
+expect 'points' 1 "$(find "$directory/points" -path '*/other/*' -type f | wc -l)"
 "$stillpoint" --quiet restore other@latest /dev/vdd
-cmp --bytes=$((48 << 20)) /dev/vdb /dev/vdd || fail 'the restored device differs'
-
-say 'a stop of the agent in the middle of a session: nothing stays frozen, the next backup is whole'
-head -c 48M /dev/urandom >/dev/vdb
-("$stillpoint" receiver backup vm data --store "$directory" || echo "order: $?") >/tmp/order.log 2>&1 &
-order=$!
-wait_until grep -q 'MiB on the wire' /tmp/order.log
-systemctl stop stillpoint-agent
-expect 'result' success "$(systemctl show --property=Result --value stillpoint-agent)"
-systemctl start stillpoint-agent
-wait "$order" || true
-cat /tmp/order.log
-"$stillpoint" receiver backup vm data --store "$directory"
-"$stillpoint" --quiet restore data@latest /dev/vdd
 cmp --bytes=$((48 << 20)) /dev/vdb /dev/vdd || fail 'the restored device differs'
 
 say 'the watchdog: a receiver whose store is gone does not pass for alive'
@@ -123,10 +165,10 @@ writer=$!
 sleep 3
 install_deb "$new"
 expect 'process of the tap' "$tap" "$(pid_of stillpoint-tap@srv)"
-[ "$(pid_of stillpoint-receiver)" != "$receiver" ] || fail 'the receiver was not restarted'
-[ "$(pid_of stillpoint-agent)" != "$agent" ] || fail 'the agent was not restarted'
-expect 'state of the receiver' active "$(systemctl is-active stillpoint-receiver)"
-expect 'state of the agent' active "$(systemctl is-active stillpoint-agent)"
+# apt does not wait for them.
+is_new() { [ "$(pid_of "$1")" != "$2" ] && systemctl --quiet is-active "$1"; }
+wait_until is_new stillpoint-receiver "$receiver"
+wait_until is_new stillpoint-agent "$agent"
 former=$(readlink "/proc/$tap/exe")
 former=${former%% *}
 [ -e "$former" ] || fail "$former is gone while the tap runs from it"
@@ -158,7 +200,7 @@ apt-get -q -y remove stillpoint
 
 say 'purged: all of it goes, but no backups'
 apt-get -q -y purge stillpoint | tee /tmp/purge.log
-for path in /etc/stillpoint /var/lib/stillpoint /var/lib/stillpoint-receiver /etc/default/stillpoint-receiver /usr/share/doc/stillpoint \
+for path in /etc/stillpoint /var/lib/stillpoint /var/lib/stillpoint-receiver /usr/share/doc/stillpoint \
   /etc/systemd/system/multi-user.target.wants/stillpoint-receiver.service; do
   [ ! -e "$path" ] && [ ! -L "$path" ] || fail "$path is left"
 done

@@ -1,12 +1,17 @@
 /** The receiver's configuration for commands: whether it names a store, and what then comes from it. */
 import { realpath } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { loadReceiverConfig, type ReceiverConfig, retentionFile } from '../../config/receiver-config.js';
+import { resolve } from 'node:path';
+import {
+  loadReceiverConfig,
+  type ReceiverConfig,
+  retentionFile,
+  storeOfConfig,
+} from '../../config/receiver-config.js';
 import { managedRetention } from '../../config/schema/retention.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { initReceiver, readSettings } from '../../receiver/access/identity.js';
 import {
-  adoptDirectoryRounds,
+  hiddenRounds,
   type RoundsSource,
   roundsOfConfiguration,
   roundsOfDirectory,
@@ -24,11 +29,18 @@ const real = (path: string): Promise<string> => realpath(path).catch(() => resol
 export async function configOfStore(context: Context, dir: string): Promise<ReceiverConfig | null> {
   const config = await loadReceiverConfig(context.configDirectory);
   if (config.files.length === 0) return null;
-  const named = config.settings.store ?? join(context.stateDirectory, 'receiver');
-  return (await real(named)) === (await real(dir)) ? config : null;
+  return (await real(storeOfConfig(config, context.stateDirectory))) === (await real(dir)) ? config : null;
 }
 
-/** With what the store's own files have gone over, if a configuration names the store. */
+/** A sentence, if there is a configuration, but for another store. For a service it is surely a mistake. */
+export async function otherStoreConfigured(context: Context, dir: string): Promise<string | null> {
+  const config = await loadReceiverConfig(context.configDirectory);
+  const [file] = config.files;
+  if (file === undefined || (await configOfStore(context, dir)) !== null) return null;
+  return `${file} is for the store ${storeOfConfig(config, context.stateDirectory)}, not for ${dir}: nothing of it counts here. Write store = "${dir}" into it if it should.`;
+}
+
+/** @param tell is told what the configuration hides */
 export async function roundsOf(
   context: Context,
   dir: string,
@@ -36,7 +48,7 @@ export async function roundsOf(
 ): Promise<RoundsSource> {
   const config = await configOfStore(context, dir);
   if (config === null) return roundsOfDirectory(dir);
-  await adoptDirectoryRounds(dir, config, tell);
+  for (const text of await hiddenRounds(dir, config)) tell(text);
   const load = () => loadReceiverConfig(context.configDirectory);
   return roundsOfConfiguration(dir, load, () => new Date());
 }

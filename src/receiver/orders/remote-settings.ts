@@ -153,7 +153,7 @@ const lastRoundFormat: StateFormat<LastRound> = {
 /** Of an item, so that a whole round fits into a file of its bounded size. */
 const REASON_CHARS_KEPT = 300;
 
-export const dialPath = (dir: string) => join(receiverDirectory(dir), 'dial-out.json');
+const dialPath = (dir: string) => join(receiverDirectory(dir), 'dial-out.json');
 const schedulePath = (dir: string) => join(receiverDirectory(dir), 'schedule.json');
 const lastRoundPath = (dir: string, name: string) =>
   join(

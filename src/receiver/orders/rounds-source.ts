@@ -1,31 +1,20 @@
 /**
- * Where the receiver's schedules and the addresses of dialled agents are kept: one place, and commands change
- * them there.
+ * Where the receiver's schedules and the addresses of dialled agents come from. Commands keep theirs in the
+ * store (remote-settings), where the receiver's own user may write. A configuration that names the store adds
+ * others.
  *
- * | receiver.toml or a drop-in    | the truth                             | commands write               |
- * |-------------------------------|---------------------------------------|------------------------------|
- * | does not name this store      | files in the store (remote-settings)  | those                        |
- * | names it: `store = DIR`       | the configuration                     | receiver.d/schedule-NAME.toml |
- * |                               |                                       | receiver.d/dial-AGENT.toml   |
- *
- * When a configuration comes to name the store, its files go over into drop-ins. What the configuration has
- * already under a name counts. Each drop-in is durable before the files go; if the process dies between
- * them, the same is done again.
+ * | is in              | counts                                              | commands                     |
+ * |--------------------|-----------------------------------------------------|------------------------------|
+ * | the store          | unless the configuration has one of the same name   | change it                    |
+ * | the configuration  | always                                              | refuse, and say where it is  |
  */
-
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { dropInPath, isDropIn, removeDropIn, writeDropIn } from '../../config/drop-ins.js';
 import type { ReceiverConfig } from '../../config/receiver-config.js';
 import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
-import { tomlLines } from '../../config/toml/write.js';
 import { StillpointError } from '../../domain/base/errors.js';
-import { syncDirectory } from '../../native/files.js';
 import { type ListenAddress, receiverDirectory } from '../access/identity.js';
-import { addressText } from './dial-out.js';
 import {
-  dialPath,
   readAddresses,
   readSchedules,
   removeSchedules,
@@ -76,7 +65,8 @@ export function roundsOfConfiguration(
   load: () => Promise<ReceiverConfig>,
   now: () => Date,
 ): RoundsSource {
-  const schedules = async (): Promise<readonly Schedule[]> => {
+  const own = roundsOfDirectory(dir);
+  const configured = async (): Promise<readonly Schedule[]> => {
     const { settings } = await load();
     const before = (await readStateFile(seenPath(dir), seenFormat))?.seen ?? [];
     const found = settings.schedule.map(({ name, at, agents, parallel, wait, retries }): Schedule => {
@@ -89,100 +79,70 @@ export function roundsOfConfiguration(
       await writeStateFile(seenPath(dir), seenFormat, { seen });
     return found;
   };
-  const placeOf = (config: ReceiverConfig, kind: 'schedule' | 'dial', name: string): string =>
-    dropInPath(config.directory, 'receiver', `${kind}-${name}`);
   return {
-    schedules,
-    addresses: async () => new Map(Object.entries((await load()).settings.dial)),
-    setSchedule: async (schedule) => {
-      const config = await load();
-      const path = placeOf(config, 'schedule', schedule.name);
-      await requireOwn(scheduleFile(config, schedule.name), path, `schedule ${schedule.name}`);
-      await writeScheduleDropIn(path, schedule);
+    schedules: async () => {
+      const first = await configured();
+      const isHidden = ({ name }: Schedule) => first.some((schedule) => schedule.name === name);
+      return [...first, ...(await own.schedules()).filter((schedule) => !isHidden(schedule))];
     },
+    addresses: async () =>
+      new Map([...(await own.addresses()), ...Object.entries((await load()).settings.dial)]),
+    setSchedule: async (schedule) => {
+      refuseConfigured(await load(), [schedule.name], []);
+      await own.setSchedule(schedule);
+    },
+    // Nothing is removed if not all can be.
     clearSchedules: async (name) => {
       const config = await load();
-      const names = config.settings.schedule
-        .map((schedule) => schedule.name)
-        .filter((each) => name === null || each === name);
-      // Nothing is removed if not all can be.
-      for (const each of names)
-        await requireOwn(scheduleFile(config, each), placeOf(config, 'schedule', each), `schedule ${each}`);
-      for (const each of names) await removeDropIn(placeOf(config, 'schedule', each));
-      return names;
+      refuseConfigured(
+        config,
+        name === null ? config.settings.schedule.map((each) => each.name) : [name],
+        [],
+      );
+      return own.clearSchedules(name);
     },
     setAddress: async (agent, address) => {
-      const config = await load();
-      const path = placeOf(config, 'dial', agent);
-      await requireOwn(originText(config, `dial.${agent}`), path, `agent ${agent}`);
-      if (address === null) await removeDropIn(path);
-      else await writeDialDropIn(path, agent, address);
+      refuseConfigured(await load(), [], [agent]);
+      await own.setAddress(agent, address);
     },
   };
 }
 
-/** What the store's own files have, once. @param tell is told what counts no longer */
-export async function adoptDirectoryRounds(
-  dir: string,
-  config: ReceiverConfig,
-  tell: (text: string) => void,
-): Promise<void> {
-  const { settings, directory } = config;
-  for (const schedule of await readSchedules(dir)) {
-    const place = scheduleFile(config, schedule.name);
-    if (place === null)
-      await writeScheduleDropIn(dropInPath(directory, 'receiver', `schedule-${schedule.name}`), schedule);
-    else tell(`schedule ${schedule.name}: ${place.text} counts, not what "receiver schedule set" kept`);
-    await removeSchedules(dir, schedule.name);
-  }
-  const addresses = await readAddresses(dir);
-  if (addresses.size === 0) return;
-  for (const [agent, address] of addresses) {
-    if (settings.dial[agent] === undefined)
-      await writeDialDropIn(dropInPath(directory, 'receiver', `dial-${agent}`), agent, address);
-    else tell(`agent ${agent}: the configuration's address counts, not what "receiver dial" kept`);
-  }
-  await rm(dialPath(dir), { force: true });
-  await syncDirectory(receiverDirectory(dir));
+/** Sentences about what commands have kept, and a configuration with the same names now hides. */
+export async function hiddenRounds(dir: string, config: ReceiverConfig): Promise<string[]> {
+  const hidden = (thing: string, place: string | null) =>
+    place === null ? [] : [`${thing}: ${place} counts, not what a command has set`];
+  return [
+    ...(await readSchedules(dir)).flatMap(({ name }) =>
+      hidden(`schedule ${name}`, placeOfSchedule(config, name)),
+    ),
+    ...[...(await readAddresses(dir)).keys()].flatMap((agent) =>
+      hidden(`address of agent ${agent}`, placeOf(config, `dial.${agent}`)),
+    ),
+  ];
 }
 
-interface Written {
-  readonly file: string;
-  /** `FILE:LINE` */
-  readonly text: string;
-}
-
-function originText({ origins }: ReceiverConfig, key: string): Written | null {
+/** @returns `FILE:LINE`, if it is written */
+function placeOf({ origins }: ReceiverConfig, key: string): string | null {
   const origin = origins.get(key);
-  return origin === undefined ? null : { file: origin.file, text: `${origin.file}:${origin.line}` };
+  return origin === undefined ? null : `${origin.file}:${origin.line}`;
 }
 
-function scheduleFile(config: ReceiverConfig, name: string): Written | null {
+function placeOfSchedule(config: ReceiverConfig, name: string): string | null {
   const at = config.settings.schedule.findIndex((schedule) => schedule.name === name);
-  return at < 0 ? null : originText(config, `schedule[${at}]`);
+  return at < 0 ? null : placeOf(config, `schedule[${at}]`);
 }
 
-async function requireOwn(written: Written | null, path: string, thing: string): Promise<void> {
-  if (written === null || (written.file === path && (await isDropIn(path)))) return;
-  throw new StillpointError('config', {
-    thing,
-    reason: `it is in ${written.text}, which no command wrote`,
-    remedy: 'Change it there.',
-  });
-}
-
-function writeScheduleDropIn(path: string, schedule: Schedule): Promise<void> {
-  const { name, at, agents, parallel, waitMs, retries } = schedule;
-  const commands = {
-    writes: 'receiver schedule set',
-    removes: `receiver schedule clear --name ${name}`,
-  };
-  const wait = Math.ceil(waitMs / 1000);
-  const values = { name, at, agents: agents ?? undefined, parallel, wait, retries };
-  return writeDropIn(path, commands, ['[[schedule]]', ...tomlLines(values)]);
-}
-
-function writeDialDropIn(path: string, agent: string, address: ListenAddress): Promise<void> {
-  const commands = { writes: 'receiver dial', removes: `receiver dial ${agent} none` };
-  return writeDropIn(path, commands, ['[dial]', ...tomlLines({ [agent]: addressText(address) })]);
+function refuseConfigured(
+  config: ReceiverConfig,
+  schedules: readonly string[],
+  agents: readonly string[],
+): void {
+  const written = [
+    ...schedules.map((name) => ({ thing: `schedule ${name}`, place: placeOfSchedule(config, name) })),
+    ...agents.map((agent) => ({ thing: `agent ${agent}`, place: placeOf(config, `dial.${agent}`) })),
+  ];
+  for (const { thing, place } of written)
+    if (place !== null)
+      throw new StillpointError('config', { thing, reason: `it is in ${place}`, remedy: 'Change it there.' });
 }

@@ -72,7 +72,11 @@ export class Retention implements StoreRetention {
 
   static async load(options: RetentionOptions): Promise<Retention> {
     const retention = new Retention(options);
-    const { disk, dir } = options;
+    const { disk, dir, machine, log } = options;
+    if (machine().bootId === UNKNOWN_BOOT)
+      log(
+        `${BOOT_ID_FILE}: it can't be read, so a restart of the machine may not be noticed, and then the clock is not believed`,
+      );
     retention.#clock = await readClock(disk, dir).catch(lostBy);
     retention.#settings = await retention.#readSettings();
     return retention;
@@ -282,6 +286,9 @@ function isLost(value: object | null): value is Lost {
   return value !== null && 'reason' in value;
 }
 
+const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id';
+/** Without its id a start of the machine is known by the time that it has been up, if that is less then. */
+export const UNKNOWN_BOOT = 'unknown';
 let bootId: string | null = null;
 
 /** Of Linux: the time that it has been up includes the time that it slept. */
@@ -290,11 +297,10 @@ export const machineClock: MachineClock = () => {
   return { upMs: Math.round(uptime() * 1000), bootId };
 };
 
-/** Without it, a start of the machine is known by the time that it has been up, which is less then. */
 function readBootId(): string {
   try {
-    return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+    return readFileSync(BOOT_ID_FILE, 'latin1').trim();
   } catch {
-    return 'unknown';
+    return UNKNOWN_BOOT;
   }
 }

@@ -13,14 +13,17 @@ export interface Holder {
   nextLine(): Promise<string>;
 }
 
+/** @param hasOwnMounts in a mount namespace of its own, as a service */
 export async function startHolder(
   t: ExecutionContext,
   deadlineMs: number,
   targets: readonly FreezeTarget[],
+  { hasOwnMounts = false } = {},
 ): Promise<Holder> {
   const program = fileURLToPath(new URL('../../capture/quiesce/children/holder.js', import.meta.url));
-  const args = targets.map(({ id, path }) => `${id}:${path}`);
-  const child = spawn(process.execPath, [program, String(deadlineMs), ...args]);
+  const args = targets.map(({ id, path }) => `${hasOwnMounts ? '' : id}:${path}`);
+  const [command = '', ...before] = [...(hasOwnMounts ? ['unshare', '--mount'] : []), process.execPath];
+  const child = spawn(command, [...before, program, String(deadlineMs), ...args]);
   t.teardown(() => child.kill('SIGKILL'));
   let errors = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

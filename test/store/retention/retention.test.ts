@@ -16,6 +16,7 @@ import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
 import { StoreIndex } from '../../../src/store/index/store-index.js';
 import { createStore, openStore, openStoreForReading } from '../../../src/store/open.js';
 import type { Store } from '../../../src/store/port/store.js';
+import { UNKNOWN_BOOT } from '../../../src/store/retention/retention.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import type { Fault } from '../../helpers/faults/disk.js';
@@ -167,6 +168,19 @@ test('a clock that jumps makes no point older, until it is confirmed', async (t)
   const rotten = await world.open();
   t.regex((rotten.retention.clock() as { reason: string }).reason, /retention\/clock: its first line/);
   await rotten.close();
+});
+
+test('a boot whose id is hidden is said once', async (t) => {
+  const world = await World.make(t);
+  await (await world.open()).close();
+  t.deepEqual(world.log, []);
+  world.bootId = UNKNOWN_BOOT;
+  const store = await world.open();
+  store.retention.clock();
+  store.retention.clock();
+  t.is(world.log.length, 1);
+  t.regex(world.log[0] ?? '', /boot_id: it can't be read/);
+  await store.close();
 });
 
 test('settings that are damaged have a copy; without a whole one nothing is removed until they are set again', async (t) => {

@@ -2,7 +2,6 @@
  * `stillpoint receiver init | serve | invite`: the side that stores backups. Its modules are loaded when they
  * are needed.
  */
-import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import {
   PARTIAL_KEEP_MS,
@@ -18,19 +17,18 @@ import { recorded } from '../../common/recorded.js';
 import type { PlaceChoice } from '../../common/store-place.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatDuration, formatInstant } from '../../output/format.js';
+import { RECEIVER_DIRECTORY_HELP, receiverDirectory } from '../../service/receiver-directory.js';
 import { addReceiverAgents } from './agents.js';
 import { addReceiverAudit } from './audit.js';
 import { addReceiverOrders } from './orders.js';
 import { addRepair } from './repair.js';
-
-const DIRECTORY_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 
 export function addReceiver(program: Command, run: Run): void {
   const receiver = program.command('receiver').description('the side that keeps the backups');
   const init = receiver
     .command('init')
     .description('make a receiver with its identity and certificates, or change where it listens')
-    .argument('[dir]', DIRECTORY_HELP)
+    .argument('[dir]', RECEIVER_DIRECTORY_HELP)
     .option('--listen <host:port>', 'where it listens (default: 0.0.0.0:8440)')
     .option('--url <url>', "what agents are told to connect to (default: this machine's name)")
     .addOption(
@@ -43,7 +41,7 @@ export function addReceiver(program: Command, run: Run): void {
   receiver
     .command('serve')
     .description('serve agents until stopped')
-    .argument('[dir]', DIRECTORY_HELP)
+    .argument('[dir]', RECEIVER_DIRECTORY_HELP)
     .option('--listen <host:port>', 'where to listen, for this run only')
     .option('--check', 'only say whether the settings, the keys and the store are right')
     .addOption(keepPartialOption('how long unfinished backups are kept, for this run only'))
@@ -61,14 +59,14 @@ export function addReceiver(program: Command, run: Run): void {
     .command('invite')
     .description('print a one-time code that a new agent enrolls with')
     .argument('<name>', "the agent's name")
-    .option('--store <dir>', DIRECTORY_HELP)
+    .option('--store <dir>', RECEIVER_DIRECTORY_HELP)
     .action((name: string, options: { store?: string }) =>
       run((context) => invite(context, name, options.store)),
     );
   addReceiverOrders(receiver, run, existingDirectory);
   addReceiverAgents(receiver, run, existingDirectory);
   addReceiverAudit(receiver, run, existingDirectory);
-  addRepair(receiver, run, DIRECTORY_HELP, existingDirectory);
+  addRepair(receiver, run, RECEIVER_DIRECTORY_HELP, existingDirectory);
 }
 
 interface ServeChoice {
@@ -96,17 +94,9 @@ function scrubOption(description: string): Option {
   );
 }
 
-/** As named, else what receiver.toml says. */
-async function directoryOf(context: CommandContext, dir: string | undefined): Promise<string> {
-  if (dir !== undefined) return resolve(dir);
-  const { loadReceiverConfig } = await import('../../../config/receiver-config.js');
-  const { settings } = await loadReceiverConfig(context.configDirectory);
-  return settings.store ?? join(context.stateDirectory, 'receiver');
-}
-
 /** @throws StillpointError `store-missing` where a store was, or a disk should be */
 async function existingDirectory(context: CommandContext, dir: string | undefined): Promise<string> {
-  const directory = await directoryOf(context, dir);
+  const directory = await receiverDirectory(context, dir);
   const { placeToRead } = await import('../../common/store-place.js');
   const { actAsOwner } = await import('../../service/act-as-owner.js');
   await placeToRead(context.stateDirectory, directory);
@@ -119,7 +109,7 @@ async function initialize(
   dir: string | undefined,
   { keepPartial, scrub, newStore, acceptStore, ...options }: InitChoice,
 ): Promise<number> {
-  const directory = await directoryOf(context, dir);
+  const directory = await receiverDirectory(context, dir);
   const { checkUrl, initReceiver, parseListen } = await import('../../../receiver/access/identity.js');
   const { placeToOwn } = await import('../../common/store-place.js');
   const { makeStoreIfMissing } = await import('../../common/open-store.js');
@@ -176,9 +166,11 @@ async function serve(
   const { createLog } = await import('../../common/log.js');
   const { serveUntilStopped } = await import('../../service/service.js');
   const log = createLog(context.logLevel, context.stdout);
-  const { applyConfig, applyRetention, configOfStore, roundsOf } = await import(
+  const { applyConfig, applyRetention, configOfStore, otherStoreConfigured, roundsOf } = await import(
     '../../common/receiver-settings.js'
   );
+  const unused = await otherStoreConfigured(context, directory);
+  if (unused !== null) log.warn(unused);
   const configured = await applyConfig(context, directory);
   const { monitorReceiver, openMetrics } = await import('../../service/monitoring.js');
   const metrics = configured && (await openMetrics('receiver', configured.settings.metrics));
@@ -229,10 +221,15 @@ async function checkService(
 ): Promise<number> {
   const { loadIdentity, parseListen } = await import('../../../receiver/access/identity.js');
   const { findStoreIdentity } = await import('../../../store/open.js');
-  const { configOfStore } = await import('../../common/receiver-settings.js');
+  const { configOfStore, otherStoreConfigured } = await import('../../common/receiver-settings.js');
+  const { readAddresses, readSchedules } = await import('../../../receiver/orders/remote-settings.js');
   const { storeId } = await findStoreIdentity(directory);
   const { settings } = await loadIdentity(directory, new Date());
   const configured = await configOfStore(context, directory);
+  const unused = await otherStoreConfigured(context, directory);
+  if (unused !== null) context.output.warn(unused);
+  await readSchedules(directory);
+  await readAddresses(directory);
   parseListen(listen ?? configured?.settings.listen ?? settings.listen);
   context.output.result({ directory, storeId, ...settings }, [`${directory}: the receiver can be started`]);
   return EXIT_OK;

@@ -2,7 +2,6 @@
  * What the commands about retention share. Where a receiver serves the directory it does what is asked,
  * otherwise the command opens the store itself.
  */
-import { join, resolve } from 'node:path';
 import { Option } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
 import { LOCAL_AGENT } from '../../../domain/base/names.js';
@@ -22,16 +21,16 @@ import { findPoint } from '../../common/point-argument.js';
 import { askReceiverOr, withStore } from '../../common/served.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { actAsOwner } from '../../service/act-as-owner.js';
+import { RECEIVER_DIRECTORY_HELP, receiverDirectory } from '../../service/receiver-directory.js';
 
 export interface StoreChoice {
   readonly store?: string;
 }
 
 export function storeDirectoryOption(): Option {
-  return new Option(
-    '--store <dir>',
-    'the directory of the store, with or without a running receiver (default: "receiver" in the state directory)',
-  ).argParser(notEmpty);
+  return new Option('--store <dir>', `${RECEIVER_DIRECTORY_HELP}; a receiver may be running`).argParser(
+    notEmpty,
+  );
 }
 
 /** @throws StillpointError `usage` for a URL; `store-missing` */
@@ -43,7 +42,7 @@ export async function storeOf(context: CommandContext, { store }: StoreChoice): 
       remedy: "Run the command on the receiver's machine, with --store DIR.",
     });
   }
-  const directory = store === undefined ? join(context.stateDirectory, 'receiver') : resolve(store);
+  const directory = await receiverDirectory(context, store);
   const { placeToRead } = await import('../../common/store-place.js');
   await placeToRead(context.stateDirectoryIfAny, directory);
   await actAsOwner(context, directory);
