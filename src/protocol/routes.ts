@@ -32,7 +32,7 @@ import {
 import { MESSAGE_NAMES, MESSAGES, type MessagePort, visit } from './messages/table.js';
 import type { BodyMemory } from './transport/body-memory.js';
 import type { ByteBudget, Release } from './transport/byte-budget.js';
-import { type BodyTimeouts, withBody } from './transport/request-body.js';
+import { type BodyBudgets, type BodyTimeouts, withBody } from './transport/request-body.js';
 
 export interface Refusal {
   readonly agent: string | null;
@@ -55,8 +55,7 @@ export interface RoutesOptions {
   readonly admit: (agent: string, bodyBytes: number) => Promise<void> | void;
   /** Called before the body of an enrolment is read. @throws StillpointError `busy` */
   readonly admitEnrolment: (address: string) => void;
-  /** Of request bodies. */
-  readonly budget: ByteBudget;
+  readonly bodies: BodyBudgets;
   /** Of answers. */
   readonly answers: ByteBudget;
   readonly memory: BodyMemory;

@@ -14,6 +14,7 @@ import {
   KiB,
   RECEIVER_ANSWER_BYTES_MAX,
   RECEIVER_BODY_BYTES_MAX,
+  RECEIVER_SMALL_BODY_BYTES_MAX,
   RECEIVER_WAITING_MAX,
 } from '../domain/base/limits.js';
 import {
@@ -154,7 +155,10 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     admitEnrolment: (address) => attempts.admit(address),
     enrol: (request) => enrol(request, identity, tenants, trail, log, now()),
     renew: (agent, request) => renewAgent(agent, request, identity, tenants, trail, now()),
-    budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+    bodies: {
+      small: new ByteBudget(RECEIVER_SMALL_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+      large: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+    },
     answers: new ByteBudget(RECEIVER_ANSWER_BYTES_MAX, RECEIVER_WAITING_MAX),
     memory: new BodyMemory(),
     timeouts,

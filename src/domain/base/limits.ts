@@ -97,6 +97,9 @@ export const RATE_BYTES_PER_SECOND_MIN = 4000;
 export const RATE_WINDOWS_MAX = 48;
 /** Request bodies that a receiver holds in memory at once, over all agents. */
 export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
+/** Small ones don't wait for the memory of large ones: questions, begins and commits. */
+export const SMALL_BODY_BYTES_MAX = 64 * KiB;
+export const RECEIVER_SMALL_BODY_BYTES_MAX = 16 * MiB;
 /** Large answers (nodes, blocks) that it holds until they are taken. */
 export const RECEIVER_ANSWER_BYTES_MAX = 128 * MiB;
 /** Blocks that it makes of patches, and what it makes them of, over all agents. */
