@@ -104,7 +104,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       async () => (await loadIdentity(dir, now())).authority,
       (message) => log.error(message),
     );
-    const held = await finishRename({ dir, store, tenants, trail }, (problem) => log.error(problem));
+    const rounds = options.rounds ?? roundsOfDirectory(dir);
+    const held = await finishRename({ dir, store, rounds, tenants, trail }, (problem) => log.error(problem));
     const quotas = await Quotas.load(dir);
     const service = await ReceiverService.open(store, { trail, quotas });
     service.hold(held);
@@ -115,7 +116,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     face = listening;
     const { dialOut, url, renew } = listening;
     const { orders } = service;
-    const rounds = options.rounds ?? roundsOfDirectory(dir);
     const remote = await Remote.start({
       dir,
       rounds,
@@ -129,9 +129,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       now,
     });
     const agents = new AgentAdmin({
-      ...{ dir, store, service, tenants, trail, now },
+      ...{ dir, store, rounds, service, tenants, trail, now },
       connections: listening.connections,
       reload: () => remote.reload(),
+      onProblem: (problem) => log.error(problem),
     });
     const scrubPeriodMs = options.scrubPeriodMs ?? identity.settings.scrubPeriodMs ?? SCRUB_PERIOD_MS;
     const scrubbing = new Scrubbing({

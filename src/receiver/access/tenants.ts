@@ -143,9 +143,13 @@ export class Tenants {
     });
   }
 
-  /** What there is to know of it under the new name is written first, then the old file is removed. */
+  /**
+   * What there is to know of it under the new name is written first, then the old file is removed. Codes for
+   * the former name are void: they would enroll another agent.
+   */
   rename(from: string, to: string): Promise<void> {
     return this.#inTurn(async () => {
+      await withdrawInvites(this.#dir, from);
       const agent = this.#agents.get(from);
       if (agent === undefined) return;
       await this.#write({ ...agent, name: to });

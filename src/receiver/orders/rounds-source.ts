@@ -29,6 +29,7 @@ import {
   readAddresses,
   readSchedules,
   removeSchedules,
+  renameInSettings,
   type Schedule,
   writeAddress,
   writeSchedule,
@@ -43,6 +44,13 @@ export interface RoundsSource {
   clearSchedules(name: string | null): Promise<string[]>;
   /** @param address null: it is no longer dialled. */
   setAddress(agent: string, address: ListenAddress | null): Promise<void>;
+  /**
+   * Whether all that names the agent can follow it to another name, or be without it (null).
+   * @throws StillpointError `config` where somebody else wrote that, with its place
+   */
+  checkRename(from: string, to: string | null): Promise<void>;
+  /** Each file is written once, and may be again. @throws StillpointError `config` */
+  renameAgent(from: string, to: string | null): Promise<void>;
 }
 
 export function roundsOfDirectory(dir: string): RoundsSource {
@@ -52,6 +60,8 @@ export function roundsOfDirectory(dir: string): RoundsSource {
     setSchedule: (schedule) => writeSchedule(dir, schedule),
     clearSchedules: (name) => removeSchedules(dir, name),
     setAddress: (agent, address) => writeAddress(dir, agent, address),
+    checkRename: async () => undefined,
+    renameAgent: (from, to) => renameInSettings(dir, from, to),
   };
 }
 
@@ -91,8 +101,45 @@ export function roundsOfConfiguration(
   };
   const placeOf = (config: ReceiverConfig, kind: 'schedule' | 'dial', name: string): string =>
     dropInPath(config.directory, 'receiver', `${kind}-${name}`);
+  const checkRename = async (from: string, to: string | null): Promise<void> => {
+    const config = await load();
+    const thing = `agent ${from}`;
+    await requireOwn(originText(config, `dial.${from}`), placeOf(config, 'dial', from), thing);
+    for (const { name } of schedulesOf(config, from))
+      await requireOwn(scheduleFile(config, name), placeOf(config, 'schedule', name), thing);
+    // Points that stay under the former name are still under its policy.
+    if (to === null) return;
+    const at = config.settings.retention.policy.findIndex(({ agent }) => agent === from);
+    if (at >= 0) await requireOwn(originText(config, `retention.policy[${at}]`), '', thing);
+  };
   return {
     schedules,
+    checkRename,
+    renameAgent: async (from, to) => {
+      await checkRename(from, to);
+      const config = await load();
+      const address = config.settings.dial[from];
+      if (address !== undefined) {
+        if (to !== null) await writeDialDropIn(placeOf(config, 'dial', to), to, address);
+        await removeDropIn(placeOf(config, 'dial', from));
+      }
+      for (const { name, at, agents: named, parallel, wait, retries } of schedulesOf(config, from)) {
+        const others = (named ?? []).filter((agent) => agent !== from && agent !== to);
+        const agents = to === null ? others : [...others, to];
+        const place = placeOf(config, 'schedule', name);
+        // A file without names would be for all.
+        if (agents.length === 0) await removeDropIn(place);
+        else
+          await writeScheduleDropIn(place, {
+            name,
+            at: at.text,
+            agents,
+            parallel,
+            retries,
+            waitMs: wait * 1000,
+          });
+      }
+    },
     addresses: async () => new Map(Object.entries((await load()).settings.dial)),
     setSchedule: async (schedule) => {
       const config = await load();
@@ -162,6 +209,10 @@ function scheduleFile(config: ReceiverConfig, name: string): Written | null {
   return at < 0 ? null : originText(config, `schedule[${at}]`);
 }
 
+function schedulesOf({ settings }: ReceiverConfig, agent: string): ReceiverConfig['settings']['schedule'] {
+  return settings.schedule.filter(({ agents }) => agents?.includes(agent) === true);
+}
+
 async function requireOwn(written: Written | null, path: string, thing: string): Promise<void> {
   if (written === null || (written.file === path && (await isDropIn(path)))) return;
   throw new StillpointError('config', {
@@ -171,7 +222,7 @@ async function requireOwn(written: Written | null, path: string, thing: string):
   });
 }
 
-function writeScheduleDropIn(path: string, schedule: Schedule): Promise<void> {
+function writeScheduleDropIn(path: string, schedule: Omit<Schedule, 'setAt'>): Promise<void> {
   const { name, at, agents, parallel, waitMs, retries } = schedule;
   const commands = {
     writes: 'receiver schedule set',
