@@ -47,7 +47,7 @@ export interface RoutesOptions {
   /** Is handed only what its message's row has checked. */
   readonly portFor: (agent: string, address: string) => MessagePort;
   readonly enrol: (request: EnrolRequest) => Promise<EnrolAnswer>;
-  readonly renew: (agent: string, request: RenewRequest) => Promise<RenewAnswer>;
+  readonly renew: (agent: string, socket: TLSSocket, request: RenewRequest) => Promise<RenewAnswer>;
   /**
    * Holds an agent to its rates, before its body is read, and away while it is being changed.
    * @throws StillpointError `busy`
@@ -96,10 +96,11 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
   }
 
   app.post(ROUTE_PREFIX + RENEW_MESSAGE.path, async (request, reply) => {
-    const agent = options.authorize(socketOf(request));
+    const socket = socketOf(request);
+    const agent = options.authorize(socket);
     await options.admit(agent, 0);
     const asked = { agent, request, reply, options };
-    return answerCall(asked, RENEW_MESSAGE, (renewal) => options.renew(agent, renewal));
+    return answerCall(asked, RENEW_MESSAGE, (renewal) => options.renew(agent, socket, renewal));
   });
 
   app.post(ROUTE_PREFIX + ENROL_MESSAGE.path, async (request, reply) => {

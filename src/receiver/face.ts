@@ -16,6 +16,7 @@ import {
   RECEIVER_BODY_BYTES_MAX,
   RECEIVER_SMALL_BODY_BYTES_MAX,
   RECEIVER_WAITING_MAX,
+  RENEWALS_PER_HOUR_MAX,
 } from '../domain/base/limits.js';
 import {
   type EnrolAnswer,
@@ -33,6 +34,7 @@ import { Attempts } from './access/attempts.js';
 import { Authorizer } from './access/authorize.js';
 import { type ConnectionLimits, Connections } from './access/connections.js';
 import { loadIdentity, type ReceiverIdentity } from './access/identity.js';
+import { networkOf } from './access/network.js';
 import type { Quotas } from './access/quotas.js';
 import { Rates } from './access/rates.js';
 import type { Tenants } from './access/tenants.js';
@@ -143,7 +145,12 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     // A client that only looks, as an enrolment does first, just goes away.
     const isLook = error.code === 'ECONNRESET';
     if (!isLook) trail.refused({ who: 'stranger', detail: `TLS handshake: ${reason}` }, address);
-    if (lines.admit(address)) log[isLook ? 'debug' : 'warn']({ address, reason }, 'TLS handshake refused');
+    if (lines.admit(networkOf(address)))
+      log[isLook ? 'debug' : 'warn']({ address, reason }, 'TLS handshake refused');
+  });
+  const renewals = new Sparing({
+    ...{ windowMs: RENEW_INTERVAL_MS, perKeyMax: RENEWALS_PER_HOUR_MAX, totalMax: Number.POSITIVE_INFINITY },
+    nowMs: () => performance.now(),
   });
   registerRoutes(app, {
     authorize: (socket) => authorizer.agentOf(socket),
@@ -154,7 +161,10 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     },
     admitEnrolment: (address) => attempts.admit(address),
     enrol: (request) => enrol(request, identity, tenants, trail, log, now()),
-    renew: (agent, request) => renewAgent(agent, request, identity, tenants, trail, now()),
+    renew: (agent, socket, request) => {
+      if (!renewals.admit(agent)) throw tooManyRenewals(agent);
+      return renewAgent(agent, authorizer.fingerprintOf(socket), request, identity, tenants, trail, now());
+    },
     bodies: {
       small: new ByteBudget(RECEIVER_SMALL_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
       large: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
@@ -165,7 +175,7 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     onRefusal: (refusal) => {
       if (refusal.message.startsWith(`${ROUTE_PREFIX}/enroll`)) attempts.failed(refusal.address);
       noteRefusal(trail, refusal);
-      if (lines.admit(refusal.agent ?? refusal.address)) logRefusal(log, refusal);
+      if (lines.admit(refusal.agent ?? networkOf(refusal.address))) logRefusal(log, refusal);
     },
     closing: closing.signal,
   });
@@ -208,15 +218,25 @@ function same(a: readonly string[], b: readonly string[]): boolean {
 
 async function renewAgent(
   agent: string,
+  shown: string,
   { csr }: RenewRequest,
   { announced }: ReceiverIdentity,
   tenants: Tenants,
   trail: Trail,
   now: Date,
 ): Promise<RenewAnswer> {
-  const certificate = await tenants.renew(agent, csr, now);
+  const certificate = await tenants.renew(agent, shown, csr, now);
   await trail.log.record({ who: 'agent', what: 'renew', result: 'done', agent });
   return { agent, certificate, authority: announced.join('\n') };
+}
+
+function tooManyRenewals(agent: string): StillpointError {
+  return new StillpointError('busy', {
+    thing: `agent ${agent}`,
+    reason: `it has renewed its certificate ${RENEWALS_PER_HOUR_MAX} times within an hour`,
+    remedy: 'Wait an hour.',
+    permanent: false,
+  });
 }
 
 function notListening(

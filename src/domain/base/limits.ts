@@ -146,6 +146,8 @@ export const RECEIVER_UNPROVEN_MAX = 512;
 export const UNPROVEN_MS = 60_000;
 /** Begins of one agent: one for each of its devices, and as many again. */
 export const BEGINS_PER_MINUTE_MAX = 240;
+/** Of one agent: one is enough for years, and each is an entry of the audit log. */
+export const RENEWALS_PER_HOUR_MAX = 20;
 /** Requests that a connection may have without an answer. */
 export const PIPELINED_REQUESTS_MAX = 8;
 

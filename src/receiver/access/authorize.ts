@@ -55,6 +55,11 @@ export class Authorizer {
     throw unauthorized(name, 'it was replaced when the agent was enrolled again');
   }
 
+  /** The certificate that an agent has shown. */
+  fingerprintOf(socket: TLSSocket): string {
+    return (this.#proven.get(socket) ?? this.#prove(socket)).fingerprint;
+  }
+
   #prove(socket: TLSSocket): Proven {
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined) {

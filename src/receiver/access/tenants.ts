@@ -104,15 +104,18 @@ export class Tenants {
 
   /**
    * A certificate for a new key of the agent, which counts beside the one that it has.
-   * @throws StillpointError `bad-message`
+   * @param shown the certificate that it asks with
+   * @throws StillpointError `bad-message`, `unauthorized`
    */
-  renew(name: string, csr: string, now: Date): Promise<string> {
+  renew(name: string, shown: string, csr: string, now: Date): Promise<string> {
     return this.#inTurn(async () => {
       const agent = this.#present(name);
       if (agent.next !== undefined && (await isForRequest(agent.next.certificate, csr)))
         return agent.next.certificate;
       // Its answer was lost, and the agent has shown the new one meanwhile.
       if (await isForRequest(agent.certificate, csr)) return agent.certificate;
+      // What a former certificate may do ends with it: whoever has its key must not get another one.
+      if (shown !== agent.fingerprint && shown !== agent.next?.fingerprint) throw notPresent(name);
       const next = knownCertificate(await signRequest(await this.#authority(), csr, name, now));
       await this.#write({ ...agent, next });
       return next.certificate;
@@ -226,4 +229,12 @@ export class Tenants {
     await markUsed(this.#dir, id);
     return agent;
   }
+}
+
+function notPresent(name: string): StillpointError {
+  return new StillpointError('unauthorized', {
+    thing: `certificate of the agent ${name}`,
+    reason: 'it was replaced by a renewal, and gets no other one',
+    remedy: 'Start again what runs with it: the machine has its successor.',
+  });
 }

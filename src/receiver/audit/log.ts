@@ -71,7 +71,7 @@ export class AuditLog {
 
   /** For what happens all the time. Never throws, never waits. */
   note(event: AuditEvent): void {
-    this.#add({ event, at: this.#now(), isKept: false });
+    this.#add({ event, at: this.#now(), isKept: event.who === 'operator' });
     this.#later();
   }
 
