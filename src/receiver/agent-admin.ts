@@ -81,8 +81,8 @@ export class AgentAdmin implements AgentCommands {
     this.#checkEnrolled(agent);
     const detail = reason ?? undefined;
     return trail.log.act({ who: 'operator', what: 'revoke', agent, detail }, async () => {
-      const { revoked } = await tenants.revoke(agent, reason, now());
-      connections?.cut(agent);
+      const revoking = tenants.revoke(agent, reason, now());
+      const { revoked } = await revoking.finally(() => connections?.cut(agent));
       return { revokedAt: revoked?.at ?? now().toISOString() };
     });
   }
@@ -129,9 +129,9 @@ export class AgentAdmin implements AgentCommands {
         connections?.cut(from);
         await writeStateFile(renamingPath(dir), renamingFormat, { from, to });
         // From here on it will be done: until then nobody is served under either name.
-        service.hold([from, to]);
+        for (const name of [from, to]) service.held.add(name);
         await carryOut(this.#options, { from, to });
-        service.release([from, to]);
+        service.held.clear();
       }),
     );
     await this.#reload();
@@ -162,7 +162,7 @@ export class AgentAdmin implements AgentCommands {
     const { from, to } = renaming;
     const event = { who: 'operator', what: 'rename', agent: from, detail: `to ${to}: goes on` } as const;
     await trail.log.act(event, () => carryOut(this.#options, renaming));
-    service.release([from, to]);
+    service.held.clear();
     await this.#reload();
     return renaming;
   }

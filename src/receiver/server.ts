@@ -17,7 +17,7 @@ import { Quotas } from './access/quotas.js';
 import { Tenants } from './access/tenants.js';
 import { AgentAdmin, finishRename } from './agent-admin.js';
 import { AuditLog } from './audit/log.js';
-import { noteRetention } from './audit/retention.js';
+import { noteRetention, recordWish } from './audit/retention.js';
 import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
 import { type Face, listenOn } from './face.js';
@@ -108,7 +108,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const held = await finishRename({ dir, store, rounds, tenants, trail }, (problem) => log.error(problem));
     const quotas = await Quotas.load(dir);
     const service = await ReceiverService.open(store, { trail, quotas });
-    service.hold(held);
+    for (const name of held) service.held.add(name);
     const { timeouts = {}, connectionLimits = {} } = options;
     const listening = await listenOn({
       ...{ dir, listen, identity, tenants, quotas, service, trail, log, now, timeouts, connectionLimits },
@@ -143,10 +143,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       store,
       onEvent: (event) => {
         logRetention(log, event);
-        noteRetention(trail, event);
+        noteRetention(trail.log, event);
         options.onRetention?.(event);
       },
       endSessions: (key) => service.endIdle(key, now()),
+      record: (wish, work) => recordWish(trail.log, wish, work),
     });
     const collect = (dryRun: boolean) => {
       const run = () => service.collecting.run({ force: true, dryRun });

@@ -1,7 +1,7 @@
 /**
- * Failed enrolments per address (a /64 of IPv6): after a number of them in a window, further ones are refused unseen until it
- * has passed. Secrets have 128 bits and can't be guessed; this bounds the work and the log lines that
- * guessing costs.
+ * Failed enrolments per address (a /64 of IPv6): after a number of them in a window, further ones are refused
+ * unseen until it has passed. Secrets have 128 bits and can't be guessed; this bounds the work and the log
+ * lines that guessing costs.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import { networkOf } from './network.js';

@@ -138,9 +138,11 @@ export class Tenants {
   revoke(name: string, reason: string | null, now: Date): Promise<EnrolledAgent> {
     return this.#inTurn(async () => {
       const agent = this.#present(name);
+      const revoked =
+        agent.revoked === undefined ? { ...agent, revoked: { at: now.toISOString(), reason } } : agent;
+      // It counts from here on, even if the disk is full; the error says that it does not outlive a restart.
+      this.#agents.set(name, revoked);
       await withdrawInvites(this.#dir, name);
-      if (agent.revoked !== undefined) return agent;
-      const revoked = { ...agent, revoked: { at: now.toISOString(), reason } };
       await this.#write(revoked);
       return revoked;
     });

@@ -17,7 +17,7 @@ export type AuditActor = 'agent' | 'operator' | 'schedule' | 'retention' | 'rece
 /** `begun`: it is about to be done; another entry names this one and says how it ended. */
 export type AuditResult = 'done' | 'begun' | 'failed' | 'refused';
 
-/** Everything that is recorded, by kind. An act of an operator is durable before it is carried out. */
+/** Everything that is recorded, by kind. What an operator changes is durable before it is carried out. */
 export type AuditAct =
   // sessions and reading
   | 'session-begin'

@@ -1,5 +1,6 @@
 /** What happens to points and to what is kept: the log and an audit log are told. */
 import type { Pin, RetentionSettings } from '../../domain/retention/settings.js';
+import type { RetentionWish } from './messages.js';
 
 export type RetentionEvent =
   | {
@@ -17,3 +18,12 @@ export type RetentionEvent =
   | { readonly type: 'retention-set'; readonly settings: Omit<RetentionSettings, 'pins'> }
   | { readonly type: 'clock-confirmed' }
   | { readonly type: 'retention-reset' };
+
+/** A wish, and the names of what it is about: of several points those of the first one. */
+export interface NamedWish {
+  readonly to: RetentionWish['to'];
+  readonly agent?: string | null;
+  readonly device?: string | null;
+  readonly point?: string;
+  readonly pointCount?: number;
+}

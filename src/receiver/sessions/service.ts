@@ -53,8 +53,8 @@ export class ReceiverService {
   readonly #storedBytes = new Map<string, number>();
   /** Agents whose name is being changed, or that are being removed. */
   readonly #closed = new Set<string>();
-  /** Names of a change that failed half-way. */
-  readonly #held = new Set<string>();
+  /** Names of a change that failed half-way: they are not served while they are here. */
+  readonly held = new Set<string>();
   /** What agents are asked to back up; empty where nobody can ask. */
   readonly orders = new OrderBook();
   readonly collecting: Collecting;
@@ -231,18 +231,9 @@ export class ReceiverService {
     }
   }
 
-  /** These are not served until they are released. */
-  hold(agents: readonly string[]): void {
-    for (const agent of agents) this.#held.add(agent);
-  }
-
-  release(agents: readonly string[]): void {
-    for (const agent of agents) this.#held.delete(agent);
-  }
-
   /** @throws StillpointError `busy` while it is being renamed or removed */
   checkOpen(agent: string): void {
-    if (!this.#closed.has(agent) && !this.#held.has(agent)) return;
+    if (!this.#closed.has(agent) && !this.held.has(agent)) return;
     throw busy(agent, 'the receiver is renaming or removing it', LATER);
   }
 
