@@ -142,8 +142,8 @@ export class Tenants {
         agent.revoked === undefined ? { ...agent, revoked: { at: now.toISOString(), reason } } : agent;
       // It counts from here on, even if the disk is full; the error says that it does not outlive a restart.
       this.#agents.set(name, revoked);
-      await withdrawInvites(this.#dir, name);
       await this.#write(revoked);
+      await withdrawInvites(this.#dir, name);
       return revoked;
     });
   }
