@@ -149,8 +149,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       endSessions: (key) => service.endIdle(key, now()),
       record: (wish, work) => recordWish(trail.log, wish, work),
     });
-    const collect = (dryRun: boolean) => {
-      const run = () => service.collecting.run({ force: true, dryRun });
+    const collect = (dryRun: boolean, signal: AbortSignal) => {
+      const run = () => service.collecting.run({ force: true, dryRun }, signal);
       if (dryRun) return run();
       return trail.log.act({ who: 'operator', what: 'collect' }, run, ({ freedBytes }) => ({
         bytes: Math.max(0, freedBytes),
@@ -182,6 +182,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       },
       close: async () => {
         clearInterval(collecting);
+        // First: a command that waits for it holds the control socket.
+        service.collecting.stop();
         await stopPruning();
         orders.close();
         await scrubbing.close();
