@@ -60,7 +60,7 @@ export class ReceiverService {
   readonly collecting: Collecting;
   readonly #sessions = new Map<string, OpenSession>();
   /** Ids of sessions that are being made: nobody else may take them meanwhile. */
-  readonly #reserved = new Set<string>();
+  readonly #reserved = new Map<string, DeviceKey>();
   /** By device: the last begin, which the next one waits for. */
   readonly #begins = new Map<string, Promise<unknown>>();
   /** Each costs a number of syncs, whatever comes of it. */
@@ -144,11 +144,11 @@ export class ReceiverService {
     superseded: OpenSession | null,
   ): Promise<BeginAnswer> {
     const { device, sessionId, geometry, identity } = request;
-    if (superseded === null) this.#checkRoom(agent);
-    await this.#checkQuota(agent, device, superseded === null ? 1 : 0);
-    this.checkOpen(agent);
-    this.#reserved.add(sessionId);
+    this.#reserved.set(sessionId, { agent, device });
     try {
+      if (superseded === null) this.#checkRoom(agent, sessionId);
+      await this.#checkQuota(agent, device, sessionId, superseded === null ? 1 : 0);
+      this.checkOpen(agent);
       await superseded?.abort('session-superseded');
       const basePointId = base?.id ?? null;
       const capture = await this.store.createCapture({
@@ -171,19 +171,23 @@ export class ReceiverService {
     return point !== null || this.#sessions.has(sessionId) || this.#reserved.has(sessionId);
   }
 
-  #checkRoom(agent: string): void {
-    let count = 0;
-    for (const session of this.#sessions.values()) {
-      if (session.capture.description.agent === agent) count += 1;
-    }
+  /** Devices of open sessions, and of those that were being made when this one came; null: of all. */
+  #openDevices(before: string | null): DeviceKey[] {
+    const made = [...this.#sessions.values()].map(({ capture }) => capture.description);
+    const end = before === null ? -1 : [...this.#reserved.keys()].indexOf(before);
+    return [...made, ...[...this.#reserved.values()].slice(0, end < 0 ? undefined : end)];
+  }
+
+  #checkRoom(agent: string, sessionId: string): void {
+    const count = this.#openDevices(sessionId).filter((open) => open.agent === agent).length;
     if (count < SESSIONS_PER_AGENT_MAX) return;
     throw busy(agent, `it has ${count} sessions open, which is the limit`, 'Commit or abort one of them.');
   }
 
   /** @throws StillpointError `quota` */
-  async #checkQuota(agent: string, device: string, sessions: number): Promise<void> {
+  async #checkQuota(agent: string, device: string, sessionId: string, sessions: number): Promise<void> {
     if (this.#quotas === null) return;
-    const { used, names } = await this.#use(agent);
+    const { used, names } = await this.#use(agent, this.#openDevices(sessionId));
     const more = { points: 1, sessions, storedBytes: 1, devices: names.has(device) ? 0 : 1 };
     checkQuota(agent, this.#quotas.of(agent), used, more);
   }
@@ -206,8 +210,7 @@ export class ReceiverService {
     return (await this.#use(agent)).used;
   }
 
-  async #use(agent: string): Promise<AgentUse> {
-    const open = [...this.#sessions.values()].map(({ capture }) => capture.description);
+  async #use(agent: string, open: readonly DeviceKey[] = this.#openDevices(null)): Promise<AgentUse> {
     const use = await agentUse(this.store, agent, open);
     this.#storedBytes.set(agent, use.used.storedBytes);
     return use;
