@@ -32,7 +32,7 @@ import {
 import { MESSAGE_NAMES, MESSAGES, type MessagePort, visit } from './messages/table.js';
 import type { BodyMemory } from './transport/body-memory.js';
 import type { ByteBudget, Release } from './transport/byte-budget.js';
-import { type BodyTimeouts, withBody } from './transport/request-body.js';
+import { type BodyBudgets, type BodyTimeouts, withBody } from './transport/request-body.js';
 
 export interface Refusal {
   readonly agent: string | null;
@@ -47,7 +47,7 @@ export interface RoutesOptions {
   /** Is handed only what its message's row has checked. */
   readonly portFor: (agent: string, address: string) => MessagePort;
   readonly enrol: (request: EnrolRequest, address: string) => Promise<EnrolAnswer>;
-  readonly renew: (agent: string, request: RenewRequest) => Promise<RenewAnswer>;
+  readonly renew: (agent: string, socket: TLSSocket, request: RenewRequest) => Promise<RenewAnswer>;
   /**
    * Holds an agent to its rates, before its body is read, and away while it is being changed.
    * @throws StillpointError `busy`
@@ -55,8 +55,7 @@ export interface RoutesOptions {
   readonly admit: (agent: string, bodyBytes: number) => Promise<void> | void;
   /** Called before the body of an enrolment is read. @throws StillpointError `busy` */
   readonly admitEnrolment: (address: string) => void;
-  /** Of request bodies. */
-  readonly budget: ByteBudget;
+  readonly bodies: BodyBudgets;
   /** Of answers. */
   readonly answers: ByteBudget;
   readonly memory: BodyMemory;
@@ -97,10 +96,11 @@ export function registerRoutes(app: FastifyInstance, options: RoutesOptions): vo
   }
 
   app.post(ROUTE_PREFIX + RENEW_MESSAGE.path, async (request, reply) => {
-    const agent = options.authorize(socketOf(request));
+    const socket = socketOf(request);
+    const agent = options.authorize(socket);
     await options.admit(agent, 0);
     const asked = { agent, request, reply, options };
-    return answerCall(asked, RENEW_MESSAGE, (renewal) => options.renew(agent, renewal));
+    return answerCall(asked, RENEW_MESSAGE, (renewal) => options.renew(agent, socket, renewal));
   });
 
   app.post(ROUTE_PREFIX + ENROL_MESSAGE.path, async (request, reply) => {

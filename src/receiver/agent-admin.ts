@@ -12,7 +12,9 @@
  *   where it is dialled, schedules, quotas
  *   rename.json is removed
  *
- * Meanwhile the agent's messages are answered with `busy`, which it waits out.
+ * Meanwhile the agent's messages are answered with `busy`, which it waits out. There is one such change at a
+ * time: if it fails half-way, the names are not served, and the next rename or removal, or the next start,
+ * finishes it first.
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -25,13 +27,14 @@ import { syncDirectory } from '../native/files.js';
 import type { Store } from '../store/port/store.js';
 import type { Connections } from './access/connections.js';
 import { readAuthority, receiverDirectory } from './access/identity.js';
+import { openInvites } from './access/invites.js';
 import type { QuotaUse } from './access/quota.js';
 import { renameQuota, writeQuota } from './access/quotas.js';
 import { Tenants } from './access/tenants.js';
 import { AuditLog } from './audit/log.js';
 import { Trail } from './audit/trail.js';
 import type { AgentCommands } from './control/server.js';
-import { readAddresses, renameInSettings } from './orders/remote-settings.js';
+import type { RoundsSource } from './orders/rounds-source.js';
 import { ReceiverService } from './sessions/service.js';
 
 interface Renaming {
@@ -49,6 +52,7 @@ const renamingPath = (dir: string) => join(receiverDirectory(dir), 'rename.json'
 interface Parts {
   readonly dir: string;
   readonly store: Store;
+  readonly rounds: RoundsSource;
   readonly tenants: Tenants;
   readonly trail: Trail;
 }
@@ -60,10 +64,12 @@ export interface AdminOptions extends Parts {
   readonly connections: Connections | null;
   /** Settings were changed. */
   readonly reload: () => Promise<void>;
+  readonly onProblem: (reason: string) => void;
 }
 
 export class AgentAdmin implements AgentCommands {
   readonly #options: AdminOptions;
+  #queue: Promise<unknown> = Promise.resolve();
 
   constructor(options: AdminOptions) {
     this.#options = options;
@@ -75,58 +81,98 @@ export class AgentAdmin implements AgentCommands {
     this.#checkEnrolled(agent);
     const detail = reason ?? undefined;
     return trail.log.act({ who: 'operator', what: 'revoke', agent, detail }, async () => {
-      const { revoked } = await tenants.revoke(agent, reason, now());
-      connections?.cut(agent);
+      const revoking = tenants.revoke(agent, reason, now());
+      const { revoked } = await revoking.finally(() => connections?.cut(agent));
       return { revokedAt: revoked?.at ?? now().toISOString() };
     });
   }
 
-  async rename(agent: string, to: string): Promise<{ readonly points: number }> {
-    const { dir, store, service, trail, connections, reload } = this.#options;
+  rename(agent: string, to: string): Promise<{ readonly points: number }> {
+    const { store } = this.#options;
     checkName('agent name', to);
-    this.#checkEnrolled(agent);
-    await this.#checkFree(agent, to);
-    const points = (await store.points({ agent })).length;
-    const event = { who: 'operator', what: 'rename', agent, detail: `to ${to}` } as const;
-    return trail.log.act(event, () =>
-      service.withoutSessions([agent, to], async () => {
-        connections?.cut(agent);
-        // What is written down will be done; so what can't be done is not.
-        await store.checkRename(agent, to);
-        await writeStateFile(renamingPath(dir), renamingFormat, { from: agent, to });
-        await carryOut(this.#options, { from: agent, to });
-        await reload();
-        return { points };
-      }),
-    );
+    return this.#inTurn(async () => {
+      const resumed = await this.#resume();
+      const countPoints = async (name: string) => ({ points: (await store.points({ agent: name })).length });
+      if (resumed?.from === agent && resumed.to === to) return countPoints(to);
+      await this.#checkRename(agent, to);
+      const points = await countPoints(agent);
+      await this.#rename({ from: agent, to });
+      return points;
+    });
   }
 
-  async remove(agent: string, keepPoints: boolean): Promise<{ readonly points: number }> {
-    const { dir, store, service, tenants, trail, connections, reload, now } = this.#options;
-    const devices = new Set((await store.points({ agent })).map(({ device }) => device));
-    if (agent === LOCAL_AGENT || devices.size === 0) this.#checkEnrolled(agent);
-    const detail = keepPoints ? 'its points are kept' : 'with its points';
-    const event = { who: 'operator', what: 'remove', agent, detail } as const;
-    return trail.log.act(
-      event,
-      () =>
-        service.withoutSessions([agent], async () => {
-          if (tenants.agent(agent) !== null) await tenants.revoke(agent, 'it is being removed', now());
-          connections?.cut(agent);
-          let points = 0;
-          if (!keepPoints) {
-            for (const device of devices) {
-              points += (await store.removeDevice({ agent, device }, `agent ${agent} was removed`)).length;
-            }
-          }
-          await tenants.remove(agent);
-          await renameInSettings(dir, agent, null);
-          await writeQuota(dir, agent, null);
-          await reload();
-          return { points };
-        }),
-      ({ points }) => ({ count: points }),
+  remove(agent: string, keepPoints: boolean): Promise<{ readonly points: number }> {
+    const { store, rounds, trail } = this.#options;
+    return this.#inTurn(async () => {
+      await this.#resume();
+      const devices = new Set((await store.points({ agent })).map(({ device }) => device));
+      if (agent === LOCAL_AGENT || devices.size === 0) this.#checkEnrolled(agent);
+      await rounds.checkRename(agent, null);
+      const detail = keepPoints ? 'its points are kept' : 'with its points';
+      const event = { who: 'operator', what: 'remove', agent, detail } as const;
+      const work = () => this.#remove(agent, keepPoints ? new Set() : devices);
+      return trail.log.act(event, work, ({ points }) => ({ count: points }));
+    });
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(change);
+    this.#queue = result.catch(() => undefined);
+    return result;
+  }
+
+  async #rename({ from, to }: Renaming): Promise<void> {
+    const { dir, store, service, trail, connections } = this.#options;
+    const event = { who: 'operator', what: 'rename', agent: from, detail: `to ${to}` } as const;
+    await trail.log.act(event, () =>
+      service.withoutSessions([from, to], async () => {
+        connections?.cut(from);
+        // What is written down will be done; so what can't be done is not.
+        await store.checkRename(from, to);
+        await writeStateFile(renamingPath(dir), renamingFormat, { from, to });
+        // From here on it will be done: until then nobody is served under either name.
+        for (const name of [from, to]) service.held.add(name);
+        await carryOut(this.#options, { from, to });
+        service.held.clear();
+      }),
     );
+    await this.#reload();
+  }
+
+  async #remove(agent: string, devices: ReadonlySet<string>): Promise<{ readonly points: number }> {
+    const { dir, store, rounds, service, tenants, connections, now } = this.#options;
+    const removed = await service.withoutSessions([agent], async () => {
+      if (tenants.agent(agent) !== null) await tenants.revoke(agent, 'it is being removed', now());
+      connections?.cut(agent);
+      let points = 0;
+      for (const device of devices)
+        points += (await store.removeDevice({ agent, device }, `agent ${agent} was removed`)).length;
+      await tenants.remove(agent);
+      await rounds.renameAgent(agent, null);
+      await writeQuota(dir, agent, null);
+      return { points };
+    });
+    await this.#reload();
+    return removed;
+  }
+
+  /** Finishes a rename that failed half-way. @returns which. @throws what it fails with again */
+  async #resume(): Promise<Renaming | null> {
+    const { dir, service, trail } = this.#options;
+    const renaming = await readStateFile(renamingPath(dir), renamingFormat);
+    if (renaming === null) return null;
+    const { from, to } = renaming;
+    const event = { who: 'operator', what: 'rename', agent: from, detail: `to ${to}: goes on` } as const;
+    await trail.log.act(event, () => carryOut(this.#options, renaming));
+    service.held.clear();
+    await this.#reload();
+    return renaming;
+  }
+
+  /** What was asked for is done, whatever comes of this. */
+  async #reload(): Promise<void> {
+    const { reload, onProblem } = this.#options;
+    await reload().catch((error: Error) => onProblem(`settings can't be read again: ${error.message}`));
   }
 
   use(agent: string): Promise<QuotaUse> {
@@ -142,13 +188,16 @@ export class AgentAdmin implements AgentCommands {
     });
   }
 
-  /** Nobody has, or ever had, the name. A file system may not tell upper from lower case. */
-  async #checkFree(agent: string, to: string): Promise<void> {
-    const { dir, store, tenants } = this.#options;
+  /** Nobody has, or ever had, the new name. A file system may not tell upper from lower case. */
+  async #checkRename(agent: string, to: string): Promise<void> {
+    const { dir, store, rounds, tenants, now } = this.#options;
+    this.#checkEnrolled(agent);
+    await rounds.checkRename(agent, to);
     const names = [
       LOCAL_AGENT,
       ...tenants.all().map(({ name }) => name),
-      ...(await readAddresses(dir)).keys(),
+      ...(await rounds.addresses()).keys(),
+      ...(await openInvites(dir, now())).keys(),
       ...(await store.points({})).map((point) => point.agent),
       ...(await store.partialSets({})).map((set) => set.agent ?? ''),
     ];
@@ -184,13 +233,14 @@ export async function finishRename(parts: Parts, onProblem: (reason: string) => 
   }
 }
 
-async function carryOut({ dir, store, tenants }: Parts, { from, to }: Renaming): Promise<void> {
+async function carryOut({ dir, store, rounds, tenants }: Parts, { from, to }: Renaming): Promise<void> {
+  await rounds.checkRename(from, to);
   // A prune in between finds each point under its policy.
   await store.retention.change((settings) => copyForName(settings, from, to));
   await store.renameAgent(from, to);
   await store.retention.change((settings) => leaveName(settings, from, to));
   await tenants.rename(from, to);
-  await renameInSettings(dir, from, to);
+  await rounds.renameAgent(from, to);
   await renameQuota(dir, from, to);
   await rm(renamingPath(dir), { force: true });
   await syncDirectory(receiverDirectory(dir));
@@ -200,13 +250,13 @@ async function carryOut({ dir, store, tenants }: Parts, { from, to }: Renaming):
 export async function openAgentAdmin(
   dir: string,
   store: Store,
+  rounds: RoundsSource,
   onProblem: (reason: string) => void,
 ): Promise<{ readonly commands: AgentCommands; close(): Promise<void> }> {
   const trail = new Trail(new AuditLog({ dir }));
   const tenants = await Tenants.open(dir, await readAuthority(dir), onProblem);
-  await finishRename({ dir, store, tenants, trail }, onProblem);
   const service = await ReceiverService.open(store, { trail });
-  const parts = { dir, store, tenants, trail, service };
+  const parts = { dir, store, rounds, tenants, trail, service, onProblem };
   const commands = new AgentAdmin({
     ...parts,
     ...{ now: () => new Date(), connections: null, reload: async () => undefined },

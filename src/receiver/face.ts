@@ -15,7 +15,9 @@ import {
   KiB,
   RECEIVER_ANSWER_BYTES_MAX,
   RECEIVER_BODY_BYTES_MAX,
+  RECEIVER_SMALL_BODY_BYTES_MAX,
   RECEIVER_WAITING_MAX,
+  RENEWALS_PER_HOUR_MAX,
 } from '../domain/base/limits.js';
 import type { LogEvent } from '../domain/base/log-events.js';
 import {
@@ -34,6 +36,7 @@ import { Attempts } from './access/attempts.js';
 import { Authorizer } from './access/authorize.js';
 import { type ConnectionLimits, Connections } from './access/connections.js';
 import { loadIdentity, type ReceiverIdentity } from './access/identity.js';
+import { networkOf } from './access/network.js';
 import type { Quotas } from './access/quotas.js';
 import { Rates } from './access/rates.js';
 import type { Tenants } from './access/tenants.js';
@@ -147,11 +150,15 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     // A client that only looks, as an enrolment does first, just goes away.
     const isLook = error.code === 'ECONNRESET';
     if (!isLook) trail.refused({ who: 'stranger', detail: `TLS handshake: ${reason}` }, address);
-    if (lines.admit(address))
+    if (lines.admit(networkOf(address)))
       log[isLook ? 'debug' : 'warn'](
         { event: 'tls-refused' satisfies LogEvent, address, reason },
         'TLS handshake refused',
       );
+  });
+  const renewals = new Sparing({
+    ...{ windowMs: RENEW_INTERVAL_MS, perKeyMax: RENEWALS_PER_HOUR_MAX, totalMax: Number.POSITIVE_INFINITY },
+    nowMs: () => performance.now(),
   });
   registerRoutes(app, {
     authorize: (socket) => authorizer.agentOf(socket),
@@ -163,8 +170,14 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
     },
     admitEnrolment: (address) => attempts.admit(address),
     enrol: (request, address) => enrol(request, address, identity, tenants, trail, log, now()),
-    renew: (agent, request) => renewAgent(agent, request, identity, tenants, trail, now()),
-    budget: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+    renew: (agent, socket, request) => {
+      if (!renewals.admit(agent)) throw tooManyRenewals(agent);
+      return renewAgent(agent, authorizer.fingerprintOf(socket), request, identity, tenants, trail, now());
+    },
+    bodies: {
+      small: new ByteBudget(RECEIVER_SMALL_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+      large: new ByteBudget(RECEIVER_BODY_BYTES_MAX, RECEIVER_WAITING_MAX),
+    },
     answers: new ByteBudget(RECEIVER_ANSWER_BYTES_MAX, RECEIVER_WAITING_MAX),
     memory: new BodyMemory(),
     timeouts,
@@ -172,7 +185,7 @@ export async function listenOn(options: FaceOptions): Promise<Face> {
       options.onRefusal?.(refusal.error.code);
       if (refusal.message.startsWith(`${ROUTE_PREFIX}/enroll`)) attempts.failed(refusal.address);
       noteRefusal(trail, refusal);
-      if (lines.admit(refusal.agent ?? refusal.address)) logRefusal(log, refusal);
+      if (lines.admit(refusal.agent ?? networkOf(refusal.address))) logRefusal(log, refusal);
     },
     closing: closing.signal,
   });
@@ -215,15 +228,25 @@ function same(a: readonly string[], b: readonly string[]): boolean {
 
 async function renewAgent(
   agent: string,
+  shown: string,
   { csr }: RenewRequest,
   { announced }: ReceiverIdentity,
   tenants: Tenants,
   trail: Trail,
   now: Date,
 ): Promise<RenewAnswer> {
-  const certificate = await tenants.renew(agent, csr, now);
+  const certificate = await tenants.renew(agent, shown, csr, now);
   await trail.log.record({ who: 'agent', what: 'renew', result: 'done', agent });
   return { agent, certificate, authority: announced.join('\n') };
+}
+
+function tooManyRenewals(agent: string): StillpointError {
+  return new StillpointError('busy', {
+    thing: `agent ${agent}`,
+    reason: `it has renewed its certificate ${RENEWALS_PER_HOUR_MAX} times within an hour`,
+    remedy: 'Wait an hour.',
+    permanent: false,
+  });
 }
 
 function notListening(

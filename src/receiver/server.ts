@@ -20,7 +20,7 @@ import { Quotas } from './access/quotas.js';
 import { Tenants } from './access/tenants.js';
 import { AgentAdmin, finishRename } from './agent-admin.js';
 import { AuditLog } from './audit/log.js';
-import { noteRetention } from './audit/retention.js';
+import { noteRetention, recordWish } from './audit/retention.js';
 import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
 import { type Face, listenOn } from './face.js';
@@ -125,14 +125,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       async () => (await loadIdentity(dir, now())).authority,
       (message) => log.error(message),
     );
-    const held = await finishRename({ dir, store, tenants, trail }, (problem) => log.error(problem));
+    const rounds = options.rounds ?? roundsOfDirectory(dir);
+    const held = await finishRename({ dir, store, rounds, tenants, trail }, (problem) => log.error(problem));
     const quotas = await Quotas.load(dir);
     const service = await ReceiverService.open(store, {
       ...{ trail, quotas },
       onEnd: (key, end) => countSession(counters, key, end),
       onFreed: (bytes) => counters.add('stillpoint_freed_bytes_total', {}, bytes),
     });
-    service.hold(held);
+    for (const name of held) service.held.add(name);
     const { timeouts = {}, connectionLimits = {} } = options;
     const listening = await listenOn({
       ...{ dir, listen, identity, tenants, quotas, service, trail, log, now, timeouts, connectionLimits },
@@ -146,7 +147,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     face = listening;
     const { dialOut, url, renew } = listening;
     const { orders } = service;
-    const rounds = options.rounds ?? roundsOfDirectory(dir);
     const remote = await Remote.start({
       dir,
       rounds,
@@ -160,9 +160,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       now,
     });
     const agents = new AgentAdmin({
-      ...{ dir, store, service, tenants, trail, now },
+      ...{ dir, store, rounds, service, tenants, trail, now },
       connections: listening.connections,
       reload: () => remote.reload(),
+      onProblem: (problem) => log.error(problem),
     });
     const scrubPeriodMs = options.scrubPeriodMs ?? identity.settings.scrubPeriodMs ?? SCRUB_PERIOD_MS;
     const scrubbing = new Scrubbing({
@@ -174,14 +175,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       store,
       onEvent: (event) => {
         logRetention(log, event);
-        noteRetention(trail, event);
+        noteRetention(trail.log, event);
         if (event.type === 'point-removed') counters.add('stillpoint_removed_points_total', {}, 1);
         options.onRetention?.(event);
       },
       endSessions: (key) => service.endIdle(key, now()),
+      record: (wish, work) => recordWish(trail.log, wish, work),
     });
-    const collect = (dryRun: boolean) => {
-      const run = () => service.collecting.run({ force: true, dryRun });
+    const collect = (dryRun: boolean, signal: AbortSignal) => {
+      const run = () => service.collecting.run({ force: true, dryRun }, signal);
       if (dryRun) return run();
       return trail.log.act({ who: 'operator', what: 'collect' }, run, ({ freedBytes }) => ({
         bytes: Math.max(0, freedBytes),
@@ -222,6 +224,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       },
       close: async () => {
         clearInterval(collecting);
+        // First: a command that waits for it holds the control socket.
+        service.collecting.stop();
         await stopPruning();
         orders.close();
         await scrubbing.close();

@@ -34,6 +34,25 @@ test('a collection that could not finish is tried again later, in proportion to 
   t.is(runs, 4);
 });
 
+test('it ends at its next step when its command or the receiver is stopped', async (t) => {
+  for (const what of ['command', 'receiver'] as const) {
+    let steps = 0;
+    const command = new AbortController();
+    const collect = async ({ pace }: { pace: (bytes: number) => Promise<void> }) => {
+      for (; steps < 100; steps += 1) {
+        await pace(0);
+        if (steps !== 3) continue;
+        if (what === 'command') command.abort();
+        else collecting.stop();
+      }
+      return NOTHING_COLLECTED;
+    };
+    const collecting = new Collecting({ store: { collect } as unknown as Store, hasSessions: () => false });
+    await t.throwsAsync(collecting.run({}, command.signal), { code: 'cancelled' });
+    t.is(steps, 4);
+  }
+});
+
 test('it rests while sessions are open, and only then', async (t) => {
   for (const hasSessions of [true, false]) {
     let restedMs = 0;

@@ -4,22 +4,33 @@
  * file of the fixtures is in one of the tables here.
  */
 import { createHash } from 'node:crypto';
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { z } from 'zod';
 import { readAcknowledged } from '../../src/agent/state/acknowledged-point.js';
 import { DeviceState } from '../../src/agent/state/device-state.js';
 import { findEnrolment } from '../../src/agent/state/enrolment.js';
 import { adoptFormerOffers } from '../../src/agent/state/former-offers.js';
 import { readKeptSession } from '../../src/agent/state/kept-session.js';
 import { directoryPlace, rememberStore } from '../../src/agent/state/known-stores.js';
+import { pendingRequest } from '../../src/agent/state/renewal.js';
+import { loadReceiverConfig } from '../../src/config/receiver-config.js';
+import { writeStateFile } from '../../src/config/state-file.js';
 import { isStillpointError } from '../../src/domain/base/errors.js';
 import { native } from '../../src/native/index.js';
 import { loadIdentity, readAuthority, readSettings } from '../../src/receiver/access/identity.js';
 import { createInvite } from '../../src/receiver/access/invites.js';
+import { Quotas, writeQuota } from '../../src/receiver/access/quotas.js';
 import { Tenants } from '../../src/receiver/access/tenants.js';
+import { finishRename } from '../../src/receiver/agent-admin.js';
+import { AUDIT_VERSION } from '../../src/receiver/audit/entry.js';
+import { auditFiles, auditPath } from '../../src/receiver/audit/files.js';
+import { AuditLog } from '../../src/receiver/audit/log.js';
+import { verifyAudit } from '../../src/receiver/audit/read.js';
 import { CONTROL_VERSION, parseRequest } from '../../src/receiver/control/messages.js';
 import { readAddresses, readSchedules } from '../../src/receiver/orders/remote-settings.js';
+import { roundsOfConfiguration } from '../../src/receiver/orders/rounds-source.js';
 import { nodeDisk } from '../../src/store/disk/disk.js';
 import { SEALED_VERSION } from '../../src/store/disk/sealed-text.js';
 import { LocalObjectStore } from '../../src/store/objects/local-object-store.js';
@@ -29,6 +40,7 @@ import { readClock, readSettings as readRetention } from '../../src/store/retent
 import { listTaps } from '../../src/tap/registry/registry.js';
 import { readMapFacts, readStart } from '../../src/tap/source/continuity-facts.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
+import { tempDir } from '../helpers/disks/temp-dir.js';
 import { contentsOf, unpacked } from '../helpers/fixtures/unpacked.js';
 
 interface Envelope {
@@ -183,6 +195,71 @@ test('state files of a newer program are refused by name, and stay as they are',
       t.is(after.get(name), raised.get(name), `${name} was changed`);
       await writeFile(path, before);
     }
+  }
+});
+
+/** Files that the fixture does not have, as this program makes them. */
+const MADE: Readonly<
+  Record<
+    string,
+    { readonly make: (dir: string) => Promise<unknown>; readonly read: (dir: string) => Promise<unknown> }
+  >
+> = {
+  'store/receiver/quotas.json': {
+    make: (dir) => writeQuota(store(dir), 'web', { points: 7 }),
+    read: (dir) => Quotas.load(store(dir)),
+  },
+  'store/receiver/rename.json': {
+    make: (dir) =>
+      writeState(join(store(dir), 'receiver/rename.json'), 'stillpoint-rename', { from: 'a', to: 'b' }),
+    read: (dir) => finishRename({ dir: store(dir) } as never, () => undefined),
+  },
+  'store/receiver/schedules-seen.json': { make: seenSchedules, read: seenSchedules },
+  'renewal.json': {
+    make: (dir) => writeState(join(dir, 'renewal.json'), 'stillpoint-renewal', { key: 'k', csr: 'c' }),
+    read: (dir) => pendingRequest(join(dir, 'renewal.json')),
+  },
+};
+
+function writeState(path: string, format: string, value: object): Promise<void> {
+  return writeStateFile(path, { format, version: 1, schema: z.looseObject({}) }, value);
+}
+
+async function seenSchedules(dir: string): Promise<unknown> {
+  await writeFile(join(dir, 'receiver.toml'), '[[schedule]]\nat = "daily"\n');
+  const load = () => loadReceiverConfig(dir);
+  return roundsOfConfiguration(store(dir), load, () => NOW).schedules();
+}
+
+test('so are those that the fixture does not have', async (t) => {
+  const dir = await tempDir(t);
+  await mkdir(join(store(dir), 'receiver'), { recursive: true });
+  for (const [name, { make, read }] of Object.entries(MADE)) {
+    await make(dir);
+    const path = join(dir, name);
+    await raiseState(path);
+    const raised = await readFile(path, 'utf8');
+    const error = await t.throwsAsync(read(dir), undefined, name);
+    t.true(isStillpointError(error, 'version'), `${name}: ${error?.stack}`);
+    t.is(await readFile(path, 'utf8'), raised, `${name} was changed`);
+  }
+});
+
+test('an audit log of a newer program is neither written nor cut', async (t) => {
+  const dir = await tempDir(t);
+  const log = () => new AuditLog({ dir });
+  const event = { who: 'operator', what: 'pin', result: 'done' } as const;
+  await log().record(event);
+  const [name = ''] = await auditFiles(dir);
+  const path = join(auditPath(dir), name);
+  for (const rest of ['{"of":"another form"}\n', '']) {
+    const newer = `${JSON.stringify({ format: 'stillpoint-audit', version: AUDIT_VERSION + 1, more: 1 })}\n${rest}`;
+    await writeFile(path, newer);
+    const error = await t.throwsAsync(log().record(event));
+    t.true(isStillpointError(error, 'version'), error?.stack ?? '');
+    await t.throwsAsync(verifyAudit(dir), { code: 'version' });
+    t.deepEqual(await auditFiles(dir), [name]);
+    t.is(await readFile(path, 'utf8'), newer);
   }
 });
 

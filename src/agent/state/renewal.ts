@@ -15,7 +15,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import { readSpareStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile, syncDirectory } from '../../native/files.js';
 import type { Enrolment } from '../../protocol/certificates/enrolment.js';
@@ -81,8 +81,9 @@ async function renewNow(
   return renewed;
 }
 
-async function pendingRequest(path: string): Promise<Pending> {
-  const pending = await readStateFile(path, pendingFormat).catch(() => null);
+/** The key that was made before, or a new one. @throws StillpointError `version` */
+export async function pendingRequest(path: string): Promise<Pending> {
+  const pending = await readSpareStateFile(path, pendingFormat);
   if (pending !== null) return pending;
   const { createRequest } = await import('../../protocol/certificates/certificates.js');
   const made = await createRequest();

@@ -57,8 +57,10 @@ export function withAgentCommands<T>(
   return askReceiverOr(context, dir, { wish, parse }, () =>
     withStore(context, dir, async (store) => {
       const { openAgentAdmin } = await import('../../receiver/agent-admin.js');
-      const { output } = context;
-      const { commands, close } = await openAgentAdmin(dir, store, (problem) => output.warn(problem));
+      const { roundsOf } = await import('./receiver-settings.js');
+      const warn = (problem: string) => context.output.warn(problem);
+      const rounds = await roundsOf(context, dir, warn);
+      const { commands, close } = await openAgentAdmin(dir, store, rounds, warn);
       try {
         return await direct(commands);
       } finally {

@@ -97,6 +97,9 @@ export const RATE_BYTES_PER_SECOND_MIN = 4000;
 export const RATE_WINDOWS_MAX = 48;
 /** Request bodies that a receiver holds in memory at once, over all agents. */
 export const RECEIVER_BODY_BYTES_MAX = 128 * MiB;
+/** Small ones don't wait for the memory of large ones: questions, begins and commits. */
+export const SMALL_BODY_BYTES_MAX = 64 * KiB;
+export const RECEIVER_SMALL_BODY_BYTES_MAX = 16 * MiB;
 /** Large answers (nodes, blocks) that it holds until they are taken. */
 export const RECEIVER_ANSWER_BYTES_MAX = 128 * MiB;
 /** Blocks that it makes of patches, and what it makes them of, over all agents. */
@@ -143,6 +146,8 @@ export const RECEIVER_UNPROVEN_MAX = 512;
 export const UNPROVEN_MS = 60_000;
 /** Begins of one agent: one for each of its devices, and as many again. */
 export const BEGINS_PER_MINUTE_MAX = 240;
+/** Of one agent: one is enough for years, and each is an entry of the audit log. */
+export const RENEWALS_PER_HOUR_MAX = 20;
 /** Requests that a connection may have without an answer. */
 export const PIPELINED_REQUESTS_MAX = 8;
 

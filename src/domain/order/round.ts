@@ -198,13 +198,13 @@ export function withRetried(first: RoundSummary, again: RoundSummary): RoundSumm
       return !(devices === null || (device !== null && devices?.has(device)));
     }),
   ].sort((a, b) => ORDER[a.state] - ORDER[b.state]);
-  const count = (state: ItemState) => items.filter((each) => each.state === state).length;
-  // What is not kept in the items was done at the first time.
-  const unkept = first.done + first.failed + first.skipped - first.items.length;
+  // What has no item of its own was not gone back to: it is as it was.
+  const unkept = (state: 'failed' | 'skipped') =>
+    first[state] - first.items.filter((each) => each.state === state).length;
   return {
-    done: count('done') + Math.max(0, unkept),
-    failed: count('failed'),
-    skipped: count('skipped'),
+    done: first.done + again.done,
+    failed: unkept('failed') + again.failed,
+    skipped: unkept('skipped') + again.skipped,
     withWarnings: first.withWarnings + again.withWarnings,
     wireBytes: first.wireBytes + again.wireBytes,
     durationMs: first.durationMs + again.durationMs,

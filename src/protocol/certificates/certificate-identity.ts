@@ -36,7 +36,8 @@ export function fingerprint(certificate: X509Certificate): Buffer {
   return createHash('sha256').update(certificate.raw).digest();
 }
 
-export type CertificateFault = 'unknown-authority' | 'wrong-use' | 'expired';
+/** `not-yet-valid`: the clock is behind, or was ahead when the certificate was made. */
+export type CertificateFault = 'unknown-authority' | 'wrong-use' | 'expired' | 'not-yet-valid';
 
 /**
  * Checks a certificate that TLS showed against the authority; null if it is good for the role at this time.
@@ -51,7 +52,6 @@ export function checkCertificate(
     return 'unknown-authority';
   if (subjectOf(certificate, role) === null || !certificate.keyUsage?.includes(keyUseOf(role)))
     return 'wrong-use';
-  const isInTime =
-    Date.parse(certificate.validFrom) <= now.getTime() && now.getTime() <= Date.parse(certificate.validTo);
-  return isInTime ? null : 'expired';
+  if (now.getTime() < Date.parse(certificate.validFrom)) return 'not-yet-valid';
+  return now.getTime() > Date.parse(certificate.validTo) ? 'expired' : null;
 }

@@ -12,16 +12,25 @@ export interface ErrorBody {
   readonly permanent: boolean;
 }
 
+const CODE_CHARS_MAX = 64;
 const TEXT_CHARS_MAX = 8192;
 const text = z.string().max(TEXT_CHARS_MAX);
 
-export const errorBodySchema: z.ZodType<ErrorBody> = z.strictObject({
-  code: z.enum(ERROR_CODES),
+/** A newer receiver may have more fields, and codes that this program does not know: its texts count. */
+export const errorBodySchema: z.ZodType<ErrorBody> = z.object({
+  code: z
+    .string()
+    .max(CODE_CHARS_MAX)
+    .transform((code): ErrorCode => (isErrorCode(code) ? code : 'version')),
   thing: text,
   reason: text,
   remedy: text.exactOptional(),
   permanent: z.boolean(),
 });
+
+function isErrorCode(code: string): code is ErrorCode {
+  return (ERROR_CODES as readonly string[]).includes(code);
+}
 
 /** Anything that is not a StillpointError is a defect here: its text stays in the receiver's log. */
 export function toStillpointError(error: unknown): StillpointError {

@@ -6,7 +6,8 @@
  * one agent alone can never shut out the others), or if an earlier request of its owner waits. Owners take
  * turns; the requests of one owner are served in order. If the first request of the owner whose turn it is is
  * large, nobody overtakes it, so it does not starve. A wait ends with `busy` at its deadline; before that,
- * transfers that trickle give way (laggards.ts).
+ * transfers that trickle give way (laggards.ts). Where too many wait, the last one of the owner that has most
+ * of them ends, so no owner's queue is in the way of another's.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import { Laggards } from './laggards.js';
@@ -17,14 +18,17 @@ export type Release = (keptBytes?: number) => void;
 interface Waiting {
   readonly bytes: number;
   readonly admit: () => void;
+  readonly refuse: () => void;
 }
 
 /** Of a wait, before transfers that trickle are looked at, and between looks. */
-const PRESS_MS = 2_000;
+const PRESS_MS = 10_000;
+/** Part of the capacity that transfers may hold however slow they are. */
+const SPARED_PART = 1 / 4;
 
 export class ByteBudget {
   /** Transfers that hold a part of it. */
-  readonly laggards = new Laggards();
+  readonly laggards: Laggards;
   readonly #capacity: number;
   readonly #waitingMax: number;
   #used = 0;
@@ -36,6 +40,7 @@ export class ByteBudget {
   constructor(capacityBytes: number, waitingMax: number) {
     this.#capacity = capacityBytes;
     this.#waitingMax = waitingMax;
+    this.laggards = new Laggards(capacityBytes * SPARED_PART);
   }
 
   get usedBytes(): number {
@@ -46,34 +51,46 @@ export class ByteBudget {
   async acquire(owner: string, bytes: number, deadlineMs: number): Promise<Release> {
     if (bytes > this.#share()) throw new Error(`${bytes} bytes can never be had of this budget`);
     if (this.#queues.size === 0 && this.#fits(owner, bytes)) return this.#take(owner, bytes);
-    if (this.#waitingCount >= this.#waitingMax) throw busy();
+    if (this.#waitingCount >= this.#waitingMax) this.#makePlace(owner);
     await this.#wait(owner, bytes, deadlineMs);
     return this.#releaser(owner, bytes);
   }
 
   #wait(owner: string, bytes: number, deadlineMs: number): Promise<void> {
     return new Promise((resolve, reject) => {
-      const waiting: Waiting = {
-        bytes,
-        admit: () => {
-          clearTimeout(timer);
-          clearInterval(pressing);
-          resolve();
-        },
-      };
-      const pressing = setInterval(() => this.laggards.makeRoom(bytes), PRESS_MS).unref();
-      const timer = setTimeout(() => {
+      const over = (outcome: () => void) => () => {
+        clearTimeout(timer);
         clearInterval(pressing);
+        outcome();
+      };
+      const refuse = over(() => {
         this.#remove(owner, waiting);
         this.#admitWaiting();
         reject(busy());
-      }, deadlineMs);
+      });
+      const waiting: Waiting = { bytes, admit: over(resolve), refuse };
+      const pressing = setInterval(() => this.#press(owner, bytes), PRESS_MS).unref();
+      const timer = setTimeout(refuse, deadlineMs);
       const queue = this.#queues.get(owner);
       if (queue === undefined) this.#queues.set(owner, [waiting]);
       else queue.push(waiting);
       this.#waitingCount += 1;
       this.#admitWaiting();
     });
+  }
+
+  /** Not for an owner that waits for its own share: the room would not be for it. */
+  #press(owner: string, bytes: number): void {
+    const isAtShare = this.#heldBy(owner) + bytes > this.#share();
+    if (!isAtShare && this.#used + bytes > this.#capacity) this.laggards.makeRoom(bytes);
+  }
+
+  /** For one more that waits. @throws StillpointError `busy` where no owner has more waiting than this one */
+  #makePlace(owner: string): void {
+    let longest: readonly Waiting[] = [];
+    for (const queue of this.#queues.values()) if (queue.length > longest.length) longest = queue;
+    if (longest.length <= (this.#queues.get(owner)?.length ?? 0) + 1) throw busy();
+    longest.at(-1)?.refuse();
   }
 
   /**
@@ -94,10 +111,11 @@ export class ByteBudget {
     }
   }
 
-  /** The owner goes to the end of the round, or out of it. */
+  /** If it was its turn, the owner goes to the end of the round; with nothing that waits, out of it. */
   #remove(owner: string, waiting: Waiting): void {
-    const rest = (this.#queues.get(owner) ?? []).filter((other) => other !== waiting);
-    this.#queues.delete(owner);
+    const queue = this.#queues.get(owner) ?? [];
+    const rest = queue.filter((other) => other !== waiting);
+    if (queue[0] === waiting) this.#queues.delete(owner);
     if (rest.length > 0) this.#queues.set(owner, rest);
     this.#waitingCount -= 1;
   }

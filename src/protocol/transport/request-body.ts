@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { StillpointError } from '../../domain/base/errors.js';
-import { BODY_BYTES_IN_TOTAL_TIME } from '../../domain/base/limits.js';
+import { BODY_BYTES_IN_TOTAL_TIME, SMALL_BODY_BYTES_MAX } from '../../domain/base/limits.js';
 import { native } from '../../native/index.js';
 import { BodyMemory } from './body-memory.js';
 import type { ByteBudget } from './byte-budget.js';
@@ -17,6 +17,12 @@ export interface BodyTimeouts {
   readonly idleMs: number;
   /** For a whole body of BODY_BYTES_IN_TOTAL_TIME or less; a larger one has in proportion more. */
   readonly totalMs: number;
+}
+
+/** Of request bodies of SMALL_BODY_BYTES_MAX or less, and of larger ones. */
+export interface BodyBudgets {
+  readonly small: ByteBudget;
+  readonly large: ByteBudget;
 }
 
 /** A block of 4 MiB takes ten minutes at 56 kbit/s alone; and it shares the link with another one. */
@@ -35,14 +41,15 @@ export async function withBody<T>(
   options: {
     readonly owner: string;
     readonly bytesMax: number;
-    readonly budget: ByteBudget;
+    readonly bodies: BodyBudgets;
     readonly memory: BodyMemory;
     readonly timeouts: BodyTimeouts;
   },
   use: (body: Buffer) => Promise<T>,
 ): Promise<T> {
   const length = bodyLength(request, options.bytesMax);
-  const { budget, memory, owner, timeouts } = options;
+  const { bodies, memory, owner, timeouts } = options;
+  const budget = length <= SMALL_BODY_BYTES_MAX ? bodies.small : bodies.large;
   const release = await budget.acquire(owner, BodyMemory.sizeOf(length), timeouts.admissionMs);
   try {
     const body = memory.take(length);

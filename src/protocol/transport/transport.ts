@@ -314,7 +314,6 @@ const UNTRUSTED = new Set([
   'INVALID_PURPOSE',
   'INVALID_CA',
 ]);
-const OUT_OF_TIME = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID']);
 const UNREACHABLE = new Set([
   'ECONNREFUSED',
   'EHOSTUNREACH',
@@ -338,15 +337,7 @@ export function transportError(url: string, error: unknown): StillpointError {
       cause: error,
     });
   }
-  if (OUT_OF_TIME.has(code)) {
-    return new StillpointError('identity-mismatch', {
-      thing: url,
-      reason: "its certificate is not valid at this machine's time",
-      remedy:
-        'Check the clocks of both machines. A receiver renews its certificate by itself, and when it is started.',
-      cause: error,
-    });
-  }
+  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') return wrongClock(url, code, error);
   if (UNREACHABLE.has(code)) {
     return new StillpointError('unreachable', {
       thing: url,
@@ -371,6 +362,19 @@ export function transportError(url: string, error: unknown): StillpointError {
     remedy: 'The message is sent again.',
     permanent: false,
     cause: error,
+  });
+}
+
+/** A receiver renews its certificate by itself, a year before its end: one of the two clocks is wrong. */
+function wrongClock(url: string, code: string, cause: unknown): StillpointError {
+  const isEarly = code === 'CERT_NOT_YET_VALID';
+  return new StillpointError('identity-mismatch', {
+    thing: url,
+    reason: `by this machine's clock, ${new Date().toISOString()}, its certificate is ${isEarly ? 'not valid yet' : 'no longer valid'}`,
+    remedy: isEarly
+      ? "Set this machine's clock right. If it is, the receiver's was ahead when it made the certificate: remove receiver/server.json there, and start it again."
+      : 'Check the clocks of both machines. A receiver renews its certificate by itself, and when it is started.',
+    cause,
   });
 }
 

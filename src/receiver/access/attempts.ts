@@ -1,9 +1,10 @@
 /**
- * Failed enrolments per address: after a number of them in a window, further ones are refused unseen until it
- * has passed. Secrets have 128 bits and can't be guessed; this bounds the work and the log lines that
- * guessing costs.
+ * Failed enrolments per address (a /64 of IPv6): after a number of them in a window, further ones are refused
+ * unseen until it has passed. Secrets have 128 bits and can't be guessed; this bounds the work and the log
+ * lines that guessing costs.
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import { networkOf } from './network.js';
 
 const FAILURES_MAX = 10;
 const WINDOW_MS = 60_000;
@@ -37,14 +38,15 @@ export class Attempts {
   failed(address: string): void {
     const failures = this.#current(address) ?? { sinceMs: this.#nowMs(), count: 0 };
     failures.count += 1;
-    this.#failures.delete(address);
-    this.#failures.set(address, failures);
+    const network = networkOf(address);
+    this.#failures.delete(network);
+    this.#failures.set(network, failures);
     const [oldest] = this.#failures.keys();
     if (this.#failures.size > ADDRESSES_MAX && oldest !== undefined) this.#failures.delete(oldest);
   }
 
   #current(address: string): Failures | null {
-    const failures = this.#failures.get(address);
+    const failures = this.#failures.get(networkOf(address));
     return failures !== undefined && this.#nowMs() - failures.sinceMs < WINDOW_MS ? failures : null;
   }
 }

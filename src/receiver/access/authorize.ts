@@ -20,6 +20,7 @@ const FAULTS: Record<CertificateFault, string> = {
   'unknown-authority': 'it was not made by this receiver',
   'wrong-use': "it is not an agent's certificate",
   expired: 'it is not valid at this time',
+  'not-yet-valid': 'it is not valid yet',
 };
 
 export class Authorizer {
@@ -55,6 +56,11 @@ export class Authorizer {
     throw unauthorized(name, 'it was replaced when the agent was enrolled again');
   }
 
+  /** The certificate that an agent has shown. */
+  fingerprintOf(socket: TLSSocket): string {
+    return (this.#proven.get(socket) ?? this.#prove(socket)).fingerprint;
+  }
+
   #prove(socket: TLSSocket): Proven {
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined) {
@@ -72,6 +78,7 @@ export class Authorizer {
     const name = subjectOf(certificate, 'agent');
     const expiresAtMs = Date.parse(certificate.validTo);
     if (!isGood && fault === 'expired' && name !== null) throw expired(name, expiresAtMs);
+    if (!isGood && fault === 'not-yet-valid') throw notYetValid(name, certificate.validFrom);
     if (!isGood || name === null) throw unauthorized(name, FAULTS[fault ?? 'wrong-use']);
     return { name, fingerprint: fingerprint(certificate).toString('hex'), expiresAtMs };
   }
@@ -99,6 +106,16 @@ function unauthorized(name: string | null, reason: string): StillpointError {
 function expired(name: string, expiresAtMs: number): StillpointError {
   const at = Number.isNaN(expiresAtMs) ? 'it' : `its time ended at ${new Date(expiresAtMs).toISOString()}`;
   return unauthorized(name, `${FAULTS.expired}: ${at}, by the receiver's clock`);
+}
+
+/** The receiver made it, so its clock has gone back since: to enroll again would not help. */
+function notYetValid(name: string | null, validFrom: string): StillpointError {
+  const from = new Date(validFrom).toISOString();
+  return new StillpointError('unauthorized', {
+    thing: name === null ? 'certificate' : `certificate of the agent ${name.slice(0, 80)}`,
+    reason: `${FAULTS['not-yet-valid']}: its time begins at ${from}, and the receiver's clock is behind that`,
+    remedy: "Set the receiver's clock right.",
+  });
 }
 
 function revoked(

@@ -8,7 +8,8 @@
  * | an agent's      | it has shown its certificate | either side closes it, or the agent is cut off      |
  *
  * So strangers, however many connections they open and whatever they send, take from each other and not from
- * agents; and no agent takes the places of the others.
+ * agents. Agents together have all places but those of strangers; beyond that, the agent with most gives one
+ * up, so none takes the places of the others.
  */
 import type { Server } from 'node:https';
 import type { Socket } from 'node:net';
@@ -20,6 +21,7 @@ import {
   RECEIVER_UNPROVEN_MAX,
   UNPROVEN_MS,
 } from '../../domain/base/limits.js';
+import { networkOf } from './network.js';
 
 export interface ConnectionLimits {
   /** Of all kinds. */
@@ -41,9 +43,12 @@ const LIMITS: ConnectionLimits = {
 export class Connections {
   readonly #agentOf: (socket: TLSSocket) => string;
   readonly #limits: ConnectionLimits;
-  /** By address; the oldest first. */
-  readonly #unproven = new Map<string, Map<string, Socket>>();
-  #unprovenCount = 0;
+  /** By network; the oldest first. None is empty. */
+  readonly #unproven = new Map<string, Set<Socket>>();
+  /** The same, by their ends: the TLS socket over a connection has the same. */
+  readonly #byEnds = new Map<string, Socket>();
+  /** What ends the state of each unproven connection. */
+  readonly #settling = new WeakMap<Socket, () => void>();
   readonly #agents = new Map<string, Set<TLSSocket>>();
 
   /** @param agentOf throws where it speaks for no agent */
@@ -68,25 +73,45 @@ export class Connections {
     return this.#agents.get(agent)?.size ?? 0;
   }
 
+  get unprovenCount(): number {
+    return sizeOf(this.#unproven);
+  }
+
   /** Whatever the agent is doing over them ends. */
   cut(agent: string): void {
     for (const socket of this.#agents.get(agent) ?? []) socket.destroy();
   }
 
   #accepted(socket: Socket): void {
-    const address = networkOf(socket.remoteAddress ?? 'unknown');
-    const key = keyOf(socket);
-    const ofAddress = this.#unproven.get(address) ?? new Map<string, Socket>();
-    this.#unproven.set(address, ofAddress);
-    ofAddress.set(key, socket);
-    this.#unprovenCount += 1;
-    const late = setTimeout(() => this.#dropIfUnproven(address, key), this.#limits.unprovenMs).unref();
-    socket.once('close', () => {
+    const { remoteAddress } = socket;
+    // The other side is gone already.
+    if (remoteAddress === undefined) return void socket.destroy();
+    const network = networkOf(remoteAddress);
+    const ends = endsOf(socket);
+    const ofNetwork = addTo(this.#unproven, network, socket);
+    this.#byEnds.set(ends, socket);
+    const late = setTimeout(() => socket.destroy(), this.#limits.unprovenMs).unref();
+    socket.once('close', () => this.#settled(socket));
+    this.#settling.set(socket, () => {
       clearTimeout(late);
-      this.#settled(address, key);
+      removeFrom(this.#unproven, network, socket);
+      if (this.#byEnds.get(ends) === socket) this.#byEnds.delete(ends);
     });
-    if (ofAddress.size > this.#limits.addressUnprovenMax) this.#dropOldest(ofAddress, address);
-    if (this.#unprovenCount > this.#limits.unprovenMax) this.#dropOfMost();
+    if (ofNetwork.size > this.#limits.addressUnprovenMax) this.#drop(ofNetwork);
+    if (this.unprovenCount > this.#limits.unprovenMax) this.#drop(largestOf(this.#unproven));
+  }
+
+  /** It is no longer unproven: an agent's, or closed. */
+  #settled(socket: Socket): void {
+    this.#settling.get(socket)?.();
+    this.#settling.delete(socket);
+  }
+
+  #drop(sockets: ReadonlySet<Socket>): void {
+    const [oldest] = sockets;
+    if (oldest === undefined) return;
+    oldest.destroy();
+    this.#settled(oldest);
   }
 
   #secured(socket: TLSSocket): void {
@@ -97,52 +122,42 @@ export class Connections {
       // It is told why, if it asks; and it may enrol.
       return;
     }
-    this.#settled(networkOf(socket.remoteAddress ?? 'unknown'), keyOf(socket));
-    const sockets = this.#agents.get(agent) ?? new Set<TLSSocket>();
-    if (sockets.size >= this.#limits.agentMax) return void socket.destroy();
-    this.#agents.set(agent, sockets);
-    sockets.add(socket);
-    socket.once('close', () => {
-      sockets.delete(socket);
-      if (sockets.size === 0 && this.#agents.get(agent) === sockets) this.#agents.delete(agent);
-    });
-  }
-
-  #settled(address: string, key: string): void {
-    const ofAddress = this.#unproven.get(address);
-    if (ofAddress?.delete(key) !== true) return;
-    this.#unprovenCount -= 1;
-    if (ofAddress.size === 0) this.#unproven.delete(address);
-  }
-
-  #dropIfUnproven(address: string, key: string): void {
-    this.#unproven.get(address)?.get(key)?.destroy();
-    this.#settled(address, key);
-  }
-
-  #dropOldest(ofAddress: Map<string, Socket>, address: string): void {
-    const [oldest] = ofAddress.keys();
-    if (oldest !== undefined) this.#dropIfUnproven(address, oldest);
-  }
-
-  #dropOfMost(): void {
-    let most: [string, Map<string, Socket>] | null = null;
-    for (const entry of this.#unproven) if (entry[1].size > (most?.[1].size ?? 0)) most = entry;
-    if (most !== null) this.#dropOldest(most[1], most[0]);
+    const accepted = this.#byEnds.get(endsOf(socket));
+    if (accepted !== undefined) this.#settled(accepted);
+    const sockets = addTo(this.#agents, agent, socket);
+    socket.once('close', () => removeFrom(this.#agents, agent, socket));
+    if (sockets.size > this.#limits.agentMax) return void socket.destroy();
+    const { connectionsMax, unprovenMax } = this.#limits;
+    if (sizeOf(this.#agents) <= connectionsMax - unprovenMax) return;
+    const [...most] = largestOf(this.#agents);
+    most.at(-1)?.destroy();
   }
 }
 
-/** One machine has all of an IPv6 network of 64 bits. */
-function networkOf(address: string): string {
-  if (!address.includes(':') || address.startsWith('::ffff:')) return address;
-  const [front = '', back] = address.split('::');
-  const groups = front.split(':');
-  const behind = back === undefined || back === '' ? [] : back.split(':');
-  const zeros = back === undefined ? 0 : Math.max(0, 8 - groups.length - behind.length);
-  return [...groups, ...Array(zeros).fill('0'), ...behind].slice(0, 4).join(':');
+function addTo<S>(sets: Map<string, Set<S>>, key: string, value: S): Set<S> {
+  const set = sets.get(key) ?? new Set();
+  sets.set(key, set.add(value));
+  return set;
 }
 
-/** The TLS socket over a connection has the same. */
-function keyOf({ remotePort, localAddress, localPort }: Socket): string {
-  return `${remotePort} ${localAddress} ${localPort}`;
+function removeFrom<S>(sets: Map<string, Set<S>>, key: string, value: S): void {
+  const set = sets.get(key);
+  set?.delete(value);
+  if (set?.size === 0) sets.delete(key);
+}
+
+function sizeOf(sets: ReadonlyMap<string, ReadonlySet<unknown>>): number {
+  let size = 0;
+  for (const set of sets.values()) size += set.size;
+  return size;
+}
+
+function largestOf<S>(sets: ReadonlyMap<string, ReadonlySet<S>>): ReadonlySet<S> {
+  let largest: ReadonlySet<S> = new Set();
+  for (const set of sets.values()) if (set.size > largest.size) largest = set;
+  return largest;
+}
+
+function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 }

@@ -243,12 +243,15 @@ export async function loadIdentity(dir: string, now: Date): Promise<ReceiverIden
   return { settings, authority, ...authorities, server };
 }
 
+/**
+ * One that is not valid yet is kept: the clock is wrong, and another certificate would be of that wrong time,
+ * too.
+ */
 function isUsable(server: KeyAndCertificate, authority: KeyAndCertificate, now: Date): boolean {
   const issuer = new X509Certificate(authority.certificate);
   const certificate = new X509Certificate(server.certificate);
-  return (
-    checkCertificate(certificate, issuer, 'receiver', now) === null && !isNearItsEnd(server.certificate, now)
-  );
+  const fault = checkCertificate(certificate, issuer, 'receiver', now);
+  return fault === 'not-yet-valid' || (fault === null && !isNearItsEnd(server.certificate, now));
 }
 
 function present<T>(value: T | null, dir: string): T {

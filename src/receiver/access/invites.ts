@@ -11,7 +11,13 @@ import { createHash, randomBytes, timingSafeEqual, X509Certificate } from 'node:
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
+import {
+  makeDirectory,
+  readSpareStateFile,
+  readStateFile,
+  type StateFormat,
+  writeStateFile,
+} from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { INVITE_LIFETIME_MS } from '../../domain/base/limits.js';
 import { checkName } from '../../domain/base/names.js';
@@ -107,12 +113,12 @@ export async function markUsed(dir: string, id: string): Promise<void> {
   await syncDirectory(invitesPath(dir));
 }
 
-/** Agents that have an open invite, with the time when it expires. */
+/** Agents that have an open invite, with the time when it expires. @throws StillpointError `version` */
 export async function openInvites(dir: string, now: Date): Promise<Map<string, string>> {
   const found = new Map<string, string>();
   for (const file of await readdir(invitesPath(dir)).catch(() => [])) {
     if (!/^[0-9a-f]{32}\.json$/.test(file)) continue;
-    const invite = await readStateFile(join(invitesPath(dir), file), inviteFormat).catch(() => null);
+    const invite = await readSpareStateFile(join(invitesPath(dir), file), inviteFormat);
     if (invite !== null && Date.parse(invite.expiresAt) > now.getTime()) {
       const later = [found.get(invite.agent) ?? '', invite.expiresAt].sort().at(-1) ?? '';
       found.set(invite.agent, later);
@@ -121,11 +127,14 @@ export async function openInvites(dir: string, now: Date): Promise<Map<string, s
   return found;
 }
 
-/** Codes that were made for the agent and not used yet are good for nothing when it resolves. */
+/**
+ * Codes that were made for the agent and not used yet are good for nothing when it resolves.
+ * @throws StillpointError `version` for one of a newer program, which may be this agent's
+ */
 export async function withdrawInvites(dir: string, agent: string): Promise<void> {
   for (const file of await readdir(invitesPath(dir))) {
     if (!/^[0-9a-f]{32}\.json$/.test(file)) continue;
-    const invite = await readStateFile(join(invitesPath(dir), file), inviteFormat).catch(() => null);
+    const invite = await readSpareStateFile(join(invitesPath(dir), file), inviteFormat);
     if (invite?.agent === agent) await rm(join(invitesPath(dir), file), { force: true });
   }
   await syncDirectory(invitesPath(dir));

@@ -112,15 +112,18 @@ export class Tenants {
 
   /**
    * A certificate for a new key of the agent, which counts beside the one that it has.
-   * @throws StillpointError `bad-message`
+   * @param shown the certificate that it asks with
+   * @throws StillpointError `bad-message`, `unauthorized`
    */
-  renew(name: string, csr: string, now: Date): Promise<string> {
+  renew(name: string, shown: string, csr: string, now: Date): Promise<string> {
     return this.#inTurn(async () => {
       const agent = this.#present(name);
       if (agent.next !== undefined && (await isForRequest(agent.next.certificate, csr)))
         return agent.next.certificate;
       // Its answer was lost, and the agent has shown the new one meanwhile.
       if (await isForRequest(agent.certificate, csr)) return agent.certificate;
+      // What a former certificate may do ends with it: whoever has its key must not get another one.
+      if (shown !== agent.fingerprint && shown !== agent.next?.fingerprint) throw notPresent(name);
       const next = knownCertificate(await signRequest(await this.#authority(), csr, name, now));
       await this.#write({ ...agent, next });
       return next.certificate;
@@ -143,17 +146,23 @@ export class Tenants {
   revoke(name: string, reason: string | null, now: Date): Promise<EnrolledAgent> {
     return this.#inTurn(async () => {
       const agent = this.#present(name);
-      await withdrawInvites(this.#dir, name);
-      if (agent.revoked !== undefined) return agent;
-      const revoked = { ...agent, revoked: { at: now.toISOString(), reason } };
+      const revoked =
+        agent.revoked === undefined ? { ...agent, revoked: { at: now.toISOString(), reason } } : agent;
+      // It counts from here on, even if the disk is full; the error says that it does not outlive a restart.
+      this.#agents.set(name, revoked);
       await this.#write(revoked);
+      await withdrawInvites(this.#dir, name);
       return revoked;
     });
   }
 
-  /** What there is to know of it under the new name is written first, then the old file is removed. */
+  /**
+   * What there is to know of it under the new name is written first, then the old file is removed. Codes for
+   * the former name are void: they would enroll another agent.
+   */
   rename(from: string, to: string): Promise<void> {
     return this.#inTurn(async () => {
+      await withdrawInvites(this.#dir, from);
       const agent = this.#agents.get(from);
       if (agent === undefined) return;
       await this.#write({ ...agent, name: to });
@@ -230,4 +239,12 @@ export class Tenants {
     await markUsed(this.#dir, id);
     return agent;
   }
+}
+
+function notPresent(name: string): StillpointError {
+  return new StillpointError('unauthorized', {
+    thing: `certificate of the agent ${name}`,
+    reason: 'it was replaced by a renewal, and gets no other one',
+    remedy: 'Start again what runs with it: the machine has its successor.',
+  });
 }

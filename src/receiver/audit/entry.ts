@@ -17,7 +17,7 @@ export type AuditActor = 'agent' | 'operator' | 'schedule' | 'retention' | 'rece
 /** `begun`: it is about to be done; another entry names this one and says how it ended. */
 export type AuditResult = 'done' | 'begun' | 'failed' | 'refused';
 
-/** Everything that is recorded, by kind. An act of an operator is durable before it is carried out. */
+/** Everything that is recorded, by kind. What an operator changes is durable before it is carried out. */
 export type AuditAct =
   // sessions and reading
   | 'session-begin'
@@ -124,9 +124,20 @@ const headSchema = z.strictObject({
   previous: z.string().regex(/^[0-9a-f]{64}$/),
 });
 
+const newerSchema = z.looseObject({
+  format: z.literal('stillpoint-audit'),
+  version: z.int().min(AUDIT_VERSION + 1),
+});
+
 /** The first line of a file: where in the chain it continues. */
 export function encodeHead({ sequence, chain }: ChainEnd): string {
   return `${JSON.stringify({ format: 'stillpoint-audit', version: AUDIT_VERSION, first: sequence + 1, previous: chain })}\n`;
+}
+
+/** Of a head that a newer program wrote; null: it is none. */
+export function newerVersion(line: string): number | null {
+  const head = newerSchema.safeParse(parseJson(line));
+  return head.success ? head.data.version : null;
 }
 
 /** Null if it is not the head of a log of this version. */

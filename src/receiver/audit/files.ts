@@ -10,13 +10,16 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { StillpointError } from '../../domain/base/errors.js';
 import { receiverDirectory } from '../access/identity.js';
 import {
   AUDIT_LINE_BYTES_MAX,
+  AUDIT_VERSION,
   CHAIN_START,
   type ChainEnd,
   decodeHead,
   decodeLine,
+  newerVersion,
   type ReadEntry,
 } from './entry.js';
 
@@ -57,6 +60,7 @@ export interface LogFile {
 /**
  * Reads one file. Only its end can be torn: lines that can't be read and have readable ones after them are
  * faults.
+ * @throws StillpointError `version` if a newer program wrote it: what is in it is not for this one to judge
  */
 export async function readAuditFile(path: string): Promise<LogFile> {
   const bytes = await readFile(path);
@@ -64,7 +68,10 @@ export async function readAuditFile(path: string): Promise<LogFile> {
   const entries: ReadEntry[] = [];
   const chains = new Map<number, string>();
   const headEnd = bytes.indexOf(0x0a) + 1;
-  const start = headEnd === 0 ? null : decodeHead(bytes.toString('utf8', 0, headEnd - 1));
+  const head = bytes.toString('utf8', 0, Math.max(0, headEnd - 1));
+  const newer = newerVersion(head);
+  if (newer !== null) throw ofNewerProgram(path, newer);
+  const start = decodeHead(head);
   let end: ChainEnd = start ?? { sequence: 0, chain: CHAIN_START };
   let wholeBytes = start === null ? 0 : headEnd;
   let unread = 0;
@@ -92,4 +99,13 @@ export async function readAuditFile(path: string): Promise<LogFile> {
       ? null
       : { bytes: rest.length, sha256: createHash('sha256').update(rest).digest('hex') };
   return { entries, chains, start, end, faults, wholeBytes, torn };
+}
+
+function ofNewerProgram(path: string, version: number): StillpointError {
+  return new StillpointError('version', {
+    thing: path,
+    reason: `it has version ${version} of the format stillpoint-audit, and this program knows ${AUDIT_VERSION}`,
+    remedy:
+      'A newer program wrote it: install that version again, or a newer one. This program leaves the file as it is.',
+  });
 }

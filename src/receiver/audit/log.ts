@@ -8,7 +8,8 @@
  * |             |          |                                   | is dropped is counted by an entry later    |
  * | recorded    | `record` | when it is durable                | the error is thrown                        |
  * | an act      | `act`    | when its beginning is durable, it | the act is not carried out; its end waits  |
- * |             |          | is carried out, and has an end    | in memory like a note, but is not dropped  |
+ * |             |          | is carried out, and has an end    | in memory like a note, but is not dropped; |
+ * |             |          |                                   | what helps then (DONE_ANYWAY) is done      |
  *
  * So backups never wait for the log, and no administrative act passes unseen. Nothing waits longer than
  * WRITE_TIMEOUT_MS for a disk that hangs.
@@ -22,13 +23,25 @@ import { AUDIT_FILE_BYTES_MAX, AUDIT_FILES_MAX, AUDIT_PENDING_MAX } from '../../
 import { lockFile, syncDirectory } from '../../native/files.js';
 import { directoryOwner, giveFile } from '../../native/owner.js';
 import { receiverDirectory } from '../access/identity.js';
-import { type AuditEvent, CHAIN_START, type ChainEnd, encodeEntry, encodeHead } from './entry.js';
+import {
+  type AuditAct,
+  type AuditEvent,
+  CHAIN_START,
+  type ChainEnd,
+  encodeEntry,
+  encodeHead,
+} from './entry.js';
 import { auditFileName, auditFiles, auditLockPath, auditPath, readAuditFile } from './files.js';
 
 const BATCH_MS = 1_000;
 const LOCK_TRY_MS = 20;
 const WRITE_TIMEOUT_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 5_000;
+/** Between tries while the log can't be written, at most. */
+const RETRY_MS_MAX = 60_000;
+
+/** They make room, or shut somebody out: a full disk must not be in their way. */
+const DONE_ANYWAY: ReadonlySet<AuditAct> = new Set<AuditAct>(['collect', 'revoke']);
 
 export interface AuditOptions {
   /** The receiver's directory. */
@@ -64,6 +77,8 @@ export class AuditLog {
   #writing: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | null = null;
   #problem: string | null = null;
+  /** Of writes, one after the other. */
+  #failures = 0;
 
   /** Nothing is read or made before the first entry. */
   constructor(options: AuditOptions) {
@@ -72,7 +87,7 @@ export class AuditLog {
 
   /** For what happens all the time. Never throws, never waits. */
   note(event: AuditEvent): void {
-    this.#add({ event, at: this.#now(), isKept: false });
+    this.#add({ event, at: this.#now(), isKept: event.who === 'operator' });
     this.#later();
   }
 
@@ -105,7 +120,7 @@ export class AuditLog {
     work: () => Promise<T>,
     done: (result: T) => Partial<AuditEvent> = () => ({}),
   ): Promise<T> {
-    const of = await this.record({ ...event, result: 'begun' });
+    const of = await this.#begin({ ...event, result: 'begun' });
     try {
       const result = await work();
       await this.#conclude({ ...event, ...done(result), result: 'done', of });
@@ -114,6 +129,19 @@ export class AuditLog {
       const detail = error instanceof Error ? error.message : String(error);
       await this.#conclude({ ...event, result: 'failed', detail, of });
       throw error;
+    }
+  }
+
+  /** @returns undefined: it could not be recorded, and is done anyway */
+  async #begin(event: AuditEvent): Promise<number | undefined> {
+    try {
+      return await this.record(event);
+    } catch (error) {
+      if (!DONE_ANYWAY.has(event.what)) throw error;
+      this.#options.onProblem?.(
+        `${event.what} is done although it can't be recorded: ${(error as Error).message}`,
+      );
+      return undefined;
     }
   }
 
@@ -148,7 +176,7 @@ export class AuditLog {
     this.#timer = setTimeout(() => {
       this.#timer = null;
       this.#flush().catch(() => this.#later());
-    }, BATCH_MS);
+    }, retryMs(this.#failures));
     this.#timer.unref();
   }
 
@@ -169,8 +197,11 @@ export class AuditLog {
         await lock.close();
       }
       this.#tell(null);
+      this.#failures = 0;
     } catch (error) {
-      this.#tail = null;
+      // If the end of the file is as it was, it need not be looked for again.
+      if (!isFull(error)) this.#tail = null;
+      this.#failures += 1;
       this.#tell((error as Error).message);
       throw error;
     }
@@ -332,10 +363,17 @@ async function inTime(work: Promise<void>, timeoutMs: number): Promise<void> {
   }
 }
 
+function retryMs(failures: number): number {
+  return Math.min(RETRY_MS_MAX, BATCH_MS * 2 ** failures);
+}
+
+function isFull(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
+}
+
 function failure(dir: string, cause: unknown): StillpointError {
   if (isStillpointError(cause)) return cause;
-  const isFull = ['ENOSPC', 'EDQUOT'].includes((cause as NodeJS.ErrnoException).code ?? '');
-  return new StillpointError(isFull ? 'store-full' : 'store-io', {
+  return new StillpointError(isFull(cause) ? 'store-full' : 'store-io', {
     thing: `audit log in ${auditPath(dir)}`,
     reason: `an entry can't be written (${(cause as Error).message})`,
     remedy: 'Nothing was done, since it could not be recorded. Mend the disk or make room, and repeat it.',

@@ -8,10 +8,10 @@
  */
 import { z } from 'zod';
 import { StillpointError } from '../../domain/base/errors.js';
+import { errorBodySchema } from '../../protocol/messages/error-body.js';
 import {
   comparisonSchema,
   devicePlanSchema,
-  orderFailureSchema,
   orderProgressSchema,
 } from '../../protocol/messages/order-schemas.js';
 import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
@@ -139,7 +139,7 @@ export const collectReportSchema: z.ZodType<CollectReport> = z.strictObject({
 const reply = z.union([
   z.strictObject({ event: z.unknown() }),
   z.strictObject({ result: z.unknown() }),
-  z.strictObject({ error: orderFailureSchema }),
+  z.strictObject({ error: errorBodySchema }),
 ]);
 export type ControlReply = z.infer<typeof reply>;
 

@@ -54,7 +54,7 @@ export interface ControlDuties {
   readonly remote: Remote;
   readonly retention: RetentionService;
   readonly scrubbing: Scrubbing;
-  readonly collect: (dryRun: boolean) => Promise<CollectReport>;
+  readonly collect: (dryRun: boolean, signal: AbortSignal) => Promise<CollectReport>;
 }
 
 /**
@@ -147,7 +147,7 @@ async function perform(
     case 'reload':
       return remote.reload();
     case 'collect':
-      return collect(request.dryRun);
+      return collect(request.dryRun, signal);
     case 'revoke':
       return agents.revoke(request.agent, request.reason);
     case 'rename':

@@ -185,7 +185,10 @@ export async function renameInSettings(dir: string, from: string, to: string | n
   for (const schedule of await readSchedules(dir)) {
     if (schedule.agents?.includes(from) !== true) continue;
     const others = schedule.agents.filter((agent) => agent !== from && agent !== to);
-    await writeSchedule(dir, { ...schedule, agents: to === null ? others : [...others, to] });
+    const agents = to === null ? others : [...others, to];
+    // It was for this agent alone.
+    if (agents.length === 0) await removeSchedules(dir, schedule.name);
+    else await writeSchedule(dir, { ...schedule, agents });
   }
 }
 

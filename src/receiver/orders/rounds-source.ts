@@ -18,6 +18,7 @@ import {
   readAddresses,
   readSchedules,
   removeSchedules,
+  renameInSettings,
   type Schedule,
   writeAddress,
   writeSchedule,
@@ -32,6 +33,13 @@ export interface RoundsSource {
   clearSchedules(name: string | null): Promise<string[]>;
   /** @param address null: it is no longer dialled. */
   setAddress(agent: string, address: ListenAddress | null): Promise<void>;
+  /**
+   * Whether all that names the agent can follow it to another name, or be without it (null).
+   * @throws StillpointError `config` where somebody else wrote that, with its place
+   */
+  checkRename(from: string, to: string | null): Promise<void>;
+  /** Of what commands have set. May be repeated. */
+  renameAgent(from: string, to: string | null): Promise<void>;
 }
 
 export function roundsOfDirectory(dir: string): RoundsSource {
@@ -41,6 +49,8 @@ export function roundsOfDirectory(dir: string): RoundsSource {
     setSchedule: (schedule) => writeSchedule(dir, schedule),
     clearSchedules: (name) => removeSchedules(dir, name),
     setAddress: (agent, address) => writeAddress(dir, agent, address),
+    checkRename: async () => undefined,
+    renameAgent: (from, to) => renameInSettings(dir, from, to),
   };
 }
 
@@ -88,23 +98,22 @@ export function roundsOfConfiguration(
     addresses: async () =>
       new Map([...(await own.addresses()), ...Object.entries((await load()).settings.dial)]),
     setSchedule: async (schedule) => {
-      refuseConfigured(await load(), [schedule.name], []);
+      refuseWritten(scheduleIn(await load(), schedule.name));
       await own.setSchedule(schedule);
     },
     // Nothing is removed if not all can be.
     clearSchedules: async (name) => {
       const config = await load();
-      refuseConfigured(
-        config,
-        name === null ? config.settings.schedule.map((each) => each.name) : [name],
-        [],
-      );
+      const names = name === null ? config.settings.schedule.map((each) => each.name) : [name];
+      refuseWritten(...names.map((each) => scheduleIn(config, each)));
       return own.clearSchedules(name);
     },
     setAddress: async (agent, address) => {
-      refuseConfigured(await load(), [], [agent]);
+      refuseWritten({ thing: `agent ${agent}`, place: placeOf(await load(), `dial.${agent}`) });
       await own.setAddress(agent, address);
     },
+    checkRename: async (from, to) => refuseWritten(...agentIn(await load(), from, to !== null)),
+    renameAgent: (from, to) => own.renameAgent(from, to),
   };
 }
 
@@ -133,16 +142,32 @@ function placeOfSchedule(config: ReceiverConfig, name: string): string | null {
   return at < 0 ? null : placeOf(config, `schedule[${at}]`);
 }
 
-function refuseConfigured(
-  config: ReceiverConfig,
-  schedules: readonly string[],
-  agents: readonly string[],
-): void {
-  const written = [
-    ...schedules.map((name) => ({ thing: `schedule ${name}`, place: placeOfSchedule(config, name) })),
-    ...agents.map((agent) => ({ thing: `agent ${agent}`, place: placeOf(config, `dial.${agent}`) })),
+interface Written {
+  readonly thing: string;
+  readonly place: string | null;
+}
+
+const scheduleIn = (config: ReceiverConfig, name: string): Written => ({
+  thing: `schedule ${name}`,
+  place: placeOfSchedule(config, name),
+});
+
+/** All places that name the agent. A policy that stays behind still covers the points that do. */
+function agentIn(config: ReceiverConfig, agent: string, isRenamed: boolean): Written[] {
+  const { schedule, retention } = config.settings;
+  const keys = [
+    `dial.${agent}`,
+    ...schedule.flatMap(({ agents }, at) => (agents?.includes(agent) === true ? [`schedule[${at}]`] : [])),
+    ...retention.policy.flatMap((policy, at) =>
+      isRenamed && policy.agent === agent ? [`retention.policy[${at}]`] : [],
+    ),
   ];
-  for (const { thing, place } of written)
+  return keys.map((key) => ({ thing: `agent ${agent}`, place: placeOf(config, key) }));
+}
+
+/** What somebody wrote into a configuration is theirs to change. */
+function refuseWritten(...all: readonly Written[]): void {
+  for (const { thing, place } of all)
     if (place !== null)
       throw new StillpointError('config', { thing, reason: `it is in ${place}`, remedy: 'Change it there.' });
 }

@@ -24,7 +24,7 @@ import {
   setTimeZone,
 } from '../../domain/retention/settings.js';
 import type { DeviceKey, Store } from '../../store/port/store.js';
-import type { RetentionEvent } from './events.js';
+import { type NamedWish, namedWish, type RetentionEvent } from './events.js';
 import type { PlannedPointView, RemovalSummary, RetentionView, RetentionWish } from './messages.js';
 import { forgottenView, retentionView, viewOf } from './views.js';
 
@@ -36,6 +36,8 @@ export interface RetentionServiceOptions {
    * one that is going on
    */
   readonly endSessions: (key: DeviceKey) => Promise<void>;
+  /** Carries out what a command asked for, with its entries in the audit log. */
+  readonly record?: <T>(wish: NamedWish, work: () => Promise<T>) => Promise<T>;
   /** Of the calendar, if none is set. Default: that of this machine. */
   readonly timeZone?: string;
 }
@@ -56,6 +58,16 @@ export class RetentionService {
 
   /** @returns what the schemas of messages.ts say of each wish; null where they say nothing */
   async perform(
+    wish: RetentionWish,
+    signal: AbortSignal,
+    tell: Tell,
+  ): Promise<RetentionView | RemovalSummary | null> {
+    const work = () => this.#perform(wish, signal, tell);
+    const { record } = this.#options;
+    return record === undefined ? work() : record(await namedWish(wish, (id) => this.#point(id)), work);
+  }
+
+  async #perform(
     wish: RetentionWish,
     signal: AbortSignal,
     tell: Tell,

@@ -137,8 +137,8 @@ export class AgentHandlers implements MessagePort {
       });
     }
     const session = this.#service.find(this.#agent, sessionId);
-    if (session !== null) await this.#service.admitBatch(this.#agent, body.length);
-    return session?.batch(sequence, body) ?? this.#service.refuse(this.#agent, sessionId, 'batch');
+    const admit = (bytes: number) => this.#service.admitBatch(this.#agent, bytes);
+    return session?.batch(sequence, body, admit) ?? this.#service.refuse(this.#agent, sessionId, 'batch');
   }
 
   async status(sessionId: string): Promise<SessionStatus> {

@@ -20,6 +20,8 @@ export async function agentUse(store: Store, agent: string, open: readonly Devic
   const storedBytes =
     points.reduce((sum, point) => sum + point.storedBytes, 0) +
     sets.reduce((sum, { durableBytes }) => sum + durableBytes, 0);
-  const used = { storedBytes, points: points.length, devices: names.size, sessions: sessions.length };
+  // One is replaced by another of its device.
+  const openCount = new Set(sessions.map(({ device }) => device)).size;
+  const used = { storedBytes, points: points.length, devices: names.size, sessions: openCount };
   return { used, names };
 }

@@ -1,11 +1,13 @@
 /**
  * When a receiver collects, and how fast. A collection that was put off, or had to leave something, would
  * find the same again at once: the next one comes after a multiple of the time that it took. While sessions
- * are open it gives way to them.
+ * are open it gives way to them. It ends early, with what it has freed by then, when its command or the
+ * receiver is stopped.
  *
  * State: how many run or wait for their turn, and when the next one by itself may begin.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { StillpointError } from '../../domain/base/errors.js';
 import { COLLECT_BYTES_PER_S, MiB } from '../../domain/base/limits.js';
 import type { CollectOptions, CollectReport, Store } from '../../store/port/store.js';
 
@@ -26,6 +28,7 @@ export interface CollectingOptions {
 export class Collecting {
   readonly #options: CollectingOptions;
   readonly #nowMs: () => number;
+  #isStopped = false;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
   #runCount = 0;
 
@@ -41,9 +44,19 @@ export class Collecting {
     if (freedBytes > 0) this.#options.onFreed?.(freedBytes);
   }
 
-  async run(options: Pick<CollectOptions, 'force' | 'dryRun'> = {}): Promise<CollectReport> {
+  /** Whatever runs ends soon, and nothing begins any more. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /** @param signal of the command: nobody waits for it any more */
+  async run(
+    options: Pick<CollectOptions, 'force' | 'dryRun'> = {},
+    signal?: AbortSignal,
+  ): Promise<CollectReport> {
     let owedBytes = 0;
     const pace = async (bytes: number): Promise<void> => {
+      if (this.#isStopped || signal?.aborted === true) throw stopped();
       owedBytes += bytes;
       if (owedBytes < STRIDE_BYTES) return;
       const restMs = (1000 * owedBytes) / COLLECT_BYTES_PER_S;
@@ -61,4 +74,13 @@ export class Collecting {
       : Number.NEGATIVE_INFINITY;
     return report;
   }
+}
+
+function stopped(): StillpointError {
+  return new StillpointError('cancelled', {
+    thing: 'collection',
+    reason: 'it was stopped',
+    remedy: 'What is left is freed by the next one.',
+    permanent: false,
+  });
 }

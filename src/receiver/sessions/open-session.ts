@@ -77,11 +77,17 @@ export class OpenSession {
     return this.#baseBlocks.pieces(blockIndexes);
   }
 
-  async batch(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
+  /** @param admit refuses a batch of so many bytes, with the whole blocks that its patches make */
+  async batch(
+    sequence: number,
+    body: Uint8Array,
+    admit: (bytes: number) => Promise<void> = async () => undefined,
+  ): Promise<{ durableSequence: number }> {
     this.guard('batch');
     // A number that is durable is only answered.
     if (sequence <= this.capture.durableSequence) return this.capture.append(sequence, body);
-    return this.#baseBlocks.withWholeBlocks(sequence, body, (whole) => {
+    return this.#baseBlocks.withWholeBlocks(sequence, body, async (whole) => {
+      await admit(whole.length);
       this.guard('batch');
       return this.capture.append(sequence, whole);
     });

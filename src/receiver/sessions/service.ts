@@ -55,12 +55,14 @@ export class ReceiverService {
   readonly #storedBytes = new Map<string, number>();
   /** Agents whose name is being changed, or that are being removed. */
   readonly #closed = new Set<string>();
+  /** Names of a change that failed half-way: they are not served while they are here. */
+  readonly held = new Set<string>();
   /** What agents are asked to back up; empty where nobody can ask. */
   readonly orders = new OrderBook();
   readonly collecting: Collecting;
   readonly #sessions = new Map<string, OpenSession>();
   /** Ids of sessions that are being made: nobody else may take them meanwhile. */
-  readonly #reserved = new Set<string>();
+  readonly #reserved = new Map<string, DeviceKey>();
   /** By device: the last begin, which the next one waits for. */
   readonly #begins = new Map<string, Promise<unknown>>();
   /** Each costs a number of syncs, whatever comes of it. */
@@ -149,11 +151,11 @@ export class ReceiverService {
     superseded: OpenSession | null,
   ): Promise<BeginAnswer> {
     const { device, sessionId, geometry, identity } = request;
-    if (superseded === null) this.#checkRoom(agent);
-    await this.#checkQuota(agent, device, superseded === null ? 1 : 0);
-    this.checkOpen(agent);
-    this.#reserved.add(sessionId);
+    this.#reserved.set(sessionId, { agent, device });
     try {
+      if (superseded === null) this.#checkRoom(agent, sessionId);
+      await this.#checkQuota(agent, device, sessionId, superseded === null ? 1 : 0);
+      this.checkOpen(agent);
       await superseded?.abort('session-superseded');
       const basePointId = base?.id ?? null;
       const capture = await this.store.createCapture({
@@ -176,19 +178,23 @@ export class ReceiverService {
     return point !== null || this.#sessions.has(sessionId) || this.#reserved.has(sessionId);
   }
 
-  #checkRoom(agent: string): void {
-    let count = 0;
-    for (const session of this.#sessions.values()) {
-      if (session.capture.description.agent === agent) count += 1;
-    }
+  /** Devices of open sessions, and of those that were being made when this one came; null: of all. */
+  #openDevices(before: string | null): DeviceKey[] {
+    const made = [...this.#sessions.values()].map(({ capture }) => capture.description);
+    const end = before === null ? -1 : [...this.#reserved.keys()].indexOf(before);
+    return [...made, ...[...this.#reserved.values()].slice(0, end < 0 ? undefined : end)];
+  }
+
+  #checkRoom(agent: string, sessionId: string): void {
+    const count = this.#openDevices(sessionId).filter((open) => open.agent === agent).length;
     if (count < SESSIONS_PER_AGENT_MAX) return;
     throw busy(agent, `it has ${count} sessions open, which is the limit`, 'Commit or abort one of them.');
   }
 
   /** @throws StillpointError `quota` */
-  async #checkQuota(agent: string, device: string, sessions: number): Promise<void> {
+  async #checkQuota(agent: string, device: string, sessionId: string, sessions: number): Promise<void> {
     if (this.#quotas === null) return;
-    const { used, names } = await this.#use(agent);
+    const { used, names } = await this.#use(agent, this.#openDevices(sessionId));
     const more = { points: 1, sessions, storedBytes: 1, devices: names.has(device) ? 0 : 1 };
     checkQuota(agent, this.#quotas.of(agent), used, more);
   }
@@ -211,8 +217,7 @@ export class ReceiverService {
     return (await this.#use(agent)).used;
   }
 
-  async #use(agent: string): Promise<AgentUse> {
-    const open = [...this.#sessions.values()].map(({ capture }) => capture.description);
+  async #use(agent: string, open: readonly DeviceKey[] = this.#openDevices(null)): Promise<AgentUse> {
     const use = await agentUse(this.store, agent, open);
     this.#storedBytes.set(agent, use.used.storedBytes);
     return use;
@@ -236,14 +241,9 @@ export class ReceiverService {
     }
   }
 
-  /** These are not served until the receiver starts again. */
-  hold(agents: readonly string[]): void {
-    for (const agent of agents) this.#closed.add(agent);
-  }
-
   /** @throws StillpointError `busy` while it is being renamed or removed */
   checkOpen(agent: string): void {
-    if (!this.#closed.has(agent)) return;
+    if (!this.#closed.has(agent) && !this.held.has(agent)) return;
     throw busy(agent, 'the receiver is renaming or removing it', LATER);
   }
 

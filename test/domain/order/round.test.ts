@@ -11,6 +11,8 @@ import {
   type Round,
   stopRound,
   summarize,
+  toRetry,
+  withRetried,
 } from '../../../src/domain/order/round.js';
 
 const begin = (agents: readonly string[], parallel: number): Round =>
@@ -122,4 +124,21 @@ test('any round: never more at once than asked for, each device once, and it com
       },
     ),
   );
+});
+
+test('what failed without an item of its own is still failed after going back to the others', (t) => {
+  const devices = Array.from({ length: ROUND_ITEMS_KEPT + 50 }, (_, i) => `d${i}`);
+  let round = beginNext(agentSeen(begin(['a'], devices.length + 2), 'a', [...devices, 'good', 'fine'])).round;
+  for (const device of devices) round = itemEnded(round, 'a', device, { state: 'failed', reason: 'no' });
+  for (const device of ['good', 'fine']) round = itemEnded(round, 'a', device, { state: 'done' });
+  const first = summarize(round, 1);
+  const left = toRetry(first);
+  let retry = newRound(['a'], { parallel: devices.length, waitMs: 1000, nowMs: 0, only: left });
+  retry = beginNext(agentSeen(retry, 'a', devices)).round;
+  t.is(retry.items.length, ROUND_ITEMS_KEPT);
+  const [one, ...others] = retry.items;
+  retry = itemEnded(retry, 'a', one?.device ?? '', { state: 'failed', reason: 'again' });
+  for (const { device } of others) retry = itemEnded(retry, 'a', device ?? '', { state: 'done' });
+  const whole = withRetried(first, summarize(retry, 1));
+  t.like(whole, { done: 2 + ROUND_ITEMS_KEPT - 1, failed: 50 + 1, skipped: 0 });
 });

@@ -87,7 +87,7 @@ export async function makeTlsReceiver(
   options: Pick<ServerOptions, 'openStore' | 'timeouts' | 'now'>,
 ): Promise<TlsReceiver> {
   const dir = await mkdtemp(join(tmpdir(), 'receiver-test-'));
-  await initReceiver(dir, { listen: '127.0.0.1:0' });
+  await initReceiver(dir, { listen: '127.0.0.1:0', now: options.now?.() ?? new Date() });
   const receiver = new TlsReceiver(dir, options);
   t.teardown(async () => {
     await receiver.closeAll();

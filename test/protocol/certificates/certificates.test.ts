@@ -25,7 +25,7 @@ test('an agent certificate is the authority’s, for an agent, for its time', as
   t.is(checkCertificate(agent, issuer, 'agent', NOW), null);
   t.is(checkCertificate(agent, issuer, 'receiver', NOW), 'wrong-use');
   t.is(checkCertificate(agent, issuer, 'agent', later(11)), 'expired');
-  t.is(checkCertificate(agent, issuer, 'agent', later(-1)), 'expired');
+  t.is(checkCertificate(agent, issuer, 'agent', later(-1)), 'not-yet-valid');
   const other = parse((await createAuthority('ab', NOW)).certificate);
   t.is(checkCertificate(agent, other, 'agent', NOW), 'unknown-authority');
   t.is(checkCertificate(issuer, issuer, 'agent', NOW), 'wrong-use');

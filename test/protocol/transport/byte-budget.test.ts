@@ -89,6 +89,20 @@ test('a wait ends busy at its deadline, and those behind go on', async (t) => {
   t.is(budget.usedBytes, 50);
 });
 
+test('an owner with many that wait makes place for another', async (t) => {
+  const budget = new ByteBudget(100, 3);
+  const { admitted, acquire } = waiters(budget);
+  const [one, two] = [await acquire('x1', 50), await acquire('y1', 50)];
+  const queued = ['a1', 'a2', 'a3'].map((name) => acquire(name, 50).then((release) => release()));
+  const other = acquire('b1', 50).then((release) => release());
+  await t.throwsAsync(queued[2] as Promise<void>, { code: 'busy' });
+  await t.throwsAsync(acquire('a4', 50), { code: 'busy' }, 'it has most of them itself');
+  one();
+  two();
+  await Promise.all([...queued.slice(0, 2), other]);
+  t.deepEqual(admitted, ['x1', 'y1', 'a1', 'b1', 'a2']);
+});
+
 test('no more than so many wait', async (t) => {
   const budget = new ByteBudget(100, 1);
   await budget.acquire('x', 50, LONG_MS);

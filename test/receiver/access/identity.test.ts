@@ -2,6 +2,7 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { transportError } from '../../../src/protocol/transport/transport.js';
 import {
   initReceiver,
   loadIdentity,
@@ -89,6 +90,20 @@ test('one damaged or lost file of the identity costs nothing, and is made again'
     mended: [],
     lost: [],
   });
+});
+
+test('a clock that is behind costs no server certificate, and agents are told of the clock', async (t) => {
+  const dir = await directory(t);
+  const at = (year: number) => new Date(Date.UTC(year, 5, 1));
+  await initReceiver(dir, { now: at(2030) });
+  const { server } = await loadIdentity(dir, at(2030));
+  t.deepEqual((await loadIdentity(dir, at(2001))).server, server);
+  t.deepEqual((await loadIdentity(dir, at(2030))).server, server);
+  t.notDeepEqual((await loadIdentity(dir, at(2033))).server, server);
+  const early = transportError('https://r', Object.assign(new Error('x'), { code: 'CERT_NOT_YET_VALID' }));
+  t.regex(early.message, /by this machine's clock, .* not valid yet\. Set this machine's clock right/);
+  const late = transportError('https://r', Object.assign(new Error('x'), { code: 'CERT_HAS_EXPIRED' }));
+  t.regex(late.message, /by this machine's clock, .* no longer valid\. Check the clocks/);
 });
 
 test('settings that are lost twice come back with the id of the authority', async (t) => {

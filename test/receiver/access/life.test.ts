@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { z } from 'zod';
 import { writeStateFile } from '../../../src/config/state-file.js';
+import { StillpointError } from '../../../src/domain/base/errors.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { ReceiverClient } from '../../../src/protocol/client.js';
 import { initReceiver } from '../../../src/receiver/access/identity.js';
@@ -17,6 +18,7 @@ import {
   writeAddress,
   writeSchedule,
 } from '../../../src/receiver/orders/remote-settings.js';
+import { type RoundsSource, roundsOfDirectory } from '../../../src/receiver/orders/rounds-source.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
@@ -28,11 +30,14 @@ import { TlsReceiver } from '../../helpers/worlds/tls-receiver.js';
 const BYTES = Buffer.alloc(GEOMETRY.blockSize, 1);
 const ROOT = levelTree(GEOMETRY, new Map([[0, PLAIN.leafDigest(BYTES)]])).root;
 
-async function make(t: ExecutionContext) {
+async function make(t: ExecutionContext, roundsOf: (dir: string) => RoundsSource = roundsOfDirectory) {
   const dir = await tempDir(t);
   await createStore(dir);
   await initReceiver(dir, { listen: '127.0.0.1:0' });
-  const receiver = new TlsReceiver(dir, { openStore: (path) => openStore(path) });
+  const receiver = new TlsReceiver(dir, {
+    openStore: (path) => openStore(path),
+    rounds: roundsOf(dir),
+  });
   t.teardown(() => receiver.closeAll());
   await receiver.start();
   const ask = (wish: ControlWish) => askReceiver(dir, wish, { signal: new AbortController().signal });
@@ -153,6 +158,35 @@ test('a renamed agent goes on with its certificate, points, sets and settings', 
   t.is((await after.points()).length, 2);
   t.like(await ask({ op: 'use', agent: 'web3' }), { points: 2, sessions: 0, devices: 1 });
   await t.throwsAsync(rm(join(dir, 'receiver', 'rename.json')), { code: 'ENOENT' });
+});
+
+test('a rename that fails half-way is served under no name, and is finished before the next one', async (t) => {
+  let failures = 2;
+  const { receiver, ask } = await make(t, (dir) => {
+    const rounds = roundsOfDirectory(dir);
+    const renameAgent = async (from: string, to: string | null) => {
+      failures -= 1;
+      if (failures >= 0)
+        throw new StillpointError('store-full', { thing: 'dial-out.json', reason: 'the disk is full' });
+      await rounds.renameAgent(from, to);
+    };
+    return { ...rounds, renameAgent };
+  });
+  const web = receiver.client(await receiver.enroll('web'));
+  await receiver.enroll('db');
+  await backUp(web, 1);
+  const old = await receiver.invite('web');
+  await receiver.invite('new');
+  await t.throwsAsync(ask({ op: 'rename', agent: 'web', to: 'new' }), { code: 'bad-name' }, 'it is invited');
+  await t.throwsAsync(ask({ op: 'rename', agent: 'web', to: 'www' }), { message: /the disk is full/ });
+  await t.throwsAsync(web.info(), { code: 'busy' });
+  await t.throwsAsync(ask({ op: 'rename', agent: 'db', to: 'db2' }), { message: /the disk is full/ });
+  t.deepEqual(await ask({ op: 'rename', agent: 'web', to: 'www' }), { points: 1 });
+  t.is((await web.info()).agent, 'www');
+  const { enroll } = await import('../../../src/protocol/enroll.js');
+  await t.throwsAsync(enroll(receiver.url, old), { code: 'invite-invalid' });
+  const both = await Promise.allSettled(['db2', 'db3'].map((to) => ask({ op: 'rename', agent: 'db', to })));
+  t.deepEqual(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
 });
 
 test('a removed agent is gone with its points, or without them', async (t) => {

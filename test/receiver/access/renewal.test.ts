@@ -7,6 +7,7 @@ import { readEnrolment, saveEnrolment } from '../../../src/agent/state/enrolment
 import { renewIfDue, takeName } from '../../../src/agent/state/renewal.js';
 import { keepEnrolment } from '../../../src/cli/common/keep-enrolment.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
+import { RENEWALS_PER_HOUR_MAX } from '../../../src/domain/base/limits.js';
 import { createRequest } from '../../../src/protocol/certificates/certificates.js';
 import type { Enrolment } from '../../../src/protocol/certificates/enrolment.js';
 import { findAgent } from '../../../src/receiver/access/agent-file.js';
@@ -89,12 +90,37 @@ test('a lost answer, and an agent that dies at any step, cost nothing', async (t
   t.deepEqual(await renewIfDue({ ...options, renew: () => Promise.reject(lost) }), renewed);
   // The receiver was told before, and its answer to the one that is the present one now was lost.
   const { csr } = await createRequest();
-  const first = await client.renew({ csr });
+  const first = await receiver.client(renewed).renew({ csr });
   await receiver.stop();
   await receiver.start();
   const again = receiver.client({ ...renewed, url: receiver.url });
   t.is((await again.renew({ csr })).certificate, first.certificate);
   t.is((await readdir(join(state, 'enrolments', enrolment.receiverId))).includes('renewal.json'), false);
+});
+
+test('a former certificate gets no other one, and nobody renews without end', async (t) => {
+  const { clock, receiver, enrolment } = await make(t);
+  clock.now = later(1.1);
+  const client = receiver.client(enrolment);
+  const { key, csr } = await createRequest();
+  const { certificate } = await client.renew({ csr });
+  const next = receiver.client({ ...enrolment, key, certificate });
+  await next.info();
+  while ((await findAgent(receiver.dir, 'web'))?.former === undefined)
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  await t.notThrowsAsync(client.info());
+  const other = (await createRequest()).csr;
+  await t.throwsAsync(client.renew({ csr: other }), {
+    code: 'unauthorized',
+    message: /replaced by a renewal/,
+  });
+  t.is((await client.renew({ csr })).certificate, certificate, 'an answer may be had again');
+  await t.notThrowsAsync(next.renew({ csr: other }));
+  const more = await Promise.allSettled(
+    Array.from({ length: RENEWALS_PER_HOUR_MAX }, () => next.renew({ csr: other })),
+  );
+  t.true(more.some((one) => one.status === 'rejected' && one.reason.code === 'busy'));
+  await t.notThrowsAsync(next.info());
 });
 
 test('an answer that would cost the certificate that works is not believed', async (t) => {

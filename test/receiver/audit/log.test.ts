@@ -7,6 +7,7 @@ import type { AuditEvent } from '../../../src/receiver/audit/entry.js';
 import { auditFiles, auditPath } from '../../../src/receiver/audit/files.js';
 import { AuditLog } from '../../../src/receiver/audit/log.js';
 import { readAudit, verifyAudit } from '../../../src/receiver/audit/read.js';
+import { recordWish } from '../../../src/receiver/audit/retention.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 
 const PIN: AuditEvent = { who: 'operator', what: 'pin', result: 'done', agent: 'host', device: 'disk' };
@@ -159,6 +160,44 @@ test('an act is carried out only if its beginning is on disk, and has an end', a
   t.false(isDone);
   await mend();
   t.is(await log.record(PIN), 5, 'what was refused is not entered later');
+});
+
+test('what helps a full disk, or shuts somebody out, is done although it can not be recorded', async (t) => {
+  const dir = await tempDir(t);
+  const problems: (string | null)[] = [];
+  const log = new AuditLog({ dir, onProblem: (reason) => problems.push(reason) });
+  const mend = await breakDisk(dir);
+  t.is(await log.act({ who: 'operator', what: 'collect' }, async () => 5), 5);
+  t.is(await log.act({ who: 'operator', what: 'revoke', agent: 'host' }, async () => 6), 6);
+  t.true(problems.some((problem) => /revoke is done although it can't be recorded/.test(problem ?? '')));
+  await mend();
+  await log.close();
+  t.like(await entriesOf(dir), [
+    { what: 'collect', result: 'done' },
+    { what: 'revoke', result: 'done', agent: 'host' },
+  ]);
+});
+
+test('what a command changes of retention is on disk before it is carried out', async (t) => {
+  const dir = await tempDir(t);
+  const log = new AuditLog({ dir });
+  const seen = async () => (await entriesOf(dir)).map(({ what, result }) => `${what} ${result}`);
+  const point = 'disk@1';
+  for (const [wish, what] of [
+    [{ to: 'forget', point, pointCount: 2 }, 'forget'],
+    [{ to: 'forget-device', agent: 'host', device: 'disk' }, 'forget'],
+    [{ to: 'prune', agent: null, device: null }, 'prune'],
+    [{ to: 'pin', point }, 'pin'],
+    [{ to: 'unpin', point }, 'unpin'],
+    [{ to: 'set' }, 'setting'],
+    [{ to: 'reset' }, 'setting'],
+    [{ to: 'confirm-clock' }, 'setting'],
+  ] as const) {
+    t.is((await recordWish(log, wish, seen)).at(-1), `${what} begun`);
+    t.is((await seen()).at(-1), `${what} done`);
+  }
+  const before = (await seen()).length;
+  t.is((await recordWish(log, { to: 'show' }, seen)).length, before);
 });
 
 test('an end that can not be written is kept in memory until it can', async (t) => {

@@ -1,5 +1,6 @@
 /** What a receiver records by itself: restores as a whole, and never more than others may cause. */
 import test, { type ExecutionContext } from 'ava';
+import { Attempts } from '../../../src/receiver/access/attempts.js';
 import { AuditLog } from '../../../src/receiver/audit/log.js';
 import { readAudit } from '../../../src/receiver/audit/read.js';
 import { Trail } from '../../../src/receiver/audit/trail.js';
@@ -38,6 +39,36 @@ test('a restore has one entry at its first blocks, and one with all bytes when n
     { what: 'restore-end', agent: 'other', bytes: 7 },
     { what: 'restore-end', agent: 'host', bytes: 1 },
   ]);
+});
+
+test('a restore is told whatever else its agent had entered, and an operator always is', async (t) => {
+  const { trail, entries } = await make(t);
+  const verify = { who: 'agent', what: 'verify', result: 'done', agent: 'host' } as const;
+  for (let i = 0; i < 1000; i += 1) trail.note(verify);
+  for (let i = 0; i < 310; i += 1)
+    trail.blocksRead({ agent: 'host', device: 'disk', point: `disk@${i}`, address: undefined, bytes: 10 });
+  trail.note({ who: 'operator', what: 'order', result: 'done', agent: 'host' });
+  const all = await entries();
+  const of = (what: string) => all.filter((entry) => entry.what === what);
+  t.is(of('restore-begin').length, 300);
+  t.is(of('restore-end').length, 301);
+  t.is(
+    of('restore-end').reduce((sum, { bytes = 0 }) => sum + bytes, 0),
+    3100,
+  );
+  t.like(of('restore-end').at(-1), { agent: 'host', count: 10, bytes: 100 });
+  t.is(of('order').length, 1);
+});
+
+test('addresses of one IPv6 network count together', async (t) => {
+  const { trail, entries } = await make(t);
+  for (let i = 0; i < 100; i += 1)
+    trail.refused({ who: 'stranger', detail: 'no' }, `2001:db8::${i.toString(16)}`);
+  t.is((await entries()).filter(({ what }) => what === 'refused').length, 20);
+  const attempts = new Attempts(() => 0);
+  for (let i = 0; i < 10; i += 1) attempts.failed(`2001:db8::${i.toString(16)}`);
+  t.throws(() => attempts.admit('2001:db8::ffff'), { code: 'busy' });
+  t.notThrows(() => attempts.admit('2001:db8:0:1::1'));
 });
 
 test('strangers and agents cause a bounded number of entries, and the rest is counted', async (t) => {

@@ -69,6 +69,47 @@ test('what others wrote into the configuration is refused, with its place', asyn
   await t.throwsAsync(rounds.setAddress('web1', web1), { code: 'config', message: /receiver\.toml:5/ });
 });
 
+test('what commands wrote follows an agent to another name, and goes with it', async (t) => {
+  const { rounds } = await makeWorld(t);
+  await rounds.setSchedule(nightly);
+  await rounds.setSchedule({ ...nightly, name: 'own', agents: ['a'] });
+  await rounds.setSchedule({ ...nightly, name: 'all', agents: null });
+  await rounds.setAddress('a', web1);
+  await rounds.checkRename('a', 'c');
+  // Again, as after a crash in the middle.
+  for (let i = 0; i < 2; i += 1) await rounds.renameAgent('a', 'c');
+  const named = async () =>
+    Object.fromEntries((await rounds.schedules()).map(({ name, agents }) => [name, agents]));
+  t.deepEqual(await named(), { nightly: ['b', 'c'], own: ['c'], all: null });
+  t.deepEqual([...(await rounds.addresses())], [['c', web1]]);
+  await rounds.renameAgent('c', null);
+  t.deepEqual(await named(), { nightly: ['b'], all: null });
+  t.deepEqual([...(await rounds.addresses())], []);
+});
+
+for (const [what, text, line] of [
+  ['an address', '[dial]\na = "a:8441"\n', 2],
+  ['a schedule', '[[schedule]]\nname = "x"\nat = "daily"\nagents = ["b", "a"]\n', 1],
+  [
+    'a policy',
+    '[[retention.policy]]\nagent = "b"\nkeep-last = 3\n[[retention.policy]]\nagent = "a"\nkeep-last = 3\n',
+    4,
+  ],
+] as const)
+  test(`an agent that ${what} of somebody's own names is not renamed`, async (t) => {
+    const { config, rounds } = await makeWorld(t);
+    await rounds.setAddress('a2', web1);
+    await writeFile(join(config, 'receiver.toml'), text);
+    const refused = {
+      code: 'config',
+      message: new RegExp(`it is in .*receiver\\.toml:${line}\\. Change it there`),
+    };
+    await t.throwsAsync(rounds.checkRename('a', 'c'), refused);
+    await t.notThrowsAsync(rounds.checkRename('a2', 'c'));
+    if (what === 'a policy') await t.notThrowsAsync(rounds.checkRename('a', null));
+    else await t.throwsAsync(rounds.checkRename('a', null), refused);
+  });
+
 test('a schedule counts from when it was first seen, and from anew when it is changed', async (t) => {
   const { config, rounds, at } = await makeWorld(t);
   const write = (text: string) => writeFile(join(config, 'receiver.toml'), `[[schedule]]\nat = "${text}"\n`);

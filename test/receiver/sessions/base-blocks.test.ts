@@ -10,6 +10,8 @@ import { MiB, PATCHED_BYTES_MAX } from '../../../src/domain/base/limits.js';
 import { splitPieces } from '../../../src/domain/blocks/pieces.js';
 import { ENTRY_PATCH, native } from '../../../src/native/index.js';
 import { ByteBudget } from '../../../src/protocol/transport/byte-budget.js';
+import { QUOTA_DEFAULT } from '../../../src/receiver/access/quota.js';
+import type { Quotas } from '../../../src/receiver/access/quotas.js';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { BaseBlocks } from '../../../src/receiver/sessions/base-blocks.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
@@ -166,4 +168,21 @@ test('memory for patched blocks is counted while they are made and taken, and gi
     { code: 'bad-patch' },
   );
   t.is(memory.usedBytes, 0);
+});
+
+test('a quota counts the blocks that patches make, not the patches', async (t) => {
+  const { store } = await makeStore(t);
+  let storedBytes: number | null = null;
+  const quotas = { of: () => ({ ...QUOTA_DEFAULT, storedBytes }) } as unknown as Quotas;
+  const service = await ReceiverService.open(store, { quotas });
+  t.teardown(() => service.close());
+  const port = agentReceiver(service, 'host');
+  await backUp(port, new Map(), blocksOf([0, 1], 1));
+  const sessionId = newSessionId();
+  await port.begin(beginRequest({ sessionId }));
+  const body = patchOf(sessionId, 1, [0, 1]);
+  storedBytes = (await service.use('host')).storedBytes + body.length;
+  await t.throwsAsync(port.batch(sessionId, 1, body), { code: 'quota' });
+  storedBytes += 2 * GEOMETRY.blockSize;
+  await t.notThrowsAsync(port.batch(sessionId, 1, body));
 });

@@ -3,6 +3,8 @@ import { StillpointError } from '../../../src/domain/base/errors.js';
 import { DIFFS_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from '../../../src/domain/base/limits.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { QUOTA_DEFAULT } from '../../../src/receiver/access/quota.js';
+import type { Quotas } from '../../../src/receiver/access/quotas.js';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
@@ -37,6 +39,20 @@ function gate(store: FaultyStore, held: StoreCall): { open: () => void; reached:
 }
 
 const [A, B] = [sessionId(1), sessionId(2)];
+
+test('sessions that are being made count: begins side by side do not get past a quota', async (t) => {
+  const store = new FaultyStore();
+  const quotas = { of: () => ({ ...QUOTA_DEFAULT, sessions: 2 }) } as unknown as Quotas;
+  const port = agentReceiver(await ReceiverService.open(store, { quotas }), 'host');
+  const begins = await Promise.allSettled(
+    [1, 2, 3, 4].map((n) => port.begin(beginRequest({ sessionId: sessionId(n), device: `disk${n}` }))),
+  );
+  t.deepEqual(
+    begins.map(({ status }) => status),
+    ['fulfilled', 'fulfilled', 'rejected', 'rejected'],
+  );
+  await t.notThrowsAsync(port.begin(beginRequest({ sessionId: sessionId(5), device: 'disk1' })));
+});
 
 test('a commit is joined when it is sent again, and repeated after its end', async (t) => {
   const { store, port } = await make();

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { BATCH_BYTES_MAX, KiB, RECEIVER_BODY_BYTES_MAX } from '../../../src/domain/base/limits.js';
+import { RETRY_DEFAULT, retryingPort } from '../../../src/protocol/retry.js';
 import { makeBatch } from '../../helpers/bytes/hand-made-batch.js';
 import { beginRequest, commitRequest, sessionId } from '../../helpers/bytes/requests.js';
 import { FaultyStore } from '../../helpers/faults/store.js';
@@ -35,7 +36,9 @@ test('several agents that send all they can are all served, within the memory fo
   };
   await Promise.all(
     Array.from({ length: AGENTS }, async (_, i) => {
-      const port = receiver.client(await receiver.enroll(`host-${i}`), BATCHES);
+      const client = receiver.client(await receiver.enroll(`host-${i}`), BATCHES);
+      // As an agent does, should the machine be so slow that a transfer is taken for a trickle.
+      const port = retryingPort(client, { ...RETRY_DEFAULT, patienceMs: 300_000 });
       const id = sessionId(i);
       await port.begin(beginRequest({ sessionId: id, geometry }));
       await Promise.all(

@@ -7,7 +7,6 @@ import { StillpointError } from '../../../domain/base/errors.js';
 import { LOCAL_AGENT } from '../../../domain/base/names.js';
 import type { Point } from '../../../domain/point/point.js';
 import { deviceName, parseDeviceRef } from '../../../domain/point/point-ref.js';
-import type { RetentionEvent } from '../../../receiver/retention/events.js';
 import type {
   PlannedPointView,
   RemovalSummary,
@@ -110,23 +109,19 @@ async function askStore(
       if (description.agent === agent && description.device === device) await capture.abort();
     }
   };
-  return withAudit(directory, (onEvent) =>
-    new RetentionService({ store, endSessions, onEvent }).perform(wish, signal, tell),
-  );
-}
-
-/** What happens is in the audit log, as if the receiver had done it. */
-async function withAudit<T>(
-  directory: string,
-  work: (onEvent: (event: RetentionEvent) => void) => Promise<T>,
-): Promise<T> {
   const { hasReceiver } = await import('../../common/recorded.js');
-  if (!hasReceiver(directory)) return work(() => undefined);
+  if (!hasReceiver(directory))
+    return new RetentionService({ store, endSessions }).perform(wish, signal, tell);
   const { AuditLog } = await import('../../../receiver/audit/log.js');
-  const { noteRetention } = await import('../../../receiver/audit/retention.js');
+  const { noteRetention, recordWish } = await import('../../../receiver/audit/retention.js');
   const log = new AuditLog({ dir: directory });
   try {
-    return await work((event) => noteRetention({ log }, event));
+    const service = new RetentionService({
+      ...{ store, endSessions },
+      onEvent: (event) => noteRetention(log, event),
+      record: (change, work) => recordWish(log, change, work),
+    });
+    return await service.perform(wish, signal, tell);
   } finally {
     await log.close();
   }
