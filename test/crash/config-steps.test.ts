@@ -72,32 +72,3 @@ test('devices: those of a former version, and a new one', async (t) => {
     t.is((await devices(machine)).length, 3, step);
   });
 });
-
-test("a receiver's rounds and addresses go over", async (t) => {
-  const random = seededRandom(t);
-  const machine = await makeMachine(t, 'config-steps', IN_MEMORY);
-  const dir = join(machine.stateDirectory, 'receiver');
-  const receiver = (...args: string[]) => runHere(machine, 'receiver', ...args);
-  t.is((await receiver('init')).code, 0);
-  for (const [name, at] of [
-    ['default', '02:00'],
-    ['often', 'hourly'],
-  ] as const)
-    t.is((await receiver('schedule', 'set', '--name', name, '--at', at)).code, 0);
-  for (const agent of ['web1', 'web2']) t.is((await receiver('dial', agent, `${agent}:8441`)).code, 0);
-  const config = join(machine.stateDirectory, 'config');
-  await mkdir(config, { recursive: true });
-  await writeFile(join(config, 'receiver.toml'), `store = "${dir}"\n`);
-  const some = (numbers: number[]) => (LONG ? numbers : random.sample(numbers, SAMPLE));
-  await killedAt(machine, ['receiver', 'schedule', 'show'], some, async (step) => {
-    const shown = lastResult<{ schedules: { name: string; at: string }[] }>(
-      (await receiver('schedule', 'show', '--json')).stdout,
-    );
-    const schedules = shown.schedules.map(({ name, at }) => `${name} ${at}`).sort();
-    t.deepEqual(schedules, ['default 02:00', 'often hourly'], step);
-    const { stdout } = await runHere(machine, 'config', 'show', 'receiver', '--written');
-    t.regex(stdout, /^dial\.web1 = "web1:8441" .*^dial\.web2 = "web2:8441"/ms, step);
-    const left = (await readdir(join(dir, 'receiver'))).filter((name) => /^(dial|schedule\.)/.test(name));
-    t.deepEqual(left, [], step);
-  });
-});

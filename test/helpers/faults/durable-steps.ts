@@ -26,12 +26,16 @@ const report = process.env.STEPS_REPORT;
 // Taken before the originals are replaced.
 const { writeSync } = fs;
 const reportDescriptor = report === undefined ? null : fs.openSync(report, 'a');
+const NAMED_CHARS_MAX = 300;
 let count = 0;
 
 function step(name: string, detail: unknown): void {
   count += 1;
-  if (reportDescriptor !== null)
-    writeSync(reportDescriptor, `${name} ${typeof detail === 'string' ? detail : ''}\n`);
+  if (reportDescriptor !== null) {
+    // What is written may be the detail, and have several lines.
+    const [line = ''] = typeof detail === 'string' ? detail.split('\n', 1) : [];
+    writeSync(reportDescriptor, `${name} ${line.slice(0, NAMED_CHARS_MAX)}\n`);
+  }
   if (fault === '' || !(count === at || (forever && count > at))) return;
   if (fault === 'kill') {
     process.kill(process.pid, 'SIGKILL');
