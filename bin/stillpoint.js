@@ -23,9 +23,12 @@ if ! { command : 3>&1; } 2>/dev/null; then export STILLPOINT_CLOSED_OUTPUT=1; fi
 exec "$home/$node" "$home/bin/stillpoint.js" "$@"
 */;
 
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import Module, { createRequire } from 'node:module';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import vm from 'node:vm';
 
 // A package has one, and lies as a checkout does: what it needs of it.
 const isPackage = existsSync(new URL('../manifest.json', import.meta.url));
@@ -77,11 +80,36 @@ const failed = (error) => {
   process.exit(1);
 };
 process.on('uncaughtException', failed).on('unhandledRejection', failed);
-// The lines of a stack are then those of the sources.
-if (process.env.STILLPOINT_STACK) process.setSourceMapsEnabled(true);
+// What V8 made of the bundle: to compile it takes most of the time of a short command. V8 refuses what
+// another version made, but does not look whether it is whole.
+const compiled = () => {
+  try {
+    const file = readFileSync(`${built}.code`);
+    const code = file.subarray(32);
+    return createHash('sha256').update(code).digest().equals(file.subarray(0, 32)) ? code : undefined;
+  } catch {
+    return undefined;
+  }
+};
+const load = () => {
+  const require = createRequire(built);
+  // The lines of a stack are then those of the sources. Node maps only what it loads itself.
+  if (process.env.STILLPOINT_STACK) {
+    process.setSourceMapsEnabled(true);
+    return require(built);
+  }
+  const script = new vm.Script(Module.wrap(readFileSync(built, 'utf8')), {
+    filename: built,
+    cachedData: compiled(),
+    importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  });
+  const module = { exports: {} };
+  script.runInThisContext()(module.exports, require, module, built, dirname(built));
+  return module.exports;
+};
 let runProcess;
 try {
-  ({ runProcess } = createRequire(import.meta.url)(built));
+  ({ runProcess } = load());
 } catch (error) {
   failed(error);
 }

@@ -1,8 +1,13 @@
 // Bundles the compiled command into one file, build/bundle/stillpoint.cjs: to find, read and link some 260
 // small files took two thirds of the time that a short command needs.
 //   node scripts/bundle.mjs
-// It is CommonJS, since only there a bundle of one file loads a library not before a command needs it.
-import { readFileSync, writeFileSync } from 'node:fs';
+// It is CommonJS, since only there a bundle of one file loads a library not before a command needs it. Beside
+// it goes what V8 makes of it, stillpoint.cjs.code, after a SHA-256: bin/stillpoint.js loads both.
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import Module, { createRequire } from 'node:module';
+import { dirname, resolve } from 'node:path';
+import vm from 'node:vm';
 import { build } from 'esbuild';
 
 // Every command needs them, and they are many files. The other packages stay where they are: some have
@@ -16,11 +21,13 @@ const withoutLanguages = {
     onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({ contents: 'export {};' })),
 };
 
+const BUNDLE = 'build/bundle/stillpoint.cjs';
+
 const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
 const { metafile } = await build({
   // What tsc made, not the sources: the tests run the same code in their own process.
   entryPoints: ['build/ts/src/cli/main.js'],
-  outfile: 'build/bundle/stillpoint.cjs',
+  outfile: BUNDLE,
   bundle: true,
   platform: 'node',
   format: 'cjs',
@@ -36,8 +43,17 @@ const { metafile } = await build({
   metafile: true,
 });
 
+// Functions that a start needs are among it, once it was run. Without the addon it can't be.
+const file = resolve(BUNDLE);
+const script = new vm.Script(Module.wrap(readFileSync(file, 'utf8')), { filename: file });
+const module = { exports: {} };
+if (existsSync('build/native/Release/stillpoint.node'))
+  script.runInThisContext()(module.exports, createRequire(file), module, file, dirname(file));
+const code = script.createCachedData();
+writeFileSync(`${BUNDLE}.code`, Buffer.concat([createHash('sha256').update(code).digest(), code]));
+
 // For scripts/package: what must lie beside the bundle, and what is in it.
-const outside = metafile.outputs['build/bundle/stillpoint.cjs'].imports
+const outside = metafile.outputs[BUNDLE].imports
   .filter(({ external, path }) => external && path in dependencies)
   .map(({ path }) => path);
 const inside = BUNDLED.filter((name) =>

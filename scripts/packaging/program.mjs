@@ -44,6 +44,7 @@ function putPackage(directory) {
 
 put('bin/stillpoint.js', 'bin/stillpoint.js', 0o755);
 put('build/bundle/stillpoint.cjs', 'build/bundle/stillpoint.cjs', 0o644);
+put('build/bundle/stillpoint.cjs.code', 'build/bundle/stillpoint.cjs.code', 0o644);
 put('build/native/Release/stillpoint.node', 'build/native/Release/stillpoint.node', 0o644);
 put('build/native/Release/stillpoint-freezer', 'build/native/Release/stillpoint-freezer', 0o755);
 put('scripts/runtime/package.json', 'scripts/runtime/package.json', 0o644);

@@ -3,6 +3,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
+import { cp, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import test from 'ava';
 import { tempDir } from '../helpers/disks/temp-dir.js';
@@ -49,6 +50,39 @@ test('the bundle was made after what is in it: the tests run one program', (t) =
   t.true(compiled.includes('build/ts/src/cli/main.js'));
   const newer = compiled.filter((path) => statSync(path).mtimeMs > madeMs);
   t.deepEqual(newer, [], 'Run "npm run build".');
+});
+
+/** `used` if V8 took what was made of the bundle before, `refused` if not, `missing` if it was given none. */
+function codeOfStart(command: string): string {
+  const preload = `data:text/javascript,${encodeURIComponent(`import vm from 'node:vm';
+    vm.Script = class extends vm.Script {
+      constructor(source, options) {
+        super(source, options);
+        const word = options.cachedData === undefined ? 'missing' : this.cachedDataRejected ? 'refused' : 'used';
+        console.error('code ' + word);
+      }
+    };`)}`;
+  const { stderr, stdout } = spawnSync(process.execPath, ['--import', preload, command, '--version'], {
+    encoding: 'utf8',
+  });
+  return `${/^code (.*)$/m.exec(stderr)?.[1]} ${stdout.trim()}`;
+}
+
+test('it is not compiled at each start, and what is damaged of that is not used', async (t) => {
+  const version = spawnSync(process.execPath, [COMMAND, '--version'], { encoding: 'utf8' }).stdout.trim();
+  t.is(codeOfStart(COMMAND), `used ${version}`);
+  const copy = await tempDir(t);
+  await mkdir(join(copy, 'build/bundle'), { recursive: true });
+  for (const path of ['build/native', 'build/runtime', 'scripts', 'node_modules', 'package.json'])
+    await symlink(join(process.cwd(), path), join(copy, path));
+  await cp('bin', join(copy, 'bin'), { recursive: true });
+  await cp(BUNDLE, join(copy, BUNDLE));
+  const command = join(copy, 'bin/stillpoint.js');
+  t.is(codeOfStart(command), `missing ${version}`);
+  const code = readFileSync(`${BUNDLE}.code`);
+  code[code.length >> 1] = (code[code.length >> 1] ?? 0) ^ 1;
+  await writeFile(join(copy, `${BUNDLE}.code`), code);
+  t.is(codeOfStart(command), `missing ${version}`);
 });
 
 test('it is strict, as the modules are that it is made of', (t) => {

@@ -8,8 +8,9 @@ import { isStillpointError, StillpointError } from '../../domain/base/errors.js'
 import { whyPointsAreMissing, whyRemoved } from '../../domain/point/acknowledged-point.js';
 import type { Point } from '../../domain/point/point.js';
 import { native } from '../../native/index.js';
-import { retrying, throwIfCancelled } from '../common/cancel.js';
+import { throwIfCancelled } from '../common/cancel.js';
 import { keepLinkHint, readLinkHint } from '../common/link-hint.js';
+import { retrying } from '../common/retrying.js';
 import { DeviceState } from '../state/device-state.js';
 import { checkStore } from '../state/known-stores.js';
 import { attempt } from './attempt.js';

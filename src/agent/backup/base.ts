@@ -9,7 +9,7 @@ import { blockCount, type Geometry } from '../../domain/blocks/geometry.js';
 import { pointLabel } from '../../domain/point/point.js';
 import { type LocalBase, resizedFrom } from '../../domain/session/plan.js';
 import { native, type Scan, type TreeFile } from '../../native/index.js';
-import { retrying } from '../common/cancel.js';
+import { retrying } from '../common/retrying.js';
 import type { DeviceState } from '../state/device-state.js';
 import { digestDevice, treeInGeometry } from '../tree/digest-device.js';
 import { completeTree } from '../tree/fetch-tree.js';

@@ -10,8 +10,9 @@ import { type BlockRange, rangeBytes } from '../../domain/blocks/block-ranges.js
 import type { BadRange, ProviderFacts } from '../../domain/point/point.js';
 import { partsToScan, type ScanPart } from '../../domain/session/resume.js';
 import { type Device, type LeafOverlay, native, type Scan } from '../../native/index.js';
-import { retrying, throwIfCancelled } from '../common/cancel.js';
+import { throwIfCancelled } from '../common/cancel.js';
 import { Pace } from '../common/pace.js';
+import { retrying } from '../common/retrying.js';
 import { BadBlockRepair } from '../send/bad-block-repair.js';
 import { sendChanges } from '../send/sender.js';
 import type { PreparedBase } from './base.js';
