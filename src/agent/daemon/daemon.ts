@@ -334,13 +334,13 @@ export class Daemon {
     const isThere = await this.#options.isThere(path);
     if (isThere !== entry.isThere) {
       const { log } = this.#options;
-      const told = {
-        event: (isThere ? 'device-back' : 'device-missing') satisfies LogEvent,
-        device: name,
-        path,
-      };
-      if (isThere) log.info(told, 'the device is back');
-      else log.warn(told, 'the device is not there; its backup waits for it');
+      const told = { device: name, path };
+      if (isThere) log.info({ event: 'device-back' satisfies LogEvent, ...told }, 'the device is back');
+      else
+        log.warn(
+          { event: 'device-missing' satisfies LogEvent, ...told },
+          'the device is not there; its backup waits for it',
+        );
     }
     entry.isThere = isThere;
     entry.lookAtMs = nowMs + LOOK_MS;
