@@ -41,6 +41,8 @@ export async function runSession(context: SessionContext): Promise<BackupResult>
   }
 }
 
+const TOLD_AGAIN_MS = 60_000;
+
 function newLink(context: SessionContext): SessionLink {
   const { options, signal, findings, plan, name, view, size } = context;
   const { device, acceptIdentity = false, patienceMs = PATIENCE_MS } = options;
@@ -57,8 +59,20 @@ function newLink(context: SessionContext): SessionLink {
   return new SessionLink(context.receiver, request, {
     signal,
     patienceMs,
-    onInterruption: (error) => context.notice(`${error.message} Trying again.`),
+    onInterruption: interruptionTeller((text) => context.notice(text)),
   });
+}
+
+/** The same reason again only now and then: a receiver may be away for hours, and is asked every few seconds. */
+function interruptionTeller(notice: (text: string) => void): (error: Error) => void {
+  let told = '';
+  let toldAtMs = 0;
+  return ({ message }) => {
+    if (message === told && performance.now() - toldAtMs < TOLD_AGAIN_MS) return;
+    told = message;
+    toldAtMs = performance.now();
+    notice(`${message} Trying again.`);
+  };
 }
 
 async function begin({ state, name }: SessionContext, link: SessionLink): Promise<BeginAnswer> {
