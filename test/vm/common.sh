@@ -8,7 +8,7 @@ say() { printf '== %s\n' "$*"; }
 
 fail() {
   printf 'FAILED: %s\n' "$*"
-  journalctl --no-pager --lines=30 --unit='stillpoint-tap@*' || true
+  journalctl --no-pager --lines=50 --unit='stillpoint-*' || true
   exit 1
 }
 
@@ -35,11 +35,11 @@ backup() {
   result=$("$stillpoint" --json backup "$1" --name "$2" --store "$store") || fail "backup: $result"
 }
 
-# wait_until COMMAND...: succeeds, within a minute.
+# wait_until COMMAND...: succeeds, within three minutes: the machine may be an emulated one.
 wait_until() {
-  local deadline=$((SECONDS + 60))
+  local deadline=$((SECONDS + 180))
   until "$@"; do
-    [ "$SECONDS" -lt "$deadline" ] || fail "not after a minute: $*"
+    [ "$SECONDS" -lt "$deadline" ] || fail "not after three minutes: $*"
     sleep 0.2
   done
 }
