@@ -101,7 +101,6 @@ const load = () => {
   const script = new vm.Script(Module.wrap(readFileSync(built, 'utf8')), {
     filename: built,
     cachedData: compiled(),
-    importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   });
   const module = { exports: {} };
   script.runInThisContext()(module.exports, require, module, built, dirname(built));

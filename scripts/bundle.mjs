@@ -36,6 +36,8 @@ const { metafile } = await build({
   // CommonJS has no import.meta. Modules are strict, and so must be what is made of them.
   define: { 'import.meta.url': 'bundleUrl' },
   banner: { js: `'use strict';\nconst bundleUrl = require('node:url').pathToFileURL(__filename).href;` },
+  // Code that V8 compiled before has nobody to ask for modules: they are required.
+  supported: { 'dynamic-import': false },
   sourcemap: 'linked',
   sourcesContent: false,
   plugins: [withoutLanguages],

@@ -72,6 +72,11 @@ test('it is not compiled at each start, and what is damaged of that is not used'
   const version = spawnSync(process.execPath, [COMMAND, '--version'], { encoding: 'utf8' }).stdout.trim();
   t.is(codeOfStart(COMMAND), `used ${version}`);
   const copy = await tempDir(t);
+  // One that loads a module while it runs.
+  await writeFile(join(copy, 'agent.toml'), '[[device]]\npath = "/dev/sda"\n');
+  const env = { ...process.env, STILLPOINT_CONFIG: copy };
+  const shown = spawnSync(process.execPath, [COMMAND, 'config', 'show', 'agent'], { encoding: 'utf8', env });
+  t.regex(shown.stdout, /\/dev\/sda/, shown.stderr);
   await mkdir(join(copy, 'build/bundle'), { recursive: true });
   for (const path of ['build/native', 'build/runtime', 'scripts', 'node_modules', 'package.json'])
     await symlink(join(process.cwd(), path), join(copy, path));

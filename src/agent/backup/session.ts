@@ -63,7 +63,7 @@ function newLink(context: SessionContext): SessionLink {
   });
 }
 
-/** The same reason again only now and then: a receiver may be away for hours, and is asked every few seconds. */
+/** The same reason only now and then: a receiver may be away for hours, and is asked every few seconds. */
 function interruptionTeller(notice: (text: string) => void): (error: Error) => void {
   let told = '';
   let toldAtMs = 0;
