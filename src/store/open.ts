@@ -29,7 +29,7 @@ import {
   STORE_FILE,
 } from './disk/layout.js';
 import { type LockWaiting, lockStore, lockStoreInTurn, type OwnerRole, type StoreLock } from './disk/lock.js';
-import { lockForReading, makeReadersFile } from './disk/readers.js';
+import { lockForReading, makeReadersFile, type ReadersLock } from './disk/readers.js';
 import { StoreIndex } from './index/store-index.js';
 import { LocalObjectStore } from './objects/local-object-store.js';
 import type { ObjectStore } from './objects/object-store.js';
@@ -144,11 +144,12 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
   const digester = options.digester ?? native.plainDigester();
   return asStoreStep(`store ${path}`, async () => {
     const objects = options.objects ?? new LocalObjectStore(disk, path);
-    const { storeId, fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
-    if (fault !== null) log(fault);
-    // Before the first look at manifests: from here on no pack goes that one of them needs.
-    const lock = await lockForReading(path);
+    let lock: ReadersLock | null = null;
     try {
+      const { storeId, fault } = await identifyStore(disk, path, objects, options.randomId ?? newId);
+      if (fault !== null) log(fault);
+      // Before the first look at manifests: from here on no pack goes that one of them needs.
+      lock = await lockForReading(path);
       const catalog = new PointCatalog();
       await catalog.load(objects, log);
       const partials = new PartialSets({
@@ -165,7 +166,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
       });
     } catch (error) {
       await objects.close();
-      await lock.release();
+      await lock?.release();
       throw error;
     }
   });

@@ -59,6 +59,16 @@ testWith([], 'memory is bounded whatever one agent sends, and another agent is s
   const [greedy, modest] = [await makeMachine(t, 'greedy'), await makeMachine(t, 'modest')];
   await enroll(t, receiver, greedy, 'greedy');
   await enroll(t, receiver, modest, 'modest');
+  const timedBackup = async (name: string, seed: number): Promise<number> => {
+    const source = join(modest.directory, name);
+    const blockIndexes = Array.from({ length: 200 }, (_, index) => index);
+    await makeStampedImage(source, { sizeBytes: 16 * MiB, blockSize: 64 * KiB, seed, blockIndexes });
+    const started = performance.now();
+    await backup(t, modest, null, source, '--name', name);
+    return performance.now() - started;
+  };
+  // What this machine takes for it, busy as it is.
+  const aloneMs = await timedBackup('alone', 1);
   const pid = receiver.process?.pid ?? 0;
   const idleBytes = (await anonymousBytes(pid)) ?? 0;
   const peak = watchPeak(pid);
@@ -66,13 +76,8 @@ testWith([], 'memory is bounded whatever one agent sends, and another agent is s
   t.teardown(() => {
     for (const socket of sockets) socket.destroy();
   });
-
-  const source = join(modest.directory, 'source');
-  const blockIndexes = Array.from({ length: 200 }, (_, index) => index);
-  await makeStampedImage(source, { sizeBytes: 16 * MiB, blockSize: 64 * KiB, seed: 1, blockIndexes });
-  const started = Date.now();
-  await backup(t, modest, null, source, '--name', 'disk');
-  t.true(Date.now() - started < 20_000, 'the other agent does not wait for the greedy one');
+  const besideMs = await timedBackup('beside', 2);
+  t.true(besideMs < 20_000 + 5 * aloneMs, `it waits for the greedy one: ${besideMs} ms, alone ${aloneMs} ms`);
   const grownBytes = (await peak()) - idleBytes;
   // 48 bodies of 16 MiB would be 768 MiB.
   t.true(grownBytes < 320 * MiB, `${Math.round(grownBytes / MiB)} MiB more`);
