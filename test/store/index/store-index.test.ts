@@ -104,7 +104,7 @@ testWith(
   'a full disk is an error that can be caught, and writing goes on when there is room',
   async (t) => {
     const mount = await tempDir(t);
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', mount]);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', mount]);
     t.teardown(() => execFileSync('umount', ['-l', mount]));
     const index = await StoreIndex.open(join(mount, 'index'), STORE, fail);
     let pack = 0;
