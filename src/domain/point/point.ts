@@ -131,3 +131,15 @@ export function pointLabel(point: { readonly device: string; readonly sequence: 
 export function treeOf(point: Point): Tree {
   return { geometry: point.geometry, top: Buffer.from(point.top, 'hex') };
 }
+
+/** By `AGENT/DEVICE`, in the order in which devices and points come. */
+export function pointsByDevice(points: readonly Point[]): Map<string, Point[]> {
+  const devices = new Map<string, Point[]>();
+  for (const point of points) {
+    const name = `${point.agent}/${point.device}`;
+    const known = devices.get(name);
+    if (known === undefined) devices.set(name, [point]);
+    else known.push(point);
+  }
+  return devices;
+}

@@ -1,5 +1,5 @@
 /** What a receiver keeps of each device, by its points' manifests alone. Pure. */
-import type { Point } from '../point/point.js';
+import { type Point, pointsByDevice } from '../point/point.js';
 import { type GrowthRate, growthRate } from './growth.js';
 
 export interface DeviceUsage {
@@ -20,14 +20,7 @@ export interface DeviceUsage {
 
 /** By agent, then device. */
 export function usageByDevice(points: readonly Point[], nowMs: number): DeviceUsage[] {
-  const byDevice = new Map<string, Point[]>();
-  for (const point of points) {
-    const name = `${point.agent}/${point.device}`;
-    const known = byDevice.get(name);
-    if (known === undefined) byDevice.set(name, [point]);
-    else known.push(point);
-  }
-  return [...byDevice.values()]
+  return [...pointsByDevice(points).values()]
     .map((ofDevice) => {
       const last = ofDevice.reduce((a, b) => (b.sequence > a.sequence ? b : a));
       return {

@@ -7,7 +7,7 @@ import type {
   KnownRound,
   ReceiverKnown,
 } from '../../domain/notice/receiver.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointsByDevice } from '../../domain/point/point.js';
 import { type DeviceUsage, usageByDevice } from '../../domain/usage/devices.js';
 import { daysLeft, type GrowthRate, growthRate } from '../../domain/usage/growth.js';
 import type { Store } from '../../store/port/store.js';
@@ -89,14 +89,11 @@ function deviceFacts(
   { orders }: FactsSource,
   nowMs: number,
 ): DeviceFacts[] {
-  const last = new Map<string, Point>();
-  for (const point of points) {
-    const key = `${point.agent}/${point.device}`;
-    if ((last.get(key)?.sequence ?? 0) < point.sequence) last.set(key, point);
-  }
+  const byDevice = pointsByDevice(points);
   return usageByDevice(points, nowMs).flatMap((usage) => {
     const { agent, device } = usage;
-    const lastPoint = last.get(`${agent}/${device}`);
+    // By sequence, as the store lists them.
+    const lastPoint = byDevice.get(`${agent}/${device}`)?.at(-1);
     if (lastPoint === undefined) return [];
     const plan = orders.presence(agent).plans.find((each) => each.device === device);
     return {

@@ -11,7 +11,7 @@ import {
   rangeBytes,
 } from '../../domain/blocks/block-ranges.js';
 import { sameGeometry } from '../../domain/blocks/geometry.js';
-import { type Point, treeOf } from '../../domain/point/point.js';
+import { type Point, pointsByDevice, treeOf } from '../../domain/point/point.js';
 import {
   isNull,
   type LeafNode,
@@ -80,7 +80,7 @@ export class DamageFinder {
         `${packNumber} ${offset} ${index.locate(digest, kind) === null}`,
     );
     const damaged: DamagedPoint[] = [];
-    const devices = byDevice(points);
+    const devices = pointsByDevice(points);
     for (const [name, ofDevice] of devices) {
       const key = `${places.join()};${ofDevice.map(({ id }) => id).join()}`;
       const known = this.#found.get(name);
@@ -91,17 +91,6 @@ export class DamageFinder {
     for (const name of this.#found.keys()) if (!devices.has(name)) this.#found.delete(name);
     return damaged;
   }
-}
-
-function byDevice(points: readonly Point[]): Map<string, Point[]> {
-  const devices = new Map<string, Point[]>();
-  for (const point of points) {
-    const name = `${point.agent}/${point.device}`;
-    const others = devices.get(name);
-    if (others === undefined) devices.set(name, [point]);
-    else others.push(point);
-  }
-  return devices;
 }
 
 /** @param points of one device, by sequence */

@@ -32,6 +32,29 @@ const LEFT = stateOf(50);
 
 const open = (dir: string, disk: Disk = nodeDisk) => openStore(dir, { disk });
 
+/** Each time on a copy of the template, up to the first rename that comes to its end. */
+async function diedAtEachStep(
+  t: ExecutionContext,
+  { template, from, to, losesPower }: { template: string; from: string; to: string; losesPower: boolean },
+  check: (dir: string, what: string) => Promise<void>,
+): Promise<void> {
+  const place = await tempDir(t);
+  for (let failing = 1; ; failing += 1) {
+    const dir = join(place, String(failing));
+    await cp(template, dir, { recursive: true });
+    const faulty = await StepDisk.make(t, failing, 'crash', losesPower);
+    const store = await open(dir, faulty.disk);
+    faulty.start();
+    await store.renameAgent(from, to).catch(() => undefined);
+    const { fired } = faulty;
+    await store.close().catch(() => undefined);
+    await faulty.losePower(0);
+    await check(dir, `step ${failing}: ${fired ?? 'no fault'}`);
+    await rm(dir, { recursive: true });
+    if (fired === null) return void t.true(failing > 10, 'steps are counted');
+  }
+}
+
 for (const power of [null, 0]) {
   const way = power === null ? 'killed' : 'power lost';
   test(`a rename, ${way} at any step, is finished when it is done again`, async (t) => {
@@ -51,19 +74,8 @@ for (const power of [null, 0]) {
     await capture.abort();
     await store.close();
 
-    const place = await tempDir(t);
-    for (let failing = 1; ; failing += 1) {
-      const dir = join(place, String(failing));
-      await cp(template, dir, { recursive: true });
-      const faulty = await StepDisk.make(t, failing, 'crash', power !== null);
-      const store = await open(dir, faulty.disk);
-      faulty.start();
-      await store.renameAgent('alpha', 'beta').catch(() => undefined);
-      const isOver = faulty.fired === null;
-      await store.close().catch(() => undefined);
-      await faulty.losePower(0);
-
-      const what = `step ${failing}`;
+    const rename = { template, from: 'alpha', to: 'beta', losesPower: power !== null };
+    await diedAtEachStep(t, rename, async (dir, what) => {
       const again = await open(dir);
       for (const [at, point] of points.entries()) {
         const found = await again.point(null, point.id);
@@ -107,9 +119,7 @@ for (const power of [null, 0]) {
         [],
         what,
       );
-      await rm(dir, { recursive: true });
-      if (isOver) break;
-    }
+    });
   });
 }
 
@@ -133,18 +143,8 @@ for (const power of LONG ? [null, 0] : [null]) {
     const point = points[0] as Point;
     await first.renameAgent('alpha', 'beta');
     await first.close();
-    const place = await tempDir(t);
-    for (let failing = 1; ; failing += 1) {
-      const dir = join(place, String(failing));
-      await cp(template, dir, { recursive: true });
-      const faulty = await StepDisk.make(t, failing, 'crash', power !== null);
-      const store = await open(dir, faulty.disk);
-      faulty.start();
-      await store.renameAgent('beta', 'alpha').catch(() => undefined);
-      await store.close().catch(() => undefined);
-      await faulty.losePower(0);
-
-      const what = faulty.fired ?? 'no fault';
+    const rename = { template, from: 'beta', to: 'alpha', losesPower: power !== null };
+    await diedAtEachStep(t, rename, async (dir, what) => {
       const again = await open(dir);
       t.true(await holds(again, (await again.point(null, point.id)) as Point, stateOf(1)), what);
       await again.renameAgent('beta', 'alpha');
@@ -162,12 +162,7 @@ for (const power of LONG ? [null, 0] : [null]) {
           .sort(),
         what,
       );
-      await rm(dir, { recursive: true });
-      if (faulty.fired === null) {
-        t.true(failing > 10);
-        return;
-      }
-    }
+    });
   });
 }
 
