@@ -10,6 +10,7 @@
 import type { Point } from '../../domain/point/point.js';
 import type { BeginAnswer } from '../../domain/session/messages.js';
 import { changesCount, knowsBase, settleBase } from '../../domain/session/plan.js';
+import { toldAgainAfter } from '../common/told-again.js';
 import { PATIENCE_MS, SessionLink } from '../send/session-link.js';
 import { afterCommit, afterFailedSession } from './aftermath.js';
 import { localBase, prepareBase } from './base.js';
@@ -56,23 +57,13 @@ function newLink(context: SessionContext): SessionLink {
     acceptIdentity,
     newChain: plan.base.start === 'new-chain',
   };
+  // A receiver may be away for hours, and is asked every few seconds.
+  const tell = toldAgainAfter(TOLD_AGAIN_MS, (text) => context.notice(text));
   return new SessionLink(context.receiver, request, {
     signal,
     patienceMs,
-    onInterruption: interruptionTeller((text) => context.notice(text)),
+    onInterruption: ({ message }) => tell(`${message} Trying again.`),
   });
-}
-
-/** The same reason only now and then: a receiver may be away for hours, and is asked every few seconds. */
-function interruptionTeller(notice: (text: string) => void): (error: Error) => void {
-  let told = '';
-  let toldAtMs = 0;
-  return ({ message }) => {
-    if (message === told && performance.now() - toldAtMs < TOLD_AGAIN_MS) return;
-    told = message;
-    toldAtMs = performance.now();
-    notice(`${message} Trying again.`);
-  };
 }
 
 async function begin({ state, name }: SessionContext, link: SessionLink): Promise<BeginAnswer> {

@@ -240,6 +240,7 @@ test('damage is remembered without the index, tells its points before a restore,
 
   // The point that needs it is removed, and what nobody needs is collected: no damage is left.
   await world.reopen();
+  t.like((await status(world.store)).damage, { pointCount: 1 });
   for (const point of points.slice(0, 2)) await world.store.removePoint(point, 'a test');
   t.like((await status(world.store)).damage, { pointCount: 0, points: [] });
   await world.store.collect({ force: true });
