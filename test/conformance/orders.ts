@@ -1,10 +1,11 @@
 /** How an agent hears of what its receiver wants: the same on every ReceiverPort. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ExecutionContext, TestFn } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { OFFERS_MAX, ORDER_WAIT_MS_MAX } from '../../src/domain/base/limits.js';
 import type { CompareWish, Comparison } from '../../src/domain/order/comparison.js';
 import type { AgentOrder, AwaitOrderRequest, Order, OrderReport } from '../../src/domain/order/order.js';
 import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
+import type { Tests } from '../helpers/in-turns.js';
 import { refused } from '../helpers/refused.js';
 import { backUp, blocksOf, type MakeWorld, newSessionId, type ReceiverWorld } from './receiver.js';
 
@@ -64,7 +65,7 @@ async function ask(
 
 const planOf = (device: string) => ({ device, schedule: null, nextAt: null, failures: 0, isPaused: false });
 
-export function ordersConformance(test: TestFn, make: MakeWorld): void {
+export function ordersConformance(test: Tests, make: MakeWorld): void {
   test('orders: none, and the question ends when it is asked to', async (t) => {
     const { port } = await setUp(t, make);
     t.is(await port.awaitOrder(question({ waitMs: 20 })), null);

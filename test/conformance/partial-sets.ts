@@ -1,11 +1,11 @@
 /** What every ReceiverPort promises of sessions that came to no point, and of going on with one. */
-import type { TestFn } from 'ava';
 import { batchOf, encodeTestBatch, rootOf } from '../helpers/bytes/batches.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
+import type { Tests } from '../helpers/in-turns.js';
 import { block, blocksOf, checkContent, type MakeWorld, newSessionId } from './receiver.js';
 
-export function partialSetsConformance(test: TestFn, make: MakeWorld): void {
+export function partialSetsConformance(test: Tests, make: MakeWorld): void {
   test('a begin that goes on says how far the durable batches reach, also after a restart', async (t) => {
     const world = await make(t);
     let port = await world.portFor('host');

@@ -1,11 +1,11 @@
 /** What every ReceiverPort promises of sessions that ship in passes, and learn their instant at the end. */
-import type { TestFn } from 'ava';
 import { PROVIDER_FACTS_MAX } from '../../src/domain/base/limits.js';
 import type { CommitRequest } from '../../src/domain/session/messages.js';
 import { batchOf, encodeTestBatch, encodeTestRecord, rootOf } from '../helpers/bytes/batches.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
-import { checkUnchanged, setUp } from './receiver/scene.js';
+import type { Tests } from '../helpers/in-turns.js';
+import { checkUnchanged, withScenes } from './receiver/scene.js';
 import {
   type Blocks,
   backUp,
@@ -44,16 +44,19 @@ const BAD_FACTS: readonly [what: string, change: Partial<CommitRequest>, message
   ],
 ];
 
-export function passesConformance(test: TestFn, make: MakeWorld): void {
-  test('refused: a commit whose instant, kind or provider is none; the session goes on', async (t) => {
-    const scene = await setUp(t, make);
-    const { port, sessionId } = scene;
-    for (const [what, change, message] of BAD_FACTS) {
-      const commit = port.commit(sessionId, commitRequest({ batchCount: 1, ...change }));
-      await t.throwsAsync(commit, { name: 'StillpointError', code: 'bad-message', message }, what);
-    }
-    await checkUnchanged(t, scene);
-  });
+export function passesConformance(test: Tests, make: MakeWorld): void {
+  const refusal = withScenes(test, make);
+  refusal(
+    'refused: a commit whose instant, kind or provider is none; the session goes on',
+    async (t, scene) => {
+      const { port, sessionId } = scene;
+      for (const [what, change, message] of BAD_FACTS) {
+        const commit = port.commit(sessionId, commitRequest({ batchCount: 1, ...change }));
+        await t.throwsAsync(commit, { name: 'StillpointError', code: 'bad-message', message }, what);
+      }
+      await checkUnchanged(t, scene);
+    },
+  );
 
   test('the instant, its kind and its provider are those of the commit', async (t) => {
     const world = await make(t);

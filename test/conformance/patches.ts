@@ -2,7 +2,6 @@
  * Pieces of a base's blocks, and batches with patches, on each ReceiverPort; bad ones are
  * in the tables of bad-*.ts.
  */
-import type { TestFn } from 'ava';
 import { PIECE_BYTES } from '../../src/domain/base/limits.js';
 import { splitPieces } from '../../src/domain/blocks/pieces.js';
 import { ENTRY_PATCH } from '../../src/native/index.js';
@@ -10,6 +9,7 @@ import { batchOf, encodeTestBatch, encodeTestRecord, rootOf } from '../helpers/b
 import { PLAIN } from '../helpers/bytes/digests.js';
 import { changePieces, encodeTestPatch } from '../helpers/bytes/patches.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
+import type { Tests } from '../helpers/in-turns.js';
 import {
   type Blocks,
   backUp,
@@ -49,7 +49,7 @@ function patchBatch(
   });
 }
 
-export function patchConformance(test: TestFn, make: MakeWorld): void {
+export function patchConformance(test: Tests, make: MakeWorld): void {
   test('digests of pieces tell which pieces of a block are the base’s', async (t) => {
     const port = await (await make(t)).portFor('host');
     const base = block(3, 1);

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { inTurns } from '../helpers/in-turns.js';
 import { dialledWorld } from '../helpers/worlds/receiver-worlds.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
@@ -7,9 +8,11 @@ import { receiverDiff } from './receiver/diff.js';
 import { receiverRefusals } from './receiver/refusals.js';
 import { receiverConformance } from './receiver.js';
 
-receiverConformance(test, dialledWorld);
-ordersConformance(test, dialledWorld);
-receiverRefusals(test, dialledWorld);
-receiverDiff(test, dialledWorld);
-receiverCheck(test, dialledWorld);
-partialSetsConformance(test, dialledWorld);
+const tests = inTurns(test, 6);
+
+receiverConformance(tests, dialledWorld);
+ordersConformance(tests, dialledWorld);
+receiverRefusals(tests, dialledWorld);
+receiverDiff(tests, dialledWorld);
+receiverCheck(tests, dialledWorld);
+partialSetsConformance(tests, dialledWorld);

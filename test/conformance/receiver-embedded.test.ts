@@ -1,4 +1,5 @@
 import test from 'ava';
+import { inTurns } from '../helpers/in-turns.js';
 import { embeddedWorld } from '../helpers/worlds/receiver-worlds.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
@@ -10,12 +11,14 @@ import { receiverDiff } from './receiver/diff.js';
 import { receiverRefusals } from './receiver/refusals.js';
 import { receiverConformance } from './receiver.js';
 
-receiverConformance(test, embeddedWorld);
-passesConformance(test, embeddedWorld);
-patchConformance(test, embeddedWorld);
-ordersConformance(test, embeddedWorld);
-receiverRefusals(test, embeddedWorld);
-receiverDiff(test, embeddedWorld);
-receiverCheck(test, embeddedWorld);
-partialSetsConformance(test, embeddedWorld);
-receiverCompare(test, embeddedWorld);
+const tests = inTurns(test, 6);
+
+receiverConformance(tests, embeddedWorld);
+passesConformance(tests, embeddedWorld);
+patchConformance(tests, embeddedWorld);
+ordersConformance(tests, embeddedWorld);
+receiverRefusals(tests, embeddedWorld);
+receiverDiff(tests, embeddedWorld);
+receiverCheck(tests, embeddedWorld);
+partialSetsConformance(tests, embeddedWorld);
+receiverCompare(tests, embeddedWorld);

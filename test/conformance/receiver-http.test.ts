@@ -1,4 +1,5 @@
 import test from 'ava';
+import { inTurns } from '../helpers/in-turns.js';
 import { httpWorld } from '../helpers/worlds/receiver-worlds.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
@@ -10,12 +11,14 @@ import { receiverDiff } from './receiver/diff.js';
 import { receiverRefusals } from './receiver/refusals.js';
 import { receiverConformance } from './receiver.js';
 
-receiverConformance(test, httpWorld);
-passesConformance(test, httpWorld);
-patchConformance(test, httpWorld);
-ordersConformance(test, httpWorld);
-receiverRefusals(test, httpWorld);
-receiverDiff(test, httpWorld);
-receiverCheck(test, httpWorld);
-partialSetsConformance(test, httpWorld);
-receiverCompare(test, httpWorld);
+const tests = inTurns(test, 6);
+
+receiverConformance(tests, httpWorld);
+passesConformance(tests, httpWorld);
+patchConformance(tests, httpWorld);
+ordersConformance(tests, httpWorld);
+receiverRefusals(tests, httpWorld);
+receiverDiff(tests, httpWorld);
+receiverCheck(tests, httpWorld);
+partialSetsConformance(tests, httpWorld);
+receiverCompare(tests, httpWorld);

@@ -3,7 +3,7 @@
  * inputs are in receiver/refusals.ts.
  */
 import { randomBytes } from 'node:crypto';
-import type { ExecutionContext, TestFn } from 'ava';
+import type { ExecutionContext } from 'ava';
 import type { Point } from '../../src/domain/point/point.js';
 import { native } from '../../src/native/index.js';
 import { PROTOCOL_VERSION } from '../../src/protocol/messages/schemas.js';
@@ -13,6 +13,7 @@ import { batchOf, encodeTestBatch, rootOf } from '../helpers/bytes/batches.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import { stampedBlock } from '../helpers/bytes/stamped-blocks.js';
+import type { Tests } from '../helpers/in-turns.js';
 
 /** One receiver with an empty store. */
 export interface ReceiverWorld {
@@ -26,7 +27,7 @@ export interface ReceiverWorld {
   readonly dir: string;
 }
 
-export type MakeWorld = (t: ExecutionContext) => Promise<ReceiverWorld>;
+export type MakeWorld = (t: Pick<ExecutionContext, 'teardown'>) => Promise<ReceiverWorld>;
 
 export type Blocks = Map<number, Uint8Array>;
 
@@ -80,7 +81,7 @@ export async function eventsOf<T>(events: AsyncIterable<T>): Promise<T[]> {
   return all;
 }
 
-export function receiverConformance(test: TestFn, make: MakeWorld): void {
+export function receiverConformance(test: Tests, make: MakeWorld): void {
   test('an agent learns whose store it is', async (t) => {
     const world = await make(t);
     const info = await (await world.portFor('host')).info();

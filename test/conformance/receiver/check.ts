@@ -3,7 +3,6 @@
  * ReceiverPort answers it.
  */
 import { rm } from 'node:fs/promises';
-import type { TestFn } from 'ava';
 import type { BlockRange } from '../../../src/domain/blocks/block-ranges.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CheckDamage, CheckSummary } from '../../../src/domain/session/messages.js';
@@ -14,6 +13,7 @@ import { PLAIN } from '../../helpers/bytes/digests.js';
 import { beginRequest, commitRequest } from '../../helpers/bytes/requests.js';
 import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
 import { findRecords, flipRecords } from '../../helpers/faults/pack-damage.js';
+import type { Tests } from '../../helpers/in-turns.js';
 import { rootOf } from '../../helpers/worlds/store-device.js';
 import { type Blocks, checkContent, eventsOf, type MakeWorld, newSessionId } from '../receiver.js';
 
@@ -67,7 +67,7 @@ async function check(port: ReceiverPort, point: Point, ranges?: readonly BlockRa
   };
 }
 
-export function receiverCheck(test: TestFn, make: MakeWorld): void {
+export function receiverCheck(test: Tests, make: MakeWorld): void {
   test('check: a whole point has no damage, all of it or ranges', async (t) => {
     const port = await (await make(t)).portFor('host');
     const point = await backUp(port);

@@ -1,5 +1,4 @@
 /** The question which children of tree nodes differ, as every ReceiverPort answers it. */
-import type { TestFn } from 'ava';
 import { NODES_REQUEST_MAX } from '../../../src/domain/base/limits.js';
 import {
   type ComparedNode,
@@ -10,10 +9,11 @@ import { batchOf } from '../../helpers/bytes/batches.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { beginRequest, commitRequest } from '../../helpers/bytes/requests.js';
 import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
+import type { Tests } from '../../helpers/in-turns.js';
 import { seededRandom } from '../../helpers/seed.js';
 import { rootOf } from '../../helpers/worlds/store-device.js';
 import { type MakeWorld, newSessionId } from '../receiver.js';
-import { type BadCase, checkUnchanged, setUp } from './scene.js';
+import { type BadCase, checkUnchanged, withScenes } from './scene.js';
 
 /** Two levels of nodes, the last one short. */
 const GEOMETRY = { sizeBytes: 200 * 4096 - 512, blockSize: 4096 };
@@ -60,7 +60,8 @@ const BAD_QUESTIONS: readonly BadCase[] = [
   ],
 ];
 
-export function receiverCompare(test: TestFn, make: MakeWorld): void {
+export function receiverCompare(test: Tests, make: MakeWorld): void {
+  const refusal = withScenes(test, make);
   test('comparison: which children differ, and which are NULL, at every level and in any order', async (t) => {
     const port = await (await make(t)).portFor('host');
     const blocks = new Map(
@@ -127,15 +128,13 @@ export function receiverCompare(test: TestFn, make: MakeWorld): void {
   });
 
   for (const [what, code, call] of BAD_QUESTIONS) {
-    test(`refused: ${what}`, async (t) => {
-      const scene = await setUp(t, make);
+    refusal(`refused: ${what}`, async (t, scene) => {
       await t.throwsAsync(call(scene), { name: 'StillpointError', code });
       await checkUnchanged(t, scene);
     });
   }
 
-  test('refused: a comparison of too many nodes, in any words', async (t) => {
-    const scene = await setUp(t, make);
+  refusal('refused: a comparison of too many nodes, in any words', async (t, scene) => {
     const nodes = Array.from({ length: NODES_REQUEST_MAX + 1 }, () => INNER);
     const full = nodes.map((node) => ({ ...node, content: Buffer.alloc(64 * 32, 1) }));
     for (const some of [nodes, full]) {

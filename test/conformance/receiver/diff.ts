@@ -1,7 +1,7 @@
 /** What differs between two points, as every ReceiverPort answers it. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ExecutionContext, TestFn } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { DIFF_RANGES_MAX } from '../../../src/domain/base/limits.js';
 import type { Geometry } from '../../../src/domain/blocks/geometry.js';
 import type { Point } from '../../../src/domain/point/point.js';
@@ -12,6 +12,7 @@ import { batchOf, encodeTestBatch, type TestEntry } from '../../helpers/bytes/ba
 import { beginRequest, commitRequest, GEOMETRY } from '../../helpers/bytes/requests.js';
 import { stampedBlock } from '../../helpers/bytes/stamped-blocks.js';
 import { listFiles } from '../../helpers/faults/disk.js';
+import type { Tests } from '../../helpers/in-turns.js';
 import { rootOf as rootOfState } from '../../helpers/worlds/store-device.js';
 import { type Blocks, backUp, blocksOf, eventsOf, type MakeWorld, newSessionId } from '../receiver.js';
 
@@ -69,7 +70,7 @@ async function flipInTreePacks(t: ExecutionContext, dir: string): Promise<void> 
   t.true(flipped > 0);
 }
 
-export function receiverDiff(test: TestFn, make: MakeWorld): void {
+export function receiverDiff(test: Tests, make: MakeWorld): void {
   test('diff: what changed, what became zero, and nothing else', async (t) => {
     const port = await (await make(t)).portFor('host');
     const state: Blocks = new Map();

@@ -2,17 +2,17 @@
  * Whatever arrives gets a typed error, and the store stays as it was: tables of bad inputs,
  * run on each ReceiverPort.
  */
-import type { TestFn } from 'ava';
 import { HAVE_DIGESTS_MAX } from '../../../src/domain/base/limits.js';
 import { encodeQuestion } from '../../../src/protocol/codecs/compare-codec.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { batchOf, rootOf } from '../../helpers/bytes/batches.js';
 import { PLAIN } from '../../helpers/bytes/digests.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../../helpers/bytes/requests.js';
+import type { Tests } from '../../helpers/in-turns.js';
 import { BAD_BATCHES } from '../bad-batches.js';
 import { BAD_MESSAGES } from '../bad-messages.js';
 import { block, blocksOf, checkContent, eventsOf, type MakeWorld, newSessionId } from '../receiver.js';
-import { checkUnchanged, DURABLE, setUp } from './scene.js';
+import { checkUnchanged, DURABLE, withScenes } from './scene.js';
 
 /** Calls of a stranger with true ids; each must fare like one with an id that nobody has. */
 const STRANGERS: readonly [what: string, call: (stranger: ReceiverPort, id: string) => Promise<unknown>][] = [
@@ -46,17 +46,16 @@ async function outcome(call: Promise<unknown>, id: string): Promise<unknown> {
   );
 }
 
-export function receiverRefusals(test: TestFn, make: MakeWorld): void {
+export function receiverRefusals(test: Tests, make: MakeWorld): void {
+  const refusal = withScenes(test, make);
   for (const [what, code, call] of [...BAD_BATCHES, ...BAD_MESSAGES]) {
-    test(`refused: ${what}`, async (t) => {
-      const scene = await setUp(t, make);
+    refusal(`refused: ${what}`, async (t, scene) => {
       await t.throwsAsync(call(scene), { name: 'StillpointError', code });
       await checkUnchanged(t, scene);
     });
   }
 
-  test('refused: too many digests at once', async (t) => {
-    const scene = await setUp(t, make);
+  refusal('refused: too many digests at once', async (t, scene) => {
     const error = await t.throwsAsync(
       scene.port.have(scene.sessionId, Buffer.alloc((HAVE_DIGESTS_MAX + 1) * 32)),
     );
@@ -65,8 +64,7 @@ export function receiverRefusals(test: TestFn, make: MakeWorld): void {
   });
 
   for (const [what, call] of STRANGERS) {
-    test(`another agent’s ${what} learns and changes nothing`, async (t) => {
-      const scene = await setUp(t, make);
+    refusal(`another agent’s ${what} learns and changes nothing`, async (t, scene) => {
       for (const id of [scene.sessionId, scene.point.id]) {
         const nobodys = newSessionId();
         t.deepEqual(
@@ -78,37 +76,40 @@ export function receiverRefusals(test: TestFn, make: MakeWorld): void {
     });
   }
 
-  test('another agent’s blocks are not held for a device, and its points are not listed', async (t) => {
-    const scene = await setUp(t, make);
-    const sessionId = newSessionId();
-    await scene.stranger.begin(beginRequest({ sessionId }));
-    t.deepEqual([...(await scene.stranger.have(sessionId, PLAIN.leafDigest(block(0, 1))))], [0]);
-    t.deepEqual(
-      (await scene.stranger.points('disk')).map(({ agent }) => agent),
-      ['stranger'],
-    );
-    await checkUnchanged(t, scene);
-  });
+  refusal(
+    'another agent’s blocks are not held for a device, and its points are not listed',
+    async (t, scene) => {
+      const sessionId = newSessionId();
+      await scene.stranger.begin(beginRequest({ device: scene.device, sessionId }));
+      t.deepEqual([...(await scene.stranger.have(sessionId, PLAIN.leafDigest(block(0, 1))))], [0]);
+      const [own, ...others] = await scene.stranger.points(scene.device);
+      t.regex(own?.agent ?? '', /^stranger/);
+      t.deepEqual(others, []);
+      await checkUnchanged(t, scene);
+    },
+  );
 
-  test('a second session for the device takes the place of the first', async (t) => {
-    const { port, sessionId, session, state, point } = await setUp(t, make);
-    const newer = newSessionId();
-    t.like(await port.begin({ ...session, sessionId: newer }), { resumed: false, base: point });
-    for (const call of [
-      () => port.batch(sessionId, 2, batchOf(sessionId, 2, blocksOf([3], 1))),
-      () => port.have(sessionId, Buffer.alloc(32)),
-      () => port.pieces(sessionId, [0]),
-      () =>
-        port.commit(
-          sessionId,
-          commitRequest({ batchCount: 1, root: rootOf(GEOMETRY, new Map([...state, ...DURABLE])) }),
-        ),
-    ]) {
-      await t.throwsAsync(call(), { code: 'session-unknown' });
-    }
-    t.like(await port.status(sessionId), { state: 'unknown' });
-    t.deepEqual(await port.points(), [point]);
-    const last = await port.commit(newer, commitRequest({ batchCount: 0, root: point.root }));
-    await checkContent(t, port, last, state);
-  });
+  refusal(
+    'a second session for the device takes the place of the first',
+    async (t, { port, device, sessionId, session, state, point }) => {
+      const newer = newSessionId();
+      t.like(await port.begin({ ...session, sessionId: newer }), { resumed: false, base: point });
+      for (const call of [
+        () => port.batch(sessionId, 2, batchOf(sessionId, 2, blocksOf([3], 1))),
+        () => port.have(sessionId, Buffer.alloc(32)),
+        () => port.pieces(sessionId, [0]),
+        () =>
+          port.commit(
+            sessionId,
+            commitRequest({ batchCount: 1, root: rootOf(GEOMETRY, new Map([...state, ...DURABLE])) }),
+          ),
+      ]) {
+        await t.throwsAsync(call(), { code: 'session-unknown' });
+      }
+      t.like(await port.status(sessionId), { state: 'unknown' });
+      t.deepEqual(await port.points(device), [point]);
+      const last = await port.commit(newer, commitRequest({ batchCount: 0, root: point.root }));
+      await checkContent(t, port, last, state);
+    },
+  );
 }

@@ -15,7 +15,7 @@ function fastPlace(): string {
 }
 
 /** A new empty directory, removed when the test ends. */
-export async function tempDir(t: ExecutionContext): Promise<string> {
+export async function tempDir(t: Pick<ExecutionContext, 'teardown'>): Promise<string> {
   const dir = await mkdtemp(join(fastPlace(), 'stillpoint-test-'));
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   return dir;
