@@ -1,4 +1,4 @@
-/** Tests of a file all begin at once. Where each has a receiver, those with short limits find none that answers. */
+/** Tests of a file all begin at once. Where each has a receiver, none of these answers in time. */
 import type { ExecutionContext, TestFn } from 'ava';
 
 /** What conformance suites need of `test`. */

@@ -38,7 +38,10 @@ export const DURABLE = blocksOf([2], 7);
 /** Each begins several sessions, and a receiver bounds how many an agent may begin within a minute. */
 const SCENES_PER_AGENT = 40;
 
-/** Declares tests that have a scene; one after the other, since a receiver verifies once at a time for an agent. */
+/**
+ * Declares tests that have a scene; one after the other, since a receiver verifies once at a time for an
+ * agent.
+ */
 export function withScenes(
   test: Tests,
   make: MakeWorld,
