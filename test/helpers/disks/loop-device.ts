@@ -63,15 +63,21 @@ function backingFile(path: string): string | null {
   }
 }
 
-/** Does nothing if it is gone already. */
+/**
+ * Does nothing if it is gone already. A device that another process has open for a moment, to see what is on
+ * it, goes only after that: until then its image is open for writing.
+ */
 export function detachLoop(path: string): void {
+  const backing = backingFile(path);
+  if (backing === null) return;
   try {
     run('losetup', '--detach', path);
-  } catch {
-    if (run('losetup', '--list', '--noheadings', '--output', 'NAME').split('\n').includes(path)) {
-      throw new Error(`${path} could not be detached`);
-    }
+  } catch (error) {
+    if (backingFile(path) === backing) throw error;
   }
+  whileBusy(() => {
+    if (backingFile(path) === backing) throw new Error(`${path} could not be detached: busy`);
+  });
 }
 
 /** Attaches at the same node as before. Another test may have taken its number: waits until it is free. */
