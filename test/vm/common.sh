@@ -19,6 +19,9 @@ install_unit() {
   systemctl daemon-reload
 }
 
+install_deb() { DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$1"; }
+pid_of() { systemctl show --property=MainPID --value "$1"; }
+
 # field PYTHON: of the result that a command printed with --json, such as "['point']['kind']".
 field() {
   python3 -c "import json, sys; print(json.loads(sys.stdin.read().splitlines()[-1])$1)"
