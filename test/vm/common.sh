@@ -38,11 +38,11 @@ backup() {
   result=$("$stillpoint" --json backup "$1" --name "$2" --store "$store") || fail "backup: $result"
 }
 
-# wait_until COMMAND...: succeeds, within three minutes: the machine may be an emulated one.
+# wait_until COMMAND...: succeeds, within five minutes: the machine may be an emulated one.
 wait_until() {
-  local deadline=$((SECONDS + 180))
+  local deadline=$((SECONDS + 300))
   until "$@"; do
-    [ "$SECONDS" -lt "$deadline" ] || fail "not after three minutes: $*"
+    [ "$SECONDS" -lt "$deadline" ] || fail "not after five minutes: $*"
     sleep 0.2
   done
 }
