@@ -40,7 +40,7 @@ while not os.path.exists('/tmp/enough'):
     os.pwrite(file, count.to_bytes(8, 'little') * 512, count % 4096 * 4096)
     slowest, count = max(slowest, time.monotonic() - begin), count + 1
     time.sleep(0.05)
-open(result, 'w').write(f'{slowest:.2f} {count}')
+open(result, 'w').write(f'{slowest:.2f} {count}\n')
 PYTHON
 writer=$!
 sleep 3
