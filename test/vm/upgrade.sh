@@ -31,8 +31,8 @@ receiver=$(pid_of stillpoint-receiver)
 agent=$(pid_of stillpoint-agent)
 python3 - /mnt/tapped/written /tmp/slowest <<'PYTHON' &
 import os, sys, time
-# Writes and syncs until it is told to end, and says how long the slowest write took. An emulated machine is to
-# have time for the services, too.
+# Writes and syncs until it is told to end, and says how long the slowest write took. It leaves an emulated
+# machine time for the services.
 path, result = sys.argv[1:]
 file, slowest, count = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DSYNC), 0.0, 0
 while not os.path.exists('/tmp/enough'):
