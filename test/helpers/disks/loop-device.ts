@@ -49,7 +49,7 @@ export function attachLoop(t: ExecutionContext, imagePath: string, options: Loop
   const backing = backingFile(path);
   // Detached earlier, the number may be another test's by then.
   t.teardown(() => {
-    if (backing !== null && backingFile(path) === backing) detachLoop(path);
+    if (backing !== null && backingFile(path) === backing) detach(path, backing);
   });
   return path;
 }
@@ -70,14 +70,19 @@ function backingFile(path: string): string | null {
 export function detachLoop(path: string): void {
   const backing = backingFile(path);
   if (backing === null) return;
+  detach(path, backing);
+  whileBusy(() => {
+    if (backingFile(path) === backing) throw new Error(`${path} could not be detached: busy`);
+  });
+}
+
+/** Now, or when nobody has it open any more. */
+function detach(path: string, backing: string): void {
   try {
     run('losetup', '--detach', path);
   } catch (error) {
     if (backingFile(path) === backing) throw error;
   }
-  whileBusy(() => {
-    if (backingFile(path) === backing) throw new Error(`${path} could not be detached: busy`);
-  });
 }
 
 /** Attaches at the same node as before. Another test may have taken its number: waits until it is free. */
