@@ -81,12 +81,13 @@ const failed = (error) => {
 };
 process.on('uncaughtException', failed).on('unhandledRejection', failed);
 // What V8 made of the bundle: to compile it takes most of the time of a short command. V8 refuses what
-// another version made, but does not look whether it is whole.
-const compiled = () => {
+// another version made, but does not look whether it is whole, and made of this bundle.
+const compiled = (bundle) => {
   try {
     const file = readFileSync(`${built}.code`);
     const code = file.subarray(32);
-    return createHash('sha256').update(code).digest().equals(file.subarray(0, 32)) ? code : undefined;
+    const digest = createHash('sha256').update(bundle).update(code).digest();
+    return digest.equals(file.subarray(0, 32)) ? code : undefined;
   } catch {
     return undefined;
   }
@@ -98,9 +99,10 @@ const load = () => {
     process.setSourceMapsEnabled(true);
     return require(built);
   }
-  const script = new vm.Script(Module.wrap(readFileSync(built, 'utf8')), {
+  const bundle = readFileSync(built);
+  const script = new vm.Script(Module.wrap(bundle.toString()), {
     filename: built,
-    cachedData: compiled(),
+    cachedData: compiled(bundle),
   });
   const module = { exports: {} };
   script.runInThisContext()(module.exports, require, module, built, dirname(built));

@@ -2,9 +2,9 @@
 // small files took two thirds of the time that a short command needs.
 //   node scripts/bundle.mjs
 // It is CommonJS, since only there a bundle of one file loads a library not before a command needs it. Beside
-// it goes what V8 makes of it, stillpoint.cjs.code, after a SHA-256: bin/stillpoint.js loads both.
+// it goes what V8 makes of it, stillpoint.cjs.code, after a SHA-256 of both: bin/stillpoint.js loads them.
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import Module, { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import vm from 'node:vm';
@@ -45,14 +45,30 @@ const { metafile } = await build({
   metafile: true,
 });
 
-// Functions that a start needs are among it, once it was run. Without the addon it can't be.
+// Functions that a start needs are among it, since it was run, which takes the addon. V8 makes other bytes each
+// time: those of the same bundle are kept, so that two packages of one build are the same.
 const file = resolve(BUNDLE);
-const script = new vm.Script(Module.wrap(readFileSync(file, 'utf8')), { filename: file });
-const module = { exports: {} };
-if (existsSync('build/native/Release/stillpoint.node'))
+const bundle = readFileSync(file);
+const CODE = `${BUNDLE}.code`;
+const scriptOf = (cachedData) =>
+  new vm.Script(Module.wrap(bundle.toString()), { filename: file, cachedData });
+const digestOf = (code) => createHash('sha256').update(bundle).update(code).digest();
+
+function isKept() {
+  if (!existsSync(CODE)) return false;
+  const kept = readFileSync(CODE);
+  const code = kept.subarray(32);
+  return digestOf(code).equals(kept.subarray(0, 32)) && !scriptOf(code).cachedDataRejected;
+}
+
+if (!existsSync('build/native/Release/stillpoint.node')) rmSync(CODE, { force: true });
+else if (!isKept()) {
+  const script = scriptOf();
+  const module = { exports: {} };
   script.runInThisContext()(module.exports, createRequire(file), module, file, dirname(file));
-const code = script.createCachedData();
-writeFileSync(`${BUNDLE}.code`, Buffer.concat([createHash('sha256').update(code).digest(), code]));
+  const code = script.createCachedData();
+  writeFileSync(CODE, Buffer.concat([digestOf(code), code]));
+}
 
 // For scripts/package: what must lie beside the bundle, and what is in it.
 const outside = metafile.outputs[BUNDLE].imports
