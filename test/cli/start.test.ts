@@ -68,7 +68,7 @@ function codeOfStart(command: string): string {
   return `${/^code (.*)$/m.exec(stderr)?.[1]} ${stdout.trim()}`;
 }
 
-test('it is not compiled at each start, and what is damaged of that is not used', async (t) => {
+test('it is not compiled at each start, and what is damaged of that, or of another bundle, is not used', async (t) => {
   const version = spawnSync(process.execPath, [COMMAND, '--version'], { encoding: 'utf8' }).stdout.trim();
   t.is(codeOfStart(COMMAND), `used ${version}`);
   const copy = await tempDir(t);
@@ -87,6 +87,12 @@ test('it is not compiled at each start, and what is damaged of that is not used'
   const code = readFileSync(`${BUNDLE}.code`);
   code[code.length >> 1] = (code[code.length >> 1] ?? 0) ^ 1;
   await writeFile(join(copy, `${BUNDLE}.code`), code);
+  t.is(codeOfStart(command), `missing ${version}`);
+  await cp(`${BUNDLE}.code`, join(copy, `${BUNDLE}.code`));
+  t.is(codeOfStart(command), `used ${version}`);
+  // V8 compares no more than the length.
+  const bundle = readFileSync(BUNDLE, 'utf8');
+  await writeFile(join(copy, BUNDLE), bundle.replace('Stillpoint', 'stillpoint'));
   t.is(codeOfStart(command), `missing ${version}`);
 });
 
