@@ -45,8 +45,8 @@ const { metafile } = await build({
   metafile: true,
 });
 
-// Functions that a start needs are among it, since it was run, which takes the addon. V8 makes other bytes each
-// time: those of the same bundle are kept, so that two packages of one build are the same.
+// Functions that a start needs are among it, since it was run, which takes the addon. V8 makes other bytes
+// each time: those of the same bundle are kept, so that two packages of one build are the same.
 const file = resolve(BUNDLE);
 const bundle = readFileSync(file);
 const CODE = `${BUNDLE}.code`;
