@@ -1,5 +1,5 @@
 import test from 'ava';
-import { inTurns } from '../helpers/in-turns.js';
+import { inTurns, RECEIVERS_AT_ONCE } from '../helpers/in-turns.js';
 import { dialledWorld } from '../helpers/worlds/receiver-worlds.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
@@ -8,7 +8,7 @@ import { receiverDiff } from './receiver/diff.js';
 import { receiverRefusals } from './receiver/refusals.js';
 import { receiverConformance } from './receiver.js';
 
-const tests = inTurns(test, 6);
+const tests = inTurns(test, RECEIVERS_AT_ONCE);
 
 receiverConformance(tests, dialledWorld);
 ordersConformance(tests, dialledWorld);

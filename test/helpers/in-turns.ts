@@ -1,5 +1,9 @@
 /** Tests of a file all begin at once. Where each has a receiver, none of these answers in time. */
 import type { ExecutionContext, TestFn } from 'ava';
+import { Slots } from '../../src/agent/daemon/slots.js';
+
+/** Each with a receiver over TLS in the test's process. */
+export const RECEIVERS_AT_ONCE = 6;
 
 /** What conformance suites need of `test`. */
 export interface Tests {
@@ -9,21 +13,10 @@ export interface Tests {
 
 /** The same tests, but no more than so many of them at once. */
 export function inTurns(test: Tests, atOnce: number): Tests {
-  const waiting: (() => void)[] = [];
-  let free = atOnce;
-  const take = async () => {
-    if (free === 0) return new Promise<void>((resolve) => waiting.push(resolve));
-    free -= 1;
-  };
-  const give = () => {
-    const next = waiting.shift();
-    if (next === undefined) free += 1;
-    else next();
-  };
+  const slots = new Slots(atOnce);
   const declare = (title: string, body: (t: ExecutionContext) => Promise<void>) =>
     test(title, async (t) => {
-      await take();
-      t.teardown(give);
+      t.teardown(await slots.take(new AbortController().signal));
       await body(t);
     });
   return Object.assign(declare, { after: test.after });

@@ -12,7 +12,7 @@ import type { MakeWorld } from '../../conformance/receiver.js';
 import { tempDir } from '../disks/temp-dir.js';
 import { TlsReceiver } from './tls-receiver.js';
 
-/** Tests that share a world ask for the same agent side by side. */
+/** An agent is enrolled once, whoever asks meanwhile. */
 function oncePerAgent<T>(make: (agent: string) => Promise<T>): (agent: string) => Promise<T> {
   const made = new Map<string, Promise<T>>();
   return (agent) => {
