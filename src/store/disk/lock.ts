@@ -29,7 +29,7 @@ export interface StoreLock {
 
 /** For who waits for the store. */
 export interface LockWaiting {
-  /** Told once for each owner that is waited for. */
+  /** Told once for each owner that is waited for. One without a line has come or goes at this moment. */
   readonly onWait: (owner: StoreOwner) => void;
   readonly signal?: AbortSignal;
 }
@@ -82,7 +82,7 @@ export async function lockStoreInTurn(
   { onWait, signal }: LockWaiting,
   options: LockOptions = {},
 ): Promise<StoreLock> {
-  let told = '';
+  let toldOf: StoreOwner['processId'] | undefined;
   for (;;) {
     try {
       return lockStore(path, storeDir, options);
@@ -95,8 +95,10 @@ export async function lockStoreInTurn(
       owner = readOwner(path);
       if (owner.role === 'receiver') return lockStore(path, storeDir, options);
     }
-    if (told !== String(owner.processId)) onWait(owner);
-    told = String(owner.processId);
+    if (toldOf === undefined || (owner.processId !== null && owner.processId !== toldOf)) {
+      onWait(owner);
+      toldOf = owner.processId;
+    }
     await sleep(POLL_MS, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
     if (signal?.aborted === true) {
       throw new StillpointError('cancelled', {

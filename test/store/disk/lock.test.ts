@@ -1,4 +1,5 @@
 /** Who may have a store, who waits, and what is said where there are no locks. */
+import { truncateSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
@@ -55,6 +56,20 @@ test('the lock of an earlier version has a process id only: it is waited for, un
   await refused(t, lockStoreInTurn(path, '/store', { onWait, signal: aborter.signal }), 'cancelled');
   t.deepEqual(owners, [{ processId: 4711, role: null }]);
   first.release();
+});
+
+test('an owner that has taken its line out, and holds the lock for a moment yet, is no other one', async (t) => {
+  const path = join(await tempDir(t), 'lock');
+  const first = lockStore(path, '/store');
+  const owners: StoreOwner[] = [];
+  const onWait = (owner: StoreOwner) => {
+    owners.push(owner);
+    truncateSync(path);
+    setTimeout(() => first.release(), 500);
+  };
+  const second = await lockStoreInTurn(path, '/store', { onWait });
+  second.release();
+  t.deepEqual(owners, [{ processId: process.pid, role: 'command' }]);
 });
 
 test('a receiver does not wait for the store', async (t) => {
