@@ -305,10 +305,11 @@ test('stop is answered, then done', async (t) => {
 /** Sends bytes as they are. @returns all that is answered until the other side closes. */
 async function send(path: string, ...pieces: (string | Buffer)[]): Promise<string> {
   const socket = connect({ path });
-  socket.on('error', () => undefined);
-  for (const piece of pieces) socket.write(piece);
   let answers = '';
-  for await (const chunk of socket) answers += String(chunk);
+  // The tap does not read the rest of what is too long: to write it fails, beside the answer.
+  socket.on('error', () => undefined).on('data', (chunk) => (answers += String(chunk)));
+  for (const piece of pieces) socket.write(piece);
+  await new Promise((resolve) => socket.once('close', resolve));
   return answers;
 }
 
