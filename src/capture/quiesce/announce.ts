@@ -22,6 +22,7 @@ import type { AnnounceWish } from '../../domain/device/announce-wish.js';
 /** For one message. */
 const ANNOUNCE_DEADLINE_MS = 10_000;
 const KILL_GRACE_MS = 1_000;
+const LAST_WORDS_MS = 200;
 const OUTPUT_CHARS_MAX = 500;
 
 interface Announced {
@@ -143,7 +144,10 @@ async function tell(
   });
   const ended = new Promise<string | null>((resolve) => {
     child.once('error', (error) => resolve(cantStart(program, error)));
-    child.once('exit', (status, killedBy) => {
+    child.once('exit', async (status, killedBy) => {
+      // What it said may still be on its way; what it has started may hold the pipe open.
+      const isClosed = new Promise((closed) => child.once('close', closed));
+      if (status !== 0) await Promise.race([isClosed, sleep(LAST_WORDS_MS)]);
       const how = killedBy === null ? `with status ${status}` : `killed by ${killedBy}`;
       const said = output.trim().replace(/\s*\n\s*/g, ' / ');
       resolve(status === 0 ? null : `${program} ended ${how}${said === '' ? '' : `: ${said}`}`);
