@@ -6,10 +6,10 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { isStillpoint, readCommandLine } from '../../devices/locks/target-lock.js';
 import { type Footprint, footprintOf, footprintUnder, overlaps } from '../../devices/system/footprint.js';
 import { findUses } from '../../devices/system/in-use.js';
 import { namesOf, parseMountinfo } from '../../devices/system/mount-table.js';
+import { isStillpoint, readCommandLine } from '../../devices/system/processes.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { CAPTURE_DIR, LOCK_FILE, PACKS_PREFIX, POINTS_PREFIX, STORE_FILE } from '../../store/disk/layout.js';
 import { listTaps, lockTap, type RegisteredTap } from '../../tap/registry/registry.js';

@@ -12,6 +12,7 @@ import { loopsOver } from '../system/block-stack.js';
 import { readBlockFamily, readFact } from '../system/block-sysfs.js';
 import { onDevice } from '../system/device-error.js';
 import { deviceNumber } from '../system/in-use.js';
+import { isStillpoint, processName, readCommandLine } from '../system/processes.js';
 
 /** udev holds a device shared for a moment, when it has just come or was just closed. */
 const TRIES = 6;
@@ -97,16 +98,8 @@ async function findHolder(path: string): Promise<LockHolder | null> {
     if (match === null || match[3] !== String(ino)) continue;
     const processId = Number(match[2]);
     const words = await readCommandLine(processId);
-    const name = (await readFact(`/proc/${processId}/comm`)) ?? 'a process';
+    const name = await processName(processId);
     return { processId, name, isShared: match[1] === 'READ', isStillpoint: words.some(isStillpoint) };
   }
   return null;
 }
-
-/** Empty where it can't be read. */
-export async function readCommandLine(processId: number): Promise<string[]> {
-  return ((await readFact(`/proc/${processId}/cmdline`)) ?? '').split('\0');
-}
-
-/** @param word of a command line */
-export const isStillpoint = (word: string): boolean => /(^|\/)stillpoint(\.js)?$/.test(word);

@@ -8,6 +8,7 @@ import { access, readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { native } from '../../native/index.js';
 import { type BlockNode, listDirectory, readBlockFamily, readFact, readHolders } from './block-sysfs.js';
 import { type Mount, parseMountinfo, unescapeOctal } from './mount-table.js';
+import { processName } from './processes.js';
 
 export interface DeviceUse {
   /** A clause: "mounted at /srv", "attached as /dev/loop3", "open for writing by qemu (process 123)". */
@@ -179,7 +180,7 @@ async function processesWith(same: (status: BigIntStats) => boolean): Promise<De
     const open = modes.filter((mode) => mode !== null);
     if (open.length === 0) continue;
     const writable = open.includes(true);
-    const name = (await readFact('/proc', processId, 'comm')) ?? 'a process';
+    const name = await processName(processId);
     uses.push({
       how: `open for ${writable ? 'writing' : 'reading'} by ${name} (process ${processId})`,
       writable,

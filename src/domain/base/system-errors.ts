@@ -234,6 +234,8 @@ export function errnoNameOf(error: unknown): string | null {
     readonly info?: { readonly code?: unknown };
   };
   if (code === 'ERR_SYSTEM_ERROR' && typeof info?.code === 'string') return info.code;
+  // What Node says of a file of the program that it can't load.
+  if (code === 'ERR_INVALID_PACKAGE_CONFIG' && error.message.includes('too many open files')) return 'EMFILE';
   if (typeof code === 'string') return /^E[A-Z0-9]+$/.test(code) ? code : null;
   // What V8 says of buffers.
   return error instanceof RangeError && /allocation failed|could not be allocated/i.test(error.message)

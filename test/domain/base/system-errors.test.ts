@@ -138,6 +138,12 @@ test('what is a system error', (t) => {
     errnoNameOf(Object.assign(new Error('x'), { code: 'ERR_SYSTEM_ERROR', info: { code: 'ENOENT' } })),
     'ENOENT',
   );
+  const notLoaded = (reason: string) =>
+    Object.assign(new Error(`Cannot read package config x: ${reason}.`), {
+      code: 'ERR_INVALID_PACKAGE_CONFIG',
+    });
+  t.is(errnoNameOf(notLoaded('too many open files')), 'EMFILE');
+  t.is(errnoNameOf(notLoaded('it is none')), null);
   t.is(errnoNameOf(new RangeError('Array buffer allocation failed')), 'ENOMEM');
   for (const other of [
     new Error('x'),
