@@ -33,27 +33,36 @@ const noteSchema = z.strictObject({
 type NotedFilesystem = z.infer<typeof noteSchema>['filesystems'][number];
 
 /** @returns what to call when all are thawed. Where no note can be made, there is none. */
-export async function noteFreeze(targets: readonly FreezeTarget[]): Promise<() => Promise<void>> {
+export async function noteFreeze(
+  targets: readonly FreezeTarget[],
+  directory = DIRECTORY,
+): Promise<() => Promise<void>> {
   if (targets.length === 0) return async () => undefined;
   const mounts = await mountTable();
   const filesystems = targets.flatMap(({ id, path }): NotedFilesystem[] => {
     const number = mounts.find((mount) => mount.id === id)?.number;
     return number === undefined ? [] : [{ number, path }];
   });
-  const path = join(DIRECTORY, randomBytes(8).toString('hex'));
+  const path = join(directory, randomBytes(8).toString('hex'));
   let note: FileHandle;
   try {
-    await mkdir(DIRECTORY, { recursive: true, mode: 0o700 });
+    await mkdir(directory, { recursive: true, mode: 0o700 });
     note = await open(path, 'wx', 0o600);
   } catch {
     return async () => undefined;
   }
-  tryLockExclusive(note);
-  await note.writeFile(JSON.stringify({ version: 1, filesystems }));
-  return async () => {
+  const forget = async () => {
     await unlink(path).catch(() => undefined);
     await note.close();
   };
+  tryLockExclusive(note);
+  try {
+    await note.writeFile(JSON.stringify({ version: 1, filesystems }));
+  } catch {
+    await forget();
+    return async () => undefined;
+  }
+  return forget;
 }
 
 /** @param thaw harmless where nothing is frozen; returns the mount points that could not be thawed */

@@ -2,11 +2,17 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { type FreezeTarget, reachable, thawLeft } from '../../../src/capture/quiesce/left-frozen.js';
+import {
+  type FreezeTarget,
+  noteFreeze,
+  reachable,
+  thawLeft,
+} from '../../../src/capture/quiesce/left-frozen.js';
 import { thawLeftFrozen } from '../../../src/capture/quiesce/thaw.js';
 import { mountShownAt, parseMountinfo } from '../../../src/devices/system/mount-table.js';
 import { freezable, isFrozen } from '../../helpers/disks/freezable.js';
 import { killWithFreezer, startHolder } from '../../helpers/disks/holder.js';
+import { mount } from '../../helpers/disks/loop-device.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { programs, testWith } from '../../helpers/requirements.js';
 
@@ -60,6 +66,20 @@ test('a note stays while one of its file systems is stuck, or is hidden', async 
   await thawLeftHere([]);
   t.deepEqual(await readdir(directory), []);
   t.deepEqual(thawed, Array(4).fill({ id: root?.id, path: '/' }));
+});
+
+testWith(['root', { program: 'mount' }], 'where there is no room for a note, there is none', async (t) => {
+  const directory = await tempDir(t);
+  await mount(t, 'tmpfs', directory, 'size=4k', 'tmpfs');
+  const root = mountShownAt('/', parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8')));
+  const target: FreezeTarget = { id: root?.id ?? 0, path: '/' };
+  const forget = await noteFreeze([target], directory);
+  t.is((await readdir(directory)).length, 1);
+  await forget();
+  await writeFile(join(directory, 'full'), Buffer.alloc(4096));
+  const forgetNone = await noteFreeze([target], directory);
+  t.deepEqual(await readdir(directory), ['full']);
+  await forgetNone();
 });
 
 testWith(
