@@ -24,7 +24,7 @@ exec "$home/$node" "$home/bin/stillpoint.js" "$@"
 */;
 
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import Module, { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -108,6 +108,12 @@ const load = () => {
   script.runInThisContext()(module.exports, require, module, built, dirname(built));
   return module.exports;
 };
+try {
+  // For ps and top: Node's own name for it is "MainThread".
+  writeFileSync('/proc/self/comm', 'stillpoint');
+} catch {
+  // No matter.
+}
 let runProcess;
 try {
   ({ runProcess } = load());

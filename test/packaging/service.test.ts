@@ -46,6 +46,7 @@ test('systemd hears that the receiver serves, reads its settings again, is alive
   };
   await serve(receiver, (args) => start({ ...receiver.machine, env }, args));
   await until(receiver, async () => (await told()).includes('READY=1'));
+  t.is(await readFile(`/proc/${receiver.process?.pid}/comm`, 'utf8'), 'stillpoint\n', 'as ps shows it');
   t.regex((await told())[0] ?? '', /^STATUS=serving .*\/store at https:/);
   await until(receiver, async () => (await told()).includes('WATCHDOG=1'));
 
