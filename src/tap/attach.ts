@@ -11,12 +11,14 @@ import { z } from 'zod';
 import { readSpareStateFile, type StateFormat, writeStateFile } from '../config/state-file.js';
 import { listDirectory, readFact } from '../devices/system/block-sysfs.js';
 import { type DeviceUse, findUses } from '../devices/system/in-use.js';
-import { StillpointError } from '../domain/base/errors.js';
+import { isStillpointError, StillpointError } from '../domain/base/errors.js';
 import type { RegisteredTap } from './registry/registry.js';
 import { readBootId } from './source/continuity-facts.js';
 
 const execute = promisify(execFile);
 const COMMAND_TIMEOUT_MS = 30_000;
+/** What fails at all of these is not for the device. */
+const DEVICES_TRIED_MAX = 4;
 
 /** What makes it the attachment that we made, and not a later one of the same number. */
 interface Attachment {
@@ -65,15 +67,15 @@ export async function attach(tap: RegisteredTap, socketPath: string): Promise<st
   await detach(tap, true);
   await requireKernel();
   let lastError: unknown = null;
-  for (const name of await freeDevices()) {
+  for (const name of (await freeDevices()).slice(0, DEVICES_TRIED_MAX)) {
     const device = `/dev/${name}`;
     try {
       await nbdClient('-unix', socketPath, device, '-N', tap.settings.exportName);
     } catch (error) {
-      // Somebody else may have taken it meanwhile.
+      if (isStillpointError(error, 'device-not-found')) throw error;
+      // Somebody may have taken it meanwhile, or has it open, as udev does when one has just become free.
       lastError = error;
-      if ((await processOf(name)) !== null) continue;
-      break;
+      continue;
     }
     const processId = (await processOf(name)) ?? '';
     await writeStateFile(tap.attachedPath, ATTACHED_FORMAT, { name, bootId: await readBootId(), processId });

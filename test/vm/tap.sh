@@ -59,7 +59,11 @@ in_use xfs nouuid xfs_repair -n
 say 'stopped and started by systemd: the map is precise'
 systemctl stop stillpoint-tap@srv
 [ ! -e /sys/block/nbd0/pid ] || fail 'it is still attached'
+# A free one that somebody has open can't be attached: the tap gets the next one.
+exec 9</dev/nbd0
 systemctl start stillpoint-tap@srv
+exec 9<&-
+expect 'attached beside one that is open' /dev/nbd1 "$(readlink -f "$device")"
 backup /dev/vdb srv
 expect "map used" True "$(field "['tracking']['used']" <<<"$result")"
 dd if=/dev/urandom of="$device" bs=64k count=1 seek=100 oflag=direct status=none
