@@ -10,7 +10,7 @@ import { join, relative, resolve } from 'node:path';
 const [clangTidy, buildDirectory] = process.argv.slice(2);
 const build = resolve(buildDirectory);
 // A look takes seconds, but it may run on what others leave of the processors.
-const LOOK_SECONDS_MAX = 1500;
+const LOOK_SECONDS_MAX = 3600;
 // The checks are named: joined files may lie in a build outside of the checkout, where none would be found.
 const OPTIONS = [
   '--quiet',
