@@ -17,7 +17,7 @@ import { readBootId } from './source/continuity-facts.js';
 
 const execute = promisify(execFile);
 const COMMAND_TIMEOUT_MS = 30_000;
-/** What fails at all of these is not for the device. */
+/** What fails with all of these is no fault of the device. */
 const DEVICES_TRIED_MAX = 4;
 
 /** What makes it the attachment that we made, and not a later one of the same number. */
