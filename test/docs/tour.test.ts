@@ -11,7 +11,7 @@ const execute = promisify(execFile);
 function likeEveryRun(document: string): string[] {
   return document
     .split('\n')
-    .filter((line) => !/^\S.*: +\d+% \d.* of /.test(line))
+    .filter((line) => !/^\S.*: +(\d+% \d.* of |[\d.]+ \w+, [\d.]+ \w+\/s)/.test(line))
     .map((line) =>
       line
         .replace(/\d{4}-\d\d-\d\d( \d\d:\d\d:\d\dZ)?/g, 'TIME')
