@@ -47,6 +47,11 @@ wait_until() {
   done
 }
 
+# sectors_written DEVICE: since the start of the machine, of 512 bytes.
+sectors_written() { awk '{ print $7 }' "/sys/block/$(basename "$(readlink -f "$1")")/stat"; }
+# writes_since SECTORS DEVICE
+writes_since() { [ "$(sectors_written "$2")" -gt "$1" ]; }
+
 tap_runs() {
   [ "$("$stillpoint" --json tap status "$1" | field "['running']")" = True ]
 }

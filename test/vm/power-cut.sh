@@ -5,19 +5,17 @@
 set -euo pipefail
 source test/vm/common.sh
 
-sectors_written() { awk '{ print $7 }' "/sys/block/$(basename "$(readlink -f /run/stillpoint/taps/cut/device)")/stat"; }
-load_has_begun() { [ "$(sectors_written)" -gt "$sectors_before" ]; }
-
 # Writes until the power is gone: all over the first third, and onwards through the rest, so that clean
 # regions are entered up to the end and some are never reached.
 cut_under_load() {
-  sectors_before=$(sectors_written)
-  fio --filename=/run/stillpoint/taps/cut/device --direct=1 --ioengine=libaio --iodepth=8 --fsync=32 --randseed="$RANDOM" \
+  local before device=/run/stillpoint/taps/cut/device
+  before=$(sectors_written $device)
+  fio --filename=$device --direct=1 --ioengine=libaio --iodepth=8 --fsync=32 --randseed="$RANDOM" \
     --time_based --runtime=3000 --output=/dev/null \
     --name=all-over --rw=randwrite --bs=4k-64k --size=32m \
     --name=onwards --rw=write --bs=64k --offset=32m --size=64m --rate=6m &
   # Where programs start slowly, the load begins later.
-  wait_until load_has_begun
+  wait_until writes_since "$before" $device
   sleep 5
   kill -0 $! || fail 'the load has ended'
   echo 'CUT THE POWER'
