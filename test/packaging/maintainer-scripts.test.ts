@@ -11,7 +11,8 @@ import test, { type ExecutionContext } from 'ava';
 import { tempDir } from '../helpers/disks/temp-dir.js';
 import { programs, testWith } from '../helpers/requirements.js';
 
-const FAKES = ['adduser', 'deluser', 'deb-systemd-invoke', 'getent', 'runuser'];
+// policy-rc.d is among them, since a container's own refuses each restart.
+const FAKES = ['adduser', 'deluser', 'deb-systemd-invoke', 'getent', 'policy-rc.d', 'runuser'];
 const VERSION = '2.0.0';
 
 interface Outcome {
@@ -139,9 +140,22 @@ test('an upgrade restarts what ran or was starting, if its settings are right, a
   const { stderr, status } = system.run('postinst', 'configure', '1.0.0');
   t.is(status, 0);
   t.regex(stderr, /stillpoint-agent\.service is not restarted: its settings are wrong/);
-  const restarts = (await system.calls()).split('\n').filter((call) => /restart /.test(call));
+  const restarts = (await system.calls()).split('\n').filter((call) => / restart\b/.test(call));
   // It would wait for a receiver that makes its index anew, for hours, with dpkg locked.
-  t.deepEqual(restarts, ['systemctl --no-block restart stillpoint-receiver.service']);
+  t.deepEqual(restarts, [
+    'policy-rc.d stillpoint-receiver.service restart',
+    'systemctl --no-block restart stillpoint-receiver.service',
+  ]);
+});
+
+test('an upgrade restarts nothing where the policy of the machine refuses it', async (t) => {
+  const system = await makeSystem(t);
+  const home = await makeVersion(system, VERSION);
+  await writeFile(join(home, 'check-unit'), '#!/bin/sh\nexit 0\n', { mode: 0o755 });
+  await writeFile(system.path('bin/policy-rc.d'), '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  await system.says('stillpoint-receiver.service', 'ActiveState', 'active');
+  t.is(system.run('postinst', 'configure', '1.0.0').status, 0);
+  t.notRegex(await system.calls(), /systemctl .*restart/);
 });
 
 test('the check of the receiver is as its user, in its environment, and runs nothing of its settings', async (t) => {
