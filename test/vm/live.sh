@@ -51,10 +51,13 @@ case $1 in
     writer=$!
     # Where programs start slowly, the load begins later.
     wait_until writes_since "$before" $raw
-    if "$stillpoint" --quiet backup $raw --name raw --store $store 2>/tmp/refused; then
+    # Now and then nobody writes in a cut: test/e2e/live/raw.test.ts restores such points.
+    for ((tries = 1; ; tries++)); do
+      "$stillpoint" --quiet backup $raw --name raw --store $store 2>/tmp/refused || break
       kill -0 $writer || fail 'the load has ended'
-      fail 'a point of a raw device that is written to'
-    fi
+      [ $tries -lt 6 ] || fail 'each backup of a raw device that is written to made a point'
+    done
+    echo "   refused at try $tries"
     # On a slow machine it is not even copied quickly enough.
     grep -qE 'writes to it|changes faster' /tmp/refused || fail "$(cat /tmp/refused)"
     kill $writer

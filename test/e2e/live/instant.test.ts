@@ -7,7 +7,6 @@ import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { KiB } from '../../../src/domain/base/limits.js';
 import {
   checkFilesystem,
   FILESYSTEM_BYTES,
@@ -17,6 +16,7 @@ import {
   makeFilesystem,
 } from '../../helpers/disks/filesystem.js';
 import { attachLoop, mount, run } from '../../helpers/disks/loop-device.js';
+import { generationsIn, isOneInstant } from '../../helpers/live/generations.js';
 import {
   LIVE_REQUIREMENTS,
   type LiveResult,
@@ -35,30 +35,8 @@ import {
 import { programs, testWith } from '../../helpers/requirements.js';
 import { LONG } from '../../helpers/seed.js';
 
-const BLOCK = 4 * KiB;
 const BLOCKS = 40;
 const BACKUPS = LONG ? 12 : 2;
-
-/** @returns the generation of each block; a block that is torn fails the test. */
-async function generationsIn(t: ExecutionContext, path: string): Promise<number[]> {
-  const bytes = await readFile(path);
-  return Array.from({ length: BLOCKS }, (_, index) => {
-    const block = bytes.subarray(index * BLOCK, (index + 1) * BLOCK);
-    const generation = Number(block.readBigUInt64LE(8));
-    const cell = Buffer.alloc(16);
-    cell.writeBigUInt64LE(BigInt(index), 0);
-    cell.writeBigUInt64LE(BigInt(generation), 8);
-    if (!block.equals(Buffer.alloc(BLOCK, cell))) t.fail(`block ${index} is torn, or of another place`);
-    return generation;
-  });
-}
-
-/** Each is as new as the one before it, or one generation older, once. */
-function isOneInstant(generations: readonly number[]): boolean {
-  const [first = 0, last = 0] = [generations[0], generations.at(-1)];
-  const isFalling = generations.every((one, index) => one <= (generations[index - 1] ?? first));
-  return isFalling && first - last <= 1;
-}
 
 async function checkRestored(t: ExecutionContext, filesystem: Filesystem, image: string, mountPoint: string) {
   // The kernel takes a second btrfs with the same UUID for the first.
@@ -67,7 +45,7 @@ async function checkRestored(t: ExecutionContext, filesystem: Filesystem, image:
   // The log of XFS is replayed by a mount alone.
   if (filesystem !== 'xfs') checkFilesystem(filesystem, device);
   const unmount = await mount(t, device, mountPoint, filesystem === 'xfs' ? 'nouuid' : 'defaults');
-  const generations = await generationsIn(t, join(mountPoint, 'generations'));
+  const generations = await generationsIn(join(mountPoint, 'generations'), BLOCKS);
   unmount();
   if (filesystem === 'xfs') checkFilesystem(filesystem, device);
   t.true(isOneInstant(generations), `${filesystem}: ${generations.join(' ')}`);

@@ -5,16 +5,27 @@ import { open, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import { MiB } from '../../../src/domain/base/limits.js';
+import { KiB, MiB } from '../../../src/domain/base/limits.js';
 import { run } from '../../helpers/disks/loop-device.js';
 import { errorOf } from '../../helpers/live/errors.js';
+import { generationsIn, isOneInstant } from '../../helpers/live/generations.js';
 import { SLOW_DISK_REQUIREMENTS, slowDisk } from '../../helpers/live/slow-disk.js';
-import { LIVE_REQUIREMENTS, LiveWorld, trackNow } from '../../helpers/live/world.js';
-import { makeMachine } from '../../helpers/machines/stillpoint.js';
+import {
+  LIVE_REQUIREMENTS,
+  type LiveResult,
+  LiveWorld,
+  startWriting,
+  trackNow,
+} from '../../helpers/live/world.js';
+import { lastResult, makeMachine } from '../../helpers/machines/stillpoint.js';
 import { programs, testWith } from '../../helpers/requirements.js';
+import { LONG } from '../../helpers/seed.js';
 
 const SIZE = 8 * MiB;
 const TRIES = 6;
+const BLOCKS = 40;
+const STRIDE_BYTES = 32 * KiB;
+const POINTS = LONG ? 100 : 4;
 const SLOW = [...LIVE_REQUIREMENTS, ...SLOW_DISK_REQUIREMENTS];
 
 /** Several writes are in flight at any time. */
@@ -81,6 +92,40 @@ testWith(
     t.deepEqual(await world.missing(t, idle.sequence), []);
     await end(writer);
     await world.backupAndCompare(t, 'the last one');
+  },
+);
+
+testWith(
+  [...SLOW, ...programs('python3')],
+  'a raw device that is written to, with pauses: each point of it is one instant, or there is none',
+  async (t) => {
+    const machine = await makeMachine(t, 'paused');
+    const slow = { sizeBytes: 2 * MiB, writeMs: 0, readMs: 20 };
+    const world = await LiveWorld.on(t, machine, await slowDisk(t, `${machine.directory}/disk`, slow));
+    await trackNow(world.disk.place, false);
+    // A cut fits into a pause now and then. Its reads are of single blocks, and so many that they take turns.
+    const blocks = { file: world.disk.device, blocks: BLOCKS, strideBytes: STRIDE_BYTES };
+    const writer = startWriting(t, { seed: 1, threads: 1, pauseMs: 200, ...blocks });
+    await once(writer.process.stdout ?? writer.process, 'data');
+
+    const [points, refusals]: [LiveResult[], string[]] = [[], []];
+    while (points.length < POINTS) {
+      const { code, stdout } = await world.tryBackup('--freeze-deadline', '10');
+      if (code === 0) points.push(lastResult<LiveResult>(stdout));
+      else refusals.push(errorOf(stdout).code ?? stdout);
+    }
+    t.false(writer.isOver());
+    await writer.kill();
+    t.log(`${points.length} points, ${refusals.length} times there was none`);
+    t.deepEqual(
+      refusals.filter((code) => code !== 'device-changed'),
+      [],
+    );
+    for (const { point } of points) {
+      t.is(point.kind, 'crash');
+      const generations = await generationsIn(await world.restored(t, point.sequence), BLOCKS, STRIDE_BYTES);
+      t.true(isOneInstant(generations), generations.join(' '));
+    }
   },
 );
 

@@ -219,6 +219,7 @@ export interface WriterOptions {
   readonly durationMs?: number;
   readonly file?: string;
   readonly blocks?: number;
+  readonly strideBytes?: number;
 }
 
 const WRITER = fileURLToPath(new URL('../../../../../test/helpers/live/writer.py', import.meta.url));

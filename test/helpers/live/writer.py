@@ -6,8 +6,9 @@ notice. Started with a JSON object:
               `sectorBytes`
   directory   instead of nodes: on the file system
   whole       whole nodes may be discarded, zeroed, and made new file systems of
-  file        instead: `blocks` blocks of it are written over and over, one after the other, each when the one
-              before is durable, until this is killed. Each is its index and its generation, repeated
+  file        instead, a device too: `blocks` blocks of it, one for each `strideBytes` (a block), are written
+              over and over, one after the other, each when the one before is durable, until this is killed.
+              Each is its index and its generation, repeated. `pauseMs` (0) is for after each generation
   image       blocks of it are written to the only node, each once, in random order, for `durationMs`; the
               index of each is printed when its write has been answered
 """
@@ -195,14 +196,17 @@ def copy_blocks(config, number):
 
 def write_generations(config, _):
     file = os.open(config["file"], os.O_RDWR | os.O_CREAT, 0o644)
+    pauses = random.Random(config["seed"])
+    stride = config.get("strideBytes", PAGE)
     generation = 0
     while True:
         generation += 1
         for block in range(config["blocks"]):
-            os.pwrite(file, struct.pack("<QQ", block, generation) * (PAGE // 16), block * PAGE)
+            os.pwrite(file, struct.pack("<QQ", block, generation) * (PAGE // 16), block * stride)
             os.fdatasync(file)
         if generation == 1:
             os.write(1, b"first\n")
+        time.sleep(pauses.random() * config.get("pauseMs", 0) / 1000)
 
 
 # What others do beside it, or a full file system, is no failure of the test. EIO is what the kernel says when
