@@ -56,6 +56,7 @@ export const ERRORS = {
   'session-busy': row('failed', 409, TEMPORARY, 'Another session or command is at work on the device.'),
   'root-mismatch': row('failed', 422, PERMANENT, 'What arrived does not give the root; no point is made.'),
   'base-mismatch': row('failed', 409, PERMANENT, 'The session is not a difference to the last point.'),
+  'group-failed': row('failed', 409, PERMANENT, 'Another member of the group failed, so none has a point.'),
   version: row('failed', 426, PERMANENT, 'The other side or the store is of another version.'),
   // access
   'not-enrolled': row('noAccess', 401, PERMANENT, 'This machine is not enrolled at the receiver.'),

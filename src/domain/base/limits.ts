@@ -125,6 +125,8 @@ export const INVITE_LIFETIME_MS = 60 * 60 * 1000;
 export const AGENT_MANIFEST_BYTES_MAX = 256 * MiB;
 /** Sessions that one agent may have open at once, one per device. */
 export const SESSIONS_PER_AGENT_MAX = 64;
+/** Of a group: each has an open session. */
+export const GROUP_MEMBERS_MAX = 32;
 /** Of what a commit says of how its provider came to the instant. */
 export const PROVIDER_FACTS_MAX = 32;
 /** Warnings that a commit may carry, and characters of one. */

@@ -18,6 +18,9 @@ export type PointRef =
   | (DeviceRef & { readonly by: 'time'; readonly text: string; readonly time: PointTime })
   | { readonly by: 'id'; readonly idPrefix: string };
 
+/** What a reference is resolved by. */
+type Referred = Pick<Point, 'id' | 'agent' | 'device' | 'sequence' | 'instant'>;
+
 export interface DeviceRef {
   /** Undefined: not said. */
   readonly agent?: string;
@@ -88,7 +91,11 @@ export function deviceOf(ref: PointRef): string | undefined {
  * @throws StillpointError `device-unknown`, `point-unknown`, `bad-point-name` (ambiguous), each with the
  * candidates.
  */
-export function resolvePoint(ref: PointRef, points: readonly Point[], ownAgent: string | null = null): Point {
+export function resolvePoint<P extends Referred>(
+  ref: PointRef,
+  points: readonly P[],
+  ownAgent: string | null = null,
+): P {
   const unknown = unknownFor(ownAgent);
   if (ref.by === 'id') return byId(ref.idPrefix, points, ownAgent);
   const name = ref.agent === undefined ? ref.device : `${ref.agent}/${ref.device}`;
@@ -111,12 +118,12 @@ export function resolvePoint(ref: PointRef, points: readonly Point[], ownAgent: 
 }
 
 /** @param own the device's points, by sequence */
-function byTime(
+function byTime<P extends Referred>(
   { text, time }: PointRef & { by: 'time' },
   name: string,
-  own: readonly Point[],
+  own: readonly P[],
   ownAgent: string | null,
-): Point {
+): P {
   const named = `point ${name}@${text}`;
   const candidates = new Set(time.spans.flatMap((span) => lastIn(span, time.isExact, own)));
   const [first, ...others] = candidates;
@@ -142,11 +149,11 @@ function byTime(
  * The last point up to the end of the span; where the span is as exact as a list of points, all
  * that were taken within it.
  */
-function lastIn({ fromMs, endMs }: TimeSpan, isExact: boolean, own: readonly Point[]): Point[] {
+function lastIn<P extends Referred>({ fromMs, endMs }: TimeSpan, isExact: boolean, own: readonly P[]): P[] {
   const before = own.filter((point) => Date.parse(point.instant) < endMs);
   const within = before.filter((point) => Date.parse(point.instant) >= fromMs);
   if (isExact && within.length > 0) return within;
-  let last: Point | undefined;
+  let last: P | undefined;
   for (const point of before) {
     if (last === undefined || Date.parse(point.instant) >= Date.parse(last.instant)) last = point;
   }
@@ -154,7 +161,7 @@ function lastIn({ fromMs, endMs }: TimeSpan, isExact: boolean, own: readonly Poi
 }
 
 /** Those of the device; where several agents have one of that name and none is said, the own one's. */
-function ofOneAgent(ref: DeviceRef, points: readonly Point[], own: string | null): Point[] {
+function ofOneAgent<P extends Referred>(ref: DeviceRef, points: readonly P[], own: string | null): P[] {
   const found = points.filter(
     (point) => point.device === ref.device && (ref.agent === undefined || point.agent === ref.agent),
   );
@@ -169,7 +176,7 @@ function ofOneAgent(ref: DeviceRef, points: readonly Point[], own: string | null
   });
 }
 
-function byId(idPrefix: string, points: readonly Point[], own: string | null): Point {
+function byId<P extends Referred>(idPrefix: string, points: readonly P[], own: string | null): P {
   const found = points.filter((point) => point.id.startsWith(idPrefix));
   const [first] = found;
   if (first === undefined)
@@ -186,7 +193,7 @@ function byId(idPrefix: string, points: readonly Point[], own: string | null): P
 }
 
 function unknownFor(own: string | null) {
-  return (thing: string, reason: string, candidates: readonly Point[]): StillpointError =>
+  return (thing: string, reason: string, candidates: readonly Referred[]): StillpointError =>
     new StillpointError('point-unknown', {
       thing,
       reason,
@@ -197,7 +204,7 @@ function unknownFor(own: string | null) {
     });
 }
 
-function describe(point: Point, own: string | null): string {
+function describe(point: Referred, own: string | null): string {
   return `${pointName(point, own)} (${point.instant}, ${point.id.slice(0, 12)})`;
 }
 

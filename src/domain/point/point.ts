@@ -86,6 +86,20 @@ export interface CommittedFacts {
   readonly warnings: readonly string[];
 }
 
+/** What a point says of its group point: group.ts. */
+export interface PointGroup {
+  /** 32 hex digits. */
+  readonly id: string;
+  /** Of the group. An agent has no device of that name. */
+  readonly name: string;
+  /** Assigned by the receiver, from 1: the order of a group's points. */
+  readonly sequence: number;
+  /** How many points it has. */
+  readonly memberCount: number;
+  /** Members of the group that were left out of this instant, by name. Missing: none. */
+  readonly missing?: readonly string[];
+}
+
 export interface Point extends CommittedFacts {
   readonly id: string;
   /** Id of the enrolled agent that owns the device; `local` in an embedded store. */
@@ -108,6 +122,8 @@ export interface Point extends CommittedFacts {
    * an agent what others have.
    */
   readonly storedBytes: number;
+  /** The group point that it is a part of. Missing: it is a point by itself. */
+  readonly group?: PointGroup;
 }
 
 /** A point that was removed on purpose, by rules or by the operator. */

@@ -3,6 +3,7 @@
  * src/protocol/messages/schemas.ts has their shapes on the wire.
  */
 import type { Geometry } from '../blocks/geometry.js';
+import type { GroupCommit } from '../point/group.js';
 import type { CommittedFacts, DeviceIdentity, Point, RemovedPoint } from '../point/point.js';
 import type { DiffRange } from '../tree/tree-diff.js';
 
@@ -65,6 +66,11 @@ export interface BeginAnswer {
 export interface CommitRequest extends CommittedFacts {
   readonly root: string;
   readonly batchCount: number;
+  /**
+   * It becomes a point together with the other sessions of its group, or not at all: the answer comes when
+   * the commits of all of them have come, and names the same group point for each. Missing: by itself.
+   */
+  readonly group?: GroupCommit;
 }
 
 export interface SessionStatus {

@@ -13,6 +13,7 @@ import {
   DIFF_RANGES_MAX,
   EXCLUDED_RANGES_MAX,
   EXCLUDED_REASON_CHARS_MAX,
+  GROUP_MEMBERS_MAX,
   NODES_REQUEST_MAX,
   PIECES_REQUEST_MAX,
   PROVIDER_FACTS_MAX,
@@ -131,6 +132,22 @@ const providerFacts = z
 const PROVIDER_NAME = '1 to 32 lower-case letters, digits and dashes';
 const providerName = z.string(PROVIDER_NAME).regex(/^[a-z][a-z0-9-]{0,31}$/, PROVIDER_NAME);
 
+const missing = z.array(name).min(1).max(GROUP_MEMBERS_MAX).exactOptional();
+
+const pointGroup = z
+  .strictObject({
+    id: hexId,
+    name,
+    sequence: z.int().min(1),
+    memberCount: z.int().min(1).max(GROUP_MEMBERS_MAX),
+    missing,
+  })
+  .exactOptional();
+
+const groupCommit = z
+  .strictObject({ id: hexId, name, sessionIds: z.array(hexId).min(1).max(GROUP_MEMBERS_MAX), missing })
+  .exactOptional();
+
 export const pointSchema: z.ZodType<Point> = z.strictObject({
   id: hexId,
   agent: name,
@@ -151,6 +168,7 @@ export const pointSchema: z.ZodType<Point> = z.strictObject({
   badRanges,
   excluded,
   warnings,
+  group: pointGroup,
 });
 
 export const infoSchema: z.ZodType<ReceiverInfo> = z.strictObject({
@@ -196,6 +214,7 @@ export const commitRequestSchema: z.ZodType<CommitRequest> = z.strictObject({
   badRanges,
   excluded,
   warnings,
+  group: groupCommit,
 });
 
 export const statusSchema: z.ZodType<SessionStatus> = z.strictObject({

@@ -168,7 +168,7 @@ export class MemoryCapture implements Capture {
     const wrong = [...leaves].find(([index, digest]) => this.#lengthOf(digest) !== this.#blockLength(index));
     if (wrong !== undefined) throw this.#refusal('bad-batch', `block ${wrong[0]} is missing`);
     const { begunAt: _, basePointId: __, sessionId: ___, ...description } = this.description;
-    const { batchCount: ____, ...facts } = request;
+    const { batchCount: ____, group: _____, ...facts } = request;
     const point: Point = {
       ...description,
       ...facts,

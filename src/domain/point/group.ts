@@ -1,0 +1,93 @@
+/**
+ * Group points: points of several devices that are of one instant, and are listed together or not at all.
+ * Each of them is an ordinary point, which names its group; a group point is all that it names. Where one of
+ * its points was removed or lost, the others are points of their own, and there is no group point any more.
+ */
+import { StillpointError } from '../base/errors.js';
+import { checkName } from '../base/names.js';
+import type { ConsistencyKind, Point, PointGroup } from './point.js';
+import { type PointRef, resolvePoint } from './point-ref.js';
+
+/** How a commit names the group point that it is a part of. */
+export interface GroupCommit extends Pick<PointGroup, 'id' | 'name' | 'missing'> {
+  /** Of all members, in their order: none of them becomes a point unless all do. */
+  readonly sessionIds: readonly string[];
+}
+
+export interface GroupPoint extends Pick<PointGroup, 'id' | 'name' | 'sequence'> {
+  /** Whose group it is. */
+  readonly agent: string;
+  /** The same of all points. */
+  readonly instant: string;
+  readonly kind: ConsistencyKind;
+  readonly missing: readonly string[];
+  /** By device. */
+  readonly points: readonly Point[];
+}
+
+/** Those that are whole, by agent, name and sequence. */
+export function groupPoints(points: readonly Point[]): GroupPoint[] {
+  const byId = new Map<string, Point[]>();
+  for (const point of points) {
+    if (point.group === undefined) continue;
+    const known = byId.get(point.group.id);
+    if (known === undefined) byId.set(point.group.id, [point]);
+    else known.push(point);
+  }
+  return [...byId.values()].flatMap((members) => groupPointOf(members) ?? []).sort(inOrder);
+}
+
+/** @param members all points of one group id that there are. Null: some are not there any more */
+function groupPointOf(members: readonly Point[]): GroupPoint | null {
+  const [first] = members;
+  if (first?.group === undefined || members.length !== first.group.memberCount) return null;
+  const { id, name, sequence, missing = [] } = first.group;
+  const points = [...members].sort((a, b) => (a.device < b.device ? -1 : 1));
+  return {
+    id,
+    name,
+    sequence,
+    missing,
+    points,
+    agent: first.agent,
+    instant: first.instant,
+    kind: first.kind,
+  };
+}
+
+function inOrder(a: GroupPoint, b: GroupPoint): number {
+  if (a.agent !== b.agent) return a.agent < b.agent ? -1 : 1;
+  if (a.name !== b.name) return a.name < b.name ? -1 : 1;
+  return a.sequence - b.sequence;
+}
+
+/** How a group point is named to users: as a point of a device that has the group's name. */
+export function asNamed({ name, ...group }: GroupPoint): GroupPoint & { readonly device: string } {
+  return { name, device: name, ...group };
+}
+
+/**
+ * The group point that a reference to a point means.
+ * @param own as of `resolvePoint`
+ * @throws StillpointError as `resolvePoint`
+ */
+export function resolveGroup(ref: PointRef, groups: readonly GroupPoint[], own: string | null): GroupPoint {
+  return resolvePoint(ref, groups.map(asNamed), own);
+}
+
+/** @throws StillpointError `bad-name` */
+export function checkGroupName(name: string): string {
+  return checkName('group name', name);
+}
+
+/** @throws StillpointError `usage`: there is a device of the name, and a reference could mean either */
+export function refuseGroupName(name: string, deviceNames: Iterable<string>): void {
+  for (const device of deviceNames) {
+    if (device !== name) continue;
+    throw new StillpointError('usage', {
+      thing: `group ${name}`,
+      reason: 'there is a device of that name, with points of its own',
+      remedy: 'Choose another name for the group.',
+    });
+  }
+}
