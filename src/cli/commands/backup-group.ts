@@ -74,7 +74,6 @@ function refuseOptionsOfOne({
   throw new StillpointError('usage', {
     thing: `${given} with several devices`,
     reason: 'it is of one device',
-    remedy:
-      remedies[given] ?? 'Write it in the configuration of the device, and a [[group]] with its members.',
+    remedy: remedies[given] ?? 'Write it at a [[device]] of the configuration, and name that in a [[group]].',
   });
 }

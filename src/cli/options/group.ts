@@ -36,7 +36,7 @@ export function membersOf(texts: readonly string[], group: string | undefined): 
     throw new StillpointError('usage', {
       thing: `${texts.length} devices`,
       reason: 'their points make a group point, which needs a name',
-      remedy: `Name it: stillpoint backup --group NAME ${texts.join(' ')}`,
+      remedy: `Name it, as in "stillpoint backup --group NAME ${texts.join(' ')}".`,
     });
   }
   if (texts.length > GROUP_MEMBERS_MAX) {

@@ -26,9 +26,9 @@ export function groupProgress(output: Output, name: string): GroupProgress {
       if (device === undefined) return whole.onEvent(event);
       const isText = event.type === 'notice' || event.type === 'warning';
       if (output.json || isText) return ofDevice(device).onEvent(event);
+      bar ??= output.progress('group', name);
       if (event.type !== 'progress') return;
       figures.set(device, event);
-      bar ??= output.progress('group', name);
       const { doneBytes, totalBytes, ...rest } = sumOf([...figures.values()]);
       bar.update({ doneBytes, totalBytes, details: progressDetails(rest) });
     },
