@@ -28,13 +28,13 @@ import {
 import { pointLabel } from '../../domain/point/point.js';
 import type { BackupResult } from '../backup/options.js';
 import type { OnAgentEvent } from '../common/events.js';
+import { Slots } from '../common/slots.js';
 import { DeviceTable, type Entry } from './devices.js';
 import { endOfFailed } from './ending.js';
 import { Matches } from './matches.js';
 import type { DaemonConfig, DaemonOptions, Work } from './options.js';
 import { viewDaemon } from './overview.js';
 import { deviceBusy, follow, isScheduled, lastRun, type Running, unknownDevice } from './running.js';
-import { Slots } from './slots.js';
 import { type DeviceMemory, type LastRun, type RunReason, recallMemory, writeMemory } from './state.js';
 import { type DaemonView, planOf, runSettings } from './view.js';
 

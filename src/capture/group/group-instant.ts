@@ -46,6 +46,11 @@ export interface GroupProvider {
   readonly prepare: (options: HoldOptions) => Promise<Member>;
 }
 
+interface InstantEnd {
+  readonly error: unknown;
+  readonly device: string | null;
+}
+
 /** Late ones that have waited no longer are as ready as they can be. */
 const FRESH_MS = 2_000;
 /** Before a try: each is shorter than the one before, unless more is written than can be copied. */
@@ -59,11 +64,16 @@ export class GroupInstant {
   #leading: AbortController | null = null;
   #catchUps = 0;
   /** Why there will be none. */
-  #end: { readonly error: unknown } | null = null;
+  #end: InstantEnd | null = null;
 
   constructor(devices: readonly string[], options: GroupInstantOptions) {
     this.#options = options;
     this.#seats = new Map(devices.map((device) => [device, newSeat(device)]));
+  }
+
+  /** Why there is none for anybody, and the device whose member failed, if it was one. Null: there may be. */
+  get end(): InstantEnd | null {
+    return this.#end;
   }
 
   /** For one session. Its snapshot has the instant and the kind of all. */
@@ -300,7 +310,8 @@ export class GroupInstant {
 
   #endAll(error: unknown): void {
     if (this.#end !== null) return;
-    this.#end = { error };
+    const failed = [...this.#seats.values()].filter((seat) => seat.failure === error);
+    this.#end = { error, device: failed.length === 1 ? (failed[0]?.device ?? null) : null };
     for (const seat of this.#seats.values()) if (seat.state === 'waiting') leave(seat, error);
     void this.#announcement?.failed();
   }

@@ -40,7 +40,10 @@ export function noting(seat: Seat): Member[] {
         {
           ...member,
           close: (limits) => member.close(limits).catch(note),
-          cut: (standstill) => member.cut(standstill).catch(note),
+          cut: async (standstill) => {
+            const cut = await member.cut(standstill).catch(note);
+            return { ...cut, view: (kind) => cut.view(kind).catch(note) };
+          },
         },
       ];
 }
