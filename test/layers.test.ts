@@ -71,6 +71,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'capture/providers/tap': ['', 'quiesce'],
   'capture/providers/reflink': ['', 'quiesce'],
   'capture/providers/live': ['', 'quiesce'],
+  'capture/group': ['', 'quiesce'],
   'capture/choice': [
     '',
     'quiesce',
@@ -126,8 +127,8 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'agent/tree': ['common', 'state'],
   'agent/send': ['common', 'state', 'tree'],
   'agent/backup': ['common', 'state', 'tree', 'send'],
+  'agent/group': ['common', 'state', 'backup'],
   'agent/compare': ['common', 'state', 'tree', 'backup'],
-  'agent/group': ['common', 'backup'],
   'agent/orders': ['common', 'backup', 'compare'],
   'agent/daemon': ['common', 'backup', 'group'],
   'agent/watch': ['common', 'daemon'],

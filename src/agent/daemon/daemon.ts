@@ -26,6 +26,7 @@ import {
   type RunRecord,
 } from '../../domain/order/run-plan.js';
 import type { BackupResult } from '../backup/options.js';
+import { Slots } from '../common/slots.js';
 import { type Job, runSettings, thingOf } from './jobs.js';
 import { Matches } from './matches.js';
 import type { DaemonConfig, DaemonOptions, JobResult, OnJobEvent, Work } from './options.js';
@@ -33,7 +34,6 @@ import { viewDaemon } from './overview.js';
 import { perform, type RunWish } from './perform.js';
 import { lookFor, missingOf } from './presence.js';
 import { isScheduled, unknownJob } from './running.js';
-import { Slots } from './slots.js';
 import { type DaemonMemory, recallMemory, writeMemory } from './state.js';
 import { type Entry, JobTable } from './table.js';
 import { type DaemonView, planOf } from './view.js';

@@ -4,11 +4,11 @@ import { began, type RunRecord, succeeded } from '../../domain/order/run-plan.js
 import { pointLabel } from '../../domain/point/point.js';
 import type { BackupResult } from '../backup/options.js';
 import { failureOf, failureText } from '../common/failure.js';
+import type { Slots } from '../common/slots.js';
 import { endOfFailed, REASON_CHARS_MAX } from './ending.js';
 import { runSettings } from './jobs.js';
 import type { DaemonOptions, JobResult, Work } from './options.js';
 import { follow, isScheduled, jobBusy, lastRun, type Running } from './running.js';
-import type { Slots } from './slots.js';
 import type { LastRun, RunReason } from './state.js';
 import type { Entry, JobTable } from './table.js';
 
