@@ -25,7 +25,7 @@ export async function announcedHold(
   rest: RestOptions,
   { signal, take, lead, late }: Steps,
 ): Promise<Snapshot> {
-  const announcement = announcementOf(path, member, rest);
+  const announcement = announcementOf(path, [member], rest);
   if (announcement === null) return late(lead) ?? take();
   const snapshot = late(async () => withWarnings(announcement, await told(announcement, lead)));
   if (snapshot !== null) return announceLate(announcement, signal, snapshot);
@@ -41,12 +41,23 @@ export async function announcedHold(
   }
 }
 
-/** Null: nobody is to be told, or nobody writes to it. */
-function announcementOf(device: string, member: Member, rest: RestOptions): Announcement | null {
+/** Null: nobody is to be told, or nobody writes to any of them. */
+export function announcementOf(
+  device: string,
+  members: readonly Member[],
+  rest: RestOptions,
+): Announcement | null {
   const { announce, name, hooks, hookDeadlineMs = HOOK_DEADLINE_MS } = rest;
-  if (announce === undefined || member.barrier === 'unused') return null;
-  const freezeMs = rest.freezeDeadlineMs ?? member.cutting?.budgetMs ?? FREEZE_DEADLINE_MS;
-  return new Announcement(announce, { device, name, pauseMs: freezeMs + 2 * hookDeadlineMs * hooks.length });
+  if (announce === undefined || members.every(({ barrier }) => barrier === 'unused')) return null;
+  const pauseMs = freezeLimitMs(members, rest) + 2 * hookDeadlineMs * hooks.length;
+  return new Announcement(announce, { device, name, pauseMs });
+}
+
+function freezeLimitMs(members: readonly Member[], rest: RestOptions): number {
+  if (rest.freezeDeadlineMs !== undefined) return rest.freezeDeadlineMs;
+  const isLong = members.some(({ barrier }) => barrier === 'cut' || barrier === 'gate');
+  const budgets = isLong ? [] : members.flatMap(({ cutting }) => cutting?.budgetMs ?? []);
+  return Math.min(FREEZE_DEADLINE_MS, ...budgets);
 }
 
 async function told(announcement: Announcement, take: () => Promise<Snapshot>): Promise<Snapshot> {
@@ -55,7 +66,7 @@ async function told(announcement: Announcement, take: () => Promise<Snapshot>): 
   return snapshot;
 }
 
-function withWarnings({ warnings }: Announcement, snapshot: Snapshot): Snapshot {
+export function withWarnings({ warnings }: Pick<Announcement, 'warnings'>, snapshot: Snapshot): Snapshot {
   return warnings.length === 0 ? snapshot : { ...snapshot, warnings: [...snapshot.warnings, ...warnings] };
 }
 

@@ -27,10 +27,12 @@ import { StillpointError } from '../domain/base/errors.js';
 import { type ConsistencyKind, worstKind } from '../domain/point/point.js';
 import { announcedHold } from './announced.js';
 import { lateSnapshot } from './late.js';
-import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider } from './ports.js';
+import { checkCanBeOne, checkIsOne, ownMoment, tookTooLong, watchUnused } from './one-instant.js';
+import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider, Standstill } from './ports.js';
 import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from './quiesce/quiet.js';
 import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type Rested, type RestOptions } from './quiesce/rest.js';
 import { standstillOf } from './standstill.js';
+import { all, GRACE_MS, inTime, releaseAll } from './waiting.js';
 
 export interface InstantOptions extends RestOptions {
   /**
@@ -51,8 +53,6 @@ const FLUSH_MS = 120_000;
 /** Gates may be closed for so long, at most: as long as a freeze. */
 const CLOSED_MS = FREEZE_DEADLINE_MS;
 
-/** For a member to open and to release, after a failure; and to answer, past the time that it was given. */
-const GRACE_MS = 2_000;
 /** Of a timer: a longer one ends at once. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
@@ -125,6 +125,8 @@ class Instant {
   readonly #timer: NodeJS.Timeout;
   /** Aborted at the deadline. */
   readonly #late = new AbortController();
+  /** Of several members: when the last had closed. */
+  #instant = new Date();
   /** Of members that don't know how long they are quiet; only if quiet was asked for. */
   #counted: (QuietWatch & { readonly path: string })[] = [];
 
@@ -138,11 +140,9 @@ class Instant {
     const { signal } = options;
     this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
     this.#rest = new Rest(
-      members.map(({ path, shownAt, writesBeside, cutting }) => ({
-        path,
-        shownAt,
-        writesBeside,
-        cut: cutting,
+      members.map(({ path, shownAt, writesBeside, cutting, barrier }) => ({
+        ...{ path, shownAt, writesBeside, cut: cutting },
+        cutsItself: barrier === 'cut',
       })),
       options,
       { cancelled: signal, over: this.#signal },
@@ -157,10 +157,12 @@ class Instant {
     let cuts: Cut[];
     const warnings: string[] = [];
     try {
-      this.#checkCanBeOne();
+      checkCanBeOne(this.#members);
+      const checkUnused = await watchUnused(this.#members);
       await this.#rest.begin(() => this.#leftMs());
       await this.#closeAll();
       cuts = await this.#cutAll();
+      await checkUnused();
       warnings.push(...(await this.#whoWrote()));
     } catch (error) {
       // Before the thaw, which may have to write; one that does not answer opens at its limit.
@@ -171,14 +173,21 @@ class Instant {
     }
     const rested = await this.#rest.end();
     try {
-      this.#checkIsOne(rested);
+      checkIsOne(this.#members, cuts, rested);
     } catch (error) {
       await this.#letGo();
       throw error;
     }
     warnings.push(...rested.warnings);
     const kind = this.#kindOf(cuts, rested, warnings.length > rested.warnings.length);
-    return this.#viewAll(cuts, kind, { warnings, frozenMs: rested.frozenMs });
+    const snapshots = await this.#viewAll(cuts, kind, { warnings, frozenMs: rested.frozenMs });
+    return snapshots.length === 1 ? snapshots : this.#asOne(snapshots);
+  }
+
+  /** What a view has found out about its cut goes for all. */
+  #asOne(snapshots: readonly Snapshot[]): Snapshot[] {
+    const kind = worstKind(snapshots.map((snapshot) => snapshot.kind));
+    return snapshots.map((snapshot) => ({ ...snapshot, kind, instant: this.#instant }));
   }
 
   async #letGo(): Promise<void> {
@@ -227,10 +236,29 @@ class Instant {
   /** Nobody before all are closed: see ports.ts. */
   async #cutAll(): Promise<Cut[]> {
     this.#throwIfAborted();
+    this.#instant = new Date();
     const standstill = { takeCuts: () => this.#rest.takeCuts() };
+    const first = await this.#cutFirst(standstill);
     const ownMs = this.#members.map(({ cutMs = 0 }) => cutMs);
     const longestMs = Math.max(CLOSED_MS, this.#options.freezeDeadlineMs ?? 0, ...ownMs) + GRACE_MS;
-    return this.#answerIn(all(this.#members.map((member) => member.cut(standstill))), longestMs);
+    const cuts = this.#members.map((member) => first?.get(member) ?? member.cut(standstill));
+    return this.#answerIn(all(cuts), longestMs);
+  }
+
+  /** The one whose moment is the instant of all: the others are closed until it has ended. */
+  async #cutFirst(standstill: Standstill): Promise<ReadonlyMap<Member, Promise<Cut>> | null> {
+    const own = ownMoment(this.#members);
+    if (own === null) return null;
+    const limitMs = this.#closedMs();
+    const cut = own.cut(standstill);
+    const late = Symbol('late');
+    const over = new AbortController();
+    const timer = sleep(limitMs, late, { signal: over.signal }).catch(() => late);
+    const first = await this.#answerIn(Promise.race([cut, timer]), limitMs + GRACE_MS);
+    over.abort();
+    if (first === late) throw tookTooLong(own.path, limitMs);
+    this.#instant = (await cut).instant;
+    return new Map([[own, cut]]);
   }
 
   async #watches(): Promise<QuietWatch[]> {
@@ -257,28 +285,6 @@ class Instant {
       }),
     );
     return broken.flat();
-  }
-
-  #checkCanBeOne(): void {
-    const own = this.#members.find(({ barrier }) => barrier === 'cut');
-    if (this.#members.length === 1 || own === undefined) return;
-    throw new StillpointError('usage', {
-      thing: own.path,
-      reason: 'its snapshot is taken at a moment of its own, which is no instant of several devices',
-      remedy: 'Back it up alone, or with another provider.',
-    });
-  }
-
-  /** Of one member any cut is one instant. */
-  #checkIsOne({ isFilesystem }: Rested): void {
-    const open = this.#members.find(({ barrier }, index) => barrier === 'freeze' && !isFilesystem[index]);
-    if (this.#members.length === 1 || open === undefined) return;
-    throw new StillpointError('device-changed', {
-      thing: open.path,
-      reason: 'nothing kept writes out of it while the instant of several devices was taken',
-      remedy: 'Have all that is mounted from it frozen, or put a tap on it.',
-      permanent: false,
-    });
   }
 
   #kindOf(cuts: readonly Cut[], rested: Rested, wasWritten: boolean): ConsistencyKind {
@@ -374,22 +380,4 @@ class Instant {
 function sumOfParts(options: RestOptions): number {
   const { hooks, hookDeadlineMs = HOOK_DEADLINE_MS, freezeDeadlineMs = FREEZE_DEADLINE_MS, quiet } = options;
   return hooks.length * hookDeadlineMs + FLUSH_MS + freezeDeadlineMs + (quiet?.deadlineMs ?? 0) + CLOSED_MS;
-}
-
-/** Waits for all of them, whatever the first has become. @throws the first error */
-async function all<Result>(work: readonly Promise<Result>[]): Promise<Result[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
-}
-
-async function releaseAll(members: readonly Member[]): Promise<void> {
-  for (const member of [...members].reverse()) await inTime(member.release().catch(() => undefined));
-}
-
-/** What is given back is not waited for longer than that. */
-async function inTime(work: Promise<unknown>): Promise<void> {
-  const over = new AbortController();
-  const late = sleep(GRACE_MS, undefined, { signal: over.signal }).catch(() => undefined);
-  await Promise.race([work, late]);
-  over.abort();
 }

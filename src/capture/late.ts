@@ -9,12 +9,13 @@ type State = 'passing' | 'taken' | 'released';
 
 /**
  * @param lead the instant, with the member among those that are led: it stays when that fails, because the
- * member decides whether there is another try. @returns its view
+ * member decides whether there is another try. @returns its view; null: it was not reached, and others have
+ * decided that there is another try
  */
 export function lateSnapshot(
   member: Pick<Member, 'path' | 'release'>,
   passes: Passes,
-  lead: () => Promise<Snapshot>,
+  lead: () => Promise<Snapshot | null>,
 ): Snapshot {
   const { device, identity, warnings, tracking } = passes;
   let state: State = 'passing';
@@ -34,13 +35,14 @@ export function lateSnapshot(
 
   const take = async (): Promise<Snapshot | null> => {
     check('take', 'passing');
-    let snapshot: Snapshot;
+    let snapshot: Snapshot | null;
     try {
       snapshot = await lead();
     } catch (error) {
       if (isStillpointError(error, 'cancelled') || !(await passes.again(error))) throw error;
       return null;
     }
+    if (snapshot === null) return null;
     // Whoever has cancelled no longer waits for it.
     if (state !== 'passing') await snapshot.release();
     check('take', 'passing');

@@ -32,8 +32,15 @@
  * A member without a gate of its own (`barrier: 'freeze'`) closes at once; the freeze around it keeps writes
  * out. Its `cut` may take as long as the freeze: copying the rest (live), a clone (reflink).
  *
- * A member that freezes in its cut (`barrier: 'cut'`: lvm) is one that must not be frozen around. It can't
- * wait for others, so it has no instant in common with them.
+ * A member that freezes in its cut (`barrier: 'cut'`: lvm) is one that must not be frozen around, and it
+ * can't be closed before: its instant is a moment T of its own. With exactly one of them T is the instant of
+ * all: the others close before its cut begins, and are cut when it has ended, in the same closed time. What
+ * was answered of the others was answered before they had closed, so before T, or after their cuts; what they
+ * hold at T they hold at their cuts. If a write to it was answered and another one was issued then, to one of
+ * the others, and that cut holds it, then it was there before T, and so was the first. If a write to another
+ * one was answered first, then either before that had closed, and its cut holds it; or after that cut, which
+ * is after T, and then the snapshot does not hold the write that came later. One that takes longer than the
+ * others may be closed fails the instant. Two of them have two moments, and are refused.
  */
 
 import { StillpointError } from '../domain/base/errors.js';

@@ -6,55 +6,34 @@ import { realpath } from 'node:fs/promises';
 import { isStillpointError } from '../domain/base/errors.js';
 import { OFFERS_MAX } from '../domain/base/limits.js';
 import { checkName, NAME_CHARS_MAX } from '../domain/base/names.js';
-import type { AnnounceWish } from '../domain/device/announce-wish.js';
 import type { ExclusionWish } from '../domain/device/exclusion.js';
 import type { ProviderName } from '../domain/device/provider-names.js';
-import type { Schedule } from '../domain/order/schedule.js';
 import type { PatchMode } from '../domain/session/patching.js';
-import type { RateSchedule } from '../domain/session/rate-limit.js';
 import { defaultName } from './default-name.js';
 import { expandGlob, isGlob, isValidGlob, matchesGlob } from './glob.js';
+import { faultsOfGroup, type GroupSettings, groupOf } from './groups.js';
+import { type JobSettings, jobSettings } from './job-settings.js';
 import { type ConfigFault, configError, faultAt } from './load/faults.js';
 import { configFiles, readTree } from './load/read.js';
-import { check, type EffectiveValue } from './load/validate.js';
+import { type Checked, check, type EffectiveValue } from './load/validate.js';
 import { type AgentSettings, agentFields } from './schema/agent.js';
 import type { DeviceEntry, deviceDefaults } from './schema/device.js';
 import type { Origin } from './toml/parse.js';
 
 /** One device, with all that applies to it. */
-export interface DeviceSettings {
+export interface DeviceSettings extends JobSettings {
   readonly name: string;
   /** Absolute. */
   readonly path: string;
-  readonly origin: Origin;
   /** The path with wildcards that it matches; null: it is named itself. */
   readonly pattern: string | null;
-  readonly enabled: boolean;
-  /** Null: only on demand. */
-  readonly schedule: Schedule | null;
-  readonly randomDelayMs: number;
-  readonly retriesMax: number;
-  readonly fullEveryMs: number | null;
-  /** When its last point is too old; 0: never. */
-  readonly staleAfterMs: number;
-  /** Of its scheduled backups; at most one of the two. */
-  readonly receiver: string | null;
-  readonly store: string | null;
   readonly orders: boolean;
   readonly provider: ProviderName | null;
   /** In bytes; null: that of the last point. */
   readonly blockSize: number | null;
   readonly compressionLevel: number | 'auto';
   readonly patch: PatchMode;
-  readonly limitRate: RateSchedule | null;
   readonly fuzzy: boolean;
-  /** Absolute. */
-  readonly hooks: readonly string[];
-  readonly freeze: 'auto' | 'none' | readonly string[];
-  readonly freezeDeadlineMs: number | null;
-  readonly hookDeadlineMs: number | null;
-  readonly quiet: { readonly quietMs: number; readonly deadlineMs: number } | null;
-  readonly announce: AnnounceWish | null;
   /** What is left out of it. */
   readonly exclusion: ExclusionWish;
 }
@@ -70,6 +49,7 @@ export interface AgentConfig {
   readonly files: readonly string[];
   readonly settings: AgentSettings;
   readonly devices: readonly ConfiguredDevice[];
+  readonly groups: readonly GroupSettings[];
   readonly values: readonly EffectiveValue[];
   readonly faults: readonly ConfigFault[];
 }
@@ -84,8 +64,9 @@ export async function checkAgentConfig(directory: string, files?: readonly strin
     const isWritten = (key: string) => origins.has(`device[${at}].${key}`);
     return deviceOf(entry, settings, isWritten, origins.get(`device[${at}]`) ?? root);
   });
+  const { groups, faults: groupFaults } = groupsOf(checked, devices, { root, isAll: files === undefined });
   return {
-    ...{ directory, files: tree.files, settings, devices },
+    ...{ directory, files: tree.files, settings, devices, groups },
     values: withDefaults(checked.values),
     faults: [
       ...tree.faults,
@@ -96,8 +77,28 @@ export async function checkAgentConfig(directory: string, files?: readonly strin
         return faultsOfDevice(entry, origin);
       }),
       ...sameNames(devices),
+      ...groupFaults,
     ],
   };
+}
+
+function groupsOf(
+  { settings, origins }: Pick<Checked<typeof agentFields>, 'settings' | 'origins'>,
+  devices: readonly ConfiguredDevice[],
+  { root, isAll }: { readonly root: Origin; readonly isAll: boolean },
+): { readonly groups: readonly GroupSettings[]; readonly faults: readonly ConfigFault[] } {
+  const groups: GroupSettings[] = [];
+  const faults: ConfigFault[] = [];
+  const named = devices
+    .filter(({ path }) => path !== '' && !isGlob(path))
+    .map((device) => ({ ...device, name: nameOf(device) }));
+  for (const [at, entry] of settings.group.entries()) {
+    const itself = origins.get(`group[${at}]`) ?? root;
+    const originOf = (key: string | null) => origins.get(`group[${at}].${key}`) ?? itself;
+    faults.push(...faultsOfGroup(entry, { named, isAll }, groups, originOf));
+    groups.push(groupOf(entry, { named, isAll }, originOf));
+  }
+  return { groups, faults };
 }
 
 /** @throws StillpointError `config` if anything is wrong */
@@ -117,16 +118,9 @@ function deviceOf(
   // What the device itself says counts before what applies to all, whichever of the two it is.
   const saysWhere = isWritten('receiver') || isWritten('store');
   const where = saysWhere ? entry : defaults;
-  const quietMs = of('quiet');
-  const program = of('announce');
   return {
     ...{ name: entry.name, path: entry.path ?? '', exclude: entry.exclude ?? [], origin },
-    enabled: of('enabled'),
-    schedule: of('schedule'),
-    randomDelayMs: of('random-delay'),
-    retriesMax: of('retries'),
-    fullEveryMs: of('full-every'),
-    staleAfterMs: of('stale-after'),
+    ...jobSettings(of),
     receiver: where.receiver,
     store: where.store ?? (where.receiver === null ? store : null),
     orders: of('orders'),
@@ -136,13 +130,6 @@ function deviceOf(
     patch: of('patch'),
     limitRate: of('limit-rate'),
     fuzzy: of('fuzzy'),
-    hooks: of('hooks'),
-    freeze: of('freeze'),
-    freezeDeadlineMs: of('freeze-deadline'),
-    hookDeadlineMs: of('hook-deadline'),
-    quiet: quietMs === null ? null : { quietMs, deadlineMs: of('quiet-deadline') },
-    announce:
-      program === null ? null : { program, graceMs: of('grace'), isRequired: of('announce-required') },
     exclusion: {
       partitions: of('partitions'),
       excludePartitions: of('exclude-partitions'),

@@ -30,6 +30,7 @@ export async function addDevice(config: AgentConfig, device: OfferedDevice): Pro
         : 'Choose another name, or change that file.',
     });
   }
+  refuseGroupName(config, name);
   if (config.devices.length >= OFFERS_MAX) {
     throw new StillpointError('config', {
       thing: `device ${name}`,
@@ -42,6 +43,16 @@ export async function addDevice(config: AgentConfig, device: OfferedDevice): Pro
     { writes: 'agent add', removes: `agent remove ${name}` },
     dropInLines(device),
   );
+}
+
+function refuseGroupName({ groups }: AgentConfig, name: string): void {
+  const same = groups.find((group) => group.name === name);
+  if (same === undefined) return;
+  throw new StillpointError('config', {
+    thing: `device ${name}`,
+    reason: `a group has this name, in ${same.origin.file}:${same.origin.line}`,
+    remedy: 'Choose another name.',
+  });
 }
 
 export function dropInLines(device: OfferedDevice): string[] {
@@ -86,6 +97,14 @@ export async function removeDevice(config: AgentConfig, name: string): Promise<v
       thing: `device ${name}`,
       reason: 'it is not offered',
       remedy: 'See "stillpoint agent list".',
+    });
+  }
+  const group = config.groups.find(({ members }) => members.includes(name));
+  if (group !== undefined) {
+    throw new StillpointError('config', {
+      thing: `device ${name}`,
+      reason: `it is a member of group ${group.name}, in ${group.origin.file}:${group.origin.line}`,
+      remedy: 'Remove it from the group first.',
     });
   }
   const { file, line } = device.origin;

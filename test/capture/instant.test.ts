@@ -256,7 +256,7 @@ test('the kind is the worst over the members, and never better than what was rea
   t.is(await kindOf(disksOf({ ...still, kind: 'fuzzy' }, {}).disks, { hooks }), 'fuzzy');
 });
 
-test('a member that freezes in its cut is worth what it says, or what hooks made; it has no instant with others', async (t) => {
+test('a member that freezes in its cut is worth what it says, or what hooks made; two have no instant in common', async (t) => {
   const scene = await hookScene(t);
   const hooks = [await scene.script('one', WELL_BEHAVED)];
   const quiet = { quietMs: 1, deadlineMs: 5_000 };
@@ -268,8 +268,9 @@ test('a member that freezes in its cut is worth what it says, or what hooks made
     still.quietMs = 1_000;
     t.is(await kindOf([still], { quiet }), kind === 'crash' ? 'idle' : kind);
   }
-  const { disks, log } = disksOf({}, { barrier: 'cut', kind: 'filesystem' });
-  await refused(t, take(disks), 'usage', /^b: its snapshot is taken at a moment of its own/);
+  const own = { barrier: 'cut', kind: 'filesystem' } as const;
+  const { disks, log } = disksOf({}, own, own);
+  await refused(t, take(disks), 'usage', /^b, c: the snapshot of each is taken at a moment of its own/);
   t.false(log.some((step) => step.endsWith('close')));
   t.true(disks.every((disk) => disk.isFree));
 });

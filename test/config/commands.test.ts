@@ -125,7 +125,9 @@ test('a match of wildcards that is gone is shown until it is removed', async (t)
       lastGood: { point: `vm-${name}@3`, instant: '2026-01-01T00:00:00.000Z' },
     },
   });
-  await writeMemory(machine.stateDirectory, { devices: [memory('gone'), memory('there')], pause: null });
+  await writeMemory(machine.stateDirectory, {
+    ...{ devices: [memory('gone'), memory('there')], groups: [], pause: null },
+  });
   const names = async () => {
     const { stdout } = await runHere(machine, 'status', '--json');
     return lastResult<{ devices: { name: string; state: string }[] }>(stdout).devices.map(

@@ -55,6 +55,18 @@ test('a device that is added is read back as it was given, and is taken once', a
   await writeFile(file, `${text}[[device]]\nname = "more"\npath = "/dev/y"\n`);
   await t.throwsAsync(async () => removeDevice(await load(), 'data'), { code: 'config' });
   await writeFile(file, text);
+  const group = '[[group]]\nname = "g"\nmembers = ["own", "data"]\nlimit-rate = "1M"\n';
+  const own = '[[device]]\nname = "own"\npath = "/dev/x"\n';
+  await writeFile(join(directory, 'agent.toml'), `${own}${group}`);
+  await t.throwsAsync(async () => addDevice(await load(), { ...full, name: 'g' }), {
+    code: 'config',
+    message: /a group has this name, in .*agent\.toml:4/,
+  });
+  await t.throwsAsync(async () => removeDevice(await load(), 'data'), {
+    code: 'config',
+    message: /it is a member of group g/,
+  });
+  await writeFile(join(directory, 'agent.toml'), own);
   await removeDevice(await load(), 'data');
   t.deepEqual(await readdir(join(directory, 'agent.d')), []);
   await t.throwsAsync(async () => removeDevice(await load(), 'data'), { code: 'device-unknown' });

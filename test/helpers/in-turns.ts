@@ -1,6 +1,6 @@
 /** Tests of a file all begin at once. Where each has a receiver, none of these answers in time. */
 import type { ExecutionContext, TestFn } from 'ava';
-import { Slots } from '../../src/agent/daemon/slots.js';
+import { Slots } from '../../src/agent/common/slots.js';
 
 /** Each with a receiver over TLS in the test's process. */
 export const RECEIVERS_AT_ONCE = 6;

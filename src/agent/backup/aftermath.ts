@@ -6,7 +6,7 @@ import type { Point } from '../../domain/point/point.js';
 import { afterFailure } from '../../domain/session/resume.js';
 import type { SessionLink } from '../send/session-link.js';
 import type { SessionContext } from './context.js';
-import { ResumeDoubted } from './doubts.js';
+import { ResumeDoubted } from './findings.js';
 
 /** The point is there, whatever fails now. Does not reject. */
 export async function afterCommit(context: SessionContext, point: Point): Promise<void> {

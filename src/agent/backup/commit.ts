@@ -3,9 +3,9 @@ import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { type BadRange, type Point, worstKind } from '../../domain/point/point.js';
 import type { CommitRequest } from '../../domain/session/messages.js';
 import { afterFailedCommit } from '../../domain/session/resume.js';
-import { throwIfCancelled } from '../common/cancel.js';
+import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import type { SessionLink } from '../send/session-link.js';
-import type { SessionContext } from './context.js';
+import type { CommonFacts, SessionContext } from './context.js';
 import type { Transferred } from './transfer.js';
 
 /** @throws StillpointError; what it leaves of the overlay: src/domain/session/resume.ts */
@@ -15,10 +15,10 @@ export async function commitSealed(
   transferred: Transferred,
 ): Promise<Point> {
   const { state } = context;
-  const request = commitRequest(context, transferred);
+  const request = await commitRequest(context, link, transferred);
   context.onEvent({ type: 'phase', phase: 'commit' });
   throwIfCancelled(context.signal);
-  await state.seal(link.sessionId, request.root);
+  await sealed(context, link, request.root);
   try {
     return await link.commit(request);
   } catch (error) {
@@ -29,17 +29,35 @@ export async function commitSealed(
   }
 }
 
-function commitRequest(context: SessionContext, transferred: Transferred): CommitRequest {
+async function sealed({ state, backup }: SessionContext, link: SessionLink, root: string): Promise<void> {
+  try {
+    await state.seal(link.sessionId, root);
+  } catch (error) {
+    // The receiver waits for all of a group: without this one there is none.
+    if (backup.together !== undefined) await link.abort();
+    throw error;
+  }
+}
+
+async function commitRequest(
+  context: SessionContext,
+  link: SessionLink,
+  transferred: Transferred,
+): Promise<CommitRequest> {
   const { batchCount, root, changedBytes, badRanges, view, conclusion } = transferred;
-  const { provider } = context.name;
+  const { provider, sessionId } = context.name;
   const { excluded = [] } = context.leftOut ?? {};
   const instant = conclusion.instant?.toISOString() ?? context.name.instant;
+  const kind = worstKind([view.kind, conclusion.kind]);
   for (const warning of conclusion.warnings) context.warn(warning);
   if (badRanges.length > 0) context.warn(describeBadRanges(badRanges));
+  const together = context.backup.together?.transferred({ sessionId, kind, instant });
+  const common = together === undefined ? null : await unlessAborted(link.signal, together);
+  for (const warning of common?.warnings ?? []) context.warn(warning);
   return {
     root,
     batchCount,
-    ...{ instant, kind: worstKind([view.kind, conclusion.kind]) },
+    ...(common === null ? { instant, kind } : pick(common)),
     ...{ provider, providerFacts: conclusion.facts ?? {} },
     statistics: {
       scannedBytes: context.scannedBytes,
@@ -52,6 +70,8 @@ function commitRequest(context: SessionContext, transferred: Transferred): Commi
     warnings: context.warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
   };
 }
+
+const pick = ({ instant, kind, group }: CommonFacts) => ({ instant, kind, group });
 
 function describeBadRanges(badRanges: readonly BadRange[]): string {
   const bytesOf = (content: BadRange['content']) =>

@@ -1,7 +1,9 @@
 /** A backup of a device as its configuration says: for orders, schedules and `backup --now` alike. */
 import { chooseProvider } from '../../capture/choice/choose.js';
 import type { SnapshotProvider } from '../../capture/ports.js';
+import type { RestOptions } from '../../capture/quiesce/rest.js';
 import type { DeviceSettings } from '../../config/agent-config.js';
+import type { JobSettings } from '../../config/job-settings.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { PointPort } from '../../protocol/port/point.js';
@@ -56,12 +58,7 @@ export async function withConfigured<T>(
     path,
     wanted: device.provider ?? undefined,
     fuzzy,
-    rest: {
-      ...{ name, hooks: device.hooks, freeze: device.freeze, quiet: device.quiet ?? undefined },
-      freezeDeadlineMs: device.freezeDeadlineMs ?? undefined,
-      hookDeadlineMs: device.hookDeadlineMs ?? undefined,
-      announce: device.announce ?? undefined,
-    },
+    rest: restOf(device),
   });
   if (note !== null) onEvent({ type: 'notice', text: note });
   const { receiver, meter, place } = await openReceiver(device.limitRate);
@@ -74,4 +71,15 @@ export async function withConfigured<T>(
   } finally {
     await receiver.close();
   }
+}
+
+/** @param settings of a device or a group */
+export function restOf(settings: JobSettings & { readonly name: string }): RestOptions {
+  const { name, hooks, freeze, quiet, freezeDeadlineMs, hookDeadlineMs, announce } = settings;
+  return {
+    ...{ name, hooks, freeze, quiet: quiet ?? undefined },
+    freezeDeadlineMs: freezeDeadlineMs ?? undefined,
+    hookDeadlineMs: hookDeadlineMs ?? undefined,
+    announce: announce ?? undefined,
+  };
 }

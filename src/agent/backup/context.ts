@@ -7,7 +7,7 @@
 import type { Snapshot } from '../../capture/ports.js';
 import { type Geometry, geometry } from '../../domain/blocks/geometry.js';
 import type { Point } from '../../domain/point/point.js';
-import type { BeginAnswer } from '../../domain/session/messages.js';
+import type { BeginAnswer, CommitRequest } from '../../domain/session/messages.js';
 import type { BasePlan, SessionPlan } from '../../domain/session/plan.js';
 import type { Scan } from '../../native/index.js';
 import { BodyCounter } from '../../protocol/port/body-counter.js';
@@ -26,6 +26,25 @@ export interface Backup {
   readonly receiver: Pick<BackupReceiver, 'points' | 'removedPoint' | 'status'>;
   readonly signal: AbortSignal;
   readonly onEvent: OnAgentEvent;
+  /** Of a device that is backed up together with others. */
+  readonly together?: Together | undefined;
+}
+
+/** The session of a group, once all of it is durable at the receiver, and its view is proven. */
+export type TransferredFacts = Pick<CommitRequest, 'kind' | 'instant'> & { readonly sessionId: string };
+
+/** The same of all sessions of the group. */
+export interface CommonFacts extends Required<Pick<CommitRequest, 'kind' | 'instant' | 'group'>> {
+  /** For the points. */
+  readonly warnings: readonly string[];
+}
+
+export interface Together {
+  /**
+   * Resolves when the others have come as far: then all commit at the same time.
+   * @throws StillpointError `group-failed`: they don't
+   */
+  transferred(facts: TransferredFacts): Promise<CommonFacts>;
 }
 
 /** What the attempts of a backup have found out, for those that follow. */

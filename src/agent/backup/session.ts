@@ -16,7 +16,7 @@ import { afterCommit, afterFailedSession } from './aftermath.js';
 import { localBase, prepareBase } from './base.js';
 import { commitSealed } from './commit.js';
 import type { BegunSession, SessionContext } from './context.js';
-import { ChangesDoubted } from './doubts.js';
+import { ChangesDoubted } from './findings.js';
 import type { BackupResult } from './options.js';
 import { Passing } from './passing.js';
 import { transfer } from './transfer.js';

@@ -12,7 +12,6 @@ import type { BadRange } from '../../domain/point/point.js';
 import type { LeafOverlay } from '../../native/index.js';
 import { concludeProven } from '../tree/second-reading.js';
 import type { BegunSession, SessionContext } from './context.js';
-import { ChangesDoubted } from './doubts.js';
 import {
   checkLeftOut,
   type Emptied,
@@ -21,6 +20,7 @@ import {
   openEmptied,
   withoutLeftOut,
 } from './exclusion.js';
+import { ChangesDoubted } from './findings.js';
 import type { Passing } from './passing.js';
 import { type ScanTarget, Sending } from './sending.js';
 

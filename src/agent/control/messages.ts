@@ -1,9 +1,12 @@
 /**
  * The agent's control API: HTTP and JSON on a Unix socket, for this machine's owner of the state directory.
  *
+ * NAME is that of a device or a group.
+ *
  *   GET  /v1/status
  *   POST /v1/devices/NAME/backup   {"full": false}; NDJSON: {"event": ...}, the last one {"result": ...} or
- *                                  {"error": ...}. The end of the connection cancels the backup.
+ *                                  {"error": ...}. Of a group an event may say {"device": ...}, too.
+ *                                  The end of the connection cancels the backup.
  *   POST /v1/devices/NAME/cancel
  *   POST /v1/devices/NAME/forget   a match of wildcards that has vanished
  *   POST /v1/pause                 {"name": null, "forMs": null}

@@ -8,9 +8,9 @@ import { z } from 'zod';
 import { makeDirectory } from '../../config/state-file.js';
 import { ERRORS } from '../../domain/base/error-codes.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
-import type { BackupResult } from '../backup/options.js';
 import { failureOf } from '../common/failure.js';
 import type { Daemon } from '../daemon/daemon.js';
+import type { JobResult } from '../daemon/options.js';
 import type { DaemonView } from '../daemon/view.js';
 import { backupWish, CONTROL_PREFIX, pauseWish, resumeWish } from './messages.js';
 
@@ -110,9 +110,10 @@ async function streamBackup(
     if (response.writable) response.write(`${JSON.stringify(value)}\n`);
   };
   try {
-    const result = await daemon.backUpNow(name, full, AbortSignal.any([gone.signal, closing]), (event) => {
+    const signal = AbortSignal.any([gone.signal, closing]);
+    const result = await daemon.backUpNow(name, full, signal, (event, device) => {
       if (event.type === 'progress' && response.writableLength > UNREAD_BYTES_MAX) return;
-      say({ event });
+      say(device === undefined ? { event } : { event, device });
     });
     say({ result: resultOf(result) });
   } catch (error) {
@@ -122,7 +123,16 @@ async function streamBackup(
 }
 
 /** What `backup` prints of a result. */
-function resultOf({ point, warnings, wireBytes, base, tracking }: BackupResult): object {
+function resultOf(result: JobResult): object {
+  if ('group' in result) {
+    const { group, results, leftOut } = result;
+    return {
+      group,
+      members: results.map(resultOf),
+      leftOut: leftOut.map(({ device, error }) => ({ device, ...failureOf(error) })),
+    };
+  }
+  const { point, warnings, wireBytes, base, tracking } = result;
   return { point, warnings, wireBytes, base, tracking };
 }
 

@@ -1,13 +1,15 @@
 /**
- * Runs the backups of this machine's devices: by schedule, on demand, and for orders, which come through
- * `perform` too. One session a device, a limit at once. src/domain/order/run-plan.ts decides when; its table
- * has the states of a device.
+ * Runs the backups of this machine's devices and groups: by schedule, on demand, and for orders of devices.
+ * One session a device, a limit at once; a group counts as one. src/domain/order/run-plan.ts decides when;
+ * its table has the states of a job.
  *
  * | a device  | is there, as configured | is missing                       | is no longer configured       |
  * |-----------|-------------------------|----------------------------------|-------------------------------|
  * | named     | runs when it is due     | told; due when it is back        | forgotten                     |
  * | a match   | the same                | told until it is back, or its    | forgotten                     |
  * | of a path |                         | wildcards are removed            |                               |
+ * | a group   | runs when it is due,    | told; due when it is back, or    | forgotten                     |
+ * |           | and no member runs      | runs without it                  |                               |
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeviceSettings } from '../../config/agent-config.js';
@@ -16,32 +18,29 @@ import type { LogEvent } from '../../domain/base/log-events.js';
 import type { DevicePlan } from '../../domain/order/order.js';
 import {
   afterClock,
-  began,
   decide,
   failed,
   failedOnDemand,
   type Pause,
   type RunDecision,
   type RunRecord,
-  succeeded,
 } from '../../domain/order/run-plan.js';
-import { pointLabel } from '../../domain/point/point.js';
 import type { BackupResult } from '../backup/options.js';
-import type { OnAgentEvent } from '../common/events.js';
-import { DeviceTable, type Entry } from './devices.js';
-import { endOfFailed } from './ending.js';
+import { Slots } from '../common/slots.js';
+import { type Job, runSettings, thingOf } from './jobs.js';
 import { Matches } from './matches.js';
-import type { DaemonConfig, DaemonOptions, Work } from './options.js';
+import type { DaemonConfig, DaemonOptions, JobResult, OnJobEvent, Work } from './options.js';
 import { viewDaemon } from './overview.js';
-import { deviceBusy, follow, isScheduled, lastRun, type Running, unknownDevice } from './running.js';
-import { Slots } from './slots.js';
-import { type DeviceMemory, type LastRun, type RunReason, recallMemory, writeMemory } from './state.js';
-import { type DaemonView, planOf, runSettings } from './view.js';
+import { perform, type RunWish } from './perform.js';
+import { lookFor, missingOf } from './presence.js';
+import { isScheduled, unknownJob } from './running.js';
+import { type DaemonMemory, recallMemory, writeMemory } from './state.js';
+import { type Entry, JobTable } from './table.js';
+import { type DaemonView, planOf } from './view.js';
 
 const TICK_MS = 1_000;
-/** How often wildcards are looked at, and a device that is missing. */
+/** How often wildcards are looked at. */
 const EXPAND_MS = 60_000;
-const LOOK_MS = 30_000;
 const ALIVE_MS = 120_000;
 
 export class Daemon {
@@ -50,7 +49,7 @@ export class Daemon {
   readonly #startedAt: string;
   readonly #ends = new Set<Promise<unknown>>();
   #config: DaemonConfig;
-  readonly #table: DeviceTable;
+  readonly #table: JobTable;
   #pause: Pause | null;
   #configProblem: string | null = null;
   #tickedAtMs = performance.now();
@@ -64,7 +63,7 @@ export class Daemon {
     this.#config = config;
     this.#pause = pause;
     this.#slots = new Slots(config.parallel);
-    this.#table = new DeviceTable(options.log);
+    this.#table = new JobTable(options.log);
     this.#matches = options.matches ?? new Matches();
     this.#startedAt = new Date(options.nowMs()).toISOString();
   }
@@ -78,7 +77,7 @@ export class Daemon {
     );
     const daemon = new Daemon(options, config, memory.pause);
     await config.apply?.();
-    await daemon.#expand(memory.devices);
+    await daemon.#expand(memory);
     // What ran when the last process ended goes on soon: blocks that had arrived are not sent again.
     for (const entry of daemon.#table.entries) {
       const { last, record } = entry.memory;
@@ -88,7 +87,7 @@ export class Daemon {
         ...entry.memory,
         last: { ...last, state: 'interrupted', endedAt: last.startedAt, reason },
         record: isScheduled(last.why)
-          ? failed(record, runSettings(entry.settings), nowMs(), random)
+          ? failed(record, runSettings(entry.job), nowMs(), random)
           : failedOnDemand(record),
       };
     }
@@ -114,27 +113,28 @@ export class Daemon {
     if (nowMs >= this.#expandAtMs || this.#expandAtMs - nowMs > EXPAND_MS) await this.#expand();
     if (this.#slots.free === 0) return;
     const due = this.#table.entries.filter((entry) => this.#decide(entry, nowMs).kind === 'run');
+    const { isThere, log, signal, backUp } = this.#options;
     const looked = await Promise.all(
-      due.map(async (entry) => ({ entry, isThere: await this.#look(entry, nowMs) })),
+      due.map(async (entry) => ({ entry, canRun: await lookFor(entry, isThere, nowMs, log) })),
     );
     // The longest waiting is first where there are more than may run.
     looked.sort((a, b) => a.entry.memory.record.anchorMs - b.entry.memory.record.anchorMs);
-    for (const { entry, isThere } of looked) {
-      // Meanwhile it may have been paused, begun on demand, or removed.
+    for (const { entry, canRun } of looked) {
+      // Meanwhile it may have been paused, begun on demand, or removed; or another with one of its devices.
       const decision = this.#decide(entry, nowMs);
       const isOurs = this.#table.entries.includes(entry);
-      if (!isThere || !isOurs || decision.kind !== 'run' || this.#slots.free === 0) continue;
+      if (!canRun || !isOurs || decision.kind !== 'run' || this.#slots.free === 0) continue;
       const { full, why } = decision;
-      const work: Work = (signal, onEvent) => this.#options.backUp(entry.settings, { full, signal, onEvent });
-      this.#track(this.#perform(entry, why, full, this.#options.signal, work).catch(() => undefined));
+      const work: Work<JobResult> = (inner, onEvent) => backUp(entry.job, { full, signal: inner, onEvent });
+      this.#perform(entry, { why, full, signal }, work).catch(() => undefined);
     }
   }
 
   #decide(entry: Entry, nowMs: number): RunDecision {
-    const settings = runSettings(entry.settings);
+    const settings = runSettings(entry.job);
     const record = afterClock(entry.memory.record, settings, nowMs);
     if (record !== entry.memory.record) entry.memory = { ...entry.memory, record };
-    const isRunning = entry.running !== null;
+    const isRunning = this.#table.occupantOf(entry) !== null;
     return decide(record, settings, { nowMs, isRunning, isThere: true, pause: this.#pause });
   }
 
@@ -152,7 +152,7 @@ export class Daemon {
       const found = await this.#matches.of(config.devices, this.#table.present());
       await config.apply?.();
       this.#config = config;
-      this.#table.apply(config.devices, found, nowMs());
+      this.#table.apply(config, found, nowMs());
     } catch (error) {
       this.#configProblem = (error as Error).message;
       log.error(
@@ -165,7 +165,7 @@ export class Daemon {
     this.#slots.limit = this.#config.parallel;
     await this.#save();
     log.info(
-      { event: 'config-applied' satisfies LogEvent, devices: this.#table.entries.length },
+      { event: 'config-applied' satisfies LogEvent, devices: this.#table.devices.length },
       'configuration applied',
     );
   }
@@ -182,33 +182,34 @@ export class Daemon {
   /** For the receivers to show. */
   plans(): DevicePlan[] {
     const nowMs = this.#options.nowMs();
-    return this.#table.entries
-      .filter(({ settings }) => settings.enabled && settings.orders)
-      .map(({ settings, memory }) => planOf(settings, memory, this.#pause, nowMs));
+    return this.#table.entries.flatMap(({ job, memory }) => {
+      if (job.group !== null) return [];
+      const [{ enabled, orders }] = job.devices;
+      return enabled && orders ? [planOf(job, memory, this.#pause, nowMs)] : [];
+    });
   }
 
   /** Those that receivers may order backups of. */
   get devices(): readonly DeviceSettings[] {
-    return this.#table.entries.map(({ settings }) => settings).filter(({ enabled }) => enabled);
+    return this.#table.devices.filter(({ enabled }) => enabled);
+  }
+
+  get jobs(): readonly Job[] {
+    return this.#table.entries.map(({ job }) => job);
   }
 
   /** A backup that somebody asks for now. @throws its error, `device-unknown`, `session-busy` */
-  async backUpNow(
-    name: string,
-    full: boolean,
-    signal: AbortSignal,
-    onEvent: OnAgentEvent,
-  ): Promise<BackupResult> {
-    const entry = this.#entry(name);
-    const work: Work = (inner, onInner) =>
-      this.#options.backUp(entry.settings, {
+  async backUpNow(name: string, full: boolean, signal: AbortSignal, onEvent: OnJobEvent): Promise<JobResult> {
+    const entry = this.#table.entry(name);
+    return this.#perform(entry, { why: 'asked', full, signal }, (inner, onInner) =>
+      this.#options.backUp(entry.job, {
         ...{ full, signal: inner },
-        onEvent: (event) => {
-          onInner(event);
-          onEvent(event);
+        onEvent: (event, device) => {
+          onInner(event, device);
+          onEvent(event, device);
         },
-      });
-    return this.#track(this.#perform(entry, 'asked', full, signal, work));
+      }),
+    );
   }
 
   /** A backup that a receiver has ordered. @throws StillpointError as above */
@@ -216,17 +217,17 @@ export class Daemon {
     device: DeviceSettings,
     full: boolean,
     signal: AbortSignal,
-    work: Work,
+    work: Work<BackupResult>,
   ): Promise<BackupResult> {
-    return this.#track(this.#perform(this.#entry(device.name), 'ordered', full, signal, work));
+    return this.#perform(this.#table.entry(device.name), { why: 'ordered', full, signal }, work);
   }
 
   /** @throws StillpointError `device-unknown`, `session-unknown` if it does not run */
   cancel(name: string): void {
-    const { running } = this.#entry(name);
+    const { job, running } = this.#table.entry(name);
     if (running === null) {
       throw new StillpointError('session-unknown', {
-        thing: `device ${name}`,
+        thing: thingOf(job),
         reason: 'no backup of it runs',
       });
     }
@@ -248,7 +249,7 @@ export class Daemon {
 
   /** A match of wildcards that is gone for good. @throws StillpointError `device-unknown` */
   async forget(name: string): Promise<void> {
-    if (!this.#table.vanished.delete(name)) throw unknownDevice(name, 'it has not vanished');
+    if (!this.#table.vanished.delete(name)) throw unknownJob(name, 'it has not vanished');
     await this.#save();
   }
 
@@ -258,107 +259,26 @@ export class Daemon {
     return viewDaemon(this.#table, {
       ...{ nowMs: this.#options.nowMs(), pause: this.#pause, startedAt: this.#startedAt, receivers },
       parallel: this.#config.parallel,
-      isThere: async (entry) =>
-        entry.running !== null || (look ? isThere(entry.settings.path) : entry.isThere),
+      missing: async ({ job, running, missing }) =>
+        running !== null ? [] : look ? missingOf(job, isThere) : missing,
       problems: this.#configProblem === null ? [] : [this.#configProblem],
     });
   }
 
   async #setPause(name: string | null, pause: Pause | null): Promise<void> {
     if (name === null) this.#pause = pause;
-    else this.#keep(this.#entry(name), { pause });
+    else this.#keep(this.#table.entry(name), { pause });
     await this.#save();
   }
 
-  async #perform(
-    entry: Entry,
-    why: RunReason,
-    full: boolean,
-    outer: AbortSignal,
-    work: Work,
-  ): Promise<BackupResult> {
-    const { nowMs, random, signal: stop } = this.#options;
-    const { name } = entry.settings;
-    if (entry.running !== null) throw deviceBusy(name);
-    const log = this.#options.log.child({ device: name });
-    const running: Running = {
-      ...{ why, startedAt: new Date(nowMs()).toISOString(), cancel: new AbortController() },
-      ...{ phase: null, doneBytes: 0, totalBytes: 0 },
-    };
-    entry.running = running;
-    const signal = AbortSignal.any([outer, stop, running.cancel.signal]);
-    const settings = runSettings(entry.settings);
-    let release: () => void = () => undefined;
-    try {
-      release = await this.#slots.take(signal);
-      const { record } = entry.memory;
-      const begun = isScheduled(why) ? began(record, settings, why, nowMs()) : record;
-      entry.memory = { ...entry.memory, record: begun, last: lastRun(running) };
-      await this.#save();
-      log.info({ event: 'backup-begun' satisfies LogEvent, why, full }, 'backup begins');
-      const result = await work(signal, (event) => follow(running, event, log));
-      const { point, warnings, wireBytes, tracking } = result;
-      const wasFull = full || tracking?.used !== true;
-      this.#end(entry, succeeded(entry.memory.record, wasFull, nowMs()), {
-        ...lastRun(running),
-        ...{ state: 'done', endedAt: new Date(nowMs()).toISOString(), point: pointLabel(point) },
-        ...{ warningCount: warnings.length, wireBytes },
-      });
-      entry.memory = { ...entry.memory, lastGood: { point: pointLabel(point), instant: point.instant } };
-      const told = { point: pointLabel(point), wireBytes, warnings: warnings.length };
-      log.info({ event: 'backup-done' satisfies LogEvent, ...told }, 'backup done');
-      return result;
-    } catch (error) {
-      const clock = { nowMs: nowMs(), random, isAborted: signal.aborted, isStopped: stop.aborted };
-      const { record, busySinceMs, ...end } = endOfFailed(entry, why, error, clock, log);
-      this.#end(entry, record, { ...lastRun(running), ...end });
-      entry.busySinceMs = busySinceMs;
-      throw error;
-    } finally {
-      release();
-      entry.running = null;
-      await this.#save();
-    }
-  }
-
-  #end(entry: Entry, record: RunRecord, last: LastRun): void {
-    entry.busySinceMs = null;
-    // A pause may have come meanwhile.
-    const { pause } = entry.memory.record;
-    entry.memory = { ...entry.memory, record: { ...record, pause }, last };
-  }
-
-  async #look(entry: Entry, nowMs: number): Promise<boolean> {
-    if (!entry.isThere && nowMs < entry.lookAtMs && entry.lookAtMs - nowMs <= LOOK_MS) return false;
-    const { path, name } = entry.settings;
-    const isThere = await this.#options.isThere(path);
-    if (isThere !== entry.isThere) {
-      const { log } = this.#options;
-      const told = { device: name, path };
-      if (isThere) log.info({ event: 'device-back' satisfies LogEvent, ...told }, 'the device is back');
-      else
-        log.warn(
-          { event: 'device-missing' satisfies LogEvent, ...told },
-          'the device is not there; its backup waits for it',
-        );
-    }
-    entry.isThere = isThere;
-    entry.lookAtMs = nowMs + LOOK_MS;
-    return isThere;
-  }
-
   /** @param remembered of the last process; default: of this one */
-  async #expand(remembered?: readonly DeviceMemory[]): Promise<void> {
+  async #expand(remembered?: DaemonMemory): Promise<void> {
     const config = this.#config;
     const nowMs = this.#options.nowMs();
     this.#expandAtMs = nowMs + EXPAND_MS;
-    const found = await this.#matches.of(config.devices, remembered ?? this.#table.present());
+    const found = await this.#matches.of(config.devices, remembered?.devices ?? this.#table.present());
     // Another configuration may have come meanwhile.
-    if (config === this.#config) this.#table.apply(config.devices, found, nowMs, remembered);
-  }
-
-  #entry(name: string): Entry {
-    return this.#table.entry(name);
+    if (config === this.#config) this.#table.apply(config, found, nowMs, remembered);
   }
 
   #keep(entry: Entry, change: Partial<RunRecord>): void {
@@ -368,25 +288,24 @@ export class Daemon {
   /** In turn. A state that can't be written keeps no backup from being made. */
   #save(): Promise<void> {
     this.#saved = this.#saved.then(() => {
-      const devices = this.#table.memories();
-      return writeMemory(this.#options.stateDirectory, { devices, pause: this.#pause }).catch(
-        (error: Error) =>
-          this.#options.log.error(
-            { reason: error.message },
-            'what is remembered of runs could not be written',
-          ),
+      const memory = { ...this.#table.memories(), pause: this.#pause };
+      return writeMemory(this.#options.stateDirectory, memory).catch((error: Error) =>
+        this.#options.log.error({ reason: error.message }, 'what is remembered of runs could not be written'),
       );
     });
     return this.#saved;
   }
 
-  #track<T>(work: Promise<T>): Promise<T> {
-    const end = work.then(
+  #perform<T extends JobResult>(entry: Entry, wish: RunWish, work: Work<T>): Promise<T> {
+    const { nowMs, random, signal, log } = this.#options;
+    const context = { nowMs, random, signal, log, slots: this.#slots, table: this.#table };
+    const run = perform(entry, wish, work, { ...context, save: () => this.#save() });
+    const end = run.then(
       () => undefined,
       () => undefined,
     );
     this.#ends.add(end);
     void end.then(() => this.#ends.delete(end));
-    return work;
+    return run;
   }
 }

@@ -10,12 +10,12 @@ import {
   type RunRecord,
 } from '../../domain/order/run-plan.js';
 import { failureOf, failureText } from '../common/failure.js';
-import type { Entry } from './devices.js';
+import { runSettings } from './jobs.js';
 import { isScheduled } from './running.js';
 import type { LastRun, RunReason } from './state.js';
-import { runSettings } from './view.js';
+import type { Entry } from './table.js';
 
-const REASON_CHARS_MAX = 1_000;
+export const REASON_CHARS_MAX = 1_000;
 
 interface EndFacts {
   readonly nowMs: number;
@@ -30,7 +30,7 @@ interface FailedEnd extends Pick<LastRun, 'state' | 'endedAt' | 'reason'>, Pick<
 }
 
 export function endOfFailed(
-  { memory: { record }, settings, busySinceMs }: Entry,
+  { memory: { record }, job, busySinceMs }: Entry,
   why: RunReason,
   error: unknown,
   { nowMs, random, isAborted, isStopped }: EndFacts,
@@ -52,6 +52,6 @@ export function endOfFailed(
     return { ...end, record: deferred(record, nowMs), state: 'cancelled', busySinceMs: sinceMs };
   }
   log.warn({ event: 'backup-failed' satisfies LogEvent, code, thing, reason }, 'backup failed');
-  const next = isOwn ? failed(record, runSettings(settings), nowMs, random) : failedOnDemand(record);
+  const next = isOwn ? failed(record, runSettings(job), nowMs, random) : failedOnDemand(record);
   return { ...end, record: next, state: 'failed', busySinceMs: sinceMs };
 }

@@ -1,13 +1,23 @@
 /** What a daemon is given. */
 import type { Logger } from 'pino';
-import type { ConfiguredDevice, DeviceSettings } from '../../config/agent-config.js';
+import type { ConfiguredDevice } from '../../config/agent-config.js';
+import type { GroupSettings } from '../../config/groups.js';
 import type { BackupResult } from '../backup/options.js';
-import type { OnAgentEvent } from '../common/events.js';
+import type { AgentEvent } from '../common/events.js';
+import type { GroupBackupResult } from '../group/options.js';
+import type { Job } from './jobs.js';
 import type { Matches } from './matches.js';
+
+/** Of a device by itself, or of a group. */
+export type JobResult = BackupResult | GroupBackupResult;
+
+/** @param device of a group: whose event it is; undefined: of all */
+export type OnJobEvent = (event: AgentEvent, device?: string) => void;
 
 export interface DaemonConfig {
   readonly parallel: number;
   readonly devices: readonly ConfiguredDevice[];
+  readonly groups: readonly GroupSettings[];
   /** What else follows from it. It is done once the configuration is known to be whole. */
   readonly apply?: () => Promise<void>;
 }
@@ -17,9 +27,9 @@ export interface DaemonOptions {
   /** @throws StillpointError `config` */
   readonly load: () => Promise<DaemonConfig>;
   readonly backUp: (
-    device: DeviceSettings,
-    options: { readonly full: boolean; readonly signal: AbortSignal; readonly onEvent: OnAgentEvent },
-  ) => Promise<BackupResult>;
+    job: Job,
+    options: { readonly full: boolean; readonly signal: AbortSignal; readonly onEvent: OnJobEvent },
+  ) => Promise<JobResult>;
   readonly isThere: (path: string) => Promise<boolean>;
   /** For tests. */
   readonly matches?: Matches;
@@ -33,4 +43,4 @@ export interface DaemonOptions {
 }
 
 /** A backup that is made beside others. */
-export type Work = (signal: AbortSignal, onEvent: OnAgentEvent) => Promise<BackupResult>;
+export type Work<T extends JobResult> = (signal: AbortSignal, onEvent: OnJobEvent) => Promise<T>;

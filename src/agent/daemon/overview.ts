@@ -1,25 +1,29 @@
-/** What `status` shows of all devices. */
+/** What `status` shows of all devices and groups. */
 import { isPaused, type Pause } from '../../domain/order/run-plan.js';
-import type { DeviceTable, Entry } from './devices.js';
 import { runningView } from './running.js';
-import { type DaemonView, viewDevice, viewVanished } from './view.js';
+import type { Entry, JobTable } from './table.js';
+import { type DaemonView, viewJob, viewVanished } from './view.js';
 
 export interface DaemonFacts extends Pick<DaemonView, 'startedAt' | 'parallel' | 'receivers' | 'problems'> {
   readonly nowMs: number;
   readonly pause: Pause | null;
-  readonly isThere: (entry: Entry) => Promise<boolean>;
+  /** The names of its devices that are not there. */
+  readonly missing: (entry: Entry) => Promise<readonly string[]>;
 }
 
 export async function viewDaemon(
-  { entries, vanished, problems }: Pick<DeviceTable, 'entries' | 'vanished' | 'problems'>,
-  { isThere, ...facts }: DaemonFacts,
+  { entries, vanished, problems }: Pick<JobTable, 'entries' | 'vanished' | 'problems'>,
+  { missing: missingOf, ...facts }: DaemonFacts,
 ): Promise<DaemonView> {
   const { nowMs, pause, startedAt, parallel, receivers } = facts;
-  const looked = await Promise.all(entries.map(async (entry) => ({ entry, isThere: await isThere(entry) })));
-  const devices = looked.map(({ entry: { settings, memory, running }, isThere: isHere }) =>
-    viewDevice(settings, memory, {
-      ...{ nowMs, pause, isThere: isHere },
-      running: running === null ? null : runningView(running),
+  const devices = await Promise.all(
+    entries.map(async (entry) => {
+      const missing = await missingOf(entry);
+      const { job, memory, running } = entry;
+      return viewJob(job, memory, {
+        ...{ nowMs, pause, missing },
+        running: running === null ? null : runningView(running),
+      });
     }),
   );
   devices.push(...[...vanished.values()].map(viewVanished));

@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { AgentEvent } from '../common/events.js';
+import { type Job, thingOf } from './jobs.js';
 import type { LastRun, RunReason } from './state.js';
 import type { DeviceView } from './view.js';
 
@@ -9,9 +10,11 @@ export interface Running {
   readonly why: RunReason;
   readonly startedAt: string;
   readonly cancel: AbortController;
+  /** The names of the devices that it reads. */
+  readonly devices: readonly string[];
+  /** How far each is, by name. */
+  readonly parts: Map<string, { readonly doneBytes: number; readonly totalBytes: number }>;
   phase: string | null;
-  doneBytes: number;
-  totalBytes: number;
 }
 
 export function isScheduled(why: RunReason): why is 'due' | 'retry' {
@@ -25,27 +28,25 @@ export function lastRun({ why, startedAt }: Running): LastRun {
   };
 }
 
-export function follow(running: Running, event: AgentEvent, log: Logger): void {
-  if (event.type === 'notice') log.info(event.text);
-  else if (event.type === 'warning') log.warn(event.text);
+/** @param device whose event it is; undefined: of the job as a whole */
+export function follow(running: Running, event: AgentEvent, log: Logger, device?: string): void {
+  const told = device === undefined ? {} : { device };
+  if (event.type === 'notice') log.info(told, event.text);
+  else if (event.type === 'warning') log.warn(told, event.text);
   else if (event.type === 'phase') running.phase = event.phase;
   else if (event.type === 'progress') {
-    running.doneBytes = event.doneBytes;
-    running.totalBytes = event.totalBytes;
+    const { doneBytes, totalBytes } = event;
+    running.parts.set(device ?? '', { doneBytes, totalBytes });
   }
 }
 
-export function runningView({
-  why,
-  startedAt,
-  phase,
-  doneBytes,
-  totalBytes,
-}: Running): DeviceView['running'] {
-  return { why, startedAt, phase, doneBytes, totalBytes };
+export function runningView({ why, startedAt, phase, parts }: Running): DeviceView['running'] {
+  const sum = (of: 'doneBytes' | 'totalBytes') =>
+    [...parts.values()].reduce((bytes, part) => bytes + part[of], 0);
+  return { why, startedAt, phase, doneBytes: sum('doneBytes'), totalBytes: sum('totalBytes') };
 }
 
-export function unknownDevice(name: string, reason: string): StillpointError {
+export function unknownJob(name: string, reason: string): StillpointError {
   return new StillpointError('device-unknown', {
     thing: `device ${name}`,
     reason,
@@ -53,10 +54,17 @@ export function unknownDevice(name: string, reason: string): StillpointError {
   });
 }
 
-export function deviceBusy(name: string): StillpointError {
+/** @param occupant what runs: itself, or another job with one of its devices */
+export function jobBusy(job: Job, occupant: Job): StillpointError {
+  const shared = job.devices.find(({ name }) => occupant.devices.some((device) => device.name === name));
+  const reason =
+    occupant.name === job.name
+      ? 'a backup of it is running'
+      : job.group === null
+        ? `a backup of its group ${occupant.name} is running`
+        : `a backup of its member ${shared?.name ?? occupant.name} is running`;
   return new StillpointError('session-busy', {
-    thing: `device ${name}`,
-    reason: 'a backup of it is running',
+    ...{ thing: thingOf(job), reason },
     remedy: 'Wait until it has ended. "stillpoint status" shows how far it is.',
     permanent: false,
   });

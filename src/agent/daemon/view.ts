@@ -1,25 +1,20 @@
 /** What `status` shows, of a daemon that runs and of one that does not. */
-import { hostname } from 'node:os';
 import { z } from 'zod';
-import type { DeviceSettings } from '../../config/agent-config.js';
 import type { DevicePlan } from '../../domain/order/order.js';
-import {
-  afterClock,
-  decide,
-  delayOf,
-  isPaused,
-  newRecord,
-  type Pause,
-  type RunSettings,
-} from '../../domain/order/run-plan.js';
-import type { DeviceMemory } from './state.js';
+import { afterClock, decide, isPaused, type Pause } from '../../domain/order/run-plan.js';
+import { canRun, type DeviceJob, type Job, runSettings } from './jobs.js';
+import type { DeviceMemory, JobMemory } from './state.js';
 
 const text = z.string();
 const time = text.nullable();
 
+/** Of a device, or of a group. */
 export const deviceViewSchema = z.strictObject({
   name: text,
-  path: text,
+  /** Null: a group. */
+  path: time,
+  /** The devices of a group; null: a device. */
+  members: z.array(text).nullable(),
   /** Null: only on demand. */
   schedule: time,
   state: z.enum(['running', 'waiting', 'retrying', 'paused', 'absent', 'vanished', 'disabled', 'on-demand']),
@@ -65,33 +60,21 @@ export const daemonViewSchema = z.strictObject({
 });
 export type DaemonView = z.infer<typeof daemonViewSchema>;
 
-export function runSettings(device: DeviceSettings): RunSettings {
-  const { schedule, randomDelayMs, retriesMax, fullEveryMs, enabled } = device;
-  return {
-    schedule: enabled ? schedule : null,
-    delayMs: delayOf(`${hostname()}/${device.name}`, randomDelayMs),
-    ...{ retriesMax, fullEveryMs },
-  };
-}
-
 const isoOf = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 
 interface ViewFacts {
   readonly nowMs: number;
-  readonly isThere: boolean;
+  /** The names of its devices that are not there. */
+  readonly missing: readonly string[];
   readonly pause: Pause | null;
   readonly running: DeviceView['running'];
 }
 
-/** @param device null: it is not configured (any more), or nothing matches its wildcards. */
-export function viewDevice(
-  device: DeviceSettings,
-  memory: DeviceMemory | null,
-  facts: ViewFacts,
-): DeviceView {
-  const { nowMs, isThere, running } = facts;
-  const settings = runSettings(device);
-  const record = afterClock(memory?.record ?? newRecord(nowMs), settings, nowMs);
+export function viewJob(job: Job, memory: JobMemory, facts: ViewFacts): DeviceView {
+  const { nowMs, missing, running } = facts;
+  const settings = runSettings(job);
+  const isThere = running !== null || canRun(job, missing);
+  const record = afterClock(memory.record, settings, nowMs);
   const pause = [record.pause, facts.pause].find((each) => isPaused(each, nowMs)) ?? null;
   const decision = decide(record, settings, {
     nowMs,
@@ -101,35 +84,32 @@ export function viewDevice(
   });
   const state = ((): DeviceView['state'] => {
     if (running !== null) return 'running';
-    if (!device.enabled) return 'disabled';
+    if (!job.enabled) return 'disabled';
     if (pause !== null) return 'paused';
     if (!isThere) return 'absent';
     if (decision.kind === 'wait' && decision.why === 'retry') return 'retrying';
     return settings.schedule === null ? 'on-demand' : 'waiting';
   })();
   return {
-    ...{ name: device.name, path: device.path, schedule: settings.schedule?.text ?? null, state, running },
+    ...{ name: job.name, schedule: settings.schedule?.text ?? null, state, running },
+    path: job.group === null ? job.devices[0].path : null,
+    members: job.group?.members.slice() ?? null,
     nextAt:
       decision.kind === 'run' ? isoOf(nowMs) : decision.why === 'paused' ? null : isoOf(decision.untilMs),
     pausedUntil: isoOf(pause?.untilMs ?? null),
     failures: record.failures,
-    last: memory?.last ?? null,
-    lastGood: memory?.lastGood ?? null,
-    problem: problemOf(device, memory, isThere),
+    last: memory.last,
+    lastGood: memory.lastGood,
+    problem: problemOf(job, memory, missing),
   };
 }
 
 const SHOWN_CHARS_MAX = 400;
 
-export function planOf(
-  device: DeviceSettings,
-  memory: DeviceMemory,
-  pause: Pause | null,
-  nowMs: number,
-): DevicePlan {
-  const view = viewDevice(device, memory, { nowMs, isThere: true, pause, running: null });
+export function planOf(job: DeviceJob, memory: JobMemory, pause: Pause | null, nowMs: number): DevicePlan {
+  const view = viewJob(job, memory, { nowMs, missing: [], pause, running: null });
   return {
-    device: device.name,
+    device: job.name,
     schedule: view.schedule?.slice(0, SHOWN_CHARS_MAX) ?? null,
     nextAt: view.nextAt,
     failures: view.failures,
@@ -137,16 +117,18 @@ export function planOf(
   };
 }
 
-function problemOf(
-  { enabled }: DeviceSettings,
-  memory: DeviceMemory | null,
-  isThere: boolean,
-): string | null {
+function problemOf({ enabled, group }: Job, memory: JobMemory, missing: readonly string[]): string | null {
   if (!enabled) return null;
-  if (!isThere) return 'it is not there';
-  const last = memory?.last ?? null;
+  if (missing.length > 0) {
+    if (group === null) return 'it is not there';
+    return missing.length === 1
+      ? `its member ${missing[0]} is not there`
+      : `its members ${missing.join(', ')} are not there`;
+  }
+  const { last } = memory;
+  if (last?.state === 'done') return last.reason;
   if (last === null || (last.state !== 'failed' && last.state !== 'interrupted')) return null;
-  const failures = memory?.record.failures ?? 0;
+  const { failures } = memory.record;
   const often = failures > 1 ? `${failures} failures in a row, the last: ` : '';
   return `${often}${last.reason ?? 'it failed'}`;
 }
@@ -154,7 +136,8 @@ function problemOf(
 /** Of a device that wildcards matched before. */
 export function viewVanished(memory: DeviceMemory): DeviceView {
   return {
-    ...{ name: memory.name, path: memory.path, schedule: null, state: 'vanished', nextAt: null },
+    ...{ name: memory.name, path: memory.path, members: null, state: 'vanished', nextAt: null },
+    schedule: null,
     ...{ pausedUntil: null, failures: memory.record.failures, running: null },
     ...{ last: memory.last, lastGood: memory.lastGood },
     problem: `nothing is at this path any more, which ${memory.pattern} matched`,

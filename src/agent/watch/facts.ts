@@ -1,15 +1,19 @@
 /** What is known of an agent at one moment: for metrics, and for what is told if it is not well. */
-import type { DeviceSettings } from '../../config/agent-config.js';
 import type { AgentKnown, KnownOwnDevice } from '../../domain/notice/agent.js';
 import type { Condition } from '../../domain/notice/events.js';
 import { countConditions, ofLastPoint } from '../../monitor/metrics/samples.js';
 import { type Labels, type MetricName, type Sample, secondsOf } from '../../monitor/metrics/table.js';
+import type { Job } from '../daemon/jobs.js';
 import type { DaemonView, DeviceView } from '../daemon/view.js';
 import type { RunTally } from './tally.js';
 
-/** @param devices those that are configured, as they are now */
-export function agentKnown(view: DaemonView, devices: readonly DeviceSettings[], nowMs: number): AgentKnown {
-  const staleAfterMs = new Map(devices.map((device) => [device.name, device.staleAfterMs]));
+/** @param jobs those that are configured, as they are now */
+export function agentKnown(
+  view: DaemonView,
+  jobs: readonly Pick<Job, 'name' | 'staleAfterMs'>[],
+  nowMs: number,
+): AgentKnown {
+  const staleAfterMs = new Map(jobs.map((job) => [job.name, job.staleAfterMs]));
   return {
     nowMs,
     devices: view.devices
@@ -47,6 +51,7 @@ export function agentSamples(view: DaemonView, tally: RunTally, conditions: read
         {
           stillpoint_agent_last_point_timestamp_seconds: timeOf(lastGood?.instant),
           stillpoint_agent_last_duration_seconds: last && secondsOf(last.durationMs),
+          stillpoint_agent_last_left_out: last?.leftOut ?? null,
           stillpoint_agent_failures: failures,
           stillpoint_agent_running: state === 'running' ? 1 : 0,
           stillpoint_agent_present: state === 'absent' || state === 'vanished' ? 0 : 1,

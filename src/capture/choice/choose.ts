@@ -4,7 +4,7 @@
 import { StillpointError } from '../../domain/base/errors.js';
 import type { ProviderName } from '../../domain/device/provider-names.js';
 import { snapshotsOf } from '../instant.js';
-import type { Probe, Provider, SnapshotProvider } from '../ports.js';
+import type { HoldOptions, Member, Probe, Provider, SnapshotProvider } from '../ports.js';
 import type { RestOptions } from '../quiesce/rest.js';
 import { PROVIDERS } from './list.js';
 
@@ -22,6 +22,14 @@ export interface ChosenProvider {
   readonly note: string | null;
 }
 
+/** One of the list, before it is known how the device is brought to rest. */
+export interface ChosenMember extends Pick<ChosenProvider, 'note'> {
+  /** Of the provider. */
+  readonly name: string;
+  readonly takesDevicesInUse: boolean;
+  readonly prepare: (options: HoldOptions) => Promise<Member>;
+}
+
 type Refused = Extract<Probe, { possible: false }>;
 
 /**
@@ -32,22 +40,54 @@ export async function chooseProvider(
   options: ChooseOptions,
   providers: readonly Provider[] = PROVIDERS,
 ): Promise<ChosenProvider> {
-  const { path, stateDirectory, wanted, fuzzy = false, rest } = options;
+  const { rest } = options;
+  const { name, note, prepare } = await choose(options, providers, asksForRest(rest));
+  return { provider: snapshotsOf(name, (_path, hold) => prepare(hold), rest), note };
+}
+
+/**
+ * For one of several devices, whose instant is led by others. The rest is that of all: a device that nobody
+ * uses needs none, and `checkRestOfAll` checks that another one can have it.
+ * @throws StillpointError as `chooseProvider`
+ */
+export function chooseMember(
+  options: ChooseOptions,
+  providers: readonly Provider[] = PROVIDERS,
+): Promise<ChosenMember> {
+  return choose(options, providers, false);
+}
+
+/** @throws StillpointError `usage` */
+export function checkRestOfAll(
+  thing: string,
+  rest: RestOptions,
+  members: readonly Pick<ChosenMember, 'takesDevicesInUse'>[],
+): void {
+  if (!asksForRest(rest) || members.some(({ takesDevicesInUse }) => takesDevicesInUse)) return;
+  throw new StillpointError('usage', {
+    thing,
+    reason:
+      'hooks, freezing and waiting for quiet need a snapshot of one device at least, and all are read as they are',
+    remedy: 'Omit them, or put a tap on a device ("stillpoint tap add").',
+  });
+}
+
+async function choose(
+  { path, stateDirectory, wanted, fuzzy = false, rest }: ChooseOptions,
+  providers: readonly Provider[],
+  mustRest: boolean,
+): Promise<ChosenMember> {
   const candidates = wanted === undefined ? providers : providers.filter(({ name }) => name === wanted);
   const refused: Refused[] = [];
   for (const provider of candidates) {
-    if (asksForRest(rest) && !provider.takesDevicesInUse) throw noRest(path, provider, refused);
+    const { name, takesDevicesInUse } = provider;
+    if (mustRest && !takesDevicesInUse) throw noRest(path, provider, refused);
     const probe = await provider.probe({ path, stateDirectory, fuzzy, isNamed: wanted !== undefined });
     if (probe.possible) {
       if (provider.freezesItself === true && Array.isArray(rest.freeze)) throw freezesItself(path, provider);
-      const { name } = provider;
       const { freezeDeadlineMs } = rest;
-      const snapshots = snapshotsOf(
-        name,
-        (_path, hold) => probe.prepare({ ...hold, freezeDeadlineMs }),
-        rest,
-      );
-      return { provider: snapshots, note: noteOf(path, name, refused) };
+      const prepare = (hold: HoldOptions) => probe.prepare({ ...hold, freezeDeadlineMs });
+      return { name, takesDevicesInUse, prepare, note: noteOf(path, name, refused) };
     }
     refused.push(probe);
   }

@@ -29,13 +29,14 @@ export const NOTHING_TO_FREEZE: FreezePlan = { targets: [], warnings: [], onDevi
 export async function planOf(wish: FreezeWish, devices: readonly PlanDevice[]): Promise<FreezePlan> {
   const plan = await findPlan(wish, devices);
   for (const { path, writesBeside } of devices) {
-    const below = writesBeside === undefined ? null : await filesystemNumberOf(writesBeside);
+    if (writesBeside === undefined || plan.targets.length === 0) continue;
+    const below = await filesystemNumberOf(writesBeside);
     const frozen = plan.targets.find(({ number }) => number === below);
     if (frozen === undefined) continue;
     throw new StillpointError('usage', {
       thing: frozen.path,
-      reason: `it can't be frozen: the clone that is the instant of ${path} is made on it`,
-      remedy: `Freeze only what lies in ${path}, or use another provider.`,
+      reason: `it can't be frozen: what takes the instant of ${path} writes to it`,
+      remedy: `Freeze only what lies in ${path}, or use another provider for ${path}.`,
     });
   }
   return plan;

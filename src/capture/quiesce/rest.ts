@@ -69,6 +69,8 @@ export interface Cutting {
 export interface RestDevice extends PlanDevice {
   /** Of a cut that is taken while all are frozen; undefined: there is none. */
   readonly cut?: Cutting | undefined;
+  /** Its cut is a program of others, which all wait for: what a budget is for is not all that is done. */
+  readonly cutsItself?: boolean | undefined;
 }
 
 /** One use. From `freeze` to `end` this process must write to none of the file systems. */
@@ -152,7 +154,8 @@ export class Rest {
 
   /** How long a freeze may last. */
   #budgetMs(): number {
-    const budgets = this.#devices.flatMap(({ cut }) => cut?.budgetMs ?? []);
+    const isLong = this.#devices.some(({ cutsItself }) => cutsItself === true);
+    const budgets = isLong ? [] : this.#devices.flatMap(({ cut }) => cut?.budgetMs ?? []);
     return this.#options.freezeDeadlineMs ?? Math.min(FREEZE_DEADLINE_MS, ...budgets);
   }
 

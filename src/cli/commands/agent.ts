@@ -12,10 +12,10 @@ import { checkName } from '../../domain/base/names.js';
 import { parseSchedule } from '../../domain/order/schedule.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { notEmpty } from '../common/open-receiver.js';
+import { addCaptureOptions, type CaptureOptions, restOptions } from '../options/capture.js';
 import { exclusionWish } from '../options/partitions.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { formatTable } from '../output/format.js';
-import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
 export const AGENT_LISTEN_DEFAULT = '0.0.0.0:8441';
 const PARALLEL_MAX = 64;

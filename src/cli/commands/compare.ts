@@ -22,6 +22,7 @@ import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { CommandContext, Run } from '../common/context.js';
 import { storeOption, withReceiver } from '../common/open-receiver.js';
 import { findPoint, ownAgent } from '../common/point-argument.js';
+import { addCaptureOptions, type CaptureOptions, restOptions } from '../options/capture.js';
 import { exclusionWish } from '../options/partitions.js';
 import { type AgentProgress, agentProgress } from '../output/agent-progress.js';
 import { parseByteRanges } from '../output/byte-ranges.js';
@@ -29,7 +30,6 @@ import { EXIT_DAMAGED, EXIT_DIFFERS, EXIT_OK, EXIT_WARNINGS } from '../output/ex
 import { formatBytes, formatCount, formatInstant, formatTable } from '../output/format.js';
 import { leftOutLines } from '../output/left-out.js';
 import type { Output } from '../output/output.js';
-import { addCaptureOptions, type CaptureOptions, restOptions } from './backup.js';
 
 /** Ranges that people are shown, unless they ask for all. */
 const SHOWN_MAX = 50;

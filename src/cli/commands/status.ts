@@ -12,13 +12,13 @@ const PAUSE_MS_MIN = 60_000;
 export function addStatus(program: Command, run: Run): void {
   program
     .command('status')
-    .description('show the devices of this machine: last point, next run, and what is wrong')
+    .description('show the devices and groups of this machine: last point, next run, and what is wrong')
     .addHelpText('after', '\nThe exit code is 3 if anything is wrong.')
     .action(() => run(status));
   program
     .command('pause')
     .description('begin no scheduled backups for a while; what runs goes on')
-    .argument('[name]', 'only of this device (default: of all)')
+    .argument('[name]', 'only of this device or group (default: of all)')
     .addOption(
       new Option('--for <period>', 'how long: 90m, 2h, 7d (default: until "resume")').argParser((text) =>
         parsePeriod('period', text, PAUSE_MS_MIN),
@@ -30,7 +30,7 @@ export function addStatus(program: Command, run: Run): void {
   program
     .command('resume')
     .description('end a pause; what was due meanwhile begins')
-    .argument('[name]', 'only of this device (default: of all)')
+    .argument('[name]', 'only of this device or group (default: of all)')
     .action((name: string | undefined) => run((context) => resume(context, name ?? null)));
 }
 
@@ -54,8 +54,9 @@ async function readStatus(context: CommandContext): Promise<{ isRunning: boolean
   }
   const { viewAtRest } = await import('../../agent/daemon/at-rest.js');
   const { agentConfig } = await import('../common/agent-config.js');
-  const { settings, devices } = await agentConfig(context);
-  const view = await viewAtRest(context.stateDirectory, { parallel: settings.parallel, devices }, Date.now());
+  const { settings, devices, groups } = await agentConfig(context);
+  const { parallel } = settings;
+  const view = await viewAtRest(context.stateDirectory, { parallel, devices, groups }, Date.now());
   return { isRunning: false, view };
 }
 
@@ -82,6 +83,7 @@ async function status(context: CommandContext): Promise<number> {
           ['DEVICE', 'STATE', 'LAST POINT', 'AGE', 'LAST RUN', 'NEXT RUN'].map((title) => ({ title })),
           devices.map((device) => row(device, isRunning, nowMs)),
         )),
+    ...groupsOf(devices),
   ];
   const wrong = [
     ...devices.flatMap(({ name, problem }) => (problem === null ? [] : [`${name}: ${problem}`])),
@@ -93,6 +95,13 @@ async function status(context: CommandContext): Promise<number> {
   const { startedAt, ...rest } = view;
   context.output.result({ isRunning, startedAt: isRunning ? startedAt : null, ...rest, wrong }, lines, true);
   return wrong.length === 0 ? EXIT_OK : EXIT_WARNINGS;
+}
+
+function groupsOf(devices: readonly DeviceView[]): string[] {
+  const groups = devices.flatMap(({ name, members }) =>
+    members === null ? [] : [`  ${name}: ${members.join(', ')}`],
+  );
+  return groups.length === 0 ? [] : ['', 'Groups, each with one instant:', ...groups];
 }
 
 function paused(isPaused: boolean, untilIso: string | null): string {

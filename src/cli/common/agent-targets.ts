@@ -1,11 +1,12 @@
 /** Where the agent's backups go: an enrolled receiver, or a store in a directory. */
 import type { Logger } from 'pino';
-import { backUpConfigured, type OpenedReceiver } from '../../agent/backup/configured.js';
-import type { BackupResult } from '../../agent/backup/options.js';
-import type { OnAgentEvent } from '../../agent/common/events.js';
+import { backUpConfigured, type OpenedReceiver, type OpenReceiver } from '../../agent/backup/configured.js';
+import type { Job } from '../../agent/daemon/jobs.js';
+import type { JobResult, OnJobEvent } from '../../agent/daemon/options.js';
+import { backUpConfiguredGroup } from '../../agent/group/configured.js';
 import { findEnrolment } from '../../agent/state/enrolment.js';
 import { receiverPlace } from '../../agent/state/known-stores.js';
-import type { DeviceSettings } from '../../config/agent-config.js';
+import type { JobSettings } from '../../config/job-settings.js';
 import type { RateSchedule } from '../../domain/session/rate-limit.js';
 import type { Enrolment } from '../../protocol/certificates/enrolment.js';
 import { type ClientOptions, receiverClient } from '../../protocol/client.js';
@@ -43,29 +44,44 @@ interface Reached {
   readonly connect?: Connect;
 }
 
-type BackUp = (
-  device: DeviceSettings,
-  stateDirectory: string,
-  options: { readonly full: boolean; readonly signal: AbortSignal; readonly onEvent: OnAgentEvent },
-) => Promise<BackupResult>;
+interface JobOptions {
+  readonly full: boolean;
+  readonly signal: AbortSignal;
+  readonly onEvent: OnJobEvent;
+}
 
-/** For a backup that no receiver has ordered. @param reached receivers that this process reaches already */
-export function targetOf(
+/** A backup that no receiver has ordered. @param reached receivers that this process reaches already */
+export function backUpJob(
   context: CommandContext,
-  { store, receiver }: DeviceSettings,
+  job: Job,
+  { full, signal, onEvent }: JobOptions,
   reached: readonly Reached[],
   log: Logger,
-): BackUp {
-  return (device, stateDirectory, options) =>
-    backUpConfigured({
-      ...{ device, stateDirectory, ...options },
-      openReceiver: async (limitRate) => {
-        if (store !== null) return openStoreOf(context, store, options.signal, log);
-        const enrolment = await findEnrolment(stateDirectory, receiver ?? undefined);
-        const known = reached.find((each) => each.enrolment.receiverId === enrolment.receiverId);
-        return receiverOf(enrolment, limitRate, known?.connect);
-      },
-    });
+): Promise<JobResult> {
+  const { stateDirectory } = context;
+  const openReceiver = openerOf(context, job.group ?? job.devices[0], reached, signal, log);
+  const common = { stateDirectory, full, signal, openReceiver };
+  if (job.group === null) return backUpConfigured({ ...common, device: job.devices[0], onEvent });
+  const { group, devices } = job;
+  return backUpConfiguredGroup({
+    ...{ ...common, group, devices },
+    onEvent: (device, event) => onEvent(event, device ?? undefined),
+  });
+}
+
+function openerOf(
+  context: CommandContext,
+  { store, receiver }: Pick<JobSettings, 'store' | 'receiver'>,
+  reached: readonly Reached[],
+  signal: AbortSignal,
+  log: Logger,
+): OpenReceiver {
+  return async (limitRate) => {
+    if (store !== null) return openStoreOf(context, store, signal, log);
+    const enrolment = await findEnrolment(context.stateDirectory, receiver ?? undefined);
+    const known = reached.find((each) => each.enrolment.receiverId === enrolment.receiverId);
+    return receiverOf(enrolment, limitRate, known?.connect);
+  };
 }
 
 async function openStoreOf(

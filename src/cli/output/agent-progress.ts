@@ -29,7 +29,9 @@ export interface AgentProgress {
   end(): void;
 }
 
-export function agentProgress(output: Output): AgentProgress {
+/** @param device of several: whose progress it is */
+export function agentProgress(output: Output, device?: string): AgentProgress {
+  const whose = device === undefined ? {} : { device };
   let phase: Phase | null = null;
   let progress: Progress | null = null;
   /** Figures of the pass that is read, for programs. */
@@ -39,8 +41,8 @@ export function agentProgress(output: Output): AgentProgress {
     progress = null;
   };
   const onEvent: OnAgentEvent = (event) => {
-    if (event.type === 'notice') return output.note(event.text);
-    if (event.type === 'warning') return output.warn(event.text);
+    if (event.type === 'notice') return output.note(event.text, device);
+    if (event.type === 'warning') return output.warn(event.text, device);
     if (event.type === 'phase') {
       end();
       passing = {};
@@ -57,14 +59,20 @@ export function agentProgress(output: Output): AgentProgress {
       return;
     }
     const { doneBytes, totalBytes, changedBytes, wireBytes } = event;
-    const details = [
-      ...(changedBytes === undefined ? [] : [`${formatBytes(changedBytes)} changed`]),
-      ...(wireBytes === 0 ? [] : [`${formatBytes(wireBytes)} on the wire`]),
-    ];
     progress?.update(
-      { doneBytes, totalBytes, details },
-      { ...(changedBytes === undefined ? {} : { changedBytes }), wireBytes, ...passing },
+      { doneBytes, totalBytes, details: progressDetails(event) },
+      { ...whose, ...(changedBytes === undefined ? {} : { changedBytes }), wireBytes, ...passing },
     );
   };
   return { onEvent, end };
+}
+
+export function progressDetails({
+  changedBytes,
+  wireBytes,
+}: Pick<Extract<AgentEvent, { type: 'progress' }>, 'changedBytes' | 'wireBytes'>): string[] {
+  return [
+    ...(changedBytes === undefined ? [] : [`${formatBytes(changedBytes)} changed`]),
+    ...(wireBytes === 0 ? [] : [`${formatBytes(wireBytes)} on the wire`]),
+  ];
 }

@@ -102,15 +102,20 @@ export class Output {
     else for (const line of lines) this.#options.stdout.write(`${printable(line)}\n`);
   }
 
-  note(text: string): void {
+  /** @param device of several: the one that it is about */
+  note(text: string, device?: string): void {
     if (this.#options.quiet) return;
-    if (this.json) this.#event('note', { text });
-    else this.#line(text);
+    this.#tell('note', '', text, device);
   }
 
-  warn(text: string): void {
-    if (this.json) this.#event('warning', { text });
-    else this.#line(`warning: ${text}`);
+  warn(text: string, device?: string): void {
+    this.#tell('warning', 'warning: ', text, device);
+  }
+
+  #tell(event: string, label: string, text: string, device: string | undefined): void {
+    const whose = device === undefined ? {} : { device };
+    if (this.json) this.#event(event, { text, ...whose });
+    else this.#line(`${label}${device === undefined ? '' : `${device}: `}${text}`);
   }
 
   error(thrown: unknown): void {

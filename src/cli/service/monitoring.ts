@@ -83,7 +83,7 @@ export async function monitorAgent(
     ...{ ...rest, role: 'agent', bookPath: join(stateDirectory, 'notices.json') },
     look: async () => {
       const view = await daemon.view(receivers());
-      const conditions = agentConditions(agentKnown(view, daemon.devices, Date.now()));
+      const conditions = agentConditions(agentKnown(view, daemon.jobs, Date.now()));
       return { samples: agentSamples(view, tally, conditions), conditions };
     },
     notify: () => notifierSettings(notify()),

@@ -28,7 +28,7 @@ import { enrollOver } from '../../protocol/enroll.js';
 import type { Connect } from '../../protocol/transport/connect.js';
 import { provenAs, ReceiverListener } from '../../protocol/transport/listener.js';
 import { agentConfig } from '../common/agent-config.js';
-import { addressOf, orderClient, receiverOf, targetOf } from '../common/agent-targets.js';
+import { addressOf, backUpJob, orderClient, receiverOf } from '../common/agent-targets.js';
 import type { CommandContext } from '../common/context.js';
 import { keepEnrolment } from '../common/keep-enrolment.js';
 import { createLog } from '../common/log.js';
@@ -65,8 +65,9 @@ export async function runAgent(context: CommandContext, options: WaitOptions): P
       .filter((enrolment) => !isCaller(enrolment) && (asked === null || asked.includes(enrolment.url)))
       .map((enrolment) => ({ enrolment }));
   };
-  const { devices } = await agentConfig(context);
-  if ((await receivers(() => undefined)).length === 0 && !devices.some((device) => device.store !== null)) {
+  const { devices, groups } = await agentConfig(context);
+  const hasStore = [...devices, ...groups].some((job) => job.store !== null);
+  if ((await receivers(() => undefined)).length === 0 && !hasStore) {
     throw new StillpointError('not-enrolled', {
       thing: 'this machine',
       reason: 'it is not enrolled with any receiver that it can connect to',
@@ -161,7 +162,7 @@ async function serve(
   const daemon = await Daemon.open({
     ...{ stateDirectory, log, signal, nowMs: Date.now, random: Math.random },
     load: async () => {
-      const { settings, devices } = await agentConfig(context);
+      const { settings, devices, groups } = await agentConfig(context);
       const found = await receivers(notEnrolled);
       const parallel = asked ?? settings.parallel;
       const apply = async () => {
@@ -170,11 +171,10 @@ async function serve(
         await limitProcess(settings.limits, log);
         if (serving !== null) loops.add(reached, serving, parallel);
       };
-      return { parallel, devices, apply };
+      return { parallel, devices, groups, apply };
     },
     // As they were when the configuration was applied: it may be wrong on disk by now.
-    backUp: (device, options) =>
-      tally.run(device.name, () => targetOf(context, device, reached, log)(device, stateDirectory, options)),
+    backUp: (job, options) => tally.run(job.name, () => backUpJob(context, job, options, reached, log)),
     isThere: presenceOf(),
   });
   const notifier = serviceNotifier(
@@ -239,9 +239,9 @@ async function tellStatus(daemon: Daemon, notifier: ServiceNotifier): Promise<vo
   const running = devices.filter(({ state }) => state === 'running').map(({ name }) => name);
   const wrong = devices.filter(({ problem }) => problem !== null).length;
   const doing = running.length === 0 ? 'waiting' : `backing up ${running.join(', ')}`;
-  await notifier.status(
-    `${devices.length} devices, ${doing}${wrong === 0 ? '' : `, ${wrong} with problems`}`,
-  );
+  const groups = devices.filter(({ members }) => members !== null).length;
+  const count = `${devices.length - groups} devices${groups === 0 ? '' : `, ${groups} groups`}`;
+  await notifier.status(`${count}, ${doing}${wrong === 0 ? '' : `, ${wrong} with problems`}`);
 }
 
 /** A loop for each receiver; those of a configuration that is loaded again are added. */

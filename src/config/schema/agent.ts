@@ -1,7 +1,8 @@
 /** `agent.toml`. */
 import { z } from 'zod';
-import { OFFERS_MAX } from '../../domain/base/limits.js';
+import { GROUPS_MAX, OFFERS_MAX } from '../../domain/base/limits.js';
 import { deviceDefaults, deviceFields } from './device.js';
+import { groupFields } from './group.js';
 import { type Fields, optional, preset, type Settings } from './kinds.js';
 import { agentNotify, metricsFields } from './monitor.js';
 import { absolutePath, wholeNumber } from './values.js';
@@ -55,6 +56,12 @@ export const agentFields = {
     about: 'A device or image that is backed up, or several by wildcards.',
     fields: deviceFields,
     most: OFFERS_MAX,
+  },
+  group: {
+    kind: 'list',
+    about: 'Several devices that are backed up with one instant. `[defaults]` counts for its devices alone.',
+    fields: groupFields,
+    most: GROUPS_MAX,
   },
 } satisfies Fields;
 

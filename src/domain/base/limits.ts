@@ -127,6 +127,8 @@ export const AGENT_MANIFEST_BYTES_MAX = 256 * MiB;
 export const SESSIONS_PER_AGENT_MAX = 64;
 /** Of a group: each has an open session. */
 export const GROUP_MEMBERS_MAX = 32;
+/** Of one agent's configuration. */
+export const GROUPS_MAX = 32;
 /** Of what a commit says of how its provider came to the instant. */
 export const PROVIDER_FACTS_MAX = 32;
 /** Warnings that a commit may carry, and characters of one. */

@@ -3,10 +3,12 @@
  * change their meaning, while the texts of lines may. Pure.
  */
 export const LOG_EVENTS = {
-  'backup-begun': 'A backup of a device begins.',
+  'backup-begun': 'A backup of a device or group begins.',
   'backup-done': 'A backup made a point.',
   'backup-failed': 'A backup failed; `code` and `reason` say why.',
-  'device-missing': 'A device is not there; its backup waits for it.',
+  'member-left-out': 'A backup of a group was made without a device; `code` and `reason` say why.',
+  'device-missing':
+    'A device is not there; its backup waits for it, or that of its group is made without it.',
   'device-back': 'The device is there again.',
   'receiver-connected': 'The receiver answers.',
   'receiver-unreachable': 'The receiver does not answer; it is asked again.',

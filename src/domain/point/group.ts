@@ -80,6 +80,18 @@ export function checkGroupName(name: string): string {
   return checkName('group name', name);
 }
 
+/** @throws StillpointError `usage`: a member has the name, and a reference could mean either */
+export function refuseGroupName(name: string, members: Iterable<string>): void {
+  for (const device of members) {
+    if (device !== name) continue;
+    throw new StillpointError('usage', {
+      thing: `group ${name}`,
+      reason: 'there is a device of that name, with points of its own',
+      remedy: 'Choose another name for the group.',
+    });
+  }
+}
+
 /**
  * A reference to a point names a device or a group, never both.
  * @param points all of the agent's

@@ -131,6 +131,10 @@ export const METRICS = {
     OWN,
     '1 if the last point was made from what is known to have changed, else 0; missing where nothing tracks changes.',
   ),
+  stillpoint_agent_last_left_out: gauge(
+    OWN,
+    'Devices that the last point of the group is without; missing for a device.',
+  ),
   stillpoint_agent_failures: gauge(OWN, 'Failed runs in a row.'),
   stillpoint_agent_running: gauge(OWN, '1 while a backup of the device runs, else 0.'),
   stillpoint_agent_present: gauge(OWN, '1 if the device is there, else 0.'),

@@ -134,15 +134,13 @@ const providerName = z.string(PROVIDER_NAME).regex(/^[a-z][a-z0-9-]{0,31}$/, PRO
 
 const missing = z.array(name).min(1).max(GROUP_MEMBERS_MAX).exactOptional();
 
-const pointGroup = z
-  .strictObject({
-    id: hexId,
-    name,
-    sequence: z.int().min(1),
-    memberCount: z.int().min(1).max(GROUP_MEMBERS_MAX),
-    missing,
-  })
-  .exactOptional();
+export const pointGroupSchema = z.strictObject({
+  id: hexId,
+  name,
+  sequence: z.int().min(1),
+  memberCount: z.int().min(1).max(GROUP_MEMBERS_MAX),
+  missing,
+});
 
 const groupCommit = z
   .strictObject({ id: hexId, name, sessionIds: z.array(hexId).min(1).max(GROUP_MEMBERS_MAX), missing })
@@ -168,7 +166,7 @@ export const pointSchema: z.ZodType<Point> = z.strictObject({
   badRanges,
   excluded,
   warnings,
-  group: pointGroup,
+  group: pointGroupSchema.exactOptional(),
 });
 
 export const infoSchema: z.ZodType<ReceiverInfo> = z.strictObject({

@@ -52,7 +52,7 @@ test('what is due runs, so many at once, one session a device; what failed is tr
   t.like(await world.state_(daemon, 'a'), { failures: 0, problem: null });
   t.like(await world.state_(daemon, 'c'), { state: 'on-demand', nextAt: null, last: null });
   const asked = await daemon.backUpNow('c', true, world.stop.signal, () => undefined);
-  t.is(asked.point.device, 'c');
+  t.like(asked, { point: { device: 'c' } });
   t.like(world.begun.at(-1), { name: 'c', full: true });
   await t.throwsAsync(
     daemon.backUpNow('d', true, world.stop.signal, () => undefined),

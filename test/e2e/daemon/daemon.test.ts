@@ -63,6 +63,7 @@ test('an agent without a receiver: what was missed is backed up, commands are ta
   // It was down for two days.
   await writeMemory(stateDirectory, {
     pause: null,
+    groups: [],
     devices: [
       {
         ...{ name: 'one', path: join(directory, 'one'), pattern: null, last: null, lastGood: null },

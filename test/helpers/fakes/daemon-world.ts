@@ -6,7 +6,10 @@ import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BackupResult } from '../../../src/agent/backup/options.js';
 import { Daemon } from '../../../src/agent/daemon/daemon.js';
+import type { GroupJob } from '../../../src/agent/daemon/jobs.js';
 import { Matches } from '../../../src/agent/daemon/matches.js';
+import type { JobResult, OnJobEvent } from '../../../src/agent/daemon/options.js';
+import type { GroupBackupResult } from '../../../src/agent/group/options.js';
 import { loadAgentConfig } from '../../../src/config/agent-config.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { tempDir } from '../disks/temp-dir.js';
@@ -19,6 +22,7 @@ interface Begun {
   readonly name: string;
   readonly atMs: number;
   readonly full: boolean;
+  readonly onEvent: OnJobEvent;
   done(): void;
   fail(error: Error): void;
 }
@@ -27,7 +31,7 @@ export class World {
   readonly directory: string;
   nowMs = START;
   readonly begun: Begun[] = [];
-  readonly log: { msg: string; device?: string; reason?: string }[] = [];
+  readonly log: { msg: string; device?: string; group?: string; reason?: string }[] = [];
   readonly missing = new Set<string>();
   /** Devices whose backups have begun and not ended. */
   readonly active = new Set<string>();
@@ -53,8 +57,8 @@ export class World {
   }
 
   load = async () => {
-    const { settings, devices } = await loadAgentConfig(join(this.directory, 'config'));
-    return { parallel: settings.parallel, devices };
+    const { settings, devices, groups } = await loadAgentConfig(join(this.directory, 'config'));
+    return { parallel: settings.parallel, devices, groups };
   };
 
   async open(): Promise<Daemon> {
@@ -67,19 +71,20 @@ export class World {
       },
       matches: this.matches,
       log: pino({ level: 'info' }, { write: (line: string) => void this.log.push(JSON.parse(line)) }),
-      backUp: ({ name }, { full, signal }) =>
-        new Promise<BackupResult>((resolve, reject) => {
+      backUp: (job, { full, signal, onEvent }) =>
+        new Promise<JobResult>((resolve, reject) => {
+          const { name } = job;
           const sequence = this.begun.length + 1;
           this.active.add(name);
           const done = () => {
             this.active.delete(name);
-            resolve(resultOf(name, sequence));
+            resolve(job.group === null ? resultOf(name, sequence) : this.#groupResult(job, sequence));
           };
           const fail = (error: Error) => {
             this.active.delete(name);
             reject(error);
           };
-          this.begun.push({ name, full, atMs: this.nowMs, done, fail });
+          this.begun.push({ name, full, atMs: this.nowMs, onEvent, done, fail });
           signal.addEventListener('abort', () =>
             fail(new StillpointError('cancelled', { thing: 'the command', reason: 'it was cancelled' })),
           );
@@ -88,6 +93,21 @@ export class World {
     });
     this.#living.push(daemon);
     return daemon;
+  }
+
+  /** Of those members that are there. */
+  #groupResult({ name, devices, group }: GroupJob, sequence: number): GroupBackupResult {
+    const isThere = ({ path }: { readonly path: string }) => !this.missing.has(path);
+    const leftOut = devices.filter((device) => !isThere(device));
+    const results = devices.filter(isThere).map((device) => resultOf(device.name, sequence));
+    return {
+      group: { id: '0'.repeat(32), name: group.name, sequence, memberCount: results.length },
+      results,
+      leftOut: leftOut.map(({ name: device, path }) => ({
+        device,
+        error: new StillpointError('device-not-found', { thing: path, reason: `${name} lacks it` }),
+      })),
+    };
   }
 
   /** All that lives has written what it had to. */

@@ -39,6 +39,7 @@ export interface FakeLvmOptions {
 export class FakeLvm implements LvmHost {
   readonly lockDirectory: string;
   readonly udevRules = null;
+  readonly writesBeside = null;
   readonly path: string;
   /** Commands that changed something. */
   readonly log: string[] = [];

@@ -34,6 +34,8 @@ export class LiveMember {
   #writtenBytesPerMs = 0;
   #collectedMs = performance.now();
   #gaveUp = false;
+  /** A cut would have been short enough, and others were not ready for it. */
+  #isOffered = false;
   #rescans = 0;
 
   constructor(parts: LiveParts, options: HoldOptions) {
@@ -82,6 +84,9 @@ export class LiveMember {
   async #next(): Promise<readonly BlockRange[] | null> {
     const { copy, plan, place } = this.#parts;
     const { signal, fuzzy } = this.#options;
+    // What was written while it waited says nothing of its progress.
+    if (this.#isOffered) plan.again();
+    this.#isOffered = false;
     for (;;) {
       if (signal?.aborted === true)
         throw new StillpointError('cancelled', { thing: place.path, reason: 'it was cancelled' });
@@ -94,6 +99,7 @@ export class LiveMember {
       }
       if (step === 'cut' || step === 'give-up') {
         await copy.prepareCut(pending.readBytes);
+        this.#isOffered = true;
         return null;
       }
       if (step === 'stage' && (await this.#stage(pending.readBytes))) continue;

@@ -44,6 +44,8 @@ export interface LvmHost {
   readonly lockDirectory: string;
   /** Where udev reads rules that end with the machine's run; null: there is no udev. */
   readonly udevRules: string | null;
+  /** Where LVM keeps copies of its metadata, and waits for its own files; null: nowhere. */
+  readonly writesBeside: string | null;
 }
 
 export class CommandError extends Error {
@@ -78,6 +80,7 @@ export const realHost: LvmHost = {
   },
   lockDirectory: '/run/stillpoint/lvm',
   udevRules: UDEV_RULES,
+  writesBeside: '/etc',
 };
 
 function runCommand(

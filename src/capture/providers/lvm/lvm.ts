@@ -98,6 +98,7 @@ function memberOf(held: Held): Member {
     path,
     shownAt: [],
     barrier: 'cut',
+    ...(host.writesBeside === null ? {} : { writesBeside: host.writesBeside }),
     cutMs: CUT_MS,
     close: async () => null,
     open: async () => undefined,

@@ -14,10 +14,10 @@ import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { recorded } from '../../common/recorded.js';
 import { askReceiverOr } from '../../common/served.js';
+import { seconds } from '../../options/capture.js';
 import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { formatBytes, formatDuration, formatInstant } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
-import { seconds } from '../backup.js';
 import { addReceiverCompare } from './compare-order.js';
 
 const STORE_HELP = 'the directory of the store (default: "receiver" in the state directory)';

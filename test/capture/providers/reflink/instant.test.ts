@@ -117,7 +117,7 @@ testWith(
     await frozen.release();
     // By name, or because it lies on another member of the instant.
     const asked = holdNow(disk, { freeze: [disk.mountPoint] });
-    await refused(t, asked, 'usage', /can't be frozen: the clone that is the instant of .* is made on it/);
+    await refused(t, asked, 'usage', /can't be frozen: what takes the instant of .* writes to it/);
     const named = await holdNow(disk, { freeze: [inside.mountPoint] });
     t.is(named.kind, 'filesystem');
     await named.release();

@@ -1,5 +1,5 @@
 /** How many may work at once; the others wait in the order in which they came. */
-import { unlessAborted } from '../common/cancel.js';
+import { unlessAborted } from './cancel.js';
 
 export class Slots {
   #limit: number;
