@@ -25,6 +25,8 @@ const check = (ranges: [number, number][]): BadCall => {
   return ({ port, point }) => eventsOf(port.check(point.id, ranges));
 };
 
+const GROUP = { id: '1'.repeat(32), name: 'group', sessionIds: ['2'.repeat(32)] };
+
 export const BAD_MESSAGES: readonly BadCase[] = [
   ['a path as a device name', 'bad-name', begin(() => ({ device: '../../etc/passwd' }))],
   ['a slash in a device name', 'bad-name', begin(() => ({ device: 'a/b' }))],
@@ -87,6 +89,16 @@ export const BAD_MESSAGES: readonly BadCase[] = [
   ],
   ['a false root', 'root-mismatch', commit({ root: 'd'.repeat(64) })],
   ['a root that is none', 'bad-message', commit({ root: 'd' })],
+  ['a group without an id', 'bad-message', commit({ group: { ...GROUP, id: 'x' } })],
+  ['a group without sessions', 'bad-message', commit({ group: { ...GROUP, sessionIds: [] } })],
+  [
+    'a group of too many sessions',
+    'bad-message',
+    commit({ group: { ...GROUP, sessionIds: Array.from({ length: 33 }, () => newSessionId()) } }),
+  ],
+  ['a group that numbers itself', 'bad-message', commit({ group: wrong({ ...GROUP, sequence: 7 }) })],
+  ['a group that does not name the session', 'bad-message', commit({ group: GROUP })],
+  ['a path as a group’s name', 'bad-name', commit({ group: { ...GROUP, name: '../host' } })],
   ['a commit of more batches than came', 'out-of-order', commit({ batchCount: 2 })],
   ['a commit of fewer batches than came', 'out-of-order', commit({ batchCount: 0 })],
   [

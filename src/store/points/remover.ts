@@ -7,16 +7,17 @@
  * State of an agent: free, or held by a rename, which begins when removals that are going on have ended.
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import { type GroupPoint, groupPoints } from '../../domain/point/group.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { CaptureDescription, DeviceKey } from '../port/store.js';
 import type { PointUse } from './point-use.js';
-import { type RemovalContext, removeManifest, tidyMarks } from './removal.js';
+import { type JointRemovalContext, removeAtOnce, removeManifest, tidyMarks } from './removal.js';
 
 /** How often the marks of removed points are tidied, which is done at the opening too. */
 const TIDY_INTERVAL_MS = 24 * 60 * 60 * 1000;
 
 export interface RemoverOptions {
-  readonly context: RemovalContext;
+  readonly context: JointRemovalContext;
   readonly use: PointUse;
   /** @throws StillpointError if settings keep the point */
   readonly guard: (point: Point, ofDevice: readonly Point[]) => void;
@@ -64,6 +65,19 @@ export class PointRemover {
   /** As Store.checkRemoval. */
   check(point: Point): void {
     this.#check(point);
+    const group = this.#groupOf(point);
+    if (group !== null) {
+      const name = `${group.name}@${group.sequence}`;
+      throw new StillpointError('point-protected', {
+        thing: `point ${pointLabel(point)}`,
+        reason: `it belongs to the group point ${name}, whose points fit each other`,
+        remedy: `Remove all of it: "forget ${name}".`,
+      });
+    }
+    this.#checkIsNotLast(point);
+  }
+
+  #checkIsNotLast(point: Point): void {
     if (this.#options.context.catalog.ofDevice(point).at(-1)?.id === point.id) {
       throw new StillpointError('point-protected', {
         thing: `point ${pointLabel(point)}`,
@@ -77,6 +91,28 @@ export class PointRemover {
   async removePoint(point: Point, why: string): Promise<void> {
     this.check(point);
     await this.#remove([point], why);
+  }
+
+  /** As Store.removeTogether. */
+  async removeTogether(points: readonly Point[], why: string): Promise<void> {
+    const group = this.#groupOf(points[0]);
+    const isAll =
+      group?.points.length === points.length &&
+      points.every((point) => group.points.some(({ id }) => id === point.id));
+    if (group === null || !isAll) throw new Error('they are not all points of one group point');
+    for (const point of points) {
+      this.#check(point);
+      this.#checkIsNotLast(point);
+    }
+    await this.#during(points, () => removeAtOnce(this.#options.context, group.id, points, why));
+  }
+
+  /** The whole group point of several that it belongs to. */
+  #groupOf(point: Point | undefined): GroupPoint | null {
+    if (point?.group === undefined || point.group.memberCount === 1) return null;
+    const { id } = point.group;
+    const members = this.#options.context.catalog.all().filter(({ group }) => group?.id === id);
+    return groupPoints(members)[0] ?? null;
   }
 
   /** As Store.removeDevice. */
@@ -107,9 +143,13 @@ export class PointRemover {
   }
 
   /** @param points of one device, the last one last: until then a backup finds the point that it builds on */
-  async #remove(points: readonly Point[], why: string): Promise<void> {
+  #remove(points: readonly Point[], why: string): Promise<void> {
+    return this.#during(points, () => this.#removeInTurn(points, why));
+  }
+
+  async #during(points: readonly Point[], remove: () => Promise<void>): Promise<void> {
     for (const { id } of points) this.#removing.add(id);
-    const work = this.#removeInTurn(points, why);
+    const work = remove();
     this.#inFlight.add(work);
     try {
       await work;
@@ -121,6 +161,8 @@ export class PointRemover {
   }
 
   async #removeInTurn(points: readonly Point[], why: string): Promise<void> {
+    // A decision that is not carried out yet would bring a point back.
+    await this.#options.context.decisions.settle();
     for (const point of points) await removeManifest(this.#options.context, point, why);
   }
 

@@ -5,6 +5,7 @@
  */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
+import type { GroupCommit } from '../../domain/point/group.js';
 import type { DeviceIdentity, Point, RemovedPoint } from '../../domain/point/point.js';
 import type { ClockJudgement } from '../../domain/retention/clock.js';
 import type { RetentionSettings } from '../../domain/retention/settings.js';
@@ -72,6 +73,12 @@ export interface Capture {
    */
   commit(request: CommitRequest): Promise<Point>;
   abort(): Promise<void>;
+}
+
+/** One of several captures that are committed at once. */
+export interface TogetherCommit {
+  readonly capture: Capture;
+  readonly request: CommitRequest;
 }
 
 /** Without an agent: of all agents. */
@@ -202,6 +209,11 @@ export interface Store {
    * @throws StillpointError as `removePoint`; then none is removed, unless the disk failed in between
    */
   removeDevice(key: DeviceKey, why: string): Promise<Point[]>;
+  /**
+   * Removes all points of a group point, all at once: nobody ever sees a part of it. Otherwise as
+   * `removePoint`, which refuses a point of a group.
+   */
+  removeTogether(points: readonly Point[], why: string): Promise<void>;
   /** What is known of a point that was removed under this sequence; null: nothing says so. */
   removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null>;
   /**
@@ -209,6 +221,16 @@ export interface Store {
    * point's; `base-mismatch`.
    */
   createCapture(description: CaptureDescription): Promise<Capture>;
+  /**
+   * Makes points of all captures, all at once, or of none: nobody ever sees a part of them.
+   * @param group what each point says of it; the store numbers it
+   * @returns by place: all fulfilled, or all rejected: one at least with its own error, others with
+   * `group-failed`. What happens then is said at `Capture.commit`
+   */
+  commitTogether(
+    commits: readonly TogetherCommit[],
+    group: GroupCommit,
+  ): Promise<readonly PromiseSettledResult<Point>[]>;
   /**
    * Contents of nodes of the point's tree, proven; without their last NULL digests, and
    * so empty for a NULL node.

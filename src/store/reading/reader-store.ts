@@ -172,6 +172,14 @@ export class ReaderStore implements Store {
     throw this.#readsOnly();
   }
 
+  async removeTogether(): Promise<void> {
+    throw this.#readsOnly();
+  }
+
+  async commitTogether(): Promise<never> {
+    throw this.#readsOnly();
+  }
+
   async checkRename(): Promise<void> {
     throw this.#readsOnly();
   }

@@ -1,0 +1,82 @@
+/** What becomes of commits of a group that are not all there. */
+import test from 'ava';
+import type { CommitRequest } from '../../../src/domain/session/messages.js';
+import { GroupCommits, type GroupCommitsOptions } from '../../../src/receiver/sessions/group-commits.js';
+import type { Capture, Store } from '../../../src/store/port/store.js';
+import { commitRequest } from '../../helpers/bytes/requests.js';
+import { refused } from '../../helpers/refused.js';
+
+const IDS = ['1'.repeat(32), '2'.repeat(32), '3'.repeat(32)] as const;
+const GROUP = { id: 'a'.repeat(32), name: 'db', sessionIds: [...IDS] };
+
+const session = (sessionId: string) => ({
+  capture: { description: { agent: 'host', sessionId } } as unknown as Capture,
+});
+const request = (changes: Partial<CommitRequest> = {}) =>
+  commitRequest({ batchCount: 1, group: GROUP, ...changes });
+
+function gathering(options: Partial<GroupCommitsOptions> = {}) {
+  const decided: string[][] = [];
+  const commitTogether: Store['commitTogether'] = async (commits) => {
+    decided.push(commits.map(({ capture }) => capture.description.sessionId));
+    return commits.map(() => ({ status: 'rejected', reason: new Error('nothing is made here') }));
+  };
+  const groups = new GroupCommits({ store: { commitTogether }, isOpen: () => true, ...options });
+  return { groups, decided };
+}
+
+test('commits that do not come in time take the others with them, and may begin again', async (t) => {
+  const { groups, decided } = gathering({ gatheringMs: 30 });
+  const [one, two, three] = IDS.map(session) as [never, never, never];
+  const first = groups.join(one, request(), GROUP);
+  const second = groups.join(two, request(), GROUP);
+  await refused(t, first, 'group-failed', /did not come in time/);
+  await refused(t, second, 'group-failed', /did not come in time/);
+  t.deepEqual(decided, []);
+  const again = [one, two, three].map((each) => groups.join(each, request(), GROUP));
+  for (const each of again) await t.throwsAsync(each, { message: 'nothing is made here' });
+  t.deepEqual(decided, [[...IDS]]);
+});
+
+test('a commit that waits is answered after a while, and stays a part of the group', async (t) => {
+  const { groups, decided } = gathering({ answerMs: 20 });
+  const [one, two, three] = IDS.map(session) as [never, never, never];
+  const results = [one, two].map((each) => groups.join(each, request(), GROUP));
+  await refused(t, groups.answer(one, GROUP, results[0] as never), 'busy', /all 3 sessions of group db/);
+  const last = groups.join(three, request(), GROUP);
+  await t.throwsAsync(groups.answer(three, GROUP, last), { message: 'nothing is made here' });
+  for (const result of results) await t.throwsAsync(result, { message: 'nothing is made here' });
+  t.deepEqual(decided, [[...IDS]]);
+});
+
+test('an answer waits for what is being decided, however long', async (t) => {
+  let decide: () => void = () => undefined;
+  const commitTogether: Store['commitTogether'] = async (commits) => {
+    await new Promise<void>((resolve) => {
+      decide = resolve;
+    });
+    return commits.map(() => ({ status: 'rejected', reason: new Error('decided') }));
+  };
+  const { groups } = gathering({ answerMs: 10, store: { commitTogether } });
+  const results = IDS.map((id) => groups.join(session(id), request(), GROUP));
+  const answer = groups.answer(session(IDS[0]), GROUP, results[0] as never);
+  setTimeout(() => decide(), 60);
+  await t.throwsAsync(answer, { message: 'decided' });
+  await Promise.allSettled(results);
+});
+
+test('a receiver that stops tells those who wait that it may be tried again', async (t) => {
+  const { groups } = gathering();
+  const waiting = groups.join(session(IDS[0]), request(), GROUP);
+  groups.close();
+  const error = await refused(t, waiting, 'group-failed', /stops/);
+  t.is((error as { permanent?: boolean } | undefined)?.permanent ?? false, false);
+});
+
+test('a session of another group, or of another agent, has no effect when it ends', async (t) => {
+  const { groups } = gathering({ gatheringMs: 100 });
+  const waiting = groups.join(session(IDS[0]), request(), GROUP);
+  groups.ended('host', '9'.repeat(32));
+  groups.ended('other', IDS[1]);
+  await refused(t, waiting, 'group-failed', /in time/);
+});
