@@ -163,6 +163,9 @@ test('no group of one, of too many, of two with one name, or of one device under
   await refused(t, backup([image('one'), a, image('two')]), 'usage', /one \(.*\) and two \(.*\) share bytes/);
   await refused(t, backup([image('all'), a]), 'usage', /there is a device of that name/);
   t.deepEqual(world.log, []);
+  await world.made.backup({ device: 'all' });
+  await refused(t, world.backup(), 'bad-name', /^group all: it is the name of a device that has points/);
+  t.deepEqual(world.log, []);
 });
 
 test('members that are slow to transfer hold back the commits of the others', async (t) => {

@@ -9,13 +9,13 @@ import type { ExecutionContext } from 'ava';
 import type { GroupMember } from '../../../src/agent/group/options.js';
 import { runGroupBackup } from '../../../src/agent/group/run-group.js';
 import { MiB } from '../../../src/domain/base/limits.js';
+import { groupPoints } from '../../../src/domain/point/group.js';
 import { startProcess, stopTap } from '../../../src/tap/launch.js';
 import { addTap } from '../../../src/tap/registry/registry.js';
 import { FILESYSTEM_PROGRAMS, makeFilesystem } from '../../helpers/disks/filesystem.js';
 import { unfreeze } from '../../helpers/disks/freezable.js';
 import { attachLoop, detachLoop, mount, temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { NbdWriter } from '../../helpers/disks/nbd-writer.js';
-import { JoiningReceiver } from '../../helpers/fakes/group-world.js';
 import { untrackAtEnd, whyNoTracking } from '../../helpers/live/world.js';
 import { COMMAND } from '../../helpers/machines/stillpoint.js';
 import { programs, testWith } from '../../helpers/requirements.js';
@@ -101,13 +101,13 @@ function isOneInstant(sides: readonly (readonly number[])[]): boolean {
 
 async function isAlwaysOne(t: ExecutionContext, directory: string, sides: readonly Side[]): Promise<void> {
   const made = await BackupWorld.make(t, directory);
-  const receiver = new JoiningReceiver(made.receiver).port;
+  const { receiver } = made;
   const still = { path: await emptyImage(join(directory, 'still.img')), device: 'still' };
   const writer = new Writer(sides);
   for (let round = 0; round < BACKUPS; round += 1) {
     const writing = writer.start();
     await writer.further();
-    const { results } = await runGroupBackup({
+    const { results, group } = await runGroupBackup({
       ...{ receiver, stateDirectory: directory, name: 'all', missing: 'fail' },
       members: [...sides.map(({ member }) => member), still],
       rest: { name: 'all', hooks: [], freeze: 'auto' },
@@ -116,6 +116,8 @@ async function isAlwaysOne(t: ExecutionContext, directory: string, sides: readon
     await writer.further();
     writer.stop();
     await writing;
+    t.like(group, { sequence: round + 1, memberCount: sides.length + 1 });
+    t.is(groupPoints(await receiver.points()).length, round + 1);
     t.is(new Set(results.map(({ point }) => point.instant)).size, 1);
     const numbers: number[][] = [];
     for (const [i, { numbersIn }] of sides.entries()) {
