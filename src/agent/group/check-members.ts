@@ -3,7 +3,7 @@ import { type Footprint, footprintOf, overlaps } from '../../devices/system/foot
 import { StillpointError } from '../../domain/base/errors.js';
 import { GROUP_MEMBERS_MAX } from '../../domain/base/limits.js';
 import { checkName } from '../../domain/base/names.js';
-import { checkGroupName, refuseGroupName } from '../../domain/point/group.js';
+import { checkGroupName } from '../../domain/point/group.js';
 import type { GroupBackupOptions, GroupMember } from './options.js';
 
 const MEMBERS_MIN = 2;
@@ -27,10 +27,12 @@ export async function checkMembers({
       reason: `it has ${members.length} devices, and a group has ${GROUP_MEMBERS_MAX} at most`,
     });
   for (const { device } of members) checkName('device name', device);
-  refuseGroupName(
-    name,
-    members.map(({ device }) => device),
-  );
+  if (members.some(({ device }) => device === name))
+    throw new StillpointError('usage', {
+      thing,
+      reason: 'there is a device of that name, with points of its own',
+      remedy: 'Choose another name for the group.',
+    });
   await checkApart(thing, members);
 }
 

@@ -8,6 +8,7 @@ import { PROVIDERS } from '../../capture/choice/list.js';
 import type { Provider } from '../../capture/ports.js';
 import { deviceError } from '../../devices/system/device-error.js';
 import { StillpointError } from '../../domain/base/errors.js';
+import { checkNamesApart } from '../../domain/point/group.js';
 import { native } from '../../native/index.js';
 import type { Backup } from '../backup/context.js';
 import { FoundOut } from '../backup/findings.js';
@@ -67,6 +68,8 @@ class GroupRun {
 
   async open(receiver: Backup['receiver'], store: { storeId: string; agent: string }): Promise<void> {
     const { members, name, rest } = this.#options;
+    // The commits would be refused, after all else.
+    checkNamesApart(await receiver.points(undefined, { last: true }), { group: name });
     for (const member of members) {
       throwIfCancelled(this.#signal);
       try {

@@ -108,6 +108,20 @@ for (const when of ['prepare', 'batch', 'commit'] as const) {
   });
 }
 
+test('a write after the instant, before the first reading, makes no point that claims to be of the instant', async (t) => {
+  const unproven = { barrier: 'unused', kind: 'idle', isUnproven: true } as const;
+  const world = await GroupWorld.make(t, [{}, unproven, LATE]);
+  // Two readings from here on find the same.
+  world.disk(1).before.view = () => world.disk(1).write(0, 9);
+  const second =
+    /^\/b: nothing proves that it stood still .* a second reading would prove a moment of its own/;
+  await refused(t, world.backup(), 'device-changed', second);
+  t.deepEqual(await world.points(), []);
+  const { results, leftOut } = await world.backup({ missing: 'leave-out' });
+  t.is(results.length, 2);
+  t.is(leftOut[0]?.device, 'disk-b');
+});
+
 test('a commit that the receiver refuses to one refuses them all; the next backup is as if nothing had been', async (t) => {
   const world = await GroupWorld.make(t, [{}, {}, LATE]);
   let count = 0;
@@ -162,6 +176,9 @@ test('no group of one, of too many, of two with one name, or of one device under
   const image = (device: string) => ({ path: world.made.image, device });
   await refused(t, backup([image('one'), a, image('two')]), 'usage', /one \(.*\) and two \(.*\) share bytes/);
   await refused(t, backup([image('all'), a]), 'usage', /there is a device of that name/);
+  t.deepEqual(world.log, []);
+  await world.made.backup({ device: 'all' });
+  await refused(t, world.backup(), 'bad-name', /^group all: it is the name of a device that has points/);
   t.deepEqual(world.log, []);
 });
 

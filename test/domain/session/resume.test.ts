@@ -70,6 +70,9 @@ test('a sealed overlay is dropped only where there is certainly no point of it',
     t.is(afterFailedCommit(failure('connection-lost', false), isResumed), 'undecided');
     t.is(afterFailedCommit(failure('cancelled', true), isResumed), 'undecided');
     t.is(afterFailedCommit(failure('bad-batch'), isResumed), 'refused');
+    t.is(afterFailedCommit(failure('group-failed'), isResumed), 'refused');
+    // The receiver stops while it waits for the others.
+    t.is(afterFailedCommit(failure('group-failed', false), isResumed), 'undecided');
   }
   t.is(afterFailedCommit(failure('root-mismatch'), false), 'tree-wrong');
   t.is(afterFailedCommit(failure('root-mismatch'), true), 'refused');

@@ -3,7 +3,6 @@ import type { ExecutionContext } from 'ava';
 import type { GroupBackupOptions, GroupBackupResult, GroupMember } from '../../../src/agent/group/options.js';
 import { runGroupBackup } from '../../../src/agent/group/run-group.js';
 import { NO_REST } from '../../../src/capture/instant.js';
-import { StillpointError } from '../../../src/domain/base/errors.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
@@ -14,13 +13,13 @@ export class GroupWorld {
   readonly made: BackupWorld;
   readonly log: string[] = [];
   readonly disks: readonly FakeDisk[];
-  readonly receiver: JoiningReceiver;
+  readonly receiver: WatchedReceiver;
   /** With the device, and null for the group. */
   readonly warnings: [string | null, string][] = [];
 
   private constructor(made: BackupWorld, disks: readonly FakeDiskOptions[]) {
     this.made = made;
-    this.receiver = new JoiningReceiver(made.receiver);
+    this.receiver = new WatchedReceiver(made.receiver);
     this.disks = disks.map((one, i) => new FakeDisk(`/${'abcdef'.charAt(i)}`, { ...one, log: this.log }));
   }
 
@@ -58,75 +57,28 @@ export class GroupWorld {
   }
 }
 
-interface Joining {
-  readonly request: CommitRequest;
-  readonly resolve: (point: Point) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** As a receiver that makes points of a group's sessions when it has the commits of all of them. */
-export class JoiningReceiver {
+/** The receiver, and what is done before it sees a commit: where that fails, the session is over. */
+export class WatchedReceiver {
   readonly port: ReceiverPort;
-  /** Each is done once, before a commit is looked at. */
   beforeCommit: (sessionId: string, request: CommitRequest) => Promise<void> | void = () => undefined;
   readonly commits: CommitRequest[] = [];
-  readonly #inner: ReceiverPort;
-  readonly #joining = new Map<string, Map<string, Joining>>();
 
   constructor(inner: ReceiverPort) {
-    this.#inner = inner;
     this.port = new Proxy(inner, {
       get: (target, name: keyof ReceiverPort) => {
-        if (name === 'commit') return this.#commit.bind(this);
-        if (name === 'abort') return this.#abort.bind(this);
-        return (target[name] as (...args: unknown[]) => unknown).bind(target);
+        if (name !== 'commit') return (target[name] as (...args: unknown[]) => unknown).bind(target);
+        const commit: ReceiverPort['commit'] = async (sessionId, request) => {
+          this.commits.push(request);
+          try {
+            await this.beforeCommit(sessionId, request);
+          } catch (error) {
+            await target.abort(sessionId);
+            throw error;
+          }
+          return target.commit(sessionId, request);
+        };
+        return commit;
       },
     });
-  }
-
-  async #commit(sessionId: string, request: CommitRequest): Promise<Point> {
-    const { group } = request;
-    if (group === undefined) throw new Error('it is not of a group');
-    this.commits.push(request);
-    const joining = this.#joining.get(group.id) ?? new Map<string, Joining>();
-    this.#joining.set(group.id, joining);
-    const answer = new Promise<Point>((resolve, reject) => {
-      joining.set(sessionId, { request, resolve, reject });
-    });
-    answer.catch(() => undefined);
-    try {
-      await this.beforeCommit(sessionId, request);
-    } catch (error) {
-      this.#refuse(group.id, sessionId);
-      throw error;
-    }
-    if (group.sessionIds.every((id) => joining.has(id))) await this.#commitAll(group.id, joining);
-    return answer;
-  }
-
-  async #commitAll(groupId: string, joining: ReadonlyMap<string, Joining>): Promise<void> {
-    this.#joining.delete(groupId);
-    for (const [id, { request, resolve }] of joining) {
-      const { group, ...alone } = request;
-      const point = await this.#inner.commit(id, alone);
-      if (group === undefined) throw new Error('it is not of a group');
-      const { sessionIds, ...named } = group;
-      resolve({ ...point, group: { ...named, sequence: 1, memberCount: sessionIds.length } });
-    }
-  }
-
-  #refuse(groupId: string, sessionId: string): void {
-    const about = { thing: `session ${sessionId}`, reason: 'another session of its group has failed' };
-    for (const [id, { reject }] of this.#joining.get(groupId) ?? [])
-      if (id !== sessionId) reject(new StillpointError('group-failed', about));
-    this.#joining.delete(groupId);
-  }
-
-  async #abort(sessionId: string): Promise<void> {
-    await this.#inner.abort(sessionId);
-    for (const [groupId, joining] of this.#joining) {
-      const ids = [...joining.values()].flatMap(({ request }) => request.group?.sessionIds ?? []);
-      if (ids.includes(sessionId)) this.#refuse(groupId, sessionId);
-    }
   }
 }

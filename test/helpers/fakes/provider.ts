@@ -52,6 +52,8 @@ export interface FakeDiskOptions {
   readonly kind?: ConsistencyKind;
   /** It copies in passes. */
   readonly isLate?: boolean;
+  /** Its view is the disk itself, and nothing proves that it stood still. */
+  readonly isUnproven?: boolean;
   /** Shared with others: what was done, in order. */
   readonly log?: string[];
 }
@@ -116,7 +118,7 @@ export class FakeDisk {
     }
     this.#isTaken = true;
     this.#isBegun = false;
-    const { barrier = 'gate', shownAt = [], kind = null, isLate = false } = this.#options;
+    const { barrier = 'gate', shownAt = [], kind = null, isLate = false, isUnproven = false } = this.#options;
     const free = async (): Promise<void> => {
       await this.#step('release');
       this.#closedUntilMs = 0;
@@ -146,9 +148,13 @@ export class FakeDisk {
         const view = async (reached: ConsistencyKind) => {
           await this.#step('view');
           return {
-            ...{ device, instant, kind: reached, warnings: [], identity: this.#identity },
+            ...{ instant, kind: reached, warnings: [], identity: this.#identity },
+            device: isUnproven ? this.#device : device,
             ...(left === null ? {} : { tracking: tracking({ ranges: left, sample: [] }) }),
-            conclude: async () => ({ kind: reached, warnings: [] }),
+            conclude: async () => ({
+              ...{ kind: reached, warnings: [] },
+              ...(isUnproven ? { unproven: 'its times say nothing' } : {}),
+            }),
             release: async () => {
               await device.close();
               if (this.#isTaken) await free();
