@@ -260,6 +260,9 @@ export class LocalStore implements Store {
     });
   }
 
+  removeTogether = async (points: readonly Point[], why: string) => {
+    for (const point of points) await this.removePoint(point, why);
+  };
   removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
     return this.#access.run(`device ${key.device}`, async () => {
       const removed = await this.#remover.removeDevice(key, why);

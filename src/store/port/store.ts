@@ -198,6 +198,11 @@ export interface Store {
    */
   removePoint(point: Point, why: string): Promise<void>;
   /**
+   * Removes all points of a group point at once: nobody ever sees some of them.
+   * @throws StillpointError as `removePoint`; then none is removed
+   */
+  removeTogether(points: readonly Point[], why: string): Promise<void>;
+  /**
    * Removes all points of a device, the last one last. @returns those that it removed
    * @throws StillpointError as `removePoint`; then none is removed, unless the disk failed in between
    */

@@ -172,6 +172,10 @@ export class ReaderStore implements Store {
     throw this.#readsOnly();
   }
 
+  async removeTogether(): Promise<void> {
+    throw this.#readsOnly();
+  }
+
   async checkRename(): Promise<void> {
     throw this.#readsOnly();
   }

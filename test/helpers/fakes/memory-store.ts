@@ -165,6 +165,7 @@ export class MemoryStore implements Store {
   }
 
   deviceNames = (): string[] => [];
+  removeTogether = async (points: readonly Point[], why: string) => this.#remove(points, why);
   checkRename = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
   renameAgent = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
 

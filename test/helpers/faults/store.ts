@@ -73,6 +73,7 @@ export class FaultyStore implements Store {
   checkRemoval: Store['checkRemoval'] = (point) => this.#inner.checkRemoval(point);
   useOf: Store['useOf'] = (point) => this.#inner.useOf(point);
   removePoint: Store['removePoint'] = (...args) => this.#inner.removePoint(...args);
+  removeTogether: Store['removeTogether'] = (...args) => this.#inner.removeTogether(...args);
   checkRename: Store['checkRename'] = () => this.#inner.checkRename();
   renameAgent: Store['renameAgent'] = () => this.#inner.renameAgent();
   removeDevice: Store['removeDevice'] = (...args) => this.#inner.removeDevice(...args);
