@@ -1,11 +1,12 @@
-/** `stillpoint restore POINT TARGET`: a point's bytes, to a device, an image or standard output. */
+/**
+ * `stillpoint restore POINT TARGET`: a point's bytes, to a device, an image or standard output; or all points of
+ * a group point, each to its target.
+ */
 import type { Command } from 'commander';
-import { unlessAborted } from '../../agent/common/cancel.js';
-import type { RestoreResult } from '../../agent/restore/restore.js';
-import { StillpointError } from '../../domain/base/errors.js';
-import type { Point } from '../../domain/point/point.js';
-import { pointName } from '../../domain/point/point-ref.js';
-import type { CommandContext, Run } from '../common/context.js';
+import { unlessAborted } from '../../../agent/common/cancel.js';
+import { StillpointError } from '../../../domain/base/errors.js';
+import { pointName } from '../../../domain/point/point-ref.js';
+import type { CommandContext, Run } from '../../common/context.js';
 import {
   agentOption,
   limitRateOption,
@@ -14,13 +15,13 @@ import {
   storeDirectory,
   storeOption,
   withReceiver,
-} from '../common/open-receiver.js';
-import { findPoint, ownAgent } from '../common/point-argument.js';
-import { agentProgress } from '../output/agent-progress.js';
-import { EXIT_INCOMPLETE, EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
-import { formatBytes, formatCount, formatInstant } from '../output/format.js';
+} from '../../common/open-receiver.js';
+import { findNamed, ownAgent } from '../../common/point-argument.js';
+import { agentProgress } from '../../output/agent-progress.js';
+import { restoreGroup, tellGroup } from './group.js';
+import { exitCodeOf, linesOf, viewOf } from './told.js';
 
-interface RestoreOptions extends ReceiverChoice {
+export interface RestoreChoice extends ReceiverChoice {
   readonly overwrite?: boolean;
   readonly allowInUse?: boolean;
   readonly allowSectorSize?: boolean;
@@ -36,9 +37,12 @@ export function addRestore(program: Command, run: Run): void {
     .description('write a point to a device, an image file or standard output; every block is proven first')
     .argument(
       '<point>',
-      'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id; "stillpoint points" lists them',
+      'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id, also of a group; "stillpoint points" lists them',
     )
-    .argument('<target>', 'block device, image file, or - for standard output', notEmpty)
+    .argument(
+      '<targets...>',
+      'block device, image file, or - for standard output; of a group point NAME=TARGET for each of its devices',
+    )
     .addOption(storeOption())
     .addOption(agentOption())
     .option('--overwrite', 'overwrite an image file that is not empty')
@@ -55,19 +59,26 @@ export function addRestore(program: Command, run: Run): void {
       'write zeros for what is damaged in the store, name these ranges, and end with exit code 7',
     )
     .addOption(limitRateOption())
-    .action((point: string, target: string, options: RestoreOptions) =>
-      run((context) => restore(context, point, target, options)),
+    .addHelpText(
+      'after',
+      `
+A group point is restored as a whole: restore db@latest data=/dev/sdc wal=/dev/sdd. All targets are checked before the
+first one is written. If a restore fails, the same command continues.`,
+    )
+    .action((point: string, targets: string[], options: RestoreChoice) =>
+      run((context) => restore(context, point, targets.map(notEmpty), options)),
     );
 }
 
 async function restore(
   context: CommandContext,
   pointText: string,
-  target: string,
-  options: RestoreOptions,
+  targets: readonly string[],
+  options: RestoreChoice,
 ): Promise<number> {
-  const { output, stateDirectoryIfAny: stateDirectory, signal } = context;
-  if (target === '-') {
+  const { output, signal } = context;
+  const [target = '', ...others] = targets;
+  if (others.length === 0 && target === '-') {
     if (context.stdout.isTTY === true) {
       throw new StillpointError('usage', {
         thing: 'standard output',
@@ -77,59 +88,45 @@ async function restore(
     }
     output.reserveStdout();
   }
-  const { overwrite, allowInUse, allowSectorSize, rewrite, zeroExcluded, verify, skipBad } = options;
-  const { runRestore } = await import('../../agent/restore/restore.js');
   const progress = agentProgress(output);
-  const { point, name, result } = await withReceiver(context, options, async (receiver, meter) => {
-    const found = await unlessAborted(signal, findPoint(receiver, pointText));
-    const restored = await runRestore({
-      ...{ receiver, meter, point: found, target, stateDirectory, signal, onEvent: progress.onEvent },
-      ...{ overwrite, allowInUse, allowSectorSize, rewrite, zeroExcluded, verify, skipBad },
-      output: context.stdout.stream,
-      storeDirectory: storeDirectory(options.store),
-    }).finally(progress.end);
-    return { point: found, name: pointName(found, await ownAgent(receiver)), result: restored };
-  });
+  const done = await withReceiver(context, options, async (receiver, meter) => {
+    const named = await unlessAborted(signal, findNamed(receiver, pointText));
+    const own = await ownAgent(receiver);
+    const common = { ...optionsOf(context, options), receiver, meter, onEvent: progress.onEvent };
+    if (named.kind === 'group') {
+      const { group } = named;
+      const restored = await restoreGroup({ output, own, common }, group, targets);
+      return { kind: 'group' as const, group, own, restored };
+    }
+    const { point } = named;
+    const name = pointName(point, own);
+    if (others.length > 0) throw oneTarget(name, targets.length);
+    const { runRestore } = await import('../../../agent/restore/restore.js');
+    const result = await runRestore({ ...common, point, target, output: context.stdout.stream });
+    return { kind: 'point' as const, restored: { name, point, target, result } };
+  }).finally(progress.end);
+  if (done.kind === 'group') return tellGroup(output, done.group, done.restored, done.own);
   if (target === '-') await output.requireDelivery();
   else output.stands(`${target} was restored anyway.`);
-  output.result({ point, target, ...result, isComplete: result.lostRanges.length === 0 }, [
-    describe(name, point, target, result),
-    ...lostLines(target, result),
-  ]);
-  if (result.lostRanges.length > 0) return EXIT_INCOMPLETE;
-  return result.warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
+  const { restored } = done;
+  output.result(viewOf(restored), linesOf(restored));
+  return exitCodeOf([restored.result]);
 }
 
-const RANGES_SHOWN_MAX = 1000;
-
-/** For people; programs get all of them in the result. */
-function lostLines(target: string, { lostRanges }: RestoreResult): string[] {
-  if (lostRanges.length === 0) return [];
-  const bytes = lostRanges.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const where = target === '-' ? 'standard output' : target;
-  const more = lostRanges.length - RANGES_SHOWN_MAX;
-  return [
-    `NOT COMPLETE: ${formatBytes(bytes)} are damaged in the store. ${where} has zeros there:`,
-    ...lostRanges
-      .slice(0, RANGES_SHOWN_MAX)
-      .map(({ byteOffset, byteLength }) => `  bytes ${byteOffset} to ${byteOffset + byteLength - 1}`),
-    ...(more > 0 ? [`  and ${formatCount(more, 'more range')}: see --json`] : []),
-    'When the device was backed up again, and the blocks came back with that, the same restore adds them.',
-  ];
+/** Of each point. */
+function optionsOf(context: CommandContext, options: RestoreChoice) {
+  const { stateDirectoryIfAny: stateDirectory, signal } = context;
+  const { overwrite, allowInUse, allowSectorSize, rewrite, zeroExcluded, verify, skipBad } = options;
+  return {
+    ...{ overwrite, allowInUse, allowSectorSize, rewrite, zeroExcluded, verify, skipBad },
+    ...{ stateDirectory, signal, storeDirectory: storeDirectory(options.store) },
+  };
 }
 
-function describe(name: string, point: Point, target: string, result: RestoreResult): string {
-  const { writtenBytes, differingBytes, wireBytes, isVerified } = result;
-  const size = formatBytes(point.geometry.sizeBytes);
-  // A stream has the zeros too.
-  const amount =
-    target === '-'
-      ? size
-      : differingBytes === null
-        ? `${size}, of which ${formatBytes(writtenBytes)} not zero`
-        : `of ${size} ${formatBytes(differingBytes)} differed, ${formatBytes(writtenBytes)} fetched`;
-  return (
-    `${name} of ${formatInstant(point.instant)} restored to ${target === '-' ? 'standard output' : target}: ` +
-    `${amount}, ${formatBytes(wireBytes)} on the wire${isVerified ? ', read back and compared' : ''}`
-  );
+function oneTarget(name: string, count: number): StillpointError {
+  return new StillpointError('usage', {
+    thing: `point ${name}`,
+    reason: `it is one point, and ${count} targets are given`,
+    remedy: 'Give one target. Only group points have several.',
+  });
 }
