@@ -20,6 +20,7 @@ import {
   CAPTURE_DESCRIPTION,
   CAPTURE_DIR,
   COLLECT_DIR,
+  DECISIONS_PREFIX,
   INDEX_DIR,
   LOCK_FILE,
   PACKS_PREFIX,
@@ -34,7 +35,8 @@ import { StoreIndex } from './index/store-index.js';
 import { LocalObjectStore } from './objects/local-object-store.js';
 import type { ObjectStore } from './objects/object-store.js';
 import { LocalStore } from './pack-store.js';
-import { PointCatalog } from './points/catalog.js';
+import { loadBesideOwner, PointCatalog } from './points/catalog.js';
+import { Decisions } from './points/decisions.js';
 import { decodeDescription, MANIFEST_BYTES_MAX } from './points/manifest.js';
 import { addCopy, type ManifestFiles } from './points/manifest-files.js';
 import { PointReader } from './points/reader.js';
@@ -150,8 +152,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
       if (fault !== null) log(fault);
       // Before the first look at manifests: from here on no pack goes that one of them needs.
       lock = await lockForReading(path);
-      const catalog = new PointCatalog();
-      await catalog.load(objects, log);
+      const catalog = await loadBesideOwner(objects, log);
       const partials = new PartialSets({
         ...{ disk, dir: path, log },
         keepMs: options.keepPartialMs ?? PARTIAL_KEEP_MS,
@@ -232,7 +233,7 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       const identity = await identify();
       const { storeId } = identity;
       const upgrade = await repair(path, options, identity);
-      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX, POINTS_COPY_PREFIX])
+      for (const prefix of [PACKS_PREFIX, POINTS_PREFIX, POINTS_COPY_PREFIX, DECISIONS_PREFIX])
         await local.removeDebris(prefix);
       await disk.removeDir(join(path, COLLECT_DIR));
       // On a full disk it is made later: before packs are removed.
@@ -246,9 +247,13 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
         lock.release();
       };
       const catalog = new PointCatalog();
-      const { uncopied } = await catalog.load(objects, log);
+      const { uncopied, decisions: found } = await catalog.load(objects, log);
+      const decisions = new Decisions({ objects, catalog, log }, found);
+      // On a full disk later: their points count already.
+      await decisions.settle().catch((error) => log(`decisions about groups: ${String(error)}`));
       await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
-      if (catalog.undeleted().length > 0) await index.noteGarbage().catch((error) => log(String(error)));
+      if (catalog.undeleted().length + found.length > 0)
+        await index.noteGarbage().catch((error) => log(String(error)));
       const records = new RecordReader(objects, index, digester, log);
       const partials = new PartialSets({
         disk,
@@ -266,6 +271,7 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
         index,
         digester,
         catalog,
+        decisions,
         records,
         reader: new PointReader(records),
         partials,

@@ -23,9 +23,9 @@
  */
 import { join } from 'node:path';
 import { StillpointError } from '../domain/base/errors.js';
-import { AGENT_MANIFEST_BYTES_MAX, MiB } from '../domain/base/limits.js';
-import { checkName, isHexId, LOCAL_AGENT } from '../domain/base/names.js';
+import { LOCAL_AGENT } from '../domain/base/names.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
+import type { GroupCommit } from '../domain/point/group.js';
 import { type Point, pointLabel, treeOf } from '../domain/point/point.js';
 import { pointName } from '../domain/point/point-ref.js';
 import type {
@@ -40,7 +40,9 @@ import type { Digester } from '../native/index.js';
 import { StoreCapture } from './capture/capture.js';
 import { firstLostPart } from './capture/commit.js';
 import type { StoreContext } from './capture/context.js';
+import { checkNewCapture } from './capture/new-capture.js';
 import { CaptureStaging } from './capture/staging.js';
+import { commitTogether } from './capture/together.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
 import { checkNameClash } from './objects/name-clash.js';
@@ -59,6 +61,7 @@ import type {
   RemovedPoint,
   Store,
   StoredBlocks,
+  TogetherCommit,
   VerifyScope,
 } from './port/store.js';
 import { PointAccess } from './reading/point-access.js';
@@ -186,7 +189,11 @@ export class LocalStore implements Store {
 
   createCapture(description: CaptureDescription): Promise<Capture> {
     return this.#access.run(`session ${description.sessionId} of ${description.device}`, async () => {
-      const device = this.#checkNewCapture(description);
+      const device = checkNewCapture(this.#context.catalog, description, {
+        open: [...this.#captures.values()].map((capture) => capture.description),
+        creating: this.#creating,
+        isRemoving: (pointId) => this.#remover.isRemoving(pointId),
+      });
       this.#creating.set(device, description);
       try {
         const { disk, dir } = this.#context;
@@ -200,47 +207,21 @@ export class LocalStore implements Store {
     });
   }
 
-  #checkNewCapture(description: CaptureDescription): string {
-    const { agent, sessionId, basePointId, geometry } = description;
-    const device = `${checkName('agent', agent)}/${checkName('device', description.device)}`;
-    this.#checkManifestRoom(agent);
-    const refuse = (
-      code: 'bad-message' | 'session-busy' | 'session-closed' | 'base-mismatch',
-      reason: string,
-    ) => new StillpointError(code, { thing: `session ${sessionId} of ${description.device}`, reason });
-    if (!isHexId(sessionId)) throw refuse('bad-message', 'a session id has 32 hex digits');
-    if (this.#context.catalog.byId(sessionId) !== undefined)
-      throw refuse('session-closed', 'it is committed');
-    const open = [...this.#captures.values()].find(
-      (capture) =>
-        capture.description.sessionId === sessionId ||
-        `${capture.description.agent}/${capture.description.device}` === device,
-    );
-    if (open !== undefined || this.#creating.has(device)) {
-      throw refuse('session-busy', 'a session of the device, or one with this id, is open');
-    }
-    if (basePointId === null) return device;
-    const base = this.#context.catalog.byId(basePointId);
-    if (base?.agent !== agent || base.device !== description.device) {
-      throw refuse('base-mismatch', `point ${basePointId} is not one of the device`);
-    }
-    if (base.geometry.blockSize !== geometry.blockSize) {
-      throw refuse(
-        'base-mismatch',
-        `the block size is ${geometry.blockSize}, and ${base.geometry.blockSize} in its base`,
-      );
-    }
-    if (this.#remover.isRemoving(basePointId)) throw refuse('session-busy', 'its base is being removed');
-    return device;
+  commitTogether(
+    commits: readonly TogetherCommit[],
+    group: GroupCommit,
+  ): Promise<PromiseSettledResult<Point>[]> {
+    return this.#access.run(`group ${group.name}`, () => {
+      const own = commits.map(({ capture, request }) => ({ capture: this.#own(capture), request }));
+      return commitTogether(this.#context, own, group);
+    });
   }
 
-  #checkManifestRoom(agent: string): void {
-    if (this.#context.catalog.manifestBytes(agent) < AGENT_MANIFEST_BYTES_MAX) return;
-    throw new StillpointError('too-large', {
-      thing: `agent ${agent}`,
-      reason: `the manifests of its points have more than ${AGENT_MANIFEST_BYTES_MAX / MiB} MiB together, which is the limit`,
-      remedy: 'Enroll the machine under another name; its points stay restorable under the present one.',
-    });
+  /** @throws StillpointError `session-unknown`: it has ended */
+  #own({ description: { sessionId } }: Capture): StoreCapture {
+    const capture = this.#captures.get(sessionId);
+    if (capture !== undefined) return capture;
+    throw new StillpointError('session-unknown', { thing: `session ${sessionId}`, reason: 'it has ended' });
   }
 
   // ---- removals ------------------------------------------------------------------------------------------
@@ -249,8 +230,8 @@ export class LocalStore implements Store {
     return this.#remover.useOf(point);
   }
 
-  checkRemoval(point: Point): void {
-    this.#remover.check(point);
+  checkRemoval(...points: readonly Point[]): void {
+    this.#remover.check(points);
   }
 
   removePoint(point: Point, why: string): Promise<void> {
@@ -260,9 +241,13 @@ export class LocalStore implements Store {
     });
   }
 
-  removeTogether = async (points: readonly Point[], why: string) => {
-    for (const point of points) await this.removePoint(point, why);
-  };
+  removeTogether(points: readonly Point[], why: string): Promise<void> {
+    return this.#access.run(`points ${points.map(pointLabel).join(', ')}`, async () => {
+      await this.#remover.removeTogether(points, why);
+      await this.retention.forgetPins(points.map(({ id }) => id));
+    });
+  }
+
   removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
     return this.#access.run(`device ${key.device}`, async () => {
       const removed = await this.#remover.removeDevice(key, why);
@@ -286,9 +271,10 @@ export class LocalStore implements Store {
   renameAgent(from: string, to: string): Promise<void> {
     return this.#access.run(`agent ${from}`, async () => {
       this.#checkNoSession(from, to);
-      await this.#remover.without([from, to], () =>
-        this.#collector.withoutRemoval(() => renameAgent(this.#context, from, to)),
-      );
+      await this.#remover.without([from, to], async () => {
+        await this.#context.decisions.settle();
+        await this.#collector.withoutRemoval(() => renameAgent(this.#context, from, to));
+      });
     });
   }
 

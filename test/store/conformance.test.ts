@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { createStore, openStore, openStoreForReading, type StoreOptions } from '../../src/store/open.js';
 import type { Store } from '../../src/store/port/store.js';
+import { testStoreGroups } from '../conformance/store/groups.js';
 import { testStoreReading } from '../conformance/store/reading.js';
 import { testStoreRemovals } from '../conformance/store/removals.js';
 import { type MakeStore, type StoreWorld, testStore } from '../conformance/store/sessions.js';
@@ -59,6 +60,7 @@ const STORES: readonly (readonly [string, MakeStore])[] = [
 for (const [name, make] of STORES) {
   testStore(name, make);
   testStoreRemovals(name, make);
+  testStoreGroups(name, make);
 }
 
 testStoreReading('memory store without faults', async (_t, points) => {

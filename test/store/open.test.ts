@@ -171,8 +171,8 @@ test('a store of a later version is refused by name', async (t) => {
   const text = await readFile(join(dir, 'store.json'), 'utf8');
   await (await openStore(dir)).close();
   for (const name of ['store-copy.json', 'store.json'])
-    await writeFile(join(dir, name), text.replace('stillpoint-store 3', 'stillpoint-store 4'));
-  await refused(t, openStore(dir), 'version', /format version 4, and this program reads 1 to 3/);
+    await writeFile(join(dir, name), text.replace('stillpoint-store 4', 'stillpoint-store 5'));
+  await refused(t, openStore(dir), 'version', /format version 5, and this program reads 1 to 4/);
 });
 
 test('a sequence is not used again after its point was deleted', async (t) => {

@@ -28,7 +28,10 @@ interface Prepared {
   readonly restore: PreparedRestore;
 }
 
-/** @returns by the place of the member. @throws StillpointError as `runRestore`; `usage` for shared targets */
+/**
+ * @returns by the place of the member
+ * @throws StillpointError as `runRestore`; `usage` for targets that share bytes
+ */
 export async function restoreTogether(options: TogetherOptions): Promise<RestoreResult[]> {
   const { members, onMember } = options;
   await refuseSharedTargets(members.map((member) => member.options.target));

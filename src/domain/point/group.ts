@@ -110,14 +110,19 @@ export function checkGroupName(name: string): string {
   return checkName('group name', name);
 }
 
-/** @throws StillpointError `usage`: there is a device of the name, and a reference could mean either */
-export function refuseGroupName(name: string, deviceNames: Iterable<string>): void {
-  for (const device of deviceNames) {
-    if (device !== name) continue;
-    throw new StillpointError('usage', {
-      thing: `group ${name}`,
-      reason: 'there is a device of that name, with points of its own',
-      remedy: 'Choose another name for the group.',
-    });
-  }
+/**
+ * A reference to a point names a device or a group, never both.
+ * @param points all of the agent's
+ * @throws StillpointError `bad-name`
+ */
+export function checkNamesApart(
+  points: readonly Pick<Point, 'device' | 'group'>[],
+  named: { readonly device?: string; readonly group?: string },
+): void {
+  const refuse = (thing: string, reason: string) =>
+    new StillpointError('bad-name', { thing, reason, remedy: 'Choose another name.' });
+  if (points.some(({ group }) => group !== undefined && group.name === named.device))
+    throw refuse(`device ${named.device}`, 'it is the name of a group that has points');
+  if (points.some(({ device }) => device === named.group))
+    throw refuse(`group ${named.group}`, 'it is the name of a device that has points');
 }

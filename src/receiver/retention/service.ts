@@ -284,6 +284,7 @@ export class RetentionService {
     for (const pointId of new Set(pointIds)) points.push(await this.#point(pointId));
     const { groups, alone } = await splitGroups(store, points);
     // All or none, as far as that can be known before.
+    for (const group of groups) store.checkRemoval(...group.points);
     for (const point of alone) store.checkRemoval(point);
     const why = 'the operator forgot it';
     const report = (point: Point) => {

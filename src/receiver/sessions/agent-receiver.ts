@@ -199,7 +199,7 @@ export class AgentHandlers implements MessagePort {
         ? this.#keyOf(device)
         : { ...this.#keyOf(undefined), pointId: (await this.#point(pointId)).id };
     this.#note({ what: 'verify', ...(pointId === undefined ? {} : { point: pointId }) });
-    yield* this.#service.whileVerifying(this.#agent, this.#service.store.verify(scope));
+    yield* this.#service.turns.whileVerifying(this.#agent, this.#service.store.verify(scope));
   }
 
   async *check(
@@ -222,7 +222,7 @@ export class AgentHandlers implements MessagePort {
     }
     this.#note({ what: 'check', device: point.device, point: pointLabel(point) });
     const events = this.#service.store.check(point, ranges ?? [[0, count]], options);
-    yield* this.#service.whileVerifying(this.#agent, events);
+    yield* this.#service.turns.whileVerifying(this.#agent, events);
   }
 
   async damage(device?: string): Promise<PointDamage[]> {
@@ -233,7 +233,7 @@ export class AgentHandlers implements MessagePort {
   async *diff(fromId: string, toId: string): AsyncGenerator<DiffEvent> {
     const from = await this.#point(fromId);
     const to = await this.#point(toId);
-    yield* this.#service.whileDiffing(this.#agent, this.#service.store.diff(from, to));
+    yield* this.#service.turns.whileDiffing(this.#agent, this.#service.store.diff(from, to));
   }
 
   async awaitOrder(request: AwaitOrderRequest, signal?: AbortSignal): Promise<AgentOrder | null> {

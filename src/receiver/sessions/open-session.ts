@@ -15,6 +15,7 @@ import type { Capture } from '../../store/port/store.js';
 import type { AuditAct } from '../audit/entry.js';
 import type { BaseBlocks } from './base-blocks.js';
 import { checkCommit, checkCommitted, isSameCommit } from './check-commit.js';
+import type { GroupCommits } from './group-commits.js';
 
 interface Commit {
   readonly request: CommitRequest;
@@ -30,18 +31,24 @@ export interface SessionEnd {
 export class OpenSession {
   readonly capture: Capture;
   readonly #baseBlocks: BaseBlocks;
+  readonly #groups: Pick<GroupCommits, 'join'>;
   readonly #onEnd: (session: OpenSession, end: SessionEnd) => void;
   #state: SessionState = 'open';
   #commit: Commit | null = null;
 
-  /** @param onEnd called in the same instant as the session's last change of state: committed, or gone */
+  /**
+   * @param groups where it meets others, if it is to be a part of a group point
+   * @param onEnd called in the same instant as the session's last change of state: committed, or gone
+   */
   constructor(
     capture: Capture,
     baseBlocks: BaseBlocks,
+    groups: Pick<GroupCommits, 'join'>,
     onEnd: (session: OpenSession, end: SessionEnd) => void,
   ) {
     this.capture = capture;
     this.#baseBlocks = baseBlocks;
+    this.#groups = groups;
     this.#onEnd = onEnd;
   }
 
@@ -51,6 +58,11 @@ export class OpenSession {
 
   get base(): Point | null {
     return this.#baseBlocks.point;
+  }
+
+  /** It goes on, or is being committed. */
+  get isOpen(): boolean {
+    return this.#state === 'open' || this.#state === 'committing';
   }
 
   get state(): SessionState {
@@ -109,7 +121,10 @@ export class OpenSession {
   async #runCommit(request: CommitRequest): Promise<Point> {
     let point: Point;
     try {
-      point = await this.capture.commit(request);
+      const { group } = request;
+      point = await (group === undefined
+        ? this.capture.commit(request)
+        : this.#groups.join(this, request, group));
     } catch (error) {
       this.#state = transition(this.#state, 'open');
       this.#commit = null;

@@ -8,11 +8,11 @@
 import { StillpointError } from '../../domain/base/errors.js';
 import {
   BEGINS_PER_MINUTE_MAX,
-  DIFFS_PER_AGENT_MAX,
   RECEIVER_PATCH_BYTES_MAX,
   RECEIVER_WAITING_MAX,
   SESSIONS_PER_AGENT_MAX,
 } from '../../domain/base/limits.js';
+import { checkGroupName, checkNamesApart } from '../../domain/point/group.js';
 import type { Point } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
@@ -28,10 +28,12 @@ import type { Quotas } from '../access/quotas.js';
 import { Sparing } from '../audit/sparing.js';
 import type { Trail } from '../audit/trail.js';
 import { OrderBook } from '../orders/orders.js';
+import { AgentTurns, busy } from './agent-turns.js';
 import { type AgentUse, agentUse } from './agent-use.js';
 import { BaseBlocks } from './base-blocks.js';
 import { checkCommitted } from './check-commit.js';
 import { Collecting } from './collecting.js';
+import { GroupCommits } from './group-commits.js';
 import { OpenSession, type SessionEnd } from './open-session.js';
 import { planBegin } from './plan-begin.js';
 
@@ -60,6 +62,7 @@ export class ReceiverService {
   /** What agents are asked to back up; empty where nobody can ask. */
   readonly orders = new OrderBook();
   readonly collecting: Collecting;
+  readonly turns = new AgentTurns();
   readonly #sessions = new Map<string, OpenSession>();
   /** Ids of sessions that are being made: nobody else may take them meanwhile. */
   readonly #reserved = new Map<string, DeviceKey>();
@@ -70,9 +73,7 @@ export class ReceiverService {
     ...{ windowMs: 60_000, perKeyMax: BEGINS_PER_MINUTE_MAX, totalMax: Number.POSITIVE_INFINITY },
     nowMs: () => performance.now(),
   });
-  readonly #verifying = new Set<string>();
-  /** By agent: how many diffs run. */
-  readonly #diffing = new Map<string, number>();
+  readonly #groups: GroupCommits;
   readonly #onEnd: ServiceOptions['onEnd'];
   readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
 
@@ -81,6 +82,8 @@ export class ReceiverService {
     this.store = store;
     this.trail = trail;
     this.#quotas = quotas;
+    const isOpen = (agent: string, id: string) => this.find(agent, id)?.isOpen === true;
+    this.#groups = new GroupCommits({ store, isOpen });
     this.collecting = new Collecting({
       ...{ store, hasSessions: () => this.#sessions.size > 0 },
       onFreed: (bytes) => {
@@ -121,6 +124,7 @@ export class ReceiverService {
 
   async #begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
     const key = { agent, device: request.device };
+    checkNamesApart(await this.store.points({ agent }), { device: request.device });
     for (;;) {
       const open = this.#openSession(key);
       if (open?.state === 'aborted') {
@@ -264,6 +268,9 @@ export class ReceiverService {
 
   async commit(agent: string, sessionId: string, request: CommitRequest): Promise<Point> {
     const session = this.find(agent, sessionId);
+    const { group } = request;
+    if (group !== undefined)
+      checkNamesApart(await this.store.points({ agent }), { group: checkGroupName(group.name) });
     if (session !== null) return session.commit(request);
     const point = await this.store.point(agent, sessionId);
     if (point !== null) return checkCommitted(request, point);
@@ -318,38 +325,10 @@ export class ReceiverService {
     await session.abort();
   }
 
-  /** Reading all of the store is for one at a time per agent. */
-  async *whileVerifying<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
-    if (this.#verifying.has(agent)) {
-      throw busy(agent, 'a verification of its points is running', 'Wait until it has ended.');
-    }
-    this.#verifying.add(agent);
-    try {
-      yield* events;
-    } finally {
-      this.#verifying.delete(agent);
-    }
-  }
-
-  async *whileDiffing<T>(agent: string, events: AsyncIterable<T>): AsyncGenerator<T> {
-    const count = this.#diffing.get(agent) ?? 0;
-    if (count >= DIFFS_PER_AGENT_MAX) {
-      const reason = `${count} diffs of its points are running, which is the limit`;
-      throw busy(agent, reason, 'Wait until one has ended.');
-    }
-    this.#diffing.set(agent, count + 1);
-    try {
-      yield* events;
-    } finally {
-      const left = (this.#diffing.get(agent) ?? 1) - 1;
-      if (left > 0) this.#diffing.set(agent, left);
-      else this.#diffing.delete(agent);
-    }
-  }
-
   /** Waits for begins that run; the store waits for all else when it closes. No message may come any more. */
   async close(): Promise<void> {
     this.orders.close();
+    this.#groups.close();
     await Promise.all(this.#begins.values());
   }
 
@@ -362,7 +341,9 @@ export class ReceiverService {
   }
 
   #add(capture: Capture, base: Point | null): OpenSession {
-    const session = new OpenSession(capture, this.#baseBlocks(capture, base), (ended, end) => {
+    const { agent } = capture.description;
+    const session = new OpenSession(capture, this.#baseBlocks(capture, base), this.#groups, (ended, end) => {
+      this.#groups.ended(agent, ended.id);
       if (this.#sessions.get(ended.id) === ended) this.#sessions.delete(ended.id);
       this.trail?.session(capture.description, end);
       this.#onEnd?.(capture.description, end);
@@ -378,10 +359,6 @@ export class ReceiverService {
 
 const LATER = 'The message is sent again later.';
 const TOO_MANY_BEGINS = `it has begun ${BEGINS_PER_MINUTE_MAX} sessions within a minute, which is the limit`;
-
-function busy(agent: string, reason: string, remedy: string): StillpointError {
-  return new StillpointError('busy', { thing: `agent ${agent}`, reason, remedy, permanent: false });
-}
 
 function beginAnswer(
   session: OpenSession,

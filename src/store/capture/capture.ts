@@ -25,7 +25,7 @@ import { Mutex } from '../disk/mutex.js';
 import type { Capture, CaptureDescription } from '../port/store.js';
 import { BatchPump } from './batch-pump.js';
 import { BatchQueue } from './batch-queue.js';
-import { commitCapture } from './commit.js';
+import { type PreparedPoint, preparePoint, publishPoint } from './commit.js';
 import type { StoreContext } from './context.js';
 import { checkStaging, recoverStaging } from './recovery.js';
 import { packIdsOf, recordRemains, sliceOfLeaves } from './remains.js';
@@ -230,6 +230,14 @@ export class StoreCapture implements Capture {
   }
 
   commit(request: CommitRequest): Promise<Point> {
+    return this.commitBy(request, (prepared) => publishPoint(this.#context, prepared, this.description));
+  }
+
+  /**
+   * As `commit`, for who makes several points at once. @param publish makes the point: once, after all that
+   * it needs is stored. Nothing else happens to the capture meanwhile. A refusal leaves it open.
+   */
+  commitBy(request: CommitRequest, publish: (prepared: PreparedPoint) => Promise<Point>): Promise<Point> {
     return this.#lock.run(async () => {
       if (this.#end !== null && this.#end !== 'gone') return this.#end;
       const staging = await this.#recover();
@@ -242,7 +250,12 @@ export class StoreCapture implements Capture {
         });
       }
       try {
-        this.#end = await commitCapture(this.#context, staging, this.description, request);
+        const { decisions, catalog } = this.#context;
+        await decisions.settle();
+        // An earlier try may have made it after all, with others.
+        const made = catalog.byId(this.description.sessionId);
+        this.#end =
+          made ?? (await publish(await preparePoint(this.#context, staging, this.description, request)));
       } catch (error) {
         if (isRefusal(error)) throw error;
         const storeError = toStoreError(error, this.#name);
@@ -333,6 +346,7 @@ function isRefusal(error: unknown): error is StillpointError {
     isStillpointError(error, 'root-mismatch') ||
     isStillpointError(error, 'bad-batch') ||
     isStillpointError(error, 'base-mismatch') ||
+    isStillpointError(error, 'group-failed') ||
     isStillpointError(error, 'store-damaged')
   );
 }

@@ -39,19 +39,25 @@ interface MissingLeaf {
   readonly digest: Buffer;
 }
 
+/** All is stored that the point needs; only its manifest is missing. */
+export interface PreparedPoint {
+  readonly point: Point;
+  readonly base: Point | null;
+}
+
 /**
- * @throws StillpointError `base-mismatch`, `bad-batch` (a block is missing), `root-mismatch`: no point was
- * made, the capture is as it was. Anything else: not known, ask again.
+ * @throws StillpointError `base-mismatch`, `bad-batch` (a block is missing), `root-mismatch`: the capture is
+ * as it was. Anything else: not known, ask again.
  */
-export async function commitCapture(
+export async function preparePoint(
   context: StoreContext,
   staging: CaptureStaging,
   description: CaptureDescription,
   request: CommitRequest,
-): Promise<Point> {
-  const { catalog, objects, index, log } = context;
-  const base = baseOf(context, description);
+): Promise<PreparedPoint> {
+  const { catalog, index } = context;
   await context.upgrade();
+  const base = baseOf(context, description);
   await staging.drain();
   const { top, treeBytes } = await buildTree(context, staging, description, base);
   const root = context.digester
@@ -88,6 +94,16 @@ export async function commitCapture(
     ...(request.excluded === undefined ? {} : { excluded: request.excluded }),
     warnings: request.warnings,
   };
+  return { point, base };
+}
+
+/** The commit point of a session that becomes a point by itself. */
+export async function publishPoint(
+  context: StoreContext,
+  { point, base }: PreparedPoint,
+  description: CaptureDescription,
+): Promise<Point> {
+  const { catalog, objects, log } = context;
   const key = pointKey(point, point.sequence);
   const manifest = encodeManifest(point);
   const committed = (await objects.put(key, manifest)) ? point : await existingPoint(context, key, point);
@@ -97,12 +113,18 @@ export async function commitCapture(
   }
   // The point is there. A copy that can't be made now is made at the next opening.
   await copyManifest(objects, key).catch((error) => log(`copy of manifest ${key}: ${String(error)}`));
-  // All its blocks are held: the session's since they came, the base's since that was walked.
-  if (base === null || index.isWalked(base.id)) {
-    // The point is there; that it is not marked costs a walk at the next opening.
-    await index.markWalked(point.id).catch((error) => log(`${pointLabel(point)}: ${String(error)}`));
-  }
+  await markHeld(context, { point, base });
   return committed;
+}
+
+/** All its blocks are held: the session's since they came, the base's since that was walked. */
+export async function markHeld(
+  { index, log }: Pick<StoreContext, 'index' | 'log'>,
+  { point, base }: PreparedPoint,
+): Promise<void> {
+  if (base !== null && !index.isWalked(base.id)) return;
+  // The point is there; that it is not marked costs a walk at the next opening.
+  await index.markWalked(point.id).catch((error) => log(`${pointLabel(point)}: ${String(error)}`));
 }
 
 /**

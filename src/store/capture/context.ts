@@ -4,6 +4,7 @@ import type { Disk } from '../disk/disk.js';
 import type { StoreIndex } from '../index/store-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
+import type { Decisions } from '../points/decisions.js';
 import type { PointReader } from '../points/reader.js';
 import type { RecordReader } from '../records/record-reader.js';
 import type { PackPins } from './pack-pins.js';
@@ -34,6 +35,7 @@ export interface StagingContext {
 
 export interface StoreContext extends StagingContext {
   readonly catalog: PointCatalog;
+  readonly decisions: Decisions;
   readonly records: RecordReader;
   readonly reader: PointReader;
   readonly partials: PartialSets;

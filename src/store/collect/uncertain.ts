@@ -10,12 +10,17 @@ import { pointName } from '../../domain/point/point-ref.js';
 import { pointKey } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
+import { listDecisions } from '../points/decision-file.js';
 import { findManifest, isMarked, isRemoved, listManifests } from '../points/manifest-files.js';
 
 /** @throws StillpointError `busy` for a manifest that can't be read: its point may need anything */
 export async function uncertainPoints(objects: ObjectStore, catalog: PointCatalog): Promise<Point[]> {
   const known = new Set(catalog.all().map((point) => pointKey(point, point.sequence)));
   const found: Point[] = [];
+  for (const decision of await listDecisions(objects, () => undefined)) {
+    if (decision.does === 'commit')
+      found.push(...decision.points.filter(({ id }) => catalog.byId(id) === undefined));
+  }
   for (const files of await listManifests(objects)) {
     if (isRemoved(files) || known.has(files.key)) continue;
     const { point, fault } = await findManifest(objects, files);

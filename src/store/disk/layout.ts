@@ -9,6 +9,8 @@ export const PACKS_PREFIX = 'packs';
 export const POINTS_PREFIX = 'points';
 /** Every object of `points/` once more, under the same name. */
 export const POINTS_COPY_PREFIX = 'points-copy';
+/** What is decided about several points at once, until it is done. */
+export const DECISIONS_PREFIX = 'decisions';
 export const PARTIAL_DIR = 'partial';
 /** When packs were read back, and what was found damaged. */
 export const SCRUB_FILE = 'scrub.json';
@@ -29,6 +31,7 @@ const DELETED_SUFFIX = '.deleted';
 const PACK_FOLDER = /^packs\/[0-9a-f]{2}$/;
 const PACK_KEY = /^packs\/([0-9a-f]{2})\/(\1[0-9a-f]{30})$/;
 const POINT_KEY = /^points(?:-copy)?\/([^/]+)\/([^/]+)\/(\d{10})(\.deleted)?$/;
+const DECISION_KEY = /^decisions\/([0-9a-f]{32})$/;
 const STAGING_PACK = /^([0-9a-f]{32})\.pack$/;
 
 export function packKey(packId: string): string {
@@ -50,9 +53,18 @@ export function isObjectFolder(folder: string): boolean {
   return !isOfPoints || folder.split('/').length <= 3;
 }
 
-/** True for names that an object of the store may have: a pack's, a point's, a mark's. */
+/** True for names that an object of the store may have: a pack's, a point's, a mark's, a decision's. */
 export function isObjectName(key: string): boolean {
-  return packIdOf(key) !== null || pointPlaceOf(key) !== null;
+  return packIdOf(key) !== null || pointPlaceOf(key) !== null || decisionIdOf(key) !== null;
+}
+
+export function decisionKey(id: string): string {
+  return `${DECISIONS_PREFIX}/${id}`;
+}
+
+/** The id of a decision; null for anything else. */
+export function decisionIdOf(key: string): string | null {
+  return DECISION_KEY.exec(key)?.[1] ?? null;
 }
 
 export function stagingPackName(packId: string): string {

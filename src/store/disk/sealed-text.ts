@@ -8,6 +8,7 @@ import { native } from '../../native/index.js';
 export type SealedMagic =
   | 'stillpoint-store'
   | 'stillpoint-point'
+  | 'stillpoint-decision'
   | 'stillpoint-capture'
   | 'stillpoint-partial'
   | 'stillpoint-removed'
@@ -19,8 +20,8 @@ export type SealedMagic =
  * One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which
  * one the store has come to.
  */
-export const SEALED_VERSION = 3;
-const FORMER_VERSIONS: readonly number[] = [1, 2];
+export const SEALED_VERSION = 4;
+const FORMER_VERSIONS: readonly number[] = [1, 2, 3];
 const HEAD = /^(stillpoint-[a-z]+) (\d{1,9}) ([0-9a-f]{64})$/;
 
 export function encodeSealed(magic: SealedMagic, body: object): Buffer {

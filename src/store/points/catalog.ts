@@ -3,10 +3,13 @@
  * taken away by removals. A manifest that can't be read, nor its copy, is not a point, but its sequence stays
  * used. One with a mark is not a point either, whatever it says: its removal was decided.
  */
-import type { Point } from '../../domain/point/point.js';
+import { groupPoints } from '../../domain/point/group.js';
+import type { Point, RemovedPoint } from '../../domain/point/point.js';
 import type { PointPlace } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { DeviceKey } from '../port/store.js';
+import { type Decision, listDecisions } from './decision-file.js';
+import { encodeManifest } from './manifest.js';
 import {
   findManifest,
   isMarked,
@@ -19,6 +22,8 @@ import {
 export interface LoadedManifests {
   /** Those that are whole, and are to get their copy by `addCopy`. */
   readonly uncopied: readonly ManifestFiles[];
+  /** Those that are not carried out to the end; their points count as they say. */
+  readonly decisions: readonly Decision[];
 }
 
 interface DevicePoints {
@@ -40,6 +45,7 @@ export class PointCatalog {
   /** Reads all manifests; of one that is damaged or gone, its copy. */
   async load(objects: ObjectStore, log: (message: string) => void): Promise<LoadedManifests> {
     const uncopied: ManifestFiles[] = [];
+    const before = await listDecisions(objects, log);
     for (const files of await listManifests(objects)) {
       const { key, place } = files;
       this.#deviceOf(place).lastSequence = Math.max(this.#deviceOf(place).lastSequence, place.sequence);
@@ -60,7 +66,9 @@ export class PointCatalog {
       }
       // Otherwise the store's owner has removed it since the list was made.
     }
-    return { uncopied };
+    const decisions = [...before, ...(await listDecisions(objects, log))];
+    for (const decision of decisions) this.enter(decision);
+    return { uncopied, decisions };
   }
 
   /** @param manifestBytes of its manifest, which is about what it takes in memory */
@@ -84,6 +92,25 @@ export class PointCatalog {
     this.#byId.delete(id);
     this.#manifestBytes.set(agent, this.manifestBytes(agent) - (this.#bytesById.get(id) ?? 0));
     this.#bytesById.delete(id);
+  }
+
+  /** What the decision says of points counts, whatever is there of their manifests and marks. */
+  enter(decision: Decision): void {
+    if (decision.does === 'remove') {
+      for (const removed of decision.removed) this.#removePlace(removed);
+      return;
+    }
+    for (const point of decision.points)
+      if (!this.#byId.has(point.id)) this.add(point, encodeManifest(point).length);
+  }
+
+  /** As `remove`, also of a point that is not here. */
+  #removePlace({ id, ...place }: RemovedPoint): void {
+    const point = this.#byId.get(id);
+    if (point !== undefined) this.remove(point);
+    const known = this.#deviceOf(place);
+    known.marks.add(place.sequence);
+    known.lastSequence = Math.max(known.lastSequence, place.sequence);
   }
 
   /**
@@ -154,4 +181,22 @@ export class PointCatalog {
 
 function nameOf(key: DeviceKey): string {
   return `${key.agent}/${key.device}`;
+}
+
+/**
+ * For a reader beside the store's owner, who may make or remove all points of a group meanwhile: what is seen
+ * of one in part is looked at again.
+ */
+export async function loadBesideOwner(
+  objects: ObjectStore,
+  log: (message: string) => void,
+): Promise<PointCatalog> {
+  const catalog = new PointCatalog();
+  await catalog.load(objects, log);
+  const points = catalog.all();
+  const whole = new Set(groupPoints(points).map(({ id }) => id));
+  if (points.every(({ group }) => group === undefined || whole.has(group.id))) return catalog;
+  const again = new PointCatalog();
+  await again.load(objects, log);
+  return again;
 }

@@ -26,19 +26,7 @@ export function decodeManifest(
 ): Point {
   const { version, body } = decodeSealed('stillpoint-point', bytes, thing);
   const point = (version === 1 ? { ...body, providerFacts: {} } : body) as unknown as Point;
-  const isWhole =
-    isHexId(point.id) &&
-    isHexDigest(point.root) &&
-    isHexDigest(point.top) &&
-    Array.isArray(point.badRanges) &&
-    (point.excluded === undefined || Array.isArray(point.excluded)) &&
-    Array.isArray(point.warnings) &&
-    isObject(point.providerFacts) &&
-    isObject(point.statistics) &&
-    isObject(point.identity);
-  if (!isWhole)
-    throw new StillpointError('store-damaged', { thing, reason: 'it lacks fields of a manifest' });
-  geometry(point.geometry.sizeBytes, point.geometry.blockSize);
+  checkPoint(point, thing);
   if (point.agent !== place.agent || point.device !== place.device || point.sequence !== place.sequence) {
     throw new StillpointError('store-damaged', {
       thing,
@@ -46,6 +34,24 @@ export function decodeManifest(
     });
   }
   return point;
+}
+
+/** What a point that was read must have. @throws StillpointError `store-damaged`, `bad-geometry` */
+export function checkPoint(point: Point, thing: string): void {
+  const isWhole =
+    isHexId(point.id) &&
+    isHexDigest(point.root) &&
+    isHexDigest(point.top) &&
+    Array.isArray(point.badRanges) &&
+    (point.excluded === undefined || Array.isArray(point.excluded)) &&
+    (point.group === undefined || (isObject(point.group) && isHexId(point.group.id))) &&
+    Array.isArray(point.warnings) &&
+    isObject(point.providerFacts) &&
+    isObject(point.statistics) &&
+    isObject(point.identity);
+  if (!isWhole)
+    throw new StillpointError('store-damaged', { thing, reason: 'it lacks fields of a manifest' });
+  geometry(point.geometry.sizeBytes, point.geometry.blockSize);
 }
 
 export function encodeDescription(description: CaptureDescription): Buffer {

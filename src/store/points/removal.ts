@@ -23,6 +23,7 @@ import type { StoreIndex } from '../index/store-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { DeviceKey, RemovedPoint } from '../port/store.js';
 import type { PointCatalog } from './catalog.js';
+import type { Decisions } from './decisions.js';
 import { deleteMark, finishRemoval, putMark } from './manifest-files.js';
 
 /** Marks that no sequence needs stay so long: they tell readers beside the owner what became of a point. */
@@ -39,27 +40,55 @@ export interface RemovalContext {
   readonly upgrade: () => Promise<void>;
 }
 
+/** Of several at once. */
+export interface JointRemovalContext extends RemovalContext {
+  readonly decisions: Decisions;
+}
+
 type TidyContext = Omit<RemovalContext, 'index' | 'upgrade'>;
 
 /** @param why a clause, for people who look at the mark */
 export async function removeManifest(context: RemovalContext, point: Point, why: string): Promise<void> {
-  const { objects, index, catalog, log } = context;
-  const { id, agent, device, sequence } = point;
-  await context.upgrade();
-  // A session may choose the same id again, for another content.
-  await index.forgetWalk(id);
-  await index.noteGarbage();
-  const removed: RemovedPoint = { id, agent, device, sequence, removedAt: context.now().toISOString(), why };
-  const key = pointKey(point, sequence);
-  await putMark(objects, key, encodeSealed('stillpoint-removed', removed));
+  const { objects, catalog, log } = context;
+  await forgetWalks(context, [point]);
+  const key = pointKey(point, point.sequence);
+  await putMark(objects, key, encodeSealed('stillpoint-removed', removedPoint(context, point, why)));
   catalog.remove(point);
-  // Once more, for a collection that began in between. The point is removed, whatever becomes of that.
-  await index
-    .noteGarbage()
-    .catch((error) => log(`${pointLabel(point)} is not collected yet: ${String(error)}`));
+  await noteGarbage(context, pointLabel(point));
   await finishRemoval(objects, key).catch((error) => {
     log(`${pointLabel(point)} is removed; its manifest goes when the store is opened next: ${String(error)}`);
   });
+}
+
+/** All of a group, by one decision. @param id of the group */
+export async function removeAtOnce(
+  context: JointRemovalContext,
+  id: string,
+  points: readonly Point[],
+  why: string,
+): Promise<void> {
+  await forgetWalks(context, points);
+  const removed = points.map((point) => removedPoint(context, point, why));
+  await context.decisions.remove(id, removed);
+  await noteGarbage(context, points.map(pointLabel).join(', '));
+}
+
+/** Before anything is removed. */
+async function forgetWalks({ index, upgrade }: RemovalContext, points: readonly Point[]): Promise<void> {
+  await upgrade();
+  // A session may choose the same id again, for another content.
+  for (const { id } of points) await index.forgetWalk(id);
+  await index.noteGarbage();
+}
+
+/** Once more, for a collection that began in between. The points are gone, whatever becomes of that. */
+async function noteGarbage({ index, log }: RemovalContext, what: string): Promise<void> {
+  await index.noteGarbage().catch((error) => log(`${what} is not collected yet: ${String(error)}`));
+}
+
+function removedPoint({ now }: RemovalContext, point: Point, why: string): RemovedPoint {
+  const { id, agent, device, sequence } = point;
+  return { id, agent, device, sequence, removedAt: now().toISOString(), why };
 }
 
 /** At the opening of the store: removals that were decided, and marks that are needed no more. */

@@ -7,16 +7,17 @@
  * State of an agent: free, or held by a rename, which begins when removals that are going on have ended.
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import { type GroupPoint, groupPoints } from '../../domain/point/group.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { CaptureDescription, DeviceKey } from '../port/store.js';
 import type { PointUse } from './point-use.js';
-import { type RemovalContext, removeManifest, tidyMarks } from './removal.js';
+import { type JointRemovalContext, removeAtOnce, removeManifest, tidyMarks } from './removal.js';
 
 /** How often the marks of removed points are tidied, which is done at the opening too. */
 const TIDY_INTERVAL_MS = 24 * 60 * 60 * 1000;
 
 export interface RemoverOptions {
-  readonly context: RemovalContext;
+  readonly context: JointRemovalContext;
   readonly use: PointUse;
   /** @throws StillpointError if settings keep the point */
   readonly guard: (point: Point, ofDevice: readonly Point[]) => void;
@@ -62,8 +63,17 @@ export class PointRemover {
   }
 
   /** As Store.checkRemoval. */
-  check(point: Point): void {
-    this.#check(point);
+  check(points: readonly Point[]): void {
+    for (const point of points) this.#check(point);
+    const [first] = points;
+    const group = this.#groupOf(first);
+    const isOf = ({ id }: Point) => points.some((point) => point.id === id);
+    if (first !== undefined && group !== null && !group.points.every(isOf)) throw isInGroup(first, group);
+    if (points.length > (group?.points.length ?? 1)) throw new Error('they are of several group points');
+    for (const point of points) this.#checkIsNotLast(point);
+  }
+
+  #checkIsNotLast(point: Point): void {
     if (this.#options.context.catalog.ofDevice(point).at(-1)?.id === point.id) {
       throw new StillpointError('point-protected', {
         thing: `point ${pointLabel(point)}`,
@@ -75,8 +85,24 @@ export class PointRemover {
 
   /** As Store.removePoint. */
   async removePoint(point: Point, why: string): Promise<void> {
-    this.check(point);
+    this.check([point]);
     await this.#remove([point], why);
+  }
+
+  /** As Store.removeTogether. */
+  async removeTogether(points: readonly Point[], why: string): Promise<void> {
+    this.check(points);
+    const id = this.#groupOf(points[0])?.id;
+    if (id === undefined) throw new Error('they are not points of a group point');
+    await this.#during(points, () => removeAtOnce(this.#options.context, id, points, why));
+  }
+
+  /** The whole group point of several that it belongs to. */
+  #groupOf(point: Point | undefined): GroupPoint | null {
+    if (point?.group === undefined || point.group.memberCount === 1) return null;
+    const { id } = point.group;
+    const members = this.#options.context.catalog.all().filter(({ group }) => group?.id === id);
+    return groupPoints(members)[0] ?? null;
   }
 
   /** As Store.removeDevice. */
@@ -107,9 +133,13 @@ export class PointRemover {
   }
 
   /** @param points of one device, the last one last: until then a backup finds the point that it builds on */
-  async #remove(points: readonly Point[], why: string): Promise<void> {
+  #remove(points: readonly Point[], why: string): Promise<void> {
+    return this.#during(points, () => this.#removeInTurn(points, why));
+  }
+
+  async #during(points: readonly Point[], remove: () => Promise<void>): Promise<void> {
     for (const { id } of points) this.#removing.add(id);
-    const work = this.#removeInTurn(points, why);
+    const work = remove();
     this.#inFlight.add(work);
     try {
       await work;
@@ -121,6 +151,8 @@ export class PointRemover {
   }
 
   async #removeInTurn(points: readonly Point[], why: string): Promise<void> {
+    // A decision that is not carried out yet would bring a point back.
+    await this.#options.context.decisions.settle();
     for (const point of points) await removeManifest(this.#options.context, point, why);
   }
 
@@ -132,4 +164,13 @@ export class PointRemover {
     this.#tidiedAtMs = nowMs;
     await tidyMarks(context).catch((error) => context.log(`old marks of points stay: ${String(error)}`));
   }
+}
+
+function isInGroup(point: Point, group: GroupPoint): StillpointError {
+  const name = `${group.name}@${group.sequence}`;
+  return new StillpointError('point-protected', {
+    thing: `point ${pointLabel(point)}`,
+    reason: `it belongs to the group point ${name}, whose points fit each other`,
+    remedy: `Remove all of it: "forget ${name}".`,
+  });
 }

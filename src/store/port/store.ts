@@ -5,6 +5,7 @@
  */
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
+import type { GroupCommit } from '../../domain/point/group.js';
 import type { DeviceIdentity, Point, RemovedPoint } from '../../domain/point/point.js';
 import type { ClockJudgement } from '../../domain/retention/clock.js';
 import type { RetentionSettings } from '../../domain/retention/settings.js';
@@ -72,6 +73,12 @@ export interface Capture {
    */
   commit(request: CommitRequest): Promise<Point>;
   abort(): Promise<void>;
+}
+
+/** One of several captures that are committed at once. */
+export interface TogetherCommit {
+  readonly capture: Capture;
+  readonly request: CommitRequest;
 }
 
 /** Without an agent: of all agents. */
@@ -186,8 +193,11 @@ export interface Store {
   collect(options?: CollectOptions): Promise<CollectReport>;
   /** Why the point can't be removed at this moment, a clause; null: nothing uses it. */
   useOf(point: Point): string | null;
-  /** @throws StillpointError as `removePoint` would at this moment */
-  checkRemoval(point: Point): void;
+  /**
+   * @param points one point; or all of a group point
+   * @throws StillpointError as `removePoint`, or `removeTogether`, would at this moment
+   */
+  checkRemoval(...points: readonly Point[]): void;
   /**
    * Removes a point for good. Nobody sees it any more when this resolves, also after a crash; its sequence is
    * not used again. What only it needs is freed by a collection.
@@ -198,15 +208,15 @@ export interface Store {
    */
   removePoint(point: Point, why: string): Promise<void>;
   /**
-   * Removes all points of a group point at once: nobody ever sees some of them.
-   * @throws StillpointError as `removePoint`; then none is removed
-   */
-  removeTogether(points: readonly Point[], why: string): Promise<void>;
-  /**
    * Removes all points of a device, the last one last. @returns those that it removed
    * @throws StillpointError as `removePoint`; then none is removed, unless the disk failed in between
    */
   removeDevice(key: DeviceKey, why: string): Promise<Point[]>;
+  /**
+   * Removes all points of a group point, all at once: nobody ever sees a part of it. Otherwise as
+   * `removePoint`, which refuses a point of a group.
+   */
+  removeTogether(points: readonly Point[], why: string): Promise<void>;
   /** What is known of a point that was removed under this sequence; null: nothing says so. */
   removedPoint(key: DeviceKey, sequence: number): Promise<RemovedPoint | null>;
   /**
@@ -214,6 +224,16 @@ export interface Store {
    * point's; `base-mismatch`.
    */
   createCapture(description: CaptureDescription): Promise<Capture>;
+  /**
+   * Makes points of all captures, all at once, or of none: nobody ever sees a part of them.
+   * @param group what each point says of it; the store numbers it
+   * @returns by place: all fulfilled, or all rejected: one at least with its own error, others with
+   * `group-failed`. What happens then is said at `Capture.commit`
+   */
+  commitTogether(
+    commits: readonly TogetherCommit[],
+    group: GroupCommit,
+  ): Promise<readonly PromiseSettledResult<Point>[]>;
   /**
    * Contents of nodes of the point's tree, proven; without their last NULL digests, and
    * so empty for a NULL node.

@@ -176,6 +176,10 @@ export class ReaderStore implements Store {
     throw this.#readsOnly();
   }
 
+  async commitTogether(): Promise<never> {
+    throw this.#readsOnly();
+  }
+
   async checkRename(): Promise<void> {
     throw this.#readsOnly();
   }

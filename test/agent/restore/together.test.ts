@@ -1,4 +1,4 @@
-/** All points of a group point, each to its target: all are checked first, and a failure says what it left. */
+/** All points of a group point, each to its target: all are checked first; a failure says what it left. */
 import { link, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

@@ -1,7 +1,7 @@
 /** Group points: when one is whole, and what a name means. */
 import test from 'ava';
 import { StillpointError } from '../../../src/domain/base/errors.js';
-import { brokenGroupPoints, groupPoints, refuseGroupName } from '../../../src/domain/point/group.js';
+import { brokenGroupPoints, groupPoints } from '../../../src/domain/point/group.js';
 import { refuseGroup, resolveNamed } from '../../../src/domain/point/named.js';
 import { type Point, type PointGroup, pointLabel } from '../../../src/domain/point/point.js';
 import { parsePointRef } from '../../../src/domain/point/point-ref.js';
@@ -95,9 +95,4 @@ test('what is not there is refused with what is', (t) => {
   t.throws(() => refuseGroup(whole, null), {
     message: 'group point db@1: it is 2 points, and one is needed. Name one of its points: data@1, wal@4.',
   });
-});
-
-test('a group has no name of a device', (t) => {
-  t.notThrows(() => refuseGroupName('db', ['data', 'wal']));
-  t.throws(() => refuseGroupName('wal', ['data', 'wal']), { message: /there is a device of that name/ });
 });

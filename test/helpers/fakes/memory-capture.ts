@@ -148,8 +148,16 @@ export class MemoryCapture implements Capture {
   }
 
   async commit(request: CommitRequest): Promise<Point> {
+    const { point, publish } = await this.prepare(request);
+    publish(point);
+    return point;
+  }
+
+  /** What a commit needs is there; it has no effect before `publish`. */
+  async prepare(request: CommitRequest): Promise<{ point: Point; publish: (point: Point) => void }> {
     await this.#pumping;
-    if (this.#end !== null && typeof this.#end !== 'string') return this.#end;
+    if (this.#end !== null && typeof this.#end !== 'string')
+      return { point: this.#end, publish: () => undefined };
     this.#guard();
     if (request.batchCount !== this.durableSequence)
       throw this.#refusal('out-of-order', `${this.durableSequence} batches are durable`);
@@ -179,9 +187,11 @@ export class MemoryCapture implements Capture {
       committedAt: this.#context.now().toISOString(),
       storedBytes: this.durableBytes,
     };
-    this.#end = point;
-    this.#context.onCommit(point, leaves, tree);
-    return point;
+    const publish = (made: Point) => {
+      this.#end = made;
+      this.#context.onCommit(made, leaves, tree);
+    };
+    return { point, publish };
   }
 
   async abort(): Promise<void> {

@@ -12,7 +12,8 @@ import {
 } from '../../../src/domain/base/limits.js';
 import { checkName, isHexId } from '../../../src/domain/base/names.js';
 import type { BlockRange } from '../../../src/domain/blocks/block-ranges.js';
-import { blockCount, blockLength, levelCount, treeHeight } from '../../../src/domain/blocks/geometry.js';
+import { levelCount, treeHeight } from '../../../src/domain/blocks/geometry.js';
+import { type GroupCommit, groupPoints } from '../../../src/domain/point/group.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type {
   CheckEvent,
@@ -21,7 +22,6 @@ import type {
   PartialSet,
   VerifyEvent,
 } from '../../../src/domain/session/messages.js';
-import type { DiffRange } from '../../../src/domain/tree/tree-diff.js';
 import { native } from '../../../src/native/index.js';
 import {
   type Capture,
@@ -33,11 +33,14 @@ import {
   type RemovedPoint,
   type Store,
   type StoredBlocks,
+  type TogetherCommit,
   type VerifyScope,
 } from '../../../src/store/port/store.js';
 import { PLAIN } from '../bytes/digests.js';
 import type { LevelTree } from '../bytes/level-tree.js';
 import { type Leaves, MemoryCapture } from './memory-capture.js';
+import { diffOf } from './memory-diff.js';
+import { commitTogether } from './memory-groups.js';
 import { MemoryRetention } from './memory-retention.js';
 
 interface HeldPoint {
@@ -165,12 +168,18 @@ export class MemoryStore implements Store {
   }
 
   deviceNames = (): string[] => [];
-  removeTogether = async (points: readonly Point[], why: string) => this.#remove(points, why);
   checkRename = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
   renameAgent = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
 
-  checkRemoval(point: Point): void {
-    this.#heldPoint(point.id);
+  checkRemoval(...points: readonly Point[]): void {
+    const isOf = ({ id }: Point) => points.some((point) => point.id === id);
+    const groups = groupPoints(this.#held.map(({ point }) => point));
+    if (groups.some((group) => group.points.some(isOf) && !group.points.every(isOf)))
+      throw new StillpointError('point-protected', { thing: 'point', reason: 'it belongs to a group point' });
+    for (const point of points) this.#checkIsFree(this.#heldPoint(point.id).point);
+  }
+
+  #checkIsFree(point: Point): void {
     const isLast = !this.#held.some(
       ({ point: other }) => deviceOf(other) === deviceOf(point) && other.sequence > point.sequence,
     );
@@ -183,6 +192,18 @@ export class MemoryStore implements Store {
   async removePoint(point: Point, why: string): Promise<void> {
     this.checkRemoval(point);
     this.#remove([point], why);
+  }
+
+  async removeTogether(points: readonly Point[], why: string): Promise<void> {
+    this.checkRemoval(...points);
+    this.#remove(points, why);
+  }
+
+  commitTogether(
+    commits: readonly TogetherCommit[],
+    group: GroupCommit,
+  ): Promise<PromiseSettledResult<Point>[]> {
+    return commitTogether(commits, group, () => this.#held.map(({ point }) => point));
   }
 
   async removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
@@ -365,29 +386,7 @@ export class MemoryStore implements Store {
   }
 
   async *diff(from: Point, to: Point): AsyncGenerator<DiffEvent> {
-    const [before, after] = [this.#heldPoint(from.id), this.#heldPoint(to.id)];
-    if (from.geometry.blockSize !== to.geometry.blockSize) {
-      throw new StillpointError('bad-geometry', { thing: 'points', reason: 'their block sizes differ' });
-    }
-    const larger = from.geometry.sizeBytes > to.geometry.sizeBytes ? from.geometry : to.geometry;
-    const ranges: [number, number, number][] = [];
-    let [blocks, changedBytes, zeroBlockCount] = [0, 0, 0];
-    for (let blockIndex = 0; blockIndex < blockCount(larger); blockIndex += 1) {
-      const [old, now] = [before.leaves.get(blockIndex), after.leaves.get(blockIndex)];
-      if (old === now || (old !== undefined && now?.equals(old) === true)) continue;
-      const isZeroed = now === undefined && blockIndex < blockCount(to.geometry) ? 1 : 0;
-      const last = ranges.at(-1);
-      if (last?.[1] === blockIndex) {
-        last[1] += 1;
-        last[2] += isZeroed;
-      } else ranges.push([blockIndex, blockIndex + 1, isZeroed]);
-      blocks += 1;
-      changedBytes += blockLength(larger, blockIndex);
-      zeroBlockCount += isZeroed;
-    }
-    if (ranges.length > 0) yield { type: 'ranges', ranges: ranges as readonly DiffRange[] };
-    yield { type: 'progress', doneBytes: 1, totalBytes: 1 };
-    yield { type: 'summary', rangeCount: ranges.length, blockCount: blocks, changedBytes, zeroBlockCount };
+    yield* diffOf(this.#heldPoint(from.id), this.#heldPoint(to.id));
   }
 
   async close(): Promise<void> {

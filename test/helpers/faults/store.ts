@@ -59,6 +59,17 @@ export class FaultyStore implements Store {
     return this.#wrapped(await this.#inner.createCapture(description));
   }
 
+  async commitTogether(...[commits, group]: Parameters<Store['commitTogether']>) {
+    for (const { capture } of commits) await this.before('commit', capture.description.sessionId);
+    const inner = commits.map(({ capture, request }) => ({
+      capture: capture instanceof FaultyCapture ? capture.inner : capture,
+      request,
+    }));
+    return this.#inner.commitTogether(inner, group);
+  }
+
+  removeTogether: Store['removeTogether'] = (...args) => this.#inner.removeTogether(...args);
+
   /** One for each, however often it is asked for. */
   #wrapped(capture: Capture): FaultyCapture {
     const wrapped =
@@ -70,10 +81,9 @@ export class FaultyStore implements Store {
   point: Store['point'] = (...args) => this.#inner.point(...args);
   partialSets: Store['partialSets'] = (...args) => this.#inner.partialSets(...args);
   collect: Store['collect'] = () => this.#inner.collect();
-  checkRemoval: Store['checkRemoval'] = (point) => this.#inner.checkRemoval(point);
+  checkRemoval: Store['checkRemoval'] = (...points) => this.#inner.checkRemoval(...points);
   useOf: Store['useOf'] = (point) => this.#inner.useOf(point);
   removePoint: Store['removePoint'] = (...args) => this.#inner.removePoint(...args);
-  removeTogether: Store['removeTogether'] = (...args) => this.#inner.removeTogether(...args);
   checkRename: Store['checkRename'] = () => this.#inner.checkRename();
   renameAgent: Store['renameAgent'] = () => this.#inner.renameAgent();
   removeDevice: Store['removeDevice'] = (...args) => this.#inner.removeDevice(...args);
@@ -92,37 +102,37 @@ export class FaultyStore implements Store {
 }
 
 class FaultyCapture implements Capture {
-  readonly #inner: Capture;
+  readonly inner: Capture;
   readonly #before: FaultyStore['before'];
 
   constructor(inner: Capture, before: FaultyStore['before']) {
-    this.#inner = inner;
+    this.inner = inner;
     this.#before = before;
   }
 
   get description(): CaptureDescription {
-    return this.#inner.description;
+    return this.inner.description;
   }
 
   get durableSequence(): number {
-    return this.#inner.durableSequence;
+    return this.inner.durableSequence;
   }
 
   async append(sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
     await this.#before('append', sequence);
-    return this.#inner.append(sequence, body);
+    return this.inner.append(sequence, body);
   }
 
   async commit(request: CommitRequest): Promise<Point> {
     await this.#before('commit', request.root);
-    return this.#inner.commit(request);
+    return this.inner.commit(request);
   }
 
   async abort(): Promise<void> {
     await this.#before('abort', this.description.sessionId);
-    await this.#inner.abort();
+    await this.inner.abort();
   }
 
-  resume: Capture['resume'] = () => this.#inner.resume();
-  have: Capture['have'] = (digests) => this.#inner.have(digests);
+  resume: Capture['resume'] = () => this.inner.resume();
+  have: Capture['have'] = (digests) => this.inner.have(digests);
 }

@@ -1,6 +1,6 @@
 /**
- * `stillpoint restore POINT TARGET`: a point's bytes, to a device, an image or standard output; or all points of
- * a group point, each to its target.
+ * `stillpoint restore POINT TARGET`: a point's bytes, to a device, an image or standard output; or all points
+ * of a group point, each to its target.
  */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../../agent/common/cancel.js';

@@ -1,0 +1,31 @@
+/** Commits of a group in the memory store: nothing has an effect before all can be made. */
+import { StillpointError } from '../../../src/domain/base/errors.js';
+import type { GroupCommit } from '../../../src/domain/point/group.js';
+import type { Point } from '../../../src/domain/point/point.js';
+import type { TogetherCommit } from '../../../src/store/port/store.js';
+import type { MemoryCapture } from './memory-capture.js';
+
+export async function commitTogether(
+  commits: readonly TogetherCommit[],
+  { id, name, missing }: GroupCommit,
+  points: () => readonly Point[],
+): Promise<PromiseSettledResult<Point>[]> {
+  const prepared = await Promise.allSettled(
+    commits.map(({ capture, request }) => (capture as MemoryCapture).prepare(request)),
+  );
+  const groupFailed = new StillpointError('group-failed', { thing: `group ${name}`, reason: 'one failed' });
+  if (prepared.some(({ status }) => status === 'rejected'))
+    return prepared.map((each) => ({
+      status: 'rejected',
+      reason: each.status === 'rejected' ? each.reason : groupFailed,
+    }));
+  const used = points().map(({ group }) => (group?.name === name ? group.sequence : 0));
+  const sequence = Math.max(0, ...used) + 1;
+  const group = { id, name, sequence, memberCount: commits.length, ...(missing && { missing }) };
+  return prepared.flatMap((each) => {
+    if (each.status === 'rejected') return [];
+    const point = { ...each.value.point, group };
+    each.value.publish(point);
+    return [{ status: 'fulfilled', value: point }];
+  });
+}
