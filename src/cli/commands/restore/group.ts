@@ -85,7 +85,9 @@ export function targetsOf(group: GroupPoint, texts: readonly string[], own: stri
       throw refuse(`"${text}" does not say which of its ${names.length} points goes where`, `${example}.`);
     if (target === '-')
       throw refuse(`${name} can't go to standard output`, 'Give it a device or an image file.');
-    const point = group.points.find((member) => member.device === name || deviceName(member, null) === name);
+    const point = group.points.find(
+      (member) => member.device === name || `${member.agent}/${member.device}` === name,
+    );
     if (point === undefined) unknown.push(name);
     else if (targets.has(point)) throw refuse(`${name} has two targets`, 'Omit one of them.');
     else targets.set(point, target);
