@@ -40,8 +40,9 @@ export function addRestore(program: Command, run: Run): void {
       'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id, also of a group; "stillpoint points" lists them',
     )
     .argument(
-      '<targets...>',
+      '<target...>',
       'block device, image file, or - for standard output; of a group point NAME=TARGET for each of its devices',
+      (text: string, others: readonly string[] = []) => [...others, notEmpty(text)],
     )
     .addOption(storeOption())
     .addOption(agentOption())
@@ -66,7 +67,7 @@ A group point is restored as a whole: restore db@latest data=/dev/sdc wal=/dev/s
 first one is written. If a restore fails, the same command continues.`,
     )
     .action((point: string, targets: string[], options: RestoreChoice) =>
-      run((context) => restore(context, point, targets.map(notEmpty), options)),
+      run((context) => restore(context, point, targets, options)),
     );
 }
 

@@ -1,18 +1,25 @@
-/** Group points on the command line: they are listed, restored, pinned and forgotten; other commands refuse them. */
+/** Group points on the command line: listed, restored, pinned and forgotten; other commands refuse them. */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { targetsOf } from '../../src/cli/commands/restore/group.js';
-import { EXIT_FAILED, EXIT_OK, EXIT_USAGE } from '../../src/cli/output/exit-codes.js';
-import { StillpointError } from '../../src/domain/base/errors.js';
-import { KiB } from '../../src/domain/base/limits.js';
-import { groupPoints } from '../../src/domain/point/group.js';
-import { type Point, pointLabel } from '../../src/domain/point/point.js';
-import { createStore, openStore } from '../../src/store/open.js';
-import { makePoint } from '../helpers/bytes/points.js';
-import { lastResult, type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
-import { backUpGroup } from '../helpers/worlds/group-device.js';
-import { backUp, change, type DeviceState, emptyState } from '../helpers/worlds/store-device.js';
+import { targetsOf } from '../../../src/cli/commands/restore/group.js';
+import { exitCodeOf } from '../../../src/cli/commands/restore/told.js';
+import {
+  EXIT_FAILED,
+  EXIT_INCOMPLETE,
+  EXIT_OK,
+  EXIT_USAGE,
+  EXIT_WARNINGS,
+} from '../../../src/cli/output/exit-codes.js';
+import { StillpointError } from '../../../src/domain/base/errors.js';
+import { KiB } from '../../../src/domain/base/limits.js';
+import { groupPoints } from '../../../src/domain/point/group.js';
+import { type Point, pointLabel } from '../../../src/domain/point/point.js';
+import { createStore, openStore } from '../../../src/store/open.js';
+import { makePoint } from '../../helpers/bytes/points.js';
+import { lastResult, type Machine, makeMachine, runHere } from '../../helpers/machines/stillpoint.js';
+import { backUpGroup } from '../../helpers/worlds/group-device.js';
+import { backUp, change, type DeviceState, emptyState } from '../../helpers/worlds/store-device.js';
 
 const BLOCK = 64 * KiB;
 const EMPTY = emptyState({ sizeBytes: 10 * BLOCK, blockSize: BLOCK });
@@ -189,7 +196,20 @@ test('commands that take one point refuse a group point, and name its points', a
   const remedy =
     /group point alpha\/db@1: it is 2 points, and one is needed\. Name one of its points: alpha\/data@1/;
   t.regex(await does(EXIT_USAGE, 'verify', 'db@1'), remedy);
+  t.regex(await does(EXIT_USAGE, 'verify', 'db'), /group point alpha\/db@2: it is 2 points/);
   t.regex(await does(EXIT_USAGE, 'diff', 'db@1', 'data@2'), remedy);
   t.regex(await does(EXIT_USAGE, 'map', 'db@1'), remedy);
   t.regex(await does(EXIT_FAILED, 'verify', 'nothing@1'), /Groups: alpha\/db\./);
+});
+
+test('the exit code is that of the worst member', (t) => {
+  const result = {
+    ...{ writtenBytes: 1, readBytes: 0, differingBytes: null, wireBytes: 0, isVerified: false },
+    ...{ lostRanges: [], warnings: [] },
+  };
+  const warned = { ...result, warnings: ['partitions were not read again'] };
+  const lost = { ...warned, lostRanges: [{ byteOffset: 0, byteLength: 512 }] };
+  t.is(exitCodeOf([result, result]), EXIT_OK);
+  t.is(exitCodeOf([result, warned]), EXIT_WARNINGS);
+  t.is(exitCodeOf([lost, result, warned]), EXIT_INCOMPLETE);
 });
