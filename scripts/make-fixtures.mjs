@@ -15,10 +15,12 @@ const { createStore, openStore } = await ts('src/store/open.js');
 const { main } = await ts('src/cli/main.js');
 const { Transport } = await ts('src/protocol/transport/transport.js');
 const { PROTOCOL_VERSION } = await ts('src/protocol/messages/schemas.js');
+const { encodeDecision } = await ts('src/store/points/decision-file.js');
 const { SEALED_VERSION } = await ts('src/store/disk/sealed-text.js');
 const { writeKeptSession } = await ts('src/agent/state/kept-session.js');
 const { writeAddress, writeLastRound, writeSchedule } = await ts('src/receiver/orders/remote-settings.js');
 const device = await ts('test/helpers/worlds/store-device.js');
+const groups = await ts('test/helpers/worlds/group-device.js');
 const { makeBatch } = await ts('test/helpers/bytes/hand-made-batch.js');
 const { TlsReceiver } = await ts('test/helpers/worlds/tls-receiver.js');
 const { initReceiver } = await ts('src/receiver/access/identity.js');
@@ -51,6 +53,11 @@ async function makeStore() {
     before = state;
   }
   await commit(store, 'beta', 'disk', null, states.BETA_STATE, 'b'.repeat(32));
+  const members = await groups.backUpGroup(
+    store,
+    states.GROUP.name,
+    states.GROUP.devices.map((name) => ({ device: name, before: null, after: states.BETA_STATE })),
+  );
   const points = await store.points({ agent: 'alpha', device: 'disk' });
   const removed = points.find(({ sequence }) => sequence === states.REMOVED_SEQUENCE);
   await store.removePoint(removed, 'the fixture wants a mark');
@@ -68,6 +75,10 @@ async function makeStore() {
   );
   await ended.abort();
   await store.close();
+  // As of a program that died before it had removed it.
+  const decision = { does: 'commit', id: members[0].group.id, points: members };
+  await mkdir(join(dir, 'decisions'), { recursive: true });
+  await writeFile(join(dir, 'decisions', decision.id), encodeDecision(decision));
   await pack(`store-${SEALED_VERSION}.tar.gz`, dir);
 }
 

@@ -13,6 +13,7 @@ import { native } from '../native/index.js';
 import { contentBytes } from './messages/body-bytes.js';
 import { ENROL_MESSAGE, RENEW_MESSAGE } from './messages/enrol-message.js';
 import { encodeError, toStillpointError } from './messages/error-body.js';
+import { answerIn } from './messages/former.js';
 import type { Call } from './messages/message.js';
 import { encodeLines, NDJSON_TYPE } from './messages/ndjson.js';
 import type { RequestForm } from './messages/request-forms.js';
@@ -160,7 +161,12 @@ async function answerCall<Args extends unknown[], Answer>(
     reply.raw.once('close', isOver);
   }
   if ('bytes' in content) return sendBytes(reply, content.bytes);
-  return 'json' in content ? reply.send(content.json) : sendLines(asked, content.lines);
+  const version = Number(reply.getHeader(HEADER_PROTOCOL));
+  if ('json' in content) return reply.send(answerIn(version, content.json));
+  return sendLines(
+    asked,
+    content.lines.map((line) => answerIn(version, line)),
+  );
 }
 
 /**

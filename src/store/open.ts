@@ -249,8 +249,6 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       const catalog = new PointCatalog();
       const { uncopied, decisions: found } = await catalog.load(objects, log);
       const decisions = new Decisions({ objects, catalog, log }, found);
-      // On a full disk later: their points count already.
-      await decisions.settle().catch((error) => log(`decisions about groups: ${String(error)}`));
       await finishRemovals({ objects, catalog, log, now: options.now ?? (() => new Date()) });
       if (catalog.undeleted().length + found.length > 0)
         await index.noteGarbage().catch((error) => log(String(error)));
@@ -292,6 +290,8 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       const packs = await objects.list(PACKS_PREFIX);
       await dropLostPacks(heal, packs);
       await findCaptures(context, store);
+      // On a full disk later: what they say counts already.
+      await decisions.settle().catch((error) => log(`decisions about groups: ${String(error)}`));
       await indexPacks(heal, catalog, packs);
       await store.upkeep.enterDamage();
       await walkPoints(heal, catalog, records);

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { inTurns, RECEIVERS_AT_ONCE } from '../helpers/in-turns.js';
 import { dialledWorld } from '../helpers/worlds/receiver-worlds.js';
+import { groupsConformance } from './groups.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { receiverCheck } from './receiver/check.js';
@@ -11,6 +12,7 @@ import { receiverConformance } from './receiver.js';
 const tests = inTurns(test, RECEIVERS_AT_ONCE);
 
 receiverConformance(tests, dialledWorld);
+groupsConformance(tests, dialledWorld);
 ordersConformance(tests, dialledWorld);
 receiverRefusals(tests, dialledWorld);
 receiverDiff(tests, dialledWorld);

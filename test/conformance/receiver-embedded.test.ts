@@ -1,6 +1,7 @@
 import test from 'ava';
 import { inTurns, RECEIVERS_AT_ONCE } from '../helpers/in-turns.js';
 import { embeddedWorld } from '../helpers/worlds/receiver-worlds.js';
+import { groupsConformance } from './groups.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { passesConformance } from './passes.js';
@@ -16,6 +17,7 @@ const tests = inTurns(test, RECEIVERS_AT_ONCE);
 receiverConformance(tests, embeddedWorld);
 passesConformance(tests, embeddedWorld);
 patchConformance(tests, embeddedWorld);
+groupsConformance(tests, embeddedWorld);
 ordersConformance(tests, embeddedWorld);
 receiverRefusals(tests, embeddedWorld);
 receiverDiff(tests, embeddedWorld);

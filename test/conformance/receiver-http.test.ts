@@ -1,6 +1,7 @@
 import test from 'ava';
 import { inTurns, RECEIVERS_AT_ONCE } from '../helpers/in-turns.js';
 import { httpWorld } from '../helpers/worlds/receiver-worlds.js';
+import { groupsConformance } from './groups.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { passesConformance } from './passes.js';
@@ -16,6 +17,7 @@ const tests = inTurns(test, RECEIVERS_AT_ONCE);
 receiverConformance(tests, httpWorld);
 passesConformance(tests, httpWorld);
 patchConformance(tests, httpWorld);
+groupsConformance(tests, httpWorld);
 ordersConformance(tests, httpWorld);
 receiverRefusals(tests, httpWorld);
 receiverDiff(tests, httpWorld);

@@ -166,7 +166,7 @@ test('an agent of another version is told which side to update, whatever it asks
       t.is(status, 426);
       t.like(body, {
         ...{ code: 'version', permanent: true, remedy },
-        reason: `the request is of version "${version}", and this receiver speaks ${PROTOCOL_VERSION}`,
+        reason: `the request is of version "${version}", and this receiver speaks ${PROTOCOL_VERSION_OLDEST} to ${PROTOCOL_VERSION}`,
       });
     }
   }

@@ -291,6 +291,7 @@ const SEALED: readonly (readonly [name: RegExp, why: (dir: string, name: string)
   [/^retention\/settings(-copy)?$/, (dir, name) => whyThrown(readRetention(nodeDisk, dir, name))],
   [/^retention\/clock$/, (dir) => whyThrown(readClock(nodeDisk, dir))],
   [/^partial\/\w+$/, whyFound],
+  [/^decisions\/\w+$/, whyIgnored],
 ];
 /** Its name says all that it must. */
 const MARK = /^points(-copy)?\/.*\.deleted$/;
@@ -303,6 +304,13 @@ async function whyNoPoint(dir: string, name: string): Promise<string> {
   const found = await readManifest(objects, name, size);
   await objects.close();
   return 'reason' in found ? found.reason : 'it was read';
+}
+
+/** What the log says of it when the store is read. */
+async function whyIgnored(dir: string): Promise<string> {
+  const lines: string[] = [];
+  await (await openStoreForReading(dir, { now, log: (line) => lines.push(line) })).close();
+  return lines.join('\n');
 }
 
 async function whyThrown(work: Promise<unknown>): Promise<string> {
@@ -341,7 +349,7 @@ async function refusesStore(
 }
 
 test('a store of a newer program is refused by name, and stays as it is', async (t) => {
-  const dir = await unpacked(t, 'store-3.tar.gz');
+  const dir = await unpacked(t, 'store-4.tar.gz');
   const names = [...(await contentsOf(dir)).keys()].filter((name) => !/^packs\/|\/log$|\.pack$/.test(name));
   t.deepEqual(
     names.filter((name) => ![OPENED, MARK, ...SEALED.map(([file]) => file)].some((file) => file.test(name))),
@@ -374,7 +382,7 @@ test('a store of a newer program is refused by name, and stays as it is', async 
 });
 
 test('a pack of another version is named, and a store that has one keeps its other points', async (t) => {
-  const dir = await unpacked(t, 'store-3.tar.gz');
+  const dir = await unpacked(t, 'store-4.tar.gz');
   const [pack = ''] = [...(await contentsOf(dir)).keys()].filter((name) => name.startsWith('packs/'));
   await raiseBinary(join(dir, pack));
   const error = await t.throwsAsync(native.readPackIndex(join(dir, pack)));

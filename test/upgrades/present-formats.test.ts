@@ -10,6 +10,7 @@ import { readAcknowledged } from '../../src/agent/state/acknowledged-point.js';
 import { findEnrolment } from '../../src/agent/state/enrolment.js';
 import { readKeptSession } from '../../src/agent/state/kept-session.js';
 import { EXIT_OK } from '../../src/cli/output/exit-codes.js';
+import { type GroupPoint, groupPoints } from '../../src/domain/point/group.js';
 import type { Point } from '../../src/domain/point/point.js';
 import { native } from '../../src/native/index.js';
 import { loadIdentity, readAuthority } from '../../src/receiver/access/identity.js';
@@ -26,6 +27,7 @@ import {
   BLOCK,
   DISK_STATES,
   ENDED,
+  GROUP,
   imageOf,
   KEPT_SESSION,
   OPEN,
@@ -47,8 +49,22 @@ import {
 const now = () => new Date('2026-02-04T04:05:00.000Z');
 const [, , third] = DISK_STATES as [DeviceState, DeviceState, DeviceState];
 
+/** Only stores of version 4 and later have groups. */
+async function checkGroup(t: ExecutionContext, store: Store, fixture: string): Promise<void> {
+  const groups = groupPoints(await store.points({}));
+  if (['store-2', 'store-3'].includes(fixture)) return void t.deepEqual(groups, []);
+  t.is(groups.length, 1);
+  const [group] = groups as [GroupPoint];
+  t.like(group, { agent: 'alpha', name: GROUP.name, sequence: 1, missing: [] });
+  t.deepEqual(
+    group.points.map(({ device }) => device),
+    GROUP.devices,
+  );
+  for (const point of group.points) t.true(await holds(store, point, BETA_STATE));
+}
+
 async function checkStore(t: ExecutionContext, store: Store): Promise<void> {
-  const points = await store.points({ agent: 'alpha' });
+  const points = await store.points({ agent: 'alpha', device: 'disk' });
   t.deepEqual(
     points.map(({ id, sequence, committedAt }) => [id, sequence, committedAt.slice(0, 10)]),
     [
@@ -78,12 +94,13 @@ async function checkStore(t: ExecutionContext, store: Store): Promise<void> {
   for await (const event of store.verify({})) t.not(event.type, 'finding', JSON.stringify(event));
 }
 
-for (const fixture of ['store-2', 'store-3']) {
+for (const fixture of ['store-2', 'store-3', 'store-4']) {
   test(`${fixture}: a reader reads it and changes nothing`, async (t) => {
     const dir = await unpacked(t, `${fixture}.tar.gz`);
     const before = await contentsOf(dir);
     const store = await openStoreForReading(dir, { now });
     await checkStore(t, store);
+    await checkGroup(t, store, fixture);
     await store.close();
     t.deepEqual(await contentsOf(dir), before);
   });
@@ -93,6 +110,7 @@ for (const fixture of ['store-2', 'store-3']) {
     const store = await openStore(dir, { now });
     t.teardown(() => store.close());
     await checkStore(t, store);
+    await checkGroup(t, store, fixture);
     const open = store.captures().find(({ description }) => description.sessionId === OPEN);
     t.is(open?.durableSequence, 1);
     await open?.append(2, makeBatch(OPEN, 2, [{ blockIndex: 1, bytes: stampedBlock(7, BLOCK) }]));
@@ -103,7 +121,7 @@ for (const fixture of ['store-2', 'store-3']) {
     const point = await open?.commit(commitRequest(fourth, 2));
     t.is(point?.sequence, 4);
     t.true(point !== undefined && (await holds(store, point, fourth)));
-    const [old] = await store.points({ agent: 'alpha' });
+    const [old] = await store.points({ agent: 'alpha', device: 'disk' });
     const changed: number[] = [];
     for await (const event of store.diff(old as Point, point as Point))
       if (event.type === 'ranges') for (const [start] of event.ranges) changed.push(start);

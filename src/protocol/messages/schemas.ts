@@ -44,8 +44,8 @@ import type {
  * agents of this version, and of former ones down to PROTOCOL_VERSION_OLDEST; it answers in the version that
  * it was asked in. So receivers are updated before agents. docs/protocol.md has the rule.
  */
-export const PROTOCOL_VERSION = 3;
-/** No agent of an earlier version was ever released. */
+export const PROTOCOL_VERSION = 4;
+/** No agent of an earlier version was ever released. What differs is in former.ts. */
 export const PROTOCOL_VERSION_OLDEST = 3;
 
 export const ROUTE_PREFIX = '/v1';

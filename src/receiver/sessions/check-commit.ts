@@ -33,7 +33,8 @@ export function checkCommit(request: CommitRequest, description: CaptureDescript
  * warnings, the first one counts.
  */
 export function isSameCommit(a: CommitRequest, b: CommitRequest): boolean {
-  return a.root === b.root && a.batchCount === b.batchCount && isSameInstant(a, b);
+  const isSameGroup = a.group?.id === b.group?.id;
+  return a.root === b.root && a.batchCount === b.batchCount && isSameGroup && isSameInstant(a, b);
 }
 
 /**

@@ -9,14 +9,22 @@
  *
  * In memory only. After a restart agents send their commits again.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { GroupCommit } from '../../domain/point/group.js';
 import type { Point } from '../../domain/point/point.js';
 import type { CommitRequest } from '../../domain/session/messages.js';
 import type { Capture, Store } from '../../store/port/store.js';
+import { busy } from './agent-turns.js';
 
 /** As long as an agent goes on trying to reach the receiver. */
 const GATHERING_MS = 10 * 60_000;
+
+/**
+ * A commit is answered by then, if others have not come: they may need its connection. It stays a part of the
+ * group, and finds how it ended when it is sent again.
+ */
+const ANSWER_MS = 5_000;
 
 /** A session that is being committed. */
 interface Committing {
@@ -28,6 +36,7 @@ export interface GroupCommitsOptions {
   /** An open session of the agent. */
   readonly isOpen: (agent: string, sessionId: string) => boolean;
   readonly gatheringMs?: number;
+  readonly answerMs?: number;
 }
 
 interface Waiting extends Committing {
@@ -58,13 +67,34 @@ export class GroupCommits {
    * @throws StillpointError `group-failed`, `bad-message` if the commits do not name the same group point;
    * as Store.commitTogether. None has become a point then, unless an error says that nobody knows
    */
-  join({ capture }: Committing, request: CommitRequest, group: GroupCommit): Promise<Point> {
+  async join({ capture }: Committing, request: CommitRequest, group: GroupCommit): Promise<Point> {
     const { agent, sessionId } = capture.description;
     const gathering = this.#gathering(agent, sessionId, request, group);
     return new Promise<Point>((resolve, reject) => {
       gathering.waiting.set(sessionId, { capture, request, resolve, reject });
       if (gathering.waiting.size === group.sessionIds.length) this.#decide(gathering);
     });
+  }
+
+  /**
+   * What its agent is answered. @param result of `join`
+   * @throws StillpointError `busy`, not permanent: others are still to come
+   */
+  async answer({ capture }: Committing, group: GroupCommit, result: Promise<Point>): Promise<Point> {
+    const { agent } = capture.description;
+    result.catch(() => undefined);
+    const over = new AbortController();
+    const late = sleep(this.#options.answerMs ?? ANSWER_MS, 'late' as const, { signal: over.signal });
+    const first = await Promise.race([result, late.catch(() => 'late' as const)]).finally(() => over.abort());
+    if (first !== 'late') return first;
+    if (!this.#gatherings.has(`${agent}/${group.id}`)) return result;
+    const { name, sessionIds } = group;
+    const { length } = sessionIds;
+    throw busy(
+      agent,
+      `the commits of all ${length} sessions of group ${name} are waited for`,
+      'Send it again.',
+    );
   }
 
   /** The session won't come any more. */

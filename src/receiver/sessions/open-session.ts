@@ -31,7 +31,7 @@ export interface SessionEnd {
 export class OpenSession {
   readonly capture: Capture;
   readonly #baseBlocks: BaseBlocks;
-  readonly #groups: Pick<GroupCommits, 'join'>;
+  readonly #groups: Pick<GroupCommits, 'join' | 'answer'>;
   readonly #onEnd: (session: OpenSession, end: SessionEnd) => void;
   #state: SessionState = 'open';
   #commit: Commit | null = null;
@@ -43,7 +43,7 @@ export class OpenSession {
   constructor(
     capture: Capture,
     baseBlocks: BaseBlocks,
-    groups: Pick<GroupCommits, 'join'>,
+    groups: Pick<GroupCommits, 'join' | 'answer'>,
     onEnd: (session: OpenSession, end: SessionEnd) => void,
   ) {
     this.capture = capture;
@@ -115,7 +115,9 @@ export class OpenSession {
     } else if (!isSameCommit(this.#commit.request, request)) {
       guardMessage('committing', 'begin', this.id);
     }
-    return this.#commit.result;
+    const { group } = request;
+    const { result } = this.#commit;
+    return group === undefined ? result : this.#groups.answer(this, group, result);
   }
 
   async #runCommit(request: CommitRequest): Promise<Point> {
