@@ -52,7 +52,8 @@ export async function restoreTogether(options: TogetherOptions): Promise<Restore
   } catch (error) {
     throw all.length < members.length ? error : withStates(error, options, all);
   } finally {
-    for (const { restore } of all) await restore.close();
+    // Also if one can't be closed.
+    await Promise.allSettled(all.map(({ restore }) => restore.close()));
   }
 }
 
