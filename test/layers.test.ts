@@ -152,8 +152,12 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'cli/commands': ['output', 'common', 'options', 'service'],
   'cli/commands/receiver': ['output', 'common', 'options', 'service'],
   'cli/commands/looking': ['output', 'common'],
+  'cli/commands/restore': ['output', 'common'],
   'cli/commands/retention': ['output', 'common', 'service'],
-  cli: ['output', 'common', 'commands', 'commands/receiver', 'commands/looking', 'commands/retention'],
+  cli: [
+    ...['output', 'common', 'commands', 'commands/receiver', 'commands/looking', 'commands/restore'],
+    'commands/retention',
+  ],
 };
 
 const FILES_PER_FOLDER_MAX = 15;

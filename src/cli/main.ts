@@ -16,7 +16,7 @@ import { addMap } from './commands/looking/map.js';
 import { addUsage } from './commands/looking/usage.js';
 import { addPoints } from './commands/points.js';
 import { addReceiver } from './commands/receiver/receiver.js';
-import { addRestore } from './commands/restore.js';
+import { addRestore } from './commands/restore/restore.js';
 import { addCollect } from './commands/retention/collect.js';
 import { addForget } from './commands/retention/forget.js';
 import { addPins } from './commands/retention/pin.js';

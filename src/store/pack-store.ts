@@ -230,8 +230,8 @@ export class LocalStore implements Store {
     return this.#remover.useOf(point);
   }
 
-  checkRemoval(point: Point): void {
-    this.#remover.check(point);
+  checkRemoval(...points: readonly Point[]): void {
+    this.#remover.check(points);
   }
 
   removePoint(point: Point, why: string): Promise<void> {

@@ -8,17 +8,14 @@
  * A target that is written in place is marked as half restored meanwhile (in-place.ts).
  */
 
-import type { Writable } from 'node:stream';
 import { deviceError } from '../../devices/system/device-error.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { Geometry } from '../../domain/blocks/geometry.js';
-import { type Point, pointLabel } from '../../domain/point/point.js';
-import type { LinkMeter } from '../../domain/session/link-meter.js';
+import { pointLabel } from '../../domain/point/point.js';
 import { fetchingAt } from '../../domain/session/sending.js';
 import { native, type Scan, type TreeFile } from '../../native/index.js';
 import { BodyCounter } from '../../protocol/port/body-counter.js';
-import type { BlockSource, TreeSource } from '../../protocol/port/point.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
 import { everyInterval, type OnAgentEvent } from '../common/events.js';
 import { retrying } from '../common/retrying.js';
@@ -31,79 +28,74 @@ import { looksBlank, openTargetTree, type TargetTree } from '../tree/target-tree
 import { badRangeWarnings } from './bad-ranges.js';
 import { InPlaceRestore } from './in-place.js';
 import { excludedNotices, leftAlone, toWrite } from './left-alone.js';
-import { type DamageSource, knownLost, LostBlocks, type LostRange } from './lost-blocks.js';
+import { knownLost, LostBlocks } from './lost-blocks.js';
+import type {
+  PreparedRestore,
+  RestoreOptions,
+  RestoreReceiver,
+  RestoreResult,
+  TargetState,
+} from './options.js';
 import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
 import { streamPoint } from './stream.js';
 import { differingBlock } from './verify-target.js';
 
-/** What a restore asks a receiver for. */
-export type RestoreReceiver = TreeSource & BlockSource & DamageSource;
-
-export interface RestoreOptions {
-  readonly receiver: RestoreReceiver;
-  /** Of the link to it; undefined: there is none, it is in this process. */
-  readonly meter?: LinkMeter | undefined;
-  readonly point: Point;
-  /** Block device, image file, or `-` for `output`. */
-  readonly target: string;
-  /** Where `-` goes. Default: standard output. It is not ended. */
-  readonly output?: Writable | undefined;
-  /** Null: there is none, and scratch files go to the temporary directory. */
-  readonly stateDirectory: string | null;
-  /** Of the receiver's store, where it is a directory of this machine: no target lies in it, or below it. */
-  readonly storeDirectory?: string | undefined;
-  /** Replace an image file that is not empty. */
-  readonly overwrite?: boolean | undefined;
-  /** Write although the target is mounted or open. */
-  readonly allowInUse?: boolean | undefined;
-  /** Write to a block device of another logical sector size than the point's. */
-  readonly allowSectorSize?: boolean | undefined;
-  /** Write everything, without looking at what the target holds. */
-  readonly rewrite?: boolean | undefined;
-  /** Write zeros where the point leaves something out. Default: the target keeps what it has there. */
-  readonly zeroExcluded?: boolean | undefined;
-  /** Read the target back and compare it with the point. */
-  readonly verify?: boolean | undefined;
-  /** Write zeros for what the receiver can't give, and name it, instead of failing. */
-  readonly skipBad?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onEvent?: OnAgentEvent | undefined;
-}
-
-export interface RestoreResult {
-  /** Raw bytes fetched and written, zeros not counted. */
-  readonly writtenBytes: number;
-  /** Of the target, to find what differs. */
-  readonly readBytes: number;
-  /** Bytes of blocks that the target did not hold; null: everything was written, without looking. */
-  readonly differingBytes: number | null;
-  readonly wireBytes: number;
-  readonly isVerified: boolean;
-  /**
-   * What the receiver could not give, and the target has zeros for: it is not the point. Ascending, apart.
-   */
-  readonly lostRanges: readonly LostRange[];
-  readonly warnings: readonly string[];
-}
+export type { RestoreOptions, RestoreReceiver, RestoreResult } from './options.js';
 
 export async function runRestore(options: RestoreOptions): Promise<RestoreResult> {
-  const { point, target, signal, onEvent = () => undefined } = options;
+  const prepared = await prepareRestore(options);
   try {
-    if (target === '-' && options.verify === true) {
+    return await prepared.perform();
+  } finally {
+    await prepared.close();
+  }
+}
+
+/** All that can be found out before the first byte is written. The caller closes it. */
+export async function prepareRestore(options: RestoreOptions): Promise<PreparedRestore> {
+  const { onEvent = () => undefined } = options;
+  const restore = new Restore(options, onEvent);
+  await told(options, async () => {
+    if (options.target === '-' && options.verify === true) {
       throw new StillpointError('usage', {
         thing: 'standard output',
         reason: "what was written there can't be read back",
         remedy: 'Omit --verify: every block is proven before it is written.',
       });
     }
-    throwIfCancelled(signal);
-    return await new Restore(options, onEvent).run();
+    throwIfCancelled(options.signal);
+    try {
+      await restore.prepare();
+    } catch (error) {
+      await restore.close();
+      throw error;
+    }
+  });
+  return {
+    get target() {
+      return restore.target;
+    },
+    get isToFile() {
+      return restore.isToFile;
+    },
+    perform: () => told(options, () => restore.perform()),
+    close: () => restore.close(),
+  };
+}
+
+async function told<T>(
+  { point, target, stateDirectory }: RestoreOptions,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
   } catch (error) {
     const thing = target === '-' ? `point ${pointLabel(point)}` : target;
-    throw deviceError(thing, error, { place: 'target', stateDirectory: options.stateDirectory });
+    throw deviceError(thing, error, { place: 'target', stateDirectory });
   }
 }
 
+/** State: new; prepared, if a target is open (a stream has none); performed, or failed; closed. */
 class Restore {
   readonly #options: RestoreOptions;
   readonly #onEvent: OnAgentEvent;
@@ -118,6 +110,11 @@ class Restore {
   readonly #warnings: string[] = [];
   readonly #lost: LostBlocks;
   readonly #leftAlone: readonly BlockRange[];
+  #opened: RestoreTarget | null = null;
+  #plan: Plan | null = null;
+  #isToFile = false;
+  #isBegun = false;
+  #state: TargetState = 'untouched';
 
   constructor(options: RestoreOptions, onEvent: OnAgentEvent) {
     this.#options = options;
@@ -128,28 +125,58 @@ class Restore {
     this.#receiver = retrying(this.#wire.count(options.receiver), this.#signal);
   }
 
-  async run(): Promise<RestoreResult> {
-    const { point, target, verify = false } = this.#options;
+  get target(): TargetState {
+    return this.#state;
+  }
+
+  get isToFile(): boolean {
+    return this.#isToFile;
+  }
+
+  async prepare(): Promise<void> {
+    const { point, target } = this.#options;
     for (const text of badRangeWarnings(point)) this.#warn(text);
     for (const text of excludedNotices(point, target, this.#options.zeroExcluded)) this.#notice(text);
     await this.#askWhatIsLost();
+    if (target === '-') return;
     // Before anything is fetched: a target that must not be written to.
-    const opened = target === '-' ? null : await this.#openTarget(target);
-    try {
-      if (opened === null) await this.#toStream();
-      else await this.#toDevice(opened);
-    } finally {
-      await opened?.close();
-    }
+    const opened = await this.#openTarget(target);
+    this.#opened = opened;
+    this.#isToFile = opened.device.type === 'file';
+    this.#plan = await this.#look(opened);
+    this.#checkLost(this.#plan.differing);
+    if (this.#isToFile) await checkRoom(opened.path, this.#plan.tree, this.#notice);
+  }
+
+  async perform(): Promise<RestoreResult> {
+    if (this.#opened === null || this.#plan === null) await this.#toStream();
+    else await this.#toDevice(this.#opened, this.#plan);
     return {
       writtenBytes: this.#writtenBytes,
       readBytes: this.#readBytes,
       differingBytes: this.#differingBytes,
       wireBytes: this.#wire.bytes,
-      isVerified: verify,
+      isVerified: this.#options.verify === true,
       lostRanges: this.#lost.ranges(),
       warnings: this.#warnings,
     };
+  }
+
+  async close(): Promise<void> {
+    const opened = this.#opened;
+    this.#opened = null;
+    try {
+      await this.#closePlan();
+      if (!this.#isBegun) await opened?.undo(false).catch(() => false);
+    } finally {
+      await opened?.close();
+    }
+  }
+
+  async #closePlan(): Promise<void> {
+    const plan = this.#plan;
+    this.#plan = null;
+    await plan?.close();
   }
 
   async #askWhatIsLost(): Promise<void> {
@@ -199,31 +226,32 @@ class Restore {
     }
   }
 
-  async #toDevice(target: RestoreTarget): Promise<void> {
+  async #toDevice(target: RestoreTarget, { tree, differing }: Plan): Promise<void> {
+    this.#isBegun = true;
     let inPlace: InPlaceRestore | null = null;
     try {
-      const { tree, differing, close } = await this.#look(target);
       try {
-        this.#checkLost(differing);
-        if (target.device.type === 'file') await checkRoom(target.path, tree, this.#notice);
         const source = { ...this.#source(tree), onDone: this.#count };
         if (target.isInPlace) inPlace = new InPlaceRestore(source, target);
         await this.#write(target, source, inPlace, differing);
         if (this.#options.verify === true) await this.#verify(target, source, inPlace);
       } finally {
-        await close();
+        await this.#closePlan();
       }
       throwIfCancelled(this.#signal);
     } catch (error) {
       const isMarked = inPlace?.isMarked === true;
       const isUndone = await target.undo(isMarked).catch(() => false);
+      if (!isUndone) this.#state = 'half-restored';
       if (isMarked && !isUndone) {
         const text = `${this.#options.target} is half restored, and marked so that no backup takes it for complete. Run the same restore again to continue`;
         this.#onEvent({ type: 'warning', text });
       }
       throw error;
     }
+    if (target.isInPlace) this.#state = 'restored';
     for (const text of await target.complete()) this.#warn(text);
+    this.#state = 'restored';
   }
 
   #pointTree(): Promise<PointTree> {

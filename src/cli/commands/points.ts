@@ -1,10 +1,16 @@
 /**
- * `stillpoint points [DEVICE] [--partial]`: the committed restore points; or the blocks that were delivered
- * without one.
+ * `stillpoint points [DEVICE] [--partial]`: the committed restore points, and group points of them; or the
+ * blocks that were delivered without one.
  */
 import type { Command } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import { isStillpointError } from '../../domain/base/errors.js';
+import {
+  type BrokenGroupPoint,
+  brokenGroupPoints,
+  type GroupPoint,
+  groupPoints,
+} from '../../domain/point/group.js';
 import type { Point } from '../../domain/point/point.js';
 import { deviceName, parseDeviceRef, pointName } from '../../domain/point/point-ref.js';
 import type { PartialSet, PointDamage } from '../../domain/session/messages.js';
@@ -21,6 +27,7 @@ import {
   formatInstant,
   formatTable,
 } from '../output/format.js';
+import { brokenLines, groupTable, groupView } from '../output/group-points.js';
 import { leftOutLines } from '../output/left-out.js';
 
 const COLUMNS: readonly Column[] = [
@@ -52,7 +59,7 @@ export function addPoints(program: Command, run: Run): void {
     .description('list restore points')
     .argument(
       '[device]',
-      'only points of the device with this name; AGENT/DEVICE in a directory with several agents',
+      'only points of the device, or group, with this name; AGENT/DEVICE in a directory with several agents',
     )
     .option('--partial', 'unfinished backups, whose blocks the receiver keeps for a time')
     .addOption(storeOption())
@@ -104,21 +111,24 @@ function partialRow(set: PartialSet, own: string | null): string[] {
 
 async function points(
   context: CommandContext,
-  device: string | undefined,
+  name: string | undefined,
   choice: ReceiverChoice,
 ): Promise<number> {
-  const { found, own, agents, pins, damage } = await withReceiver(context, choice, async (receiver) => ({
-    found: await listed(context, device, (name) => receiver.points(name)),
+  const { listing, own, agents, pins, damage } = await withReceiver(context, choice, async (receiver) => ({
+    listing: await unlessAborted(context.signal, listPoints(receiver, name)),
     pins: (await receiver.pins?.()) ?? [],
     own: await ownAgent(receiver),
     agents: (await receiver.agents?.()) ?? [],
     damage: await damageOf(receiver),
   }));
+  const { found, groups, broken } = listing;
   const lines =
     found.length === 0
-      ? [`There are no points${ofWhom(device, choice)}.${ofOthers(agents.filter((agent) => agent !== own))}`]
+      ? [`There are no points${ofWhom(name, choice)}.${ofOthers(agents.filter((agent) => agent !== own))}`]
       : [
           ...formatTable(COLUMNS, rows(found, own)),
+          ...groupTable(groups, own),
+          ...brokenLines(broken, own),
           ...pinned(found, pins, own),
           ...leftOut(found, own),
           ...warnings(found, own),
@@ -128,11 +138,43 @@ async function points(
   const damages = [...damage.values()].filter(({ pointId }) => shown.has(pointId));
   const shownPins = pins.filter(({ pointId }) => shown.has(pointId));
   context.output.result(
-    { points: found, damaged: damages, ...(shownPins.length === 0 ? {} : { pins: shownPins }) },
+    {
+      ...{ points: found, damaged: damages, groups: groups.map(groupView) },
+      ...(shownPins.length === 0 ? {} : { pins: shownPins }),
+    },
     lines,
     true,
   );
   return EXIT_OK;
+}
+
+interface Listing {
+  readonly found: readonly Point[];
+  /** That have one of them. */
+  readonly groups: readonly GroupPoint[];
+  readonly broken: readonly BrokenGroupPoint[];
+}
+
+/** @param name of a device, otherwise of a group; undefined: all points */
+async function listPoints(receiver: Pick<PointPort, 'points'>, name: string | undefined): Promise<Listing> {
+  const asked = name === undefined ? undefined : parseDeviceRef(name);
+  const isOfAgent = ({ agent }: Point) => (asked?.agent ?? agent) === agent;
+  const ofDevice = (await receiver.points(asked?.device)).filter(isOfAgent);
+  const isAll = asked === undefined || ofDevice.every(({ group }) => group === undefined);
+  // The other points of their group points; or the name is a group's.
+  const all = isAll && ofDevice.length > 0 ? ofDevice : (await receiver.points()).filter(isOfAgent);
+  const found =
+    ofDevice.length > 0
+      ? ofDevice
+      : all.filter(({ group }) => group !== undefined && group.name === asked?.device);
+  const shown = new Set(found.map(({ id }) => id));
+  const isShown = (group: { readonly points: readonly Point[] }) =>
+    group.points.some(({ id }) => shown.has(id));
+  return {
+    found,
+    groups: groupPoints(all).filter(isShown),
+    broken: brokenGroupPoints(all).filter(isShown),
+  };
 }
 
 /** By point. A receiver of a former version can't be asked. */

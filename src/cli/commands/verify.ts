@@ -145,6 +145,9 @@ async function scopeOf(
     const ref = parseDeviceRef(text);
     const points = await receiver.points(ref.device);
     if (points.some(({ agent }) => (ref.agent ?? agent) === agent)) return ref;
+    // A group's: the error names the points of its last group point.
+    const isGroup = (await receiver.points()).some(({ group }) => group?.name === ref.device);
+    if (isGroup) return { point: await findPoint(receiver, `${text}@latest`) };
   }
   return { point: await findPoint(receiver, text) };
 }

@@ -25,8 +25,32 @@ export interface GroupPoint extends Pick<PointGroup, 'id' | 'name' | 'sequence'>
   readonly points: readonly Point[];
 }
 
+/** What is left of a group point: one or more of its points were removed or lost. */
+export interface BrokenGroupPoint extends Pick<GroupPoint, 'id' | 'name' | 'sequence' | 'agent' | 'points'> {
+  /** How many points it had. */
+  readonly memberCount: number;
+}
+
 /** Those that are whole, by agent, name and sequence. */
 export function groupPoints(points: readonly Point[]): GroupPoint[] {
+  return membersById(points)
+    .flatMap((members) => groupPointOf(members) ?? [])
+    .sort(inOrder);
+}
+
+/** Those that are not whole any more, in the same order. @param points all that there are */
+export function brokenGroupPoints(points: readonly Point[]): BrokenGroupPoint[] {
+  return membersById(points)
+    .flatMap((members) => {
+      const [first] = members;
+      if (first?.group === undefined || members.length === first.group.memberCount) return [];
+      const { id, name, sequence, memberCount } = first.group;
+      return [{ id, name, sequence, memberCount, agent: first.agent, points: [...members].sort(byDevice) }];
+    })
+    .sort(inOrder);
+}
+
+function membersById(points: readonly Point[]): Point[][] {
   const byId = new Map<string, Point[]>();
   for (const point of points) {
     if (point.group === undefined) continue;
@@ -34,7 +58,7 @@ export function groupPoints(points: readonly Point[]): GroupPoint[] {
     if (known === undefined) byId.set(point.group.id, [point]);
     else known.push(point);
   }
-  return [...byId.values()].flatMap((members) => groupPointOf(members) ?? []).sort(inOrder);
+  return [...byId.values()];
 }
 
 /** @param members all points of one group id that there are. Null: some are not there any more */
@@ -42,7 +66,7 @@ function groupPointOf(members: readonly Point[]): GroupPoint | null {
   const [first] = members;
   if (first?.group === undefined || members.length !== first.group.memberCount) return null;
   const { id, name, sequence, missing = [] } = first.group;
-  const points = [...members].sort((a, b) => (a.device < b.device ? -1 : 1));
+  const points = [...members].sort(byDevice);
   return {
     id,
     name,
@@ -55,15 +79,21 @@ function groupPointOf(members: readonly Point[]): GroupPoint | null {
   };
 }
 
-function inOrder(a: GroupPoint, b: GroupPoint): number {
+function byDevice(a: Point, b: Point): number {
+  return a.device < b.device ? -1 : 1;
+}
+
+type Ordered = Pick<GroupPoint, 'agent' | 'name' | 'sequence'>;
+
+function inOrder(a: Ordered, b: Ordered): number {
   if (a.agent !== b.agent) return a.agent < b.agent ? -1 : 1;
   if (a.name !== b.name) return a.name < b.name ? -1 : 1;
   return a.sequence - b.sequence;
 }
 
 /** How a group point is named to users: as a point of a device that has the group's name. */
-export function asNamed({ name, ...group }: GroupPoint): GroupPoint & { readonly device: string } {
-  return { name, device: name, ...group };
+export function asNamed<G extends Pick<PointGroup, 'name'>>(group: G): G & { readonly device: string } {
+  return { ...group, device: group.name };
 }
 
 /**

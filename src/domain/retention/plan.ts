@@ -52,7 +52,8 @@ export type ReasonRule =
   | 'min-age'
   | 'in-use'
   | 'time-in-doubt'
-  | 'clock-in-doubt';
+  | 'clock-in-doubt'
+  | 'group';
 
 export interface Reason {
   readonly rule: ReasonRule;

@@ -72,6 +72,13 @@ export const plannedPointSchema = z.strictObject({
 });
 export type PlannedPointView = z.infer<typeof plannedPointSchema>;
 
+const brokenGroupSchema = z.strictObject({
+  ...{ agent: text, name: text, sequence: z.int() },
+  /** Points that stay, as points of their own. */
+  left: z.array(z.strictObject({ agent: text, device: text, sequence: z.int(), pointId: text })),
+});
+export type BrokenGroupView = z.infer<typeof brokenGroupSchema>;
+
 /** The end of `plan`, `prune` and `forget`. */
 export const removalSummarySchema = z.strictObject({
   deviceCount: z.int(),
@@ -81,5 +88,7 @@ export const removalSummarySchema = z.strictObject({
   going: z.int(),
   /** Why the clock is not believed. */
   clockDoubt: text.nullable(),
+  /** Group points that lost points with a device that was forgotten. Missing: none. */
+  notWholeAnyMore: z.array(brokenGroupSchema).optional(),
 });
 export type RemovalSummary = z.infer<typeof removalSummarySchema>;

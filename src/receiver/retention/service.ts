@@ -1,22 +1,19 @@
 /**
- * Retention at the receiver: what commands ask for, and what the receiver does by itself. It plans with
- * src/domain/retention, and has the store remove what goes; the store refuses what is locked, pinned or used.
+ * Retention at the receiver: what commands ask for, and what the receiver does by itself. It plans
+ * (planning.ts), and has the store remove what goes; the store refuses what is locked, pinned or used.
  *
  * State: none but the run that is going on; settings and clock are the store's.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
-import { zoneCalendar } from '../../domain/retention/calendar.js';
 import type { ClockJudgement } from '../../domain/retention/clock.js';
 import { lockAt } from '../../domain/retention/lock.js';
-import { type PlannedPoint, planRetention } from '../../domain/retention/plan.js';
-import { policyFor } from '../../domain/retention/policy.js';
+import type { PlannedPoint } from '../../domain/retention/plan.js';
 import {
   addPin,
   applyManaged,
   type ManagedRetention,
   type Pin,
-  pinOf,
   type RetentionSettings,
   removePin,
   setMinAge,
@@ -26,7 +23,16 @@ import {
 import type { DeviceKey, Store } from '../../store/port/store.js';
 import { type NamedWish, namedWish, type RetentionEvent } from './events.js';
 import type { PlannedPointView, RemovalSummary, RetentionView, RetentionWish } from './messages.js';
-import { forgottenView, retentionView, viewOf } from './views.js';
+import {
+  devicesInScope,
+  groupsWith,
+  inParts,
+  type Plan,
+  type PlanScope,
+  planDevices,
+  splitGroups,
+} from './planning.js';
+import { brokenView, forgottenView, retentionView, viewOf } from './views.js';
 
 export interface RetentionServiceOptions {
   readonly store: Store;
@@ -201,13 +207,14 @@ export class RetentionService {
 
   // ---- removals ---------------------------------------------------------------------------------------
 
-  async #plan(scope: Pick<WishTo<'plan'>, 'agent' | 'device'>, tell: Tell): Promise<RemovalSummary> {
-    const clock = this.#options.store.retention.clock();
+  async #plan(scope: PlanScope, tell: Tell): Promise<RemovalSummary> {
+    const { store } = this.#options;
+    const clock = store.retention.clock();
     const summary = emptySummary(clock);
-    for (const key of await this.#devices(scope)) {
-      const { planned, hasPolicy } = await this.#planDevice(key, clock);
-      count(summary, hasPolicy);
-      for (const entry of planned) {
+    for (const devices of await devicesInScope(store, scope)) {
+      const plan = await planDevices(store, devices, scope, clock);
+      count(summary, plan);
+      for (const entry of plan.points) {
         summary[entry.stays ? 'staying' : 'going'] += 1;
         tell(viewOf(entry));
       }
@@ -216,28 +223,22 @@ export class RetentionService {
   }
 
   /** Removes what goes; what is in use by now stays. */
-  prune(
-    scope: Pick<WishTo<'plan'>, 'agent' | 'device'>,
-    signal: AbortSignal,
-    tell: Tell = NOBODY,
-  ): Promise<RemovalSummary> {
+  prune(scope: PlanScope, signal: AbortSignal, tell: Tell = NOBODY): Promise<RemovalSummary> {
     const run = this.#pruning.then(() => this.#prune(scope, signal, tell));
     this.#pruning = run.catch(() => undefined);
     return run;
   }
 
-  async #prune(
-    scope: Pick<WishTo<'plan'>, 'agent' | 'device'>,
-    signal: AbortSignal,
-    tell: Tell,
-  ): Promise<RemovalSummary> {
+  async #prune(scope: PlanScope, signal: AbortSignal, tell: Tell): Promise<RemovalSummary> {
     const { store } = this.#options;
     const clock = await store.retention.noteClock();
     const summary = emptySummary(clock);
     const failures: unknown[] = [];
-    for (const key of await this.#devices(scope)) {
+    for (const devices of await devicesInScope(store, scope)) {
       if (signal.aborted) throw cancelled();
-      await this.#pruneDevice(key, clock, signal, summary, tell).catch((error) => failures.push(error));
+      await planDevices(store, devices, scope, clock)
+        .then((plan) => this.#removeWhatGoes(plan, signal, summary, tell))
+        .catch((error) => failures.push(error));
     }
     if (signal.aborted && failures.length > 0) throw cancelled();
     // One device that can't be pruned keeps no other from it.
@@ -245,27 +246,26 @@ export class RetentionService {
     return summary;
   }
 
-  async #pruneDevice(
-    key: DeviceKey,
-    clock: ClockJudgement,
-    signal: AbortSignal,
-    summary: Counts,
-    tell: Tell,
-  ): Promise<void> {
-    const { planned, hasPolicy } = await this.#planDevice(key, clock);
-    count(summary, hasPolicy);
-    for (const entry of planned) {
+  async #removeWhatGoes(plan: Plan, signal: AbortSignal, summary: Counts, tell: Tell): Promise<void> {
+    count(summary, plan);
+    for (const part of inParts(plan)) {
       if (signal.aborted) throw cancelled();
-      const isGone = !entry.stays && (await this.#removeIfStillFree(entry));
-      summary[isGone ? 'going' : 'staying'] += 1;
-      if (isGone) tell(viewOf(entry));
+      const isGone = part.every(({ stays }) => !stays) && (await this.#removeIfStillFree(part));
+      summary[isGone ? 'going' : 'staying'] += part.length;
+      if (isGone) for (const entry of part) tell(viewOf(entry));
     }
   }
 
-  async #removeIfStillFree({ point, reasons }: PlannedPoint<Point>): Promise<boolean> {
-    const texts = reasons.map(({ text }) => text);
+  /** @param part one point, or all of a group point */
+  async #removeIfStillFree(part: readonly PlannedPoint<Point>[]): Promise<boolean> {
+    const { store } = this.#options;
+    const points = part.map(({ point }) => point);
+    const texts = part.map(({ reasons }) => reasons.map(({ text }) => text));
+    const why = `no rule keeps it: ${(texts[0] ?? []).join('; ')}`;
     try {
-      await this.#options.store.removePoint(point, `no rule keeps it: ${texts.join('; ')}`);
+      const [point, ...others] = points;
+      if (point !== undefined && others.length === 0) await store.removePoint(point, why);
+      else await store.removeTogether(points, 'no rule keeps a point of its group point');
     } catch (error) {
       const isKept = (['session-busy', 'point-protected', 'point-unknown'] as const).some((code) =>
         isStillpointError(error, code),
@@ -273,7 +273,7 @@ export class RetentionService {
       if (isKept) return false;
       throw error;
     }
-    this.#reportRemoval(point, 'prune', texts);
+    for (const [i, point] of points.entries()) this.#reportRemoval(point, 'prune', texts[i] ?? []);
     return true;
   }
 
@@ -282,12 +282,22 @@ export class RetentionService {
     const clock = await store.retention.noteClock();
     const points: Point[] = [];
     for (const pointId of new Set(pointIds)) points.push(await this.#point(pointId));
+    const { groups, alone } = await splitGroups(store, points);
     // All or none, as far as that can be known before.
-    for (const point of points) store.checkRemoval(point);
-    for (const point of points) {
-      await store.removePoint(point, 'the operator forgot it');
-      this.#reportRemoval(point, 'forget', ['the operator forgot it']);
+    for (const group of groups) store.checkRemoval(...group.points);
+    for (const point of alone) store.checkRemoval(point);
+    const why = 'the operator forgot it';
+    const report = (point: Point) => {
+      this.#reportRemoval(point, 'forget', [why]);
       tell(forgottenView(point));
+    };
+    for (const group of groups) {
+      await store.removeTogether(group.points, why);
+      for (const point of group.points) report(point);
+    }
+    for (const point of alone) {
+      await store.removePoint(point, why);
+      report(point);
     }
     return { ...emptySummary(clock), going: points.length };
   }
@@ -306,12 +316,14 @@ export class RetentionService {
     }
     await endSessions(key);
     const why = 'the operator forgot its device';
+    const broken = (await groupsWith(store, key)).map((group) => brokenView(group, device));
     const removed = await store.removeDevice(key, why);
     for (const point of removed) {
       this.#reportRemoval(point, 'forget', [why]);
       tell(forgottenView(point));
     }
-    return { ...emptySummary(clock), deviceCount: 1, going: removed.length };
+    const summary = { ...emptySummary(clock), deviceCount: 1, going: removed.length };
+    return broken.length === 0 ? summary : { ...summary, notWholeAnyMore: broken };
   }
 
   #reportRemoval(
@@ -321,44 +333,6 @@ export class RetentionService {
   ): void {
     const point = { agent, device, sequence, pointId: id, committedAt };
     this.#report({ type: 'point-removed', by, ...point, reasons });
-  }
-
-  async #devices({ agent, device }: Pick<WishTo<'plan'>, 'agent' | 'device'>): Promise<DeviceKey[]> {
-    const points = await this.#options.store.points({
-      ...(agent === null ? {} : { agent }),
-      ...(device === null ? {} : { device }),
-    });
-    const keys = new Map(points.map((point) => [`${point.agent}/${point.device}`, point]));
-    return [...keys.values()].map((point) => ({ agent: point.agent, device: point.device }));
-  }
-
-  async #planDevice(
-    key: DeviceKey,
-    clock: ClockJudgement,
-  ): Promise<{ planned: PlannedPoint<Point>[]; hasPolicy: boolean }> {
-    const { store } = this.#options;
-    const { settings } = store.retention;
-    const points = await store.points(key);
-    const scoped = policyFor(settings.policies, key);
-    // Where everything is kept, nothing takes the place of anything.
-    const isPruned = scoped !== null && scoped.policy.keepAll !== true;
-    const damaged = new Set((isPruned ? await store.pointDamage(key) : []).map(({ point }) => point.id));
-    const byId = new Map(points.map((point) => [point.id, point]));
-    const pinTimeMs = clock.isBelieved ? clock.nowMs : Number.NEGATIVE_INFINITY;
-    const planned = planRetention(points, {
-      policy: scoped?.policy ?? null,
-      calendar: zoneCalendar(settings.timeZone ?? 'UTC'),
-      nowMs: clock.nowMs,
-      clockDoubt: clock.isBelieved ? null : clock.reason,
-      lockMs: lockAt(settings.lock, clock.nowMs),
-      pinOf: (id) => pinOf(settings, id, pinTimeMs),
-      useOf: (id) => {
-        const point = byId.get(id);
-        return point === undefined ? null : store.useOf(point);
-      },
-      isDamaged: (id) => damaged.has(id),
-    });
-    return { planned, hasPolicy: scoped !== null };
   }
 }
 
@@ -393,7 +367,7 @@ function emptySummary(clock: ClockJudgement): Counts {
   return { deviceCount: 0, withoutPolicy: 0, staying: 0, going: 0, clockDoubt };
 }
 
-function count(summary: { deviceCount: number; withoutPolicy: number }, hasPolicy: boolean): void {
-  summary.deviceCount += 1;
-  if (!hasPolicy) summary.withoutPolicy += 1;
+function count(summary: Counts, { hasPolicy }: Plan): void {
+  summary.deviceCount += hasPolicy.length;
+  summary.withoutPolicy += hasPolicy.filter((has) => !has).length;
 }

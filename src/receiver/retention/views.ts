@@ -1,10 +1,11 @@
 /** Retention as it is told to commands. */
+import type { GroupPoint } from '../../domain/point/group.js';
 import type { Point } from '../../domain/point/point.js';
 import { lockAt, nextLowering } from '../../domain/retention/lock.js';
 import type { PlannedPoint } from '../../domain/retention/plan.js';
 import { isInForce, NO_SETTINGS, type Pin } from '../../domain/retention/settings.js';
 import type { StoreRetention } from '../../store/port/store.js';
-import type { PinView, PlannedPointView, RetentionView } from './messages.js';
+import type { BrokenGroupView, PinView, PlannedPointView, RetentionView } from './messages.js';
 
 export function retentionView(retention: StoreRetention): RetentionView {
   const clock = retention.clock();
@@ -36,6 +37,16 @@ export function viewOf({ point, stays, reasons, ageMs, flaw }: PlannedPoint<Poin
 export function forgottenView({ id, agent, device, sequence, committedAt }: Point): PlannedPointView {
   const point = { agent, device, sequence, pointId: id, committedAt };
   return { ...point, ageMs: null, flaw: null, stays: false, reasons: [] };
+}
+
+/** @param device the one whose points are removed */
+export function brokenView({ agent, name, sequence, points }: GroupPoint, device: string): BrokenGroupView {
+  const left = points.filter((point) => point.device !== device);
+  return { agent, name, sequence, left: left.map(leftOf) };
+}
+
+function leftOf({ id, agent, device, sequence }: Point) {
+  return { agent, device, sequence, pointId: id };
 }
 
 function pinView(pin: Pin, nowMs: number): PinView {

@@ -63,18 +63,14 @@ export class PointRemover {
   }
 
   /** As Store.checkRemoval. */
-  check(point: Point): void {
-    this.#check(point);
-    const group = this.#groupOf(point);
-    if (group !== null) {
-      const name = `${group.name}@${group.sequence}`;
-      throw new StillpointError('point-protected', {
-        thing: `point ${pointLabel(point)}`,
-        reason: `it belongs to the group point ${name}, whose points fit each other`,
-        remedy: `Remove all of it: "forget ${name}".`,
-      });
-    }
-    this.#checkIsNotLast(point);
+  check(points: readonly Point[]): void {
+    for (const point of points) this.#check(point);
+    const [first] = points;
+    const group = this.#groupOf(first);
+    const isOf = ({ id }: Point) => points.some((point) => point.id === id);
+    if (first !== undefined && group !== null && !group.points.every(isOf)) throw isInGroup(first, group);
+    if (points.length > (group?.points.length ?? 1)) throw new Error('they are of several group points');
+    for (const point of points) this.#checkIsNotLast(point);
   }
 
   #checkIsNotLast(point: Point): void {
@@ -89,22 +85,16 @@ export class PointRemover {
 
   /** As Store.removePoint. */
   async removePoint(point: Point, why: string): Promise<void> {
-    this.check(point);
+    this.check([point]);
     await this.#remove([point], why);
   }
 
   /** As Store.removeTogether. */
   async removeTogether(points: readonly Point[], why: string): Promise<void> {
-    const group = this.#groupOf(points[0]);
-    const isAll =
-      group?.points.length === points.length &&
-      points.every((point) => group.points.some(({ id }) => id === point.id));
-    if (group === null || !isAll) throw new Error('they are not all points of one group point');
-    for (const point of points) {
-      this.#check(point);
-      this.#checkIsNotLast(point);
-    }
-    await this.#during(points, () => removeAtOnce(this.#options.context, group.id, points, why));
+    this.check(points);
+    const id = this.#groupOf(points[0])?.id;
+    if (id === undefined) throw new Error('they are not points of a group point');
+    await this.#during(points, () => removeAtOnce(this.#options.context, id, points, why));
   }
 
   /** The whole group point of several that it belongs to. */
@@ -174,4 +164,13 @@ export class PointRemover {
     this.#tidiedAtMs = nowMs;
     await tidyMarks(context).catch((error) => context.log(`old marks of points stay: ${String(error)}`));
   }
+}
+
+function isInGroup(point: Point, group: GroupPoint): StillpointError {
+  const name = `${group.name}@${group.sequence}`;
+  return new StillpointError('point-protected', {
+    thing: `point ${pointLabel(point)}`,
+    reason: `it belongs to the group point ${name}, whose points fit each other`,
+    remedy: `Remove all of it: "forget ${name}".`,
+  });
 }

@@ -193,8 +193,11 @@ export interface Store {
   collect(options?: CollectOptions): Promise<CollectReport>;
   /** Why the point can't be removed at this moment, a clause; null: nothing uses it. */
   useOf(point: Point): string | null;
-  /** @throws StillpointError as `removePoint` would at this moment */
-  checkRemoval(point: Point): void;
+  /**
+   * @param points one point; or all of a group point
+   * @throws StillpointError as `removePoint`, or `removeTogether`, would at this moment
+   */
+  checkRemoval(...points: readonly Point[]): void;
   /**
    * Removes a point for good. Nobody sees it any more when this resolves, also after a crash; its sequence is
    * not used again. What only it needs is freed by a collection.

@@ -171,12 +171,12 @@ export class MemoryStore implements Store {
   checkRename = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
   renameAgent = (): Promise<void> => Promise.reject(new Error('it has one agent only'));
 
-  checkRemoval(point: Point): void {
-    this.#heldPoint(point.id);
-    const group = groupPoints(this.#held.map((held) => held.point)).find(({ id }) => id === point.group?.id);
-    if (group !== undefined && group.points.length > 1)
+  checkRemoval(...points: readonly Point[]): void {
+    const isOf = ({ id }: Point) => points.some((point) => point.id === id);
+    const groups = groupPoints(this.#held.map(({ point }) => point));
+    if (groups.some((group) => group.points.some(isOf) && !group.points.every(isOf)))
       throw new StillpointError('point-protected', { thing: 'point', reason: 'it belongs to a group point' });
-    this.#checkIsFree(point);
+    for (const point of points) this.#checkIsFree(this.#heldPoint(point.id).point);
   }
 
   #checkIsFree(point: Point): void {
@@ -195,7 +195,7 @@ export class MemoryStore implements Store {
   }
 
   async removeTogether(points: readonly Point[], why: string): Promise<void> {
-    for (const point of points) this.#checkIsFree(point);
+    this.checkRemoval(...points);
     this.#remove(points, why);
   }
 

@@ -81,7 +81,7 @@ export class FaultyStore implements Store {
   point: Store['point'] = (...args) => this.#inner.point(...args);
   partialSets: Store['partialSets'] = (...args) => this.#inner.partialSets(...args);
   collect: Store['collect'] = () => this.#inner.collect();
-  checkRemoval: Store['checkRemoval'] = (point) => this.#inner.checkRemoval(point);
+  checkRemoval: Store['checkRemoval'] = (...points) => this.#inner.checkRemoval(...points);
   useOf: Store['useOf'] = (point) => this.#inner.useOf(point);
   removePoint: Store['removePoint'] = (...args) => this.#inner.removePoint(...args);
   checkRename: Store['checkRename'] = () => this.#inner.checkRename();

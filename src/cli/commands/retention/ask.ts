@@ -5,6 +5,7 @@
 import { Option } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
 import { LOCAL_AGENT } from '../../../domain/base/names.js';
+import type { Named } from '../../../domain/point/named.js';
 import type { Point } from '../../../domain/point/point.js';
 import { deviceName, parseDeviceRef } from '../../../domain/point/point-ref.js';
 import type {
@@ -16,7 +17,7 @@ import type {
 import type { Store } from '../../../store/port/store.js';
 import type { CommandContext } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
-import { findPoint } from '../../common/point-argument.js';
+import { findNamed } from '../../common/point-argument.js';
 import { askReceiverOr, withStore } from '../../common/served.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { actAsOwner } from '../../service/act-as-owner.js';
@@ -127,12 +128,12 @@ async function askStore(
   }
 }
 
-/** Points as they are named on the command line. */
-export async function findPoints(
+/** Points and group points as they are named on the command line. */
+export async function findAllNamed(
   { output }: CommandContext,
   directory: string,
   names: readonly string[],
-): Promise<Point[]> {
+): Promise<Named[]> {
   const { openEmbeddedReceiver } = await import('../../../receiver/embedded.js');
   const { openStoreToRead } = await import('../../common/open-store.js');
   const receiver = await openEmbeddedReceiver(directory, {
@@ -140,12 +141,17 @@ export async function findPoints(
     openStore: (dir) => openStoreToRead(output, dir),
   });
   try {
-    const found: Point[] = [];
-    for (const name of names) found.push(await findPoint(receiver, name));
+    const found: Named[] = [];
+    for (const name of names) found.push(await findNamed(receiver, name));
     return found;
   } finally {
     await receiver.close();
   }
+}
+
+/** A point itself, or all points of a group point. */
+export function pointsOf(named: Named): readonly Point[] {
+  return named.kind === 'point' ? [named.point] : named.group.points;
 }
 
 /** `DEVICE` is one of this directory's own; `AGENT/DEVICE` says whose. */

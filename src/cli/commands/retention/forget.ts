@@ -1,7 +1,11 @@
 /** `stillpoint forget POINT...`, `forget --device`: removes points whatever the rules say. */
 import type { Command } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
-import type { PlannedPointView, RetentionWish } from '../../../receiver/retention/messages.js';
+import type {
+  BrokenGroupView,
+  PlannedPointView,
+  RetentionWish,
+} from '../../../receiver/retention/messages.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
@@ -9,8 +13,9 @@ import { formatCount } from '../../output/format.js';
 import {
   askRetention,
   deviceArgument,
-  findPoints,
+  findAllNamed,
   nameOf,
+  pointsOf,
   type StoreChoice,
   storeDirectoryOption,
   storeOf,
@@ -24,7 +29,10 @@ export function addForget(program: Command, run: Run): void {
   program
     .command('forget')
     .description('remove points, whatever the rules say')
-    .argument('[points...]', 'DEVICE@SEQUENCE, DEVICE@TIME or an id; AGENT/DEVICE@... of an agent')
+    .argument(
+      '[points...]',
+      'DEVICE@SEQUENCE, DEVICE@TIME or an id, also of a group; AGENT/DEVICE@... of an agent',
+    )
     .option(
       '--device <device>',
       'all points of this device, the last one too; AGENT/DEVICE of an agent',
@@ -35,7 +43,8 @@ export function addForget(program: Command, run: Run): void {
       'after',
       `
 Refused are points younger than the minimum age, pinned points, points in use, and the last point of a device, which
-the next backup builds on. Only --device removes that one, with all others. If one point is refused, none is removed.
+the next backup builds on. Only --device removes that one, with all others. A point of a group point goes with all of
+it: forget GROUP@SEQUENCE. If one point is refused, none is removed.
 There is no way back. The space is freed by the next collection.`,
     )
     .action((points: string[], options: ForgetChoice) => run((context) => forget(context, points, options)));
@@ -57,15 +66,33 @@ async function forget(
   const directory = await storeOf(context, options);
   const wish: RetentionWish =
     device === undefined
-      ? { to: 'forget', pointIds: (await findPoints(context, directory, names)).map(({ id }) => id) }
+      ? { to: 'forget', pointIds: await idsOf(context, directory, names) }
       : { to: 'forget-device', ...deviceArgument(device) };
   const removed: PlannedPointView[] = [];
   const { output } = context;
-  await askRetention(context, directory, wish, (point) => {
+  const { notWholeAnyMore = [] } = await askRetention(context, directory, wish, (point) => {
     removed.push(point);
     output.part('removed', point, [`${nameOf(point)}: removed`]);
   });
   output.stands('The points are removed.');
-  output.result({ removed }, [`${formatCount(removed.length, 'point')} removed.`], true);
+  output.result(
+    { removed, ...(notWholeAnyMore.length === 0 ? {} : { notWholeAnyMore }) },
+    [`${formatCount(removed.length, 'point')} removed.`, ...notWholeAnyMore.map(brokenLine)],
+    true,
+  );
   return EXIT_OK;
+}
+
+async function idsOf(
+  context: CommandContext,
+  directory: string,
+  names: readonly string[],
+): Promise<string[]> {
+  const found = await findAllNamed(context, directory, names);
+  return found.flatMap((named) => pointsOf(named).map(({ id }) => id));
+}
+
+function brokenLine({ agent, name, sequence, left }: BrokenGroupView): string {
+  const group = nameOf({ agent, device: name, sequence });
+  return `${group}: not whole any more; ${left.map(nameOf).join(', ')} ${left.length === 1 ? 'stays as a point of its own' : 'stay as points of their own'}`;
 }

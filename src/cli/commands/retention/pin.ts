@@ -1,15 +1,27 @@
 /** `stillpoint pin POINT`, `unpin POINT`: points that stay whatever the rules say. */
 import { type Command, Option } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
+import { asNamed } from '../../../domain/point/group.js';
+import type { Named } from '../../../domain/point/named.js';
 import { parsePointTime } from '../../../domain/point/point-time.js';
 import { parseLongPeriod } from '../../../domain/retention/policy.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatInstant } from '../../output/format.js';
-import { askRetention, findPoints, nameOf, type StoreChoice, storeDirectoryOption, storeOf } from './ask.js';
+import { groupView } from '../../output/group-points.js';
+import {
+  askRetention,
+  findAllNamed,
+  nameOf,
+  pointsOf,
+  type StoreChoice,
+  storeDirectoryOption,
+  storeOf,
+} from './ask.js';
 
-const POINT_HELP = 'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id; AGENT/DEVICE@... of an agent';
+const POINT_HELP =
+  'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id, also of a group; AGENT/DEVICE@... of an agent';
 
 interface PinChoice extends StoreChoice {
   readonly reason: string;
@@ -49,16 +61,32 @@ export function addPins(program: Command, run: Run): void {
 async function pin(context: CommandContext, name: string, options: PinChoice): Promise<number> {
   const untilMs = options.until === undefined ? null : endOf(options.until);
   const directory = await storeOf(context, options);
-  const [point] = await findPoints(context, directory, [name]);
-  if (point === undefined) throw new Error('a point is found or refused');
+  const named = await findOne(context, directory, name);
   const endMs = options.for === undefined ? untilMs : Date.now() + options.for;
   const { reason } = options;
-  await askRetention(context, directory, { to: 'pin', pointId: point.id, reason, untilMs: endMs });
+  // One pin holds the group point already: if a later one fails, nothing is lost.
+  for (const { id } of pointsOf(named))
+    await askRetention(context, directory, { to: 'pin', pointId: id, reason, untilMs: endMs });
   const until = endMs === null ? null : new Date(endMs).toISOString();
-  context.output.result({ point, reason, until }, [
-    `${nameOf(point)}: pinned${until === null ? '' : ` until ${formatInstant(until)}`}`,
+  context.output.result({ ...viewOf(named), reason, until }, [
+    `${whatOf(named)}: pinned${until === null ? '' : ` until ${formatInstant(until)}`}`,
   ]);
   return EXIT_OK;
+}
+
+async function findOne(context: CommandContext, directory: string, name: string): Promise<Named> {
+  const [named] = await findAllNamed(context, directory, [name]);
+  if (named === undefined) throw new Error('a point is found or refused');
+  return named;
+}
+
+function viewOf(named: Named): object {
+  return named.kind === 'point' ? { point: named.point } : { group: groupView(named.group) };
+}
+
+function whatOf(named: Named): string {
+  if (named.kind === 'point') return nameOf(named.point);
+  return `${nameOf(asNamed(named.group))} (${named.group.points.map(nameOf).join(', ')})`;
 }
 
 /** The end of the day, the minute or the second that is named. */
@@ -74,9 +102,13 @@ function endOf(text: string): number {
 
 async function unpin(context: CommandContext, name: string, options: StoreChoice): Promise<number> {
   const directory = await storeOf(context, options);
-  const [point] = await findPoints(context, directory, [name]);
-  if (point === undefined) throw new Error('a point is found or refused');
-  await askRetention(context, directory, { to: 'unpin', pointId: point.id });
-  context.output.result({ point }, [`${nameOf(point)}: no longer pinned`]);
+  const named = await findOne(context, directory, name);
+  const points = pointsOf(named);
+  const { pins } = await askRetention(context, directory, { to: 'show' });
+  const pinned = points.filter(({ id }) => pins.some(({ pointId }) => pointId === id));
+  // Where none is, the receiver refuses the first one.
+  for (const { id } of pinned.length === 0 ? points : pinned)
+    await askRetention(context, directory, { to: 'unpin', pointId: id });
+  context.output.result(viewOf(named), [`${whatOf(named)}: no longer pinned`]);
   return EXIT_OK;
 }
