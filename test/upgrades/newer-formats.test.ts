@@ -41,36 +41,8 @@ import { listTaps } from '../../src/tap/registry/registry.js';
 import { readMapFacts, readStart } from '../../src/tap/source/continuity-facts.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
+import { type Envelope, raiseBinary, raiseSealed, raiseState } from '../helpers/fixtures/raised.js';
 import { contentsOf, unpacked } from '../helpers/fixtures/unpacked.js';
-
-interface Envelope {
-  readonly format: string;
-  version: number;
-  checksum: string;
-  readonly content: string;
-}
-
-/** A state file as a newer program would write it: its checksum is right. */
-async function raiseState(path: string, version: number | null = null): Promise<void> {
-  const outer = JSON.parse(await readFile(path, 'utf8')) as Envelope;
-  outer.version = version ?? outer.version + 1;
-  const hash = createHash('sha256').update(`${outer.format}/${outer.version}/`).update(outer.content);
-  outer.checksum = hash.digest('hex');
-  await writeFile(path, `${JSON.stringify(outer)}\n`);
-}
-
-async function raiseSealed(path: string): Promise<void> {
-  const bytes = await readFile(path);
-  const text = bytes.toString('latin1').replace(/^(stillpoint-[a-z]+) \d+ /, `$1 ${SEALED_VERSION + 1} `);
-  await writeFile(path, text, 'latin1');
-}
-
-/** u32 after a magic of 8 bytes. A checksum behind it is not reached: the version is looked at before. */
-async function raiseBinary(path: string): Promise<void> {
-  const bytes = await readFile(path);
-  bytes.writeUInt32LE(bytes.readUInt32LE(8) + 1, 8);
-  await writeFile(path, bytes);
-}
 
 /** The times of the fixture's files: what is old is swept. */
 const UNPACKED_AS = new Date('2026-01-01T00:00:00.000Z');

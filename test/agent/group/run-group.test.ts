@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
-import { GroupWorld } from '../../helpers/fakes/group-world.js';
+import { GroupWorld } from '../../helpers/groups/agent-groups.js';
 import { refused } from '../../helpers/refused.js';
 import { faultyReceiver } from '../../helpers/worlds/backup.js';
 

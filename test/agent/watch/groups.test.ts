@@ -43,7 +43,7 @@ test('runs are counted for the group, what was read and sent for its members', a
   const devices = [view('data', {}), view('db', { path: null, members: ['data', 'wal', 'log'] })];
   const samples = agentSamples({ devices, receivers: [] } as unknown as DaemonView, tally, []);
   const of = (device: string, name: string) =>
-    samples.find((sample) => sample.labels['device'] === device && sample.name.endsWith(name))?.value;
+    samples.find((sample) => sample.labels.device === device && sample.name.endsWith(name))?.value;
   t.deepEqual([of('db', 'left_out'), of('data', 'left_out')], [1, undefined]);
   t.deepEqual([of('db', 'frozen_seconds'), of('data', 'frozen_seconds')], [undefined, 1.5]);
 });

@@ -17,8 +17,8 @@ import { groupPoints } from '../../../src/domain/point/group.js';
 import { type Point, pointLabel } from '../../../src/domain/point/point.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import { makePoint } from '../../helpers/bytes/points.js';
+import { backUpGroup } from '../../helpers/groups/store-groups.js';
 import { lastResult, type Machine, makeMachine, runHere } from '../../helpers/machines/stillpoint.js';
-import { backUpGroup } from '../../helpers/worlds/group-device.js';
 import { backUp, change, type DeviceState, emptyState } from '../../helpers/worlds/store-device.js';
 
 const BLOCK = 64 * KiB;

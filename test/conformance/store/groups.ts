@@ -3,8 +3,8 @@ import anyTest, { type TestFn } from 'ava';
 import { KiB } from '../../../src/domain/base/limits.js';
 import { groupPoints } from '../../../src/domain/point/group.js';
 import type { Point } from '../../../src/domain/point/point.js';
+import { backUpGroup, type MemberChange, sendGroup, valuesOf } from '../../helpers/groups/store-groups.js';
 import { refused } from '../../helpers/refused.js';
-import { backUpGroup, type MemberChange, sendGroup, valuesOf } from '../../helpers/worlds/group-device.js';
 import { backUp, change, emptyState, holds } from '../../helpers/worlds/store-device.js';
 import type { MakeStore } from './sessions.js';
 

@@ -14,8 +14,8 @@ import { RetentionService } from '../../../src/receiver/retention/service.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import type { Store } from '../../../src/store/port/store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
+import { backUpGroup } from '../../helpers/groups/store-groups.js';
 import { refused } from '../../helpers/refused.js';
-import { backUpGroup } from '../../helpers/worlds/group-device.js';
 import { backUp, change, emptyState } from '../../helpers/worlds/store-device.js';
 
 const BLOCK = 4 * KiB;

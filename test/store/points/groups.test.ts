@@ -14,8 +14,8 @@ import type { Store } from '../../../src/store/port/store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { type Fault, listFiles } from '../../helpers/faults/disk.js';
 import { StepDisk } from '../../helpers/faults/step-disk.js';
+import { backUpGroup, type MemberChange, sendGroup, valuesOf } from '../../helpers/groups/store-groups.js';
 import { LONG } from '../../helpers/seed.js';
-import { backUpGroup, type MemberChange, sendGroup, valuesOf } from '../../helpers/worlds/group-device.js';
 import { change, emptyState, holds } from '../../helpers/worlds/store-device.js';
 
 const BLOCK = 4 * KiB;

@@ -3,7 +3,13 @@ import { randomBytes } from 'node:crypto';
 import type { GroupCommit } from '../../../src/domain/point/group.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { Store, TogetherCommit } from '../../../src/store/port/store.js';
-import { changesBetween, commitRequest, type DeviceState, describe, sendChanges } from './store-device.js';
+import {
+  changesBetween,
+  commitRequest,
+  type DeviceState,
+  describe,
+  sendChanges,
+} from '../worlds/store-device.js';
 
 export interface MemberChange {
   readonly device: string;

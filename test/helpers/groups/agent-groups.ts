@@ -6,8 +6,8 @@ import { NO_REST } from '../../../src/capture/instant.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
+import { FakeDisk, type FakeDiskOptions, fakeProvider } from '../fakes/provider.js';
 import { BackupWorld } from '../worlds/backup.js';
-import { FakeDisk, type FakeDiskOptions, fakeProvider } from './provider.js';
 
 export class GroupWorld {
   readonly made: BackupWorld;
