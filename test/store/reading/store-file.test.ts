@@ -31,7 +31,7 @@ const damage = (name: string) => async (dir: string) => {
 const empty = (name: string) => (dir: string) => writeFile(join(dir, name), '');
 const flipVersion = async (dir: string) => {
   const path = join(dir, 'store.json');
-  await writeFile(path, (await readFile(path, 'utf8')).replace('stillpoint-store 3', 'stillpoint-store 7'));
+  await writeFile(path, (await readFile(path, 'utf8')).replace('stillpoint-store 4', 'stillpoint-store 5'));
 };
 
 const HARMS = [
