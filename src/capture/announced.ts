@@ -7,7 +7,7 @@
  */
 import type { LatePasses, Member, Snapshot } from './ports.js';
 import { Announcement } from './quiesce/announce.js';
-import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, type RestOptions } from './quiesce/rest.js';
+import { freezeBudgetMs, HOOK_DEADLINE_MS, type RestOptions } from './quiesce/rest.js';
 
 interface Steps {
   readonly signal: AbortSignal | undefined;
@@ -55,9 +55,13 @@ export function announcementOf(
 
 function freezeLimitMs(members: readonly Member[], rest: RestOptions): number {
   if (rest.freezeDeadlineMs !== undefined) return rest.freezeDeadlineMs;
-  const isLong = members.some(({ barrier }) => barrier === 'cut' || barrier === 'gate');
-  const budgets = isLong ? [] : members.flatMap(({ cutting }) => cutting?.budgetMs ?? []);
-  return Math.min(FREEZE_DEADLINE_MS, ...budgets);
+  // A gate may be closed for as long as a freeze without a live copy.
+  return freezeBudgetMs(
+    members.map(({ barrier, cutting }) => ({
+      cut: cutting,
+      cutsItself: barrier === 'cut' || barrier === 'gate',
+    })),
+  );
 }
 
 async function told(announcement: Announcement, take: () => Promise<Snapshot>): Promise<Snapshot> {

@@ -59,7 +59,7 @@ export async function watchUnused(members: readonly Member[]): Promise<() => Pro
 export function checkIsOne(
   members: readonly Member[],
   cuts: readonly Cut[],
-  { isFilesystem }: Pick<Rested, 'isFilesystem'>,
+  { isFilesystem, warnings }: Pick<Rested, 'isFilesystem' | 'warnings'>,
 ): void {
   if (members.length === 1) return;
   const open = members.find(({ barrier }, index) => {
@@ -67,14 +67,16 @@ export function checkIsOne(
     if (barrier === 'unused') return cuts[index]?.kind === 'crash';
     return barrier === 'freeze' && !isFilesystem[index];
   });
-  if (open !== undefined) throw wasOpen(open.path);
+  if (open !== undefined) throw wasOpen(open.path, open.barrier === 'freeze' ? warnings[0] : undefined);
 }
 
-function wasOpen(path: string): StillpointError {
+/** @param why what a freeze has lost, a sentence */
+function wasOpen(path: string, why?: string): StillpointError {
+  const known = why === undefined ? '' : `: ${why.replace(/\.$/, '')}`;
   return new StillpointError('device-changed', {
     thing: path,
-    reason: 'nothing kept writes out of it while the instant of several devices was taken',
-    remedy: 'Have all that is mounted from it frozen, or put a tap on it.',
+    reason: `nothing kept writes out of it while the instant of several devices was taken${known}`,
+    remedy: 'Have all that is mounted from it frozen, for longer (--freeze-deadline), or put a tap on it.',
     permanent: false,
   });
 }

@@ -97,8 +97,21 @@ test('one that nobody used, and that was written to before its cut, is of no com
     { path: 'b', barrier: 'gate' },
   ] as Member[];
   const cuts = (kind: Cut['kind']) => [{ kind }, { kind: null }] as Cut[];
-  const rested = { isFilesystem: [false, false] };
+  const rested = { isFilesystem: [false, false], warnings: ['the freeze was over after 7 ms.'] };
   t.notThrows(() => checkIsOne(members, cuts('idle'), rested));
   t.throws(() => checkIsOne(members, cuts('crash'), rested), { message: /^a: nothing kept writes out/ });
   t.notThrows(() => checkIsOne(members.slice(0, 1), cuts('crash'), rested));
+});
+
+test('where a freeze was to keep writes out and did not, the error says why', (t) => {
+  const members = [
+    { path: 'a', barrier: 'gate' },
+    { path: 'b', barrier: 'freeze' },
+  ] as Member[];
+  const cuts = [{ kind: null }, { kind: null }] as Cut[];
+  t.notThrows(() => checkIsOne(members, cuts, { isFilesystem: [false, true], warnings: [] }));
+  const rested = { isFilesystem: [false, false], warnings: ['the freeze was over after 7 ms.'] };
+  t.throws(() => checkIsOne(members, cuts, rested), {
+    message: /^b: nothing kept writes out of it .* taken: the freeze was over after 7 ms\. Have all/,
+  });
 });

@@ -1,6 +1,6 @@
 #!/bin/bash
-# PostgreSQL under load, its tables on a logical volume of /dev/vdb, its log on /dev/vdc behind a tap. Both are
-# backed up as a group, without a hook: what is restored starts, with every commit that was acknowledged
+# PostgreSQL under load, its tables on a logical volume of /dev/vdb, its log on /dev/vdc behind a tap. Both
+# are backed up as a group, without a hook: what is restored starts, with every commit that was acknowledged
 # before the instant, and none that was begun after it.
 set -euo pipefail
 source test/vm/common.sh
@@ -49,6 +49,8 @@ provider = "tap"
 [[group]]
 name = "db"
 members = ["data", "wal"]
+# An emulated machine may need longer than half a second for each.
+freeze-deadline = 10
 END
   "$stillpoint" agent run >/tmp/agent.log 2>&1 &
   agent=$!

@@ -73,6 +73,17 @@ export interface RestDevice extends PlanDevice {
   readonly cutsItself?: boolean | undefined;
 }
 
+/**
+ * How long a freeze of them may last, if nobody says otherwise. Of several devices what each has to do comes
+ * one after the other: freezing, closing, reading the rest.
+ */
+export function freezeBudgetMs(devices: readonly Pick<RestDevice, 'cut' | 'cutsItself'>[]): number {
+  const budgets = devices.flatMap(({ cut }) => cut?.budgetMs ?? []);
+  if (budgets.length === 0 || devices.some(({ cutsItself }) => cutsItself === true))
+    return FREEZE_DEADLINE_MS;
+  return Math.min(FREEZE_DEADLINE_MS, Math.min(...budgets) * devices.length);
+}
+
 /** One use. From `freeze` to `end` this process must write to none of the file systems. */
 export class Rest {
   readonly #devices: readonly RestDevice[];
@@ -152,11 +163,8 @@ export class Rest {
     return this.#devices.length === 1 && this.#options.quiet === undefined && this.#cuts().length > 0;
   }
 
-  /** How long a freeze may last. */
   #budgetMs(): number {
-    const isLong = this.#devices.some(({ cutsItself }) => cutsItself === true);
-    const budgets = isLong ? [] : this.#devices.flatMap(({ cut }) => cut?.budgetMs ?? []);
-    return this.#options.freezeDeadlineMs ?? Math.min(FREEZE_DEADLINE_MS, ...budgets);
+    return this.#options.freezeDeadlineMs ?? freezeBudgetMs(this.#devices);
   }
 
   /** There is no instant. @returns what is to be thrown in place of the error */

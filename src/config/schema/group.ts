@@ -47,7 +47,10 @@ export const groupFields = {
     about:
       'Which file systems are frozen for the instant: those on its devices, none, or these mount points.',
   },
-  'freeze-deadline': deviceDefaults['freeze-deadline'],
+  'freeze-deadline': {
+    ...deviceDefaults['freeze-deadline'],
+    otherwise: '10; with live copies 0.5 for each device',
+  },
   hooks: deviceDefaults.hooks,
   'hook-deadline': deviceDefaults['hook-deadline'],
   quiet: deviceDefaults.quiet,

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { prepareAll, takeInstant } from '../../../src/capture/instant.js';
+import { freezeBudgetMs } from '../../../src/capture/quiesce/rest.js';
 import { isStillpointError } from '../../../src/domain/base/errors.js';
 import { freezable, isFrozen, startWriter, unfreeze } from '../../helpers/disks/freezable.js';
 import { mount, run, temporaryDirectory } from '../../helpers/disks/loop-device.js';
@@ -237,3 +238,13 @@ testWith(
     t.deepEqual(busy.warnings, [`${device} was written to while the instant was taken`]);
   },
 );
+
+test('a freeze of several devices may take as long as each of them needs, and never longer than one', (t) => {
+  const live = { cut: { budgetMs: 500, descriptors: [] } };
+  t.is(freezeBudgetMs([{}]), 10_000);
+  t.is(freezeBudgetMs([live]), 500);
+  t.is(freezeBudgetMs([live, {}]), 1_000);
+  t.is(freezeBudgetMs([live, live, live]), 1_500);
+  t.is(freezeBudgetMs(Array.from({ length: 32 }, () => live)), 10_000);
+  t.is(freezeBudgetMs([live, { cutsItself: true }]), 10_000);
+});
