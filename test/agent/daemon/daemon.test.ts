@@ -1,6 +1,7 @@
 /** When the daemon backs up, and what it remembers. */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { viewAtRest } from '../../../src/agent/daemon/at-rest.js';
 import { readMemory } from '../../../src/agent/daemon/state.js';
@@ -79,7 +80,11 @@ test('a restart forgets nothing: missed runs are one, an interrupted one goes on
   await world.settled(later);
   t.deepEqual(await world.at(later, 75), []);
   t.like(await world.state_(later, 'b'), { state: 'paused' });
-  t.like(await viewAtRest(world.state, await world.load(), world.nowMs), {
+  const atRest = async () => viewAtRest(world.state, await world.load(), world.nowMs);
+  // It is written a moment after it has ended.
+  for (let tries = 0; tries < 1000 && (await atRest()).devices[0]?.last?.state !== 'done'; tries += 1)
+    await sleep(10);
+  t.like(await atRest(), {
     devices: {
       0: { name: 'a', lastGood: { point: 'a@2' }, last: { state: 'done' } },
       1: { state: 'paused' },
