@@ -124,7 +124,6 @@ export class ReceiverService {
 
   async #begin(agent: string, request: BeginRequest): Promise<BeginAnswer> {
     const key = { agent, device: request.device };
-    checkNamesApart(await this.store.points({ agent }), { device: request.device });
     for (;;) {
       const open = this.#openSession(key);
       if (open?.state === 'aborted') {
@@ -134,6 +133,8 @@ export class ReceiverService {
       open?.guard('begin');
       const last = (await this.store.points(key)).at(-1) ?? null;
       const base = await this.store.baseFor(key);
+      // A device that has points has its name.
+      if (last === null) checkNamesApart(await this.store.points({ agent }), { device: request.device });
       const isTaken = await this.#isTaken(agent, request.sessionId);
       // A commit or abort may have ended meanwhile, and what was read is of the time before it.
       if (this.#openSession(key) !== open || (open?.state ?? 'open') !== 'open') continue;

@@ -229,6 +229,7 @@ export interface Store {
    * @param group what each point says of it; the store numbers it
    * @returns by place: all fulfilled, or all rejected: one at least with its own error, others with
    * `group-failed`. What happens then is said at `Capture.commit`
+   * @throws StillpointError `session-unknown`; `group-failed`: some are points already, of an earlier try
    */
   commitTogether(
     commits: readonly TogetherCommit[],

@@ -12,8 +12,9 @@ import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
 import { createStore, openStore, openStoreForReading } from '../../../src/store/open.js';
 import type { Store } from '../../../src/store/port/store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
-import { type Fault, listFiles } from '../../helpers/faults/disk.js';
+import { listFiles } from '../../helpers/faults/disk.js';
 import { StepDisk } from '../../helpers/faults/step-disk.js';
+import { WAYS } from '../../helpers/faults/ways.js';
 import { backUpGroup, type MemberChange, sendGroup, valuesOf } from '../../helpers/groups/store-groups.js';
 import { LONG } from '../../helpers/seed.js';
 import { change, emptyState, holds } from '../../helpers/worlds/store-device.js';
@@ -89,20 +90,6 @@ async function checkAfterwards(
     t.not(event.type, 'finding', `${what}: ${JSON.stringify(event)}`);
   await again.close();
 }
-
-interface Way {
-  readonly title: string;
-  readonly fault: Fault;
-  /** Part of what was not synced that is there after the power came back; null: it did not go. */
-  readonly power: number | null;
-}
-
-const WAYS: readonly Way[] = [
-  { title: 'killed', fault: 'crash', power: null },
-  { title: 'out of power, nothing unsynced left', fault: 'crash', power: 0 },
-  { title: 'out of power, half of what was not synced left', fault: 'crash', power: 0.5 },
-  { title: 'with a disk that fails', fault: 'EIO', power: null },
-];
 
 interface Act {
   readonly name: string;

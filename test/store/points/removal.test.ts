@@ -16,8 +16,9 @@ import { PointUse, READ_GRACE_MS } from '../../../src/store/points/point-use.js'
 import { removeManifest } from '../../../src/store/points/removal.js';
 import type { Store } from '../../../src/store/port/store.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
-import { type Fault, listFiles } from '../../helpers/faults/disk.js';
+import { listFiles } from '../../helpers/faults/disk.js';
 import { StepDisk } from '../../helpers/faults/step-disk.js';
+import { WAYS } from '../../helpers/faults/ways.js';
 import { refused } from '../../helpers/refused.js';
 import { LONG } from '../../helpers/seed.js';
 import {
@@ -110,20 +111,6 @@ async function removeSome(store: Store, { disk }: Template): Promise<void> {
   await store.removePoint(disk[1] as Point, 'no rule keeps it');
   await store.removeDevice(OTHER, 'it is sold');
 }
-
-interface Way {
-  readonly title: string;
-  readonly fault: Fault;
-  /** Part of what was not synced that is there after the power came back; null: it did not go. */
-  readonly power: number | null;
-}
-
-const WAYS: readonly Way[] = [
-  { title: 'killed', fault: 'crash', power: null },
-  { title: 'out of power, nothing unsynced left', fault: 'crash', power: 0 },
-  { title: 'out of power, half of what was not synced left', fault: 'crash', power: 0.5 },
-  { title: 'with a disk that fails', fault: 'EIO', power: null },
-];
 
 for (const { title, fault, power } of WAYS) {
   test(`a removal ${title} at any step is done or not begun for each point`, async (t) => {
