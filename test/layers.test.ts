@@ -49,6 +49,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'domain/point': ['base', 'blocks', 'tree'],
   'domain/device': ['base', 'blocks', 'point'],
   'domain/order': ['base', 'point'],
+  'domain/group': ['order', 'point'],
   'domain/retention': ['base', 'point'],
   'domain/session': ['base', 'blocks', 'tree', 'point'],
   'domain/usage': ['point'],

@@ -23,6 +23,15 @@ import type { CompareWish, Comparison } from './comparison.js';
 export const ORDER_PHASES = ['snapshot', 'base', 'check', 'compare', 'fetch-tree', 'scan', 'commit'] as const;
 export type OrderPhase = (typeof ORDER_PHASES)[number];
 
+/** What an order says of the group that it is for: its device is the first of these. */
+export interface GroupOrder {
+  /** 32 hex digits; the id of the group point that may come of it. */
+  readonly runId: string;
+  readonly name: string;
+  /** All members of the agent, by their names there. */
+  readonly devices: readonly string[];
+}
+
 /** What the agent is handed: a name that it offers, and nothing that says what is read how. */
 export interface AgentOrder {
   /** 32 hex digits. */
@@ -32,6 +41,8 @@ export interface AgentOrder {
   readonly full: boolean;
   /** Compare it instead. Only for agents that say that they can. */
   readonly compare?: CompareWish;
+  /** Back up these together, as a part of a group over several hosts (src/domain/group/steps.ts). */
+  readonly group?: GroupOrder;
 }
 
 export interface RunningOrder {

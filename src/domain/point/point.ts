@@ -96,6 +96,11 @@ export interface PointGroup {
   readonly sequence: number;
   /** How many points it has. */
   readonly memberCount: number;
+  /**
+   * How many of them are of this point's agent, where several agents have a part: the group is the receiver's
+   * then. Missing: all.
+   */
+  readonly ownCount?: number;
   /** Members of the group that were left out of this instant, by name. Missing: none. */
   readonly missing?: readonly string[];
 }
