@@ -3,22 +3,15 @@
  *
  *   hooks ready → flush and freeze → quiet → CLOSE all → CUT all → thaw → hooks released → views
  *
+ * An instant of several hosts has a leader elsewhere (leader.ts): between CLOSE and CUT it is told that all
+ * are closed, and is waited for, no longer than it allowed the members to be closed.
+ *
  * | phase  | fails, is cancelled, or is too late                                                     |
  * |--------|-----------------------------------------------------------------------------------------|
  * | any    | gates open, then thaw, then hooks in reverse order (told that there is no instant), then |
  * |        | members released in reverse order: only what was acquired. One that fails is enough     |
  * | dead   | a gate opens at its limit, the freezer thaws, hooks see the end of their input, members  |
  * |        | are released by the process that holds them                                             |
- *
- * The kind is the one that was reached, the worst of all members:
- *
- * | kind          | there was               | and                                                         |
- * |---------------|-------------------------|-------------------------------------------------------------|
- * | `application` | a hook, or several      | all of them ended well, and no freeze that was begun failed |
- * |               |                         | or broke                                                    |
- * | `filesystem`  | a frozen file system    | all writable ones were frozen, the whole time               |
- * | `idle`        | quiet, or nobody writes | nothing was written for as long as was asked                |
- * | `crash`       | anything else           |                                                             |
  */
 import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,12 +20,14 @@ import { StillpointError } from '../domain/base/errors.js';
 import { type ConsistencyKind, worstKind } from '../domain/point/point.js';
 import { announcedHold } from './announced.js';
 import { lateSnapshot } from './late.js';
+import type { LedInstant } from './leader.js';
 import { checkCanBeOne, checkIsOne, ownMoment, tookTooLong, watchUnused } from './one-instant.js';
 import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider, Standstill } from './ports.js';
 import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from './quiesce/quiet.js';
-import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type Rested, type RestOptions } from './quiesce/rest.js';
-import { standstillOf } from './standstill.js';
-import { all, GRACE_MS, inTime, releaseAll } from './waiting.js';
+import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type RestOptions } from './quiesce/rest.js';
+import { reachedKind } from './reached-kind.js';
+import { stallOf, standstillOf } from './standstill.js';
+import { all, answerIn, GRACE_MS, inTime, releaseAll } from './waiting.js';
 
 export interface InstantOptions extends RestOptions {
   /**
@@ -42,6 +37,8 @@ export interface InstantOptions extends RestOptions {
   readonly deadlineMs?: number | undefined;
   /** Where no instant was reached the members stay, as late snapshots need it (late.ts). Default false. */
   readonly keepsMembers?: boolean | undefined;
+  /** The instant is common to several hosts. Undefined: to these members alone. */
+  readonly led?: LedInstant | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -118,6 +115,8 @@ class Instant {
   readonly #members: readonly Member[];
   readonly #options: InstantOptions;
   readonly #thing: string;
+  /** Others take part, here or elsewhere. */
+  readonly #isCommon: boolean;
   readonly #rest: Rest;
   readonly #endsAtMs: number;
   readonly #deadlineMs: number;
@@ -125,7 +124,7 @@ class Instant {
   readonly #timer: NodeJS.Timeout;
   /** Aborted at the deadline. */
   readonly #late = new AbortController();
-  /** Of several members: when the last had closed. */
+  /** Of a common one: when the last had closed. */
   #instant = new Date();
   /** Of members that don't know how long they are quiet; only if quiet was asked for. */
   #counted: (QuietWatch & { readonly path: string })[] = [];
@@ -134,6 +133,7 @@ class Instant {
     this.#members = members;
     this.#options = options;
     this.#thing = members.map(({ path }) => path).join(', ');
+    this.#isCommon = members.length > 1 || options.led !== undefined;
     this.#deadlineMs = Math.min(TIMER_MS_MAX, options.deadlineMs ?? sumOfParts(options));
     this.#endsAtMs = performance.now() + this.#deadlineMs;
     this.#timer = setTimeout(() => this.#late.abort(), this.#deadlineMs);
@@ -145,7 +145,7 @@ class Instant {
         cutsItself: barrier === 'cut',
       })),
       options,
-      { cancelled: signal, over: this.#signal },
+      { cancelled: signal, over: this.#signal, isCommon: this.#isCommon },
     );
   }
 
@@ -157,11 +157,12 @@ class Instant {
     let cuts: Cut[];
     const warnings: string[] = [];
     try {
-      checkCanBeOne(this.#members);
-      const checkUnused = await watchUnused(this.#members);
+      checkCanBeOne(this.#members, this.#options.led !== undefined);
+      const checkUnused = await watchUnused(this.#members, this.#isCommon);
       await this.#rest.begin(() => this.#leftMs());
       await this.#closeAll();
-      cuts = await this.#cutAll();
+      const told = await this.#awaitLeader();
+      cuts = await this.#cutAll(told);
       await checkUnused();
       warnings.push(...(await this.#whoWrote()));
     } catch (error) {
@@ -173,15 +174,18 @@ class Instant {
     }
     const rested = await this.#rest.end();
     try {
-      checkIsOne(this.#members, cuts, rested);
+      if (this.#isCommon) checkIsOne(this.#members, cuts, rested);
     } catch (error) {
       await this.#letGo();
       throw error;
     }
     warnings.push(...rested.warnings);
-    const kind = this.#kindOf(cuts, rested, warnings.length > rested.warnings.length);
-    const snapshots = await this.#viewAll(cuts, kind, { warnings, frozenMs: rested.frozenMs });
-    return snapshots.length === 1 ? snapshots : this.#asOne(snapshots);
+    const wasQuiet = this.#options.quiet !== undefined && warnings.length === rested.warnings.length;
+    const kind = reachedKind(this.#members, cuts, rested, wasQuiet);
+    const { frozenMs } = rested;
+    const snapshots = await this.#viewAll(cuts, kind, { warnings, frozenMs });
+    this.#options.led?.cut(cuts.map(({ closedMs }) => stallOf({ frozenMs, closedMs }) ?? 0));
+    return this.#isCommon ? this.#asOne(snapshots) : snapshots;
   }
 
   /** What a view has found out about its cut goes for all. */
@@ -230,13 +234,23 @@ class Instant {
 
   /** A whole number, too. */
   #closedMs(): number {
-    return Math.ceil(Math.min(CLOSED_MS, this.#options.freezeDeadlineMs ?? CLOSED_MS, this.#leftMs()));
+    const { freezeDeadlineMs = CLOSED_MS, led } = this.#options;
+    return Math.ceil(Math.min(CLOSED_MS, freezeDeadlineMs, led?.closedMs ?? CLOSED_MS, this.#leftMs()));
   }
 
-  /** Nobody before all are closed: see ports.ts. */
-  async #cutAll(): Promise<Cut[]> {
+  /** @returns the instant of all hosts; null: it is of this one alone */
+  async #awaitLeader(): Promise<Date | null> {
+    const { led } = this.#options;
+    if (led === undefined) return null;
     this.#throwIfAborted();
-    this.#instant = new Date();
+    const withinMs = this.#closedMs();
+    return this.#answerIn(led.closed(), withinMs, this.#notTold(withinMs));
+  }
+
+  /** Nobody before all are closed: see ports.ts. @param told the instant, by the leader */
+  async #cutAll(told: Date | null): Promise<Cut[]> {
+    this.#throwIfAborted();
+    this.#instant = told ?? new Date();
     const standstill = { takeCuts: () => this.#rest.takeCuts() };
     const first = await this.#cutFirst(standstill);
     const ownMs = this.#members.map(({ cutMs = 0 }) => cutMs);
@@ -287,20 +301,6 @@ class Instant {
     return broken.flat();
   }
 
-  #kindOf(cuts: readonly Cut[], rested: Rested, wasWritten: boolean): ConsistencyKind {
-    const wasQuiet = this.#options.quiet !== undefined && !wasWritten;
-    const unfrozen = wasQuiet ? 'idle' : 'crash';
-    const kinds = cuts.map(({ kind }, index): ConsistencyKind => {
-      const frozen = rested.isFilesystem[index] === true ? 'filesystem' : unfrozen;
-      const reached = rested.isApplication ? 'application' : frozen;
-      if (kind === null) return reached;
-      if (this.#members[index]?.barrier === 'cut')
-        return reached === 'application' || kind === 'crash' ? reached : kind;
-      return this.#members[index]?.barrier === 'unused' ? kind : worstKind([kind, reached]);
-    });
-    return worstKind(kinds);
-  }
-
   async #viewAll(
     cuts: readonly Cut[],
     kind: ConsistencyKind,
@@ -331,27 +331,17 @@ class Instant {
   }
 
   #throwIfAborted(): void {
-    if (this.#signal.aborted)
-      throw new StillpointError('cancelled', { thing: this.#thing, reason: 'it was cancelled' });
+    if (this.#signal.aborted) throw cancelledError(this.#thing);
   }
 
   /** A member may be far away, or stopped, and never answer: hooks and file systems do not wait for that. */
-  async #answerIn<Result>(work: Promise<Result>, withinMs: number): Promise<Result> {
-    const over = new AbortController();
-    let timer: NodeJS.Timeout | undefined;
-    const aborted = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(this.#unanswered(withinMs)), withinMs);
-      const cancel = (): void =>
-        reject(new StillpointError('cancelled', { thing: this.#thing, reason: 'it was cancelled' }));
-      if (this.#signal.aborted) cancel();
-      this.#signal.addEventListener('abort', cancel, { once: true, signal: over.signal });
-    });
-    try {
-      return await Promise.race([work, aborted]);
-    } finally {
-      clearTimeout(timer);
-      over.abort();
-    }
+  #answerIn<Result>(
+    work: Promise<Result>,
+    withinMs: number,
+    unanswered = this.#unanswered(withinMs),
+  ): Promise<Result> {
+    const [signal, cancelled] = [this.#signal, cancelledError(this.#thing)];
+    return answerIn(work, { withinMs, unanswered, signal, cancelled });
   }
 
   #unanswered(withinMs: number): StillpointError {
@@ -359,6 +349,15 @@ class Instant {
       thing: this.#thing,
       reason: `there was no answer within ${Math.round(withinMs)} ms; no instant was taken`,
       remedy: 'See what has become of the process that holds it, such as its tap.',
+      permanent: false,
+    });
+  }
+
+  #notTold(withinMs: number): StillpointError {
+    return new StillpointError('device-changed', {
+      thing: this.#thing,
+      reason: `the receiver did not say within ${Math.round(withinMs)} ms that all hosts are closed; no instant was taken`,
+      remedy: 'See whether all hosts of the group answer.',
       permanent: false,
     });
   }
@@ -377,7 +376,12 @@ class Instant {
   }
 }
 
-function sumOfParts(options: RestOptions): number {
+function cancelledError(thing: string): StillpointError {
+  return new StillpointError('cancelled', { thing, reason: 'it was cancelled' });
+}
+
+function sumOfParts(options: InstantOptions): number {
   const { hooks, hookDeadlineMs = HOOK_DEADLINE_MS, freezeDeadlineMs = FREEZE_DEADLINE_MS, quiet } = options;
-  return hooks.length * hookDeadlineMs + FLUSH_MS + freezeDeadlineMs + (quiet?.deadlineMs ?? 0) + CLOSED_MS;
+  const closedMs = CLOSED_MS + (options.led?.closedMs ?? 0);
+  return hooks.length * hookDeadlineMs + FLUSH_MS + freezeDeadlineMs + (quiet?.deadlineMs ?? 0) + closedMs;
 }

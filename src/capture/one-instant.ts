@@ -1,6 +1,6 @@
 /**
  * What has to be true so that the cuts of several members are one instant (the reasons are in ports.ts). Of a
- * single member any cut is one.
+ * single member any cut is one, unless its instant is common to several hosts: others are on those.
  *
  * | barrier  | its cut is of the common instant if                                                       |
  * |----------|-------------------------------------------------------------------------------------------|
@@ -8,7 +8,8 @@
  * | `freeze` | all that is mounted from it was frozen the whole time                                      |
  * | `unused` | nobody wrote: the member has found no write, and the kernel counted none if it was         |
  * |          | prepared long before                                                                       |
- * | `cut`    | it is the only one of its kind, and cut before all others: the instant is its moment       |
+ * | `cut`    | it is the only one of its kind, and cut before all others: the instant is its moment.      |
+ * |          | Never over several hosts: those do not wait for its moment                                 |
  */
 import { stat } from 'node:fs/promises';
 import { deviceNumber } from '../devices/system/in-use.js';
@@ -27,10 +28,18 @@ export function ownMoment(members: readonly Member[]): Member | null {
  * volume be suspended whose file system is frozen already: Linux 6.1 refuses, and Linux 6.12 never thaws it
  * completely (providers/lvm/filesystems.ts).
  *
+ * @param isLed there are members on other hosts, which are cut without waiting for a moment here
  * @throws StillpointError `usage`
  */
-export function checkCanBeOne(members: readonly Member[]): void {
+export function checkCanBeOne(members: readonly Member[], isLed: boolean): void {
   const [first, ...others] = members.filter(({ barrier }) => barrier === 'cut');
+  if (first !== undefined && isLed)
+    throw new StillpointError('usage', {
+      thing: first.path,
+      reason:
+        'its snapshot is taken at a moment of its own, and the other hosts of the group do not wait for that',
+      remedy: 'Use another provider for it: "live", or "tap".',
+    });
   if (first === undefined || others.length === 0) return;
   throw new StillpointError('usage', {
     thing: [first, ...others].map(({ path }) => path).join(', '),
@@ -40,9 +49,12 @@ export function checkCanBeOne(members: readonly Member[]): void {
 }
 
 /** Of those that nobody used when they were prepared, which may be hours ago: what is written from now on. */
-export async function watchUnused(members: readonly Member[]): Promise<() => Promise<void>> {
+export async function watchUnused(
+  members: readonly Member[],
+  isCommon: boolean,
+): Promise<() => Promise<void>> {
   const late = members.filter(({ barrier, passes }) => barrier === 'unused' && passes !== undefined);
-  if (members.length === 1 || late.length === 0) return async () => undefined;
+  if (!isCommon || late.length === 0) return async () => undefined;
   const watched = await Promise.all(
     late.map(async ({ path }) => {
       const watch = counterWatch(path, deviceNumber((await stat(path, { bigint: true })).rdev));
@@ -55,13 +67,12 @@ export async function watchUnused(members: readonly Member[]): Promise<() => Pro
   };
 }
 
-/** @throws StillpointError `device-changed` */
+/** Of a common instant. @throws StillpointError `device-changed` */
 export function checkIsOne(
   members: readonly Member[],
   cuts: readonly Cut[],
   { isFilesystem, warnings }: Pick<Rested, 'isFilesystem' | 'warnings'>,
 ): void {
-  if (members.length === 1) return;
   const open = members.find(({ barrier }, index) => {
     // It was written to before its cut, by somebody who came later.
     if (barrier === 'unused') return cuts[index]?.kind === 'crash';

@@ -11,6 +11,12 @@ export function standstillOf(
   const known = Object.entries(lengths).flatMap(([name, ms]) =>
     ms === null ? [] : ([[name, Math.round(ms * 10) / 10]] as const),
   );
-  if (known.length === 0) return {};
-  return { ...Object.fromEntries(known), stallMs: Math.max(...known.map(([, ms]) => ms)) };
+  const stallMs = stallOf(Object.fromEntries(known));
+  return stallMs === null ? {} : { ...Object.fromEntries(known), stallMs };
+}
+
+/** The longest; null: nobody was held up. */
+export function stallOf(lengths: Readonly<Record<string, number | null>>): number | null {
+  const known = Object.values(lengths).filter((ms) => ms !== null);
+  return known.length === 0 ? null : Math.max(...known);
 }

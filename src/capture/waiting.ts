@@ -23,3 +23,31 @@ export async function inTime(work: Promise<unknown>): Promise<void> {
   await Promise.race([work, late]);
   over.abort();
 }
+
+interface Patience {
+  readonly withinMs: number;
+  readonly unanswered: Error;
+  readonly signal: AbortSignal;
+  readonly cancelled: Error;
+}
+
+/** @throws `unanswered`, or `cancelled`; then nobody waits for the work any more, and it is left to end */
+export async function answerIn<Result>(
+  work: Promise<Result>,
+  { withinMs, unanswered, signal, cancelled }: Patience,
+): Promise<Result> {
+  const over = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(unanswered), withinMs);
+    const cancel = (): void => reject(cancelled);
+    if (signal.aborted) cancel();
+    signal.addEventListener('abort', cancel, { once: true, signal: over.signal });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    clearTimeout(timer);
+    over.abort();
+  }
+}

@@ -100,7 +100,6 @@ test('one that nobody used, and that was written to before its cut, is of no com
   const rested = { isFilesystem: [false, false], warnings: ['the freeze was over after 7 ms.'] };
   t.notThrows(() => checkIsOne(members, cuts('idle'), rested));
   t.throws(() => checkIsOne(members, cuts('crash'), rested), { message: /^a: nothing kept writes out/ });
-  t.notThrows(() => checkIsOne(members.slice(0, 1), cuts('crash'), rested));
 });
 
 test('where a freeze was to keep writes out and did not, the error says why', (t) => {

@@ -19,18 +19,25 @@
  * go back to `passing`, and the others are prepared anew, because one that was cut can't be closed again.
  * Otherwise, and without late ones, it is the end for all. A device that is gone is the end for the others,
  * too, unless it may be left out: then they go on without it.
+ *
+ * Where other hosts take part, a leader elsewhere (../leader.ts) is asked for each try once all here are
+ * waiting. It may take as long as others copy: the late ones go back to `passing` now and then meanwhile. A
+ * try that was missed is made again also without late ones, unless the reason is one for good, or it was
+ * missed too often.
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import { isTemporary } from '../../domain/base/retry.js';
 import { announcementOf, withWarnings } from '../announced.js';
 import { takeInstant } from '../instant.js';
 import { lateSnapshot } from '../late.js';
+import { type InstantLeader, type LedTry, TryOver } from '../leader.js';
 import { checkCanBeOne } from '../one-instant.js';
 import type { HoldOptions, Member, Passes, Snapshot, SnapshotProvider } from '../ports.js';
 import type { Announcement } from '../quiesce/announce.js';
 import { planOf } from '../quiesce/plan.js';
 import type { RestOptions } from '../quiesce/rest.js';
-import { inTime } from '../waiting.js';
-import { leave, newSeat, noting, type Seat, tell } from './seat.js';
+import { answerIn, inTime } from '../waiting.js';
+import { leave, ledFor, newSeat, noting, type Seat, tell } from './seat.js';
 import { groupFailed, hasLeft, inGroup } from './words.js';
 
 export interface GroupInstantOptions {
@@ -38,6 +45,8 @@ export interface GroupInstantOptions {
   readonly rest: RestOptions;
   /** What becomes of the others if a device can't take part. */
   readonly missing: 'fail' | 'leave-out';
+  /** Other hosts have a part in the instant. Undefined: it is of these devices alone. */
+  readonly leader?: InstantLeader | undefined;
 }
 
 export interface GroupProvider {
@@ -55,6 +64,12 @@ interface InstantEnd {
 const FRESH_MS = 2_000;
 /** Before a try: each is shorter than the one before, unless more is written than can be copied. */
 const CATCH_UPS_MAX = 4;
+/** For so long late ones wait for other hosts, before they catch up again. */
+const KEEP_FRESH_MS = 5_000;
+/** Of tries that were missed here, and not ended by the leader. */
+const MISSED_MAX = 5;
+/** Others are waited for as long as it takes; a timer can't be longer. */
+const NO_LIMIT_MS = 2 ** 31 - 1;
 
 export class GroupInstant {
   readonly #options: GroupInstantOptions;
@@ -63,6 +78,11 @@ export class GroupInstant {
   /** Of the instant that is being taken. */
   #leading: AbortController | null = null;
   #catchUps = 0;
+  /** Of the leader, who was told that all are ready. */
+  #nextTry: Promise<LedTry> | null = null;
+  #missed = 0;
+  /** Aborted when there will be none. */
+  readonly #over = new AbortController();
   /** Why there will be none. */
   #end: InstantEnd | null = null;
 
@@ -140,7 +160,7 @@ export class GroupInstant {
     const members = taking.flatMap(({ member }) => member ?? []);
     if (members.length < taking.length) return;
     try {
-      checkCanBeOne(members);
+      checkCanBeOne(members, this.#options.leader !== undefined);
       await planOf(this.#options.rest.freeze, members);
     } catch (error) {
       this.#endAll(error);
@@ -182,22 +202,54 @@ export class GroupInstant {
     const leading = new AbortController();
     this.#leading = leading;
     const { signal } = leading;
+    let led: LedTry | undefined;
     let snapshots: Snapshot[] | null = null;
     try {
-      if (await this.#announce(seats, signal)) {
+      const isBehind = await this.#announce(seats, signal);
+      const told = isBehind ? 'behind' : await this.#toldToClose(seats, signal);
+      if (told === 'behind') {
         this.#settle(seats);
         return this.#goOnPassing(seats);
       }
+      led = told;
       this.#catchUps = 0;
-      const options = { ...this.#options.rest, keepsMembers: true, signal };
+      const options = { ...this.#options.rest, keepsMembers: true, signal, led: ledFor(seats, led) };
       snapshots = await takeInstant(seats.flatMap(noting), options);
       await this.#announcement?.over();
     } catch (error) {
-      await this.#notReached(seats, error);
+      await this.#notReached(seats, error, led);
     }
     if (snapshots !== null) await this.#give(seats, snapshots);
     this.#settle(seats);
     this.#leadIfAllWait();
+  }
+
+  /**
+   * @returns undefined: there are no other hosts; 'behind': there are late ones that have to catch up first
+   * @throws of the leader: there will be no try
+   */
+  async #toldToClose(seats: readonly Seat[], signal: AbortSignal): Promise<LedTry | 'behind' | undefined> {
+    const { leader } = this.#options;
+    if (leader === undefined) return undefined;
+    if (this.#nextTry === null) {
+      this.#nextTry = leader.ready(this.#over.signal);
+      this.#nextTry.catch(() => undefined);
+    }
+    const hasLate = seats.some(({ member }) => member?.passes !== undefined);
+    const behind = new Error('late ones have waited for other hosts');
+    try {
+      const led = await answerIn(this.#nextTry, {
+        withinMs: hasLate ? KEEP_FRESH_MS : NO_LIMIT_MS,
+        ...{ unanswered: behind, signal, cancelled: cancelled(this.#options.rest.name) },
+      });
+      if (this.#mustCatchUp(seats)) return 'behind';
+      this.#nextTry = null;
+      return led;
+    } catch (error) {
+      if (error !== behind) throw error;
+      this.#catchUps = 0;
+      return 'behind';
+    }
   }
 
   /** Nothing is led any more: those that left meanwhile are gone. */
@@ -246,7 +298,7 @@ export class GroupInstant {
   }
 
   async #give(seats: readonly Seat[], snapshots: readonly Snapshot[]): Promise<void> {
-    const isOne = snapshots.length === 1;
+    const isOne = snapshots.length === 1 && this.#options.leader === undefined;
     const told = { warnings: this.#announcement?.warnings ?? [] };
     const isFor = (seat: Seat): boolean =>
       seat.leaving === null &&
@@ -261,13 +313,19 @@ export class GroupInstant {
     }
   }
 
-  async #notReached(seats: readonly Seat[], failure: unknown): Promise<void> {
+  async #notReached(seats: readonly Seat[], failure: unknown, led?: LedTry): Promise<void> {
     const isLeaveOut = this.#options.missing === 'leave-out';
     const left = seats.find(({ leaving }) => leaving !== null);
-    if (this.#end !== null || (left !== undefined && !isLeaveOut)) return;
     const error = left === undefined ? failure : hasLeft(left.device);
+    const isOver = this.#end !== null || (left !== undefined && !isLeaveOut);
     const others = seats.filter(({ leaving }) => leaving === null);
-    if (await this.#again(others, error, left !== undefined)) return this.#tryAgain(others);
+    if (led !== undefined && !(error instanceof TryOver)) this.#missed += 1;
+    const mayRepeat = left !== undefined || (led !== undefined && isTemporary(error));
+    const isTooOften = this.#missed > MISSED_MAX;
+    const isAgain = !isOver && !isTooOften && (await this.#again(others, error, mayRepeat));
+    led?.missed(error, isAgain);
+    if (isOver) return;
+    if (isAgain) return this.#tryAgain(others);
     const failed = others.filter((seat) => seat.failure !== null);
     const [first] = failed;
     if (!isLeaveOut || left !== undefined || first === undefined || failed.length > 1)
@@ -292,10 +350,10 @@ export class GroupInstant {
     }
   }
 
-  /** Whether all late ones say so; without them it takes one that has left. */
-  async #again(seats: readonly Seat[], error: unknown, hasLeft: boolean): Promise<boolean> {
+  /** Whether all late ones say so. @param mayRepeat another try may do better also without late ones */
+  async #again(seats: readonly Seat[], error: unknown, mayRepeat: boolean): Promise<boolean> {
     const late = seats.flatMap(({ member }) => member?.passes ?? []);
-    if (seats.length === 0 || (late.length === 0 && !hasLeft)) return false;
+    if (seats.length === 0 || (late.length === 0 && !mayRepeat)) return false;
     for (const passes of late) if (!(await passes.again(error))) return false;
     return true;
   }
@@ -313,6 +371,7 @@ export class GroupInstant {
     const failed = [...this.#seats.values()].filter((seat) => seat.failure === error);
     this.#end = { error, device: failed.length === 1 ? (failed[0]?.device ?? null) : null };
     for (const seat of this.#seats.values()) if (seat.state === 'waiting') leave(seat, error);
+    this.#over.abort();
     void this.#announcement?.failed();
   }
 

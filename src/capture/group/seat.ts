@@ -1,4 +1,5 @@
 /** A device among those that have one instant: where it is (the table of group-instant.ts), and who waits. */
+import type { LedInstant, LedTry } from '../leader.js';
 import type { Member, Snapshot } from '../ports.js';
 import { inTime } from '../waiting.js';
 
@@ -46,6 +47,16 @@ export function noting(seat: Seat): Member[] {
           },
         },
       ];
+}
+
+/** The leader hears of devices by their names. */
+export function ledFor(seats: readonly Seat[], led: LedTry | undefined): LedInstant | undefined {
+  if (led === undefined) return undefined;
+  return {
+    closedMs: led.closedMs,
+    closed: () => led.closed(),
+    cut: (stallsMs) => led.cut(seats.map(({ device }, i) => ({ device, stallMs: stallsMs[i] ?? 0 }))),
+  };
 }
 
 /** One that waits goes on. */

@@ -51,6 +51,11 @@ export interface RestSignals {
   readonly over: AbortSignal;
 }
 
+export interface RestLimits extends RestSignals {
+  /** Others have to close before anything is cut: the freeze does not take the cuts by itself. */
+  readonly isCommon: boolean;
+}
+
 /** What the process that freezes needs to take the cut of a device. */
 export interface Cutting {
   /** native/core/live/cut.h, in its order. */
@@ -88,14 +93,14 @@ export function freezeBudgetMs(devices: readonly Pick<RestDevice, 'cut' | 'cutsI
 export class Rest {
   readonly #devices: readonly RestDevice[];
   readonly #options: RestOptions;
-  readonly #signals: RestSignals;
+  readonly #signals: RestLimits;
   readonly #hooks: RunningHook[] = [];
   #plan: FreezePlan = NOTHING_TO_FREEZE;
   #frozen = NOTHING_FROZEN;
   #frozenAtMs: number | null = null;
   #cutsTaken: Promise<void> | null = null;
 
-  constructor(devices: readonly RestDevice[], options: RestOptions, signals: RestSignals) {
+  constructor(devices: readonly RestDevice[], options: RestOptions, signals: RestLimits) {
     this.#devices = devices;
     this.#options = options;
     this.#signals = signals;
@@ -158,9 +163,9 @@ export class Rest {
     return this.#devices.flatMap(({ cut }) => (cut === undefined ? [] : [cut.descriptors]));
   }
 
-  /** Then nothing in this process can hold the freeze up. Of several devices, others have to close first. */
+  /** Then nothing in this process can hold the freeze up. */
   #takesCutsAtOnce(): boolean {
-    return this.#devices.length === 1 && this.#options.quiet === undefined && this.#cuts().length > 0;
+    return !this.#signals.isCommon && this.#options.quiet === undefined && this.#cuts().length > 0;
   }
 
   #budgetMs(): number {

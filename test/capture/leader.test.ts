@@ -1,0 +1,307 @@
+/** Instants of several hosts, as one of them takes its part: a leader says when to close and when to cut. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { GroupInstant } from '../../src/capture/group/group-instant.js';
+import { NO_REST } from '../../src/capture/instant.js';
+import { type InstantLeader, type LedTry, TryOver } from '../../src/capture/leader.js';
+import type { Snapshot } from '../../src/capture/ports.js';
+import { StillpointError } from '../../src/domain/base/errors.js';
+import type { MemberStall } from '../../src/domain/group/steps.js';
+import { FakeDisk, type FakeDiskOptions } from '../helpers/fakes/provider.js';
+import { hookScene, WELL_BEHAVED } from '../helpers/machines/hooks.js';
+import { refused } from '../helpers/refused.js';
+import { HOLD } from '../helpers/worlds/quiesce.js';
+
+const LATE: FakeDiskOptions = { isLate: true };
+const INSTANT = new Date('2031-01-01T00:00:00.000Z');
+
+interface Missed {
+  readonly why: string;
+  readonly isAgain: boolean;
+}
+
+/** A leader whose answers the test gives. */
+class FakeLeader implements InstantLeader {
+  closedMs = 2_000;
+  /** Before it says that they are to close. */
+  beforeClose: () => Promise<void> | void = () => undefined;
+  /** Before it says that they are to be cut: may throw. */
+  beforeCut: (attempt: number) => Promise<void> | void = () => undefined;
+  readonly log: string[];
+  readonly missed: Missed[] = [];
+  stalls: readonly MemberStall[] | null = null;
+  withdrawn = 0;
+  #tries = 0;
+
+  constructor(log: string[]) {
+    this.log = log;
+  }
+
+  async ready(signal: AbortSignal): Promise<LedTry> {
+    this.#tries += 1;
+    const attempt = this.#tries;
+    this.log.push('ready');
+    signal.addEventListener('abort', () => {
+      this.withdrawn += 1;
+    });
+    await this.beforeClose();
+    this.log.push('told to close');
+    return {
+      closedMs: this.closedMs,
+      closed: async () => {
+        this.log.push('all closed');
+        await this.beforeCut(attempt);
+        this.log.push('told to cut');
+        return INSTANT;
+      },
+      cut: (stalls) => {
+        this.log.push('reported cut');
+        this.stalls = stalls;
+      },
+      missed: (error, isAgain) => {
+        this.log.push('reported missed');
+        this.missed.push({ why: (error as Error).message, isAgain });
+      },
+    };
+  }
+}
+
+class Scene {
+  readonly log: string[] = [];
+  readonly leader = new FakeLeader(this.log);
+  readonly disks: readonly FakeDisk[];
+  readonly instant: GroupInstant;
+  readonly cancels: readonly AbortController[];
+
+  constructor(disks: readonly FakeDiskOptions[], rest = {}) {
+    this.disks = disks.map((one, i) => new FakeDisk('abcd'.charAt(i), { ...one, log: this.log }));
+    this.cancels = disks.map(() => new AbortController());
+    this.instant = new GroupInstant(
+      this.disks.map(({ name }) => name),
+      { rest: { ...NO_REST, name: 'all', ...rest }, missing: 'fail', leader: this.leader },
+    );
+  }
+
+  disk(i: number): FakeDisk {
+    return this.disks[i] as FakeDisk;
+  }
+
+  async hold(i: number): Promise<Snapshot> {
+    const disk = this.disk(i);
+    const prepare = disk.prepare.bind(disk);
+    const provider = this.instant.snapshotProviderOf(disk.name, { name: 'fake', prepare });
+    const snapshot = await provider.hold(disk.name, { ...HOLD, signal: this.cancels[i]?.signal });
+    const { passes } = snapshot;
+    if (passes === undefined) return snapshot;
+    try {
+      for (;;) {
+        while ((await passes.next()) !== null);
+        if ((await passes.take()) !== null) return snapshot;
+      }
+    } catch (error) {
+      await snapshot.release();
+      this.instant.leave(disk.name, error);
+      throw error;
+    }
+  }
+
+  holdAll(): Promise<Snapshot[]> {
+    return Promise.all(this.disks.map((_, i) => this.hold(i)));
+  }
+
+  count(what: string): number {
+    return this.log.filter((line) => line === what).length;
+  }
+
+  /** Nothing stays closed or prepared: a write is answered. */
+  async isFree(t: ExecutionContext): Promise<void> {
+    for (let tries = 0; tries < 200 && !this.disks.every((disk) => disk.isFree); tries += 1) await sleep(5);
+    t.true(this.disks.every((disk) => disk.isFree));
+    for (const disk of this.disks) await disk.write(0, 1);
+  }
+
+  async release(snapshots: readonly Snapshot[]): Promise<void> {
+    for (const snapshot of snapshots) await snapshot.release();
+  }
+}
+
+const instantOf = async (snapshot: Snapshot): Promise<Date> =>
+  (await snapshot.conclude()).instant ?? snapshot.instant;
+
+test('nobody closes before all are told to, nobody is cut before all hosts are closed', async (t) => {
+  const hooks = await hookScene(t);
+  const scene = new Scene([{}, LATE, { barrier: 'unused', kind: 'idle' }], {
+    hooks: [await hooks.script('hook', WELL_BEHAVED)],
+  });
+  scene.leader.beforeClose = async () => {
+    await sleep(50);
+    t.deepEqual(await hooks.log(), []);
+    t.false(scene.log.some((line) => / close$/.test(line)));
+  };
+  scene.leader.beforeCut = async () => {
+    await sleep(50);
+    t.true(scene.disk(0).isClosed);
+    t.true(scene.disk(1).isClosed);
+    t.false(scene.log.some((line) => / cut$/.test(line)));
+  };
+  const snapshots = await scene.holdAll();
+  for (const snapshot of snapshots) t.deepEqual(await instantOf(snapshot), INSTANT);
+  t.deepEqual(
+    scene.leader.stalls?.map(({ device }) => device),
+    ['a', 'b', 'c'],
+  );
+  t.deepEqual(scene.leader.missed, []);
+  t.true(scene.log.indexOf('reported cut') > scene.log.findLastIndex((line) => / view$/.test(line)));
+  await scene.release(snapshots);
+  await scene.isFree(t);
+});
+
+test('of a single device, too: the instant is the one that was told', async (t) => {
+  for (const options of [{}, LATE]) {
+    const scene = new Scene([options]);
+    const snapshots = await scene.holdAll();
+    t.deepEqual(await instantOf(snapshots[0] as Snapshot), INSTANT);
+    t.is(snapshots[0]?.continuity, undefined);
+    await scene.release(snapshots);
+    await scene.isFree(t);
+  }
+});
+
+test('a single device that nobody kept from writing is refused as among several', async (t) => {
+  const open = new Scene([{ barrier: 'freeze' }]);
+  await refused(t, open.holdAll(), 'device-changed', /^a: nothing kept writes out of it/);
+  t.true(open.leader.missed.length > 0);
+  t.is(open.count('reported cut'), 0);
+  const used = new Scene([{ barrier: 'unused', kind: 'crash' }]);
+  await refused(t, used.holdAll(), 'device-changed', /^a: nothing kept writes out of it/);
+  const unproven = new Scene([{ barrier: 'unused', kind: 'idle', isUnproven: true }]);
+  const [snapshot] = await unproven.holdAll();
+  await refused(t, snapshot?.conclude() as Promise<unknown>, 'device-changed', /nothing proves/);
+  await snapshot?.release();
+});
+
+test('a moment of its own is refused before anything is closed', async (t) => {
+  const scene = new Scene([{ barrier: 'cut', kind: 'crash' }, {}]);
+  await t.throwsAsync(scene.holdAll(), { code: 'usage', message: /other hosts of the group do not wait/ });
+  t.false(scene.log.some((line) => / close$|^ready$/.test(line)));
+  await scene.isFree(t);
+});
+
+test('a try that the leader ends is let go, and the next one is one; however often', async (t) => {
+  for (const disks of [
+    [{}, {}],
+    [{}, LATE],
+  ]) {
+    const scene = new Scene(disks);
+    for (const disk of scene.disks) disk.mayTryAgain = true;
+    scene.leader.beforeCut = (attempt) => {
+      if (attempt > 8) return;
+      throw new TryOver('group all', 'another host was not closed');
+    };
+    scene.leader.beforeClose = async () => {
+      // What a writer sees between two tries.
+      for (const disk of scene.disks) await disk.write(0, 1);
+    };
+    const snapshots = await scene.holdAll();
+    t.is(scene.leader.missed.length, 8);
+    t.true(scene.leader.missed.every(({ isAgain }) => isAgain));
+    for (const snapshot of snapshots) t.deepEqual(await instantOf(snapshot), INSTANT);
+    await scene.release(snapshots);
+    await scene.isFree(t);
+  }
+});
+
+test('never told to cut: gates open at their limit, and in time, whatever the leader does', async (t) => {
+  const hooks = await hookScene(t);
+  const scene = new Scene([{}, {}], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
+  scene.leader.closedMs = 100;
+  const answeredAfterMs: number[] = [];
+  scene.leader.beforeCut = async () => {
+    const fromMs = performance.now();
+    await Promise.all(scene.disks.map((disk) => disk.write(0, 7)));
+    answeredAfterMs.push(performance.now() - fromMs);
+    await new Promise(() => undefined);
+  };
+  await refused(t, scene.holdAll(), 'device-changed', /did not say within 100 ms/);
+  t.deepEqual(
+    scene.leader.missed.map(({ isAgain }) => isAgain),
+    [true, true, true, true, true, false],
+  );
+  t.true(answeredAfterMs.length === 6 && answeredAfterMs.every((ms) => ms < 1_000), `${answeredAfterMs}`);
+  t.is(scene.count('a cut') + scene.count('b cut'), 0);
+  t.deepEqual([...new Set(await hooks.log())], ['hook quiesced', 'hook aborted']);
+  await scene.isFree(t);
+});
+
+test('told to cut too late: the members refuse, and it is reported as missed', async (t) => {
+  const scene = new Scene([{}, {}]);
+  // A gate that ends before the leader's limit, as if it had closed long before the other.
+  const { leader } = scene;
+  leader.closedMs = 150;
+  scene.disk(1).before.close = () => sleep(120);
+  leader.beforeCut = async (attempt) => {
+    if (attempt > 1) scene.disk(1).before = {};
+    else await sleep(60);
+  };
+  const snapshots = await scene.holdAll();
+  t.is(leader.missed.length, 1);
+  t.regex(leader.missed[0]?.why ?? '', /^a: it had to let writes go on before the instant was taken/);
+  t.is(scene.count('reported cut'), 1);
+  await scene.release(snapshots);
+  await scene.isFree(t);
+});
+
+for (const step of ['close', 'cut', 'view'] as const) {
+  test(`one that fails to ${step} is missed; for good if it can't do better`, async (t) => {
+    for (const permanent of [false, true]) {
+      const scene = new Scene([{}, {}]);
+      scene.disk(1).before[step] = () => {
+        if (scene.leader.missed.length > 0) return;
+        throw new StillpointError('device-io', { thing: 'cable', reason: 'it is loose', permanent });
+      };
+      const holding = scene.holdAll();
+      if (permanent) await refused(t, holding, 'device-io', /it is loose/);
+      else await scene.release(await holding);
+      t.deepEqual(
+        scene.leader.missed.map(({ isAgain }) => isAgain),
+        [!permanent],
+      );
+      t.is(scene.count('reported cut'), permanent ? 0 : 1);
+      await scene.isFree(t);
+    }
+  });
+}
+
+test('late ones stay fresh while other hosts are waited for', async (t) => {
+  t.timeout(60_000);
+  const scene = new Scene([{}, LATE]);
+  scene.leader.beforeClose = () => sleep(12_000);
+  const writing = setInterval(() => void scene.disk(1).write(3, 9), 500);
+  const snapshots = await scene.holdAll();
+  clearInterval(writing);
+  const beforeClose = scene.log.slice(0, scene.log.indexOf('b close'));
+  t.true(beforeClose.filter((line) => line === 'b next').length >= 6, beforeClose.join(', '));
+  t.is(scene.count('ready'), 1);
+  await scene.release(snapshots);
+  await scene.isFree(t);
+});
+
+test('one that leaves before it is told to close, or while all are closed, is the end; the leader hears of it', async (t) => {
+  for (const when of ['beforeClose', 'beforeCut'] as const) {
+    const scene = new Scene([{}, LATE]);
+    scene.disk(1).mayTryAgain = true;
+    scene.leader[when] = async () => {
+      scene.cancels[1]?.abort();
+      await sleep(20);
+    };
+    const settled = await Promise.allSettled(scene.disks.map((_, i) => scene.hold(i)));
+    t.deepEqual(
+      settled.map((one) => one.status === 'rejected' && one.reason.code),
+      ['group-failed', 'cancelled'],
+    );
+    t.is(scene.leader.withdrawn, 1);
+    t.is(scene.leader.missed.length, when === 'beforeCut' ? 1 : 0);
+    t.is(scene.count('a cut'), 0);
+    await scene.isFree(t);
+  }
+});
