@@ -130,7 +130,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'agent/backup': ['common', 'state', 'tree', 'send'],
   'agent/group': ['common', 'state', 'backup'],
   'agent/compare': ['common', 'state', 'tree', 'backup'],
-  'agent/orders': ['common', 'backup', 'compare'],
+  'agent/orders': ['common', 'backup', 'group', 'compare'],
   'agent/daemon': ['common', 'backup', 'group'],
   'agent/watch': ['common', 'daemon'],
   'agent/control': ['common', 'daemon'],

@@ -27,7 +27,8 @@ import {
 } from '../../domain/order/run-plan.js';
 import type { BackupResult } from '../backup/options.js';
 import { Slots } from '../common/slots.js';
-import { type Job, runSettings, thingOf } from './jobs.js';
+import type { GroupBackupResult } from '../group/options.js';
+import { type Job, jobOfOrder, runSettings, thingOf } from './jobs.js';
 import { Matches } from './matches.js';
 import type { DaemonConfig, DaemonOptions, JobResult, OnJobEvent, Work } from './options.js';
 import { viewDaemon } from './overview.js';
@@ -35,13 +36,21 @@ import { perform, type RunWish } from './perform.js';
 import { lookFor, missingOf } from './presence.js';
 import { isScheduled, unknownJob } from './running.js';
 import { type DaemonMemory, recallMemory, writeMemory } from './state.js';
-import { type Entry, JobTable } from './table.js';
+import { type Entry, entryOf, JobTable } from './table.js';
 import { type DaemonView, planOf } from './view.js';
 
 const TICK_MS = 1_000;
 /** How often wildcards are looked at. */
 const EXPAND_MS = 60_000;
 const ALIVE_MS = 120_000;
+
+/** A group that a receiver leads: its devices here. */
+export interface GroupOrderWish {
+  /** Of the group. */
+  readonly name: string;
+  readonly devices: readonly DeviceSettings[];
+  readonly full: boolean;
+}
 
 export class Daemon {
   readonly #options: DaemonOptions;
@@ -101,7 +110,7 @@ export class Daemon {
       await this.tick().catch((error: Error) => this.#options.log.error({ err: error }, 'schedules failed'));
       await sleep(tickMs, undefined, { signal }).catch(() => undefined);
     }
-    for (const { running } of this.#table.entries) running?.cancel.abort();
+    for (const { running } of [...this.#table.entries, ...this.#table.guests]) running?.cancel.abort();
     await Promise.all(this.#ends);
     await this.#saved;
   }
@@ -220,6 +229,24 @@ export class Daemon {
     work: Work<BackupResult>,
   ): Promise<BackupResult> {
     return this.#perform(this.#table.entry(device.name), { why: 'ordered', full, signal }, work);
+  }
+
+  /** The part of this machine in a group over several hosts. @throws StillpointError as above */
+  async performGroupOrder(
+    { name, devices, full }: GroupOrderWish,
+    signal: AbortSignal,
+    work: Work<GroupBackupResult>,
+  ): Promise<GroupBackupResult> {
+    for (const device of devices) this.#table.entry(device.name);
+    const [first, ...others] = devices;
+    if (first === undefined) throw unknownJob(name, 'the group has no device here');
+    const entry = entryOf(jobOfOrder(name, [first, ...others]), this.#options.nowMs());
+    this.#table.guests.add(entry);
+    try {
+      return await this.#perform(entry, { why: 'ordered', full, signal }, work);
+    } finally {
+      this.#table.guests.delete(entry);
+    }
   }
 
   /** @throws StillpointError `device-unknown`, `session-unknown` if it does not run */

@@ -45,6 +45,15 @@ export function jobOfGroup(group: GroupSettings, devices: readonly DeviceSetting
   return { ...common(group.name, group), group, devices: members };
 }
 
+/** Of a group that a receiver leads: it has no settings here, and runs once. */
+export function jobOfOrder(name: string, devices: readonly [DeviceSettings, ...DeviceSettings[]]): GroupJob {
+  const group: GroupSettings = {
+    ...devices[0],
+    ...{ name, members: devices.map((device) => device.name), missing: 'fail', schedule: null },
+  };
+  return { ...common(name, group), group, devices };
+}
+
 export function thingOf({ name, group }: Job): string {
   return `${group === null ? 'device' : 'group'} ${name}`;
 }

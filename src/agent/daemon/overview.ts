@@ -12,12 +12,12 @@ export interface DaemonFacts extends Pick<DaemonView, 'startedAt' | 'parallel' |
 }
 
 export async function viewDaemon(
-  { entries, vanished, problems }: Pick<JobTable, 'entries' | 'vanished' | 'problems'>,
+  { entries, guests, vanished, problems }: Pick<JobTable, 'entries' | 'guests' | 'vanished' | 'problems'>,
   { missing: missingOf, ...facts }: DaemonFacts,
 ): Promise<DaemonView> {
   const { nowMs, pause, startedAt, parallel, receivers } = facts;
   const devices = await Promise.all(
-    entries.map(async (entry) => {
+    [...entries, ...guests].map(async (entry) => {
       const missing = await missingOf(entry);
       const { job, memory, running } = entry;
       return viewJob(job, memory, {

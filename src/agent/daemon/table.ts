@@ -33,6 +33,8 @@ type Remembered = Pick<DaemonMemory, 'devices' | 'groups'>;
 export class JobTable {
   readonly #log: Logger;
   #entries = new Map<string, Entry>();
+  /** Groups that a receiver has ordered: they are jobs while they run. */
+  readonly guests = new Set<Entry>();
   /** Matches of wildcards that are gone, by name. */
   vanished = new Map<string, DeviceMemory>();
   /** Of matches that can't be backed up, as sentences. */
@@ -68,7 +70,7 @@ export class JobTable {
     const occupies = (other: Entry) =>
       other.running !== null &&
       (other === entry || names.some((name) => other.running?.devices.includes(name)));
-    return this.entries.find(occupies) ?? null;
+    return [...this.entries, ...this.guests].find(occupies) ?? null;
   }
 
   /** Devices without those that have vanished. */
@@ -107,10 +109,7 @@ export class JobTable {
         entries.set(name, present);
         return;
       }
-      entries.set(name, {
-        ...{ job, running: null, missing: [], lookAtMs: 0, busySinceMs: null },
-        memory: memory ?? { name, record: newRecord(nowMs), last: null, lastGood: null },
-      });
+      entries.set(name, entryOf(job, nowMs, memory));
     };
     for (const device of devices) add(jobOfDevice(device), known.get(device.name));
     for (const group of groups) add(jobOfGroup(group, devices), knownGroups.get(group.name));
@@ -132,6 +131,15 @@ export class JobTable {
     this.vanished = new Map(vanished.slice(0, VANISHED_MAX));
     this.problems = problems;
   }
+}
+
+/** @param memory default: nothing is remembered */
+export function entryOf(job: Job, nowMs: number, memory?: JobMemory): Entry {
+  const { name } = job;
+  return {
+    ...{ job, running: null, missing: [], lookAtMs: 0, busySinceMs: null },
+    memory: memory ?? { name, record: newRecord(nowMs), last: null, lastGood: null },
+  };
 }
 
 /** A reference to a point could mean either. */

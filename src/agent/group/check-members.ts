@@ -12,10 +12,13 @@ const MEMBERS_MIN = 2;
 export async function checkMembers({
   name,
   members,
-}: Pick<GroupBackupOptions, 'name' | 'members'>): Promise<void> {
+  leader,
+}: Pick<GroupBackupOptions, 'name' | 'members' | 'leader'>): Promise<void> {
   checkGroupName(name);
   const thing = `group ${name}`;
-  if (members.length < MEMBERS_MIN)
+  // Other hosts have the others.
+  const leastCount = leader === undefined ? MEMBERS_MIN : 1;
+  if (members.length < leastCount)
     throw new StillpointError('usage', {
       thing,
       reason: `it has ${members.length === 1 ? 'one device' : 'no device'}, and a group has two at least`,

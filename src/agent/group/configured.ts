@@ -28,7 +28,8 @@ export async function backUpConfiguredGroup(options: ConfiguredGroupBackup): Pro
   }
 }
 
-function memberOf(device: DeviceSettings, full: boolean): GroupMember {
+/** As its own configuration says. */
+export function memberOf(device: DeviceSettings, full: boolean): GroupMember {
   const { path, name, compressionLevel, patch, exclusion } = device;
   return {
     ...{ path, device: name, compressionLevel, patch, exclusion, full },

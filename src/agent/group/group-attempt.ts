@@ -9,6 +9,9 @@
  * | at its commit           | the receiver refuses them, too: none is a point. They are not cancelled,     |
  * |                         | because a commit that is under way may be one that was taken                 |
  *
+ * With a leader elsewhere the instant and the commits are common to several hosts, which it waits for; what
+ * can do better after the instant has to wait for the next backup (run-group.ts).
+ *
  * After the instant a few transfers at once are enough for the link and the processors: the other views are
  * static, and wait for their turn. Late ones have begun long before, and need none.
  */
@@ -40,13 +43,13 @@ export interface GroupDevice {
 }
 
 export interface GroupAttemptOptions
-  extends Pick<GroupBackupOptions, 'name' | 'rest' | 'missing' | 'stateDirectory'> {
+  extends Pick<GroupBackupOptions, 'name' | 'rest' | 'missing' | 'stateDirectory' | 'leader'> {
   readonly signal: AbortSignal;
   /** By earlier attempts, or before the first. */
   readonly leftOut: readonly LeftOutMember[];
 }
 
-interface Doubt {
+export interface GroupDoubt {
   readonly device: GroupDevice;
   readonly error: unknown;
 }
@@ -57,7 +60,7 @@ export type GroupAttemptEnd = {
 } & (
   | { readonly outcome: 'points'; readonly group: PointGroup; readonly results: readonly BackupResult[] }
   /** Another attempt can do better, also without those that were left out. */
-  | { readonly outcome: 'again'; readonly doubts: readonly Doubt[] }
+  | { readonly outcome: 'again'; readonly doubts: readonly GroupDoubt[] }
   | { readonly outcome: 'failed'; readonly error: unknown }
 );
 
@@ -79,19 +82,19 @@ class GroupAttempt {
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
   readonly #leftOut = new Map<string, unknown>();
-  readonly #doubts: Doubt[] = [];
+  readonly #doubts: GroupDoubt[] = [];
   /** In the order in which they came. */
   readonly #failures: { readonly device: string; readonly error: unknown }[] = [];
 
   constructor(devices: readonly GroupDevice[], options: GroupAttemptOptions) {
-    const { name, rest, missing, leftOut } = options;
+    const { name, rest, missing, leftOut, leader } = options;
     this.#devices = devices;
     this.#options = options;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     const names = devices.map(({ member }) => member.device);
-    this.#instant = new GroupInstant(names, { rest, missing });
+    this.#instant = new GroupInstant(names, { rest, missing, leader });
     this.#meeting = new Meeting({
-      ...{ id: randomBytes(16).toString('hex'), name, devices: names },
+      ...{ id: randomBytes(16).toString('hex'), name, devices: names, leader },
       leftOut: new Map(leftOut.map(({ device, error }) => [device, reasonOf(error)])),
     });
   }

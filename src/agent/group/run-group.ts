@@ -18,9 +18,9 @@ import { retrying } from '../common/retrying.js';
 import { DeviceState } from '../state/device-state.js';
 import { checkStore } from '../state/known-stores.js';
 import { checkMembers } from './check-members.js';
-import { attemptGroup, type GroupDevice } from './group-attempt.js';
+import { attemptGroup, type GroupDevice, type GroupDoubt } from './group-attempt.js';
 import type { GroupBackupOptions, GroupBackupResult, GroupMember, LeftOutMember } from './options.js';
-import { ofDevice } from './words.js';
+import { ofDevice, reasonOf } from './words.js';
 
 /**
  * @returns when all points are committed, which are one group point.
@@ -128,8 +128,23 @@ class GroupRun {
       if (ended.outcome === 'points')
         return { group: ended.group, results: ended.results, leftOut: this.#leftOut };
       if (ended.outcome === 'failed') throw ended.error;
+      if (this.#options.leader?.hasCut === true) throw this.#tooLate(ended.doubts);
       for (const { device, error } of ended.doubts) await this.#learn(device, error);
     }
+  }
+
+  /** A device of several hosts has had its instant: what it has found out goes for the next backup. */
+  #tooLate(doubts: readonly GroupDoubt[]): unknown {
+    for (const { device } of doubts) this.#options.onDoubt?.(device.member.device);
+    const [first] = doubts;
+    if (first === undefined) return new Error('an attempt that can be made anew has a reason');
+    return new StillpointError('device-changed', {
+      thing: `${first.device.member.device} (${first.device.member.path})`,
+      reason: `it has to be read anew, and the instant of the group can't be taken again: ${reasonOf(first.error)}`,
+      remedy: 'Try again: the next backup of the group reads all of it.',
+      permanent: false,
+      cause: first.error,
+    });
   }
 
   /** What it has found out goes for the next attempt, or it is at fault. */

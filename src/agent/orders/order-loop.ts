@@ -16,17 +16,20 @@ import { Backoff } from '../../domain/base/retry.js';
 import type { AgentOrder, DevicePlan, PlannedRound, RunningOrder } from '../../domain/order/order.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import type { OpenReceiver } from '../backup/configured.js';
-import { type Perform, runOrder } from './run-order.js';
+import type { GroupStepPort } from '../group/remote-leader.js';
+import type { PerformGroup } from './group-order.js';
+import { devicesOf, type Perform, runOrder } from './run-order.js';
 
 export interface OrderLoopOptions {
   readonly stateDirectory: string;
   /** Those that receivers may order backups of, now. */
   readonly listDevices: () => Promise<readonly DeviceSettings[]>;
   /** For questions and reports. */
-  readonly orders: OrderPort;
+  readonly orders: OrderPort & Partial<GroupStepPort>;
   /** For one backup. */
   readonly openReceiver: OpenReceiver;
   readonly perform?: Perform;
+  readonly performGroup?: PerformGroup;
   /** What this machine does by itself, for the receiver to show. */
   readonly plans?: () => readonly DevicePlan[];
   /** What the receiver begins by itself, as it last told. */
@@ -52,7 +55,11 @@ const PAUSE_MAX_MS = 60_000;
 export async function orderLoop(options: OrderLoopOptions): Promise<void> {
   const { orders, signal, log, ordersMax, listDevices, plans, waitMs = WAIT_MS } = options;
   const firstPauseMs = options.pauseMs ?? PAUSE_FIRST_MS;
-  const running = new Map<string, RunningOrder & { readonly end: Promise<void> }>();
+  const running = new Map<
+    string,
+    RunningOrder & { readonly order: AgentOrder; readonly end: Promise<void> }
+  >();
+  const doubted = new Set<string>();
   let problem: string | null = 'not asked yet';
   let roundsAtMs = Number.NEGATIVE_INFINITY;
   const backoff = new Backoff({ pauseMs: firstPauseMs, pauseMaxMs: PAUSE_MAX_MS }, Math.random);
@@ -63,18 +70,19 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
     // Its answer was sent twice.
     if (running.has(orderId)) return;
     // One whose end the receiver has heard of, while the answer to that is still on its way.
-    const before = [...running.values()].findLast((other) => other.device === device)?.end;
-    const end = (before ?? Promise.resolve()).then(() => run(order, offers));
-    running.set(orderId, { orderId, device, end });
+    const names = devicesOf(order);
+    const isOfThese = (name: string): boolean => names.includes(name);
+    const before = [...running.values()].filter((other) => devicesOf(other.order).some(isOfThese));
+    const end = Promise.all(before.map((other) => other.end)).then(() => run(order, offers));
+    running.set(orderId, { orderId, device, order, end });
   };
   const run = async (order: AgentOrder, offers: readonly DeviceSettings[]): Promise<void> => {
-    const { orderId, device } = order;
-    const isBusy = options.busy.has(device);
-    options.busy.add(device);
-    const offer = offers.find(({ name }) => name === device) ?? null;
-    await runOrder({ ...options, order, offer, isBusy });
-    running.delete(orderId);
-    if (!isBusy) options.busy.delete(device);
+    const names = devicesOf(order);
+    const busyDevice = names.find((name) => options.busy.has(name)) ?? null;
+    if (busyDevice === null) for (const name of names) options.busy.add(name);
+    await runOrder({ ...options, order, offers, busyDevice, doubted });
+    running.delete(order.orderId);
+    if (busyDevice === null) for (const name of names) options.busy.delete(name);
   };
 
   while (!signal.aborted) {
@@ -86,7 +94,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       const question = {
         devices: offers.map(({ name }) => name),
         running: [...running.values()].map(({ orderId, device }) => ({ orderId, device })),
-        ...{ ordersMax, waitMs: askedMs, canCompare: true },
+        ...{ ordersMax, waitMs: askedMs, canCompare: true, canGroup: orders.groupStep !== undefined },
         ...(plans === undefined ? {} : { plans: plans() }),
       };
       const order = await orders.awaitOrder(question, signal);

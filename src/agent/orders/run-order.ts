@@ -11,12 +11,7 @@ import { isStillpointError, StillpointError } from '../../domain/base/errors.js'
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { isTemporary, retry } from '../../domain/base/retry.js';
 import type { Comparison } from '../../domain/order/comparison.js';
-import {
-  type AgentOrder,
-  ORDER_PHASES,
-  type OrderProgress,
-  type OrderReport,
-} from '../../domain/order/order.js';
+import type { AgentOrder, GroupOrder, OrderProgress, OrderReport } from '../../domain/order/order.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import { RETRY_DEFAULT } from '../../protocol/retry.js';
@@ -25,7 +20,10 @@ import type { BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
 import type { AgentEvent, OnAgentEvent } from '../common/events.js';
 import { failureOf } from '../common/failure.js';
+import type { GroupStepPort } from '../group/remote-leader.js';
 import { compareByOrder } from './compare-order.js';
+import { backUpGroupByOrder, type PerformGroup } from './group-order.js';
+import { ProgressOfOrder } from './order-progress.js';
 
 /** Carries out a backup beside those that are begun otherwise. @throws StillpointError `session-busy` */
 export type Perform = (
@@ -37,17 +35,20 @@ export type Perform = (
 
 export interface OrderContext {
   readonly order: AgentOrder;
-  /** Null: no such device is offered (any more). */
-  readonly offer: DeviceSettings | null;
-  /** Another order works on the device. */
-  readonly isBusy: boolean;
+  /** What is offered. */
+  readonly offers: readonly DeviceSettings[];
+  /** A device of the order that another one works on; null: there is none. */
+  readonly busyDevice: string | null;
   readonly stateDirectory: string;
   /** For reports. */
-  readonly orders: Pick<OrderPort, 'reportOrder'>;
+  readonly orders: Pick<OrderPort, 'reportOrder'> & Partial<GroupStepPort>;
   /** For the backup, closed at its end. */
   readonly openReceiver: OpenReceiver;
   /** Default: at once. */
   readonly perform?: Perform;
+  readonly performGroup?: PerformGroup;
+  /** Devices that a group over several hosts has to read completely next time, by name. */
+  readonly doubted: Set<string>;
   readonly log: Logger;
   /** Aborted: the agent stops; its session stays to be resumed or superseded. */
   readonly signal: AbortSignal;
@@ -132,9 +133,14 @@ async function carryOut(
   progress: ProgressOfOrder,
   signal: AbortSignal,
 ): Promise<Outcome> {
-  const { order, offer, isBusy, stateDirectory, openReceiver } = context;
-  if (offer === null) throw notOffered(order.device);
-  if (isBusy) throw busy(order.device);
+  const { order, busyDevice, stateDirectory, openReceiver } = context;
+  const [offer, ...others] = devicesOf(order).map((name) => offered(context, name));
+  if (busyDevice !== null) throw busy(busyDevice);
+  if (offer === undefined) throw notOffered(order.device);
+  if (order.group !== undefined) {
+    const devices = [offer, ...others];
+    return carryOutGroup(context, { group: order.group, devices, progress }, signal);
+  }
   const run = (inner: AbortSignal, onEvent: OnAgentEvent) => ({
     ...{ device: offer, stateDirectory, openReceiver, signal: inner },
     onEvent: (event: AgentEvent) => {
@@ -158,6 +164,39 @@ async function carryOut(
     return { ...compared, base, tracking: null };
   });
   return comparison === undefined ? shipped : { ...shipped, comparison };
+}
+
+interface GroupWork {
+  readonly group: GroupOrder;
+  readonly devices: readonly DeviceSettings[];
+  readonly progress: ProgressOfOrder;
+}
+
+function carryOutGroup(context: OrderContext, work: GroupWork, signal: AbortSignal): Promise<Outcome> {
+  const { order, stateDirectory, openReceiver, performGroup, doubted, orders } = context;
+  const { group, devices, progress } = work;
+  const { groupStep } = orders;
+  if (groupStep === undefined) throw new Error('an order of a group needs somebody who leads it');
+  const steps: GroupStepPort = { groupStep: (...args) => groupStep.apply(orders, args) };
+  return backUpGroupByOrder(
+    {
+      ...{ order, group, devices, stateDirectory, openReceiver, performGroup, doubted, steps },
+      onEvent: (event, device) => progress.take(event, device),
+    },
+    signal,
+  );
+}
+
+/** In the group's order. */
+export function devicesOf({ device, group }: AgentOrder): readonly string[] {
+  return group?.devices ?? [device];
+}
+
+/** @throws StillpointError `device-unknown` */
+function offered({ offers }: OrderContext, name: string): DeviceSettings {
+  const offer = offers.find((device) => device.name === name);
+  if (offer === undefined) throw notOffered(name);
+  return offer;
 }
 
 /** Sends what is current, one report after the other. */
@@ -186,27 +225,6 @@ function reportUntil(
     }
   };
   return { first, end: loop() };
-}
-
-class ProgressOfOrder {
-  readonly #log: Logger;
-  current: OrderProgress = { phase: 'snapshot', doneBytes: 0, totalBytes: 0, changedBytes: 0, wireBytes: 0 };
-
-  constructor(log: Logger) {
-    this.#log = log;
-  }
-
-  take(event: AgentEvent): void {
-    if (event.type === 'notice') this.#log.info(event.text);
-    else if (event.type === 'warning') this.#log.warn(event.text);
-    else if (event.type === 'phase') {
-      const phase = ORDER_PHASES.find((known) => known === event.phase);
-      if (phase !== undefined) this.current = { ...this.current, phase };
-    } else if (event.type === 'progress') {
-      const { doneBytes, totalBytes, changedBytes = 0, wireBytes } = event;
-      this.current = { ...this.current, doneBytes, totalBytes, changedBytes, wireBytes };
-    }
-  }
 }
 
 function notOffered(device: string): StillpointError {

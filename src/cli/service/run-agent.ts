@@ -289,6 +289,10 @@ class OrderLoops {
           daemon.performOrder(device, full, signal, (inner, onEvent) =>
             this.#tally.run(device.name, () => work(inner, onEvent)),
           ),
+        performGroup: (wish, signal, work) =>
+          daemon.performGroupOrder(wish, signal, (inner, onEvent) =>
+            this.#tally.run(wish.name, () => work(inner, onEvent)),
+          ),
         plans: () => daemon.plans(),
         onRounds: (rounds) => {
           seen.rounds = [...rounds];

@@ -81,6 +81,8 @@ export interface AwaitOrderRequest {
   readonly ordersMax: number;
   /** It can compare by order; missing: it is of a version that can't. */
   readonly canCompare?: boolean;
+  /** It can have a part in a group over several hosts; missing: it is of a version that can't. */
+  readonly canGroup?: boolean;
   /** How long an answer may take if there is no order. */
   readonly waitMs: number;
 }

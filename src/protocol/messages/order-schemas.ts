@@ -62,6 +62,7 @@ export const awaitOrderSchema: z.ZodType<AwaitOrderRequest> = z.strictObject({
   running: z.array(z.strictObject({ orderId: hexIdSchema, device: name })).max(ORDERS_AT_ONCE_MAX),
   ordersMax: z.int().min(1).max(ORDERS_AT_ONCE_MAX),
   canCompare: z.boolean().exactOptional(),
+  canGroup: z.boolean().exactOptional(),
   waitMs: z.number().min(0).max(ORDER_WAIT_MS_MAX),
 });
 

@@ -1,10 +1,11 @@
 /** Groups beside devices: when they run, what keeps them from it, and what is remembered. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { viewAtRest } from '../../../src/agent/daemon/at-rest.js';
 import { readMemory } from '../../../src/agent/daemon/state.js';
-import { broken, DAY, HOUR, makeWorld, START } from '../../helpers/fakes/daemon-world.js';
+import { broken, DAY, gate, HOUR, makeWorld, resultsOf, START } from '../../helpers/fakes/daemon-world.js';
 
 const DEVICES = `[[device]]
 name = "data"
@@ -172,4 +173,37 @@ test('groups come and go with the configuration; no match of wildcards has the n
   t.deepEqual((await daemon.view([])).problems, [
     `${images}/db: its name would be db, which is that of a group`,
   ]);
+});
+
+test('a group that a receiver leads is one job that has all its devices, while it runs', async (t) => {
+  const world = await makeWorld(t, group());
+  const daemon = await world.open();
+  const result = resultsOf(['data', 'wal'], 4);
+  const devices = daemon.devices.filter(({ name }) => name !== 'other');
+  const running = gate();
+  const wish = { name: 'all', devices, full: false };
+  const order = daemon.performGroupOrder(wish, world.stop.signal, async (_signal, onEvent) => {
+    onEvent({ type: 'progress', doneBytes: 5, totalBytes: 50, wireBytes: 1 }, 'wal');
+    onEvent({ type: 'progress', doneBytes: 6, totalBytes: 50, wireBytes: 1 }, 'data');
+    await running.promise;
+    return result;
+  });
+  for (let tries = 0; (await world.state_(daemon, 'all'))?.running?.doneBytes !== 11; tries += 1) {
+    if (tries > 1_000) throw new Error('it is not shown');
+    await sleep(5);
+  }
+  t.like(await world.state_(daemon, 'all'), { state: 'running', members: ['data', 'wal'] });
+  await t.throwsAsync(daemon.backUpNow('wal', false, world.stop.signal, nobody), {
+    code: 'session-busy',
+    message: /^device wal: a backup of its group all is running\. /,
+  });
+  const again = daemon.performGroupOrder(wish, world.stop.signal, async () => result);
+  await t.throwsAsync(again, { code: 'session-busy' });
+  running.open();
+  t.is(await order, result);
+  t.is(await world.state_(daemon, 'all'), undefined, 'nothing of it is configured here');
+  t.like(await world.state_(daemon, 'wal'), { lastGood: { point: 'wal@4' }, last: null });
+  const unknown = { ...wish, devices: [{ ...devices[0], name: 'tape' } as never] };
+  const refused = daemon.performGroupOrder(unknown, world.stop.signal, async () => result);
+  await t.throwsAsync(refused, { code: 'device-unknown' });
 });

@@ -6,6 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BackupReceiver } from '../../../src/agent/backup/options.js';
 import type { CompareReceiver } from '../../../src/agent/compare/compare.js';
+import type { GroupStepPort } from '../../../src/agent/group/remote-leader.js';
 import { orderLoop } from '../../../src/agent/orders/order-loop.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import type {
@@ -48,7 +49,8 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
     info: () => Promise.reject(new StillpointError('not-enrolled', { thing: 'test', reason: 'it is one' })),
     start: (ordersMax = 4) => {
       const stop = new AbortController();
-      const orders: OrderPort = {
+      const orders: OrderPort & GroupStepPort = {
+        groupStep: async () => ({ do: 'wait' }),
         awaitOrder: async (question, signal) => {
           world.questions.push(question);
           const answer = world.answers.shift() ?? null;
@@ -179,7 +181,8 @@ test('what is offered is told with each question', async (t) => {
   await world.until('two questions', () => world.questions.length > 1);
   await loop.stop();
   t.deepEqual(world.questions[0], {
-    ...{ devices: ['a'], running: [], ordersMax: 4, canCompare: true, waitMs: 0, plans: [PLAN] },
+    ...{ devices: ['a'], running: [], ordersMax: 4, canCompare: true, canGroup: true, waitMs: 0 },
+    plans: [PLAN],
   });
   t.deepEqual(world.rounds, ['default'], 'asked once, not with each question');
 });

@@ -148,6 +148,13 @@ export class World {
   }
 }
 
+/** Of a group of these. */
+export function resultsOf(names: readonly string[], sequence: number): GroupBackupResult {
+  const results = names.map((name) => resultOf(name, sequence));
+  const group = { id: '0'.repeat(32), name: 'all', sequence, memberCount: names.length };
+  return { group, results, leftOut: [] };
+}
+
 function resultOf(device: string, sequence: number): BackupResult {
   const point = { device, sequence, instant: new Date(START).toISOString() };
   return {
