@@ -24,6 +24,7 @@ import { noteRetention, recordWish } from './audit/retention.js';
 import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
 import { type Face, listenOn } from './face.js';
+import type { GroupRuns } from './groups/runs.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
 import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
@@ -74,6 +75,8 @@ export interface RunningServer {
   readonly url: string;
   /** What agents are asked to back up. */
   readonly orders: OrderBook;
+  /** Groups over several hosts that are being backed up. */
+  readonly runs: GroupRuns;
   /** For commands, and rounds by schedule. */
   readonly remote: Remote;
   /** Makes its certificates anew if they are near their end; it does so every hour by itself. */
@@ -146,7 +149,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     });
     face = listening;
     const { dialOut, url, renew } = listening;
-    const { orders } = service;
+    const { orders, runs } = service;
     const remote = await Remote.start({
       dir,
       rounds,
@@ -212,7 +215,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       onProblem: noteProblem('removal of points'),
     });
     return {
-      ...{ url, orders, remote, retention, renew },
+      ...{ url, orders, runs, remote, retention, renew },
       facts: () =>
         receiverFacts({
           ...{ dir, store, tenants, orders, rounds, heard, problems, now },

@@ -2,11 +2,14 @@
 import {
   BAD_RANGES_MAX,
   CHECK_RANGES_MAX,
+  GROUP_MEMBERS_MAX,
   MiB,
   NODES_REQUEST_MAX,
+  ORDER_WAIT_MS_MAX,
   PIECES_REQUEST_MAX,
   WARNINGS_MAX,
 } from '../../src/domain/base/limits.js';
+import type { GroupReport, GroupStepRequest, MemberStall } from '../../src/domain/group/steps.js';
 import type { BeginRequest, CommitRequest } from '../../src/domain/session/messages.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import type { BadCall, BadCase } from './receiver/scene.js';
@@ -24,6 +27,14 @@ const wrong = <T>(value: unknown): T => value as T;
 const check = (ranges: [number, number][]): BadCall => {
   return ({ port, point }) => eventsOf(port.check(point.id, ranges));
 };
+
+const step = (report: GroupReport, changes: Partial<GroupStepRequest> = {}): BadCall => {
+  return ({ port }) => port.groupStep({ runId: newSessionId(), report, waitMs: 0, ...changes });
+};
+const cut = (stalls: readonly MemberStall[]): GroupReport => ({ state: 'cut', try: 1, stalls });
+const transferred = (sessionIds: readonly string[]): GroupReport => ({
+  ...{ state: 'transferred', kind: 'crash', sessionIds },
+});
 
 const GROUP = { id: '1'.repeat(32), name: 'group', sessionIds: ['2'.repeat(32)] };
 
@@ -280,5 +291,26 @@ export const BAD_MESSAGES: readonly BadCase[] = [
     ({ port, point }) => eventsOf(port.diff('../../store.json', point.id)),
   ],
   ['a diff to nothing', 'bad-message', ({ port, point }) => eventsOf(port.diff(point.id, wrong(undefined)))],
+  ['a step of a run without an id', 'bad-message', step({ state: 'preparing' }, { runId: wrong('db') })],
+  ['a step without a report', 'bad-message', step(wrong(undefined))],
+  ['a step of an unknown state', 'bad-message', step(wrong({ state: 'open' }))],
+  ['a step of try 0', 'bad-message', step({ state: 'ready', try: 0 })],
+  ['a step of half a try', 'bad-message', step({ state: 'closed', try: 1.5 })],
+  ['a step that says more', 'bad-message', step(wrong({ state: 'preparing', try: 1 }))],
+  [
+    'a step that waits too long',
+    'bad-message',
+    step({ state: 'preparing' }, { waitMs: ORDER_WAIT_MS_MAX + 1 }),
+  ],
+  ['a step that does not say why', 'bad-message', step(wrong({ state: 'missed', try: 1, again: true }))],
+  ['a step with a negative stall', 'bad-message', step(cut([{ device: 'disk', stallMs: -1 }]))],
+  ['a step with a path as a device', 'bad-name', step(cut([{ device: '../disk', stallMs: 1 }]))],
+  ['a step without sessions', 'bad-message', step(transferred([]))],
+  ['a step with a path as a session', 'bad-message', step(transferred(['../../store.json']))],
+  [
+    'a step with too many sessions',
+    'bad-message',
+    step(transferred(Array.from({ length: GROUP_MEMBERS_MAX + 1 }, newSessionId))),
+  ],
   ['verification of an unknown point', 'point-unknown', ({ port }) => eventsOf(port.verify(newSessionId()))],
 ];

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { inTurns, RECEIVERS_AT_ONCE } from '../helpers/in-turns.js';
 import { dialledWorld } from '../helpers/worlds/receiver-worlds.js';
+import { groupRunsConformance } from './group-runs.js';
 import { groupsConformance } from './groups.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
@@ -13,6 +14,7 @@ const tests = inTurns(test, RECEIVERS_AT_ONCE);
 
 receiverConformance(tests, dialledWorld);
 groupsConformance(tests, dialledWorld);
+groupRunsConformance(tests, dialledWorld);
 ordersConformance(tests, dialledWorld);
 receiverRefusals(tests, dialledWorld);
 receiverDiff(tests, dialledWorld);

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { inTurns, RECEIVERS_AT_ONCE } from '../helpers/in-turns.js';
 import { embeddedWorld } from '../helpers/worlds/receiver-worlds.js';
+import { groupRunsConformance } from './group-runs.js';
 import { groupsConformance } from './groups.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
@@ -18,6 +19,7 @@ receiverConformance(tests, embeddedWorld);
 passesConformance(tests, embeddedWorld);
 patchConformance(tests, embeddedWorld);
 groupsConformance(tests, embeddedWorld);
+groupRunsConformance(tests, embeddedWorld);
 ordersConformance(tests, embeddedWorld);
 receiverRefusals(tests, embeddedWorld);
 receiverDiff(tests, embeddedWorld);

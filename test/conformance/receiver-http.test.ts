@@ -1,6 +1,7 @@
 import test from 'ava';
 import { inTurns, RECEIVERS_AT_ONCE } from '../helpers/in-turns.js';
 import { httpWorld } from '../helpers/worlds/receiver-worlds.js';
+import { groupRunsConformance } from './group-runs.js';
 import { groupsConformance } from './groups.js';
 import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
@@ -18,6 +19,7 @@ receiverConformance(tests, httpWorld);
 passesConformance(tests, httpWorld);
 patchConformance(tests, httpWorld);
 groupsConformance(tests, httpWorld);
+groupRunsConformance(tests, httpWorld);
 ordersConformance(tests, httpWorld);
 receiverRefusals(tests, httpWorld);
 receiverDiff(tests, httpWorld);

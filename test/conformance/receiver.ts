@@ -8,6 +8,7 @@ import type { Point } from '../../src/domain/point/point.js';
 import { native } from '../../src/native/index.js';
 import { PROTOCOL_VERSION } from '../../src/protocol/messages/schemas.js';
 import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
+import type { GroupRuns } from '../../src/receiver/groups/runs.js';
 import type { OrderBook } from '../../src/receiver/orders/orders.js';
 import { batchOf, encodeTestBatch, rootOf } from '../helpers/bytes/batches.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
@@ -21,6 +22,7 @@ export interface ReceiverWorld {
   portFor(agent: string): Promise<ReceiverPort>;
   /** Of the receiver that runs. */
   orders(): OrderBook;
+  runs(): GroupRuns;
   /** Ports from before are dead. */
   restart(): Promise<void>;
   /** The store's directory. */

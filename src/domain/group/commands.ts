@@ -29,7 +29,7 @@ export function commandFor(run: Run, agent: string, report: GroupReport): GroupC
       if (phase !== 'committing' && phase !== 'deciding' && phase !== 'done') return null;
       const { id, name } = settings;
       const sessionIds = sessionsOf(run).map(({ sessionId }) => sessionId);
-      return { do: 'commit', kind: kindOf(run), group: { id, name, sessionIds } };
+      return { do: 'commit', kind: kindOf(run), group: { id, name, sessionIds, isOfReceiver: true } };
     }
     case 'preparing':
     case 'cut':

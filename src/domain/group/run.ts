@@ -32,11 +32,13 @@ export interface RunLimits {
   readonly closedMs: number;
   /** For all to say that they are cut. */
   readonly cutMs: number;
+  /** For all to send their commits. */
+  readonly commitMs: number;
   readonly triesMax: number;
 }
 
 export const RUN_LIMITS: RunLimits = {
-  ...{ silentMs: 120_000, closeMs: 90_000, closedMs: 10_000, cutMs: 30_000, triesMax: 3 },
+  ...{ silentMs: 120_000, closeMs: 90_000, closedMs: 10_000, cutMs: 30_000, commitMs: 600_000, triesMax: 3 },
 };
 
 /** Of `closedMs`, what is left for the command to cut to arrive: nobody is told later. */
@@ -266,6 +268,9 @@ function settleOnce(run: Run, nowMs: number): Run {
       return settleCutting(run, nowMs);
     case 'sending':
       return areAll('transferred') ? { ...run, phase: 'committing', sinceMs: nowMs } : run;
+    case 'committing':
+      if (nowMs - run.sinceMs < run.settings.limits.commitMs) return run;
+      return { ...run, phase: 'failed', failure: LATE_COMMITS };
     default:
       return run;
   }
@@ -316,6 +321,13 @@ function nextTry(run: Run, nowMs: number): Run {
   });
   return { ...run, hosts, phase: 'gathering', try: run.try + 1, sinceMs: nowMs, instant: null };
 }
+
+const LATE_COMMITS: OrderFailure = {
+  code: 'group-failed',
+  thing: 'the commits',
+  reason: 'not all hosts have sent theirs in time',
+  permanent: false,
+};
 
 function wrong(agent: string, reason: string): OrderFailure {
   return { code: 'bad-message', thing: `agent ${agent}`, reason, permanent: true };

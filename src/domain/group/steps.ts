@@ -16,7 +16,8 @@
  *
  * Nobody is told to cut before all hosts that take part have reported that they are closed. A host whose
  * gates have opened by themselves can't cut (capture/ports.ts), reports `missed`, and is not of the instant.
- * So whatever is late or lost, cuts that were taken on the command of one try are one instant, without clocks.
+ * So whatever is late or lost, cuts that were taken on the command of one try are one instant, without
+ * clocks.
  */
 import type { OrderFailure } from '../order/order.js';
 import type { GroupCommit } from '../point/group.js';

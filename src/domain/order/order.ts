@@ -41,7 +41,10 @@ export interface AgentOrder {
   readonly full: boolean;
   /** Compare it instead. Only for agents that say that they can. */
   readonly compare?: CompareWish;
-  /** Back up these together, as a part of a group over several hosts (src/domain/group/steps.ts). */
+  /**
+   * Back up these together, as a part of a group over several hosts (src/domain/group/steps.ts). Only for
+   * agents that say that they can.
+   */
   readonly group?: GroupOrder;
 }
 
@@ -81,7 +84,7 @@ export interface AwaitOrderRequest {
   readonly ordersMax: number;
   /** It can compare by order; missing: it is of a version that can't. */
   readonly canCompare?: boolean;
-  /** It can have a part in a group over several hosts; missing: it is of a version that can't. */
+  /** It can take part in a group over several hosts; missing: it is of a version that can't. */
   readonly canGroup?: boolean;
   /** How long an answer may take if there is no order. */
   readonly waitMs: number;
@@ -138,6 +141,8 @@ export interface Order {
   readonly full: boolean;
   /** Undefined: a backup. */
   readonly compare: CompareWish | undefined;
+  /** Undefined: of its device alone. */
+  readonly group: GroupOrder | undefined;
   readonly state: OrderState;
   readonly createdAtMs: number;
   /** When silence ends it. */
@@ -174,11 +179,17 @@ export interface OrderWish {
   readonly device: string;
   readonly full: boolean;
   readonly compare?: CompareWish | undefined;
+  readonly group?: GroupOrder | undefined;
+}
+
+/** All devices that the order is for. */
+export function devicesOf({ device, group }: Pick<OrderWish, 'device' | 'group'>): readonly string[] {
+  return group?.devices ?? [device];
 }
 
 /** @param waitMs for an agent that is not connected. */
 export function newOrder(id: string, wish: OrderWish, nowMs: number, waitMs: number): Order {
-  const { agent, device, full, compare } = wish;
+  const { agent, device, full, compare, group } = wish;
   return {
     ...{
       id,
@@ -186,6 +197,7 @@ export function newOrder(id: string, wish: OrderWish, nowMs: number, waitMs: num
       device,
       full,
       compare,
+      group,
       state: 'queued',
       createdAtMs: nowMs,
       silentUntilMs: nowMs + waitMs,
@@ -242,8 +254,7 @@ export function advance(order: Order, event: OrderEvent): Order {
       if (order.state === 'queued') return { ...order, state: 'cancelled' };
       return order.isCancelAsked ? order : { ...order, isCancelAsked: true };
     case 'tick':
-      if (order.state === 'running' && event.nowMs - order.movedAtMs >= ORDER_STALLED_MS)
-        return { ...order, state: 'lost' };
+      if (isStalled(order, event.nowMs)) return { ...order, state: 'lost' };
       if (order.state === 'queued' && event.nowMs - order.createdAtMs >= ORDER_QUEUED_MS)
         return { ...order, state: 'expired' };
       if (event.nowMs < order.silentUntilMs) return order;
@@ -259,20 +270,27 @@ export function advance(order: Order, event: OrderEvent): Order {
   }
 }
 
+/** A part of a group waits for the other hosts, however long they prepare: its run ends it, if it must. */
+function isStalled({ state, group, movedAtMs }: Order, nowMs: number): boolean {
+  return state === 'running' && group === undefined && nowMs - movedAtMs >= ORDER_STALLED_MS;
+}
+
 function isSame(a: OrderProgress, b: OrderProgress | null): boolean {
   const keys = ['phase', 'doneBytes', 'totalBytes', 'changedBytes', 'wireBytes'] as const;
   return b !== null && keys.every((key) => a[key] === b[key]);
 }
 
 /**
- * The order that an agent that asks is to be given: the oldest for a device that it offers and does not
+ * The order that an agent that asks is to be given: the oldest for devices that it offers and does not
  * work on, within its limit. One that it was given before, and has not begun, is given again: the
  * answer may have been lost.
  */
 export function nextOrder(orders: readonly Order[], request: AwaitOrderRequest): Order | null {
   const { devices, running, ordersMax } = request;
   const isKnownToRun = (order: Order) => running.some(({ orderId }) => orderId === order.id);
-  const canRun = ({ compare }: Order) => compare === undefined || request.canCompare === true;
+  const canRun = ({ compare, group }: Order) =>
+    (compare === undefined || request.canCompare === true) &&
+    (group === undefined || request.canGroup === true);
   const held = orders.filter(isHeld);
   const again = held.find(
     (order) => order.state === 'taken' && canRun(order) && !order.isCancelAsked && !isKnownToRun(order),
@@ -281,11 +299,10 @@ export function nextOrder(orders: readonly Order[], request: AwaitOrderRequest):
   // What it does that no order here stands for any more counts too.
   const others = running.filter(({ orderId }) => !held.some(({ id }) => id === orderId));
   if (held.length + others.length >= ordersMax) return null;
-  const isBusy = (device: string) => [...held, ...others].some((work) => work.device === device);
+  const busy = new Set([...held.flatMap(devicesOf), ...others.map(({ device }) => device)]);
+  const isFree = (device: string) => devices.includes(device) && !busy.has(device);
   return (
-    orders.find(
-      (order) =>
-        order.state === 'queued' && devices.includes(order.device) && !isBusy(order.device) && canRun(order),
-    ) ?? null
+    orders.find((order) => order.state === 'queued' && devicesOf(order).every(isFree) && canRun(order)) ??
+    null
   );
 }

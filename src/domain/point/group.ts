@@ -12,6 +12,12 @@ import { type PointRef, resolvePoint } from './point-ref.js';
 export interface GroupCommit extends Pick<PointGroup, 'id' | 'name' | 'missing'> {
   /** Of all members, in their order: none of them becomes a point unless all do. */
   readonly sessionIds: readonly string[];
+  /**
+   * It is a group of the receiver, over several hosts: agents pass on what they were told
+   * (src/domain/group/steps.ts). A receiver that has no such run refuses it, because it would not know who is
+   * missing.
+   */
+  readonly isOfReceiver?: boolean;
 }
 
 export interface GroupPoint extends Pick<PointGroup, 'id' | 'name' | 'sequence'> {
@@ -89,6 +95,19 @@ function inOrder(a: Ordered, b: Ordered): number {
   if (a.agent !== b.agent) return a.agent < b.agent ? -1 : 1;
   if (a.name !== b.name) return a.name < b.name ? -1 : 1;
   return a.sequence - b.sequence;
+}
+
+/** Not an agent's own: it may have points of several agents. */
+export function isOfReceiver({ ownCount }: Pick<PointGroup, 'ownCount'>): boolean {
+  return ownCount !== undefined;
+}
+
+/** As the point's agent may see it: not which other agents the receiver's group has. */
+export function seenByItsAgent(point: Point): Point {
+  if (point.group?.missing === undefined || !isOfReceiver(point.group)) return point;
+  const { missing, ...group } = point.group;
+  const own = missing.filter((member) => member.startsWith(`${point.agent}/`));
+  return { ...point, group: { ...group, ...(own.length === 0 ? {} : { missing: own }) } };
 }
 
 /** How a group point is named to users: as a point of a device that has the group's name. */

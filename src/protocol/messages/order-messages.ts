@@ -1,7 +1,9 @@
 /** The messages by which an agent hears which backups its receiver wants, and reports how they go. */
 import { JSON_BYTES_MAX } from '../../domain/base/limits.js';
+import type { GroupStepRequest } from '../../domain/group/steps.js';
 import type { AwaitOrderRequest, OrderReport } from '../../domain/order/order.js';
 import { jsonField } from './answer-forms.js';
+import { groupAnswerSchema, groupStepSchema } from './group-schemas.js';
 import { call } from './message.js';
 import {
   awaitOrderSchema,
@@ -49,5 +51,19 @@ export const ORDER_MESSAGES = {
     ),
     answer: jsonField('standing', orderStandingSchema),
     answerTimeoutMs: () => GRACE_MS,
+  }),
+
+  /**
+   * How far the agent is with its part of a group over several hosts: answered as soon as the receiver has a
+   * command for it, else `wait` after `waitMs`. The agent's next report on the same run ends this one.
+   */
+  groupStep: call({
+    path: '/group/step',
+    request: abortable(
+      json<[request: GroupStepRequest]>(QUESTION_BYTES_MAX, rest('report on a group', groupStepSchema)),
+    ),
+    answer: jsonField('command', groupAnswerSchema),
+    answerTimeoutMs: ([{ waitMs }]) => waitMs + GRACE_MS,
+    waits: true,
   }),
 };

@@ -7,6 +7,7 @@ import { ERROR_CODES } from '../../domain/base/errors.js';
 import {
   COMPARED_RANGES_MAX,
   COMPARED_REASON_CHARS_MAX,
+  GROUP_MEMBERS_MAX,
   OFFERS_MAX,
   ORDER_WAIT_MS_MAX,
   WARNING_CHARS_MAX,
@@ -100,6 +101,13 @@ export const orderAnswerSchema: z.ZodType<{ order: AgentOrder | null }> = z.stri
       device: name,
       full: z.boolean(),
       compare: compareWishSchema.exactOptional(),
+      group: z
+        .strictObject({
+          runId: hexIdSchema,
+          name,
+          devices: z.array(name).min(1).max(GROUP_MEMBERS_MAX),
+        })
+        .exactOptional(),
     })
     .nullable(),
 });

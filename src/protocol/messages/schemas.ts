@@ -21,6 +21,7 @@ import {
   WARNINGS_MAX,
 } from '../../domain/base/limits.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
+import type { GroupCommit } from '../../domain/point/group.js';
 import { CONSISTENCY_KINDS, type Point } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
@@ -139,12 +140,17 @@ export const pointGroupSchema = z.strictObject({
   name,
   sequence: z.int().min(1),
   memberCount: z.int().min(1).max(GROUP_MEMBERS_MAX),
+  ownCount: z.int().min(1).max(GROUP_MEMBERS_MAX).exactOptional(),
   missing,
 });
 
-const groupCommit = z
-  .strictObject({ id: hexId, name, sessionIds: z.array(hexId).min(1).max(GROUP_MEMBERS_MAX), missing })
-  .exactOptional();
+export const groupCommitSchema: z.ZodType<GroupCommit> = z.strictObject({
+  id: hexId,
+  name,
+  sessionIds: z.array(hexId).min(1).max(GROUP_MEMBERS_MAX),
+  missing,
+  isOfReceiver: z.boolean().exactOptional(),
+});
 
 export const pointSchema: z.ZodType<Point> = z.strictObject({
   id: hexId,
@@ -212,7 +218,7 @@ export const commitRequestSchema: z.ZodType<CommitRequest> = z.strictObject({
   badRanges,
   excluded,
   warnings,
-  group: groupCommit,
+  group: groupCommitSchema.exactOptional(),
 });
 
 export const statusSchema: z.ZodType<SessionStatus> = z.strictObject({

@@ -14,6 +14,7 @@ import {
   type AwaitOrderRequest,
   advance,
   type DevicePlan,
+  devicesOf,
   isEnded,
   newOrder,
   nextOrder,
@@ -37,8 +38,13 @@ export interface Presence {
   /** As of its last question. */
   readonly devices: readonly string[];
   readonly canCompare: boolean;
+  readonly canGroup: boolean;
   readonly plans: readonly DevicePlan[];
 }
+
+const ABSENT: Presence = {
+  ...{ isConnected: false, lastSeenMs: 0, devices: [], plans: [], canCompare: false, canGroup: false },
+};
 
 interface Question {
   request: AwaitOrderRequest;
@@ -51,6 +57,7 @@ interface Seen {
   isGone: boolean;
   devices: readonly string[];
   canCompare: boolean;
+  canGroup: boolean;
   plans: readonly DevicePlan[];
   question: Question | null;
 }
@@ -86,14 +93,14 @@ export class OrderBook {
 
   presence(agent: string): Presence {
     const seen = this.#agents.get(agent);
-    if (seen === undefined)
-      return { isConnected: false, lastSeenMs: 0, devices: [], plans: [], canCompare: false };
-    const { lastSeenMs, isGone, devices, plans, canCompare, question } = seen;
+    if (seen === undefined) return ABSENT;
+    const { lastSeenMs, isGone, devices, plans, canCompare, canGroup, question } = seen;
     return {
       isConnected: question !== null || (!isGone && this.#nowMs() - lastSeenMs < PRESENCE_GRACE_MS),
       lastSeenMs,
       devices,
       canCompare,
+      canGroup,
       plans,
     };
   }
@@ -136,6 +143,7 @@ export class OrderBook {
     const seen = this.#see(agent);
     seen.devices = request.devices;
     seen.canCompare = request.canCompare === true;
+    seen.canGroup = request.canGroup === true;
     seen.plans = request.plans ?? [];
     seen.question?.answer(null);
     this.#hear(agent, request);
@@ -206,6 +214,7 @@ export class OrderBook {
       devices: [],
       plans: [],
       canCompare: false,
+      canGroup: false,
       question: null,
     };
     seen.lastSeenMs = this.#nowMs();
@@ -232,23 +241,24 @@ export class OrderBook {
     const entry = order === null ? undefined : this.#entries.get(order.id);
     if (entry === undefined) return;
     this.#apply(entry, { type: 'take', nowMs: this.#nowMs() });
-    const { id, device, full, compare } = entry.order;
-    question.answer({ orderId: id, device, full, ...(compare === undefined ? {} : { compare }) });
+    const { id, device, full, compare, group } = entry.order;
+    question.answer({
+      ...{ orderId: id, device, full },
+      ...(compare === undefined ? {} : { compare }),
+      ...(group === undefined ? {} : { group }),
+    });
   }
 
-  #checkOffered({ agent, device, compare }: OrderWish): void {
-    const { isConnected, devices, canCompare } = this.presence(agent);
-    if (isConnected && compare !== undefined && !canCompare) throw cantCompare(agent);
-    if (!isConnected || devices.includes(device)) return;
-    throw new StillpointError('device-unknown', {
-      thing: `device ${device} of the agent ${agent}`,
-      reason:
-        devices.length === 0
-          ? 'the agent offers no device'
-          : `the agent does not offer it; it offers ${devices.join(', ')}`,
-      remedy:
-        'Offer it on its machine with "stillpoint agent add DEVICE --name NAME"; if you just did that, try again in half a minute.',
-    });
+  #checkOffered(wish: OrderWish): void {
+    const { agent, compare, group } = wish;
+    const { isConnected, devices, canCompare, canGroup } = this.presence(agent);
+    if (!isConnected) return;
+    if (compare !== undefined && !canCompare)
+      throw tooOld(agent, 'does not compare by order', 'run "stillpoint compare DEVICE" on its machine');
+    if (group !== undefined && !canGroup)
+      throw tooOld(agent, 'can’t take part in a group over several hosts', 'take it out of the group');
+    const unknown = devicesOf(wish).filter((device) => !devices.includes(device));
+    if (unknown.length > 0) throw notOffered(agent, unknown, devices);
   }
 
   #open(agent: string): Entry[] {
@@ -306,8 +316,8 @@ function without(request: AwaitOrderRequest, ended: string): AwaitOrderRequest {
 
 /** A request for less than an order does is served by that order. */
 function checkJoinable(order: Order, wish: OrderWish): void {
-  const { agent, device, full, compare, isCancelAsked } = order;
-  const isSame = isSameWish(compare, wish.compare);
+  const { agent, device, full, compare, group, isCancelAsked } = order;
+  const isSame = isSameWish(compare, wish.compare) && group?.runId === wish.group?.runId;
   if (!isCancelAsked && isSame && (full || !wish.full)) return;
   const what = compare === undefined ? 'backup' : 'comparison';
   const how = compare !== undefined ? '' : ', without --full';
@@ -317,10 +327,15 @@ function checkJoinable(order: Order, wish: OrderWish): void {
       ? `a ${what} of it is being cancelled`
       : isSame
         ? `another ${what} of it is ordered or running${how}`
-        : `a ${what} of it is ordered or running${compare === undefined ? '' : `, ${optionsOf(compare)}`}`,
+        : `a ${what} of it is ordered or running${kindOf(order)}`,
     remedy: 'Try again when it has ended.',
     permanent: false,
   });
+}
+
+function kindOf({ compare, group }: Order): string {
+  if (group !== undefined) return `, as a part of group ${group.name}`;
+  return compare === undefined ? '' : `, ${optionsOf(compare)}`;
 }
 
 function optionsOf({ deep, ship }: CompareWish): string {
@@ -340,11 +355,23 @@ function comparisonOf(
   });
 }
 
-function cantCompare(agent: string): StillpointError {
+function tooOld(agent: string, lack: string, otherwise: string): StillpointError {
   return new StillpointError('version', {
     thing: `agent ${agent}`,
-    reason: 'it runs an older version, which does not compare by order',
-    remedy: 'Update it, or run "stillpoint compare DEVICE" on its machine.',
+    reason: `it runs an older version, which ${lack}`,
+    remedy: `Update it, or ${otherwise}.`,
+  });
+}
+
+function notOffered(agent: string, unknown: readonly string[], devices: readonly string[]): StillpointError {
+  const it = unknown.length === 1 ? 'it' : 'them';
+  return new StillpointError('device-unknown', {
+    thing: `device${unknown.length === 1 ? '' : 's'} ${unknown.join(', ')} of the agent ${agent}`,
+    reason:
+      devices.length === 0
+        ? 'the agent offers no device'
+        : `the agent does not offer ${it}; it offers ${devices.join(', ')}`,
+    remedy: `Offer ${it} on its machine with "stillpoint agent add DEVICE --name NAME"; if you just did that, try again in half a minute.`,
   });
 }
 

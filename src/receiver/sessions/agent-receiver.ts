@@ -12,6 +12,7 @@ import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/ba
 import { checkName } from '../../domain/base/names.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
+import type { GroupCommand, GroupStepRequest } from '../../domain/group/steps.js';
 import type {
   AgentOrder,
   AwaitOrderRequest,
@@ -19,6 +20,7 @@ import type {
   OrderStanding,
   PlannedRound,
 } from '../../domain/order/order.js';
+import { seenByItsAgent } from '../../domain/point/group.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
@@ -81,7 +83,7 @@ export class AgentHandlers implements MessagePort {
   }
 
   async points(device?: string, { last = false }: PointsOptions = {}): Promise<Point[]> {
-    const points = await this.#service.store.points(this.#keyOf(device));
+    const points = (await this.#service.store.points(this.#keyOf(device))).map((point) => this.#shown(point));
     const isSameDevice = (a: Point, b: Point | undefined) => a.device === b?.device && a.agent === b.agent;
     return last ? points.filter((point, at) => !isSameDevice(point, points[at + 1])) : points;
   }
@@ -107,7 +109,7 @@ export class AgentHandlers implements MessagePort {
     const answer = await this.#service.begin(this.#agent, begin);
     const { device, sessionId: session } = begin;
     this.#note({ what: answer.resumed ? 'session-resume' : 'session-begin', device, session });
-    return answer;
+    return { ...answer, base: answer.base === null ? null : this.#shown(answer.base) };
   }
 
   async have(sessionId: string, digests: Uint8Array): Promise<Uint8Array> {
@@ -142,11 +144,12 @@ export class AgentHandlers implements MessagePort {
   }
 
   async status(sessionId: string): Promise<SessionStatus> {
-    return this.#service.status(this.#agent, sessionId);
+    const status = await this.#service.status(this.#agent, sessionId);
+    return { ...status, point: status.point === null ? null : this.#shown(status.point) };
   }
 
   async commit(sessionId: string, request: CommitRequest): Promise<Point> {
-    return this.#service.commit(this.#agent, sessionId, request);
+    return this.#shown(await this.#service.commit(this.#agent, sessionId, request));
   }
 
   async abort(sessionId: string): Promise<void> {
@@ -250,6 +253,15 @@ export class AgentHandlers implements MessagePort {
     // That there is a point is not the agent's to say.
     const point = report.state === 'done' ? await this.#point(report.pointId) : null;
     return this.#service.orders.report(this.#agent, orderId, report, point);
+  }
+
+  async groupStep(request: GroupStepRequest, signal?: AbortSignal): Promise<GroupCommand> {
+    if (request.report.state === 'cut') for (const { device } of request.report.stalls) checkDevice(device);
+    return this.#service.runs.step(this.#agent, request, signal);
+  }
+
+  #shown(point: Point): Point {
+    return this.#seen === null ? point : seenByItsAgent(point);
   }
 
   #note(event: Pick<AuditEvent, 'what' | 'device' | 'session' | 'point'>): void {

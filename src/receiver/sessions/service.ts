@@ -27,6 +27,7 @@ import { checkQuota, type QuotaUse } from '../access/quota.js';
 import type { Quotas } from '../access/quotas.js';
 import { Sparing } from '../audit/sparing.js';
 import type { Trail } from '../audit/trail.js';
+import { GroupRuns } from '../groups/runs.js';
 import { OrderBook } from '../orders/orders.js';
 import { AgentTurns, busy } from './agent-turns.js';
 import { type AgentUse, agentUse } from './agent-use.js';
@@ -73,6 +74,8 @@ export class ReceiverService {
     ...{ windowMs: 60_000, perKeyMax: BEGINS_PER_MINUTE_MAX, totalMax: Number.POSITIVE_INFINITY },
     nowMs: () => performance.now(),
   });
+  /** Of groups over several hosts. */
+  readonly runs: GroupRuns;
   readonly #groups: GroupCommits;
   readonly #onEnd: ServiceOptions['onEnd'];
   readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
@@ -83,7 +86,11 @@ export class ReceiverService {
     this.trail = trail;
     this.#quotas = quotas;
     const isOpen = (agent: string, id: string) => this.find(agent, id)?.isOpen === true;
-    this.#groups = new GroupCommits({ store, isOpen });
+    this.runs = new GroupRuns({
+      isOpen: (agent, id, device) =>
+        isOpen(agent, id) && this.find(agent, id)?.capture.description.device === device,
+    });
+    this.#groups = new GroupCommits({ store, isOpen, runs: this.runs });
     this.collecting = new Collecting({
       ...{ store, hasSessions: () => this.#sessions.size > 0 },
       onFreed: (bytes) => {
@@ -330,6 +337,7 @@ export class ReceiverService {
   async close(): Promise<void> {
     this.orders.close();
     this.#groups.close();
+    this.runs.close();
     await Promise.all(this.#begins.values());
   }
 

@@ -80,11 +80,12 @@ class Meeting {
   }
 
   async #decide(): Promise<ReadonlyMap<string, Point>> {
-    const { id, name, missing } = this.#group;
+    const { id, name, missing, isOfReceiver = false } = this.#group;
     const prepared = [...this.#arrived].sort(([a], [b]) => a - b).map(([, each]) => each);
     const points = await this.#context.decisions.commit(
       { id, name, memberCount: this.#count, ...(missing === undefined ? {} : { missing }) },
       prepared.map(({ point }) => point),
+      isOfReceiver,
     );
     for (const each of prepared) await markHeld(this.#context, each);
     return new Map(points.map((point) => [point.id, point]));

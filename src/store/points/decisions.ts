@@ -15,6 +15,7 @@
  * uncertain decision has used must not be used again.
  */
 import { StillpointError } from '../../domain/base/errors.js';
+import { isOfReceiver } from '../../domain/point/group.js';
 import type { Point, PointGroup, RemovedPoint } from '../../domain/point/point.js';
 import { decisionKey, pointKey } from '../disk/layout.js';
 import { Mutex } from '../disk/mutex.js';
@@ -53,13 +54,25 @@ export class Decisions {
   /**
    * Makes the points, all at once.
    * @param group what each of them says of it, but for its number, which is the next one
-   * @throws StillpointError `base-mismatch`, if a point of an earlier try turned up: look again
+   * @param isOfReceiver its points may be of several agents
+   * @throws StillpointError `base-mismatch`, if a point of an earlier try turned up: look again;
+   * `group-failed` if there are points of a group of this id, which are others
    */
-  commit(group: Omit<PointGroup, 'sequence'>, points: readonly Point[]): Promise<readonly Point[]> {
+  commit(
+    group: Omit<PointGroup, 'sequence' | 'ownCount'>,
+    points: readonly Point[],
+    isOfReceiver: boolean,
+  ): Promise<readonly Point[]> {
     return this.#turns.run(async () => {
       await this.#settle();
-      const sequence = this.#nextSequence(group.name, points[0]?.agent ?? '');
-      const numbered = points.map((point): Point => ({ ...point, group: { ...group, sequence } }));
+      this.#checkIsNew(group);
+      const owner = isOfReceiver ? null : (points[0]?.agent ?? '');
+      const sequence = this.#nextSequence(group.name, owner);
+      const ownOf = ({ agent }: Point) =>
+        isOfReceiver ? { ownCount: points.filter((other) => other.agent === agent).length } : {};
+      const numbered = points.map(
+        (point): Point => ({ ...point, group: { ...group, ...ownOf(point), sequence } }),
+      );
       for (const point of numbered) this.#checkIsNext(point);
       await this.#decide({ does: 'commit', id: group.id, points: numbered });
       return numbered;
@@ -136,11 +149,23 @@ export class Decisions {
     await objects.delete(decisionKey(decision.id));
   }
 
-  #nextSequence(name: string, agent: string): number {
-    const used = this.#context.catalog
-      .all(agent)
-      .map(({ group }) => (group?.name === name ? group.sequence : 0));
-    return Math.max(0, ...used) + 1;
+  /** @param agent whose group it is; null: the receiver's, which count by themselves */
+  #nextSequence(name: string, agent: string | null): number {
+    let last = 0;
+    for (const { group } of this.#context.catalog.all(agent ?? undefined)) {
+      const isIt = group?.name === name && isOfReceiver(group) === (agent === null);
+      if (isIt) last = Math.max(last, group.sequence);
+    }
+    return last + 1;
+  }
+
+  #checkIsNew({ id, name }: Pick<PointGroup, 'id' | 'name'>): void {
+    if (!this.#context.catalog.all().some(({ group }) => group?.id === id)) return;
+    throw new StillpointError('group-failed', {
+      thing: `group ${name}`,
+      reason: 'its id is that of a group that has points',
+      remedy: 'Back the group up again.',
+    });
   }
 
   /** Settling may have shown a point of an earlier try. */

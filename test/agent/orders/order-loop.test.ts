@@ -59,6 +59,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
           return answer;
         },
         rounds: async () => [{ name: 'default', schedule: 'daily', nextAt: null }],
+        groupStep: () => Promise.reject(new Error('no group was ordered')),
         reportOrder: async (orderId, report) => {
           world.reports.push([orderId, report]);
           return world.standing;

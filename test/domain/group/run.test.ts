@@ -13,7 +13,7 @@ import {
 import type { GroupReport } from '../../../src/domain/group/steps.js';
 
 const FAILURE = { code: 'device-io', thing: 'x', reason: 'it broke', permanent: true } as const;
-const { silentMs, closeMs, closedMs, cutMs } = RUN_LIMITS;
+const { silentMs, closeMs, closedMs, cutMs, commitMs } = RUN_LIMITS;
 
 const settings = (changes: Partial<RunSettings> = {}): RunSettings => ({
   ...{ id: '1'.repeat(32), name: 'db', missing: 'fail', limits: RUN_LIMITS },
@@ -61,6 +61,7 @@ const PHASES: readonly [what: string, of: RunSettings, events: readonly RunEvent
   ['all is sent', settings(), SENT, 'committing 1'],
   ['the report of a cut was lost', settings(), [...CLOSED, sent('a', 2), cut('b')], 'sending 1'],
   ['all is committed', settings(), [...SENT, { type: 'deciding' }, { type: 'committed' }], 'done 1'],
+  ['commits do not come', settings(), [...SENT, tick(commitMs)], 'failed 1'],
   [
     'a host prepares for hours',
     settings(),
@@ -151,7 +152,8 @@ test('a host is told what fits its own report', (t) => {
 test('the commit names all sessions and the worst kind, and not who is left out', (t) => {
   const frozen: GroupReport = { state: 'transferred', kind: 'filesystem', sessionIds: ['c'.repeat(32)] };
   const run = after(settings(), ...CUT, sent('a', 2), say('b', frozen));
-  const group = { id: '1'.repeat(32), name: 'db', sessionIds: ['a', 'a', 'c'].map((id) => id.repeat(32)) };
+  const sessionIds = ['a', 'a', 'c'].map((id) => id.repeat(32));
+  const group = { id: '1'.repeat(32), name: 'db', sessionIds, isOfReceiver: true };
   t.deepEqual(commandFor(run, 'b', frozen), { do: 'commit', kind: 'crash', group });
   const less = after(OUT, failed('a'), ready('b'), closed('b'), cut('b'), say('b', frozen));
   t.deepEqual(leftOut(less), ['a/data', 'a/wal']);

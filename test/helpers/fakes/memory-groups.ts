@@ -7,7 +7,7 @@ import type { MemoryCapture } from './memory-capture.js';
 
 export async function commitTogether(
   commits: readonly TogetherCommit[],
-  { id, name, missing }: GroupCommit,
+  { id, name, missing, isOfReceiver = false }: GroupCommit,
   points: () => readonly Point[],
 ): Promise<PromiseSettledResult<Point>[]> {
   const prepared = await Promise.allSettled(
@@ -19,12 +19,16 @@ export async function commitTogether(
       status: 'rejected',
       reason: each.status === 'rejected' ? each.reason : groupFailed,
     }));
-  const used = points().map(({ group }) => (group?.name === name ? group.sequence : 0));
-  const sequence = Math.max(0, ...used) + 1;
+  const isIt = ({ group }: Point) => group?.name === name && (group.ownCount !== undefined) === isOfReceiver;
+  const sequence =
+    Math.max(0, ...points().map((point) => (isIt(point) ? (point.group?.sequence ?? 0) : 0))) + 1;
   const group = { id, name, sequence, memberCount: commits.length, ...(missing && { missing }) };
+  const agents = commits.map(({ capture }) => capture.description.agent);
+  const ownOf = ({ agent }: Point) =>
+    isOfReceiver ? { ownCount: agents.filter((other) => other === agent).length } : {};
   return prepared.flatMap((each) => {
     if (each.status === 'rejected') return [];
-    const point = { ...each.value.point, group };
+    const point = { ...each.value.point, group: { ...group, ...ownOf(each.value.point) } };
     each.value.publish(point);
     return [{ status: 'fulfilled', value: point }];
   });

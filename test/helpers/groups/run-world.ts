@@ -177,9 +177,15 @@ export class RunWorld {
     if (report.state === 'failed') {
       this.#ask(host);
       host.hasEnded = true;
+      this.#orderEnds(host);
       return;
     }
     this.#ask(host);
+  }
+
+  /** Its order says so too, in the end. */
+  #orderEnds({ agent }: Host): void {
+    this.#in(180_000, () => this.#apply({ type: 'gone', agent, failure: FAILURE, nowMs: this.#now }));
   }
 
   /** Something that takes time, unless it dies or fails. */
@@ -190,9 +196,7 @@ export class RunWorld {
       if (host.isDead || host.hasEnded || host.doing !== doing) return;
       if (this.#happens(this.#chances.death)) {
         host.isDead = true;
-        this.#in(180_000, () =>
-          this.#apply({ type: 'gone', agent: host.agent, failure: FAILURE, nowMs: this.#now }),
-        );
+        this.#orderEnds(host);
       } else if (this.#happens(this.#chances.fault)) this.#says(host, { state: 'failed', error: FAILURE });
       else then();
     });

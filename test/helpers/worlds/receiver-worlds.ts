@@ -36,6 +36,7 @@ export const embeddedWorld: MakeWorld = async (t) => {
     dir,
     portFor: async (agent) => agentReceiver(service, agent),
     orders: () => service.orders,
+    runs: () => service.runs,
     restart: async () => {
       await service.close();
       await store.close();
@@ -85,6 +86,7 @@ export const dialledWorld: MakeWorld = async (t) => {
       return port;
     }),
     orders: () => receiver.server.orders,
+    runs: () => receiver.server.runs,
     restart: async () => {
       await receiver.stop();
       await receiver.start();
@@ -110,6 +112,7 @@ export const httpWorld: MakeWorld = async (t) => {
     dir,
     portFor: (agent) => portFor(agent),
     orders: () => receiver.server.orders,
+    runs: () => receiver.server.runs,
     restart: async () => {
       await receiver.stop();
       await receiver.start();

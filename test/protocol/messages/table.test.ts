@@ -40,6 +40,7 @@ const ARGS: { readonly [Name in keyof MessagePort]: readonly Parameters<MessageP
     [{ devices: ['disk'], running: [], plans: [PLAN], ordersMax: 1, waitMs: 10 }],
   ],
   rounds: [[]],
+  groupStep: [[{ runId: ID, report: { state: 'ready', try: 1 }, waitMs: 10 }]],
   reportOrder: [[ID, { state: 'running', progress: PROGRESS }]],
 };
 

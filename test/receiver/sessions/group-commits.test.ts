@@ -1,6 +1,7 @@
 /** What becomes of commits of a group that are not all there. */
 import test from 'ava';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
+import { GroupRuns } from '../../../src/receiver/groups/runs.js';
 import { GroupCommits, type GroupCommitsOptions } from '../../../src/receiver/sessions/group-commits.js';
 import type { Capture, Store } from '../../../src/store/port/store.js';
 import { commitRequest } from '../../helpers/bytes/requests.js';
@@ -21,7 +22,8 @@ function gathering(options: Partial<GroupCommitsOptions> = {}) {
     decided.push(commits.map(({ capture }) => capture.description.sessionId));
     return commits.map(() => ({ status: 'rejected', reason: new Error('nothing is made here') }));
   };
-  const groups = new GroupCommits({ store: { commitTogether }, isOpen: () => true, ...options });
+  const runs = new GroupRuns({ isOpen: () => true });
+  const groups = new GroupCommits({ store: { commitTogether }, isOpen: () => true, runs, ...options });
   return { groups, decided };
 }
 
