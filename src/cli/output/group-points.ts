@@ -1,14 +1,21 @@
 /** Group points as commands show them. */
-import { asNamed, type BrokenGroupPoint, type GroupPoint } from '../../domain/point/group.js';
+import {
+  asNamed,
+  type BrokenGroupPoint,
+  type GroupPoint,
+  isPart,
+  partText,
+} from '../../domain/point/group.js';
 import { pointName } from '../../domain/point/point-ref.js';
 import { formatCount, formatInstant, formatTable } from './format.js';
 
 const COLUMNS = ['GROUP POINT', 'INSTANT', 'KIND', 'MEMBERS', 'MISSING', 'ID'].map((title) => ({ title }));
 
 /** For programs: its points by their ids. */
-export function groupView({ name, sequence, id, agent, instant, kind, missing, points }: GroupPoint): object {
+export function groupView(group: GroupPoint): object {
+  const { name, sequence, id, agent, instant, kind, memberCount, missing, points } = group;
   return {
-    ...{ name, sequence, id, agent, instant, kind, missing },
+    ...{ name, sequence, id, agent, instant, kind, memberCount, missing },
     points: points.map((point) => point.id),
   };
 }
@@ -22,11 +29,16 @@ export function groupTable(groups: readonly GroupPoint[], own: string | null): s
       pointName(asNamed(group), own),
       formatInstant(group.instant),
       group.kind,
-      group.points.map((point) => pointName(point, group.agent)).join(', '),
+      membersOf(group),
       group.missing.length === 0 ? '-' : group.missing.join(', '),
       group.id.slice(0, 12),
     ]),
   );
+}
+
+function membersOf(group: GroupPoint): string {
+  const names = group.points.map((point) => pointName(point, group.agent)).join(', ');
+  return isPart(group) ? `${names} (${partText(group)})` : names;
 }
 
 export function brokenLines(groups: readonly BrokenGroupPoint[], own: string | null): string[] {

@@ -2,9 +2,12 @@
  * Group points: points of several devices that are of one instant, and are listed together or not at all.
  * Each of them is an ordinary point, which names its group; a group point is all that it names. Where one of
  * its points was removed or lost, the others are points of their own, and there is no group point any more.
+ *
+ * A group of the receiver has points of several agents. An agent sees its own ones; they are a group point
+ * for it, of which the others are somewhere else.
  */
 import { StillpointError } from '../base/errors.js';
-import { checkName } from '../base/names.js';
+import { checkName, LOCAL_AGENT } from '../base/names.js';
 import type { ConsistencyKind, Point, PointGroup } from './point.js';
 import { type PointRef, resolvePoint } from './point-ref.js';
 
@@ -20,14 +23,14 @@ export interface GroupCommit extends Pick<PointGroup, 'id' | 'name' | 'missing'>
   readonly isOfReceiver?: boolean;
 }
 
-export interface GroupPoint extends Pick<PointGroup, 'id' | 'name' | 'sequence'> {
-  /** Whose group it is. */
+export interface GroupPoint extends Pick<PointGroup, 'id' | 'name' | 'sequence' | 'memberCount'> {
+  /** Whose group it is, or whose part of it; LOCAL_AGENT: all of a group of the receiver. */
   readonly agent: string;
   /** The same of all points. */
   readonly instant: string;
   readonly kind: ConsistencyKind;
   readonly missing: readonly string[];
-  /** By device. */
+  /** By agent and device; fewer than `memberCount` of one agent's part. */
   readonly points: readonly Point[];
 }
 
@@ -49,9 +52,10 @@ export function brokenGroupPoints(points: readonly Point[]): BrokenGroupPoint[] 
   return membersById(points)
     .flatMap((members) => {
       const [first] = members;
-      if (first?.group === undefined || members.length === first.group.memberCount) return [];
+      if (first?.group === undefined || groupPointOf(members) !== null) return [];
       const { id, name, sequence, memberCount } = first.group;
-      return [{ id, name, sequence, memberCount, agent: first.agent, points: [...members].sort(byDevice) }];
+      const agent = ownerOf(members);
+      return [{ id, name, sequence, memberCount, agent, points: [...members].sort(byDevice) }];
     })
     .sort(inOrder);
 }
@@ -67,25 +71,45 @@ function membersById(points: readonly Point[]): Point[][] {
   return [...byId.values()];
 }
 
+/** Some of its points are of other agents, and not seen here. */
+export function isPart({ points, memberCount }: GroupPoint): boolean {
+  return points.length < memberCount;
+}
+
+/** In words, of a part. */
+export function partText({ points, memberCount }: GroupPoint): string {
+  return `${points.length} of ${memberCount} points, the others are of other agents`;
+}
+
 /** @param members all points of one group id that there are. Null: some are not there any more */
 function groupPointOf(members: readonly Point[]): GroupPoint | null {
   const [first] = members;
-  if (first?.group === undefined || members.length !== first.group.memberCount) return null;
-  const { id, name, sequence, missing = [] } = first.group;
+  if (first?.group === undefined) return null;
+  const { id, name, sequence, memberCount, ownCount, missing = [] } = first.group;
+  const isOwnPart = members.length === ownCount && members.every(({ agent }) => agent === first.agent);
+  if (members.length !== memberCount && !isOwnPart) return null;
   const points = [...members].sort(byDevice);
   return {
     id,
     name,
     sequence,
+    memberCount,
     missing,
     points,
-    agent: first.agent,
+    agent: ownerOf(members),
     instant: first.instant,
     kind: first.kind,
   };
 }
 
+function ownerOf(members: readonly Point[]): string {
+  const [first] = members;
+  const isOfOne = members.every(({ agent }) => agent === first?.agent);
+  return isOfOne ? (first?.agent ?? LOCAL_AGENT) : LOCAL_AGENT;
+}
+
 function byDevice(a: Point, b: Point): number {
+  if (a.agent !== b.agent) return a.agent < b.agent ? -1 : 1;
   return a.device < b.device ? -1 : 1;
 }
 

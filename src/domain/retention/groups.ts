@@ -5,6 +5,7 @@
  */
 import { type GroupPoint, groupPoints } from '../point/group.js';
 import { type Point, pointLabel } from '../point/point.js';
+import { pointName } from '../point/point-ref.js';
 import type { PlannedPoint, Reason } from './plan.js';
 
 type Device = Pick<Point, 'agent' | 'device'>;
@@ -33,7 +34,8 @@ function reasonFor(group: GroupPoint, byId: ReadonlyMap<string, PlannedPoint<Poi
     if (other?.stays !== true) continue;
     const name = pointLabel({ device: group.name, sequence: group.sequence });
     const why = other.reasons[0]?.text ?? 'a rule keeps it';
-    return { rule: 'group', text: `group point ${name} needs it: ${pointLabel(other.point)} stays: ${why}` };
+    const named = pointName(other.point, group.agent);
+    return { rule: 'group', text: `group point ${name} needs it: ${named} stays: ${why}` };
   }
   return null;
 }

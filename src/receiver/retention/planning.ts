@@ -30,8 +30,8 @@ export interface Plan {
 
 /** Devices that must be planned together, where one of them is in the scope. */
 export async function devicesInScope(store: Store, scope: PlanScope): Promise<DeviceKey[][]> {
-  const points = await store.points(scope.agent === null ? {} : { agent: scope.agent });
-  return devicesTogether(points).filter((devices) => devices.some(isIn(scope)));
+  // Of all agents: a group of the receiver has points of several.
+  return devicesTogether(await store.points({})).filter((devices) => devices.some(isIn(scope)));
 }
 
 /** @param devices of `devicesInScope` */
@@ -84,9 +84,9 @@ export async function splitGroups(
 
 /** Group points that are not whole any more without the points of the device. */
 export async function groupsWith(store: Store, { agent, device }: DeviceKey): Promise<GroupPoint[]> {
-  const groups = groupPointByMember(await store.points({ agent }));
+  const groups = groupPointByMember(await store.points({}));
   return [...new Set(groups.values())].filter(({ points }) =>
-    points.some((point) => point.device === device),
+    points.some((point) => point.agent === agent && point.device === device),
   );
 }
 

@@ -316,7 +316,7 @@ export class RetentionService {
     }
     await endSessions(key);
     const why = 'the operator forgot its device';
-    const broken = (await groupsWith(store, key)).map((group) => brokenView(group, device));
+    const broken = (await groupsWith(store, key)).map((group) => brokenView(group, key));
     const removed = await store.removeDevice(key, why);
     for (const point of removed) {
       this.#reportRemoval(point, 'forget', [why]);

@@ -39,9 +39,12 @@ export function forgottenView({ id, agent, device, sequence, committedAt }: Poin
   return { ...point, ageMs: null, flaw: null, stays: false, reasons: [] };
 }
 
-/** @param device the one whose points are removed */
-export function brokenView({ agent, name, sequence, points }: GroupPoint, device: string): BrokenGroupView {
-  const left = points.filter((point) => point.device !== device);
+/** @param removed the device whose points are removed */
+export function brokenView(
+  { agent, name, sequence, points }: GroupPoint,
+  removed: Pick<Point, 'agent' | 'device'>,
+): BrokenGroupView {
+  const left = points.filter((point) => point.device !== removed.device || point.agent !== removed.agent);
   return { agent, name, sequence, left: left.map(leftOf) };
 }
 

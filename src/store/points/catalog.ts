@@ -3,7 +3,7 @@
  * taken away by removals. A manifest that can't be read, nor its copy, is not a point, but its sequence stays
  * used. One with a mark is not a point either, whatever it says: its removal was decided.
  */
-import { groupPoints } from '../../domain/point/group.js';
+import { groupPoints, isPart } from '../../domain/point/group.js';
 import type { Point, RemovedPoint } from '../../domain/point/point.js';
 import type { PointPlace } from '../disk/layout.js';
 import type { ObjectStore } from '../objects/object-store.js';
@@ -194,7 +194,7 @@ export async function loadBesideOwner(
   const catalog = new PointCatalog();
   await catalog.load(objects, log);
   const points = catalog.all();
-  const whole = new Set(groupPoints(points).map(({ id }) => id));
+  const whole = new Set(groupPoints(points).flatMap((group) => (isPart(group) ? [] : [group.id])));
   if (points.every(({ group }) => group === undefined || whole.has(group.id))) return catalog;
   const again = new PointCatalog();
   await again.load(objects, log);

@@ -1,10 +1,16 @@
 /** Group points: when one is whole, and what a name means. */
 import test from 'ava';
 import { StillpointError } from '../../../src/domain/base/errors.js';
-import { brokenGroupPoints, groupPoints } from '../../../src/domain/point/group.js';
+import {
+  brokenGroupPoints,
+  groupPoints,
+  isPart,
+  partText,
+  seenByItsAgent,
+} from '../../../src/domain/point/group.js';
 import { refuseGroup, resolveNamed } from '../../../src/domain/point/named.js';
 import { type Point, type PointGroup, pointLabel } from '../../../src/domain/point/point.js';
-import { parsePointRef } from '../../../src/domain/point/point-ref.js';
+import { parsePointRef, pointName } from '../../../src/domain/point/point-ref.js';
 import { makePoint } from '../../helpers/bytes/points.js';
 
 const idOf = (text: string) => Buffer.from(text).toString('hex').padEnd(32, '0');
@@ -95,4 +101,40 @@ test('what is not there is refused with what is', (t) => {
   t.throws(() => refuseGroup(whole, null), {
     message: 'group point db@1: it is 2 points, and one is needed. Name one of its points: data@1, wal@4.',
   });
+});
+
+const of = (ownCount: number): PointGroup => groupOf(1, { memberCount: 3, ownCount, missing: ['c/etc'] });
+const SHARED = [
+  ...[made('data', 1, of(2), 'db1'), made('wal', 4, of(2), 'db1')],
+  ...[made('data', 7, of(1), 'db2'), made('data', 8, undefined, 'db2')],
+];
+
+test('a group of the receiver is whole with all agents, and an agent has its part of it', (t) => {
+  const seen = (points: readonly Point[]) =>
+    groupPoints(points).map((group) => [
+      ...[group.agent, isPart(group), group.memberCount],
+      ...group.points.map((point) => pointName(point, null)),
+    ]);
+  const own = SHARED.filter(({ agent }) => agent === 'db1');
+  t.deepEqual(seen(SHARED), [['local', false, 3, 'data@1', 'wal@4', 'data@7']]);
+  t.deepEqual(seen(own), [['db1', true, 3, 'data@1', 'wal@4']]);
+  t.is(resolve('db@latest', own), 'db@1: data@1 wal@4');
+  t.is(resolve('db@latest', SHARED, 'local'), 'db@1: data@1 wal@4 data@7');
+  t.is(resolve('db2/data@7', SHARED, 'local'), 'data@7');
+  const [group] = groupPoints(own);
+  t.is(group === undefined ? '' : partText(group), '2 of 3 points, the others are of other agents');
+  const lost = own.slice(1);
+  t.deepEqual(groupPoints(lost), []);
+  t.is(brokenGroupPoints(lost)[0]?.points.length, 1);
+  t.is(brokenGroupPoints(SHARED.slice(1))[0]?.agent, 'local');
+});
+
+test('an agent is not told which members of other agents are missing', (t) => {
+  const [point] = SHARED;
+  if (point?.group === undefined) return t.fail();
+  t.false('missing' in (seenByItsAgent(point).group ?? {}));
+  const own = { ...point, group: { ...point.group, missing: ['db1/log', 'c/etc'] } };
+  t.deepEqual(seenByItsAgent(own).group?.missing, ['db1/log']);
+  const [, local] = POINTS;
+  if (local !== undefined) t.is(seenByItsAgent(local), local, 'a group of its own');
 });

@@ -12,6 +12,8 @@ import {
 } from '../worlds/store-device.js';
 
 export interface MemberChange {
+  /** Default: `alpha`. */
+  readonly agent?: string;
   readonly device: string;
   readonly before: DeviceState | null;
   readonly after: DeviceState;
@@ -22,18 +24,19 @@ export async function sendGroup(
   store: Store,
   name: string,
   members: readonly MemberChange[],
-  id = randomBytes(16).toString('hex'),
+  { id = randomBytes(16).toString('hex'), isOfReceiver = false } = {},
 ): Promise<{ readonly commits: TogetherCommit[]; readonly group: GroupCommit }> {
   const sent: { capture: TogetherCommit['capture']; after: DeviceState; batchCount: number }[] = [];
-  for (const { device, before, after } of members) {
-    const base = await store.baseFor({ agent: 'alpha', device });
-    const capture = await store.createCapture(describe(device, after, base?.id ?? null));
+  for (const { agent = 'alpha', device, before, after } of members) {
+    const base = await store.baseFor({ agent, device });
+    const capture = await store.createCapture({ ...describe(device, after, base?.id ?? null), agent });
     const batchCount = await sendChanges(capture, changesBetween(base === null ? null : before, after), 8);
     sent.push({ capture, after, batchCount });
   }
   const group: GroupCommit = {
     ...{ id, name },
     sessionIds: sent.map(({ capture }) => capture.description.sessionId),
+    ...(isOfReceiver ? { isOfReceiver } : {}),
   };
   const commits = sent.map(({ capture, after, batchCount }) => ({
     capture,
@@ -54,7 +57,8 @@ export async function backUpGroup(
   store: Store,
   name: string,
   members: readonly MemberChange[],
+  options: { readonly isOfReceiver?: boolean } = {},
 ): Promise<Point[]> {
-  const { commits, group } = await sendGroup(store, name, members);
+  const { commits, group } = await sendGroup(store, name, members, options);
   return valuesOf(await store.commitTogether(commits, group));
 }

@@ -1,7 +1,7 @@
 /** `stillpoint restore GROUP NAME=TARGET...`: all points of a group point, each to its target. */
 import type { RestoreOptions } from '../../../agent/restore/options.js';
 import { StillpointError } from '../../../domain/base/errors.js';
-import { asNamed, type GroupPoint } from '../../../domain/point/group.js';
+import { asNamed, type GroupPoint, isPart, partText } from '../../../domain/point/group.js';
 import type { Point } from '../../../domain/point/point.js';
 import { deviceName, pointName } from '../../../domain/point/point-ref.js';
 import { formatCount, formatInstant } from '../../output/format.js';
@@ -24,6 +24,7 @@ export async function restoreGroup(
 ): Promise<Restored[]> {
   const targets = targetsOf(group, texts, own);
   const name = pointName(asNamed(group), own);
+  if (isPart(group)) output.note(`group point ${name}: ${partText(group)}`);
   for (const member of group.missing) {
     output.note(`group point ${name} has no point of ${member}, which was left out when it was made`);
   }
@@ -85,9 +86,7 @@ export function targetsOf(group: GroupPoint, texts: readonly string[], own: stri
       throw refuse(`"${text}" does not say which of its ${names.length} points goes where`, `${example}.`);
     if (target === '-')
       throw refuse(`${name} can't go to standard output`, 'Give it a device or an image file.');
-    const point = group.points.find(
-      (member) => member.device === name || `${member.agent}/${member.device}` === name,
-    );
+    const point = memberOf(group, name);
     if (point === undefined) unknown.push(name);
     else if (targets.has(point)) throw refuse(`${name} has two targets`, 'Omit one of them.');
     else targets.set(point, target);
@@ -107,4 +106,11 @@ export function targetsOf(group: GroupPoint, texts: readonly string[], own: stri
     );
   }
   return group.points.map((point) => ({ point, target: targets.get(point) ?? '' }));
+}
+
+/** @param name a device's, or AGENT/DEVICE where several agents have one of that name */
+function memberOf({ points }: GroupPoint, name: string): Point | undefined {
+  const named = points.filter(({ device }) => device === name);
+  if (named.length === 1) return named[0];
+  return points.find(({ agent, device }) => `${agent}/${device}` === name);
 }
