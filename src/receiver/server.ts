@@ -24,7 +24,9 @@ import { noteRetention, recordWish } from './audit/retention.js';
 import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
 import { type Face, listenOn } from './face.js';
+import { GroupBackups } from './groups/backup.js';
 import type { GroupRuns } from './groups/runs.js';
+import { readGroup } from './orders/group-settings.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
 import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
@@ -192,13 +194,16 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         bytes: Math.max(0, freedBytes),
       }));
     };
-    const control = await openControl(dir, { remote, agents, retention, scrubbing, collect }, log).catch(
-      (error: Error) => {
-        // The path may be too long for a socket: agents are served anyway.
-        log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
-        return null;
-      },
-    );
+    const groups = {
+      backups: new GroupBackups({ orders, runs, store }),
+      find: (name: string) => readGroup(dir, name),
+    };
+    const duties = { remote, groups, agents, retention, scrubbing, collect };
+    const control = await openControl(dir, duties, log).catch((error: Error) => {
+      // The path may be too long for a socket: agents are served anyway.
+      log.warn({ reason: error.message }, 'no commands are taken: backup, round, agents');
+      return null;
+    });
     log.info(
       { event: 'receiver-serving' satisfies LogEvent, url, receiver: identity.settings.id },
       'serving',

@@ -1,16 +1,13 @@
 /** Groups over several hosts, as their hosts see them: the same on every ReceiverPort. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StillpointError } from '../../src/domain/base/errors.js';
 import { RUN_LIMITS, type Run, type RunSettings } from '../../src/domain/group/run.js';
 import type { GroupCommand, GroupReport } from '../../src/domain/group/steps.js';
 import type { GroupOrder } from '../../src/domain/order/order.js';
 import type { Point } from '../../src/domain/point/point.js';
-import type { ReceiverPort } from '../../src/protocol/port/receiver.js';
-import { batchOf, rootOf } from '../helpers/bytes/batches.js';
-import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
+import { HostPort } from '../helpers/groups/host-port.js';
 import type { Tests } from '../helpers/in-turns.js';
 import { refused } from '../helpers/refused.js';
-import { blocksOf, type MakeWorld, newSessionId, type ReceiverWorld } from './receiver.js';
+import { type MakeWorld, newSessionId, type ReceiverWorld } from './receiver.js';
 
 const HOSTS = [
   { agent: 'db1', devices: ['data', 'wal'] },
@@ -21,63 +18,6 @@ const FAILED: GroupReport = {
   state: 'failed',
   error: { code: 'device-io', thing: 'log', reason: 'it broke', permanent: true },
 };
-
-class HostPort {
-  readonly sessionIds: string[] = [];
-  readonly port: ReceiverPort;
-  readonly #runId: string;
-  readonly #devices: readonly string[];
-
-  constructor(port: ReceiverPort, runId: string, devices: readonly string[]) {
-    this.port = port;
-    this.#runId = runId;
-    this.#devices = devices;
-  }
-
-  says(report: GroupReport, waitMs = 10_000): Promise<GroupCommand> {
-    return this.port.groupStep({ runId: this.#runId, report, waitMs });
-  }
-
-  /** Through the instant. */
-  async cuts(): Promise<string> {
-    const close = await this.says({ state: 'ready', try: 1 });
-    if (close.do !== 'close') throw new Error(`not closed: ${close.do}`);
-    const cut = await this.says({ state: 'closed', try: close.try });
-    if (cut.do !== 'cut') throw new Error(`not cut: ${cut.do}`);
-    const stalls = this.#devices.map((device) => ({ device, stallMs: 3 }));
-    await this.says({ state: 'cut', try: cut.try, stalls }, 0);
-    return cut.instant;
-  }
-
-  async sends(): Promise<GroupReport> {
-    for (const [at, device] of this.#devices.entries()) {
-      const sessionId = newSessionId();
-      this.sessionIds.push(sessionId);
-      await this.port.begin(beginRequest({ device, sessionId }));
-      await this.port.batch(sessionId, 1, batchOf(sessionId, 1, blocksOf([at], 1)));
-    }
-    return { state: 'transferred', kind: 'crash', sessionIds: this.sessionIds };
-  }
-
-  /** As an agent does: a commit that is told to wait is sent again. */
-  async commits(command: GroupCommand, instant: string): Promise<Point[]> {
-    if (command.do !== 'commit') throw new Error(`no commit: ${JSON.stringify(command)}`);
-    const { kind, group } = command;
-    return Promise.all(
-      this.sessionIds.map(async (sessionId, at) => {
-        const root = rootOf(GEOMETRY, blocksOf([at], 1));
-        const request = commitRequest({ batchCount: 1, root, instant, kind, group });
-        for (;;) {
-          try {
-            return await this.port.commit(sessionId, request);
-          } catch (error) {
-            if ((error as StillpointError).code !== 'busy') throw error;
-          }
-        }
-      }),
-    );
-  }
-}
 
 interface Scene {
   readonly world: ReceiverWorld;

@@ -166,6 +166,20 @@ export function refuseGroupName(name: string, members: Iterable<string>): void {
 }
 
 /**
+ * An agent's own group has another name than the receiver's groups that the agent has points of.
+ * @param points all of the agent's
+ * @throws StillpointError `bad-name`
+ */
+export function checkOwnGroupName(points: readonly Pick<Point, 'group'>[], name: string): void {
+  if (!points.some(({ group }) => group?.name === name && isOfReceiver(group))) return;
+  throw new StillpointError('bad-name', {
+    thing: `group ${name}`,
+    reason: 'it is the name of a group of the receiver, which has points',
+    remedy: 'Choose another name.',
+  });
+}
+
+/**
  * A reference to a point names a device or a group, never both.
  * @param points all of the agent's
  * @throws StillpointError `bad-name`

@@ -70,6 +70,7 @@ const requestSchema = z.discriminatedUnion('op', [
     ...{ deep: z.boolean(), ship: z.boolean() },
     waitMs: waitMsSchema,
   }),
+  z.strictObject({ v, op: z.literal('group-backup'), name: text, waitMs: waitMsSchema }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
   z.strictObject({ v, op: z.literal('collect'), dryRun: z.boolean() }),
@@ -94,6 +95,39 @@ export const orderEventSchema = z.strictObject({
   progress: orderProgressSchema.nullable(),
 });
 export type OrderChange = z.infer<typeof orderEventSchema>;
+
+const groupHostSchema = z.strictObject({
+  agent: text,
+  devices: z.array(text),
+  state: z.enum([
+    'awaited',
+    'preparing',
+    'ready',
+    'closed',
+    'opening',
+    'cut',
+    'missed',
+    'transferred',
+    'out',
+  ]),
+  stalls: z.array(z.strictObject({ device: text, stallMs: z.number() })),
+  /** Why it is out, as a sentence. */
+  reason: text.nullable(),
+});
+export type GroupHostView = z.infer<typeof groupHostSchema>;
+
+export const groupEventSchema = z.strictObject({
+  phase: z.enum(['gathering', 'closing', 'cutting', 'sending', 'committing', 'deciding', 'done', 'failed']),
+  try: z.int().min(1),
+  hosts: z.array(groupHostSchema),
+});
+export type GroupChange = z.infer<typeof groupEventSchema>;
+
+export const groupResultSchema = z.strictObject({
+  points: z.array(pointSchema),
+  hosts: z.array(groupHostSchema),
+  warnings: z.array(z.string()),
+});
 
 export const orderResultSchema = z.strictObject({
   point: pointSchema,

@@ -3,6 +3,7 @@
  * receiver reads them when it starts and when a command tells it to.
  *
  *   dial-out.json    agents that are dialled, and where
+ *   groups.json      groups over several hosts: group-settings.ts
  *   schedule.json    when rounds begin: schedules, each with a name
  *   last-round.json  the last one that the schedule `default` began: written when it begins, and again when
  *                    it ends; last-round-NAME.json for the others
@@ -18,6 +19,7 @@ import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
 import { parseEvery, parseSchedule, type Schedule as Timing } from '../../domain/order/schedule.js';
 import { syncDirectory } from '../../native/files.js';
 import { type ListenAddress, receiverDirectory } from '../access/identity.js';
+import { renameInGroups } from './group-settings.js';
 
 export interface Schedule {
   readonly name: string;
@@ -177,6 +179,7 @@ export async function writeAddress(dir: string, agent: string, address: ListenAd
 
 /** An agent has another name now; null: it is gone. Each file is written once, and may be again. */
 export async function renameInSettings(dir: string, from: string, to: string | null): Promise<void> {
+  await renameInGroups(dir, from, to);
   const address = (await readAddresses(dir)).get(from);
   if (address !== undefined) {
     if (to !== null) await writeAddress(dir, to, address);

@@ -17,6 +17,7 @@ import type { Quotas } from '../access/quotas.js';
 import type { Tenants } from '../access/tenants.js';
 import type { Trail } from '../audit/trail.js';
 import { addressText, type DialOut } from './dial-out.js';
+import type { ReceiverGroup } from './group-settings.js';
 import { followOrder, type OrderResult } from './order-outcome.js';
 import type { OrderBook } from './orders.js';
 import { type RoundOptions, runRound } from './rounds.js';
@@ -198,6 +199,36 @@ export class Remote {
     const detail = `${done} done, ${failed} failed, ${skipped} skipped`;
     trail.log.note({ who, what: 'round', result: failed === 0 ? 'done' : 'failed', bytes, detail });
     return summary;
+  }
+
+  /**
+   * A backup of a group over several hosts, noted as an order. @param work given why an agent is not there
+   * @throws StillpointError of the work; `usage` for an agent that is not enrolled
+   */
+  async groupBackup<T>(
+    { name, members }: ReceiverGroup,
+    work: (whyAbsent: (agent: string) => string) => Promise<T>,
+  ): Promise<T> {
+    const { log, dialOut, trail } = this.#options;
+    const agents = [...new Set(members.map(({ agent }) => agent))];
+    this.#checkEnrolled(agents);
+    trail.log.note({
+      who: 'operator',
+      what: 'order',
+      result: 'done',
+      count: agents.length,
+      detail: `group ${name}`,
+    });
+    log.info({ group: name, agents }, 'backup of a group ordered');
+    for (const agent of agents) dialOut.hurry(agent);
+    try {
+      const result = await work((agent) => this.#whyAbsent(agent));
+      log.info({ group: name }, 'ordered backup of a group done');
+      return result;
+    } catch (error) {
+      log.warn({ group: name, reason: (error as Error).message }, 'ordered backup of a group failed');
+      throw error;
+    }
   }
 
   async agents(): Promise<AgentView[]> {

@@ -12,7 +12,7 @@ import {
   RECEIVER_WAITING_MAX,
   SESSIONS_PER_AGENT_MAX,
 } from '../../domain/base/limits.js';
-import { checkGroupName, checkNamesApart } from '../../domain/point/group.js';
+import { checkGroupName, checkNamesApart, checkOwnGroupName } from '../../domain/point/group.js';
 import type { Point } from '../../domain/point/point.js';
 import type {
   BeginAnswer,
@@ -277,8 +277,11 @@ export class ReceiverService {
   async commit(agent: string, sessionId: string, request: CommitRequest): Promise<Point> {
     const session = this.find(agent, sessionId);
     const { group } = request;
-    if (group !== undefined)
-      checkNamesApart(await this.store.points({ agent }), { group: checkGroupName(group.name) });
+    if (group !== undefined) {
+      const points = await this.store.points({ agent });
+      checkNamesApart(points, { group: checkGroupName(group.name) });
+      if (group.isOfReceiver !== true) checkOwnGroupName(points, group.name);
+    }
     if (session !== null) return session.commit(request);
     const point = await this.store.point(agent, sessionId);
     if (point !== null) return checkCommitted(request, point);

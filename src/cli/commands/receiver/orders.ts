@@ -19,6 +19,7 @@ import { EXIT_FAILED, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js'
 import { formatBytes, formatDuration, formatInstant } from '../../output/format.js';
 import { orderProgress } from '../../output/order-progress.js';
 import { addReceiverCompare } from './compare-order.js';
+import { addReceiverGroups } from './groups.js';
 
 const STORE_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 const WAIT_DEFAULT_S = 30;
@@ -67,6 +68,7 @@ export function addReceiverOrders(receiver: Command, run: Run, directoryOf: Dire
       ),
     );
   addReceiverCompare(receiver, run, { directoryOf, store, wait });
+  addReceiverGroups(receiver, run, { directoryOf, store, wait });
   receiver
     .command('dial')
     .description('open connections to an agent that listens, or stop doing so')
