@@ -279,6 +279,18 @@ test('what the receiver starts', async (t) => {
     ['schedule', 'clear', '--name', 'nightly'],
   ])
     await fails(t, machine, EXIT_USAGE, 'receiver', ...args, ...store);
+  await fails(t, machine, EXIT_NO_ACCESS, 'receiver', 'group', 'backup', 'db', ...store);
+  for (const args of [
+    ['set', 'db', 'data'],
+    ['set', 'db', 'web1/data', 'web1/data'],
+    ['set', 'db', 'web1/db'],
+    ['set', '../db', 'web1/data'],
+    ['set', 'db', 'web1/data', '--missing', 'never'],
+    ['show', 'db'],
+    ['remove', 'db'],
+    ['backup', '../db'],
+  ])
+    await fails(t, machine, EXIT_USAGE, 'receiver', 'group', ...args, ...store);
   t.is((await runHere(machine, 'receiver', 'dial', 'web1', 'web1:8441', ...store)).code, EXIT_OK);
   t.is(
     (await runHere(machine, 'receiver', 'schedule', 'show', ...store)).stdout,

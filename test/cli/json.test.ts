@@ -181,4 +181,11 @@ test('what is offered and what is scheduled, for programs', async (t) => {
   t.like(schedule, { ...(set?.schedule as object), lastRound: null });
   t.true(Date.parse(schedule?.nextAt ?? '') > Date.now());
   t.like(await result('receiver', 'schedule', 'clear'), { removed: ['default'] });
+  const members = ['web1/data', 'web2/log'];
+  const made = await result('receiver', 'group', 'set', 'db', ...members, '--missing', 'leave-out');
+  t.like(made?.group, { name: 'db', missing: 'leave-out', members: { 1: { agent: 'web2', device: 'log' } } });
+  t.deepEqual((await result('receiver', 'group', 'list'))?.groups, [made?.group]);
+  t.deepEqual((await result('receiver', 'group', 'show', 'db'))?.group, made?.group);
+  t.like(await result('receiver', 'group', 'remove', 'db'), { removed: 'db' });
+  t.deepEqual((await result('receiver', 'group', 'list'))?.groups, []);
 });

@@ -172,3 +172,31 @@ test('never two orders for a device, never more than the agent takes', (t) => {
     }),
   );
 });
+
+const GROUP = { runId: 'a'.repeat(32), name: 'db', devices: ['disk', 'log'] };
+const ofGroup = (id: string): Order => newOrder(id, { ...WISH, group: GROUP }, 0, 1000);
+
+test('a part of a group may wait for other hosts for longer than any progress takes', (t) => {
+  const events = [take(0), running(0), running(ORDER_STALLED_MS), tick(ORDER_STALLED_MS)];
+  t.is(events.reduce(advance, ofGroup('1')).state, 'running');
+});
+
+test('an order of a group is for all its devices, and for agents that can', (t) => {
+  const ask: AwaitOrderRequest = {
+    devices: ['disk', 'log'],
+    running: [],
+    ordersMax: 2,
+    waitMs: 0,
+    canGroup: true,
+  };
+  const order = ofGroup('1');
+  t.is(nextOrder([order], ask), order);
+  t.is(nextOrder([order], { ...ask, canGroup: false }), null);
+  t.is(nextOrder([order], { ...ask, devices: ['disk'] }), null);
+  t.is(nextOrder([order], { ...ask, running: [{ orderId: '9', device: 'log' }] }), null);
+  const single = newOrder('2', { ...WISH, device: 'log' }, 0, 1000);
+  t.is(
+    nextOrder([advance(order, take(0)), single], { ...ask, running: [{ orderId: '1', device: 'disk' }] }),
+    null,
+  );
+});
