@@ -187,7 +187,7 @@ test('a moment of its own is refused before anything is closed', async (t) => {
   await scene.isFree(t);
 });
 
-test('a try that the leader ends is let go, and the next one is one; however often', async (t) => {
+test('a try that the leader ends is let go, and the next one is one', async (t) => {
   for (const disks of [
     [{}, {}],
     [{}, LATE],
@@ -209,6 +209,17 @@ test('a try that the leader ends is let go, and the next one is one; however oft
     await scene.release(snapshots);
     await scene.isFree(t);
   }
+});
+
+test('a leader that only has gates closed and opened is not followed for ever', async (t) => {
+  const scene = new Scene([{}]);
+  scene.leader.beforeCut = () => {
+    throw new TryOver('group all', 'another host was not closed');
+  };
+  await refused(t, scene.holdAll(), 'device-changed', /another host was not closed/);
+  t.is(scene.leader.missed.length, 21);
+  t.false(scene.leader.missed.at(-1)?.isAgain);
+  await scene.isFree(t);
 });
 
 test('never told to cut: gates open at their limit, and in time, whatever the leader does', async (t) => {

@@ -22,16 +22,14 @@
 import { type LedTry, TryOver } from '../../capture/leader.js';
 import { StillpointError } from '../../domain/base/errors.js';
 import { Backoff, isTemporary } from '../../domain/base/retry.js';
-import type { GroupCommand, GroupReport, GroupStepRequest, MemberStall } from '../../domain/group/steps.js';
+import type { GroupCommand, GroupReport, MemberStall } from '../../domain/group/steps.js';
+import type { OrderPort } from '../../protocol/port/order.js';
 import { RETRY_DEFAULT } from '../../protocol/retry.js';
 import { failureOf } from '../common/failure.js';
 import type { CommonCommit, GroupLeader, Transferred } from './options.js';
 import { Waiting, waitFor } from './waiting.js';
 
-export interface GroupStepPort {
-  /** @param signal aborted: nobody waits for the answer any more */
-  groupStep(request: GroupStepRequest, signal?: AbortSignal): Promise<GroupCommand>;
-}
+export type GroupStepPort = Pick<OrderPort, 'groupStep'>;
 
 export interface RemoteLeaderOptions {
   readonly steps: GroupStepPort;

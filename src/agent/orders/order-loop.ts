@@ -13,19 +13,24 @@ import type { Logger } from 'pino';
 import type { DeviceSettings } from '../../config/agent-config.js';
 import type { LogEvent } from '../../domain/base/log-events.js';
 import { Backoff } from '../../domain/base/retry.js';
-import type { AgentOrder, DevicePlan, PlannedRound, RunningOrder } from '../../domain/order/order.js';
+import {
+  type AgentOrder,
+  type DevicePlan,
+  devicesOf,
+  type PlannedRound,
+  type RunningOrder,
+} from '../../domain/order/order.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import type { OpenReceiver } from '../backup/configured.js';
-import type { GroupStepPort } from '../group/remote-leader.js';
 import type { PerformGroup } from './group-order.js';
-import { devicesOf, type Perform, runOrder } from './run-order.js';
+import { type Perform, runOrder } from './run-order.js';
 
 export interface OrderLoopOptions {
   readonly stateDirectory: string;
   /** Those that receivers may order backups of, now. */
   readonly listDevices: () => Promise<readonly DeviceSettings[]>;
   /** For questions and reports. */
-  readonly orders: OrderPort & Partial<GroupStepPort>;
+  readonly orders: OrderPort;
   /** For one backup. */
   readonly openReceiver: OpenReceiver;
   readonly perform?: Perform;
@@ -94,7 +99,7 @@ export async function orderLoop(options: OrderLoopOptions): Promise<void> {
       const question = {
         devices: offers.map(({ name }) => name),
         running: [...running.values()].map(({ orderId, device }) => ({ orderId, device })),
-        ...{ ordersMax, waitMs: askedMs, canCompare: true, canGroup: orders.groupStep !== undefined },
+        ...{ ordersMax, waitMs: askedMs, canCompare: true, canGroup: true },
         ...(plans === undefined ? {} : { plans: plans() }),
       };
       const order = await orders.awaitOrder(question, signal);

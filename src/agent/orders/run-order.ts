@@ -11,7 +11,13 @@ import { isStillpointError, StillpointError } from '../../domain/base/errors.js'
 import { WARNING_CHARS_MAX, WARNINGS_MAX } from '../../domain/base/limits.js';
 import { isTemporary, retry } from '../../domain/base/retry.js';
 import type { Comparison } from '../../domain/order/comparison.js';
-import type { AgentOrder, GroupOrder, OrderProgress, OrderReport } from '../../domain/order/order.js';
+import {
+  type AgentOrder,
+  devicesOf,
+  type GroupOrder,
+  type OrderProgress,
+  type OrderReport,
+} from '../../domain/order/order.js';
 import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { OrderPort } from '../../protocol/port/order.js';
 import { RETRY_DEFAULT } from '../../protocol/retry.js';
@@ -20,7 +26,6 @@ import type { BackupResult } from '../backup/options.js';
 import { unlessAborted } from '../common/cancel.js';
 import type { AgentEvent, OnAgentEvent } from '../common/events.js';
 import { failureOf } from '../common/failure.js';
-import type { GroupStepPort } from '../group/remote-leader.js';
 import { compareByOrder } from './compare-order.js';
 import { backUpGroupByOrder, type PerformGroup } from './group-order.js';
 import { ProgressOfOrder } from './order-progress.js';
@@ -41,7 +46,7 @@ export interface OrderContext {
   readonly busyDevice: string | null;
   readonly stateDirectory: string;
   /** For reports. */
-  readonly orders: Pick<OrderPort, 'reportOrder'> & Partial<GroupStepPort>;
+  readonly orders: Pick<OrderPort, 'reportOrder' | 'groupStep'>;
   /** For the backup, closed at its end. */
   readonly openReceiver: OpenReceiver;
   /** Default: at once. */
@@ -175,21 +180,13 @@ interface GroupWork {
 function carryOutGroup(context: OrderContext, work: GroupWork, signal: AbortSignal): Promise<Outcome> {
   const { order, stateDirectory, openReceiver, performGroup, doubted, orders } = context;
   const { group, devices, progress } = work;
-  const { groupStep } = orders;
-  if (groupStep === undefined) throw new Error('an order of a group needs somebody who leads it');
-  const steps: GroupStepPort = { groupStep: (...args) => groupStep.apply(orders, args) };
   return backUpGroupByOrder(
     {
-      ...{ order, group, devices, stateDirectory, openReceiver, performGroup, doubted, steps },
+      ...{ order, group, devices, stateDirectory, openReceiver, performGroup, doubted, steps: orders },
       onEvent: (event, device) => progress.take(event, device),
     },
     signal,
   );
-}
-
-/** In the group's order. */
-export function devicesOf({ device, group }: AgentOrder): readonly string[] {
-  return group?.devices ?? [device];
 }
 
 /** @throws StillpointError `device-unknown` */

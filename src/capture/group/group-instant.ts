@@ -66,8 +66,9 @@ const FRESH_MS = 2_000;
 const CATCH_UPS_MAX = 4;
 /** For so long late ones wait for other hosts, before they catch up again. */
 const KEEP_FRESH_MS = 5_000;
-/** Of tries that were missed here, and not ended by the leader. */
+/** Of tries that were missed here; those that the leader has ended count less, and not for ever either. */
 const MISSED_MAX = 5;
+const ENDED_COUNTS = 1 / 4;
 /** Others are waited for as long as it takes; a timer can't be longer. */
 const NO_LIMIT_MS = 2 ** 31 - 1;
 
@@ -319,7 +320,7 @@ export class GroupInstant {
     const error = left === undefined ? failure : hasLeft(left.device);
     const isOver = this.#end !== null || (left !== undefined && !isLeaveOut);
     const others = seats.filter(({ leaving }) => leaving === null);
-    if (led !== undefined && !(error instanceof TryOver)) this.#missed += 1;
+    if (led !== undefined) this.#missed += error instanceof TryOver ? ENDED_COUNTS : 1;
     const mayRepeat = left !== undefined || (led !== undefined && isTemporary(error));
     const isTooOften = this.#missed > MISSED_MAX;
     const isAgain = !isOver && !isTooOften && (await this.#again(others, error, mayRepeat));

@@ -6,7 +6,6 @@ import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BackupReceiver } from '../../../src/agent/backup/options.js';
 import type { CompareReceiver } from '../../../src/agent/compare/compare.js';
-import type { GroupStepPort } from '../../../src/agent/group/remote-leader.js';
 import { orderLoop } from '../../../src/agent/orders/order-loop.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import type {
@@ -49,8 +48,7 @@ async function makeWorld(t: ExecutionContext, names: readonly string[]): Promise
     info: () => Promise.reject(new StillpointError('not-enrolled', { thing: 'test', reason: 'it is one' })),
     start: (ordersMax = 4) => {
       const stop = new AbortController();
-      const orders: OrderPort & GroupStepPort = {
-        groupStep: async () => ({ do: 'wait' }),
+      const orders: OrderPort = {
         awaitOrder: async (question, signal) => {
           world.questions.push(question);
           const answer = world.answers.shift() ?? null;
