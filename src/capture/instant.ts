@@ -3,8 +3,8 @@
  *
  *   hooks ready → flush and freeze → quiet → CLOSE all → CUT all → thaw → hooks released → views
  *
- * An instant of several hosts has a leader elsewhere (leader.ts): between CLOSE and CUT it is told that all
- * are closed, and is waited for, no longer than it allowed the members to be closed.
+ * An instant of several hosts has a leader elsewhere (leader.ts). It is told when hooks are ready and all is
+ * flushed, and again between CLOSE and CUT, and is waited for each time, no longer than it has allowed.
  *
  * | phase  | fails, is cancelled, or is too late                                                     |
  * |--------|-----------------------------------------------------------------------------------------|
@@ -13,9 +13,7 @@
  * | dead   | a gate opens at its limit, the freezer thaws, hooks see the end of their input, members  |
  * |        | are released by the process that holds them                                             |
  */
-import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { deviceNumber } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
 import { type ConsistencyKind, worstKind } from '../domain/point/point.js';
 import { announcedHold } from './announced.js';
@@ -23,8 +21,8 @@ import { lateSnapshot } from './late.js';
 import type { LedInstant } from './leader.js';
 import { checkCanBeOne, checkIsOne, ownMoment, tookTooLong, watchUnused } from './one-instant.js';
 import type { Cut, HoldOptions, Member, Snapshot, SnapshotProvider, Standstill } from './ports.js';
-import { counterWatch, type QuietWatch, quietBySamples, waitUntilQuiet } from './quiesce/quiet.js';
 import { FREEZE_DEADLINE_MS, HOOK_DEADLINE_MS, Rest, type RestOptions } from './quiesce/rest.js';
+import { QuietMembers } from './quiet-members.js';
 import { reachedKind } from './reached-kind.js';
 import { stallOf, standstillOf } from './standstill.js';
 import { all, answerIn, GRACE_MS, inTime, releaseAll } from './waiting.js';
@@ -77,11 +75,8 @@ export async function prepareAll(preparations: readonly Prepare[]): Promise<Memb
  */
 export async function takeInstant(members: readonly Member[], options: InstantOptions): Promise<Snapshot[]> {
   const instant = new Instant(members, options);
-  try {
-    return await instant.take();
-  } finally {
-    instant.over();
-  }
+  await instant.rest();
+  return instant.take();
 }
 
 /** Instants of one device, for sessions. */
@@ -111,7 +106,8 @@ async function takeOne(member: Member, options: InstantOptions): Promise<Snapsho
   return snapshot;
 }
 
-class Instant {
+/** As `takeInstant` says, in two steps. After the first, late members may still copy. */
+export class Instant {
   readonly #members: readonly Member[];
   readonly #options: InstantOptions;
   readonly #thing: string;
@@ -126,8 +122,8 @@ class Instant {
   readonly #late = new AbortController();
   /** Of a common one: when the last had closed. */
   #instant = new Date();
-  /** Of members that don't know how long they are quiet; only if quiet was asked for. */
-  #counted: (QuietWatch & { readonly path: string })[] = [];
+  /** Null: it was not asked for. */
+  readonly #quiet: QuietMembers | null;
 
   constructor(members: readonly Member[], options: InstantOptions) {
     this.#members = members;
@@ -137,7 +133,8 @@ class Instant {
     this.#deadlineMs = Math.min(TIMER_MS_MAX, options.deadlineMs ?? sumOfParts(options));
     this.#endsAtMs = performance.now() + this.#deadlineMs;
     this.#timer = setTimeout(() => this.#late.abort(), this.#deadlineMs);
-    const { signal } = options;
+    const { signal, quiet } = options;
+    this.#quiet = quiet === undefined ? null : new QuietMembers(members, quiet.quietMs);
     this.#signal = signal === undefined ? this.#late.signal : AbortSignal.any([signal, this.#late.signal]);
     this.#rest = new Rest(
       members.map(({ path, shownAt, writesBeside, cutting, barrier }) => ({
@@ -149,28 +146,49 @@ class Instant {
     );
   }
 
-  over(): void {
-    clearTimeout(this.#timer);
+  /** Hooks are ready; of several hosts, those of all. It is over where this fails. */
+  async rest(): Promise<void> {
+    try {
+      checkCanBeOne(this.#members, this.#options.led !== undefined);
+      await this.#rest.begin(() => this.#leftMs());
+      await this.#restWithOthers();
+    } catch (error) {
+      throw await this.abandon(error);
+    }
   }
 
+  /** It is over then. */
   async take(): Promise<Snapshot[]> {
+    try {
+      return await this.#take();
+    } finally {
+      clearTimeout(this.#timer);
+    }
+  }
+
+  /** It is over. @returns what is to be thrown in place of the error */
+  async abandon(error: unknown): Promise<unknown> {
+    // Before the thaw, which may have to write; one that does not answer opens at its limit.
+    await inTime(Promise.allSettled(this.#members.map((member) => member.open())));
+    const outranking = await this.#rest.abandon(this.#tooLate(error));
+    await this.#letGo();
+    clearTimeout(this.#timer);
+    return outranking;
+  }
+
+  async #take(): Promise<Snapshot[]> {
     let cuts: Cut[];
     const warnings: string[] = [];
     try {
-      checkCanBeOne(this.#members, this.#options.led !== undefined);
       const checkUnused = await watchUnused(this.#members, this.#isCommon);
-      await this.#rest.begin(() => this.#leftMs());
+      await this.#rest.freeze(() => this.#leftMs());
       await this.#closeAll();
       const told = await this.#awaitLeader();
       cuts = await this.#cutAll(told);
       await checkUnused();
-      warnings.push(...(await this.#whoWrote()));
+      warnings.push(...((await this.#quiet?.whoWrote()) ?? []));
     } catch (error) {
-      // Before the thaw, which may have to write; one that does not answer opens at its limit.
-      await inTime(Promise.allSettled(this.#members.map((member) => member.open())));
-      const outranking = await this.#rest.abandon(this.#tooLate(error));
-      await this.#letGo();
-      throw outranking;
+      throw await this.abandon(error);
     }
     const rested = await this.#rest.end();
     try {
@@ -205,22 +223,31 @@ class Instant {
 
   async #closeAll(): Promise<void> {
     const { quiet } = this.#options;
-    if (quiet === undefined) {
-      await this.#close();
-      return;
-    }
-    const endsAtMs = performance.now() + Math.min(quiet.deadlineMs, this.#leftMs());
-    const watches = await this.#watches();
+    const endsAtMs = performance.now() + Math.min(quiet?.deadlineMs ?? 0, this.#leftMs());
     for (;;) {
-      const deadlineMs = Math.max(0, endsAtMs - performance.now());
-      const wish = { quietMs: quiet.quietMs, deadlineMs, signal: this.#signal };
-      const wait = waitUntilQuiet(this.#thing, watches, wish);
-      await this.#answerIn(wait, deadlineMs + GRACE_MS);
-      const quiets = await this.#close();
+      await this.#waitUntilQuiet(endsAtMs);
+      const quietsMs = await this.#close();
       // What was written while they closed is known only now.
-      if (quiets.every((quietMs) => quietMs === null || quietMs >= quiet.quietMs)) return;
+      if (this.#quiet === null || this.#quiet.isQuiet(quietsMs)) return;
       await this.#answerIn(all(this.#members.map((member) => member.open())), this.#closedMs());
     }
+  }
+
+  async #waitUntilQuiet(endsAtMs: number): Promise<void> {
+    if (this.#quiet === null) return;
+    const deadlineMs = Math.max(0, endsAtMs - performance.now());
+    await this.#answerIn(this.#quiet.wait(this.#thing, deadlineMs, this.#signal), deadlineMs + GRACE_MS);
+  }
+
+  /** What may take long is done before any host holds writes back. */
+  async #restWithOthers(): Promise<void> {
+    const { led, quiet } = this.#options;
+    if (led === undefined) return;
+    const endsAtMs = performance.now() + led.restMs;
+    const leftMs = (): number => Math.max(1, Math.ceil(endsAtMs - performance.now()));
+    await this.#answerIn(this.#rest.flush(), led.restMs, this.#notTold(led.restMs, 'at rest'));
+    await this.#waitUntilQuiet(performance.now() + Math.min(quiet?.deadlineMs ?? 0, leftMs()));
+    await this.#answerIn(led.rested(), leftMs(), this.#notTold(led.restMs, 'at rest'));
   }
 
   async #close(): Promise<(number | null)[]> {
@@ -244,7 +271,7 @@ class Instant {
     if (led === undefined) return null;
     this.#throwIfAborted();
     const withinMs = this.#closedMs();
-    return this.#answerIn(led.closed(), withinMs, this.#notTold(withinMs));
+    return this.#answerIn(led.closed(), withinMs, this.#notTold(withinMs, 'closed'));
   }
 
   /** Nobody before all are closed: see ports.ts. @param told the instant, by the leader */
@@ -273,32 +300,6 @@ class Instant {
     if (first === late) throw tookTooLong(own.path, limitMs);
     this.#instant = (await cut).instant;
     return new Map([[own, cut]]);
-  }
-
-  async #watches(): Promise<QuietWatch[]> {
-    const watches: QuietWatch[] = [];
-    for (const member of this.#members) {
-      const { path, barrier } = member;
-      if (barrier === 'unused') continue;
-      if (member.quietMs !== undefined) {
-        watches.push({ quietMs: () => member.quietMs?.() ?? Promise.resolve(0) });
-        continue;
-      }
-      const number = deviceNumber((await stat(path, { bigint: true })).rdev);
-      this.#counted.push({ path, ...quietBySamples(counterWatch(path, number)) });
-    }
-    return [...watches, ...this.#counted];
-  }
-
-  async #whoWrote(): Promise<string[]> {
-    const { quiet } = this.#options;
-    const broken = await Promise.all(
-      this.#counted.map(async ({ path, quietMs }) => {
-        const isQuiet = quiet !== undefined && (await quietMs().catch(() => 0)) >= quiet.quietMs;
-        return isQuiet ? [] : [`${path} was written to while the instant was taken`];
-      }),
-    );
-    return broken.flat();
   }
 
   async #viewAll(
@@ -353,10 +354,10 @@ class Instant {
     });
   }
 
-  #notTold(withinMs: number): StillpointError {
+  #notTold(withinMs: number, what: string): StillpointError {
     return new StillpointError('device-changed', {
       thing: this.#thing,
-      reason: `the receiver did not say within ${Math.round(withinMs)} ms that all hosts are closed; no instant was taken`,
+      reason: `the receiver did not say within ${Math.round(withinMs)} ms that all hosts are ${what}; no instant was taken`,
       remedy: 'See whether all hosts of the group answer.',
       permanent: false,
     });
@@ -382,6 +383,7 @@ function cancelledError(thing: string): StillpointError {
 
 function sumOfParts(options: InstantOptions): number {
   const { hooks, hookDeadlineMs = HOOK_DEADLINE_MS, freezeDeadlineMs = FREEZE_DEADLINE_MS, quiet } = options;
-  const closedMs = CLOSED_MS + (options.led?.closedMs ?? 0);
-  return hooks.length * hookDeadlineMs + FLUSH_MS + freezeDeadlineMs + (quiet?.deadlineMs ?? 0) + closedMs;
+  const ledMs = options.led === undefined ? 0 : options.led.restMs + options.led.closedMs;
+  const restMs = hooks.length * hookDeadlineMs + FLUSH_MS + (quiet?.deadlineMs ?? 0);
+  return restMs + freezeDeadlineMs + CLOSED_MS + ledMs;
 }

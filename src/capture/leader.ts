@@ -1,7 +1,8 @@
 /**
  * Who leads an instant of several hosts, as one of them sees it: the members here are prepared, and the
- * leader says when they close and when they are cut. What it says too late has no effect: a gate and a freeze
- * end at their own limits, and a member that is not closed any more refuses its cut (ports.ts).
+ * leader says when programs come to rest, when the members close and when they are cut. What it says too late
+ * has no effect: a gate and a freeze end at their own limits, and a member that is not closed any more
+ * refuses its cut (ports.ts).
  */
 import { StillpointError } from '../domain/base/errors.js';
 import type { MemberStall } from '../domain/group/steps.js';
@@ -16,8 +17,15 @@ export class TryOver extends StillpointError {
 
 /** What the instant itself needs of the leader (instant.ts). */
 export interface LedInstant {
+  /** How long hooks are held at most until the members are to close, from now. */
+  readonly restMs: number;
   /** How long members are kept closed at most, each from when it closes. */
   readonly closedMs: number;
+  /**
+   * Programs here are at rest, and all is flushed. Resolves when all members are to close.
+   * @throws TryOver
+   */
+  rested(): Promise<void>;
   /**
    * All members here are closed. Resolves when they are to be cut, with the instant of all hosts.
    * @throws TryOver
@@ -28,7 +36,7 @@ export interface LedInstant {
 }
 
 /** One try. It ends with `cut` or `missed`. */
-export interface LedTry extends Pick<LedInstant, 'closedMs' | 'closed'> {
+export interface LedTry extends Omit<LedInstant, 'cut'> {
   cut(stalls: readonly MemberStall[]): void;
   /** There is no instant, and everybody goes on. @param again another try may reach it */
   missed(error: unknown, again: boolean): void;
@@ -36,7 +44,7 @@ export interface LedTry extends Pick<LedInstant, 'closedMs' | 'closed'> {
 
 export interface InstantLeader {
   /**
-   * All members here are ready. Resolves when they are to close: hooks, freezes and gates begin then.
+   * All members here are ready. Resolves when programs are to rest: hooks begin then.
    * @param signal aborted: they are not ready any more
    */
   ready(signal: AbortSignal): Promise<LedTry>;

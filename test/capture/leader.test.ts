@@ -1,4 +1,4 @@
-/** Instants of several hosts, as one of them takes its part: a leader says when to close and when to cut. */
+/** Instants of several hosts, as one of them takes its part: a leader says when to rest, close and cut. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { GroupInstant } from '../../src/capture/group/group-instant.js';
@@ -22,8 +22,11 @@ interface Missed {
 
 /** A leader whose answers the test gives. */
 class FakeLeader implements InstantLeader {
+  restMs = 2_000;
   closedMs = 2_000;
-  /** Before it says that they are to close. */
+  /** Before it says that they are to rest. */
+  beforeRest: () => Promise<void> | void = () => undefined;
+  /** Before it says that they are to close: may throw. */
   beforeClose: () => Promise<void> | void = () => undefined;
   /** Before it says that they are to be cut: may throw. */
   beforeCut: (attempt: number) => Promise<void> | void = () => undefined;
@@ -44,10 +47,15 @@ class FakeLeader implements InstantLeader {
     signal.addEventListener('abort', () => {
       this.withdrawn += 1;
     });
-    await this.beforeClose();
-    this.log.push('told to close');
+    await this.beforeRest();
+    this.log.push('told to rest');
     return {
-      closedMs: this.closedMs,
+      ...{ restMs: this.restMs, closedMs: this.closedMs },
+      rested: async () => {
+        this.log.push('all at rest');
+        await this.beforeClose();
+        this.log.push('told to close');
+      },
       closed: async () => {
         this.log.push('all closed');
         await this.beforeCut(attempt);
@@ -133,9 +141,13 @@ test('nobody closes before all are told to, nobody is cut before all hosts are c
   const scene = new Scene([{}, LATE, { barrier: 'unused', kind: 'idle' }], {
     hooks: [await hooks.script('hook', WELL_BEHAVED)],
   });
-  scene.leader.beforeClose = async () => {
+  scene.leader.beforeRest = async () => {
     await sleep(50);
     t.deepEqual(await hooks.log(), []);
+  };
+  scene.leader.beforeClose = async () => {
+    await sleep(50);
+    t.deepEqual(await hooks.log(), ['hook quiesced']);
     t.false(scene.log.some((line) => / close$/.test(line)));
   };
   scene.leader.beforeCut = async () => {
@@ -222,6 +234,37 @@ test('a leader that only has gates closed and opened is not followed for ever', 
   await scene.isFree(t);
 });
 
+test('never told to close: hooks are let go in time, and nothing was closed', async (t) => {
+  const hooks = await hookScene(t);
+  for (const disks of [[{}], [LATE]]) {
+    const scene = new Scene(disks, { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
+    scene.leader.restMs = 100;
+    scene.leader.beforeClose = () => new Promise(() => undefined);
+    await refused(
+      t,
+      scene.holdAll(),
+      'device-changed',
+      /did not say within 100 ms that all hosts are at rest/,
+    );
+    t.true(scene.leader.missed.length > 0);
+    t.false(scene.log.some((line) => / close$/.test(line)));
+    t.deepEqual([...new Set(await hooks.log())], ['hook quiesced', 'hook aborted']);
+    await scene.isFree(t);
+  }
+});
+
+test('a hook that fails is missed before anybody closes', async (t) => {
+  const hooks = await hookScene(t);
+  const scene = new Scene([{}, {}], { hooks: [await hooks.script('hook', 'exit 3')] });
+  await refused(t, scene.holdAll(), 'hook', /status 3/);
+  t.deepEqual(
+    scene.leader.missed.map(({ isAgain }) => isAgain),
+    [false],
+  );
+  t.false(scene.log.some((line) => / close$|^all at rest$/.test(line)));
+  await scene.isFree(t);
+});
+
 test('never told to cut: gates open at their limit, and in time, whatever the leader does', async (t) => {
   const hooks = await hookScene(t);
   const scene = new Scene([{}, {}], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
@@ -248,11 +291,11 @@ test('told to cut too late: the members refuse, and it is reported as missed', a
   const scene = new Scene([{}, {}]);
   // A gate that ends before the leader's limit, as if it had closed long before the other.
   const { leader } = scene;
-  leader.closedMs = 150;
-  scene.disk(1).before.close = () => sleep(120);
+  leader.closedMs = 1_500;
+  scene.disk(1).before.close = () => sleep(1_200);
   leader.beforeCut = async (attempt) => {
-    if (attempt > 1) scene.disk(1).before = {};
-    else await sleep(60);
+    scene.disk(1).before = {};
+    while (attempt === 1 && scene.disk(0).isClosed) await sleep(5);
   };
   const snapshots = await scene.holdAll();
   t.is(leader.missed.length, 1);
@@ -283,23 +326,30 @@ for (const step of ['close', 'cut', 'view'] as const) {
   });
 }
 
-test('late ones stay fresh while other hosts are waited for', async (t) => {
-  t.timeout(60_000);
-  const scene = new Scene([{}, LATE]);
-  scene.leader.beforeClose = () => sleep(12_000);
-  const writing = setInterval(() => void scene.disk(1).write(3, 9), 500);
-  const snapshots = await scene.holdAll();
-  clearInterval(writing);
-  const beforeClose = scene.log.slice(0, scene.log.indexOf('b close'));
-  t.true(beforeClose.filter((line) => line === 'b next').length >= 6, beforeClose.join(', '));
-  t.is(scene.count('ready'), 1);
-  await scene.release(snapshots);
-  await scene.isFree(t);
-});
+for (const when of ['beforeRest', 'beforeClose'] as const) {
+  test(`late ones stay fresh while other hosts are waited for: ${when}`, async (t) => {
+    t.timeout(60_000);
+    const hooks = await hookScene(t);
+    const scene = new Scene([{}, LATE], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
+    scene.leader.restMs = 20_000;
+    scene.leader[when] = () => sleep(12_000);
+    const writing = setInterval(() => void scene.disk(1).write(3, 9), 500);
+    const snapshots = await scene.holdAll();
+    clearInterval(writing);
+    const beforeClose = scene.log.slice(0, scene.log.indexOf('b close'));
+    t.true(beforeClose.filter((line) => line === 'b next').length >= 6, beforeClose.join(', '));
+    t.is(scene.count('ready'), 1);
+    t.deepEqual(await hooks.log(), ['hook quiesced', 'hook release']);
+    await scene.release(snapshots);
+    await scene.isFree(t);
+  });
+}
 
-test('one that leaves before it is told to close, or while all are closed, is the end; the leader hears of it', async (t) => {
-  for (const when of ['beforeClose', 'beforeCut'] as const) {
-    const scene = new Scene([{}, LATE]);
+test('one that leaves before or after it is told to rest, or while all are closed, is the end; the leader hears of it', async (t) => {
+  const hooks = await hookScene(t);
+  const hook = await hooks.script('hook', WELL_BEHAVED);
+  for (const when of ['beforeRest', 'beforeClose', 'beforeCut'] as const) {
+    const scene = new Scene([{}, LATE], { hooks: [hook] });
     scene.disk(1).mayTryAgain = true;
     scene.leader[when] = async () => {
       scene.cancels[1]?.abort();
@@ -311,7 +361,7 @@ test('one that leaves before it is told to close, or while all are closed, is th
       ['group-failed', 'cancelled'],
     );
     t.is(scene.leader.withdrawn, 1);
-    t.is(scene.leader.missed.length, when === 'beforeCut' ? 1 : 0);
+    t.is(scene.leader.missed.length, 1);
     t.is(scene.count('a cut'), 0);
     await scene.isFree(t);
   }

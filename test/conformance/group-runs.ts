@@ -81,8 +81,8 @@ export function groupRunsConformance(test: Tests, make: MakeWorld): void {
     await sleep(100);
     const second = hosts[0].says({ state: 'ready', try: 1 });
     t.deepEqual(await first, { do: 'wait' });
-    t.like(await hosts[1].says({ state: 'ready', try: 1 }), { do: 'close' });
-    t.like(await second, { do: 'close' });
+    t.like(await hosts[1].says({ state: 'ready', try: 1 }), { do: 'rest' });
+    t.like(await second, { do: 'rest' });
   });
 
   test('another agent’s session is as wrong as none', async (t) => {

@@ -5,8 +5,11 @@
  * | state       | reports       | is told           | here                                                  |
  * |-------------|---------------|-------------------|-------------------------------------------------------|
  * | preparing   | `preparing`   | -                 | all are ready → ready                                 |
- * | ready       | `ready`       | `close` → closing | one is not ready any more → preparing                 |
- * | closing     | `ready`       | `open` → over     | all are closed → closed; missed → preparing           |
+ * | ready       | `ready`       | `rest` → resting  | one is not ready any more → preparing                 |
+ * | resting     | `ready`       | `open` → over     | all is at rest → rested; missed → preparing           |
+ * | rested      | `rested`      | `close` → closing;| missed → preparing                                    |
+ * |             |               | `open` → over     |                                                       |
+ * | closing     | `rested`      | `open` → over     | all are closed → closed; missed → preparing           |
  * | closed      | `closed`      | `cut` → cutting;  | the link breaks → over; missed → preparing            |
  * |             |               | `open` → over     |                                                       |
  * | over        | nothing       | -                 | it is let go → preparing                              |
@@ -61,14 +64,15 @@ export class RemoteLeader implements GroupLeader {
   #next: GroupReport | null = null;
   /** Aborted when there is another report. */
   #changed = new AbortController();
-  /** Of the last command to close. */
+  /** Of the last command to rest. */
   #try = 0;
-  /** In `ready` and `closed`: what was waited for has come, or can't come any more. */
+  /** In `ready`, `rested` and `closed`: what was waited for has come, or can't come any more. */
   #isObeyed = false;
   /** The leader has ended the try. */
   #isOpened = false;
   #hasCut = false;
-  #toClose: Waiting<LedTry> | null = null;
+  #toRest: Waiting<LedTry> | null = null;
+  #toClose: Waiting<void> | null = null;
   #toCut: Waiting<Date> | null = null;
   #toCommit: Waiting<CommonCommit> | null = null;
   #end: unknown = null;
@@ -99,18 +103,18 @@ export class RemoteLeader implements GroupLeader {
   }
 
   ready(signal: AbortSignal): Promise<LedTry> {
-    const toClose = new Waiting<LedTry>();
-    this.#toClose = toClose;
+    const toRest = new Waiting<LedTry>();
+    this.#toRest = toRest;
     this.#tell({ state: 'ready', try: this.#try + 1 });
     const withdraw = (): void => {
-      if (this.#toClose !== toClose || this.#hasCut) return;
-      toClose.reject(this.#tryOver('a member here is not ready any more'));
+      if (this.#toRest !== toRest || this.#hasCut) return;
+      toRest.reject(this.#tryOver('a member here is not ready any more'));
       this.#tell({ state: 'preparing' });
     };
     signal.addEventListener('abort', withdraw, { once: true });
-    if (this.#end !== null) toClose.reject(this.#end);
+    if (this.#end !== null) toRest.reject(this.#end);
     else if (signal.aborted) withdraw();
-    return toClose.promise;
+    return toRest.promise;
   }
 
   transferred(facts: Transferred): Promise<CommonCommit> {
@@ -170,13 +174,13 @@ export class RemoteLeader implements GroupLeader {
   /** What it has told to the receiver does not hold any more, and what holds is not known yet. */
   get #isSilent(): boolean {
     const { state } = this.#report;
-    return this.#isObeyed && (state === 'closed' || (state === 'ready' && this.#isOpened));
+    return this.#isObeyed && (state === 'closed' || (isBeforeClosed(state) && this.#isOpened));
   }
 
   /** It waits for a command other than `abandon`. */
   get #isWaiting(): boolean {
     const { state } = this.#report;
-    return !this.#isObeyed && (state === 'ready' || state === 'closed' || state === 'transferred');
+    return !this.#isObeyed && (isBeforeClosed(state) || state === 'closed' || state === 'transferred');
   }
 
   #answered(command: GroupCommand): void {
@@ -189,30 +193,38 @@ export class RemoteLeader implements GroupLeader {
   #obey(command: GroupCommand): void {
     const { state } = this.#report;
     if (command.do === 'commit' && state === 'transferred') this.#commit(command);
-    else if (command.do === 'close' && state === 'ready') this.#close(command);
-    else if (command.do === 'cut' && state === 'closed' && command.try === this.#try && !this.#isObeyed) {
+    else if (command.do === 'rest' && state === 'ready') this.#rest(command);
+    else if (command.do === 'open' && command.try >= this.#try && this.#isInTry) this.#open();
+    else if (!('try' in command) || command.try !== this.#try || this.#isObeyed) return;
+    else if (command.do === 'close' && state === 'rested') {
+      this.#isObeyed = true;
+      this.#toClose?.resolve();
+    } else if (command.do === 'cut' && state === 'closed') {
       this.#isObeyed = true;
       this.#toCut?.resolve(new Date(command.instant));
-    } else if (command.do === 'open' && command.try >= this.#try && this.#isClosing) {
-      this.#isOpened = true;
-      this.#isObeyed = true;
-      this.#toCut?.reject(this.#tryOver('the receiver has ended this try: another host was not ready'));
     }
   }
 
-  /** Between the command to close and the one to cut. */
-  get #isClosing(): boolean {
+  /** Between the command to rest and the one to cut. */
+  get #isInTry(): boolean {
     const { state } = this.#report;
-    return (state === 'ready' && this.#isObeyed) || (state === 'closed' && !this.#isObeyed);
+    return state === 'rested' || (state === 'ready' ? this.#isObeyed : state === 'closed' && !this.#isObeyed);
   }
 
-  #close(command: Extract<GroupCommand, { do: 'close' }>): void {
+  #open(): void {
+    this.#isOpened = true;
+    this.#isObeyed = true;
+    const over = this.#tryOver('the receiver has ended this try: another host was not ready');
+    for (const waiting of [this.#toClose, this.#toCut]) waiting?.reject(over);
+  }
+
+  #rest(command: Extract<GroupCommand, { do: 'rest' }>): void {
     if (this.#isObeyed || command.try <= this.#try) return;
     this.#try = command.try;
     if (command.try !== this.#reportedTry) this.#report = { state: 'ready', try: command.try };
     this.#isObeyed = true;
     this.#isOpened = false;
-    this.#toClose?.resolve(this.#ledTry(command.try, command.closedMs));
+    this.#toRest?.resolve(this.#ledTry(command));
   }
 
   #commit({ kind, group }: CommonCommit): void {
@@ -220,16 +232,22 @@ export class RemoteLeader implements GroupLeader {
     this.#over.abort();
   }
 
-  #ledTry(number: number, closedMs: number): LedTry {
+  #ledTry({ try: number, restMs, closedMs }: Extract<GroupCommand, { do: 'rest' }>): LedTry {
+    const says = <Told>(report: GroupReport, waiting: Waiting<Told>): Promise<Told> => {
+      if (this.#end !== null) waiting.reject(this.#end);
+      else if (this.#isOpened) waiting.reject(this.#tryOver('the receiver has ended this try'));
+      else this.#tell(report);
+      return waiting.promise;
+    };
     return {
-      closedMs,
+      ...{ restMs, closedMs },
+      rested: () => {
+        this.#toClose = new Waiting();
+        return says({ state: 'rested', try: number }, this.#toClose);
+      },
       closed: () => {
-        const toCut = new Waiting<Date>();
-        this.#toCut = toCut;
-        if (this.#end !== null) toCut.reject(this.#end);
-        else if (this.#isOpened) toCut.reject(this.#tryOver('the receiver has ended this try'));
-        else this.#tell({ state: 'closed', try: number });
-        return toCut.promise;
+        this.#toCut = new Waiting();
+        return says({ state: 'closed', try: number }, this.#toCut);
       },
       cut: (stalls: readonly MemberStall[]) => {
         this.#hasCut = true;
@@ -270,12 +288,16 @@ export class RemoteLeader implements GroupLeader {
     this.#end ??= error;
     this.#gaveUp.abort();
     this.#over.abort();
-    for (const waiting of [this.#toClose, this.#toCut, this.#toCommit]) waiting?.reject(error);
+    for (const waiting of [this.#toRest, this.#toClose, this.#toCut, this.#toCommit]) waiting?.reject(error);
   }
 
   #tryOver(reason: string): TryOver {
     return new TryOver(this.#thing, reason);
   }
+}
+
+function isBeforeClosed(state: GroupReport['state']): boolean {
+  return state === 'ready' || state === 'rested';
 }
 
 function abandoned(thing: string, reason: string): StillpointError {

@@ -21,23 +21,24 @@
  * too, unless it may be left out: then they go on without it.
  *
  * Where other hosts take part, a leader elsewhere (../leader.ts) is asked for each try once all here are
- * waiting. It may take as long as others copy: the late ones go back to `passing` now and then meanwhile. A
+ * waiting, and the late ones go back to `passing` now and then while others are waited for (led-tries.ts). A
  * try that was missed is made again also without late ones, unless the reason is one for good, or it was
- * missed too often.
+ * missed too often. None of the devices here may be left out then: that is for the leader.
  */
-import { StillpointError } from '../../domain/base/errors.js';
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { isTemporary } from '../../domain/base/retry.js';
 import { announcementOf, withWarnings } from '../announced.js';
-import { takeInstant } from '../instant.js';
+import { Instant } from '../instant.js';
 import { lateSnapshot } from '../late.js';
-import { type InstantLeader, type LedTry, TryOver } from '../leader.js';
+import type { InstantLeader, LedTry } from '../leader.js';
 import { checkCanBeOne } from '../one-instant.js';
 import type { HoldOptions, Member, Passes, Snapshot, SnapshotProvider } from '../ports.js';
 import type { Announcement } from '../quiesce/announce.js';
 import { planOf } from '../quiesce/plan.js';
 import type { RestOptions } from '../quiesce/rest.js';
-import { answerIn, inTime } from '../waiting.js';
-import { leave, ledFor, newSeat, noting, type Seat, tell } from './seat.js';
+import { inTime } from '../waiting.js';
+import { type BegunTry, LedTries } from './led-tries.js';
+import { leave, newSeat, noting, type Seat, tell } from './seat.js';
 import { groupFailed, hasLeft, inGroup } from './words.js';
 
 export interface GroupInstantOptions {
@@ -64,13 +65,6 @@ interface InstantEnd {
 const FRESH_MS = 2_000;
 /** Before a try: each is shorter than the one before, unless more is written than can be copied. */
 const CATCH_UPS_MAX = 4;
-/** For so long late ones wait for other hosts, before they catch up again. */
-const KEEP_FRESH_MS = 5_000;
-/** Of tries that were missed here; those that the leader has ended count less, and not for ever either. */
-const MISSED_MAX = 5;
-const ENDED_COUNTS = 1 / 4;
-/** Others are waited for as long as it takes; a timer can't be longer. */
-const NO_LIMIT_MS = 2 ** 31 - 1;
 
 export class GroupInstant {
   readonly #options: GroupInstantOptions;
@@ -79,16 +73,14 @@ export class GroupInstant {
   /** Of the instant that is being taken. */
   #leading: AbortController | null = null;
   #catchUps = 0;
-  /** Of the leader, who was told that all are ready. */
-  #nextTry: Promise<LedTry> | null = null;
-  #missed = 0;
-  /** Aborted when there will be none. */
-  readonly #over = new AbortController();
+  readonly #tries: LedTries | null;
   /** Why there will be none. */
   #end: InstantEnd | null = null;
 
   constructor(devices: readonly string[], options: GroupInstantOptions) {
     this.#options = options;
+    const { leader, rest } = options;
+    this.#tries = leader === undefined ? null : new LedTries(leader, rest);
     this.#seats = new Map(devices.map((device) => [device, newSeat(device)]));
   }
 
@@ -123,6 +115,7 @@ export class GroupInstant {
       // It is among those that are led: that has to end first.
       seat.leaving ??= { error };
       this.#leading.abort();
+      this.#tries?.stop();
       return;
     }
     this.#drop(seat, error);
@@ -199,7 +192,7 @@ export class GroupInstant {
 
   /** Does not reject: all that wait are told. One that leaves meanwhile is dropped at the end. */
   async #lead(seats: readonly Seat[]): Promise<void> {
-    if (this.#mustCatchUp(seats)) return this.#goOnPassing(seats);
+    if (this.#tries?.isToldToClose !== true && this.#mustCatchUp(seats)) return this.#goOnPassing(seats);
     const leading = new AbortController();
     this.#leading = leading;
     const { signal } = leading;
@@ -207,15 +200,14 @@ export class GroupInstant {
     let snapshots: Snapshot[] | null = null;
     try {
       const isBehind = await this.#announce(seats, signal);
-      const told = isBehind ? 'behind' : await this.#toldToClose(seats, signal);
-      if (told === 'behind') {
+      const begun = isBehind ? 'behind' : await this.#tries?.begun(seats);
+      this.#catchUps = 0;
+      if (begun === 'behind') {
         this.#settle(seats);
         return this.#goOnPassing(seats);
       }
-      led = told;
-      this.#catchUps = 0;
-      const options = { ...this.#options.rest, keepsMembers: true, signal, led: ledFor(seats, led) };
-      snapshots = await takeInstant(seats.flatMap(noting), options);
+      led = begun?.led;
+      snapshots = await (await this.#rested(seats, begun, signal)).take();
       await this.#announcement?.over();
     } catch (error) {
       await this.#notReached(seats, error, led);
@@ -225,32 +217,16 @@ export class GroupInstant {
     this.#leadIfAllWait();
   }
 
-  /**
-   * @returns undefined: there are no other hosts; 'behind': there are late ones that have to catch up first
-   * @throws of the leader: there will be no try
-   */
-  async #toldToClose(seats: readonly Seat[], signal: AbortSignal): Promise<LedTry | 'behind' | undefined> {
-    const { leader } = this.#options;
-    if (leader === undefined) return undefined;
-    if (this.#nextTry === null) {
-      this.#nextTry = leader.ready(this.#over.signal);
-      this.#nextTry.catch(() => undefined);
+  /** Without other hosts it begins here. @throws why it has failed */
+  async #rested(seats: readonly Seat[], begun: BegunTry | undefined, signal: AbortSignal): Promise<Instant> {
+    if (begun !== undefined) {
+      if (begun.instant === null) throw begun.error;
+      return begun.instant;
     }
-    const hasLate = seats.some(({ member }) => member?.passes !== undefined);
-    const behind = new Error('late ones have waited for other hosts');
-    try {
-      const led = await answerIn(this.#nextTry, {
-        withinMs: hasLate ? KEEP_FRESH_MS : NO_LIMIT_MS,
-        ...{ unanswered: behind, signal, cancelled: cancelled(this.#options.rest.name) },
-      });
-      if (this.#mustCatchUp(seats)) return 'behind';
-      this.#nextTry = null;
-      return led;
-    } catch (error) {
-      if (error !== behind) throw error;
-      this.#catchUps = 0;
-      return 'behind';
-    }
+    const options = { ...this.#options.rest, keepsMembers: true, signal };
+    const instant = new Instant(seats.flatMap(noting), options);
+    await instant.rest();
+    return instant;
   }
 
   /** Nothing is led any more: those that left meanwhile are gone. */
@@ -320,9 +296,8 @@ export class GroupInstant {
     const error = left === undefined ? failure : hasLeft(left.device);
     const isOver = this.#end !== null || (left !== undefined && !isLeaveOut);
     const others = seats.filter(({ leaving }) => leaving === null);
-    if (led !== undefined) this.#missed += error instanceof TryOver ? ENDED_COUNTS : 1;
-    const mayRepeat = left !== undefined || (led !== undefined && isTemporary(error));
-    const isTooOften = this.#missed > MISSED_MAX;
+    const mayRepeat = left !== undefined || (led !== undefined && isTemporary(error) && !isOfHook(error));
+    const isTooOften = led !== undefined && this.#tries?.missed(error) === true;
     const isAgain = !isOver && !isTooOften && (await this.#again(others, error, mayRepeat));
     led?.missed(error, isAgain);
     if (isOver) return;
@@ -372,7 +347,7 @@ export class GroupInstant {
     const failed = [...this.#seats.values()].filter((seat) => seat.failure === error);
     this.#end = { error, device: failed.length === 1 ? (failed[0]?.device ?? null) : null };
     for (const seat of this.#seats.values()) if (seat.state === 'waiting') leave(seat, error);
-    this.#over.abort();
+    void this.#tries?.close(error);
     void this.#announcement?.failed();
   }
 
@@ -392,6 +367,11 @@ export class GroupInstant {
     if (seat === undefined) throw new Error(`${device} is not in the group`);
     return seat;
   }
+}
+
+/** It would fail again, and so would the hooks of other hosts have to run again. */
+function isOfHook(error: unknown): boolean {
+  return isStillpointError(error, 'hook');
 }
 
 function cancelled(device: string): StillpointError {

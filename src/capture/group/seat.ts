@@ -53,7 +53,8 @@ export function noting(seat: Seat): Member[] {
 export function ledFor(seats: readonly Seat[], led: LedTry | undefined): LedInstant | undefined {
   if (led === undefined) return undefined;
   return {
-    closedMs: led.closedMs,
+    ...{ restMs: led.restMs, closedMs: led.closedMs },
+    rested: () => led.rested(),
     closed: () => led.closed(),
     cut: (stallsMs) => led.cut(seats.map(({ device }, i) => ({ device, stallMs: stallsMs[i] ?? 0 }))),
   };

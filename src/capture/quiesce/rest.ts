@@ -3,10 +3,13 @@
  *
  *   hooks ready, in order → flush and freeze → … → thaw → hooks released, in reverse order
  *
+ * Where others have to be at rest, too, before anything is frozen, it is flushed before that.
+ *
  * Everything acquired is released, each with a deadline, also after a failure or cancellation.
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import type { AnnounceWish } from '../../domain/device/announce-wish.js';
+import { native } from '../../native/index.js';
 import { type Freeze, type FreezeOptions, freeze, type ThawResult } from './freeze.js';
 import { type RunningHook, startHook } from './hooks.js';
 import type { Filesystem } from './mounts.js';
@@ -107,9 +110,9 @@ export class Rest {
   }
 
   /**
+   * Hooks, in order.
    * @param leftMs what is left of the time for all of it.
-   * @throws StillpointError `usage` (a mount point that is none), of a hook, `cancelled`; a file system that
-   * can't be frozen is a warning
+   * @throws StillpointError `usage` (a mount point that is none), of a hook, `cancelled`
    */
   async begin(leftMs: () => number): Promise<void> {
     const { hooks, name, hookDeadlineMs = HOOK_DEADLINE_MS } = this.#options;
@@ -121,6 +124,20 @@ export class Rest {
       const limits = { deadlineMs: hookDeadlineMs, readyMs: leftMs(), signal: this.#signals.cancelled };
       this.#hooks.push(await startHook(path, { device, name, ...limits }));
     }
+  }
+
+  /** So that the freeze has little to write. What can't be flushed now shows when it is frozen. */
+  async flush(): Promise<void> {
+    const { targets } = await planOf(this.#options.freeze, this.#devices);
+    const paths = targets.flatMap(({ mount }) => mount?.path ?? []);
+    await Promise.allSettled(paths.map((path) => native.syncFilesystem(path)));
+  }
+
+  /**
+   * @param leftMs as above
+   * @throws StillpointError `usage`, `cancelled`; a file system that can't be frozen is a warning
+   */
+  async freeze(leftMs: () => number): Promise<void> {
     this.#plan = await planOf(this.#options.freeze, this.#devices);
     // In whole milliseconds: the freezer refuses others.
     const deadlineMs = Math.ceil(Math.min(this.#budgetMs(), leftMs()));

@@ -18,9 +18,14 @@ export function commandFor(run: Run, agent: string, report: GroupReport): GroupC
   switch (report.state) {
     case 'ready':
     case 'missed': {
-      const isWanted = phase === 'closing' && host.state === 'ready';
-      return isWanted ? { do: 'close', try: run.try, closedMs: settings.limits.closedMs } : null;
+      if (phase !== 'resting' || host.state !== 'ready') return null;
+      const { restMs, closedMs } = settings.limits;
+      return { do: 'rest', try: run.try, restMs, closedMs };
     }
+    case 'rested':
+      if (report.try < run.try) return { do: 'open', try: report.try };
+      if (phase !== 'closing' || host.state !== 'rested') return null;
+      return report.try === run.try ? { do: 'close', try: run.try } : null;
     case 'closed':
       if (report.try < run.try) return { do: 'open', try: report.try };
       if (phase !== 'cutting' || host.state !== 'closed' || instant === null) return null;

@@ -5,14 +5,16 @@
  * | phase      | goes on when all that take part | otherwise                                              |
  * |------------|---------------------------------|--------------------------------------------------------|
  * | gathering  | are ready                       | only silence ends it, host by host                     |
- * | closing    | are closed, in this try         | a limit, or a host that missed: gathering, try + 1     |
+ * | resting    | are at rest, in this try        | a limit, or a host that missed: gathering, try + 1     |
+ * | closing    | are closed, in this try         | the same                                               |
  * | cutting    | are cut                         | those that missed are out; if all missed, gathering    |
  * | sending    | are transferred                 | silence, host by host                                  |
  * | committing | have sent their commits         | the first failure is that of the run                   |
  * | deciding   | -                               | only the store says how it ends                        |
  * | done, failed: nothing changes them                                                                     |
  *
- * A host that can't go on is out, with all its members. With `fail`, that is the end of the run.
+ * A host that can't go on is out, with all its members. With `fail`, that is the end of the run; and in any
+ * case once commits were called for, because each names all the others.
  *
  * Why cuts of one try are one instant: `cut` is not told before all that take part have said, in this try,
  * that they are closed. A host cuts only while it has been closed ever since. So at the moment when the last
@@ -26,6 +28,8 @@ import type { GroupReport, MemberStall } from './steps.js';
 export interface RunLimits {
   /** Silence of a host while others prepare, or while it sends. */
   readonly silentMs: number;
+  /** For all to come to rest, from when they are told to: hooks and flushing. */
+  readonly restMs: number;
   /** For all to close, from when they are told to. */
   readonly closeMs: number;
   /** How long a gate stays closed at most. */
@@ -38,7 +42,8 @@ export interface RunLimits {
 }
 
 export const RUN_LIMITS: RunLimits = {
-  ...{ silentMs: 120_000, closeMs: 90_000, closedMs: 10_000, cutMs: 30_000, commitMs: 600_000, triesMax: 3 },
+  ...{ silentMs: 120_000, restMs: 180_000, closeMs: 20_000, closedMs: 10_000, cutMs: 30_000 },
+  ...{ commitMs: 600_000, triesMax: 3 },
 };
 
 /** Of `closedMs`, what is left for the command to cut to arrive: nobody is told later. */
@@ -58,6 +63,7 @@ export type HostState =
   | 'awaited'
   | 'preparing'
   | 'ready'
+  | 'rested'
   | 'closed'
   | 'opening'
   | 'cut'
@@ -81,6 +87,7 @@ export interface RunHost {
 
 export type RunPhase =
   | 'gathering'
+  | 'resting'
   | 'closing'
   | 'cutting'
   | 'sending'
@@ -119,6 +126,10 @@ export type RunEvent =
   | { readonly type: 'committed' }
   /** The commits failed, or the run was stopped. */
   | { readonly type: 'failed'; readonly failure: OrderFailure };
+
+const BEFORE_CUT: ReadonlySet<RunPhase> = new Set(['gathering', 'resting', 'closing']);
+/** In the phases between gathering and sending. */
+const CAN_MISS: ReadonlySet<HostState> = new Set(['ready', 'rested', 'closed']);
 
 export function newRun(settings: RunSettings, nowMs: number): Run {
   const hosts = settings.hosts.map(
@@ -195,13 +206,15 @@ function heed(run: Run, agent: string, report: GroupReport, nowMs: number): Run 
       return run.phase === 'gathering' ? to({ state: 'preparing' }) : run;
     case 'ready':
       return run.phase === 'gathering' ? to({ state: 'ready' }) : run;
+    case 'rested':
+      return run.phase === 'resting' && isThisTry && host.state === 'ready' ? to({ state: 'rested' }) : run;
     case 'closed': {
-      if (run.phase !== 'closing' || !isThisTry || host.state !== 'ready') return run;
+      if (run.phase !== 'closing' || !isThisTry || host.state !== 'rested') return run;
       return { ...to({ state: 'closed' }), firstClosedMs: run.firstClosedMs ?? nowMs };
     }
     case 'cut': {
       if (!isThisTry) return run;
-      if (run.phase === 'closing' || run.phase === 'gathering')
+      if (BEFORE_CUT.has(run.phase))
         return drop(run, agent, wrong(agent, 'it has cut before it was told to'));
       const { stalls } = report;
       return host.state === 'closed' ? to({ state: 'cut', stalls }) : run;
@@ -226,9 +239,7 @@ function missed(run: Run, host: RunHost, report: Extract<GroupReport, { state: '
   const { again: isAgain, error: failure } = report;
   if (run.phase === 'gathering')
     return isAgain ? withHost(run, { ...host, state: 'ready' }) : drop(run, host.agent, failure);
-  const isInTime = run.phase === 'closing' || run.phase === 'cutting';
-  const hasNotCut = host.state === 'ready' || host.state === 'closed';
-  if (!isInTime || report.try !== run.try || !hasNotCut) return run;
+  if (report.try !== run.try || !CAN_MISS.has(host.state)) return run;
   return withHost(run, { ...host, state: 'missed', isAgain, failure });
 }
 
@@ -261,9 +272,10 @@ function settleOnce(run: Run, nowMs: number): Run {
   const areAll = (...states: readonly HostState[]) => hosts.every(({ state }) => states.includes(state));
   switch (run.phase) {
     case 'gathering':
-      return areAll('ready') ? { ...run, phase: 'closing', sinceMs: nowMs, firstClosedMs: null } : run;
+      return areAll('ready') ? { ...run, phase: 'resting', sinceMs: nowMs } : run;
+    case 'resting':
     case 'closing':
-      return settleClosing(run, nowMs);
+      return settleTry(run, run.phase, nowMs);
     case 'cutting':
       return settleCutting(run, nowMs);
     case 'sending':
@@ -276,21 +288,25 @@ function settleOnce(run: Run, nowMs: number): Run {
   }
 }
 
-function settleClosing(run: Run, nowMs: number): Run {
+/** Before the cut: one that is late, or has missed, ends the try for all. */
+function settleTry(run: Run, phase: 'resting' | 'closing', nowMs: number): Run {
   const { limits } = run.settings;
   const hosts = takingPart(run);
   const isLast = run.try >= limits.triesMax;
-  const isLate = nowMs >= closedBy(run);
+  const goal = phase === 'resting' ? 'rested' : 'closed';
+  const isLate = nowMs >= (phase === 'resting' ? run.sinceMs + limits.restMs : closedBy(run));
   // Those that can't reach any other try are out; the others may still reach this one.
   const isOut = ({ state, isAgain }: RunHost) =>
-    (state === 'missed' && (isLast || !isAgain)) || (isLast && isLate && state !== 'closed');
+    (state === 'missed' && (isLast || !isAgain)) || (isLast && isLate && state !== goal);
   const out = hosts.find(isOut);
   if (out !== undefined) {
-    const dropped = drop(run, out.agent, out.failure ?? silent(out.agent, 'it did not close in time'));
-    return isOver(dropped) ? dropped : settleClosing(dropped, nowMs);
+    const late = phase === 'resting' ? 'it was not at rest in time' : 'it did not close in time';
+    const dropped = drop(run, out.agent, out.failure ?? silent(out.agent, late));
+    return isOver(dropped) ? dropped : settleTry(dropped, phase, nowMs);
   }
   if (!isLast && (isLate || hosts.some(({ state }) => state === 'missed'))) return nextTry(run, nowMs);
-  if (hosts.some(({ state }) => state !== 'closed')) return run;
+  if (hosts.some(({ state }) => state !== goal)) return run;
+  if (phase === 'resting') return { ...run, phase: 'closing', sinceMs: nowMs, firstClosedMs: null };
   return { ...run, phase: 'cutting', sinceMs: nowMs, instant: new Date(nowMs).toISOString() };
 }
 

@@ -1,14 +1,15 @@
 /**
- * How the instant of a group over several hosts is led: the receiver says when to close and when to cut, and
- * each host (an agent, with all its members) says how far it is. A host asks for its next command with each
- * report, and the answer waits until there is one. run.ts decides what comes next.
+ * How the instant of a group over several hosts is led: the receiver says when to rest, to close and to cut,
+ * and each host (an agent, with all its members) says how far it is. A host asks for its next command with
+ * each report, and the answer waits until there is one. run.ts decides what comes next.
  *
  * | host        | reports       | command that it waits for     | that has come                            |
  * |-------------|---------------|-------------------------------|------------------------------------------|
  * | preparing   | `preparing`   | -: it goes on by itself       | `abandon`: it lets everything go          |
- * | ready       | `ready`       | `close`                       | hooks, freeze, all gates close            |
+ * | ready       | `ready`       | `rest`                        | hooks bring programs to rest, all flush   |
+ * | rested      | `rested`      | `close`                       | freeze, all gates close                   |
  * | closed      | `closed`      | `cut`                         | all are cut, everybody here goes on       |
- * |             |               | `open`                        | this try is over: gates open, thaw; ready |
+ * | these two   |               | `open`                        | this try is over: all go on here; ready   |
  * | cut         | `cut`         | -: it sends what differs      | `abandon`                                 |
  * | missed      | `missed`      | as `ready`, if it says again  |                                           |
  * | transferred | `transferred` | `commit`                      | its sessions commit with those of others  |
@@ -17,7 +18,8 @@
  * Nobody is told to cut before all hosts that take part have reported that they are closed. A host whose
  * gates have opened by themselves can't cut (capture/ports.ts), reports `missed`, and is not of the instant.
  * So whatever is late or lost, cuts that were taken on the command of one try are one instant, without
- * clocks.
+ * clocks. Resting has no part in that. It comes first because hooks and flushing may take a minute, and
+ * nobody's writes may wait for those of another host.
  */
 import type { OrderFailure } from '../order/order.js';
 import type { GroupCommit } from '../point/group.js';
@@ -33,9 +35,10 @@ export type GroupReport =
   | { readonly state: 'preparing' }
   /** @param try the number of the try that would come next, from 1 */
   | { readonly state: 'ready'; readonly try: number }
+  | { readonly state: 'rested'; readonly try: number }
   | { readonly state: 'closed'; readonly try: number }
   | { readonly state: 'cut'; readonly try: number; readonly stalls: readonly MemberStall[] }
-  /** It could not close or cut in time, and everybody goes on. `again`: another try may reach it. */
+  /** It could not rest, close or cut in time, and everybody goes on. `again`: another try may reach it. */
   | { readonly state: 'missed'; readonly try: number; readonly again: boolean; readonly error: OrderFailure }
   | {
       readonly state: 'transferred';
@@ -48,8 +51,12 @@ export type GroupReport =
 
 export type GroupCommand =
   | { readonly do: 'wait' }
-  /** @param closedMs how long gates stay closed at most, each from when it closes */
-  | { readonly do: 'close'; readonly try: number; readonly closedMs: number }
+  /**
+   * @param restMs how long it takes at most until all hosts are told to close, from now
+   * @param closedMs how long gates will stay closed at most, each from when it closes
+   */
+  | { readonly do: 'rest'; readonly try: number; readonly restMs: number; readonly closedMs: number }
+  | { readonly do: 'close'; readonly try: number }
   /** @param instant the receiver's clock when the last had closed, ISO 8601: the same for all */
   | { readonly do: 'cut'; readonly try: number; readonly instant: string }
   | { readonly do: 'open'; readonly try: number }

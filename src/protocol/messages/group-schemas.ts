@@ -18,6 +18,7 @@ const kind = z.enum(CONSISTENCY_KINDS);
 export const groupReportSchema: z.ZodType<GroupReport> = z.discriminatedUnion('state', [
   z.strictObject({ state: z.literal('preparing') }),
   z.strictObject({ state: z.literal('ready'), try: of }),
+  z.strictObject({ state: z.literal('rested'), try: of }),
   z.strictObject({ state: z.literal('closed'), try: of }),
   z.strictObject({
     state: z.literal('cut'),
@@ -43,7 +44,12 @@ export const groupStepSchema: z.ZodType<GroupStepRequest> = z.strictObject({
 
 const groupCommandSchema: z.ZodType<GroupCommand> = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('wait') }),
-  z.strictObject({ do: z.literal('close'), try: of, closedMs: z.number().min(0).max(STALL_MS_MAX) }),
+  z.strictObject({
+    ...{ do: z.literal('rest'), try: of },
+    restMs: z.number().min(0).max(STALL_MS_MAX),
+    closedMs: z.number().min(0).max(STALL_MS_MAX),
+  }),
+  z.strictObject({ do: z.literal('close'), try: of }),
   z.strictObject({ do: z.literal('cut'), try: of, instant: z.iso.datetime() }),
   z.strictObject({ do: z.literal('open'), try: of }),
   z.strictObject({ do: z.literal('commit'), kind, group: groupCommitSchema }),

@@ -103,6 +103,7 @@ const groupHostSchema = z.strictObject({
     'awaited',
     'preparing',
     'ready',
+    'rested',
     'closed',
     'opening',
     'cut',
@@ -117,7 +118,17 @@ const groupHostSchema = z.strictObject({
 export type GroupHostView = z.infer<typeof groupHostSchema>;
 
 export const groupEventSchema = z.strictObject({
-  phase: z.enum(['gathering', 'closing', 'cutting', 'sending', 'committing', 'deciding', 'done', 'failed']),
+  phase: z.enum([
+    'gathering',
+    'resting',
+    'closing',
+    'cutting',
+    'sending',
+    'committing',
+    'deciding',
+    'done',
+    'failed',
+  ]),
   try: z.int().min(1),
   hosts: z.array(groupHostSchema),
 });

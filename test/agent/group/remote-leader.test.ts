@@ -22,6 +22,7 @@ async function until(what: string, holds: () => boolean): Promise<void> {
 /** The members here do all that they are told. @returns the instant */
 async function pass(leader: RemoteLeader): Promise<Date> {
   const led = await leader.ready(nobody());
+  await led.rested();
   const instant = await led.closed();
   led.cut([{ device: 'a', stallMs: 3 }]);
   return instant;
@@ -38,7 +39,7 @@ test('from the preparation to the commit; each state is told again while it last
   const commit = await leader.transferred(FACTS);
   t.deepEqual(commit.group.sessionIds, FACTS.sessionIds);
   await leader.close(null);
-  t.deepEqual(steps.steps, ['preparing', 'ready', 'closed', 'cut', 'transferred']);
+  t.deepEqual(steps.steps, ['preparing', 'ready', 'rested', 'closed', 'cut', 'transferred']);
   t.is(leader.end, null);
   t.false(leader.signal.aborted, 'the commits go on');
 });
@@ -48,9 +49,14 @@ test('commands of other tries, and that nobody waits for, have no effect', async
   const steps = new ScriptedSteps((report, count) => {
     if (count === 1 && report.state === 'preparing') return { do: 'cut', try: 1, instant: INSTANT };
     if (count === 1 && report.state === 'ready') return { do: 'cut', try: 1, instant: INSTANT };
-    if (count === 2 && report.state === 'ready') return { do: 'close', try: 0, closedMs: 1 };
+    if (count === 2 && report.state === 'ready') return { do: 'rest', try: 0, restMs: 1, closedMs: 1 };
+    if (count === 3 && report.state === 'ready') return { do: 'close', try: 1 };
+    if (count === 1 && report.state === 'rested') return { do: 'cut', try: 1, instant: INSTANT };
+    if (count === 2 && report.state === 'rested') return { do: 'close', try: 7 };
+    if (count === 3 && report.state === 'rested') return { do: 'rest', try: 2, restMs: 1, closedMs: 1 };
+    if (count === 4 && report.state === 'rested') return { do: 'open', try: 0 };
     if (count === 1 && report.state === 'closed') return { do: 'cut', try: 7, instant: INSTANT };
-    if (count === 2 && report.state === 'closed') return { do: 'close', try: 1, closedMs: 1 };
+    if (count === 2 && report.state === 'closed') return { do: 'close', try: 1 };
     if (count === 3 && report.state === 'closed') return { do: 'open', try: 0 };
     if (report.state === 'cut') return { do: 'cut', try: 1, instant: '2001-01-01T00:00:00.000Z' };
     return good(report, count);
@@ -58,13 +64,14 @@ test('commands of other tries, and that nobody waits for, have no effect', async
   const leader = begin(steps);
   const led = await leader.ready(nobody());
   t.is(led.closedMs, 2_000);
+  await led.rested();
   t.is((await led.closed()).toISOString(), INSTANT);
   led.cut([]);
   await leader.transferred(FACTS);
   await leader.close(null);
 });
 
-test('`open` ends a try, before and after it is closed, without a report; the next one has the next number', async (t) => {
+test('`open` ends a try, before it is at rest and after it is closed, without a report; the next one has the next number', async (t) => {
   const good = wellBehaved();
   const steps = new ScriptedSteps((report, count) => {
     if (report.state === 'closed' && count === 1) return { do: 'open', try: 1 };
@@ -73,6 +80,7 @@ test('`open` ends a try, before and after it is closed, without a report; the ne
   });
   const leader = begin(steps);
   const first = await leader.ready(nobody());
+  await first.rested();
   const over = await t.throwsAsync(first.closed());
   t.regex(over?.message ?? '', /^group all: the receiver has ended this try/);
   first.missed(over, true);
@@ -80,7 +88,7 @@ test('`open` ends a try, before and after it is closed, without a report; the ne
   // Hooks take their time: it hears of the end meanwhile.
   await until('it is told again', () => steps.states.filter((state) => state === 'ready').length >= 3);
   await sleep(50);
-  await t.throwsAsync(second.closed(), { message: /the receiver has ended this try/ });
+  await t.throwsAsync(second.rested(), { message: /the receiver has ended this try/ });
   second.missed(moved, true);
   t.is((await pass(leader)).toISOString(), INSTANT);
   t.false(steps.states.includes('missed'));
@@ -107,7 +115,7 @@ test('what was missed is told before it is ready again, also over a link that co
   t.true(broken >= 2);
   t.deepEqual(
     steps.steps.filter((state) => state !== 'preparing'),
-    ['ready', 'missed', 'ready', 'closed', 'cut'],
+    ['ready', 'missed', 'ready', 'rested', 'closed', 'cut'],
   );
   t.like(
     steps.reports.find(({ state }) => state === 'missed'),
@@ -133,7 +141,7 @@ test('a member that is not ready any more withdraws; a command that was on its w
   const steps = new ScriptedSteps(async (report) => {
     if (report.state !== 'ready') return null;
     await sleep(50);
-    return { do: 'close', try: report.try, closedMs: 100 };
+    return { do: 'rest', try: report.try, restMs: 100, closedMs: 100 };
   });
   const leader = begin(steps);
   const over = new AbortController();
@@ -147,7 +155,7 @@ test('a member that is not ready any more withdraws; a command that was on its w
   t.like(steps.reports.at(-1), { state: 'failed', error: { reason: 'it moved' } });
 });
 
-for (const state of ['preparing', 'ready', 'closed', 'cut', 'transferred'] as const) {
+for (const state of ['preparing', 'ready', 'rested', 'closed', 'cut', 'transferred'] as const) {
   test(`abandon while it is ${state}: it ends, and says why; the receiver is not told again`, async (t) => {
     const good = wellBehaved();
     const steps = new ScriptedSteps((report, count) =>
@@ -173,6 +181,7 @@ for (const state of ['preparing', 'ready', 'closed', 'cut', 'transferred'] as co
       const leader = begin(steps);
       await sleep(20);
       const led = await leader.ready(nobody());
+      await led.rested();
       if (state === 'closed') {
         const error = await t.throwsAsync(led.closed());
         t.regex(error?.message ?? '', /the link to the receiver broke while all were closed/);

@@ -50,7 +50,7 @@ test('the points have the instant, the kind and the group that the receiver told
   for (const commit of world.receiver.commits) t.deepEqual(commit.group, group as never);
   t.deepEqual(
     steps.steps.filter((state) => state !== 'preparing'),
-    ['ready', 'closed', 'cut', 'transferred'],
+    ['ready', 'rested', 'closed', 'cut', 'transferred'],
   );
   t.true(world.disks.every((disk) => disk.isFree));
 });

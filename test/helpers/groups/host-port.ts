@@ -25,7 +25,9 @@ export class HostPort {
 
   /** Through the instant. */
   async cuts(): Promise<string> {
-    const close = await this.says({ state: 'ready', try: 1 });
+    const rest = await this.says({ state: 'ready', try: 1 });
+    if (rest.do !== 'rest') throw new Error(`not to rest: ${rest.do}`);
+    const close = await this.says({ state: 'rested', try: rest.try });
     if (close.do !== 'close') throw new Error(`not closed: ${close.do}`);
     const cut = await this.says({ state: 'closed', try: close.try });
     if (cut.do !== 'cut') throw new Error(`not cut: ${cut.do}`);

@@ -39,6 +39,8 @@ interface Host {
   asked: number;
   /** What it does now; a later one takes its place. */
   doing: number;
+  /** As it was told before. */
+  closedMs: number;
   /** When its gates closed, and until when they stay so by themselves. */
   gate: { readonly closedAt: number; readonly openAt: number } | null;
   cut: { readonly closedAt: number; readonly cutAt: number } | null;
@@ -80,6 +82,7 @@ export class RunWorld {
         report,
         asked: 0,
         doing: 0,
+        closedMs: 0,
         gate: null,
         cut: null,
         isDead: false,
@@ -208,8 +211,12 @@ export class RunWorld {
       case 'wait':
         this.#ask(host);
         break;
+      case 'rest':
+        host.closedMs = command.closedMs;
+        this.#rest(host, command.try, command.restMs);
+        break;
       case 'close':
-        this.#close(host, command.try, command.closedMs);
+        this.#close(host, command.try, host.closedMs);
         break;
       case 'cut':
         this.#cut(host, command.try);
@@ -225,6 +232,21 @@ export class RunWorld {
       case 'abandon':
         host.hasEnded = true;
     }
+  }
+
+  #rest(host: Host, of: number, restMs: number): void {
+    const isSlow = this.#happens(this.#chances.slow);
+    const fromMs = this.#now;
+    host.asked += 1;
+    this.#does(host, isSlow ? 300_000 : 2_000, () => {
+      this.#says(host, { state: 'rested', try: of });
+      this.#in(Math.max(0, fromMs + restMs - this.#now), () => {
+        const { report } = host;
+        if (report.state !== 'rested' || report.try !== of || host.isDead || host.hasEnded) return;
+        host.doing += 1;
+        this.#says(host, { state: 'missed', try: of, again: true, error: FAILURE });
+      });
+    });
   }
 
   #close(host: Host, of: number, closedMs: number): void {

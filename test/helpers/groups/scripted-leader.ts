@@ -54,7 +54,9 @@ export function wellBehaved(closedMs = 2_000): Answer {
   return (report) => {
     switch (report.state) {
       case 'ready':
-        return { do: 'close', try: report.try, closedMs };
+        return { do: 'rest', try: report.try, restMs: 5_000, closedMs };
+      case 'rested':
+        return { do: 'close', try: report.try };
       case 'closed':
         return { do: 'cut', try: report.try, instant: INSTANT };
       case 'transferred': {

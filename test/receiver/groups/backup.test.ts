@@ -89,7 +89,16 @@ test('all hosts get an order, and their points are one group point', async (t) =
     ],
   );
   t.deepEqual(warnings, ['db2: the disk is old']);
-  t.deepEqual(phases, ['gathering', 'closing', 'cutting', 'sending', 'committing', 'deciding', 'done']);
+  t.deepEqual(phases, [
+    'gathering',
+    'resting',
+    'closing',
+    'cutting',
+    'sending',
+    'committing',
+    'deciding',
+    'done',
+  ]);
 });
 
 test('a host that is not there fails the backup, or is left out by name', async (t) => {

@@ -175,7 +175,14 @@ async function backup(
 /** Each change of a host or of the run, once. */
 function teller(output: Output, name: string): (change: GroupChange) => void {
   const words: Partial<Record<GroupHostView['state'], string>> = {
-    ...{ preparing: 'prepares', ready: 'is ready', cut: 'is cut', transferred: 'is sent', missed: 'missed' },
+    ...{
+      preparing: 'prepares',
+      ready: 'is ready',
+      rested: 'is at rest',
+      cut: 'is cut',
+      transferred: 'is sent',
+      missed: 'missed',
+    },
   };
   const told = new Map<string, string>();
   const once = (key: string, text: string | undefined) => {
@@ -189,7 +196,7 @@ function teller(output: Output, name: string): (change: GroupChange) => void {
       if (state === 'out') once(agent, `${agent} is out: ${reason}`);
       else if (word !== undefined) once(agent, `${agent} ${word}`);
     }
-    if (of > 1 && phase === 'closing') once(name, `group ${name}: try ${of}`);
+    if (of > 1 && phase === 'resting') once(name, `group ${name}: try ${of}`);
   };
 }
 
