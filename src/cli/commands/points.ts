@@ -114,13 +114,16 @@ async function points(
   name: string | undefined,
   choice: ReceiverChoice,
 ): Promise<number> {
-  const { listing, own, agents, pins, damage } = await withReceiver(context, choice, async (receiver) => ({
-    listing: await unlessAborted(context.signal, listPoints(receiver, name)),
-    pins: (await receiver.pins?.()) ?? [],
-    own: await ownAgent(receiver),
-    agents: (await receiver.agents?.()) ?? [],
-    damage: await damageOf(receiver),
-  }));
+  const { listing, own, agents, pins, damage } = await withReceiver(context, choice, async (receiver) => {
+    const own = await ownAgent(receiver);
+    return {
+      own,
+      listing: await unlessAborted(context.signal, listPoints(receiver, name, own)),
+      pins: (await receiver.pins?.()) ?? [],
+      agents: (await receiver.agents?.()) ?? [],
+      damage: await damageOf(receiver),
+    };
+  });
   const { found, groups, broken } = listing;
   const lines =
     found.length === 0
@@ -156,7 +159,11 @@ interface Listing {
 }
 
 /** @param name of a device, otherwise of a group; undefined: all points */
-async function listPoints(receiver: Pick<PointPort, 'points'>, name: string | undefined): Promise<Listing> {
+async function listPoints(
+  receiver: Pick<PointPort, 'points'>,
+  name: string | undefined,
+  own: string | null,
+): Promise<Listing> {
   const asked = name === undefined ? undefined : parseDeviceRef(name);
   const isOfAgent = ({ agent }: Point) => (asked?.agent ?? agent) === agent;
   const ofDevice = (await receiver.points(asked?.device)).filter(isOfAgent);
@@ -172,8 +179,8 @@ async function listPoints(receiver: Pick<PointPort, 'points'>, name: string | un
     group.points.some(({ id }) => shown.has(id));
   return {
     found,
-    groups: groupPoints(all).filter(isShown),
-    broken: brokenGroupPoints(all).filter(isShown),
+    groups: groupPoints(all, own).filter(isShown),
+    broken: brokenGroupPoints(all, own).filter(isShown),
   };
 }
 

@@ -24,7 +24,7 @@ export interface GroupCommit extends Pick<PointGroup, 'id' | 'name' | 'missing'>
 }
 
 export interface GroupPoint extends Pick<PointGroup, 'id' | 'name' | 'sequence' | 'memberCount'> {
-  /** Whose group it is, or whose part of it; LOCAL_AGENT: all of a group of the receiver. */
+  /** Whose group it is. That of a receiver is of whoever looks at it: of the receiver itself, LOCAL_AGENT. */
   readonly agent: string;
   /** The same of all points. */
   readonly instant: string;
@@ -40,21 +40,21 @@ export interface BrokenGroupPoint extends Pick<GroupPoint, 'id' | 'name' | 'sequ
   readonly memberCount: number;
 }
 
-/** Those that are whole, by agent, name and sequence. */
-export function groupPoints(points: readonly Point[]): GroupPoint[] {
+/** Those that are whole, by agent, name and sequence. @param own who looks at them */
+export function groupPoints(points: readonly Point[], own: string | null = null): GroupPoint[] {
   return membersById(points)
-    .flatMap((members) => groupPointOf(members) ?? [])
+    .flatMap((members) => groupPointOf(members, own) ?? [])
     .sort(inOrder);
 }
 
 /** Those that are not whole any more, in the same order. @param points all that there are */
-export function brokenGroupPoints(points: readonly Point[]): BrokenGroupPoint[] {
+export function brokenGroupPoints(points: readonly Point[], own: string | null = null): BrokenGroupPoint[] {
   return membersById(points)
     .flatMap((members) => {
       const [first] = members;
-      if (first?.group === undefined || groupPointOf(members) !== null) return [];
+      if (first?.group === undefined || groupPointOf(members, own) !== null) return [];
       const { id, name, sequence, memberCount } = first.group;
-      const agent = ownerOf(members);
+      const agent = ownerOf(first, first.group, own);
       return [{ id, name, sequence, memberCount, agent, points: [...members].sort(byDevice) }];
     })
     .sort(inOrder);
@@ -82,7 +82,7 @@ export function partText({ points, memberCount }: GroupPoint): string {
 }
 
 /** @param members all points of one group id that there are. Null: some are not there any more */
-function groupPointOf(members: readonly Point[]): GroupPoint | null {
+function groupPointOf(members: readonly Point[], own: string | null): GroupPoint | null {
   const [first] = members;
   if (first?.group === undefined) return null;
   const { id, name, sequence, memberCount, ownCount, missing = [] } = first.group;
@@ -96,16 +96,14 @@ function groupPointOf(members: readonly Point[]): GroupPoint | null {
     memberCount,
     missing,
     points,
-    agent: ownerOf(members),
+    agent: ownerOf(first, first.group, own),
     instant: first.instant,
     kind: first.kind,
   };
 }
 
-function ownerOf(members: readonly Point[]): string {
-  const [first] = members;
-  const isOfOne = members.every(({ agent }) => agent === first?.agent);
-  return isOfOne ? (first?.agent ?? LOCAL_AGENT) : LOCAL_AGENT;
+function ownerOf({ agent }: Point, group: PointGroup, own: string | null): string {
+  return isOfReceiver(group) ? (own ?? LOCAL_AGENT) : agent;
 }
 
 function byDevice(a: Point, b: Point): number {

@@ -32,13 +32,13 @@ export function hasDevice(ref: PointRef, points: readonly Point[]): boolean {
  */
 export function resolveNamed(ref: PointRef, points: readonly Point[], own: string | null): Named {
   if (hasDevice(ref, points)) return { kind: 'point', point: resolvePoint(ref, points, own) };
-  const groups = groupPoints(points);
+  const groups = groupPoints(points, own);
   if (ref.by === 'id') {
     const found = resolvePoint(ref, [...points, ...groups.map(asNamed)], own);
     return 'points' in found ? { kind: 'group', group: found } : { kind: 'point', point: found };
   }
   const ofName = isOf(ref);
-  const broken = brokenGroupPoints(points).filter((group) => ofName(asNamed(group)));
+  const broken = brokenGroupPoints(points, own).filter((group) => ofName(asNamed(group)));
   if (!groups.map(asNamed).some(ofName) && broken.length === 0) throw unknownName(ref, points, own);
   for (const group of broken) {
     if (ref.by === 'sequence' && group.sequence === ref.sequence) throw notWhole(group, own);
@@ -78,7 +78,7 @@ function nameOne(points: readonly Point[], own: string | null): string {
 /** Where there are groups, they are named beside the devices. */
 function unknownName(ref: DeviceRef, points: readonly Point[], own: string | null): StillpointError {
   const devices = namesOf(points, own);
-  const groups = namesOf([...groupPoints(points), ...brokenGroupPoints(points)].map(asNamed), own);
+  const groups = namesOf([...groupPoints(points, own), ...brokenGroupPoints(points, own)].map(asNamed), own);
   const name = ref.agent === undefined ? ref.device : `${ref.agent}/${ref.device}`;
   return new StillpointError('device-unknown', {
     thing: `device ${name}`,

@@ -117,7 +117,7 @@ test('a group of the receiver is whole with all agents, and an agent has its par
     ]);
   const own = SHARED.filter(({ agent }) => agent === 'db1');
   t.deepEqual(seen(SHARED), [['local', false, 3, 'data@1', 'wal@4', 'data@7']]);
-  t.deepEqual(seen(own), [['db1', true, 3, 'data@1', 'wal@4']]);
+  t.deepEqual(seen(own), [['local', true, 3, 'data@1', 'wal@4']]);
   t.is(resolve('db@latest', own), 'db@1: data@1 wal@4');
   t.is(resolve('db@latest', SHARED, 'local'), 'db@1: data@1 wal@4 data@7');
   t.is(resolve('db2/data@7', SHARED, 'local'), 'data@7');
@@ -127,6 +127,21 @@ test('a group of the receiver is whole with all agents, and an agent has its par
   t.deepEqual(groupPoints(lost), []);
   t.is(brokenGroupPoints(lost)[0]?.points.length, 1);
   t.is(brokenGroupPoints(SHARED.slice(1))[0]?.agent, 'local');
+});
+
+test('a group of the receiver is its own, also if one agent has all points of it', (t) => {
+  const alone = groupOf(2, { memberCount: 2, ownCount: 2, missing: ['db2/data'] });
+  const points = [...SHARED, made('data', 2, alone, 'db1'), made('wal', 5, alone, 'db1')];
+  t.is(resolve('db@latest', points, 'local'), 'db@2: data@2 wal@5');
+  t.deepEqual(
+    groupPoints(points).map(({ agent, sequence }) => [agent, sequence]),
+    [
+      ['local', 1],
+      ['local', 2],
+    ],
+  );
+  const [last] = groupPoints(points.slice(-2), 'db1');
+  t.is(last?.agent, 'db1', 'as the agent sees it');
 });
 
 test('an agent is not told which members of other agents are missing', (t) => {

@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
 import { GROUP_MEMBERS_MAX } from '../../../domain/base/limits.js';
-import { checkName } from '../../../domain/base/names.js';
+import { checkName, LOCAL_AGENT } from '../../../domain/base/names.js';
 import { groupPoints } from '../../../domain/point/group.js';
 import { deviceName, parseDeviceRef } from '../../../domain/point/point-ref.js';
 import type { GroupChange, GroupHostView } from '../../../receiver/control/messages.js';
@@ -168,7 +168,10 @@ async function backup(
   for (const { agent, devices, reason } of out)
     output.warn(`${devices.map((device) => `${agent}/${device}`).join(', ')} left out: ${reason}`);
   for (const warning of warnings) output.warn(warning);
-  output.result({ points, hosts, warnings }, [...groupTable(groupPoints(points), ''), ...stallLines(hosts)]);
+  output.result({ points, hosts, warnings }, [
+    ...groupTable(groupPoints(points), LOCAL_AGENT),
+    ...stallLines(hosts),
+  ]);
   return out.length + warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
