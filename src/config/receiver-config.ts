@@ -1,5 +1,6 @@
 /** The receiver's configuration: receiver.toml and receiver.d/. It applies to the store that it names. */
 import { join } from 'node:path';
+import { faultOfMembers } from '../domain/order/receiver-group.js';
 import { type ConfigFault, configError, faultAt } from './load/faults.js';
 import { configFiles, readTree } from './load/read.js';
 import { check, type EffectiveValue } from './load/validate.js';
@@ -24,21 +25,57 @@ export async function checkReceiverConfig(
 ): Promise<ReceiverConfig> {
   const tree = await readTree(files ?? (await configFiles(directory, 'receiver')));
   const { settings, values, faults, origins } = check(tree.root, receiverFields);
-  const names = new Map<string, Origin>();
-  const same = settings.schedule.flatMap(({ name }, at): ConfigFault[] => {
-    const origin = origins.get(`schedule[${at}]`);
-    const before = names.get(name);
-    if (origin === undefined) return [];
-    names.set(name, before ?? origin);
-    const where = before === undefined ? '' : `${before.file}:${before.line}`;
-    return before === undefined
-      ? []
-      : [faultAt(origin, 'schedule.name', `${name} is the name of the schedule in ${where}, too`)];
-  });
+  const faultsOfNamed = (['schedule', 'group'] as const).flatMap((kind) =>
+    sameNames(
+      kind,
+      settings[kind].map(({ name }) => name),
+      origins,
+    ),
+  );
   return {
     ...{ directory, files: tree.files, settings, values, origins },
-    faults: [...tree.faults, ...faults, ...same, ...policyFaults(settings, origins, faults)],
+    faults: [
+      ...tree.faults,
+      ...faults,
+      ...faultsOfNamed,
+      ...groupFaults(settings, origins),
+      ...policyFaults(settings, origins, faults),
+    ],
   };
+}
+
+/** @param all of that kind, in their order; null: it has a fault of its own */
+function sameNames(
+  kind: 'schedule' | 'group',
+  all: readonly (string | null)[],
+  origins: ReadonlyMap<string, Origin>,
+): ConfigFault[] {
+  const names = new Map<string, Origin>();
+  return all.flatMap((name, at): ConfigFault[] => {
+    const origin = origins.get(`${kind}[${at}]`);
+    if (origin === undefined || name === null) return [];
+    const before = names.get(name);
+    names.set(name, before ?? origin);
+    return before === undefined
+      ? []
+      : [
+          faultAt(
+            origin,
+            `${kind}.name`,
+            `${name} is the name of the ${kind} in ${before.file}:${before.line}, too`,
+          ),
+        ];
+  });
+}
+
+function groupFaults({ group }: ReceiverFileSettings, origins: ReadonlyMap<string, Origin>): ConfigFault[] {
+  return group.flatMap((entry, at) => {
+    const origin = origins.get(`group[${at}].members`);
+    // A key with a fault of its own has no value.
+    if (origin === undefined || entry.name === null || entry.members === null) return [];
+    const fault = faultOfMembers(entry);
+    return fault === null ? [] : [faultAt(origin, 'group.members', fault.reason, fault.remedy)];
+  });
 }
 
 /** Of a policy with a fault in one of its keys nothing more is said. */
