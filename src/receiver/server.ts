@@ -25,8 +25,9 @@ import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
 import { type Face, listenOn } from './face.js';
 import { GroupBackups } from './groups/backup.js';
+import { backUpInRound } from './groups/in-round.js';
 import type { GroupRuns } from './groups/runs.js';
-import { readGroup } from './orders/group-settings.js';
+import { findGroup } from './orders/group-settings.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
 import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
@@ -152,17 +153,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     face = listening;
     const { dialOut, url, renew } = listening;
     const { orders, runs } = service;
+    const backups = new GroupBackups({ orders, runs, store });
     const remote = await Remote.start({
-      dir,
-      rounds,
-      store,
-      tenants,
-      quotas,
-      orders,
-      dialOut,
-      trail,
-      log,
-      now,
+      ...{ dir, rounds, store, tenants, quotas, orders, dialOut, trail, log, now },
+      backUpGroup: (wish) => backUpInRound(backups, wish),
     });
     const agents = new AgentAdmin({
       ...{ dir, store, rounds, service, tenants, trail, now },
@@ -195,8 +189,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       }));
     };
     const groups = {
-      backups: new GroupBackups({ orders, runs, store }),
-      find: (name: string) => readGroup(dir, name),
+      backups,
+      find: async (name: string) => findGroup(await rounds.groups(), name),
     };
     const duties = { remote, groups, agents, retention, scrubbing, collect };
     const control = await openControl(dir, duties, log).catch((error: Error) => {

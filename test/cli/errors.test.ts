@@ -271,11 +271,13 @@ test('what the receiver starts', async (t) => {
     ['dial', 'web1', 'web1:0'],
     ['round', '--parallel', '0'],
     ['round', '--agents', 'web1,../x'],
+    ['round', '--groups', 'db,../x'],
     ['schedule', 'set'],
     ['schedule', 'set', '--at', '02:00', '--every', '6h'],
     ['schedule', 'set', '--at', '25:00'],
     ['schedule', 'set', '--every', 'often'],
     ['schedule', 'set', '--at', '02:00', '--retries', 'many'],
+    ['schedule', 'set', '--at', '02:00', '--groups', 'db'],
     ['schedule', 'clear', '--name', 'nightly'],
   ])
     await fails(t, machine, EXIT_USAGE, 'receiver', ...args, ...store);
@@ -291,6 +293,11 @@ test('what the receiver starts', async (t) => {
     ['backup', '../db'],
   ])
     await fails(t, machine, EXIT_USAGE, 'receiver', 'group', ...args, ...store);
+  t.is((await runHere(machine, 'receiver', 'group', 'set', 'db', 'web1/data', ...store)).code, EXIT_OK);
+  const nightly = ['--name', 'nightly', '--at', '02:00', '--groups', 'db'];
+  t.is((await runHere(machine, 'receiver', 'schedule', 'set', ...nightly, ...store)).code, EXIT_OK);
+  await fails(t, machine, EXIT_USAGE, 'receiver', 'group', 'remove', 'db', ...store);
+  t.is((await runHere(machine, 'receiver', 'schedule', 'clear', ...store)).code, EXIT_OK);
   t.is((await runHere(machine, 'receiver', 'dial', 'web1', 'web1:8441', ...store)).code, EXIT_OK);
   t.is(
     (await runHere(machine, 'receiver', 'schedule', 'show', ...store)).stdout,

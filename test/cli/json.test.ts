@@ -175,6 +175,7 @@ test('what is offered and what is scheduled, for programs', async (t) => {
     parallel: 3,
     waitMs: 30_000,
     agents: ['a', 'b'],
+    groups: null,
   });
   const shown = await result('receiver', 'schedule', 'show');
   const [schedule] = (shown?.schedules ?? []) as { nextAt: string }[];
@@ -186,6 +187,10 @@ test('what is offered and what is scheduled, for programs', async (t) => {
   t.like(made?.group, { name: 'db', missing: 'leave-out', members: { 1: { agent: 'web2', device: 'log' } } });
   t.deepEqual((await result('receiver', 'group', 'list'))?.groups, [made?.group]);
   t.deepEqual((await result('receiver', 'group', 'show', 'db'))?.group, made?.group);
+  const often = await result('receiver', 'schedule', 'set', '--every', '6h', '--groups', 'db');
+  t.like(often?.schedule, { agents: null, groups: ['db'] });
+  t.like((await result('receiver', 'schedule', 'show'))?.schedules, [often?.schedule as object]);
+  t.like(await result('receiver', 'schedule', 'clear'), { removed: ['default'] });
   t.like(await result('receiver', 'group', 'remove', 'db'), { removed: 'db' });
   t.deepEqual((await result('receiver', 'group', 'list'))?.groups, []);
 });

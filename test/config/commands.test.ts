@@ -84,12 +84,12 @@ test('a receiver that a configuration names: its settings are there, and only th
   t.is((await receiver('init', dir, '--keep-partial', '3d')).code, EXIT_OK);
   t.is((await receiver('schedule', 'set', '--at', '02:00', '--store', dir)).code, EXIT_OK);
   const shown = async () => (await receiver('schedule', 'show', '--store', dir)).stdout.split('\n')[0];
-  t.is(await shown(), 'default: rounds begin at 02:00, 1 at once, of all agents');
+  t.is(await shown(), 'default: rounds begin at 02:00, 1 at once, of all agents and groups');
   await mkdir(config);
   await writeFile(join(config, 'receiver.toml'), `store = "${dir}"\nlisten = "127.0.0.1:8449"\n`);
-  t.is(await shown(), 'default: rounds begin at 02:00, 1 at once, of all agents');
+  t.is(await shown(), 'default: rounds begin at 02:00, 1 at once, of all agents and groups');
   t.is((await receiver('schedule', 'set', '--every', '6h')).code, EXIT_OK, 'its store is the default');
-  t.is(await shown(), 'default: rounds begin every 6h, 1 at once, of all agents');
+  t.is(await shown(), 'default: rounds begin every 6h, 1 at once, of all agents and groups');
   const refused = await receiver('init', dir, '--listen', '127.0.0.1:1');
   t.is(refused.code, EXIT_USAGE);
   t.regex(refused.stderr, /--listen: .*receiver\.toml:2 says it for this receiver\. Change it there\./);

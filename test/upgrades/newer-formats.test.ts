@@ -29,7 +29,14 @@ import { auditFiles, auditPath } from '../../src/receiver/audit/files.js';
 import { AuditLog } from '../../src/receiver/audit/log.js';
 import { verifyAudit } from '../../src/receiver/audit/read.js';
 import { CONTROL_VERSION, parseRequest } from '../../src/receiver/control/messages.js';
-import { readAddresses, readSchedules } from '../../src/receiver/orders/remote-settings.js';
+import { readGroups, writeGroup } from '../../src/receiver/orders/group-settings.js';
+import {
+  DEFAULT_SCHEDULE,
+  readAddresses,
+  readLastRound,
+  readSchedules,
+  writeLastRound,
+} from '../../src/receiver/orders/remote-settings.js';
 import { roundsOfConfiguration } from '../../src/receiver/orders/rounds-source.js';
 import { nodeDisk } from '../../src/store/disk/disk.js';
 import { SEALED_VERSION } from '../../src/store/disk/sealed-text.js';
@@ -41,6 +48,7 @@ import { listTaps } from '../../src/tap/registry/registry.js';
 import { readMapFacts, readStart } from '../../src/tap/source/continuity-facts.js';
 import { PLAIN } from '../helpers/bytes/digests.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';
+import { LAST_ROUND } from '../helpers/fixtures/former-states.js';
 import { type Envelope, raiseBinary, raiseSealed, raiseState } from '../helpers/fixtures/raised.js';
 import { contentsOf, unpacked } from '../helpers/fixtures/unpacked.js';
 
@@ -156,7 +164,7 @@ test('state files of a newer program are refused by name, and stay as they are',
     for (const name of found) {
       const path = join(dir, name);
       const before = await readFile(path);
-      await raiseState(path, /schedule/.test(name) ? 3 : null);
+      await raiseState(path, /schedule/.test(name) ? 4 : null);
       const raised = await contentsOf(dir);
       const { version } = JSON.parse(await readFile(path, 'utf8')) as Envelope;
       const error = await t.throwsAsync(read(dir, path), undefined, name);
@@ -180,6 +188,17 @@ const MADE: Readonly<
   'store/receiver/quotas.json': {
     make: (dir) => writeQuota(store(dir), 'web', { points: 7 }),
     read: (dir) => Quotas.load(store(dir)),
+  },
+  'store/receiver/groups.json': {
+    make: (dir) =>
+      writeGroup(store(dir), {
+        ...{ name: 'db', missing: 'fail', members: [{ agent: 'web', device: 'disk' }] },
+      }),
+    read: (dir) => readGroups(store(dir)),
+  },
+  'store/receiver/last-round.json': {
+    make: (dir) => writeLastRound(store(dir), DEFAULT_SCHEDULE, LAST_ROUND),
+    read: (dir) => readLastRound(store(dir), DEFAULT_SCHEDULE),
   },
   'store/receiver/rename.json': {
     make: (dir) =>

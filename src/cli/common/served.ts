@@ -32,6 +32,12 @@ export async function askReceiverOr<T>(
   return parse(answer);
 }
 
+/** Has the receiver that serves, if there is one, read what was written. */
+export function reload(context: CommandContext, dir: string): Promise<boolean> {
+  const asking = { wish: { op: 'reload' }, parse: () => true } as const;
+  return askReceiverOr(context, dir, asking, async () => false);
+}
+
 /** This process owns the store meanwhile. */
 export async function withStore<T>(
   { output, signal }: CommandContext,

@@ -28,7 +28,7 @@ export const LOG_EVENTS = {
   'prune-failed': 'The rules of retention could not be applied.',
   'clock-doubted': 'The clock is not believed; nothing is removed by its time.',
   'round-begun': 'A round begins.',
-  'round-item-failed': 'A round failed to back up a device, or did not reach an agent.',
+  'round-item-failed': 'A round failed to back up a device or a group, or did not reach an agent.',
   'round-ended': 'A round has ended.',
   'audit-failed': 'The audit log can not be written; commands are refused.',
   'notification-sent': 'A notification was taken by its channel.',

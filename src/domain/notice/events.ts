@@ -62,7 +62,7 @@ export const NOTICE_EVENTS = {
   'round-failed': {
     of: ['receiver'],
     severity: 'warning',
-    meaning: 'The last round of a schedule failed for some devices, or did not reach some agents.',
+    meaning: 'The last round of a schedule failed for some devices or groups, or did not reach some agents.',
     remedy: 'See "stillpoint receiver schedule show" for which, and why.',
   },
   'upkeep-failed': {

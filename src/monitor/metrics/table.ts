@@ -82,10 +82,13 @@ export const METRICS = {
   stillpoint_last_heard_timestamp_seconds: gauge(AGENT, 'When the agent was last heard of.'),
   stillpoint_certificate_expiry_timestamp_seconds: gauge(AGENT, "When the agent's certificate expires."),
   stillpoint_open_sessions: gauge([], 'Sessions that are open.'),
-  stillpoint_round_failed_devices: gauge(['schedule'], 'Devices that the last round failed to back up.'),
+  stillpoint_round_failed_devices: gauge(
+    ['schedule'],
+    'Devices and groups that the last round failed to back up.',
+  ),
   stillpoint_round_skipped_devices: gauge(
     ['schedule'],
-    'Devices and agents that the last round did not reach.',
+    'Devices, groups and agents that the last round did not reach.',
   ),
   stillpoint_round_end_timestamp_seconds: gauge(['schedule'], 'When the last round ended.'),
   stillpoint_problem: gauge(

@@ -2,7 +2,7 @@
  * What commands say to the running receiver, over a socket in its directory: one JSON object a line. There is
  * one request per connection; the end of the connection cancels the request.
  *
- *   request  {"v":1, "op":"backup", ...}
+ *   request  {"v":2, "op":"backup", ...}
  *   events   {"event":{...}}, as things happen
  *   the end  {"result":...} or {"error":{...}}
  */
@@ -18,6 +18,7 @@ import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
 import type { CollectReport } from '../../store/port/store.js';
 import {
   agentsSchema,
+  groupsSchema,
   parallelSchema,
   roundItemSchema,
   roundSummarySchema,
@@ -25,7 +26,7 @@ import {
 } from '../orders/remote-settings.js';
 import { retentionWishSchema } from '../retention/messages.js';
 
-export const CONTROL_VERSION = 1;
+export const CONTROL_VERSION = 2;
 export const CONTROL_LINE_BYTES_MAX = 4 * 1024 * 1024;
 
 const text = z.string().max(8192);
@@ -59,6 +60,7 @@ const requestSchema = z.discriminatedUnion('op', [
     v,
     op: z.literal('round'),
     agents: agentsSchema,
+    groups: groupsSchema,
     parallel: parallelSchema,
     waitMs: waitMsSchema,
   }),

@@ -1,7 +1,4 @@
-/**
- * The receiver's groups over several hosts, under DIR/receiver/groups.json. Commands write them; each backup
- * of a group reads them.
- */
+/** The receiver's groups over several hosts that commands set, under DIR/receiver/groups.json. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -9,24 +6,13 @@ import { readStateFile, type StateFormat, writeStateFile } from '../../config/st
 import { StillpointError } from '../../domain/base/errors.js';
 import { GROUP_MEMBERS_MAX, GROUPS_MAX } from '../../domain/base/limits.js';
 import { NAME_CHARS_MAX } from '../../domain/base/names.js';
+import type { ReceiverGroup } from '../../domain/order/receiver-group.js';
 import { syncDirectory } from '../../native/files.js';
 import { receiverDirectory } from '../access/identity.js';
 
-export interface GroupDevice {
-  readonly agent: string;
-  readonly device: string;
-}
-
-export interface ReceiverGroup {
-  readonly name: string;
-  readonly members: readonly GroupDevice[];
-  /** What becomes of the others if a host can't take part. */
-  readonly missing: 'fail' | 'leave-out';
-}
-
 const name = z.string().min(1).max(NAME_CHARS_MAX);
 
-export const receiverGroupSchema: z.ZodType<ReceiverGroup> = z.strictObject({
+const receiverGroupSchema: z.ZodType<ReceiverGroup> = z.strictObject({
   name,
   members: z
     .array(z.strictObject({ agent: name, device: name }))
@@ -48,8 +34,7 @@ export async function readGroups(dir: string): Promise<readonly ReceiverGroup[]>
 }
 
 /** @throws StillpointError `usage` if there is none of the name */
-export async function readGroup(dir: string, wanted: string): Promise<ReceiverGroup> {
-  const groups = await readGroups(dir);
+export function findGroup(groups: readonly ReceiverGroup[], wanted: string): ReceiverGroup {
   const found = groups.find((group) => group.name === wanted);
   if (found !== undefined) return found;
   throw new StillpointError('usage', {
@@ -77,11 +62,19 @@ export async function writeGroup(dir: string, group: ReceiverGroup): Promise<voi
 
 /** @throws StillpointError `usage` if there is none of the name */
 export async function removeGroup(dir: string, wanted: string): Promise<void> {
-  await readGroup(dir, wanted);
+  const groups = await readGroups(dir);
+  const found = findGroup(groups, wanted);
   await writeGroups(
     dir,
-    (await readGroups(dir)).filter((group) => group.name !== wanted),
+    groups.filter((group) => group !== found),
   );
+}
+
+/** Those that go with the agent: all their members are its own. */
+export function groupsOnlyOf(groups: readonly ReceiverGroup[], agent: string): string[] {
+  return groups
+    .filter(({ members }) => members.every((member) => member.agent === agent))
+    .map(({ name }) => name);
 }
 
 /** An agent has another name now; null: it is gone, and its members with it. May be repeated. */

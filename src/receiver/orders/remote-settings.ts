@@ -13,23 +13,22 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import { StillpointError } from '../../domain/base/errors.js';
-import { ROUND_ITEMS_KEPT, ROUND_PARALLEL_MAX } from '../../domain/base/limits.js';
+import { GROUPS_MAX, ROUND_ITEMS_KEPT, ROUND_PARALLEL_MAX } from '../../domain/base/limits.js';
 import { checkName, NAME_CHARS_MAX } from '../../domain/base/names.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
+import type { RoundChoice } from '../../domain/order/round-choice.js';
 import { parseEvery, parseSchedule, type Schedule as Timing } from '../../domain/order/schedule.js';
 import { syncDirectory } from '../../native/files.js';
 import { type ListenAddress, receiverDirectory } from '../access/identity.js';
-import { renameInGroups } from './group-settings.js';
+import { groupsOnlyOf, readGroups, renameInGroups } from './group-settings.js';
 
-export interface Schedule {
+export interface Schedule extends RoundChoice {
   readonly name: string;
   /** As src/domain/order/schedule.ts reads it. */
   readonly at: string;
   readonly parallel: number;
   /** For agents that are not connected when a round begins. */
   readonly waitMs: number;
-  /** Null: all that are enrolled. */
-  readonly agents: readonly string[] | null;
   /** How often a round goes back to what failed, before the next one is due. */
   readonly retries: number;
   /** ISO 8601. Nothing is due before. */
@@ -57,6 +56,11 @@ const count = z.int().min(0);
 export const waitMsSchema = z.number().min(0).max(ROUND_WAIT_MS_MAX);
 export const parallelSchema = z.int().min(1).max(ROUND_PARALLEL_MAX);
 export const agentsSchema = z.array(text).max(AGENTS_MAX).nullable();
+/** As many as commands and a configuration may have together. */
+export const groupsSchema = z
+  .array(text)
+  .max(2 * GROUPS_MAX)
+  .nullable();
 
 const dialFormat: StateFormat<{ readonly agents: readonly ({ readonly agent: string } & ListenAddress)[] }> =
   {
@@ -71,7 +75,7 @@ const dialFormat: StateFormat<{ readonly agents: readonly ({ readonly agent: str
 
 const timing = z.string().max(SCHEDULE_CHARS_MAX).refine(isSchedule);
 
-const scheduleSchema: z.ZodType<Schedule> = z.strictObject({
+const agentSchedule = z.strictObject({
   name: z.string().max(NAME_CHARS_MAX),
   at: timing,
   parallel: parallelSchema,
@@ -80,9 +84,22 @@ const scheduleSchema: z.ZodType<Schedule> = z.strictObject({
   retries: count.max(ROUND_RETRIES_MAX),
   setAt: z.iso.datetime(),
 });
+const scheduleSchema: z.ZodType<Schedule> = agentSchedule.extend({ groups: groupsSchema });
+
+interface Schedules {
+  readonly schedules: readonly Schedule[];
+}
+
+const schedulesOf = <S extends z.ZodType>(schema: S) =>
+  z.strictObject({ schedules: z.array(schema).max(SCHEDULES_MAX) });
+
+/** Of version 2: without groups. */
+const schedulesOfAgents: z.ZodType<Schedules> = schedulesOf(
+  agentSchedule.transform((schedule) => ({ ...schedule, groups: null })),
+);
 
 /** Of version 1: a single one, at minutes of the day or every so often. */
-const formerSchedule = z
+const singleSchedule: z.ZodType<Schedules> = z
   .strictObject({
     timing: z.discriminatedUnion('kind', [
       z.strictObject({ kind: z.literal('at'), minutes: z.array(count.max(24 * 60 - 1)).min(1) }),
@@ -93,20 +110,21 @@ const formerSchedule = z
     agents: agentsSchema,
     setAt: z.iso.datetime(),
   })
-  .transform(({ timing, ...rest }): { schedules: Schedule[] } => {
+  .transform(({ timing, ...rest }) => {
     const pad = (value: number) => String(value).padStart(2, '0');
     const at =
       timing.kind === 'every'
         ? parseEvery(`${Math.round(timing.everyMs / 60_000)}m`).text
         : timing.minutes.map((m) => `${pad(Math.floor(m / 60))}:${pad(m % 60)}`).join(',');
-    return { schedules: [{ ...rest, name: DEFAULT_SCHEDULE, at, retries: ROUND_RETRIES_DEFAULT }] };
+    const schedule = { ...rest, name: DEFAULT_SCHEDULE, at, groups: null, retries: ROUND_RETRIES_DEFAULT };
+    return { schedules: [schedule] };
   });
 
-const scheduleFormat: StateFormat<{ readonly schedules: readonly Schedule[] }> = {
+const scheduleFormat: StateFormat<Schedules> = {
   format: 'stillpoint-schedule',
-  version: 2,
-  schema: z.strictObject({ schedules: z.array(scheduleSchema).max(SCHEDULES_MAX) }),
-  former: { 1: formerSchedule },
+  version: 3,
+  schema: schedulesOf(scheduleSchema),
+  former: { 1: singleSchedule, 2: schedulesOfAgents },
 };
 
 function isSchedule(text: string): boolean {
@@ -121,8 +139,8 @@ export function timingOf({ at }: Schedule): Timing {
   return parseSchedule(at);
 }
 
-export const roundItemSchema: z.ZodType<RoundItem> = z.strictObject({
-  agent: text,
+const agentItem = z.strictObject({
+  agent: text.nullable(),
   device: text.nullable(),
   state: z.enum(['waiting', 'running', 'done', 'failed', 'skipped']),
   point: text.nullable(),
@@ -131,25 +149,33 @@ export const roundItemSchema: z.ZodType<RoundItem> = z.strictObject({
   durationMs: count,
   reason: z.string().nullable(),
 });
+export const roundItemSchema: z.ZodType<RoundItem> = agentItem.extend({ group: text.nullable() });
 
-export const roundSummarySchema: z.ZodType<RoundSummary> = z.strictObject({
-  done: count,
-  failed: count,
-  skipped: count,
-  withWarnings: count,
-  wireBytes: count,
-  durationMs: z.number().min(0),
-  items: z.array(roundItemSchema).max(ROUND_ITEMS_KEPT),
-});
+const summaryOf = (item: z.ZodType<RoundItem>): z.ZodType<RoundSummary> =>
+  z.strictObject({
+    done: count,
+    failed: count,
+    skipped: count,
+    withWarnings: count,
+    wireBytes: count,
+    durationMs: z.number().min(0),
+    items: z.array(item).max(ROUND_ITEMS_KEPT),
+  });
+export const roundSummarySchema = summaryOf(roundItemSchema);
+
+const lastRoundOf = (item: z.ZodType<RoundItem>): z.ZodType<LastRound> =>
+  z.strictObject({
+    startedAt: z.iso.datetime(),
+    endedAt: z.iso.datetime().nullable(),
+    summary: summaryOf(item).nullable(),
+  });
 
 const lastRoundFormat: StateFormat<LastRound> = {
   format: 'stillpoint-last-round',
-  version: 1,
-  schema: z.strictObject({
-    startedAt: z.iso.datetime(),
-    endedAt: z.iso.datetime().nullable(),
-    summary: roundSummarySchema.nullable(),
-  }),
+  version: 2,
+  schema: lastRoundOf(roundItemSchema),
+  // Without groups.
+  former: { 1: lastRoundOf(agentItem.transform((item) => ({ ...item, group: null }))) },
 };
 
 /** Of an item, so that a whole round fits into a file of its bounded size. */
@@ -179,20 +205,30 @@ export async function writeAddress(dir: string, agent: string, address: ListenAd
 
 /** An agent has another name now; null: it is gone. Each file is written once, and may be again. */
 export async function renameInSettings(dir: string, from: string, to: string | null): Promise<void> {
-  await renameInGroups(dir, from, to);
   const address = (await readAddresses(dir)).get(from);
   if (address !== undefined) {
     if (to !== null) await writeAddress(dir, to, address);
     await writeAddress(dir, from, null);
   }
+  // Before the groups: these are what says which of them go.
+  const gone = to === null ? groupsOnlyOf(await readGroups(dir), from) : [];
   for (const schedule of await readSchedules(dir)) {
-    if (schedule.agents?.includes(from) !== true) continue;
-    const others = schedule.agents.filter((agent) => agent !== from && agent !== to);
-    const agents = to === null ? others : [...others, to];
-    // It was for this agent alone.
-    if (agents.length === 0) await removeSchedules(dir, schedule.name);
-    else await writeSchedule(dir, { ...schedule, agents });
+    const agents = renamed(schedule.agents, from, to);
+    const groups = gone.reduce((names, name) => renamed(names, name, null), schedule.groups);
+    if (agents === schedule.agents && groups === schedule.groups) continue;
+    // It was for what is gone alone; without any names it would be for everything.
+    if (agents === null && groups === null) await removeSchedules(dir, schedule.name);
+    else await writeSchedule(dir, { ...schedule, agents, groups });
   }
+  await renameInGroups(dir, from, to);
+}
+
+/** @returns the same if it is not there; null: nothing is left */
+function renamed(names: readonly string[] | null, from: string, to: string | null): readonly string[] | null {
+  if (names?.includes(from) !== true) return names;
+  const others = names.filter((name) => name !== from && name !== to);
+  if (to !== null) return [...others, to];
+  return others.length === 0 ? null : others;
 }
 
 export async function readSchedules(dir: string): Promise<readonly Schedule[]> {

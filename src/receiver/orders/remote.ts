@@ -7,7 +7,14 @@ import { X509Certificate } from 'node:crypto';
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
 import type { DevicePlan, Order, OrderWish, PlannedRound } from '../../domain/order/order.js';
+import { agentsOf, type ReceiverGroup } from '../../domain/order/receiver-group.js';
 import type { RoundItem, RoundSummary } from '../../domain/order/round.js';
+import {
+  agentsOfPlan,
+  planRound,
+  type RoundChoice,
+  type RoundPlan,
+} from '../../domain/order/round-choice.js';
 import { pointLabel } from '../../domain/point/point.js';
 import { isNearItsEnd } from '../../protocol/certificates/certificates.js';
 import type { Store } from '../../store/port/store.js';
@@ -17,21 +24,22 @@ import type { Quotas } from '../access/quotas.js';
 import type { Tenants } from '../access/tenants.js';
 import type { Trail } from '../audit/trail.js';
 import { addressText, type DialOut } from './dial-out.js';
-import type { ReceiverGroup } from './group-settings.js';
+import { findGroup } from './group-settings.js';
 import { followOrder, type OrderResult } from './order-outcome.js';
 import type { OrderBook } from './orders.js';
-import { type RoundOptions, runRound } from './rounds.js';
+import { type BackUpGroup, runRound } from './rounds.js';
 import type { RoundsSource } from './rounds-source.js';
 import { Scheduler } from './scheduler.js';
 
 export interface RemoteOptions {
   readonly dir: string;
-  /** Schedules, and who is dialled. */
+  /** Schedules, groups, and who is dialled. */
   readonly rounds: RoundsSource;
   readonly store: Store;
   readonly tenants: Tenants;
   readonly quotas: Quotas;
   readonly orders: OrderBook;
+  readonly backUpGroup: BackUpGroup;
   readonly dialOut: DialOut;
   readonly trail: Trail;
   readonly log: Logger;
@@ -81,12 +89,12 @@ function accessOf(
   };
 }
 
-export interface RoundWish {
-  /** Null: all. */
-  readonly agents: readonly string[] | null;
+interface RoundPace {
   readonly parallel: number;
   readonly waitMs: number;
 }
+
+export interface RoundWish extends RoundChoice, RoundPace {}
 
 export class Remote {
   readonly #options: RemoteOptions;
@@ -103,14 +111,12 @@ export class Remote {
     remote.#scheduler = await Scheduler.start({
       ...{ dir, log, now },
       readSchedules: () => rounds.schedules(),
-      runRound: (schedule, signal, only) =>
-        remote.#round(
-          'schedule',
-          only === null ? schedule : { ...schedule, agents: [...only.keys()] },
-          signal,
-          () => undefined,
-          only,
-        ),
+      readGroups: () => rounds.groups(),
+      // Names that are not known are skipped: a schedule is not to fail for one of them.
+      runRound: ({ schedule, groups, left }, signal) => {
+        const known = { agents: options.tenants.names(), groups };
+        return remote.#round('schedule', planRound(schedule, known, left), schedule, signal);
+      },
     });
     orders.planned = (agent) => remote.#planned(agent);
     return remote;
@@ -168,30 +174,33 @@ export class Remote {
     }
   }
 
-  /** @throws StillpointError `usage` for a name that is not enrolled */
+  /** @throws StillpointError `usage` for an agent that is not enrolled, or a group that is not there */
   async round(
     wish: RoundWish,
     signal: AbortSignal,
     onItem: (item: RoundItem) => void,
   ): Promise<RoundSummary> {
-    if (wish.agents !== null) this.#checkEnrolled(wish.agents);
-    return this.#round('operator', wish, signal, onItem);
+    const { tenants, rounds } = this.#options;
+    this.#checkEnrolled(wish.agents ?? []);
+    const groups = await rounds.groups();
+    for (const name of wish.groups ?? []) findGroup(groups, name);
+    const plan = planRound(wish, { agents: tenants.names(), groups });
+    return this.#round('operator', plan, wish, signal, onItem);
   }
 
-  /** Names that are not enrolled are skipped: a schedule is not to fail for one of them. */
   async #round(
     who: 'operator' | 'schedule',
-    { agents: asked, parallel, waitMs }: RoundWish,
+    plan: RoundPlan,
+    { parallel, waitMs }: RoundPace,
     signal: AbortSignal,
-    onItem: (item: RoundItem) => void,
-    only: RoundOptions['only'] = null,
+    onItem: (item: RoundItem) => void = () => undefined,
   ): Promise<RoundSummary> {
-    const { orders, tenants, dialOut, trail, now } = this.#options;
-    const agents = asked ?? tenants.names();
+    const { orders, backUpGroup, dialOut, trail, now } = this.#options;
+    const agents = agentsOfPlan(plan);
     for (const agent of agents) dialOut.hurry(agent);
     trail.log.note({ who, what: 'round', result: 'begun', count: agents.length });
     const summary = await runRound({
-      ...{ orders, agents, parallel, waitMs, signal, onItem, only },
+      ...{ orders, backUpGroup, plan, parallel, waitMs, signal, onItem },
       whyAbsent: (agent) => this.#whyAbsent(agent),
       nowMs: () => now().getTime(),
     });
@@ -206,11 +215,12 @@ export class Remote {
    * @throws StillpointError of the work; `usage` for an agent that is not enrolled
    */
   async groupBackup<T>(
-    { name, members }: ReceiverGroup,
+    group: ReceiverGroup,
     work: (whyAbsent: (agent: string) => string) => Promise<T>,
   ): Promise<T> {
     const { log, dialOut, trail } = this.#options;
-    const agents = [...new Set(members.map(({ agent }) => agent))];
+    const { name } = group;
+    const agents = agentsOf(group);
     this.#checkEnrolled(agents);
     trail.log.note({
       who: 'operator',

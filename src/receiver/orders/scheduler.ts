@@ -16,18 +16,28 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { LogEvent } from '../../domain/base/log-events.js';
 import type { PlannedRound } from '../../domain/order/order.js';
-import { type Round, type RoundSummary, toRetry, withRetried } from '../../domain/order/round.js';
+import type { ReceiverGroup } from '../../domain/order/receiver-group.js';
+import { type RoundSummary, toRetry, withRetried } from '../../domain/order/round.js';
+import { type RoundLeft, reaches } from '../../domain/order/round-choice.js';
 import { SET_BACK_MS } from '../../domain/order/run-plan.js';
 import { describeSchedule, dueAfter } from '../../domain/order/schedule.js';
 import { readLastRound, type Schedule, timingOf, writeLastRound } from './remote-settings.js';
 
+export interface ScheduledRound {
+  readonly schedule: Schedule;
+  /** All that the receiver has, as of the last look at the settings. */
+  readonly groups: readonly ReceiverGroup[];
+  /** At a retry: only that; null: all. */
+  readonly left: RoundLeft | null;
+}
+
 export interface SchedulerOptions {
   readonly dir: string;
   readonly readSchedules: () => Promise<readonly Schedule[]>;
+  readonly readGroups: () => Promise<readonly ReceiverGroup[]>;
   readonly log: Logger;
   readonly now: () => Date;
-  /** @param only devices of some agents, at a retry; null: all */
-  readonly runRound: (schedule: Schedule, signal: AbortSignal, only: Round['only']) => Promise<RoundSummary>;
+  readonly runRound: (round: ScheduledRound, signal: AbortSignal) => Promise<RoundSummary>;
   /** How often the clock is looked at: it may be set. */
   readonly tickMs?: number;
   /** Before the first retry; doubles. */
@@ -49,6 +59,7 @@ export class Scheduler {
   readonly #stop = new AbortController();
   /** By name, and so are the rounds that run. */
   #entries = new Map<string, Entry>();
+  #groups: readonly ReceiverGroup[] = [];
   readonly #rounds = new Map<string, Promise<void>>();
   #timer: NodeJS.Timeout | null = null;
 
@@ -63,9 +74,10 @@ export class Scheduler {
     return scheduler;
   }
 
-  /** The schedules were changed. Rounds that run go on. */
+  /** Schedules or groups were changed. Rounds that run go on. */
   async reload(): Promise<void> {
-    const { dir, log, readSchedules } = this.#options;
+    const { dir, log, readSchedules, readGroups } = this.#options;
+    const groups = await readGroups();
     const entries = new Map<string, Entry>();
     for (const schedule of await readSchedules()) {
       const last = await readLastRound(dir, schedule.name);
@@ -83,12 +95,13 @@ export class Scheduler {
       );
     }
     this.#entries = entries;
+    this.#groups = groups;
   }
 
-  /** Those that an agent is a part of. */
+  /** Those that an agent is a part of, for devices of its own or for a group. */
   planned(agent: string): PlannedRound[] {
     return [...this.#entries.values()]
-      .filter(({ schedule }) => schedule.agents === null || schedule.agents.includes(agent))
+      .filter(({ schedule }) => reaches(schedule, this.#groups, agent))
       .map(({ schedule, anchorMs }) => {
         const timing = timingOf(schedule);
         const nextMs = dueAfter(timing, anchorMs);
@@ -126,22 +139,26 @@ export class Scheduler {
     const startedAt = started.toISOString();
     await writeLastRound(dir, schedule.name, { startedAt, endedAt: null, summary: null });
     log.info({ event: 'round-begun' satisfies LogEvent, parallel: schedule.parallel }, 'round begins');
-    let summary = await runRound(schedule, this.#stop.signal, null);
+    const run = (left: RoundLeft | null) =>
+      runRound({ schedule, groups: this.#groups, left }, this.#stop.signal);
+    let summary = await run(null);
     for (let retries = 0; retries < schedule.retries; retries += 1) {
       const untilMs = now().getTime() + retryAfterMs * 2 ** retries;
       const left = toRetry(summary);
-      if (left.size === 0) break;
+      if (left.agents.size + left.groups.size === 0) break;
       // It may end in the pause: what is known by then is kept.
       await writeLastRound(dir, schedule.name, { startedAt, endedAt: null, summary });
       if (!(await this.#pause(entry, untilMs))) break;
-      log.info({ agents: [...left.keys()], retry: retries + 1 }, 'round goes back to what failed');
-      summary = withRetried(summary, await runRound(schedule, this.#stop.signal, left));
+      const [agents, groups] = [[...left.agents.keys()], [...left.groups]];
+      log.info({ agents, groups, retry: retries + 1 }, 'round goes back to what failed');
+      summary = withRetried(summary, await run(left));
     }
     await writeLastRound(dir, schedule.name, { startedAt, endedAt: now().toISOString(), summary });
     const { items, ...figures } = summary;
-    for (const { agent, device, state, reason } of items) {
+    for (const { agent, device, group, state, reason } of items) {
+      const of = group === null ? { agent, device } : { group };
       if (state !== 'done')
-        log.warn({ event: 'round-item-failed' satisfies LogEvent, agent, device, reason }, `round: ${state}`);
+        log.warn({ event: 'round-item-failed' satisfies LogEvent, ...of, reason }, `round: ${state}`);
     }
     const level = figures.failed + figures.skipped > 0 ? 'warn' : 'info';
     log[level]({ event: 'round-ended' satisfies LogEvent, ...figures }, 'round ended');

@@ -119,7 +119,7 @@ test('a renamed agent goes on with its certificate, points, sets and settings', 
   const setAt = new Date().toISOString();
   await writeSchedule(dir, {
     ...{ name: 'default', at: 'every 1d', retries: 0, agents: ['db', 'web'], parallel: 1, waitMs: 0 },
-    setAt,
+    ...{ groups: null, setAt },
   });
   await writeQuota(dir, 'web', { points: 7 });
   const policy = { keepLast: 3 };

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { Run } from '../../../src/domain/group/run.js';
+import type { ReceiverGroup } from '../../../src/domain/order/receiver-group.js';
 import { type GroupBackupResult, GroupBackups } from '../../../src/receiver/groups/backup.js';
-import type { ReceiverGroup } from '../../../src/receiver/orders/group-settings.js';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import { createStore, openStore } from '../../../src/store/open.js';

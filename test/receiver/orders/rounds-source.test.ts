@@ -3,6 +3,7 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { loadReceiverConfig } from '../../../src/config/receiver-config.js';
+import type { ReceiverGroup } from '../../../src/domain/order/receiver-group.js';
 import type { Schedule } from '../../../src/receiver/orders/remote-settings.js';
 import {
   hiddenRounds,
@@ -13,9 +14,10 @@ import { tempDir } from '../../helpers/disks/temp-dir.js';
 
 const NOW = Date.UTC(2026, 4, 1);
 const nightly: Schedule = {
-  ...{ name: 'nightly', at: 'Mon..Fri 02:00', agents: ['a', 'b'], parallel: 3, retries: 1 },
+  ...{ name: 'nightly', at: 'Mon..Fri 02:00', agents: ['a', 'b'], groups: null, parallel: 3, retries: 1 },
   ...{ waitMs: 20_000, setAt: new Date(NOW).toISOString() },
 };
+const db: ReceiverGroup = { name: 'db', missing: 'fail', members: [{ agent: 'a', device: 'data' }] };
 const web1 = { host: '::1', port: 8441 };
 
 async function makeWorld(t: ExecutionContext) {
@@ -49,6 +51,17 @@ for (const kind of ['directory', 'configuration'] as const)
     await rounds.setAddress('web2', { ...web1, port: 1 });
     await rounds.setAddress('web2', null);
     t.deepEqual([...(await rounds.addresses())], [['web1', web1]]);
+    await rounds.setGroup({ ...db, missing: 'leave-out' });
+    await rounds.setGroup(db);
+    t.deepEqual(await rounds.groups(), [db]);
+    await rounds.setSchedule({ ...nightly, groups: ['db'] });
+    await t.throwsAsync(rounds.removeGroup('db'), {
+      ...{ code: 'usage', message: /^group db: schedule nightly backs it up.*clear --name nightly/ },
+    });
+    await rounds.setSchedule(nightly);
+    await rounds.removeGroup('db');
+    t.deepEqual(await rounds.groups(), []);
+    await t.throwsAsync(rounds.removeGroup('db'), { code: 'usage', message: /no group of this name/ });
     t.deepEqual(await rounds.clearSchedules('often'), ['often']);
     t.deepEqual(await rounds.clearSchedules(null), ['nightly']);
     t.deepEqual(await rounds.schedules(), []);
@@ -67,6 +80,51 @@ test('what others wrote into the configuration is refused, with its place', asyn
   t.is((await rounds.schedules()).length, 2, 'nothing was removed');
   t.deepEqual(await rounds.clearSchedules('own'), ['own']);
   await t.throwsAsync(rounds.setAddress('web1', web1), { code: 'config', message: /receiver\.toml:5/ });
+});
+
+test('groups: those of the configuration count first, and commands neither change nor remove them', async (t) => {
+  const { dir, config, load, rounds } = await makeWorld(t);
+  await roundsOfDirectory(dir).setGroup({ ...db, missing: 'leave-out' });
+  await rounds.setGroup({ ...db, name: 'own' });
+  await writeFile(
+    join(config, 'receiver.toml'),
+    `[[group]]
+name = "db"
+members = ["b/data", "c/log"]
+[[schedule]]
+name = "often"
+at = "hourly"
+groups = ["db", "own"]
+`,
+  );
+  const written = [
+    { agent: 'b', device: 'data' },
+    { agent: 'c', device: 'log' },
+  ];
+  t.deepEqual(await rounds.groups(), [
+    { ...db, members: written },
+    { ...db, name: 'own' },
+  ]);
+  t.like(await rounds.schedules(), [{ name: 'often', agents: null, groups: ['db', 'own'] }]);
+  t.regex((await hiddenRounds(dir, await load())).join(), /^group db: .*receiver\.toml:1 counts/);
+  const refused = (line: number) =>
+    ({
+      code: 'config',
+      message: new RegExp(`it is in .*receiver\\.toml:${line}\\. Change it there`),
+    }) as const;
+  await t.throwsAsync(rounds.setGroup(db), refused(1));
+  await t.throwsAsync(rounds.removeGroup('db'), refused(1));
+  await t.throwsAsync(rounds.removeGroup('own'), {
+    ...{
+      code: 'usage',
+      message: /group own: schedule often, in .*receiver\.toml:4, backs it up\. Take it out/,
+    },
+  });
+  await t.throwsAsync(rounds.checkRename('b', 'x'), refused(1));
+  await t.throwsAsync(rounds.checkRename('c', null), refused(1));
+  await t.notThrowsAsync(rounds.checkRename('a', 'x'));
+  // Its group would go with it.
+  await t.throwsAsync(rounds.checkRename('a', null), refused(4));
 });
 
 test('what commands wrote follows an agent to another name, and goes with it', async (t) => {

@@ -7,6 +7,7 @@ import { pino } from 'pino';
 import { z } from 'zod';
 import { writeStateFile } from '../../../src/config/state-file.js';
 import type { RoundSummary } from '../../../src/domain/order/round.js';
+import { readGroups, writeGroup } from '../../../src/receiver/orders/group-settings.js';
 import {
   DEFAULT_SCHEDULE,
   readLastRound,
@@ -47,9 +48,10 @@ class World {
       log: pino({ level: 'silent' }),
       now: () => new Date(this.nowMs),
       ...{ tickMs: 2, retryAfterMs: HOUR },
-      runRound: async ({ name }, signal, only) => {
+      readGroups: () => readGroups(this.dir),
+      runRound: async ({ schedule, left }, signal) => {
         this.begun.push(this.nowMs);
-        this.rounds.push([name, only === null ? null : [...only]]);
+        this.rounds.push([schedule.name, left && [[...left.agents], [...left.groups]]]);
         if (this.holdsRounds) {
           await new Promise<void>((resolve) => {
             this.end = resolve;
@@ -78,7 +80,15 @@ async function makeWorld(t: ExecutionContext, changes: Partial<Schedule> = {}): 
   const dir = await tempDir(t);
   await mkdir(join(dir, 'receiver'));
   await writeSchedule(dir, {
-    ...{ name: DEFAULT_SCHEDULE, at: 'every 6h', parallel: 1, waitMs: 0, agents: null, retries: 2 },
+    ...{
+      name: DEFAULT_SCHEDULE,
+      at: 'every 6h',
+      parallel: 1,
+      waitMs: 0,
+      agents: null,
+      groups: null,
+      retries: 2,
+    },
     setAt: new Date(START).toISOString(),
     ...changes,
   });
@@ -169,10 +179,12 @@ test('a schedule that is changed or cleared counts from then on', async (t) => {
 
 test('a round goes back to what failed, and only to that, until the next one is due', async (t) => {
   const world = await makeWorld(t);
-  const item = { point: null, warningCount: 0, wireBytes: 1, durationMs: 0 };
+  const item = { point: null, warningCount: 0, wireBytes: 1, durationMs: 0, group: null };
+  const group = { ...item, agent: null, device: null, group: 'db' };
   const failed: RoundSummary = {
-    ...{ done: 1, failed: 1, skipped: 1, withWarnings: 0, wireBytes: 3, durationMs: 5 },
+    ...{ done: 1, failed: 2, skipped: 1, withWarnings: 0, wireBytes: 3, durationMs: 5 },
     items: [
+      { ...group, state: 'failed', reason: 'a: x: it broke' },
       { ...item, agent: 'a', device: 'x', state: 'failed', reason: 'it broke' },
       { ...item, agent: 'b', device: null, state: 'skipped', reason: 'it is away' },
       { ...item, agent: 'a', device: 'y', state: 'done', reason: null },
@@ -188,9 +200,10 @@ test('a round goes back to what failed, and only to that, until the next one is 
       ...SUMMARY,
       ...healed('a', 'x'),
       skipped: 1,
-      done: 1,
+      done: 2,
       items: [
         ...healed('a', 'x').items,
+        { ...group, state: 'done', reason: null },
         { ...item, agent: 'b', device: null, state: 'skipped', reason: 'it is away' },
       ],
     },
@@ -206,14 +219,17 @@ test('a round goes back to what failed, and only to that, until the next one is 
     [
       DEFAULT_SCHEDULE,
       [
-        ['a', new Set(['x'])],
-        ['b', null],
+        [
+          ['a', new Set(['x'])],
+          ['b', null],
+        ],
+        ['db'],
       ],
     ],
-    [DEFAULT_SCHEDULE, [['b', null]]],
+    [DEFAULT_SCHEDULE, [[['b', null]], []]],
   ]);
   while ((await readLastRound(world.dir, DEFAULT_SCHEDULE))?.endedAt === null) await sleep(5);
-  t.like((await readLastRound(world.dir, DEFAULT_SCHEDULE))?.summary, { done: 3, failed: 0, skipped: 0 });
+  t.like((await readLastRound(world.dir, DEFAULT_SCHEDULE))?.summary, { done: 4, failed: 0, skipped: 0 });
 });
 
 test('two schedules, each with its own last round; that of the former version is one of them', async (t) => {
@@ -227,7 +243,7 @@ test('two schedules, each with its own last round; that of the former version is
     },
   );
   const [former] = await readSchedules(world.dir);
-  t.like(former, { name: DEFAULT_SCHEDULE, at: '02:00,14:15', parallel: 3, agents: ['a'] });
+  t.like(former, { name: DEFAULT_SCHEDULE, at: '02:00,14:15', parallel: 3, agents: ['a'], groups: null });
   if (former === undefined) return;
   await writeSchedule(world.dir, { ...former, name: 'often', at: 'every 1h' });
   await writeSchedule(world.dir, { ...former, at: 'every 5h' });
@@ -236,4 +252,53 @@ test('two schedules, each with its own last round; that of the former version is
   await world.at(5, 3);
   t.deepEqual(world.rounds.map((round) => (round as string[])[0]).sort(), ['default', 'often', 'often']);
   t.like(await readLastRound(world.dir, 'often'), { startedAt: new Date(START + 5 * HOUR).toISOString() });
+});
+
+test('settings and a last round without groups, of a former version, are read', async (t) => {
+  const world = await makeWorld(t);
+  const write = (name: string, format: string, version: number, value: object) =>
+    writeStateFile(join(world.dir, 'receiver', name), { format, version, schema: z.any() }, value);
+  const former = {
+    ...{ name: 'often', at: 'every 1h', parallel: 2, waitMs: 7, agents: null, retries: 1 },
+    setAt: new Date(START).toISOString(),
+  };
+  await write('schedule.json', 'stillpoint-schedule', 2, { schedules: [former] });
+  t.deepEqual(await readSchedules(world.dir), [{ ...former, groups: null }]);
+  const figures = { done: 0, failed: 1, skipped: 0, withWarnings: 0, wireBytes: 3, durationMs: 5 };
+  const item = {
+    ...{ agent: 'a', device: 'x', state: 'failed', reason: 'it broke', point: null },
+    ...{ warningCount: 0, wireBytes: 3, durationMs: 5 },
+  };
+  const round = { startedAt: former.setAt, endedAt: former.setAt, summary: { ...figures, items: [item] } };
+  await write('last-round-often.json', 'stillpoint-last-round', 1, round);
+  t.like(await readLastRound(world.dir, 'often'), {
+    ...round,
+    summary: { ...figures, items: [{ ...item, group: null }] },
+  });
+});
+
+test('agents are told of the rounds that reach them, by a group too', async (t) => {
+  const world = await makeWorld(t, { name: 'db', groups: ['db'] });
+  const [schedule] = await readSchedules(world.dir);
+  if (schedule === undefined) return t.fail();
+  await writeSchedule(world.dir, { ...schedule, name: 'all', groups: null });
+  await writeSchedule(world.dir, { ...schedule, name: 'own', agents: ['c'], groups: null });
+  const members = [
+    { agent: 'a', device: 'data' },
+    { agent: 'b', device: 'log' },
+  ];
+  await writeGroup(world.dir, { name: 'db', missing: 'fail', members });
+  const scheduler = await world.start(t);
+  const told = (agent: string) =>
+    scheduler
+      .planned(agent)
+      .map(({ name }) => name)
+      .sort();
+  t.deepEqual(
+    [told('a'), told('b'), told('c'), told('d')],
+    [['all', 'db'], ['all', 'db'], ['all', 'own'], ['all']],
+  );
+  await writeGroup(world.dir, { name: 'db', missing: 'fail', members: [{ agent: 'd', device: 'data' }] });
+  await scheduler.reload();
+  t.deepEqual([told('a'), told('d')], [['all'], ['all', 'db']]);
 });

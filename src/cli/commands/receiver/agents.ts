@@ -10,10 +10,9 @@ import type { AgentView } from '../../../receiver/orders/remote.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { notEmpty } from '../../common/open-receiver.js';
 import { recorded } from '../../common/recorded.js';
-import { withAgentCommands } from '../../common/served.js';
+import { reload, withAgentCommands } from '../../common/served.js';
 import { EXIT_OK } from '../../output/exit-codes.js';
 import { formatBytes, formatCount, formatInstant, formatTable } from '../../output/format.js';
-import { reload } from './orders.js';
 
 const STORE_HELP = 'the directory of the store (default: "receiver" in the state directory)';
 const AGENT_HELP = "the agent's name";

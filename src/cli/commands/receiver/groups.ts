@@ -1,14 +1,19 @@
 /** `stillpoint receiver group set | list | show | remove | backup`: groups over several hosts. */
 import { type Command, Option } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
-import { GROUP_MEMBERS_MAX } from '../../../domain/base/limits.js';
 import { checkName, LOCAL_AGENT } from '../../../domain/base/names.js';
+import {
+  faultOfMembers,
+  memberName,
+  parseMember,
+  type ReceiverGroup,
+} from '../../../domain/order/receiver-group.js';
 import { groupPoints } from '../../../domain/point/group.js';
-import { deviceName, parseDeviceRef } from '../../../domain/point/point-ref.js';
 import type { GroupChange, GroupHostView } from '../../../receiver/control/messages.js';
-import type { GroupDevice, ReceiverGroup } from '../../../receiver/orders/group-settings.js';
+import type { RoundsSource } from '../../../receiver/orders/rounds-source.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { recorded } from '../../common/recorded.js';
+import { reload } from '../../common/served.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { formatTable } from '../../output/format.js';
 import { groupTable } from '../../output/group-points.js';
@@ -80,71 +85,64 @@ export function addReceiverGroups(receiver: Command, run: Run, { directoryOf, st
     );
 }
 
+/** @throws StillpointError if it is not the directory of a receiver */
+async function groupsIn(context: CommandContext, dir: string): Promise<RoundsSource> {
+  const { readSettings } = await import('../../../receiver/access/identity.js');
+  const { roundsOf } = await import('../../common/receiver-settings.js');
+  await readSettings(dir);
+  return roundsOf(context, dir, (told) => context.output.note(told));
+}
+
 /** @throws StillpointError `usage`, `bad-name` */
-export function membersOf(name: string, texts: readonly string[]): GroupDevice[] {
-  const refuse = (reason: string, remedy: string) =>
-    new StillpointError('usage', { thing: `group ${name}`, reason, remedy });
-  const members = texts.map((text): GroupDevice => {
-    const { agent, device } = parseDeviceRef(text);
-    if (agent === undefined)
-      throw refuse(`${device} does not say of which agent it is`, `Write AGENT/${device}.`);
-    if (device === name)
-      throw refuse(`${text} has the name of the group`, 'Choose another name for the group.');
-    return { agent, device };
-  });
-  const names = members.map((member) => deviceName(member, ''));
-  const twice = names.find((each, at) => names.indexOf(each) !== at);
-  if (twice !== undefined) throw refuse(`${twice} is named twice`, 'Omit one of them.');
-  if (members.length > GROUP_MEMBERS_MAX)
-    throw refuse(`it has ${members.length} members, and ${GROUP_MEMBERS_MAX} is the limit`, 'Name fewer.');
-  return members;
+function groupOf(name: string, texts: readonly string[], missing: SetChoice['missing']): ReceiverGroup {
+  const group = { name: checkName('group name', name), members: texts.map(parseMember), missing };
+  const fault = faultOfMembers(group);
+  if (fault !== null) throw new StillpointError('usage', { thing: `group ${name}`, ...fault });
+  return group;
 }
 
 async function set(
-  { output }: CommandContext,
+  context: CommandContext,
   dir: string,
-  text: string,
-  texts: readonly string[],
+  name: string,
+  members: readonly string[],
   { missing }: SetChoice,
 ): Promise<number> {
-  const name = checkName('group name', text);
-  const members = membersOf(name, texts);
-  const { readSettings } = await import('../../../receiver/access/identity.js');
-  const { writeGroup } = await import('../../../receiver/orders/group-settings.js');
-  await readSettings(dir);
-  const group: ReceiverGroup = { name, members, missing };
+  const group = groupOf(name, members, missing);
+  const source = await groupsIn(context, dir);
   const detail = `group ${name}: ${namesOf(group)}`;
-  await recorded(dir, { what: 'setting', detail }, () => writeGroup(dir, group));
-  output.result({ group }, [`Group ${name}: ${namesOf(group)}`, `  ${policyText(group)}`]);
+  await recorded(dir, { what: 'setting', detail }, () => source.setGroup(group));
+  await reload(context, dir);
+  context.output.result({ group }, [`Group ${name}: ${namesOf(group)}`, `  ${policyText(group)}`]);
   return EXIT_OK;
 }
 
-async function list({ output }: CommandContext, dir: string): Promise<number> {
-  const { readGroups } = await import('../../../receiver/orders/group-settings.js');
-  const groups = await readGroups(dir);
+async function list(context: CommandContext, dir: string): Promise<number> {
+  const groups = await (await groupsIn(context, dir)).groups();
   const columns = ['GROUP', 'IF MISSING', 'MEMBERS'].map((title) => ({ title }));
   const rows = groups.map((group) => [group.name, group.missing, namesOf(group)]);
-  output.result({ groups }, rows.length === 0 ? ['There are no groups.'] : formatTable(columns, rows), true);
+  const lines = rows.length === 0 ? ['There are no groups.'] : formatTable(columns, rows);
+  context.output.result({ groups }, lines, true);
   return EXIT_OK;
 }
 
-async function show({ output }: CommandContext, dir: string, name: string): Promise<number> {
-  const { readGroup } = await import('../../../receiver/orders/group-settings.js');
-  const group = await readGroup(dir, name);
+async function show(context: CommandContext, dir: string, name: string): Promise<number> {
+  const { findGroup } = await import('../../../receiver/orders/group-settings.js');
+  const group = findGroup(await (await groupsIn(context, dir)).groups(), name);
   const lines = [
     `Group ${name}: ${policyText(group)}`,
-    ...group.members.map((member) => `  ${deviceName(member, '')}`),
+    ...group.members.map((member) => `  ${memberName(member)}`),
   ];
-  output.result({ group }, lines, true);
+  context.output.result({ group }, lines, true);
   return EXIT_OK;
 }
 
-async function remove({ output }: CommandContext, dir: string, name: string): Promise<number> {
-  const { readGroup, removeGroup } = await import('../../../receiver/orders/group-settings.js');
-  await readGroup(dir, name);
+async function remove(context: CommandContext, dir: string, name: string): Promise<number> {
+  const source = await groupsIn(context, dir);
   const detail = `group ${name} is removed`;
-  await recorded(dir, { what: 'setting', detail }, () => removeGroup(dir, name));
-  output.result({ removed: name }, [`Group ${name} is removed; its points stay`]);
+  await recorded(dir, { what: 'setting', detail }, () => source.removeGroup(name));
+  await reload(context, dir);
+  context.output.result({ removed: name }, [`Group ${name} is removed; its points stay`]);
   return EXIT_OK;
 }
 
@@ -210,7 +208,7 @@ function stallLines(hosts: readonly GroupHostView[]): string[] {
 }
 
 function namesOf({ members }: ReceiverGroup): string {
-  return members.map((member) => deviceName(member, '')).join(', ');
+  return members.map(memberName).join(', ');
 }
 
 function policyText({ missing }: ReceiverGroup): string {

@@ -200,7 +200,7 @@ async function serve(
   await serveUntilStopped(context, log, {
     status: `serving ${directory} at ${server.url}`,
     isAlive: () => server.isAlive(),
-    // Rounds, whom to dial, what is kept, who is told; the rest counts at the next start.
+    // Rounds, groups, whom to dial, what is kept, who is told; the rest counts at the next start.
     reload: async () => {
       await server.remote.reload();
       await applyKept();
@@ -222,6 +222,7 @@ async function checkService(
   const { loadIdentity, parseListen } = await import('../../../receiver/access/identity.js');
   const { findStoreIdentity } = await import('../../../store/open.js');
   const { configOfStore, otherStoreConfigured } = await import('../../common/receiver-settings.js');
+  const { readGroups } = await import('../../../receiver/orders/group-settings.js');
   const { readAddresses, readSchedules } = await import('../../../receiver/orders/remote-settings.js');
   const { storeId } = await findStoreIdentity(directory);
   const { settings } = await loadIdentity(directory, new Date());
@@ -229,6 +230,7 @@ async function checkService(
   const unused = await otherStoreConfigured(context, directory);
   if (unused !== null) context.output.warn(unused);
   await readSchedules(directory);
+  await readGroups(directory);
   await readAddresses(directory);
   parseListen(listen ?? configured?.settings.listen ?? settings.listen);
   context.output.result({ directory, storeId, ...settings }, [`${directory}: the receiver can be started`]);
