@@ -230,7 +230,7 @@ function refuseWritten(...all: readonly Written[]): void {
       throw new StillpointError('config', { thing, reason: `it is in ${place}`, remedy: 'Change it there.' });
 }
 
-/** A schedule that were left without its group would no longer do what it was made for. */
+/** Without its group a schedule would no longer do what it was made for. */
 function refuseScheduled(
   group: string,
   schedules: readonly Schedule[],
