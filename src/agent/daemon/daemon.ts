@@ -13,7 +13,6 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeviceSettings } from '../../config/agent-config.js';
-import { StillpointError } from '../../domain/base/errors.js';
 import type { LogEvent } from '../../domain/base/log-events.js';
 import type { DevicePlan } from '../../domain/order/order.js';
 import {
@@ -28,13 +27,13 @@ import {
 import type { BackupResult } from '../backup/options.js';
 import { Slots } from '../common/slots.js';
 import type { GroupBackupResult } from '../group/options.js';
-import { type Job, jobOfOrder, runSettings, thingOf } from './jobs.js';
+import { type Job, jobOfOrder, runSettings } from './jobs.js';
 import { Matches } from './matches.js';
 import type { DaemonConfig, DaemonOptions, JobResult, OnJobEvent, Work } from './options.js';
 import { viewDaemon } from './overview.js';
 import { perform, type RunWish } from './perform.js';
 import { lookFor, missingOf } from './presence.js';
-import { isScheduled, unknownJob } from './running.js';
+import { isScheduled, notRunning, unknownJob } from './running.js';
 import { type DaemonMemory, recallMemory, writeMemory } from './state.js';
 import { type Entry, entryOf, JobTable } from './table.js';
 import { type DaemonView, planOf } from './view.js';
@@ -251,14 +250,9 @@ export class Daemon {
 
   /** @throws StillpointError `device-unknown`, `session-unknown` if it does not run */
   cancel(name: string): void {
-    const { job, running } = this.#table.entry(name);
-    if (running === null) {
-      throw new StillpointError('session-unknown', {
-        thing: thingOf(job),
-        reason: 'no backup of it runs',
-      });
-    }
-    running.cancel.abort();
+    const entry = this.#table.guest(name) ?? this.#table.entry(name);
+    if (entry.running === null) throw notRunning(entry.job, this.#table.occupantOf(entry)?.job ?? null);
+    entry.running.cancel.abort();
   }
 
   /** Scheduled runs only. @param name null: all. @param forMs null: until it is resumed */

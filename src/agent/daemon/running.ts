@@ -54,6 +54,17 @@ export function unknownJob(name: string, reason: string): StillpointError {
   });
 }
 
+/** @param occupant another job that has one of its devices; null: there is none */
+export function notRunning(job: Job, occupant: Job | null): StillpointError {
+  return new StillpointError('session-unknown', {
+    thing: thingOf(job),
+    reason: `no backup of it${occupant === null ? '' : ' alone'} runs`,
+    ...(occupant === null
+      ? {}
+      : { remedy: `One of the ${thingOf(occupant)} does, which has to be cancelled as a whole.` }),
+  });
+}
+
 /** @param occupant what runs: itself, or another job with one of its devices */
 export function jobBusy(job: Job, occupant: Job): StillpointError {
   const shared = job.devices.find(({ name }) => occupant.devices.some((device) => device.name === name));

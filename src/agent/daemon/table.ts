@@ -64,6 +64,11 @@ export class JobTable {
     return this.#entries.get(name);
   }
 
+  /** The ordered group of this name that runs. */
+  guest(name: string): Entry | undefined {
+    return [...this.guests].find(({ job, running }) => job.name === name && running !== null);
+  }
+
   /** The one that runs and keeps it from running: itself, or another that has one of its devices. */
   occupantOf(entry: Entry): Entry | null {
     const names = entry.job.devices.map(({ name }) => name);

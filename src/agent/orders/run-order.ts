@@ -71,7 +71,9 @@ const FIRST_REPORT_MS = 5_000;
 /** Never rejects. */
 export async function runOrder(context: OrderContext): Promise<void> {
   const { order, orders, signal } = context;
-  const log = context.log.child({ device: order.device, order: order.orderId.slice(0, 12) });
+  const { device, group, orderId } = order;
+  const of = group === undefined ? { device } : { group: group.name, devices: group.devices };
+  const log = context.log.child({ ...of, order: orderId.slice(0, 12) });
   const what = order.compare === undefined ? 'backup' : 'comparison';
   const cancel = new AbortController();
   const progress = new ProgressOfOrder(log);

@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { unlessAborted } from '../../../src/agent/common/cancel.js';
 import { viewAtRest } from '../../../src/agent/daemon/at-rest.js';
 import { readMemory } from '../../../src/agent/daemon/state.js';
 import { broken, DAY, gate, HOUR, makeWorld, resultsOf, START } from '../../helpers/fakes/daemon-world.js';
@@ -206,4 +207,31 @@ test('a group that a receiver leads is one job that has all its devices, while i
   const unknown = { ...wish, devices: [{ ...devices[0], name: 'tape' } as never] };
   const refused = daemon.performGroupOrder(unknown, world.stop.signal, async () => result);
   await t.throwsAsync(refused, { code: 'device-unknown' });
+});
+
+test('a group that a receiver leads is cancelled by its name, and its devices not alone', async (t) => {
+  const world = await makeWorld(t, group());
+  const daemon = await world.open();
+  const wish = { name: 'all', devices: daemon.devices.slice(0, 2), full: false };
+  const begun = gate();
+  const order = daemon.performGroupOrder(wish, world.stop.signal, async (signal) => {
+    begun.open();
+    await unlessAborted(signal, new Promise(() => undefined));
+    throw new Error('it goes on');
+  });
+  await begun.promise;
+  t.throws(() => daemon.cancel('data'), {
+    code: 'session-unknown',
+    message:
+      'device data: no backup of it alone runs. One of the group all does, which has to be cancelled as a whole.',
+  });
+  daemon.cancel('all');
+  await t.throwsAsync(order, { code: 'cancelled' });
+  t.throws(() => daemon.cancel('all'), { code: 'device-unknown' });
+  t.throws(() => daemon.cancel('data'), {
+    code: 'session-unknown',
+    message: 'device data: no backup of it runs.',
+  });
+  const told = world.log.filter((line) => line.group === 'all').map(({ msg }) => msg);
+  t.deepEqual(told, ['backup begins'], 'a cancelled backup is no failed one');
 });
