@@ -4,6 +4,7 @@ import { RUN_LIMITS, type Run, type RunSettings } from '../../src/domain/group/r
 import type { GroupCommand, GroupReport } from '../../src/domain/group/steps.js';
 import type { GroupOrder } from '../../src/domain/order/order.js';
 import type { Point } from '../../src/domain/point/point.js';
+import { beginRequest } from '../helpers/bytes/requests.js';
 import { HostPort } from '../helpers/groups/host-port.js';
 import type { Tests } from '../helpers/in-turns.js';
 import { refused } from '../helpers/refused.js';
@@ -131,6 +132,28 @@ export function groupRunsConformance(test: Tests, make: MakeWorld): void {
     await refused(t, after.commits(command, instant), 'group-failed', /restarted/);
     t.deepEqual(await port.points(), []);
     t.like(await after.says({ state: 'preparing' }), { do: 'abandon' });
+  });
+
+  test('after a restart of the receiver hosts let go, and their sessions go on in the next run', async (t) => {
+    const scene = await setUp(() => make(t));
+    await Promise.all(scene.hosts.map((host) => host.cuts()));
+    await scene.hosts[0].sends();
+    await scene.world.restart();
+    const port = await scene.world.portFor('db1');
+    const after = new HostPort(port, scene.runId, ['data', 'wal']);
+    const answer = await after.says({
+      state: 'transferred',
+      kind: 'crash',
+      sessionIds: scene.hosts[0].sessionIds,
+    });
+    t.like(answer, { do: 'abandon' });
+    t.regex(answer.do === 'abandon' ? answer.reason : '', /does not know this run/);
+    t.deepEqual(await port.points(), []);
+    for (const [at, device] of (['data', 'wal'] as const).entries()) {
+      const sessionId = scene.hosts[0].sessionIds[at] as string;
+      const resumed = await port.begin(beginRequest({ device, sessionId }));
+      t.like(resumed, { resumed: true, durableSequence: 1 });
+    }
   });
 
   test('commits say what their agents were told, or are refused', async (t) => {

@@ -55,7 +55,7 @@ interface Entry {
   endedAtMs: number | null;
   /** By agent. */
   readonly questions: Map<string, Question>;
-  readonly onChange: (run: Run) => void;
+  readonly onChange: (run: Run, event: RunEvent) => void;
 }
 
 const UNKNOWN: GroupCommand = {
@@ -74,6 +74,7 @@ export class GroupRuns {
   readonly #options: GroupRunsOptions;
   readonly #nowMs: () => number;
   readonly #entries = new Map<string, Entry>();
+  readonly #endListeners = new Set<(runId: string) => void>();
   #ticking: NodeJS.Timeout | null = null;
 
   constructor(options: GroupRunsOptions) {
@@ -82,7 +83,7 @@ export class GroupRuns {
   }
 
   /** @param onChange with each change of it; the last one is its end */
-  start(settings: RunSettings, onChange: (run: Run) => void): Run {
+  start(settings: RunSettings, onChange: (run: Run, event: RunEvent) => void): Run {
     const run = newRun(settings, this.#nowMs());
     this.#entries.set(settings.id, { run, endedAtMs: null, questions: new Map(), onChange });
     this.#ticking ??= setInterval(() => this.#tick(), TICK_MS).unref();
@@ -153,6 +154,21 @@ export class GroupRuns {
     this.#applyTo(runId, { type: 'failed', failure });
   }
 
+  /**
+   * Somebody stops it.
+   * @returns false: it is too late, its commits are with the store
+   */
+  cancel(runId: string, failure: OrderFailure): boolean {
+    if (this.#entries.get(runId)?.run.phase === 'deciding') return false;
+    this.fail(runId, failure);
+    return true;
+  }
+
+  /** Called when a run is over, however that came. */
+  onEnd(listener: (runId: string) => void): void {
+    this.#endListeners.add(listener);
+  }
+
   close(): void {
     if (this.#ticking !== null) clearInterval(this.#ticking);
     this.#ticking = null;
@@ -181,7 +197,9 @@ export class GroupRuns {
       const command = commandFor(entry.run, agent, report);
       if (command !== null) answer(command);
     }
-    if (entry.run !== before) entry.onChange(entry.run);
+    if (entry.run !== before) entry.onChange(entry.run, event);
+    if (isOver(entry.run) && !isOver(before))
+      for (const listener of this.#endListeners) listener(entry.run.settings.id);
   }
 
   /** Sessions that are not the agent's, or not of its members, are a failure of that host. */

@@ -2,7 +2,8 @@
  * Where the commits of a group meet: all its sessions become points, or none (Store.commitTogether). They are
  * of one agent, which lists them; or of the hosts of a run (src/receiver/groups/), which knows them.
  *
- * | state     | a commit comes             | a session ends, or time is over | decided        |
+ * | state     | a commit comes             | a session or the run ends, or   | decided        |
+ * |           |                            | time is over                    |                |
  * |-----------|----------------------------|---------------------------------|----------------|
  * | -         | → gathering                |                                 |                |
  * | gathering | waits; the last → deciding | all fail, `group-failed` → -    |                |
@@ -39,7 +40,7 @@ export interface GroupCommitsOptions {
   readonly store: Pick<Store, 'commitTogether'>;
   /** An open session of the agent. */
   readonly isOpen: (agent: string, sessionId: string) => boolean;
-  readonly runs: Pick<GroupRuns, 'expected' | 'deciding' | 'committed' | 'fail'>;
+  readonly runs: Pick<GroupRuns, 'expected' | 'deciding' | 'committed' | 'fail' | 'onEnd'>;
   readonly gatheringMs?: number;
   readonly answerMs?: number;
 }
@@ -67,6 +68,11 @@ export class GroupCommits {
 
   constructor(options: GroupCommitsOptions) {
     this.#options = options;
+    // A host that is gone sends no commit: those that have come would wait for it.
+    options.runs.onEnd((runId) => {
+      const gathering = this.#gatherings.get(runId);
+      if (gathering !== undefined) this.#fail(gathering, 'its run has ended on another host, or was stopped');
+    });
   }
 
   /**

@@ -1,5 +1,7 @@
 /** What becomes of commits of a group that are not all there. */
 import test from 'ava';
+import { RUN_LIMITS, type RunSettings } from '../../../src/domain/group/run.js';
+import type { GroupReport } from '../../../src/domain/group/steps.js';
 import type { CommitRequest } from '../../../src/domain/session/messages.js';
 import { GroupRuns } from '../../../src/receiver/groups/runs.js';
 import { GroupCommits, type GroupCommitsOptions } from '../../../src/receiver/sessions/group-commits.js';
@@ -24,7 +26,7 @@ function gathering(options: Partial<GroupCommitsOptions> = {}) {
   };
   const runs = new GroupRuns({ isOpen: () => true });
   const groups = new GroupCommits({ store: { commitTogether }, isOpen: () => true, runs, ...options });
-  return { groups, decided };
+  return { groups, decided, runs };
 }
 
 test('commits that do not come in time take the others with them, and may begin again', async (t) => {
@@ -82,3 +84,61 @@ test('a session of another group, or of another agent, has no effect when it end
   groups.ended('other', IDS[1]);
   await refused(t, waiting, 'group-failed', /in time/);
 });
+
+/** Two hosts of a run that has come to their commits. @returns the request and the group of the first */
+function committing({ runs }: ReturnType<typeof gathering>, missing: RunSettings['missing']) {
+  const hosts = IDS.slice(0, 2).map((sessionId, at) => ({
+    agent: `host${at}`,
+    devices: ['disk'],
+    sessionId,
+  }));
+  let run = runs.start({ id: GROUP.id, name: 'db', hosts, missing, limits: RUN_LIMITS }, (changed) => {
+    run = changed;
+  });
+  const steps: GroupReport[] = [
+    { state: 'ready', try: 1 },
+    { state: 'closed', try: 1 },
+    { state: 'cut', try: 1, stalls: [] },
+  ];
+  for (const report of steps)
+    for (const { agent } of hosts) void runs.step(agent, { runId: GROUP.id, report, waitMs: 0 });
+  for (const { agent, sessionId } of hosts) {
+    const report = { state: 'transferred', kind: 'crash', sessionIds: [sessionId] } as const;
+    void runs.step(agent, { runId: GROUP.id, report, waitMs: 0 });
+  }
+  const group = { id: GROUP.id, name: 'db', sessionIds: IDS.slice(0, 2), isOfReceiver: true } as const;
+  return { group, request: request({ group, instant: run.instant ?? '', kind: 'crash' }), run: () => run };
+}
+
+const GONE = {
+  code: 'connection-lost',
+  thing: 'agent host1',
+  reason: 'it is gone',
+  permanent: false,
+} as const;
+
+/** What ends a run while the commit of one host waits for that of the other. */
+const ENDS: readonly [how: string, end: (runs: GroupRuns) => unknown][] = [
+  ['a host is gone', (runs) => runs.gone(GROUP.id, 'host1', GONE)],
+  [
+    'a host fails',
+    (runs) => runs.step('host1', { runId: GROUP.id, report: { state: 'failed', error: GONE }, waitMs: 0 }),
+  ],
+  ['it is cancelled', (runs) => runs.cancel(GROUP.id, GONE)],
+];
+
+for (const [how, end] of ENDS)
+  for (const missing of ['fail', 'leave-out'] as const)
+    test(`a commit of a run does not wait any more when it is over: ${how}, ${missing}`, async (t) => {
+      const world = gathering();
+      const { group, request: commit, run } = committing(world, missing);
+      t.is(run().phase, 'committing');
+      const own = { capture: { description: { agent: 'host0', sessionId: IDS[0] } } } as never;
+      const waiting = world.groups.join(own, commit, group);
+      await end(world.runs);
+      const error = await refused(t, waiting, 'group-failed', /its run has ended/);
+      t.notRegex(String(error), /host1|gone/, 'agents are not told of others');
+      t.is(run().phase, 'failed');
+      await refused(t, world.groups.join(own, commit, group), 'group-failed', /its run is over/);
+      t.deepEqual(world.decided, []);
+    });
