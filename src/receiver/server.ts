@@ -24,10 +24,9 @@ import { noteRetention, recordWish } from './audit/retention.js';
 import { Trail } from './audit/trail.js';
 import { openControl } from './control/server.js';
 import { type Face, listenOn } from './face.js';
-import { GroupBackups } from './groups/backup.js';
+import { Groups } from './groups/groups.js';
 import { backUpInRound } from './groups/in-round.js';
 import type { GroupRuns } from './groups/runs.js';
-import { findGroup } from './orders/group-settings.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
 import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
@@ -153,10 +152,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     face = listening;
     const { dialOut, url, renew } = listening;
     const { orders, runs } = service;
-    const backups = new GroupBackups({ orders, runs, store });
+    const groups = new Groups({
+      ...{ dir, store, orders, runs, tenants, log, counters, now },
+      ...{ list: () => rounds.groups(), audit: trail.log },
+    });
     const remote = await Remote.start({
       ...{ dir, rounds, store, tenants, quotas, orders, dialOut, trail, log, now },
-      backUpGroup: (wish) => backUpInRound(backups, wish),
+      backUpGroup: (wish) => backUpInRound(groups.backups, wish),
     });
     const agents = new AgentAdmin({
       ...{ dir, store, rounds, service, tenants, trail, now },
@@ -188,10 +190,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         bytes: Math.max(0, freedBytes),
       }));
     };
-    const groups = {
-      backups,
-      find: async (name: string) => findGroup(await rounds.groups(), name),
-    };
     const duties = { remote, groups, agents, retention, scrubbing, collect };
     const control = await openControl(dir, duties, log).catch((error: Error) => {
       // The path may be too long for a socket: agents are served anyway.
@@ -217,7 +215,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       ...{ url, orders, runs, remote, retention, renew },
       facts: () =>
         receiverFacts({
-          ...{ dir, store, tenants, orders, rounds, heard, problems, now },
+          ...{ dir, store, tenants, orders, rounds, groups, heard, problems, now },
           scrubStatus: () => scrubbing.status(),
         }),
       isAlive: async () => {

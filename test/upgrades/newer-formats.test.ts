@@ -30,6 +30,7 @@ import { AuditLog } from '../../src/receiver/audit/log.js';
 import { verifyAudit } from '../../src/receiver/audit/read.js';
 import { CONTROL_VERSION, parseRequest } from '../../src/receiver/control/messages.js';
 import { readGroups, writeGroup } from '../../src/receiver/orders/group-settings.js';
+import { readGroupRuns, writeGroupRuns } from '../../src/receiver/orders/last-group-run.js';
 import {
   DEFAULT_SCHEDULE,
   readAddresses,
@@ -204,6 +205,10 @@ const MADE: Readonly<
     make: (dir) =>
       writeState(join(store(dir), 'receiver/rename.json'), 'stillpoint-rename', { from: 'a', to: 'b' }),
     read: (dir) => finishRename({ dir: store(dir) } as never, () => undefined),
+  },
+  'store/receiver/last-group-db.json': {
+    make: (dir) => writeGroupRuns(store(dir), 'db', { begunAt: null, last: null }),
+    read: (dir) => readGroupRuns(store(dir), 'db'),
   },
   'store/receiver/schedules-seen.json': { make: seenSchedules, read: seenSchedules },
   'renewal.json': {

@@ -30,6 +30,15 @@ export const LOG_EVENTS = {
   'round-begun': 'A round begins.',
   'round-item-failed': 'A round failed to back up a device or a group, or did not reach an agent.',
   'round-ended': 'A round has ended.',
+  'group-begun': 'A backup of a group over several hosts begins.',
+  'group-host-out':
+    'A host is out of the backup of a group, with its `members`; `code` and `reason` say why.',
+  'group-try-missed': 'A host missed a try of the common instant; `code` and `reason` say why.',
+  'group-instant':
+    'The hosts have their common instant; `stalls` says how long writes of each member waited.',
+  'group-done': 'A backup of a group over several hosts made a group point.',
+  'group-failed':
+    'A backup of a group over several hosts failed; `code` and `reason` say why, `agent` which host was at fault.',
   'audit-failed': 'The audit log can not be written; commands are refused.',
   'notification-sent': 'A notification was taken by its channel.',
   'notification-failed': 'A notification was not taken; it is tried again.',

@@ -22,7 +22,7 @@ export const NOTICE_EVENTS = {
   'device-stale': {
     of: ['agent', 'receiver'],
     severity: 'critical',
-    meaning: 'The last point of a device is too old, whatever the cause.',
+    meaning: 'The last point of a device or group is too old, whatever the cause.',
     remedy: 'See "stillpoint status" on that machine, and "stillpoint receiver agents" on the receiver.',
   },
   'receiver-unreachable': {

@@ -23,6 +23,13 @@ export interface KnownRound {
   readonly skipped: number;
 }
 
+/** Over several hosts. */
+export interface KnownGroup {
+  readonly group: string;
+  /** Of its last group point; null: it has none. */
+  readonly lastPointMs: number | null;
+}
+
 export interface KnownRoom {
   readonly freeBytes: number;
   /** Null: not known. */
@@ -35,6 +42,7 @@ export interface ReceiverKnown {
   /** Those that may connect. */
   readonly agents: readonly KnownAgent[];
   readonly rounds: readonly KnownRound[];
+  readonly groups: readonly KnownGroup[];
   readonly room: KnownRoom | null;
   /** `AGENT/DEVICE@SEQUENCE` */
   readonly damagedPoints: readonly string[];
@@ -77,6 +85,13 @@ export function receiverConditions(known: ReceiverKnown, limits: ReceiverLimits)
         text: `its last point is of ${describeTime(lastPointMs)}`,
       });
   }
+  const { staleAfterMs } = limits;
+  for (const { group, lastPointMs } of known.groups)
+    if (lastPointMs !== null && staleAfterMs > 0 && nowMs - lastPointMs > staleAfterMs)
+      conditions.push({
+        ...{ event: 'device-stale', subject: group },
+        text: `the last point of the group is of ${describeTime(lastPointMs)}`,
+      });
   for (const { agent, isConnected, lastHeardMs } of known.agents)
     if (!isConnected && limits.silentAfterMs > 0 && nowMs - lastHeardMs > limits.silentAfterMs)
       conditions.push({

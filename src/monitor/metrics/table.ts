@@ -13,6 +13,7 @@ interface MetricRow {
 
 const DEVICE = ['agent', 'device'] as const;
 const AGENT = ['agent'] as const;
+const GROUP = ['group'] as const;
 const OWN = ['device'] as const;
 
 const gauge = (labels: readonly string[], help: string): MetricRow => ({ type: 'gauge', labels, help });
@@ -91,6 +92,32 @@ export const METRICS = {
     'Devices, groups and agents that the last round did not reach.',
   ),
   stillpoint_round_end_timestamp_seconds: gauge(['schedule'], 'When the last round ended.'),
+  stillpoint_group_last_point_timestamp_seconds: gauge(
+    GROUP,
+    'When the last group point of the group over several hosts was committed.',
+  ),
+  stillpoint_group_last_end_timestamp_seconds: gauge(GROUP, 'When the last backup of the group ended.'),
+  stillpoint_group_last_success: gauge(
+    GROUP,
+    '1 if the last backup of the group made a group point, else 0; 0 also if the receiver was stopped meanwhile.',
+  ),
+  stillpoint_group_last_stall_seconds: gauge(
+    GROUP,
+    'For how long the instant of the last backup held up writes of a member at most; missing if nothing was held up.',
+  ),
+  stillpoint_group_last_left_out: gauge(
+    GROUP,
+    'Members whose hosts were out at the end of the last backup of the group.',
+  ),
+  stillpoint_group_running: gauge(GROUP, '1 while a backup of the group runs, else 0.'),
+  stillpoint_group_runs_total: counter(
+    [...GROUP, 'result'],
+    'Backups of the group that ended, by result: done, failed.',
+  ),
+  stillpoint_group_missed_tries_total: counter(
+    GROUP,
+    'How often hosts of the group missed a try of the common instant.',
+  ),
   stillpoint_problem: gauge(
     ['event'],
     'Conditions that hold now, by the event that notifications tell of them.',

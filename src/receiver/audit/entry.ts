@@ -48,6 +48,9 @@ export type AuditAct =
   | 'remove'
   | 'order'
   | 'round'
+  | 'group'
+  | 'group-left-out'
+  | 'group-cancel'
   | 'setting'
   // defence
   | 'refused'

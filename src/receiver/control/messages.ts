@@ -16,6 +16,7 @@ import {
 } from '../../protocol/messages/order-schemas.js';
 import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
 import type { CollectReport } from '../../store/port/store.js';
+import { receiverGroupSchema } from '../orders/group-settings.js';
 import {
   agentsSchema,
   groupsSchema,
@@ -73,6 +74,9 @@ const requestSchema = z.discriminatedUnion('op', [
     waitMs: waitMsSchema,
   }),
   z.strictObject({ v, op: z.literal('group-backup'), name: text, waitMs: waitMsSchema }),
+  z.strictObject({ v, op: z.literal('group-cancel'), name: text }),
+  z.strictObject({ v, op: z.literal('group-check'), group: receiverGroupSchema }),
+  z.strictObject({ v, op: z.literal('groups'), name: text.nullable() }),
   z.strictObject({ v, op: z.literal('agents') }),
   z.strictObject({ v, op: z.literal('reload') }),
   z.strictObject({ v, op: z.literal('collect'), dryRun: z.boolean() }),

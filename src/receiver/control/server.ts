@@ -8,25 +8,18 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { StillpointError } from '../../domain/base/errors.js';
 import { splitLines } from '../../domain/base/lines.js';
-import type { Run, RunHost } from '../../domain/group/run.js';
-import type { ReceiverGroup } from '../../domain/order/receiver-group.js';
 import type { VerifyEvent } from '../../domain/session/messages.js';
 import { parseRateLimit } from '../../domain/session/rate-limit.js';
 import { encodeError, toStillpointError } from '../../protocol/messages/error-body.js';
 import type { CollectReport } from '../../store/port/store.js';
 import { receiverDirectory } from '../access/identity.js';
 import type { QuotaUse } from '../access/quota.js';
-import type { GroupBackups } from '../groups/backup.js';
+import type { Groups } from '../groups/groups.js';
 import type { Remote } from '../orders/remote.js';
 import type { RetentionService } from '../retention/service.js';
 import type { Scrubbing } from '../upkeep/scrubbing.js';
-import {
-  CONTROL_LINE_BYTES_MAX,
-  type ControlRequest,
-  type GroupHostView,
-  parseRequest,
-  type ScrubWish,
-} from './messages.js';
+import { performGroup } from './groups.js';
+import { CONTROL_LINE_BYTES_MAX, type ControlRequest, parseRequest, type ScrubWish } from './messages.js';
 
 const CONNECTIONS_MAX = 64;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -57,17 +50,11 @@ export interface ControlServer {
   close(): Promise<void>;
 }
 
-export interface GroupDuty {
-  readonly backups: GroupBackups;
-  /** @throws StillpointError `usage` if there is none of the name */
-  readonly find: (name: string) => Promise<ReceiverGroup>;
-}
-
 /** Which part of the receiver does what commands wish. */
 export interface ControlDuties {
   readonly agents: AgentCommands;
   readonly remote: Remote;
-  readonly groups: GroupDuty;
+  readonly groups: Groups;
   readonly retention: RetentionService;
   readonly scrubbing: Scrubbing;
   readonly collect: (dryRun: boolean, signal: AbortSignal) => Promise<CollectReport>;
@@ -159,7 +146,10 @@ async function perform(
     case 'round':
       return remote.round(request, signal, tell);
     case 'group-backup':
-      return backUpGroup(remote, groups, request, signal, tell);
+    case 'group-cancel':
+    case 'group-check':
+    case 'groups':
+      return performGroup(remote, groups, request, signal, tell);
     case 'agents':
       return remote.agents();
     case 'reload':
@@ -181,26 +171,6 @@ async function perform(
     case 'retention':
       return retention.perform(request.wish, signal, tell);
   }
-}
-
-async function backUpGroup(
-  remote: Remote,
-  { backups, find }: GroupDuty,
-  { name, waitMs }: { readonly name: string; readonly waitMs: number },
-  signal: AbortSignal,
-  tell: (event: object) => void,
-): Promise<object> {
-  const group = await find(name);
-  const onChange = ({ phase, try: of, hosts }: Run) => tell({ phase, try: of, hosts: hosts.map(hostView) });
-  const { points, hosts, warnings } = await remote.groupBackup(group, (whyAbsent) =>
-    backups.run({ group, waitMs, signal, onChange, whyAbsent }),
-  );
-  return { points, hosts: hosts.map(hostView), warnings };
-}
-
-function hostView({ agent, devices, state, stalls, failure }: RunHost): GroupHostView {
-  const reason = failure === null ? null : `${failure.thing}: ${failure.reason}`;
-  return { agent, devices: [...devices], state, stalls: [...stalls], reason };
 }
 
 /** @returns the summary */

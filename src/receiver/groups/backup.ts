@@ -5,16 +5,16 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillpointError } from '../../domain/base/errors.js';
-import { isOver, RUN_LIMITS, type Run, type RunHost } from '../../domain/group/run.js';
+import { isOver, RUN_LIMITS, type Run } from '../../domain/group/run.js';
 import type { OrderFailure } from '../../domain/order/order.js';
-import type { ReceiverGroup } from '../../domain/order/receiver-group.js';
+import { agentsOf, type ReceiverGroup } from '../../domain/order/receiver-group.js';
 import { checkNamesApart, isOfReceiver } from '../../domain/point/group.js';
-import type { Point } from '../../domain/point/point.js';
 import { toStillpointError } from '../../protocol/messages/error-body.js';
 import type { Store } from '../../store/port/store.js';
 import { followOrder } from '../orders/order-outcome.js';
 import type { OrderBook } from '../orders/orders.js';
 import type { GroupRuns } from './runs.js';
+import type { GroupBackupResult, GroupRunBy, GroupWitness, OnRunChange } from './witness.js';
 
 /** What hosts do after their commits is over soon: its warnings are waited for. */
 const LAST_WORDS_MS = 30_000;
@@ -23,10 +23,12 @@ export interface GroupBackupOptions {
   readonly orders: OrderBook;
   readonly runs: GroupRuns;
   readonly store: Pick<Store, 'points'>;
+  readonly witness: GroupWitness;
 }
 
 export interface GroupBackupWish {
   readonly group: ReceiverGroup;
+  readonly by: GroupRunBy;
   /** For agents that are not connected. */
   readonly waitMs: number;
   /** Aborted: it is given up. */
@@ -36,19 +38,9 @@ export interface GroupBackupWish {
   readonly whyAbsent: (agent: string) => string;
 }
 
-export interface GroupBackupResult {
-  /** All of the group point. */
-  readonly points: readonly Point[];
-  /** As they ended: with stalls, and why some are out. */
-  readonly hosts: readonly RunHost[];
-  /** Of what hosts did after their commits too. */
-  readonly warnings: readonly string[];
-}
-
 /** By agent, in the order of the members. */
 export function hostsOf({ members }: Pick<ReceiverGroup, 'members'>): { agent: string; devices: string[] }[] {
-  const agents = [...new Set(members.map(({ agent }) => agent))];
-  return agents.map((agent) => ({
+  return agentsOf({ members }).map((agent) => ({
     agent,
     devices: members.filter((member) => member.agent === agent).map(({ device }) => device),
   }));
@@ -73,9 +65,17 @@ export async function checkReceiverGroup(store: Pick<Store, 'points'>, group: Re
   }
 }
 
+/** A backup that runs. */
+interface Running {
+  readonly stop: AbortController;
+  /** Whether it made a group point. */
+  readonly ended: Promise<boolean>;
+}
+
 export class GroupBackups {
   readonly #options: GroupBackupOptions;
-  readonly #running = new Set<string>();
+  /** By the group's name. */
+  readonly #running = new Map<string, Running>();
 
   constructor(options: GroupBackupOptions) {
     this.#options = options;
@@ -83,25 +83,44 @@ export class GroupBackups {
 
   /** @throws StillpointError of the host that was at fault; `bad-name`, `session-busy`, `cancelled` */
   async run(wish: GroupBackupWish): Promise<GroupBackupResult> {
-    const { name } = wish.group;
-    await checkReceiverGroup(this.#options.store, wish.group);
-    if (this.#running.has(name)) {
-      throw new StillpointError('session-busy', {
-        thing: `group ${name}`,
-        reason: 'a backup of it is running',
-        remedy: 'Try again when it has ended.',
-        permanent: false,
-      });
-    }
-    this.#running.add(name);
+    const { group, by } = wish;
+    if (this.#running.has(group.name))
+      throw busy(group.name, 'a backup of it is running', 'Try again when it has ended.');
+    const stop = new AbortController();
+    const signal = AbortSignal.any([wish.signal, stop.signal]);
+    const work = this.#options.witness.watch(group, by, async (onChange) => {
+      await checkReceiverGroup(this.#options.store, group);
+      return this.#run({ ...wish, signal }, onChange);
+    });
+    const ended = work.then(
+      () => true,
+      () => false,
+    );
+    this.#running.set(group.name, { stop, ended });
     try {
-      return await this.#run(wish);
+      return await work;
     } finally {
-      this.#running.delete(name);
+      this.#running.delete(group.name);
     }
   }
 
-  async #run(wish: GroupBackupWish): Promise<GroupBackupResult> {
+  /**
+   * Stops the backup that runs, whoever began it; it has ended then.
+   * @throws StillpointError `session-unknown` if there is none, `session-busy` if it is too late
+   */
+  async cancel(name: string): Promise<void> {
+    const running = this.#running.get(name);
+    if (running === undefined)
+      throw new StillpointError('session-unknown', {
+        thing: `group ${name}`,
+        reason: 'no backup of it runs',
+      });
+    running.stop.abort();
+    if (await running.ended)
+      throw busy(name, 'its points were being made already', 'See "stillpoint points".');
+  }
+
+  async #run(wish: GroupBackupWish, watched: OnRunChange): Promise<GroupBackupResult> {
     const { group, waitMs, signal, onChange, whyAbsent } = wish;
     const { orders, runs, store } = this.#options;
     const { name, missing } = group;
@@ -109,12 +128,14 @@ export class GroupBackups {
     const hosts = hostsOf(group);
     const stop = new AbortController();
     const warnings: string[] = [];
-    const cancel = () => runs.fail(id, CANCELLED);
+    const cancel = () => void runs.cancel(id, CANCELLED);
     const ended = new Promise<Run>((resolve) => {
-      runs.start({ id, name, hosts, missing, limits: RUN_LIMITS }, (run) => {
-        onChange(run);
-        if (isOver(run)) resolve(run);
+      const run = runs.start({ id, name, hosts, missing, limits: RUN_LIMITS }, (changed, event) => {
+        watched(changed, event);
+        onChange(changed);
+        if (isOver(changed)) resolve(changed);
       });
+      watched(run, null);
     });
     signal.addEventListener('abort', cancel, { once: true });
     if (signal.aborted) cancel();
@@ -141,6 +162,10 @@ export class GroupBackups {
       await Promise.all(followed);
     }
   }
+}
+
+function busy(name: string, reason: string, remedy: string): StillpointError {
+  return new StillpointError('session-busy', { thing: `group ${name}`, reason, remedy, permanent: false });
 }
 
 const CANCELLED: OrderFailure = {

@@ -9,7 +9,11 @@ export async function backUpInRound(
   backups: Pick<GroupBackups, 'run'>,
   wish: RoundGroupWish,
 ): Promise<ItemOutcome> {
-  const { points, hosts, warnings } = await backups.run({ ...wish, onChange: () => undefined });
+  const { points, hosts, warnings } = await backups.run({
+    ...wish,
+    by: 'schedule',
+    onChange: () => undefined,
+  });
   const [first] = points;
   if (first?.group === undefined) throw new Error(`group ${wish.group.name} has no points`);
   const leftOut = hosts.filter(({ state }) => state === 'out');

@@ -9,10 +9,11 @@ import { NAME_CHARS_MAX } from '../../domain/base/names.js';
 import type { ReceiverGroup } from '../../domain/order/receiver-group.js';
 import { syncDirectory } from '../../native/files.js';
 import { receiverDirectory } from '../access/identity.js';
+import { removeGroupRuns } from './last-group-run.js';
 
 const name = z.string().min(1).max(NAME_CHARS_MAX);
 
-const receiverGroupSchema: z.ZodType<ReceiverGroup> = z.strictObject({
+export const receiverGroupSchema: z.ZodType<ReceiverGroup> = z.strictObject({
   name,
   members: z
     .array(z.strictObject({ agent: name, device: name }))
@@ -68,6 +69,7 @@ export async function removeGroup(dir: string, wanted: string): Promise<void> {
     dir,
     groups.filter((group) => group !== found),
   );
+  await removeGroupRuns(dir, wanted);
 }
 
 /** Those that go with the agent: all their members are its own. */
@@ -92,6 +94,7 @@ export async function renameInGroups(dir: string, from: string, to: string | nul
     dir,
     renamed.filter(({ members }) => members.length > 0),
   );
+  for (const { name, members } of renamed) if (members.length === 0) await removeGroupRuns(dir, name);
 }
 
 async function writeGroups(dir: string, groups: readonly ReceiverGroup[]): Promise<void> {

@@ -3,7 +3,8 @@
  * receiver reads them when it starts and when a command tells it to.
  *
  *   dial-out.json    agents that are dialled, and where
- *   groups.json      groups over several hosts: group-settings.ts
+ *   groups.json      groups over several hosts: group-settings.ts; how their last backups ended is in
+ *                    last-group-NAME.json: last-group-run.ts
  *   schedule.json    when rounds begin: schedules, each with a name
  *   last-round.json  the last one that the schedule `default` began: written when it begins, and again when
  *                    it ends; last-round-NAME.json for the others

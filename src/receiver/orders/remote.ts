@@ -211,34 +211,17 @@ export class Remote {
   }
 
   /**
-   * A backup of a group over several hosts, noted as an order. @param work given why an agent is not there
+   * A backup of a group over several hosts. @param work given why an agent is not there
    * @throws StillpointError of the work; `usage` for an agent that is not enrolled
    */
   async groupBackup<T>(
     group: ReceiverGroup,
     work: (whyAbsent: (agent: string) => string) => Promise<T>,
   ): Promise<T> {
-    const { log, dialOut, trail } = this.#options;
-    const { name } = group;
     const agents = agentsOf(group);
     this.#checkEnrolled(agents);
-    trail.log.note({
-      who: 'operator',
-      what: 'order',
-      result: 'done',
-      count: agents.length,
-      detail: `group ${name}`,
-    });
-    log.info({ group: name, agents }, 'backup of a group ordered');
-    for (const agent of agents) dialOut.hurry(agent);
-    try {
-      const result = await work((agent) => this.#whyAbsent(agent));
-      log.info({ group: name }, 'ordered backup of a group done');
-      return result;
-    } catch (error) {
-      log.warn({ group: name, reason: (error as Error).message }, 'ordered backup of a group failed');
-      throw error;
-    }
+    for (const agent of agents) this.#options.dialOut.hurry(agent);
+    return work((agent) => this.#whyAbsent(agent));
   }
 
   async agents(): Promise<AgentView[]> {

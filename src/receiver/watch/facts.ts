@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import type {
   KnownAgent,
   KnownDevice,
+  KnownGroup,
   KnownRoom,
   KnownRound,
   ReceiverKnown,
@@ -13,6 +14,8 @@ import { daysLeft, type GrowthRate, growthRate } from '../../domain/usage/growth
 import type { Store } from '../../store/port/store.js';
 import type { ScrubStatus } from '../../store/port/upkeep.js';
 import type { Tenants } from '../access/tenants.js';
+import type { Groups } from '../groups/groups.js';
+import type { GroupView } from '../groups/views.js';
 import type { OrderBook } from '../orders/orders.js';
 import { readLastRound } from '../orders/remote-settings.js';
 import type { RoundsSource } from '../orders/rounds-source.js';
@@ -34,7 +37,12 @@ export interface RoomFacts extends KnownRoom {
   readonly reserveBytes: number;
 }
 
+export interface GroupFacts extends KnownGroup {
+  readonly view: GroupView;
+}
+
 export interface ReceiverFacts extends ReceiverKnown {
+  readonly groups: readonly GroupFacts[];
   readonly devices: readonly DeviceFacts[];
   readonly agents: readonly AgentFacts[];
   readonly room: RoomFacts | null;
@@ -50,6 +58,7 @@ export interface FactsSource {
   readonly tenants: Tenants;
   readonly orders: OrderBook;
   readonly rounds: RoundsSource;
+  readonly groups: Pick<Groups, 'views'>;
   readonly heard: Heard;
   readonly scrubStatus: () => Promise<ScrubStatus>;
   readonly problems: ReadonlyMap<string, string>;
@@ -74,6 +83,10 @@ export async function receiverFacts(source: FactsSource): Promise<ReceiverFacts>
     ),
     agents: agentFacts(points, source),
     rounds: await roundFacts(source),
+    groups: (await source.groups.views(null)).map((view) => ({
+      ...{ group: view.group.name, view },
+      lastPointMs: view.lastPoint === null ? null : Date.parse(view.lastPoint.committedAt),
+    })),
     room: room && { ...room, daysLeft: left },
     growth,
     scrub: store.upkeep === null ? null : await source.scrubStatus(),

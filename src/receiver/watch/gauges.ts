@@ -10,10 +10,10 @@ import {
   secondsOf,
 } from '../../monitor/metrics/table.js';
 import type { DeviceKey } from '../../store/port/store.js';
-import type { ReceiverFacts } from './facts.js';
+import type { GroupFacts, ReceiverFacts } from './facts.js';
 
 export function receiverSamples(facts: ReceiverFacts, conditions: readonly Condition[]): Sample[] {
-  const { devices, agents, rounds, openSessions } = facts;
+  const { devices, agents, rounds, groups, openSessions } = facts;
   const of = (labels: Labels, values: Partial<Record<MetricName, number | null>>): Sample[] =>
     Object.entries(values).flatMap(([name, value]) =>
       value === null ? [] : [{ name: name as MetricName, labels, value }],
@@ -55,9 +55,28 @@ export function receiverSamples(facts: ReceiverFacts, conditions: readonly Condi
         },
       ),
     ),
+    ...groups.flatMap((facts) => of({ group: facts.group }, groupValues(facts))),
     ...of({}, { stillpoint_open_sessions: openSessions, ...storeValues(facts) }),
     ...countConditions('stillpoint_problem', 'receiver', conditions),
   ];
+}
+
+function groupValues({ view, lastPointMs }: GroupFacts): Partial<Record<MetricName, number | null>> {
+  const { lastRun, cutOffAt, running } = view;
+  const stalls = (lastRun?.hosts ?? []).flatMap((host) => host.stalls.map(({ stallMs }) => stallMs));
+  const out = (lastRun?.hosts ?? []).filter(({ isOut }) => isOut).flatMap(({ devices }) => devices);
+  return {
+    stillpoint_group_running: running === null ? 0 : 1,
+    stillpoint_group_last_point_timestamp_seconds: lastPointMs === null ? null : secondsOf(lastPointMs),
+    stillpoint_group_last_stall_seconds: stalls.length === 0 ? null : secondsOf(Math.max(...stalls)),
+    ...(lastRun !== null && {
+      stillpoint_group_last_end_timestamp_seconds: secondsOf(Date.parse(lastRun.endedAt)),
+      stillpoint_group_last_left_out: out.length,
+    }),
+    ...((lastRun !== null || cutOffAt !== null) && {
+      stillpoint_group_last_success: cutOffAt === null && lastRun?.failure === null ? 1 : 0,
+    }),
+  };
 }
 
 function storeValues({ room, growth, scrub }: ReceiverFacts): Partial<Record<MetricName, number | null>> {

@@ -11,7 +11,7 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const NOW = Date.UTC(2026, 5, 15);
 const WELL: ReceiverKnown = {
-  ...{ nowMs: NOW, devices: [], agents: [], rounds: [], room: null },
+  ...{ nowMs: NOW, devices: [], agents: [], rounds: [], groups: [], room: null },
   ...{ damagedPoints: [], problems: new Map() },
 };
 const LIMITS: ReceiverLimits = {
@@ -41,6 +41,16 @@ test('a device is stale by the limit that is nearest to it', (t) => {
     'device-stale a/y',
     'device-stale b/y',
   ]);
+});
+
+test('a group over several hosts is stale as a device is, once it has a group point', (t) => {
+  const groups = [
+    { group: 'late', lastPointMs: NOW - 49 * HOUR },
+    { group: 'fresh', lastPointMs: NOW - 47 * HOUR },
+    { group: 'new', lastPointMs: null },
+  ];
+  t.deepEqual(receiver({ groups }), ['device-stale late']);
+  t.deepEqual(receiver({ groups }, { staleAfterMs: 0 }), []);
 });
 
 test('an agent is silent if it is not there, and was not for so long', (t) => {

@@ -1,76 +1,12 @@
 /** A backup of a group over several hosts, from its orders to its points; the hosts are played. */
-import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
-import type { Run } from '../../../src/domain/group/run.js';
-import type { ReceiverGroup } from '../../../src/domain/order/receiver-group.js';
-import { type GroupBackupResult, GroupBackups } from '../../../src/receiver/groups/backup.js';
+import test from 'ava';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
-import { ReceiverService } from '../../../src/receiver/sessions/service.js';
-import { createStore, openStore } from '../../../src/store/open.js';
-import { tempDir } from '../../helpers/disks/temp-dir.js';
+import { makeBackupWorld } from '../../helpers/groups/backup-world.js';
 import { HostPort } from '../../helpers/groups/host-port.js';
 import { refused } from '../../helpers/refused.js';
 
-const GROUP: ReceiverGroup = {
-  name: 'db',
-  missing: 'fail',
-  members: [
-    { agent: 'db1', device: 'data' },
-    { agent: 'db2', device: 'log' },
-    { agent: 'db1', device: 'wal' },
-  ],
-};
-const DEVICES = { db1: ['data', 'wal'], db2: ['log'] } as const;
-type Agent = keyof typeof DEVICES;
-
-async function makeWorld(t: ExecutionContext) {
-  const dir = join(await tempDir(t), 'store');
-  await createStore(dir);
-  const store = await openStore(dir);
-  const service = await ReceiverService.open(store);
-  t.teardown(async () => {
-    await service.close();
-    await store.close();
-  });
-  const { orders, runs } = service;
-  const backups = new GroupBackups({ orders, runs, store });
-  const phases: string[] = [];
-  const stop = new AbortController();
-  const run = (changes: Partial<ReceiverGroup> = {}): Promise<GroupBackupResult> =>
-    backups.run({
-      ...{ group: { ...GROUP, ...changes }, waitMs: 300, signal: stop.signal },
-      onChange: ({ phase }: Run) => {
-        if (phases.at(-1) !== phase) phases.push(phase);
-      },
-      whyAbsent: () => 'it is not connected',
-    });
-  /** Takes its order. */
-  const comes = async (agent: Agent) => {
-    const port = agentReceiver(service, agent);
-    const devices = DEVICES[agent];
-    const order = await port.awaitOrder({
-      devices,
-      running: [],
-      ordersMax: 1,
-      canGroup: true,
-      waitMs: 10_000,
-    });
-    if (order?.group === undefined) throw new Error('no order of a group came');
-    return { port, order, host: new HostPort(port, order.group.runId, devices) };
-  };
-  /** Does all of its part. */
-  const plays = async (agent: Agent, warnings: readonly string[] = []) => {
-    const { port, order, host } = await comes(agent);
-    const instant = await host.cuts();
-    const points = await host.commits(await host.says(await host.sends()), instant);
-    await port.reportOrder(order.orderId, { state: 'done', pointId: points[0]?.id ?? '', warnings });
-    return points;
-  };
-  return { store, service, backups, run, comes, plays, phases, stop };
-}
-
 test('all hosts get an order, and their points are one group point', async (t) => {
-  const { run, plays, phases } = await makeWorld(t);
+  const { run, plays, phases } = await makeBackupWorld(t);
   const backup = run();
   const played = await Promise.all([plays('db1'), plays('db2', ['the disk is old'])]);
   const { points, hosts, warnings } = await backup;
@@ -102,14 +38,14 @@ test('all hosts get an order, and their points are one group point', async (t) =
 });
 
 test('a host that is not there fails the backup, or is left out by name', async (t) => {
-  const { run, plays, comes } = await makeWorld(t);
-  const failing = refused(t, run(), 'unreachable', /agent db2: it is not connected/);
+  const { run, plays, comes } = await makeBackupWorld(t);
+  const failing = refused(t, run({}, 300), 'unreachable', /agent db2: it is not connected/);
   const { host, port, order } = await comes('db1');
   t.like(await host.says({ state: 'preparing' }), { do: 'abandon' });
   await failing;
   const error = { code: 'cancelled', thing: 'data', reason: 'it was cancelled', permanent: true } as const;
   t.is(await port.reportOrder(order.orderId, { state: 'failed', error }), 'cancelled');
-  const backup = run({ missing: 'leave-out' });
+  const backup = run({ missing: 'leave-out' }, 300);
   await plays('db1');
   const { points, hosts } = await backup;
   for (const { group } of points) t.like(group, { memberCount: 2, ownCount: 2, missing: ['db2/log'] });
@@ -117,7 +53,7 @@ test('a host that is not there fails the backup, or is left out by name', async 
 });
 
 test('an error of a host names it', async (t) => {
-  const { run, comes } = await makeWorld(t);
+  const { run, comes } = await makeBackupWorld(t);
   const error = { code: 'device-io', thing: 'log', reason: 'it broke', permanent: true } as const;
   const failing = refused(t, run(), 'device-io', /group db: db2: log: it broke/);
   const { host } = await comes('db2');
@@ -126,7 +62,7 @@ test('an error of a host names it', async (t) => {
 });
 
 test('a backup that is cancelled lets all hosts go; there is one at a time', async (t) => {
-  const { run, comes, stop } = await makeWorld(t);
+  const { run, comes, stop } = await makeBackupWorld(t);
   const failing = refused(t, run(), 'cancelled', /cancelled/);
   const { host } = await comes('db1');
   await refused(t, run(), 'session-busy', /running/);
@@ -137,7 +73,7 @@ test('a backup that is cancelled lets all hosts go; there is one at a time', asy
 });
 
 test('a name is not that of a device, nor of an agent’s own group', async (t) => {
-  const { run, plays, service } = await makeWorld(t);
+  const { run, plays, service } = await makeBackupWorld(t);
   await refused(t, run({ name: 'log' }), 'bad-name', /it is the name of a device/);
   const backup = run();
   await Promise.all([plays('db1'), plays('db2')]);

@@ -97,6 +97,7 @@ function committing({ runs }: ReturnType<typeof gathering>, missing: RunSettings
   });
   const steps: GroupReport[] = [
     { state: 'ready', try: 1 },
+    { state: 'rested', try: 1 },
     { state: 'closed', try: 1 },
     { state: 'cut', try: 1, stalls: [] },
   ];
