@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { EXIT_FAILED, EXIT_NO_ACCESS, EXIT_OK, EXIT_USAGE } from '../../src/cli/output/exit-codes.js';
 import { encodeMark } from '../../src/devices/facts/half-restored.js';
 import type { Point } from '../../src/domain/point/point.js';
+import { enrolled } from '../helpers/machines/enrolled.js';
 import { type Machine, makeMachine, runHere } from '../helpers/machines/stillpoint.js';
 
 /**
@@ -281,18 +282,21 @@ test('what the receiver starts', async (t) => {
     ['schedule', 'clear', '--name', 'nightly'],
   ])
     await fails(t, machine, EXIT_USAGE, 'receiver', ...args, ...store);
-  await fails(t, machine, EXIT_NO_ACCESS, 'receiver', 'group', 'backup', 'db', ...store);
+  for (const op of ['backup', 'cancel'])
+    await fails(t, machine, EXIT_NO_ACCESS, 'receiver', 'group', op, 'db', ...store);
   for (const args of [
     ['set', 'db', 'data'],
     ['set', 'db', 'web1/data', 'web1/data'],
     ['set', 'db', 'web1/db'],
     ['set', '../db', 'web1/data'],
     ['set', 'db', 'web1/data', '--missing', 'never'],
+    ['set', 'db', 'web1/data'],
     ['show', 'db'],
     ['remove', 'db'],
     ['backup', '../db'],
   ])
     await fails(t, machine, EXIT_USAGE, 'receiver', 'group', ...args, ...store);
+  await enrolled(dir, 'web1');
   t.is((await runHere(machine, 'receiver', 'group', 'set', 'db', 'web1/data', ...store)).code, EXIT_OK);
   const nightly = ['--name', 'nightly', '--at', '02:00', '--groups', 'db'];
   t.is((await runHere(machine, 'receiver', 'schedule', 'set', ...nightly, ...store)).code, EXIT_OK);

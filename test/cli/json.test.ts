@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { EXIT_OK } from '../../src/cli/output/exit-codes.js';
+import { enrolled } from '../helpers/machines/enrolled.js';
 import { makeMachine, run, runHere } from '../helpers/machines/stillpoint.js';
 
 interface Event {
@@ -183,10 +184,19 @@ test('what is offered and what is scheduled, for programs', async (t) => {
   t.true(Date.parse(schedule?.nextAt ?? '') > Date.now());
   t.like(await result('receiver', 'schedule', 'clear'), { removed: ['default'] });
   const members = ['web1/data', 'web2/log'];
+  for (const name of ['web1', 'web2']) await enrolled(join(machine.stateDirectory, 'receiver'), name);
   const made = await result('receiver', 'group', 'set', 'db', ...members, '--missing', 'leave-out');
   t.like(made?.group, { name: 'db', missing: 'leave-out', members: { 1: { agent: 'web2', device: 'log' } } });
-  t.deepEqual((await result('receiver', 'group', 'list'))?.groups, [made?.group]);
-  t.deepEqual((await result('receiver', 'group', 'show', 'db'))?.group, made?.group);
+  const view = {
+    ...{ name: 'db', missing: 'leave-out', running: null, cutOffAt: null, lastRun: null, lastPoint: null },
+    members: [
+      { agent: 'web1', device: 'data', state: 'unknown', isOffered: null, canGroup: null },
+      { agent: 'web2', device: 'log', state: 'unknown', isOffered: null, canGroup: null },
+    ],
+  };
+  const { event: _, ...shownGroup } = (await result('receiver', 'group', 'show', 'db')) ?? {};
+  t.deepEqual(shownGroup, { group: view, isServed: false });
+  t.deepEqual((await result('receiver', 'group', 'list'))?.groups, [view]);
   const often = await result('receiver', 'schedule', 'set', '--every', '6h', '--groups', 'db');
   t.like(often?.schedule, { agents: null, groups: ['db'] });
   t.like((await result('receiver', 'schedule', 'show'))?.schedules, [often?.schedule as object]);

@@ -1,23 +1,20 @@
-/** `stillpoint receiver group set | list | show | remove | backup`: groups over several hosts. */
+/** `stillpoint receiver group set | list | show | remove | backup | cancel`: groups over several hosts. */
 import { type Command, Option } from 'commander';
 import { StillpointError } from '../../../domain/base/errors.js';
 import { checkName, LOCAL_AGENT } from '../../../domain/base/names.js';
-import {
-  faultOfMembers,
-  memberName,
-  parseMember,
-  type ReceiverGroup,
-} from '../../../domain/order/receiver-group.js';
+import { faultOfMembers, parseMember, type ReceiverGroup } from '../../../domain/order/receiver-group.js';
 import { groupPoints } from '../../../domain/point/group.js';
 import type { GroupChange, GroupHostView } from '../../../receiver/control/messages.js';
+import type { GroupView } from '../../../receiver/groups/views.js';
 import type { RoundsSource } from '../../../receiver/orders/rounds-source.js';
 import type { CommandContext, Run } from '../../common/context.js';
 import { recorded } from '../../common/recorded.js';
 import { reload } from '../../common/served.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
-import { formatTable } from '../../output/format.js';
 import { groupTable } from '../../output/group-points.js';
 import type { Output } from '../../output/output.js';
+import { groupLines, groupRows, namesOf, policyText } from './group-lines.js';
+import { groupsSeen, groupWarnings } from './group-views.js';
 
 interface Choice {
   readonly store?: string;
@@ -53,14 +50,14 @@ export function addReceiverGroups(receiver: Command, run: Run, { directoryOf, st
     );
   group
     .command('list')
-    .description('show all groups')
+    .description('show all groups, with their last group points')
     .addOption(store())
     .action((options: Choice) =>
       run(async (context) => list(context, await directoryOf(context, options.store))),
     );
   group
     .command('show')
-    .description('show the members of a group')
+    .description('show a group: its members, what runs of it, how its last backup ended')
     .argument('<name>', 'of the group')
     .addOption(store())
     .action((name: string, options: Choice) =>
@@ -82,6 +79,14 @@ export function addReceiverGroups(receiver: Command, run: Run, { directoryOf, st
     .addOption(wait())
     .action((name: string, options: Choice & { readonly wait: number }) =>
       run(async (context) => backup(context, await directoryOf(context, options.store), name, options.wait)),
+    );
+  group
+    .command('cancel')
+    .description('stop the backup of a group that runs, whoever began it')
+    .argument('<name>', 'of the group')
+    .addOption(store())
+    .action((name: string, options: Choice) =>
+      run(async (context) => cancel(context, await directoryOf(context, options.store), name)),
     );
 }
 
@@ -110,6 +115,8 @@ async function set(
 ): Promise<number> {
   const group = groupOf(name, members, missing);
   const source = await groupsIn(context, dir);
+  for (const warning of await groupWarnings(context, dir, group))
+    context.output.warn(`group ${name}: ${warning}`);
   const detail = `group ${name}: ${namesOf(group)}`;
   await recorded(dir, { what: 'setting', detail }, () => source.setGroup(group));
   await reload(context, dir);
@@ -118,23 +125,34 @@ async function set(
 }
 
 async function list(context: CommandContext, dir: string): Promise<number> {
-  const groups = await (await groupsIn(context, dir)).groups();
-  const columns = ['GROUP', 'IF MISSING', 'MEMBERS'].map((title) => ({ title }));
-  const rows = groups.map((group) => [group.name, group.missing, namesOf(group)]);
-  const lines = rows.length === 0 ? ['There are no groups.'] : formatTable(columns, rows);
-  context.output.result({ groups }, lines, true);
+  const source = await groupsIn(context, dir);
+  const { groups, isServed } = await groupsSeen(context, dir, source.groups, null);
+  const lines = groups.length === 0 ? ['There are no groups.'] : groupRows(groups, Date.now());
+  context.output.result({ groups: groups.map(flat), isServed }, [...lines, ...notServed(isServed)], true);
   return EXIT_OK;
 }
 
 async function show(context: CommandContext, dir: string, name: string): Promise<number> {
-  const { findGroup } = await import('../../../receiver/orders/group-settings.js');
-  const group = findGroup(await (await groupsIn(context, dir)).groups(), name);
-  const lines = [
-    `Group ${name}: ${policyText(group)}`,
-    ...group.members.map((member) => `  ${memberName(member)}`),
-  ];
-  context.output.result({ group }, lines, true);
+  const source = await groupsIn(context, dir);
+  const { groups, isServed } = await groupsSeen(context, dir, source.groups, checkName('group name', name));
+  const lines = groups.flatMap((view) => [
+    `Group ${name}: ${policyText(view.group)}`,
+    ...groupLines(view, Date.now()),
+  ]);
+  const [group] = groups.map(flat);
+  context.output.result({ group, isServed }, [...lines, ...notServed(isServed)], true);
   return EXIT_OK;
+}
+
+/** For programs. */
+function flat({ group, ...state }: GroupView): object {
+  return { ...group, ...state };
+}
+
+function notServed(isServed: boolean): string[] {
+  return isServed
+    ? []
+    : ['The receiver is not running: what goes on, and which agents are there, is not known.'];
 }
 
 async function remove(context: CommandContext, dir: string, name: string): Promise<number> {
@@ -173,6 +191,14 @@ async function backup(
   return out.length + warnings.length === 0 ? EXIT_OK : EXIT_WARNINGS;
 }
 
+async function cancel({ output, signal }: CommandContext, dir: string, text: string): Promise<number> {
+  const name = checkName('group name', text);
+  const { askReceiver } = await import('../../../receiver/control/client.js');
+  await askReceiver(dir, { op: 'group-cancel', name }, { signal });
+  output.result({ cancelled: name }, [`The backup of group ${name} is cancelled`]);
+  return EXIT_OK;
+}
+
 /** Each change of a host or of the run, once. */
 function teller(output: Output, name: string): (change: GroupChange) => void {
   const words: Partial<Record<GroupHostView['state'], string>> = {
@@ -205,14 +231,4 @@ function stallLines(hosts: readonly GroupHostView[]): string[] {
   return hosts.flatMap(({ agent, stalls }) =>
     stalls.map(({ device, stallMs }) => `  ${agent}/${device}: writes waited for ${Math.round(stallMs)} ms`),
   );
-}
-
-function namesOf({ members }: ReceiverGroup): string {
-  return members.map(memberName).join(', ');
-}
-
-function policyText({ missing }: ReceiverGroup): string {
-  return missing === 'fail'
-    ? 'if an agent can not take part, there is no group point'
-    : 'an agent that can not take part is left out';
 }
