@@ -345,6 +345,50 @@ for (const when of ['beforeRest', 'beforeClose'] as const) {
   });
 }
 
+for (const fails of [false, true]) {
+  test(`told to close while a late one catches up: ${fails ? 'if that fails, hooks are let go' : 'it closes after that'}`, async (t) => {
+    t.timeout(60_000);
+    const hooks = await hookScene(t);
+    const scene = new Scene([{}, LATE], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
+    scene.leader.restMs = 30_000;
+    let isTold: () => void = () => undefined;
+    const told = new Promise<void>((resolve) => {
+      isTold = resolve;
+    });
+    scene.leader.beforeClose = async () => {
+      const passes = scene.count('b next');
+      while (scene.count('b next') === passes) await sleep(5);
+      setTimeout(isTold, 50);
+    };
+    scene.disk(1).before.next = async () => {
+      if (scene.count('all at rest') === 0) return;
+      await told;
+      if (fails) throw new StillpointError('device-io', { thing: 'cable', reason: 'it is loose' });
+    };
+    const holding = Promise.allSettled(scene.disks.map((_, i) => scene.hold(i)));
+    const held = await holding;
+    const toldAt = scene.log.indexOf('told to close');
+    t.true(toldAt > 0);
+    if (fails) {
+      t.deepEqual(
+        held.map((one) => one.status === 'rejected' && one.reason.code),
+        ['group-failed', 'device-io'],
+      );
+      t.is(scene.count('a close'), 0);
+      t.is(scene.leader.missed.length, 1);
+      t.deepEqual(await hooks.log(), ['hook quiesced', 'hook aborted']);
+    } else {
+      const snapshots = held.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+      t.is(snapshots.length, 2);
+      t.true(
+        scene.log.slice(toldAt, scene.log.indexOf('b close')).filter((line) => line === 'b next').length <= 1,
+      );
+      await scene.release(snapshots);
+    }
+    await scene.isFree(t);
+  });
+}
+
 test('one that leaves before or after it is told to rest, or while all are closed, is the end; the leader hears of it', async (t) => {
   const hooks = await hookScene(t);
   const hook = await hooks.script('hook', WELL_BEHAVED);

@@ -74,6 +74,8 @@ export class GroupInstant {
   #leading: AbortController | null = null;
   #catchUps = 0;
   readonly #tries: LedTries | null;
+  /** Once there will be none: hooks that were held for other hosts are let go. */
+  #triesClosed: Promise<void> | null = null;
   /** Why there will be none. */
   #end: InstantEnd | null = null;
 
@@ -101,6 +103,7 @@ export class GroupInstant {
           this.leave(device, error);
           // It may have been prepared just when all was over.
           await inTime(seat.member?.release().catch(() => undefined) ?? Promise.resolve());
+          await this.#triesClosed;
           throw error;
         }
       },
@@ -347,7 +350,7 @@ export class GroupInstant {
     const failed = [...this.#seats.values()].filter((seat) => seat.failure === error);
     this.#end = { error, device: failed.length === 1 ? (failed[0]?.device ?? null) : null };
     for (const seat of this.#seats.values()) if (seat.state === 'waiting') leave(seat, error);
-    void this.#tries?.close(error);
+    this.#triesClosed = this.#tries?.close(error) ?? null;
     void this.#announcement?.failed();
   }
 
