@@ -230,6 +230,17 @@ export function ordersConformance(test: Tests, make: MakeWorld): void {
     t.like(await next.answer, { device: 'disk' });
   });
 
+  test('orders: one from before a restart of the receiver holds up the next for no longer than it runs', async (t) => {
+    const { port, world, place } = await setUp(t, make);
+    const former = 'f'.repeat(32);
+    const next = await ask(world, port, { running: [{ orderId: former, device: 'disk' }] });
+    place();
+    // It is handed out now, if it can be.
+    await new Promise((resolve) => setImmediate(resolve));
+    t.is(await port.reportOrder(former, cancelled), 'unknown');
+    t.like(await next.answer, { device: 'disk' });
+  });
+
   test('orders: another agent learns and changes nothing', async (t) => {
     const scene = await setUp(t, make);
     const { port, world } = scene;

@@ -181,7 +181,11 @@ export class OrderBook {
       question.request = without(question.request, orderId);
     const entry = this.#entries.get(orderId);
     // Another agent's order is as unknown as none.
-    if (entry === undefined || entry.order.agent !== agent) return 'unknown';
+    if (entry === undefined || entry.order.agent !== agent) {
+      // It may be one from before a restart, which another one of its device has waited for.
+      this.#handOut(agent);
+      return 'unknown';
+    }
     if (report.state === 'running') {
       this.#apply(entry, { type: 'running', progress: report.progress, nowMs: this.#nowMs() });
     } else if (report.state === 'failed') {
