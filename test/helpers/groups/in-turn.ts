@@ -39,19 +39,38 @@ async function numbersOf(path: string): Promise<number[]> {
   return numbers;
 }
 
+export interface TappedImage {
+  readonly image: string;
+  readonly client: NbdWriter;
+  /** That serves it. */
+  readonly processId: number;
+}
+
+/** In a process of its own, which outlives agents. @param directory also the state directory */
+export async function tapImage(
+  t: ExecutionContext,
+  directory: string,
+  name: string,
+  sizeBytes: number,
+): Promise<TappedImage> {
+  const image = await emptyImage(join(directory, `${name}.img`), sizeBytes);
+  const tap = await addTap(directory, settingsFor({ directory, image }, { name }));
+  const serve = ['tap', 'serve', name, '--state', directory, '--json'];
+  const { processId } = await startProcess(tap, [process.execPath, COMMAND, ...serve]);
+  t.teardown(() => stopTap(tap).catch(() => undefined));
+  const { listen, exportName } = tap.settings;
+  const client = await NbdWriter.connect((listen[0] ?? '').replace(/^unix:/, ''), exportName);
+  t.teardown(() => client.close());
+  return { image, client, processId };
+}
+
 export async function tapped(
   t: ExecutionContext,
   directory: string,
   name: string,
   sizeBytes: number,
 ): Promise<Side> {
-  const image = await emptyImage(join(directory, `${name}.img`), sizeBytes);
-  const tap = await addTap(directory, settingsFor({ directory, image }, { name }));
-  await startProcess(tap, [process.execPath, COMMAND, 'tap', 'serve', name, '--state', directory, '--json']);
-  t.teardown(() => stopTap(tap).catch(() => undefined));
-  const { listen, exportName } = tap.settings;
-  const client = await NbdWriter.connect((listen[0] ?? '').replace(/^unix:/, ''), exportName);
-  t.teardown(() => client.close());
+  const { image, client } = await tapImage(t, directory, name, sizeBytes);
   return {
     member: { path: image, device: name, provider: 'tap' },
     write: (n) => client.write(n * SLOT_BYTES, Buffer.alloc(SLOT_BYTES, 1)),
