@@ -40,11 +40,12 @@ export async function holdIn(scene: HostsScene, phase: (typeof PHASES)[number], 
       stop(victim);
       const command = scene.begin();
       await command.says(...ready(others));
-      scene.signalTaps(other, 'SIGSTOP');
+      // Its device can be written to: the victim must not be cut.
+      stop(other);
       goOn(victim);
       const isReached = await command.says(`${victim.name} is ready`);
       await sleep(CLOSING_MS);
-      return { command, isReached, release: () => scene.signalTaps(other, 'SIGCONT') };
+      return { command, isReached, release: () => goOn(other) };
     }
     case 'cutting': {
       stop(other);
