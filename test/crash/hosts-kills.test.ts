@@ -130,7 +130,7 @@ class Rounds {
       const { command, isReached, release } = await holdIn(this.#scene, phase, victim);
       if (isReached) {
         if (fault !== undefined) await this.#strike(victim, fault);
-        release();
+        await release();
         await sleep(forMs);
       }
       await this.#scene.calm();

@@ -1,11 +1,11 @@
 /**
- * Keeps the run of a group in one of its phases, by stopping processes that the phase waits for. What the run
+ * Keeps the run of a group in one of its phases, by stopping processes and hooks that the phase waits for. What the run
  * says of itself tells when it is there.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { GroupCommand, HostsScene } from './hosts-scene.js';
 
-export const PHASES = ['gathering', 'closing', 'cutting', 'sending', 'committing'] as const;
+export const PHASES = ['gathering', 'resting', 'closing', 'cutting', 'sending', 'committing'] as const;
 
 type Host = HostsScene['hosts'][number];
 
@@ -14,7 +14,7 @@ export interface Held {
   /** False: the command has ended before. */
   readonly isReached: boolean;
   /** What the phase waits for goes on. */
-  readonly release: () => void;
+  readonly release: () => Promise<void> | void;
 }
 
 /** Of 256 KiB a device: some seconds. */
@@ -36,24 +36,30 @@ export async function holdIn(scene: HostsScene, phase: (typeof PHASES)[number], 
       const isReached = await command.says(`${victim.name} is ready`);
       return { command, isReached, release: () => goOn(other) };
     }
-    case 'closing': {
-      stop(victim);
+    case 'resting': {
+      await scene.holdHook(victim);
       const command = scene.begin();
-      await command.says(...ready(others));
+      const isReached = await command.says(...atRest(others));
+      return { command, isReached, release: () => scene.releaseHook(victim) };
+    }
+    case 'closing': {
+      await scene.holdHook(victim);
+      const command = scene.begin();
+      await command.says(...atRest(others));
       // Its device can be written to: the victim must not be cut.
       stop(other);
-      goOn(victim);
-      const isReached = await command.says(`${victim.name} is ready`);
+      await scene.releaseHook(victim);
+      const isReached = await command.says(...atRest([victim]));
       await sleep(CLOSING_MS);
       return { command, isReached, release: () => goOn(other) };
     }
     case 'cutting': {
-      stop(other);
+      await scene.holdHook(victim);
       const command = scene.begin();
-      await command.says(...ready(scene.hosts.filter((host) => host !== other)));
+      await command.says(...atRest(others));
       scene.signalTaps(victim, 'SIGSTOP');
-      goOn(other);
-      await command.says(`${other.name} is ready`);
+      await scene.releaseHook(victim);
+      await command.says(...atRest([victim]));
       await sleep(CLOSING_MS);
       stop(other);
       scene.signalTaps(victim, 'SIGCONT');
@@ -77,6 +83,6 @@ export async function holdIn(scene: HostsScene, phase: (typeof PHASES)[number], 
   }
 }
 
-function ready(hosts: readonly Host[]): string[] {
-  return hosts.map(({ name }) => `${name} is ready`);
+function atRest(hosts: readonly Host[]): string[] {
+  return hosts.map(({ name }) => `${name} is at rest`);
 }

@@ -4,7 +4,7 @@
  * them writes numbers to all devices in turn.
  */
 import type { ChildProcess } from 'node:child_process';
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
@@ -120,12 +120,14 @@ export class HostsScene {
     for (const [at, { agent: name, devices }] of plan.entries()) {
       const home = { ...(await makeMachine(t, name)), namespace: network.hosts[at] ?? '' };
       await enroll(t, receiver, home, name);
+      const hook = await makeHook(home);
       const tapProcessIds: number[] = [];
       for (const device of devices) {
         const { image, client, processId } = await tapImage(t, home.stateDirectory, device, DEVICE_BYTES);
         clients.set(`${name}/${device}`, client);
         tapProcessIds.push(processId);
-        await runExpecting(t, home, EXIT_OK, 'agent', 'add', image, '--name', device, '--provider', 'tap');
+        const add = ['agent', 'add', image, '--name', device, '--provider', 'tap', '--hook', hook];
+        await runExpecting(t, home, EXIT_OK, ...add);
       }
       hosts.push({ name, machine: home, tapProcessIds, agent: null });
     }
@@ -184,10 +186,20 @@ export class HostsScene {
     for (const id of tapProcessIds) process.kill(id, signal);
   }
 
+  /** Its programs can't come to rest. */
+  async holdHook({ machine }: Host): Promise<void> {
+    await writeFile(holdFile(machine), '');
+  }
+
+  async releaseHook({ machine }: Host): Promise<void> {
+    await rm(holdFile(machine), { force: true });
+  }
+
   /** Whatever was stopped goes on, on fast links. */
   async calm(): Promise<void> {
     this.signalReceiver('SIGCONT');
     for (const [at, host] of this.hosts.entries()) {
+      await this.releaseHook(host);
       this.network.up(at);
       this.network.slow(at, null);
       this.signalAgent(host, 'SIGCONT');
@@ -262,6 +274,18 @@ export class HostsScene {
     this.#t.is(typeof last, 'number', `${what}: ${name} is not of one moment: ${last}`);
     return typeof last === 'number' ? last : 0;
   }
+}
+
+function holdFile({ directory }: Machine): string {
+  return join(directory, 'hold-hook');
+}
+
+/** One for all devices of the machine. */
+async function makeHook(machine: Machine): Promise<string> {
+  const path = join(machine.directory, 'hook');
+  const text = `#!/bin/sh\nwhile [ -e '${holdFile(machine)}' ]; do sleep 0.05; done\necho ready\nread -r _\n`;
+  await writeFile(path, text, { mode: 0o755 });
+  return path;
 }
 
 function membersOf(plan: HostPlan): string[] {
