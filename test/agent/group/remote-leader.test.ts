@@ -7,6 +7,8 @@ import { INSTANT, RUN_ID, ScriptedSteps, WAIT, wellBehaved } from '../../helpers
 import { refused } from '../../helpers/refused.js';
 
 const FACTS = { kind: 'crash', sessionIds: ['cd'.repeat(16)] } as const;
+/** Of a try that is not this one. */
+const OTHER = '2001-01-01T00:00:00.000Z';
 const nobody = () => new AbortController().signal;
 const moved = new StillpointError('device-changed', { thing: '/a', reason: 'it moved', permanent: false });
 
@@ -47,18 +49,19 @@ test('from the preparation to the commit; each state is told again while it last
 test('commands of other tries, and that nobody waits for, have no effect', async (t) => {
   const good = wellBehaved();
   const steps = new ScriptedSteps((report, count) => {
-    if (count === 1 && report.state === 'preparing') return { do: 'cut', try: 1, instant: INSTANT };
-    if (count === 1 && report.state === 'ready') return { do: 'cut', try: 1, instant: INSTANT };
+    if (count === 1 && report.state === 'preparing') return { do: 'cut', try: 1, instant: OTHER };
+    if (count === 1 && report.state === 'ready') return { do: 'cut', try: 1, instant: OTHER };
     if (count === 2 && report.state === 'ready') return { do: 'rest', try: 0, restMs: 1, closedMs: 1 };
     if (count === 3 && report.state === 'ready') return { do: 'close', try: 1 };
-    if (count === 1 && report.state === 'rested') return { do: 'cut', try: 1, instant: INSTANT };
+    if (count === 1 && report.state === 'rested') return { do: 'cut', try: 1, instant: OTHER };
     if (count === 2 && report.state === 'rested') return { do: 'close', try: 7 };
     if (count === 3 && report.state === 'rested') return { do: 'rest', try: 2, restMs: 1, closedMs: 1 };
     if (count === 4 && report.state === 'rested') return { do: 'open', try: 0 };
-    if (count === 1 && report.state === 'closed') return { do: 'cut', try: 7, instant: INSTANT };
+    if (count === 1 && report.state === 'closed') return { do: 'cut', try: 7, instant: OTHER };
     if (count === 2 && report.state === 'closed') return { do: 'close', try: 1 };
     if (count === 3 && report.state === 'closed') return { do: 'open', try: 0 };
-    if (report.state === 'cut') return { do: 'cut', try: 1, instant: '2001-01-01T00:00:00.000Z' };
+    if (count === 4 && report.state === 'closed') return { do: 'cut', try: 0, instant: OTHER };
+    if (report.state === 'cut') return { do: 'cut', try: 1, instant: OTHER };
     return good(report, count);
   });
   const leader = begin(steps);
