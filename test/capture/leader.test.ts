@@ -1,144 +1,22 @@
 /** Instants of several hosts, as one of them takes its part: a leader says when to rest, close and cut. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
-import { GroupInstant } from '../../src/capture/group/group-instant.js';
-import { NO_REST } from '../../src/capture/instant.js';
-import { type InstantLeader, type LedTry, TryOver } from '../../src/capture/leader.js';
+import test from 'ava';
+import { TryOver } from '../../src/capture/leader.js';
 import type { Snapshot } from '../../src/capture/ports.js';
 import { StillpointError } from '../../src/domain/base/errors.js';
-import type { MemberStall } from '../../src/domain/group/steps.js';
-import { FakeDisk, type FakeDiskOptions } from '../helpers/fakes/provider.js';
+import type { FakeDiskOptions } from '../helpers/fakes/provider.js';
+import { INSTANT, LedScene } from '../helpers/groups/led-scene.js';
 import { hookScene, WELL_BEHAVED } from '../helpers/machines/hooks.js';
 import { refused } from '../helpers/refused.js';
-import { HOLD } from '../helpers/worlds/quiesce.js';
 
 const LATE: FakeDiskOptions = { isLate: true };
-const INSTANT = new Date('2031-01-01T00:00:00.000Z');
-
-interface Missed {
-  readonly why: string;
-  readonly isAgain: boolean;
-}
-
-/** A leader whose answers the test gives. */
-class FakeLeader implements InstantLeader {
-  restMs = 2_000;
-  closedMs = 2_000;
-  /** Before it says that they are to rest. */
-  beforeRest: () => Promise<void> | void = () => undefined;
-  /** Before it says that they are to close: may throw. */
-  beforeClose: () => Promise<void> | void = () => undefined;
-  /** Before it says that they are to be cut: may throw. */
-  beforeCut: (attempt: number) => Promise<void> | void = () => undefined;
-  readonly log: string[];
-  readonly missed: Missed[] = [];
-  stalls: readonly MemberStall[] | null = null;
-  withdrawn = 0;
-  #tries = 0;
-
-  constructor(log: string[]) {
-    this.log = log;
-  }
-
-  async ready(signal: AbortSignal): Promise<LedTry> {
-    this.#tries += 1;
-    const attempt = this.#tries;
-    this.log.push('ready');
-    signal.addEventListener('abort', () => {
-      this.withdrawn += 1;
-    });
-    await this.beforeRest();
-    this.log.push('told to rest');
-    return {
-      ...{ restMs: this.restMs, closedMs: this.closedMs },
-      rested: async () => {
-        this.log.push('all at rest');
-        await this.beforeClose();
-        this.log.push('told to close');
-      },
-      closed: async () => {
-        this.log.push('all closed');
-        await this.beforeCut(attempt);
-        this.log.push('told to cut');
-        return INSTANT;
-      },
-      cut: (stalls) => {
-        this.log.push('reported cut');
-        this.stalls = stalls;
-      },
-      missed: (error, isAgain) => {
-        this.log.push('reported missed');
-        this.missed.push({ why: (error as Error).message, isAgain });
-      },
-    };
-  }
-}
-
-class Scene {
-  readonly log: string[] = [];
-  readonly leader = new FakeLeader(this.log);
-  readonly disks: readonly FakeDisk[];
-  readonly instant: GroupInstant;
-  readonly cancels: readonly AbortController[];
-
-  constructor(disks: readonly FakeDiskOptions[], rest = {}) {
-    this.disks = disks.map((one, i) => new FakeDisk('abcd'.charAt(i), { ...one, log: this.log }));
-    this.cancels = disks.map(() => new AbortController());
-    this.instant = new GroupInstant(
-      this.disks.map(({ name }) => name),
-      { rest: { ...NO_REST, name: 'all', ...rest }, missing: 'fail', leader: this.leader },
-    );
-  }
-
-  disk(i: number): FakeDisk {
-    return this.disks[i] as FakeDisk;
-  }
-
-  async hold(i: number): Promise<Snapshot> {
-    const disk = this.disk(i);
-    const prepare = disk.prepare.bind(disk);
-    const provider = this.instant.snapshotProviderOf(disk.name, { name: 'fake', prepare });
-    const snapshot = await provider.hold(disk.name, { ...HOLD, signal: this.cancels[i]?.signal });
-    const { passes } = snapshot;
-    if (passes === undefined) return snapshot;
-    try {
-      for (;;) {
-        while ((await passes.next()) !== null);
-        if ((await passes.take()) !== null) return snapshot;
-      }
-    } catch (error) {
-      await snapshot.release();
-      this.instant.leave(disk.name, error);
-      throw error;
-    }
-  }
-
-  holdAll(): Promise<Snapshot[]> {
-    return Promise.all(this.disks.map((_, i) => this.hold(i)));
-  }
-
-  count(what: string): number {
-    return this.log.filter((line) => line === what).length;
-  }
-
-  /** Nothing stays closed or prepared: a write is answered. */
-  async isFree(t: ExecutionContext): Promise<void> {
-    for (let tries = 0; tries < 200 && !this.disks.every((disk) => disk.isFree); tries += 1) await sleep(5);
-    t.true(this.disks.every((disk) => disk.isFree));
-    for (const disk of this.disks) await disk.write(0, 1);
-  }
-
-  async release(snapshots: readonly Snapshot[]): Promise<void> {
-    for (const snapshot of snapshots) await snapshot.release();
-  }
-}
 
 const instantOf = async (snapshot: Snapshot): Promise<Date> =>
   (await snapshot.conclude()).instant ?? snapshot.instant;
 
 test('nobody closes before all are told to, nobody is cut before all hosts are closed', async (t) => {
   const hooks = await hookScene(t);
-  const scene = new Scene([{}, LATE, { barrier: 'unused', kind: 'idle' }], {
+  const scene = new LedScene([{}, LATE, { barrier: 'unused', kind: 'idle' }], {
     hooks: [await hooks.script('hook', WELL_BEHAVED)],
   });
   scene.leader.beforeRest = async () => {
@@ -170,7 +48,7 @@ test('nobody closes before all are told to, nobody is cut before all hosts are c
 
 test('of a single device, too: the instant is the one that was told', async (t) => {
   for (const options of [{}, LATE]) {
-    const scene = new Scene([options]);
+    const scene = new LedScene([options]);
     const snapshots = await scene.holdAll();
     t.deepEqual(await instantOf(snapshots[0] as Snapshot), INSTANT);
     t.is(snapshots[0]?.continuity, undefined);
@@ -180,20 +58,20 @@ test('of a single device, too: the instant is the one that was told', async (t) 
 });
 
 test('a single device that nobody kept from writing is refused as among several', async (t) => {
-  const open = new Scene([{ barrier: 'freeze' }]);
+  const open = new LedScene([{ barrier: 'freeze' }]);
   await refused(t, open.holdAll(), 'device-changed', /^a: nothing kept writes out of it/);
   t.true(open.leader.missed.length > 0);
   t.is(open.count('reported cut'), 0);
-  const used = new Scene([{ barrier: 'unused', kind: 'crash' }]);
+  const used = new LedScene([{ barrier: 'unused', kind: 'crash' }]);
   await refused(t, used.holdAll(), 'device-changed', /^a: nothing kept writes out of it/);
-  const unproven = new Scene([{ barrier: 'unused', kind: 'idle', isUnproven: true }]);
+  const unproven = new LedScene([{ barrier: 'unused', kind: 'idle', isUnproven: true }]);
   const [snapshot] = await unproven.holdAll();
   await refused(t, snapshot?.conclude() as Promise<unknown>, 'device-changed', /nothing proves/);
   await snapshot?.release();
 });
 
 test('a moment of its own is refused before anything is closed', async (t) => {
-  const scene = new Scene([{ barrier: 'cut', kind: 'crash' }, {}]);
+  const scene = new LedScene([{ barrier: 'cut', kind: 'crash' }, {}]);
   await t.throwsAsync(scene.holdAll(), { code: 'usage', message: /other hosts of the group do not wait/ });
   t.false(scene.log.some((line) => / close$|^ready$/.test(line)));
   await scene.isFree(t);
@@ -204,7 +82,7 @@ test('a try that the leader ends is let go, and the next one is one', async (t) 
     [{}, {}],
     [{}, LATE],
   ]) {
-    const scene = new Scene(disks);
+    const scene = new LedScene(disks);
     for (const disk of scene.disks) disk.mayTryAgain = true;
     scene.leader.beforeCut = (attempt) => {
       if (attempt > 8) return;
@@ -224,7 +102,7 @@ test('a try that the leader ends is let go, and the next one is one', async (t) 
 });
 
 test('a leader that only has gates closed and opened is not followed for ever', async (t) => {
-  const scene = new Scene([{}]);
+  const scene = new LedScene([{}]);
   scene.leader.beforeCut = () => {
     throw new TryOver('group all', 'another host was not closed');
   };
@@ -237,7 +115,7 @@ test('a leader that only has gates closed and opened is not followed for ever', 
 test('never told to close: hooks are let go in time, and nothing was closed', async (t) => {
   const hooks = await hookScene(t);
   for (const disks of [[{}], [LATE]]) {
-    const scene = new Scene(disks, { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
+    const scene = new LedScene(disks, { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
     scene.leader.restMs = 100;
     scene.leader.beforeClose = () => new Promise(() => undefined);
     await refused(
@@ -255,7 +133,7 @@ test('never told to close: hooks are let go in time, and nothing was closed', as
 
 test('a hook that fails is missed before anybody closes', async (t) => {
   const hooks = await hookScene(t);
-  const scene = new Scene([{}, {}], { hooks: [await hooks.script('hook', 'exit 3')] });
+  const scene = new LedScene([{}, {}], { hooks: [await hooks.script('hook', 'exit 3')] });
   await refused(t, scene.holdAll(), 'hook', /status 3/);
   t.deepEqual(
     scene.leader.missed.map(({ isAgain }) => isAgain),
@@ -267,7 +145,7 @@ test('a hook that fails is missed before anybody closes', async (t) => {
 
 test('never told to cut: gates open at their limit, and in time, whatever the leader does', async (t) => {
   const hooks = await hookScene(t);
-  const scene = new Scene([{}, {}], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
+  const scene = new LedScene([{}, {}], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
   scene.leader.closedMs = 100;
   const answeredAfterMs: number[] = [];
   scene.leader.beforeCut = async () => {
@@ -288,7 +166,7 @@ test('never told to cut: gates open at their limit, and in time, whatever the le
 });
 
 test('told to cut too late: the members refuse, and it is reported as missed', async (t) => {
-  const scene = new Scene([{}, {}]);
+  const scene = new LedScene([{}, {}]);
   // A gate that ends before the leader's limit, as if it had closed long before the other.
   const { leader } = scene;
   leader.closedMs = 1_500;
@@ -308,7 +186,7 @@ test('told to cut too late: the members refuse, and it is reported as missed', a
 for (const step of ['close', 'cut', 'view'] as const) {
   test(`one that fails to ${step} is missed; for good if it can't do better`, async (t) => {
     for (const permanent of [false, true]) {
-      const scene = new Scene([{}, {}]);
+      const scene = new LedScene([{}, {}]);
       scene.disk(1).before[step] = () => {
         if (scene.leader.missed.length > 0) return;
         throw new StillpointError('device-io', { thing: 'cable', reason: 'it is loose', permanent });
@@ -330,7 +208,7 @@ for (const when of ['beforeRest', 'beforeClose'] as const) {
   test(`late ones stay fresh while other hosts are waited for: ${when}`, async (t) => {
     t.timeout(60_000);
     const hooks = await hookScene(t);
-    const scene = new Scene([{}, LATE], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
+    const scene = new LedScene([{}, LATE], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
     scene.leader.restMs = 20_000;
     scene.leader[when] = () => sleep(12_000);
     const writing = setInterval(() => void scene.disk(1).write(3, 9), 500);
@@ -349,7 +227,7 @@ for (const fails of [false, true]) {
   test(`told to close while a late one catches up: ${fails ? 'if that fails, hooks are let go' : 'it closes after that'}`, async (t) => {
     t.timeout(60_000);
     const hooks = await hookScene(t);
-    const scene = new Scene([{}, LATE], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
+    const scene = new LedScene([{}, LATE], { hooks: [await hooks.script('hook', WELL_BEHAVED)] });
     scene.leader.restMs = 30_000;
     let isTold: () => void = () => undefined;
     const told = new Promise<void>((resolve) => {
@@ -393,7 +271,7 @@ test('one that leaves before or after it is told to rest, or while all are close
   const hooks = await hookScene(t);
   const hook = await hooks.script('hook', WELL_BEHAVED);
   for (const when of ['beforeRest', 'beforeClose', 'beforeCut'] as const) {
-    const scene = new Scene([{}, LATE], { hooks: [hook] });
+    const scene = new LedScene([{}, LATE], { hooks: [hook] });
     scene.disk(1).mayTryAgain = true;
     scene.leader[when] = async () => {
       scene.cancels[1]?.abort();

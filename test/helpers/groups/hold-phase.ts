@@ -1,6 +1,6 @@
 /**
- * Keeps the run of a group in one of its phases, by stopping processes and hooks that the phase waits for. What the run
- * says of itself tells when it is there.
+ * Keeps the run of a group in one of its phases, by stopping processes and hooks that the phase waits for.
+ * What the run says of itself tells when it is there.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { GroupCommand, HostsScene } from './hosts-scene.js';
