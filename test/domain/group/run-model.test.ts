@@ -23,6 +23,8 @@ test('whatever is committed was closed and uncut everywhere at one moment, and n
     });
     const run = world.play(HOURS);
     const what = `run ${at}, seed ${random.seed}: ${JSON.stringify(world.story)}`;
+    if (world.counted !== null)
+      return t.fail(`${JSON.stringify(world.counted)} has counted in a later try: ${what}`);
     const taking = takingPart(run);
     ends.set(`${run.phase} ${taking.length}/${run.hosts.length}`, at);
     if (run.phase !== 'done' && run.phase !== 'failed') return t.fail(`it does not end: ${what}`);

@@ -2,6 +2,7 @@
  * A run of a group with simulated hosts, links and clocks, for its model test. The receiver's end is as thin
  * as it can be: each question is answered when there is a command, or after its time.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { commandFor } from '../../../src/domain/group/commands.js';
 import {
   advanceRun,
@@ -63,6 +64,8 @@ const FAILURE = { code: 'device-io', thing: 'disk', reason: 'it broke', permanen
 export class RunWorld {
   /** What was told, for a run that fails. */
   readonly story: unknown[] = [];
+  /** What a report of another try has changed; null: nothing, ever. */
+  counted: unknown = null;
   readonly #random: Random;
   readonly #chances: Chances;
   readonly #hosts: Host[];
@@ -136,12 +139,21 @@ export class RunWorld {
   #apply(event: RunEvent): void {
     const before = this.#run;
     this.#run = advanceRun(before, event);
+    if (event.type === 'report') this.#checkTry(before, event);
     if (this.#run.phase !== before.phase || this.#run.try !== before.try)
       this.story.push([this.#now, this.#run.phase, this.#run.try]);
     for (const [agent, { report }] of this.#questions) {
       const command = commandFor(this.#run, agent, report);
       if (command !== null) this.#answer(agent, command);
     }
+  }
+
+  /** What is said of another try changes no more than a host that says nothing new. */
+  #checkTry(before: Run, event: Extract<RunEvent, { type: 'report' }>): void {
+    const { report } = event;
+    if (before.phase === 'gathering' || !('try' in report) || report.try === before.try) return;
+    const unmoved = advanceRun(before, { ...event, report: { state: 'preparing' } });
+    if (!isDeepStrictEqual(this.#run, unmoved)) this.counted ??= [this.#now, event.agent, report];
   }
 
   #answer(agent: string, command: GroupCommand): void {
@@ -166,7 +178,8 @@ export class RunWorld {
     host.asked += 1;
     const { agent, report, asked: number } = host;
     this.#carry(() => {
-      this.#questions.set(agent, { number, report, untilMs: this.#now + WAIT_MS });
+      const waitMs = report.state === 'missed' ? 0 : WAIT_MS;
+      this.#questions.set(agent, { number, report, untilMs: this.#now + waitMs });
       this.#apply({ type: 'report', agent, report, nowMs: this.#now });
     });
     this.#in(WAIT_MS + GRACE_MS, () => {
@@ -207,6 +220,10 @@ export class RunWorld {
 
   #hears(host: Host, number: number, command: GroupCommand): void {
     if (host.isDead || host.hasEnded || number !== host.asked) return;
+    if (host.report.state === 'missed' && command.do !== 'abandon') {
+      this.#prepareAnew(host, host.report.try);
+      return;
+    }
     switch (command.do) {
       case 'wait':
         this.#ask(host);
@@ -223,8 +240,7 @@ export class RunWorld {
         break;
       case 'open':
         host.gate = null;
-        host.doing += 1;
-        this.#says(host, { state: 'ready', try: command.try + 1 });
+        this.#prepareAnew(host, command.try);
         break;
       case 'commit':
         this.#commit(host);
@@ -247,6 +263,14 @@ export class RunWorld {
         this.#says(host, { state: 'missed', try: of, again: true, error: FAILURE });
       });
     });
+  }
+
+  /** Members that were closed are prepared again, which may take as long as the first time. */
+  #prepareAnew(host: Host, of: number): void {
+    this.#says(host, { state: 'preparing' });
+    this.#does(host, this.#random.pick([10, 10, 300_000]), () =>
+      this.#says(host, { state: 'ready', try: of + 1 }),
+    );
   }
 
   #close(host: Host, of: number, closedMs: number): void {
