@@ -116,10 +116,12 @@ for (const step of ['close', 'cut'] satisfies Step[]) {
     const { disks } = disksOf({}, {});
     (disks[1] as FakeDisk).before[step] = () => new Promise(() => undefined);
     const startedMs = performance.now();
-    const error = await t.throwsAsync(take(disks, { deadlineMs: 150 }));
+    // Longer than this process may have to wait for a processor before its cut.
+    const error = await t.throwsAsync(take(disks, { deadlineMs: 1_500 }));
     t.true(isStillpointError(error, 'device-changed'));
-    t.regex(error?.message ?? '', /^a, b: the instant was not taken within 150 ms\. /);
-    t.true(performance.now() - startedMs < 2_000);
+    t.regex(error?.message ?? '', /^a, b: the instant was not taken within 1500 ms\. /);
+    // Without it, a member has 10 s to answer.
+    t.true(performance.now() - startedMs < 8_000);
     t.true(disks.every((disk) => disk.isFree));
   });
 

@@ -13,11 +13,18 @@ export class NbdWriter {
   readonly #socket: Socket;
   #bytes = Buffer.alloc(0);
   #wake: () => void = () => undefined;
+  #isClosed = false;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => {
       this.#bytes = Buffer.concat([this.#bytes, chunk]);
+      this.#wake();
+    });
+    // Told by what waits for an answer, or asks for one.
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.#isClosed = true;
       this.#wake();
     });
   }
@@ -47,15 +54,18 @@ export class NbdWriter {
     if (error !== 0) throw new Error(`the write failed: ${error}`);
   }
 
+  /** What still waits is not answered. */
   close(): void {
-    this.#socket.destroy();
+    this.#socket.removeAllListeners('close').destroy();
   }
 
   async #take(length: number): Promise<Buffer> {
-    while (this.#bytes.length < length)
+    while (this.#bytes.length < length) {
+      if (this.#isClosed) throw new Error('the export is gone');
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
+    }
     const taken = this.#bytes.subarray(0, length);
     this.#bytes = this.#bytes.subarray(length);
     return taken;

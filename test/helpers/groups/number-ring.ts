@@ -23,6 +23,7 @@ export class NumberRing {
   #issuedAtMs: number | null = null;
   #longestMs = 0;
   #isOver = false;
+  #failure: unknown = null;
 
   constructor(devices: readonly RingDevice[]) {
     this.#devices = devices;
@@ -40,8 +41,16 @@ export class NumberRing {
     return longestMs;
   }
 
-  /** Resolves when it is stopped. */
+  /** Until it is stopped, or a write fails: the next `further` says so. Does not reject. */
   async run(): Promise<void> {
+    try {
+      await this.#write();
+    } catch (error) {
+      this.#failure = error;
+    }
+  }
+
+  async #write(): Promise<void> {
     while (!this.#isOver) {
       const n = this.#answered + 1;
       const bytes = randomBytes(SLOT_BYTES);
@@ -59,8 +68,10 @@ export class NumberRing {
     this.#isOver = true;
   }
 
+  /** @throws why it does not go on */
   async further(): Promise<void> {
-    for (const enough = this.#answered + 10; this.#answered < enough && !this.#isOver; ) await sleep(5);
+    for (const enough = this.#answered + 10; this.#answered < enough && !this.#isOver; await sleep(5))
+      if (this.#failure !== null) throw this.#failure;
   }
 
   /**
