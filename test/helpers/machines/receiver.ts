@@ -59,7 +59,8 @@ export async function serve(
   child.stderr?.on('data', (chunk: Buffer) => {
     receiver.log += chunk.toString('utf8');
   });
-  const deadline = Date.now() + 30_000;
+  // One that was killed three times makes its index again.
+  const deadline = Date.now() + 120_000;
   const from = receiver.log.length;
   while (!receiver.log.slice(from).includes('serving')) {
     if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
