@@ -59,17 +59,11 @@ export interface RunSettings {
 }
 
 /** `awaited`: it has not reported yet. `opening`: it was to close in a try that is over. */
-export type HostState =
-  | 'awaited'
-  | 'preparing'
-  | 'ready'
-  | 'rested'
-  | 'closed'
-  | 'opening'
-  | 'cut'
-  | 'missed'
-  | 'transferred'
-  | 'out';
+export const HOST_STATES = [
+  ...(['awaited', 'preparing', 'ready', 'rested', 'closed', 'opening'] as const),
+  ...(['cut', 'missed', 'transferred', 'out'] as const),
+] as const;
+export type HostState = (typeof HOST_STATES)[number];
 
 export interface RunHost {
   readonly agent: string;
@@ -85,16 +79,11 @@ export interface RunHost {
   readonly isAgain: boolean;
 }
 
-export type RunPhase =
-  | 'gathering'
-  | 'resting'
-  | 'closing'
-  | 'cutting'
-  | 'sending'
-  | 'committing'
-  | 'deciding'
-  | 'done'
-  | 'failed';
+export const RUN_PHASES = [
+  ...(['gathering', 'resting', 'closing', 'cutting', 'sending'] as const),
+  ...(['committing', 'deciding', 'done', 'failed'] as const),
+] as const;
+export type RunPhase = (typeof RUN_PHASES)[number];
 
 export interface Run {
   readonly settings: RunSettings;

@@ -6,8 +6,10 @@
  *   events   {"event":{...}}, as things happen
  *   the end  {"result":...} or {"error":{...}}
  */
+
 import { z } from 'zod';
 import { StillpointError } from '../../domain/base/errors.js';
+import { HOST_STATES, RUN_PHASES } from '../../domain/group/run.js';
 import { errorBodySchema } from '../../protocol/messages/error-body.js';
 import {
   comparisonSchema,
@@ -105,18 +107,7 @@ export type OrderChange = z.infer<typeof orderEventSchema>;
 const groupHostSchema = z.strictObject({
   agent: text,
   devices: z.array(text),
-  state: z.enum([
-    'awaited',
-    'preparing',
-    'ready',
-    'rested',
-    'closed',
-    'opening',
-    'cut',
-    'missed',
-    'transferred',
-    'out',
-  ]),
+  state: z.enum(HOST_STATES),
   stalls: z.array(z.strictObject({ device: text, stallMs: z.number() })),
   /** Why it is out, as a sentence. */
   reason: text.nullable(),
@@ -124,17 +115,7 @@ const groupHostSchema = z.strictObject({
 export type GroupHostView = z.infer<typeof groupHostSchema>;
 
 export const groupEventSchema = z.strictObject({
-  phase: z.enum([
-    'gathering',
-    'resting',
-    'closing',
-    'cutting',
-    'sending',
-    'committing',
-    'deciding',
-    'done',
-    'failed',
-  ]),
+  phase: z.enum(RUN_PHASES),
   try: z.int().min(1),
   hosts: z.array(groupHostSchema),
 });

@@ -11,7 +11,6 @@ export async function backUpInRound(
 ): Promise<ItemOutcome> {
   const { points, hosts, warnings } = await backups.run({
     ...wish,
-    by: 'schedule',
     onChange: () => undefined,
   });
   const [first] = points;

@@ -200,7 +200,7 @@ export class Remote {
     for (const agent of agents) dialOut.hurry(agent);
     trail.log.note({ who, what: 'round', result: 'begun', count: agents.length });
     const summary = await runRound({
-      ...{ orders, backUpGroup, plan, parallel, waitMs, signal, onItem },
+      ...{ by: who, orders, backUpGroup, plan, parallel, waitMs, signal, onItem },
       whyAbsent: (agent) => this.#whyAbsent(agent),
       nowMs: () => now().getTime(),
     });

@@ -23,6 +23,8 @@ import type { OrderBook } from './orders.js';
 
 /** Of a backup of a group, as a part of a round. */
 export interface RoundGroupWish {
+  /** Who has begun the round. */
+  readonly by: 'operator' | 'schedule';
   readonly group: ReceiverGroup;
   /** For agents that are not connected. */
   readonly waitMs: number;
@@ -33,7 +35,7 @@ export interface RoundGroupWish {
 /** @throws StillpointError; `unreachable` of the group if an agent is not there */
 export type BackUpGroup = (wish: RoundGroupWish) => Promise<ItemOutcome>;
 
-export interface RoundOptions {
+export interface RoundOptions extends Pick<RoundGroupWish, 'by'> {
   readonly orders: OrderBook;
   readonly backUpGroup: BackUpGroup;
   readonly plan: RoundPlan;
@@ -132,10 +134,10 @@ async function backUpDevice(
 
 /** Agents that the round has given up already are not waited for again. */
 function backUpGroup(
-  { backUpGroup, waitMs, signal, whyAbsent }: RoundOptions,
+  { backUpGroup, by, waitMs, signal, whyAbsent }: RoundOptions,
   group: ReceiverGroup,
   absent: readonly string[],
 ): Promise<ItemOutcome> {
   const isWithout = agentsOf(group).some((agent) => absent.includes(agent));
-  return backUpGroup({ group, waitMs: isWithout ? 0 : waitMs, signal, whyAbsent });
+  return backUpGroup({ group, by, waitMs: isWithout ? 0 : waitMs, signal, whyAbsent });
 }

@@ -1,4 +1,5 @@
 /** One instant of sessions side by side, over fakes: who waits for whom, and what is left when one fails. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { GroupInstant, type GroupInstantOptions } from '../../../src/capture/group/group-instant.js';
@@ -6,6 +7,7 @@ import { NO_REST } from '../../../src/capture/instant.js';
 import type { Snapshot } from '../../../src/capture/ports.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import { FakeDisk, type FakeDiskOptions, type Step } from '../../helpers/fakes/provider.js';
+import { holdAsSession } from '../../helpers/groups/hold-as-session.js';
 import { hookScene, WELL_BEHAVED } from '../../helpers/machines/hooks.js';
 import { refused } from '../../helpers/refused.js';
 import { seededRandom } from '../../helpers/seed.js';
@@ -35,27 +37,8 @@ class Scene {
     return this.disks[i] as FakeDisk;
   }
 
-  /** As a session does: passes until the instant. A failure is told, as the leader of the sessions does. */
-  async hold(i: number): Promise<Snapshot> {
-    const disk = this.disk(i);
-    const provider = this.instant.snapshotProviderOf(disk.name, {
-      name: 'fake',
-      prepare: (options) => disk.prepare(options),
-    });
-    const signal = this.cancels[i]?.signal;
-    const snapshot = await provider.hold(disk.name, { ...HOLD, signal });
-    const { passes } = snapshot;
-    if (passes === undefined) return snapshot;
-    try {
-      for (;;) {
-        while ((await passes.next()) !== null);
-        if ((await passes.take()) !== null) return snapshot;
-      }
-    } catch (error) {
-      await snapshot.release();
-      this.instant.leave(disk.name, error);
-      throw error;
-    }
+  hold(i: number): Promise<Snapshot> {
+    return holdAsSession(this.instant, this.disk(i), this.cancels[i]?.signal);
   }
 
   async holdAll(): Promise<PromiseSettledResult<Snapshot>[]> {

@@ -1,4 +1,5 @@
 /** Devices here that have one instant with other hosts, and a leader whose answers a test gives. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { GroupInstant } from '../../../src/capture/group/group-instant.js';
@@ -7,7 +8,7 @@ import type { InstantLeader, LedTry } from '../../../src/capture/leader.js';
 import type { Snapshot } from '../../../src/capture/ports.js';
 import type { MemberStall } from '../../../src/domain/group/steps.js';
 import { FakeDisk, type FakeDiskOptions } from '../fakes/provider.js';
-import { HOLD } from '../worlds/quiesce.js';
+import { holdAsSession } from './hold-as-session.js';
 
 export const INSTANT = new Date('2031-01-01T00:00:00.000Z');
 
@@ -90,23 +91,8 @@ export class LedScene {
     return this.disks[i] as FakeDisk;
   }
 
-  async hold(i: number): Promise<Snapshot> {
-    const disk = this.disk(i);
-    const prepare = disk.prepare.bind(disk);
-    const provider = this.instant.snapshotProviderOf(disk.name, { name: 'fake', prepare });
-    const snapshot = await provider.hold(disk.name, { ...HOLD, signal: this.cancels[i]?.signal });
-    const { passes } = snapshot;
-    if (passes === undefined) return snapshot;
-    try {
-      for (;;) {
-        while ((await passes.next()) !== null);
-        if ((await passes.take()) !== null) return snapshot;
-      }
-    } catch (error) {
-      await snapshot.release();
-      this.instant.leave(disk.name, error);
-      throw error;
-    }
+  hold(i: number): Promise<Snapshot> {
+    return holdAsSession(this.instant, this.disk(i), this.cancels[i]?.signal);
   }
 
   holdAll(): Promise<Snapshot[]> {

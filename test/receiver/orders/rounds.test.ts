@@ -25,7 +25,13 @@ async function run(t: ExecutionContext, present: readonly string[], backUp: Back
   const wishes: RoundGroupWish[] = [];
   const told: string[] = [];
   const summary = await runRound({
-    ...{ orders, parallel: 1, waitMs: WAIT_MS, signal: new AbortController().signal },
+    ...{
+      by: 'operator' as const,
+      orders,
+      parallel: 1,
+      waitMs: WAIT_MS,
+      signal: new AbortController().signal,
+    },
     plan: planRound({ agents: null, groups: ['db', 'old'] }, { agents: present, groups: [DB] }),
     backUpGroup: async (wish) => {
       wishes.push(wish);
@@ -42,7 +48,7 @@ const done: BackUpGroup = async () => ({ state: 'done', point: 'db@1', warningCo
 
 test('agents that did not come are not waited for once more; each item is told', async (t) => {
   const all = await run(t, ['a', 'b'], done);
-  t.like(all.wishes, [{ group: DB, waitMs: WAIT_MS }]);
+  t.like(all.wishes, [{ group: DB, by: 'operator', waitMs: WAIT_MS }]);
   t.deepEqual(all.told, ['group old skipped', 'group db running', 'group db done']);
   t.like(all.summary, { done: 1, skipped: 1, withWarnings: 1, wireBytes: 7 });
   t.like((await run(t, ['a'], done)).wishes, [{ group: DB, waitMs: 0 }]);
