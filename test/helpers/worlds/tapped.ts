@@ -33,9 +33,10 @@ const NAME = 'disk';
 
 /** Runs somebody else's program; its failure is an outcome. */
 export async function client(program: string, ...args: string[]): Promise<Outcome> {
-  // The distribution's own interpreter: another one that comes first in PATH lacks its packages.
+  // The distribution's own interpreter: another one that comes first in PATH lacks its packages. It reads
+  // modules from where it is started, so not in /tmp, where anybody's re.py would be taken for Python's.
   const env = { ...process.env, LC_ALL: 'C', PATH: `/usr/bin:${process.env.PATH ?? ''}` };
-  return outcome(spawn(program, args, { env, cwd: '/tmp', stdio: ['ignore', 'pipe', 'pipe'] }));
+  return outcome(spawn(program, args, { env, cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] }));
 }
 
 /** @returns what it printed; a failure fails the test. */
