@@ -24,7 +24,9 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   'tap/files': ['base'],
   'tap/maps': ['base', 'tap/files', 'tree'],
   'tap/snapshot': ['base', 'device', 'nbd/exports', 'tap/files', 'tap/maps', 'tree'],
-  tap: ['base', 'nbd', 'nbd/exports', 'tap/files', 'tap/maps', 'tap/snapshot', 'tree'],
+  'tap/clock': ['base', 'tap/files'],
+  'tap/journal': ['base', 'tap/clock', 'tap/files'],
+  tap: ['base', 'nbd', 'nbd/exports', 'tap/files', 'tap/journal', 'tap/maps', 'tap/snapshot', 'tree'],
 };
 
 const FILES_MAX = 15;

@@ -2,36 +2,17 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <new>
 #include <utility>
 
 #include "core/base/error.h"
 
 namespace stillpoint {
-namespace {
-
-// Long trims and zeroings pass the gate in pieces, so that an instant never waits for a whole one.
-constexpr uint64_t kPieceBytes = 16u << 20;
-
-// Calls work(offset, length) for each piece; ends at the first error.
-template <class Work>
-int in_pieces(uint64_t byte_offset, uint64_t byte_length, Work work) {
-  const uint64_t end = byte_offset + byte_length;
-  while (byte_offset < end) {
-    const uint64_t piece_end = std::min(end, (byte_offset / kPieceBytes + 1) * kPieceBytes);
-    if (const int error = work(byte_offset, piece_end - byte_offset); error != 0) return error;
-    byte_offset = piece_end;
-  }
-  return 0;
-}
-
-}  // namespace
-
 TapExport::TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry,
-                     std::unique_ptr<ChangeMap> map)
+                     std::unique_ptr<ChangeMap> map, std::unique_ptr<TapJournal> journal)
     : device_(std::move(device)),
       geometry_(geometry),
       map_(std::move(map)),
+      journal_(std::move(journal)),
       properties_(device_->properties()),
       least_bytes_(properties_.size_bytes) {}
 
@@ -65,8 +46,14 @@ SourceState TapExport::account_for_source() {
   if (reason.empty()) return source;
   if (const auto snapshot = current_snapshot()) snapshot->invalidate(reason);
   past_the_map_ = reason;
-  map_->make_void(reason);
+  lose_track(reason);
   return source;
+}
+
+// The device may have what neither map nor journal tell.
+void TapExport::lose_track(const std::string& reason) {
+  map_->make_void(reason);
+  if (journal_) journal_->break_off(reason);
 }
 
 SourceState TapExport::check_source() {
@@ -90,6 +77,7 @@ void TapExport::prepare(HoldOptions options) {
   prepared_ = {std::make_shared<Snapshot>(geometry_, device_, map_->backup(), map_->next_cut(),
                                           std::move(area), options.snapshot),
                options.base_point, base_known, options.snapshot.full};
+  if (journal_) journal_->prepare();
 }
 
 std::chrono::nanoseconds TapExport::close_gate(const GateLimits& limits) {
@@ -130,9 +118,12 @@ TapExport::Hold TapExport::cut() {
   const auto snapshot = prepared_->snapshot;
   if (!map_used) snapshot->need_everything();
   std::chrono::system_clock::time_point instant;
+  std::optional<Spool::Ticket> record;
   const bool in_time = gate_.run_closed([&] {
     instant = std::chrono::system_clock::now();
     map_->cut();
+    // Only drawn: the order counts, and users wait. It is stored afterwards.
+    if (journal_) record = journal_->cut();
     std::lock_guard lock(snapshot_mutex_);
     snapshot_ = snapshot;
     holding_ = true;
@@ -140,9 +131,11 @@ TapExport::Hold TapExport::cut() {
   if (!in_time) throw NativeError("gate-open", "it had to let writes go on before the instant");
   const auto closed = Clock::now() - gate_closing_;
   prepared_.reset();
+  std::optional<JournalPosition> position;
+  if (journal_) position = journal_->finish_cut(record, snapshot->status().session_id);
   map_->merge();
   return {snapshot, instant, map_used, reason, map_used ? map_->backup().count() : geometry_.block_count(),
-          closed};
+          closed,   position};
 }
 
 void TapExport::release_snapshot() {
@@ -165,7 +158,7 @@ void TapExport::commit() {
   map_->commit(session);
   account_for_source();
   // What others did after the instant is in no map.
-  if (!past_the_map_.empty()) map_->make_void(past_the_map_);
+  if (!past_the_map_.empty()) lose_track(past_the_map_);
 }
 
 void TapExport::adopt(const Id& point, bool complete) {
@@ -184,7 +177,7 @@ void TapExport::adopt(const Id& point, bool complete) {
 void TapExport::flush_before_unmarking() {
   if (properties_.read_only) return;
   if (const int error = device_->flush(); error != 0) {
-    map_->make_void("what was written may be lost: " + describe_errno(error));
+    lose_track("what was written may be lost: " + describe_errno(error));
     throw_errno(error, "flushing the device");
   }
 }
@@ -198,7 +191,7 @@ void TapExport::abort() {
 
 void TapExport::make_void(const std::string& reason) {
   std::lock_guard control(control_);
-  map_->make_void(reason);
+  lose_track(reason);
 }
 
 int TapExport::close_clean(const std::string& continuity) {
@@ -206,7 +199,10 @@ int TapExport::close_clean(const std::string& continuity) {
   account_for_source();
   prepared_.reset();
   release_snapshot();
-  return map_->close_clean(continuity);
+  const int error = map_->close_clean(continuity);
+  // It goes on only after a map that counts.
+  if (journal_ && error == 0) journal_->close();
+  return error;
 }
 
 TapExport::Status TapExport::status() const {
@@ -228,129 +224,6 @@ std::shared_ptr<Snapshot> TapExport::current_snapshot() const {
   if (!holding_) return nullptr;
   std::lock_guard lock(snapshot_mutex_);
   return snapshot_;
-}
-
-// ---- users' I/O ----
-
-void TapExport::note_write_end() { last_write_end_ = Clock::now().time_since_epoch().count(); }
-
-void TapExport::note_stall(Clock::duration stall) {
-  const int64_t nanoseconds = std::chrono::nanoseconds(stall).count();
-  int64_t longest = longest_stall_;
-  while (nanoseconds > longest && !longest_stall_.compare_exchange_weak(longest, nanoseconds)) {
-  }
-}
-
-int TapExport::read(uint64_t byte_offset, std::span<uint8_t> into, Patience patience) noexcept {
-  return device_->read(byte_offset, into, patience);
-}
-
-template <class Change>
-int TapExport::modify(uint64_t byte_offset, uint64_t byte_length, bool preserve, Change change) noexcept {
-  const uint64_t begin = byte_offset / geometry_.block_size;
-  const uint64_t end = (byte_offset + byte_length - 1) / geometry_.block_size + 1;
-  const auto arrived = Clock::now();
-  for (;;) {
-    gate_.enter();
-    map_->mark(begin, end);
-    if (!map_->ready(begin, end)) {
-      gate_.leave();
-      map_->make_ready(begin, end);
-      continue;
-    }
-    const std::shared_ptr<Snapshot> snapshot = current_snapshot();
-    if (preserve && snapshot &&
-        snapshot->preserve(byte_offset, byte_length, Patience::may_wait) == Snapshot::Preserved::no_room) {
-      gate_.leave();
-      snapshot->wait_for_room();
-      continue;
-    }
-    note_stall(Clock::now() - arrived);
-    const int error = change(snapshot.get());
-    note_write_end();
-    gate_.leave();
-    return error;
-  }
-}
-
-// On the thread that serves the connection: only where nothing has to be waited for.
-int TapExport::write_at_once(uint64_t byte_offset, Bytes bytes, bool fua) noexcept {
-  const uint64_t begin = byte_offset / geometry_.block_size;
-  const uint64_t end = (byte_offset + bytes.size() - 1) / geometry_.block_size + 1;
-  if (!gate_.try_enter()) return kWouldWait;
-  int result = kWouldWait;
-  map_->mark(begin, end);
-  if (map_->ready(begin, end)) {
-    const std::shared_ptr<Snapshot> snapshot = current_snapshot();
-    bool may_write = true;
-    if (snapshot) {
-      const auto arrived = Clock::now();
-      may_write =
-          snapshot->preserve(byte_offset, bytes.size(), Patience::immediate) == Snapshot::Preserved::yes;
-      note_stall(Clock::now() - arrived);
-    }
-    if (may_write) result = device_->write(byte_offset, bytes, fua, Patience::immediate);
-    if (result != kWouldWait) note_write_end();
-  }
-  gate_.leave();
-  return result;
-}
-
-int TapExport::write(uint64_t byte_offset, Bytes bytes, bool fua, Patience patience) noexcept {
-  if (patience == Patience::immediate) return write_at_once(byte_offset, bytes, fua);
-  return modify(byte_offset, bytes.size(), true,
-                [&](const Snapshot*) { return device_->write(byte_offset, bytes, fua, Patience::may_wait); });
-}
-
-int TapExport::flush() noexcept { return device_->flush(); }
-
-// A trim is advice: blocks that the snapshot needs are left as they are rather than preserved.
-int TapExport::trim_piece(uint64_t byte_offset, uint64_t byte_length, bool fua,
-                          const Snapshot* snapshot) noexcept {
-  if (snapshot == nullptr) return device_->trim(byte_offset, byte_length, fua);
-  const uint64_t end = byte_offset + byte_length;
-  const auto block_end = [&](uint64_t at) {
-    return std::min(end, (at / geometry_.block_size + 1) * geometry_.block_size);
-  };
-  const auto may_go = [&](uint64_t at) { return !snapshot->must_preserve(at, block_end(at) - at); };
-  for (uint64_t at = byte_offset; at < end;) {
-    const uint64_t from = at;
-    while (at < end && may_go(at)) at = block_end(at);
-    if (at == from) {
-      at = block_end(at);
-    } else if (const int error = device_->trim(from, at - from, fua); error != 0) {
-      return error;
-    }
-  }
-  return 0;
-}
-
-int TapExport::trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noexcept {
-  return in_pieces(byte_offset, byte_length, [&](uint64_t from, uint64_t length) {
-    return modify(from, length, false,
-                  [&](const Snapshot* snapshot) { return trim_piece(from, length, fua, snapshot); });
-  });
-}
-
-int TapExport::zero(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions& options,
-                    bool fua) noexcept {
-  ZeroOptions now = options;
-  return in_pieces(byte_offset, byte_length, [&](uint64_t from, uint64_t length) {
-    const int error =
-        modify(from, length, true, [&](const Snapshot*) { return device_->zero(from, length, now, fua); });
-    // What was begun is finished, fast or not.
-    now.fast_only = false;
-    return error;
-  });
-}
-
-int TapExport::cache(uint64_t byte_offset, uint64_t byte_length) noexcept {
-  return device_->cache(byte_offset, byte_length);
-}
-
-int TapExport::block_status(size_t context, uint64_t byte_offset, uint64_t byte_length, size_t extents_max,
-                            std::vector<NbdExtent>& extents) noexcept {
-  return device_->block_status(context, byte_offset, byte_length, extents_max, extents);
 }
 
 }  // namespace stillpoint

@@ -1,9 +1,12 @@
 // The mass-storage read/write block (docs/design.md sections 4 and 9: figures 4 to 6 of the patent): passes
 // reads and writes through to the device, marks what changes, and holds the snapshot of one instant.
 //
-// The way of a write: enter the gate -> mark the snapshot map -> is the mark safe on disk? (if not: leave the
-// gate, make it so, start again) -> preserve originals that the snapshot needs (no room, with throttle:
-// leave, wait, start again) -> write -> leave the gate -> answer. The way of a hold:
+// The way of a write: enter the gate -> mark the snapshot map -> is the mark safe on disk? (if not: leave
+// the gate, make it so, start again) -> preserve originals that the snapshot needs (no room, with throttle:
+// leave, wait, start again) -> write -> leave the gate -> answer. With a journal, the write itself is: lock
+// its range against others that overlap -> write -> draw ordinal and stamp -> fill the record -> unlock. The
+// way of a hold (with a journal, cut() draws the instant's record and stores it when the gate is open
+// again):
 //
 // state       prepare()     close_gate()       cut()                open_gate()  abort()   goes on to
 // ----------  ------------  -----------------  -------------------  -----------  --------  -----------
@@ -35,6 +38,7 @@
 #include <vector>
 
 #include "core/nbd/exports/export.h"
+#include "core/tap/journal/journal.h"
 #include "core/tap/maps/change_map.h"
 #include "core/tap/snapshot/snapshot.h"
 #include "core/tap/write_gate.h"
@@ -63,6 +67,7 @@ class TapExport final : public NbdExport {
     std::string reason;
     uint64_t changed_blocks;
     std::chrono::nanoseconds closed;  // how long nobody could write
+    std::optional<JournalPosition> journal;
   };
 
   struct Status {
@@ -76,7 +81,9 @@ class TapExport final : public NbdExport {
     std::optional<std::chrono::nanoseconds> quiet;
   };
 
-  TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry, std::unique_ptr<ChangeMap> map);
+  // `journal` null: there is none.
+  TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry, std::unique_ptr<ChangeMap> map,
+            std::unique_ptr<TapJournal> journal = nullptr);
   ~TapExport() override;
 
   // All that takes time. NativeError `EBUSY` (one is prepared or held), `ETRUNCATED` (the device was cut).
@@ -102,7 +109,12 @@ class TapExport final : public NbdExport {
   // What has become of the device. What others may have changed past the map makes it void, and what is held
   // is given up.
   SourceState check_source();
-  // No write is in flight or comes. An errno: the map file stays a superset.
+  // Writes a record into the journal that no earlier stamp follows. Nothing: there is none, or it is broken.
+  std::optional<JournalPosition> stamp();
+  // Null: there is none.
+  TapJournal* journal() const { return journal_.get(); }
+  // No write is in flight or comes. An errno: the map file stays a superset. NativeError: the journal did not
+  // end cleanly.
   int close_clean(const std::string& continuity);
   Status status() const;
 
@@ -127,11 +139,25 @@ class TapExport final : public NbdExport {
     bool everything;  // was asked for
   };
 
+  struct Change {
+    JournalKind kind;
+    uint64_t byte_offset;
+    uint64_t byte_length;
+    Bytes payload;
+    bool may_be_declined = false;  // ENOTSUP: nothing was done
+  };
+
   std::shared_ptr<Snapshot> current_snapshot() const;
   int write_at_once(uint64_t byte_offset, Bytes bytes, bool fua) noexcept;
   // Runs `change` inside the gate, blocks marked and safe, with the snapshot if there is one.
-  template <class Change>
-  int modify(uint64_t byte_offset, uint64_t byte_length, bool preserve, Change change) noexcept;
+  template <class Work>
+  int modify(uint64_t byte_offset, uint64_t byte_length, bool preserve, Work work) noexcept;
+  template <class Work>
+  int change_device(const Change& change, Work work) noexcept;
+  template <class Work>
+  int change_device_at_once(const Change& change, Work work) noexcept;
+  void record(Spool& spool, const Change& change, int error) noexcept;
+  int zero_piece(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions& options, bool fua) noexcept;
   int trim_piece(uint64_t byte_offset, uint64_t byte_length, bool fua, const Snapshot* snapshot) noexcept;
   void note_write_end();
   void note_stall(Clock::duration stall);
@@ -139,11 +165,13 @@ class TapExport final : public NbdExport {
   void release_snapshot();
   std::string why_read(const Prepared& prepared, bool map_used) const;
   SourceState account_for_source();
+  void lose_track(const std::string& reason);
   void flush_before_unmarking();
 
   const std::shared_ptr<NbdExport> device_;
   const TreeGeometry geometry_;
   const std::unique_ptr<ChangeMap> map_;
+  const std::unique_ptr<TapJournal> journal_;
   Properties properties_;
 
   WriteGate gate_;

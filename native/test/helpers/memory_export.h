@@ -65,6 +65,7 @@ class MemoryExport final : public NbdExport {
     return zero(byte_offset, byte_length, {}, fua);
   }
   int zero(uint64_t byte_offset, uint64_t byte_length, const ZeroOptions&, bool) noexcept override {
+    if (const int error = zero_error; error != 0) return error;
     for (uint64_t at = 0; at < byte_length; at += kStripe) {
       std::lock_guard lock(mutex_of(byte_offset + at));
       std::memset(bytes_.data() + byte_offset + at, 0, std::min<uint64_t>(kStripe, byte_length - at));
@@ -91,6 +92,7 @@ class MemoryExport final : public NbdExport {
   std::atomic<uint64_t> foreign_writers{0};
   std::atomic<int> read_error{0};
   std::atomic<int> write_error{0};
+  std::atomic<int> zero_error{0};
   std::atomic<int> flush_error{0};
   std::atomic<int> flushes{0};
   std::atomic<bool> not_cached{false};

@@ -87,6 +87,12 @@ std::unique_ptr<TapFile> TapFile::open_named(const std::string& path) {
   return file;
 }
 
+std::unique_ptr<TapFile> TapFile::make(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) throw_errno(errno, "making it", path);
+  return std::make_unique<PosixTapFile>(path, fd, true);
+}
+
 std::unique_ptr<TapFile> TapFile::open_existing(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0 && errno == ENOENT) return nullptr;

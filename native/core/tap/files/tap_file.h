@@ -1,5 +1,5 @@
-// The port of the tap's own files, its map and its preserve area. The program uses real files; tests record,
-// cut and fail them.
+// The port of the tap's own files: its map, its preserve area, its journal. The program uses real files;
+// tests record, cut and fail them.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +31,8 @@ class TapFile {
 
   // A file and its directory entry, which survive; made if missing, mode 0600. Errno names.
   static std::unique_ptr<TapFile> open_named(const std::string& path);
+  // A new file, mode 0600; it survives only after a sync of its directory. Errno names, EEXIST.
+  static std::unique_ptr<TapFile> make(const std::string& path);
   // Null: there is none. For reading. Errno names.
   static std::unique_ptr<TapFile> open_existing(const std::string& path);
   // A file that is gone with its last user. Errno names.
