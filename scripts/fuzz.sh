@@ -18,11 +18,13 @@ run() {
 run batch & batch=$!
 run pack & pack=$!
 run nbd & nbd=$!
+run journal & journal=$!
 failed=0
 wait "$batch" || failed="$failed batch"
 wait "$pack" || failed="$failed pack"
 wait "$nbd" || failed="$failed nbd"
-for name in batch pack nbd; do
+wait "$journal" || failed="$failed journal"
+for name in batch pack nbd journal; do
   grep -E 'number_of_executed_units|peak_rss_mb' "build/fuzz/$name.log" | sed "s/^/$name: /" || true
 done
 if [ "$failed" != 0 ]; then

@@ -1,5 +1,5 @@
-// Writes the seeds of the fuzz targets: `make_corpus DIR` fills DIR/batch, DIR/pack and DIR/nbd with whole
-// batches, packs and conversations.
+// Writes the seeds of the fuzz targets: `make_corpus DIR` fills DIR/batch, DIR/pack, DIR/nbd and DIR/journal
+// with whole batches, packs, conversations and segments.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -7,6 +7,8 @@
 
 #include "core/codec/batch.h"
 #include "core/codec/pack.h"
+#include "core/tap/journal/head.h"
+#include "core/tap/journal/record.h"
 #include "fuzz/fuzz.h"
 #include "test/helpers/digesters.h"
 #include "test/worlds/nbd_world.h"
@@ -143,6 +145,26 @@ void write_conversations(const std::filesystem::path& directory) {
   }
 }
 
+void write_journals(const std::filesystem::path& directory) {
+  std::vector<uint8_t> segment;
+  const auto append = [&](const JournalRecord& record, const std::vector<uint8_t>& payload) {
+    const auto header = encode_journal_header(record, payload);
+    segment.insert(segment.end(), header.begin(), header.end());
+    segment.insert(segment.end(), payload.begin(), payload.end());
+  };
+  append({JournalKind::instant, 1, 10, 0, 0, 16}, content(16, 1));
+  append({JournalKind::write, 2, 11, 4096, 512, 512}, content(512, 2));
+  append({JournalKind::zero, 3, 12, 0, 1 << 24, 0}, {});
+  append({JournalKind::stamp, 4, 13, 0, 0, 0}, {});
+  JournalHead head;
+  head.ordinal = head.last_ordinal = 4;
+  head.reason = "a reason";
+  const auto encoded = encode_head(head);
+  for (const uint8_t flags : {0, 1})
+    write_seed(directory, "segment-" + std::to_string(flags), flags, segment);
+  write_seed(directory, "head", 2, {encoded.begin(), encoded.end()});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -151,9 +173,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::filesystem::path root(argv[1]);
-  for (const char* name : {"batch", "pack", "nbd"}) std::filesystem::create_directories(root / name);
+  for (const char* name : {"batch", "pack", "nbd", "journal"})
+    std::filesystem::create_directories(root / name);
   write_batches(root / "batch");
   write_patches(root / "batch");
   write_packs(root / "pack");
   write_conversations(root / "nbd");
+  write_journals(root / "journal");
 }
