@@ -64,7 +64,7 @@ std::optional<JournalHead> Spool::left_head() {
     // A power cut may have come before it was written.
     if (!is_all_zero(bytes)) return decode_head(bytes);
   }
-  std::optional<JournalHead> head = read_head(head_path(), world_.boot);
+  std::optional<JournalHead> head = read_head(head_path(world_, head_.journal), world_.boot);
   if (head && head->state != JournalHead::State::broken) head->state = JournalHead::State::open;
   return head;
 }
@@ -83,7 +83,7 @@ bool Spool::load(const std::string& distrust) {
     reason = "the write clock it had is lost";
   if (reason.empty() && head_.state == JournalHead::State::closed)
     segments_.push_back({head_.segment + 1, 0, 0, world_.files.make_segment(journal(), head_.segment + 1)});
-  head_file_ = std::make_unique<HeadFile>(head_path(), world_.boot);
+  head_file_ = std::make_unique<HeadFile>(head_path(world_, head_.journal), world_.boot);
   const bool goes_on = reason.empty() && head_.state == JournalHead::State::closed;
   if (head_.state != JournalHead::State::broken) {
     head_.state = JournalHead::State::open;

@@ -1,6 +1,7 @@
 #include "core/tap/journal/journal.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "core/base/error.h"
@@ -22,6 +23,7 @@ TapJournal::TapJournal(Options options)
     std::unique_ptr<Spool> spool = Spool::reopen(world_, journal, options.distrust);
     if (spool == nullptr) {
       files_->remove_journal(journal);
+      std::filesystem::remove(Spool::head_path(world_, journal));
       continue;
     }
     spools_.push_back(std::move(spool));

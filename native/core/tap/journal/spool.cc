@@ -25,14 +25,14 @@ Spool::~Spool() {
   uncount(counted_bytes_);
 }
 
-std::string Spool::head_path() const {
-  return world_.head_directory + "/" + journal_name(head_.journal) + ".head";
+std::string Spool::head_path(const World& world, const Id& journal) {
+  return world.head_directory + "/" + journal_name(journal) + ".head";
 }
 
 std::unique_ptr<Spool> Spool::create(const World& world, const Id& journal) {
   std::unique_ptr<Spool> spool(new Spool(world, journal));
   world.files.make_journal(journal);
-  spool->head_file_ = std::make_unique<HeadFile>(spool->head_path(), world.boot);
+  spool->head_file_ = std::make_unique<HeadFile>(head_path(world, journal), world.boot);
   spool->segments_.push_back({1, 0, 0, world.files.make_segment(journal, 1)});
   spool->open_ = true;
   spool->start_storing();

@@ -72,6 +72,8 @@ class Spool {
   // What an earlier tap left. Null: nothing can be used of it. `distrust` not empty: it does not go on, and
   // why. Errno names; `bad-version`: it is of a newer program.
   static std::unique_ptr<Spool> reopen(const World& world, const Id& journal, const std::string& distrust);
+  // Where it is published.
+  static std::string head_path(const World& world, const Id& journal);
   // What is not stored by now never is.
   ~Spool();
 
@@ -123,7 +125,6 @@ class Spool {
   void update_crowded() { crowded_ = ring_.used() > ring_.capacity() / 2; }
   void count(uint64_t bytes);
   void uncount(uint64_t bytes);
-  std::string head_path() const;
 
   // storing.cc
   void start_storing();

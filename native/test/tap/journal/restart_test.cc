@@ -83,6 +83,28 @@ TEST_CASE("journal restart: after a clean end it goes on, under the same id") {
   }
 }
 
+TEST_CASE("journal restart: an end counts once: a tap that went on and was killed has not ended cleanly") {
+  for (const bool machine_too : {false, true}) {
+    JournaledTap world;
+    world.start();
+    world.hold();
+    world.tap->commit();
+    REQUIRE(world.tap->close_clean("") == 0);
+    world.start();
+    REQUIRE(world.write(0, 3000, 'a') == 0);
+    const JournalHead before = world.current();
+    REQUIRE(before.state == State::open);
+    world.tap.reset();
+    if (machine_too) world.boot = "boot-2";
+    world.start();
+    const auto heads = world.tap->journal()->heads();
+    CHECK(heads.empty() == machine_too);
+    if (machine_too) continue;
+    CHECK(heads.back().state == State::broken);
+    CHECK(heads.back().ordinal == before.ordinal);
+  }
+}
+
 TEST_CASE("journal restart: it does not go on if that is not sure, and what it has can be shipped") {
   JournaledTap world;
   world.start();
@@ -135,6 +157,9 @@ TEST_CASE("journal restart: after a power cut, what was not shipped is gone") {
   world.start();
   CHECK(world.tap->journal()->heads().empty());
   CHECK(SpoolFiles::at(world.directory / "spool")->journals().empty());
+  // Nor is there a head that nothing belongs to.
+  for (const auto& entry : fs::directory_iterator(world.directory / "run"))
+    CHECK(entry.path().extension() != ".head");
 }
 
 TEST_CASE("journal restart: one whose end is damaged or missing is given up") {
