@@ -3,6 +3,8 @@
 //
 // Writes carry their own number, and a clock ticks when they begin and end. In the order of the journal, none
 // may come after another that began only when it had ended.
+#include <limits>
+
 #include "core/base/little_endian.h"
 #include "test/worlds/journaled_tap.h"
 
@@ -19,15 +21,16 @@ struct Times {
 };
 
 struct Load {
-  Load(JournaledTap& tap, uint64_t seed, uint64_t writers) : world(tap) {
+  Load(JournaledTap& tap, uint64_t seed, uint64_t writers) : world(tap), times(writers) {
     for (uint64_t i = 0; i < writers; i++) {
-      times.emplace_back();
       threads.emplace_back([this, seed, i] {
         Random random(seed + i);
         while (!stop) {
-          one(i, random);
-          // All is kept until the end, and holds may take long.
-          if (random.one_in(15)) std::this_thread::sleep_for(std::chrono::microseconds(300));
+          if (quota-- > 0) {
+            one(i, random);
+          } else {
+            std::this_thread::sleep_for(std::chrono::microseconds(100));
+          }
         }
       });
     }
@@ -77,6 +80,8 @@ struct Load {
 
   JournaledTap& world;
   std::atomic<bool> stop{false};
+  // All is kept until the end, and a hold may take long.
+  std::atomic<int> quota{1000};
   std::atomic<uint64_t> clock{0};
   std::vector<std::vector<Times>> times;
   std::vector<std::thread> threads;
@@ -85,7 +90,6 @@ struct Load {
 void run_world(uint64_t seed) {
   Random random(seed);
   JournaledTap world(kBlocks);
-  world.bytes_max = uint64_t{1} << 30;
   world.segment_bytes = 40'000;
   world.device->not_cached = random.one_in(2);
   world.device->writes_would_wait = random.one_in(3);
@@ -98,7 +102,9 @@ void run_world(uint64_t seed) {
   {
     Load load(world, seed * 10, 3);
     for (int i = 0; i < 6; i++) {
+      load.quota = 300;
       std::this_thread::sleep_for(std::chrono::milliseconds(random.below(8)));
+      load.quota = 300;
       const auto hold = world.hold(&image);
       REQUIRE(hold.journal.has_value());
       if (i == 0) journal = hold.journal->journal;
@@ -147,6 +153,7 @@ TEST_CASE("tap journal stress: writes go on while it breaks, and its part before
     const auto hold = world.hold(&image);
     world.tap->abort();
     Load load(world, seed * 10 + i, 3);
+    load.quota = std::numeric_limits<int>::max();
     if (i % 2 == 1) world.faults->fail_at = world.faults->steps + 20 + static_cast<int>(random.below(50));
     while (world.current().state == JournalHead::State::open) std::this_thread::yield();
     load.end();
