@@ -45,6 +45,7 @@
 
 import { StillpointError } from '../domain/base/errors.js';
 import type { BlockRange } from '../domain/blocks/block-ranges.js';
+import type { JournalPosition } from '../domain/journal/journal.js';
 import type { ConsistencyKind, DeviceIdentity, ProviderFacts } from '../domain/point/point.js';
 import type { Device } from '../native/index.js';
 import type { Cutting } from './quiesce/rest.js';
@@ -82,6 +83,8 @@ export interface Conclusion {
   readonly facts?: ProviderFacts | undefined;
   /** Of a late snapshot. */
   readonly instant?: Date | undefined;
+  /** Of a tap with a journal: where the instant is in it. */
+  readonly journal?: JournalPosition | undefined;
   /**
    * A clause: why nothing proves that it was one instant. A second reading must find the same
    * then, or it has changed.

@@ -4,6 +4,7 @@ import type { BatchAddon } from './border/batch.js';
 import type { NativeConstants } from './border/constants.js';
 import type { DeviceAddon } from './border/device.js';
 import type { DigestAddon } from './border/digest.js';
+import type { JournalAddon } from './border/journal.js';
 import type { LiveAddon } from './border/live.js';
 import type { PackAddon } from './border/pack.js';
 import type { PatchAddon } from './border/patch.js';
@@ -27,6 +28,7 @@ export interface Addon
     ReflinkAddon,
     RestoreAddon,
     TapAddon,
+    JournalAddon,
     TrackAddon,
     LiveAddon,
     PathAddon {

@@ -13,6 +13,7 @@ export * from './border/constants.js';
 export * from './border/device.js';
 export * from './border/digest.js';
 export * from './border/errors.js';
+export * from './border/journal.js';
 export * from './border/live.js';
 export * from './border/pack.js';
 export * from './border/patch.js';

@@ -45,6 +45,7 @@ import { CaptureStaging } from './capture/staging.js';
 import { commitTogether } from './capture/together.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
+import { StoreJournals } from './journals/journals.js';
 import { checkNameClash } from './objects/name-clash.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
@@ -79,6 +80,7 @@ export class LocalStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
   readonly retention: Retention;
+  readonly journals = new StoreJournals();
   readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();

@@ -68,6 +68,7 @@ async function commitRequest(
     badRanges,
     ...(excluded.length === 0 ? {} : { excluded }),
     warnings: context.warnings.slice(0, WARNINGS_MAX).map((text) => text.slice(0, WARNING_CHARS_MAX)),
+    ...(conclusion.journal === undefined ? {} : { journal: conclusion.journal }),
   };
 }
 

@@ -76,6 +76,9 @@ export const ERRORS = {
   'point-protected': row('failed', 409, PERMANENT, 'The point may not be removed.'),
   'point-unknown': row('failed', 404, PERMANENT, 'There is no such point.'),
   'device-unknown': row('failed', 404, PERMANENT, 'No device is known under this name.'),
+  'journal-unknown': row('failed', 404, PERMANENT, 'The receiver has no such journal.'),
+  'journal-closed': row('failed', 409, PERMANENT, 'The journal has ended and takes nothing more.'),
+  'journal-gap': row('failed', 409, PERMANENT, 'Records of the journal are missing in between.'),
   // link
   unreachable: row('noAccess', 503, TEMPORARY, 'No connection to the other side can be made.'),
   'connection-lost': row('noAccess', 400, TEMPORARY, 'The connection broke.'),

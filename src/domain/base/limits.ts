@@ -74,6 +74,15 @@ export const EXCLUDED_REASON_CHARS_MAX = 200;
  */
 export const BAD_BYTES_MAX = 16 * MiB;
 
+/**
+ * Of the records of journals in one message: to the receiver, and from it. A record is at most 1 MiB and its
+ * header.
+ */
+export const JOURNAL_APPEND_BYTES_MAX = 8 * MiB;
+export const JOURNAL_READ_BYTES_MAX = 8 * MiB;
+/** Of one device, that a receiver keeps. */
+export const JOURNALS_PER_DEVICE_MAX = 256;
+
 /** A data pack is closed when its records reach this. */
 export const PACK_BYTES_TARGET = 64 * MiB;
 /**

@@ -1,6 +1,7 @@
 /** What a restore point is, for every room. src/store/points/manifest.ts has the manifest's file form. */
 
 import type { Geometry } from '../blocks/geometry.js';
+import type { JournalPosition } from '../journal/journal.js';
 import type { Tree } from '../tree/digest-tree.js';
 import type { ExcludedRange } from './excluded.js';
 
@@ -84,6 +85,8 @@ export interface CommittedFacts {
   /** What was left out on purpose; it reads as zeros. Missing: nothing. */
   readonly excluded?: readonly ExcludedRange[];
   readonly warnings: readonly string[];
+  /** Where the instant is in the journal of the device's tap. Missing: it had none. */
+  readonly journal?: JournalPosition;
 }
 
 /** What a point says of its group point: group.ts. */

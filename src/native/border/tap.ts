@@ -3,6 +3,7 @@
  * objects.
  */
 import type { Device } from './device.js';
+import type { TapJournalHead } from './journal.js';
 
 /** What a map file says of itself, checked (magic, version, checksums, size). */
 export interface TapMapHeader {
@@ -33,6 +34,24 @@ export interface CreateTapOptions {
   readonly identity: string;
   /** Given: the map that is there is not to be believed, and why. */
   readonly distrust?: string | undefined;
+  /** Null or missing: writes are not written down. */
+  readonly journal?: TapJournalOptions | null | undefined;
+}
+
+/** Of the journal of a tap's writes (docs/journal.md). */
+export interface TapJournalOptions {
+  /** Its spool's, which is there; the tap alone uses it. */
+  readonly directory: string;
+  /** In memory: where its heads are published as `JOURNAL-ID.head`. */
+  readonly headDirectory: string;
+  /** Of all segments of all its journals. */
+  readonly maxBytes: number;
+  /** The write clock of the host: its word in memory, its lock, and its reservation on disk. */
+  readonly clock: {
+    readonly wordPath: string;
+    readonly lockPath: string;
+    readonly reservationPath: string;
+  };
 }
 
 export interface TapHoldOptions {
@@ -80,6 +99,17 @@ export interface TapHold {
   readonly closedMs: number;
   /** Name of the export on the snapshot socket. */
   readonly exportName: string;
+  /** Where the instant is in the journal. Missing: there is none, or it could not be begun. */
+  readonly journal?: TapJournalPosition;
+}
+
+export interface TapJournalPosition {
+  /** 32 hex digits, as `clockId`. */
+  readonly journalId: string;
+  readonly clockId: string;
+  readonly ordinal: number;
+  /** Nanoseconds since 1970, as decimal digits. */
+  readonly stamp: string;
 }
 
 export interface TapStatus {
@@ -118,6 +148,15 @@ export interface TapStatus {
     readonly longestStallMicroseconds: number;
     /** Since the last write ended; null: none yet. */
     readonly quietMs: number | null;
+  };
+  /** Missing: it has none. */
+  readonly journal?: {
+    /** All that there are, the current one last. */
+    readonly heads: readonly TapJournalHead[];
+    /** Why the last hold has none, a clause; empty: it has one, or there was no hold yet. */
+    readonly failure: string;
+    /** How far stamps are ahead of the time. */
+    readonly aheadMs: number;
   };
 }
 
@@ -174,6 +213,18 @@ export interface Tap {
    * what is held is given up.
    */
   checkSource(): Promise<TapSourceState>;
+  /**
+   * The receiver has all records of the journal up to this one: segments without later ones are removed. One
+   * that the tap does not know is done already.
+   */
+  releaseJournal(journalId: string, ordinal: number): Promise<void>;
+  /**
+   * Writes a record that no earlier stamp follows, and has it stored. Null: there is no journal, or it is
+   * broken.
+   */
+  stampJournal(): Promise<TapJournalPosition | null>;
+  /** The journal ends here, for a reason; the next hold begins a new one. Harmless where there is none. */
+  breakJournal(reason: string): Promise<void>;
   /** Ends listening and connections, flushes the device. Nothing is written to it afterwards. */
   stop(): Promise<void>;
   /**

@@ -2,12 +2,13 @@
 
 /**
  * @param version that the agent asked in
- * @returns the answer as that version has it. In version 3 a point does not say what group it is of.
+ * @returns the answer as that version has it. In version 3 a point does not say what group it is of, nor where
+ * it is in a journal.
  */
 export function answerIn(version: number, answer: object): object {
   if (version > 3) return answer;
   const text = JSON.stringify(answer, (key, value: unknown) => {
-    if (key === 'group') return undefined;
+    if (key === 'group' || key === 'journal') return undefined;
     return key === 'protocolVersion' ? version : value;
   });
   return JSON.parse(text) as object;

@@ -104,14 +104,25 @@ export function json<Args extends unknown[]>(
 export function inSession<Others extends unknown[]>(
   others: RequestForm<Others>,
 ): RequestForm<[sessionId: string, ...Others]> {
+  return withId('session id', others);
+}
+
+/** A message of a journal, whose id is where that of a session is. */
+export function inJournal<Others extends unknown[]>(
+  others: RequestForm<Others>,
+): RequestForm<[journalId: string, ...Others]> {
+  return withId('journal id', others);
+}
+
+function withId<Others extends unknown[]>(
+  what: string,
+  others: RequestForm<Others>,
+): RequestForm<[id: string, ...Others]> {
   return {
     bytesMax: others.bytesMax,
-    encode: (sessionId, ...args) => ({ ...others.encode(...args), sessionId }),
+    encode: (id, ...args) => ({ ...others.encode(...args), sessionId: id }),
     decode: (request) => [request.sessionId, ...others.decode(request)],
-    check: ([sessionId, ...args]) => [
-      parseMessage('session id', hexIdSchema, sessionId),
-      ...others.check(args),
-    ],
+    check: ([id, ...args]) => [parseMessage(what, hexIdSchema, id), ...others.check(args)],
   };
 }
 

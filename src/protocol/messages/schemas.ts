@@ -39,6 +39,7 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
+import { journalPositionSchema } from './journal-schemas.js';
 
 /**
  * Raised by any change that an older side would misread. An agent speaks this version only. A receiver serves
@@ -173,6 +174,7 @@ export const pointSchema: z.ZodType<Point> = z.strictObject({
   excluded,
   warnings,
   group: pointGroupSchema.exactOptional(),
+  journal: journalPositionSchema.exactOptional(),
 });
 
 export const infoSchema: z.ZodType<ReceiverInfo> = z.strictObject({
@@ -219,6 +221,7 @@ export const commitRequestSchema: z.ZodType<CommitRequest> = z.strictObject({
   excluded,
   warnings,
   group: groupCommitSchema.exactOptional(),
+  journal: journalPositionSchema.exactOptional(),
 });
 
 export const statusSchema: z.ZodType<SessionStatus> = z.strictObject({

@@ -3,12 +3,13 @@
  * (the routes, the client, the checks, counts and retries) goes through this table, and needs no change when
  * a row is added.
  */
+import { JOURNAL_MESSAGES } from './journal-messages.js';
 import type { Call, MethodOf, PortOf, Stream } from './message.js';
 import { ORDER_MESSAGES } from './order-messages.js';
 import { POINT_MESSAGES } from './point-messages.js';
 import { SESSION_MESSAGES } from './session-messages.js';
 
-export const MESSAGES = { ...SESSION_MESSAGES, ...POINT_MESSAGES, ...ORDER_MESSAGES };
+export const MESSAGES = { ...SESSION_MESSAGES, ...POINT_MESSAGES, ...ORDER_MESSAGES, ...JOURNAL_MESSAGES };
 
 export type MessageName = keyof typeof MESSAGES;
 /** A port with all messages. */

@@ -13,6 +13,7 @@ import { checkName } from '../../domain/base/names.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
 import type { GroupCommand, GroupStepRequest } from '../../domain/group/steps.js';
+import type { JournalAppended, JournalEnd, Stamp, StoredJournal } from '../../domain/journal/journal.js';
 import type {
   AgentOrder,
   AwaitOrderRequest,
@@ -258,6 +259,27 @@ export class AgentHandlers implements MessagePort {
   async groupStep(request: GroupStepRequest, signal?: AbortSignal): Promise<GroupCommand> {
     if (request.report.state === 'cut') for (const { device } of request.report.stalls) checkDevice(device);
     return this.#service.runs.step(this.#agent, request, signal);
+  }
+
+  async beginJournal(device: string, journalId: string, clockId: string): Promise<StoredJournal> {
+    const key = { agent: this.#agent, device: checkDevice(device) };
+    return this.#service.journals.begin(key, journalId, clockId);
+  }
+
+  async appendJournal(journalId: string, records: Uint8Array): Promise<JournalAppended> {
+    return this.#service.journals.append(this.#agent, journalId, records);
+  }
+
+  async endJournal(journalId: string, end: JournalEnd): Promise<void> {
+    await this.#service.journals.end(this.#agent, journalId, end);
+  }
+
+  async journals(device?: string): Promise<StoredJournal[]> {
+    return this.#service.journals.list(this.#keyOf(device));
+  }
+
+  async journalRecords(journalId: string, afterOrdinal: number, throughStamp: Stamp): Promise<Uint8Array> {
+    return this.#service.journals.records(this.#seen, journalId, afterOrdinal, throughStamp);
   }
 
   #shown(point: Point): Point {

@@ -28,6 +28,7 @@ import type { Quotas } from '../access/quotas.js';
 import { Sparing } from '../audit/sparing.js';
 import type { Trail } from '../audit/trail.js';
 import { GroupRuns } from '../groups/runs.js';
+import { ReceiverJournals } from '../journals/journals.js';
 import { OrderBook } from '../orders/orders.js';
 import { AgentTurns, busy } from './agent-turns.js';
 import { type AgentUse, agentUse } from './agent-use.js';
@@ -76,6 +77,7 @@ export class ReceiverService {
   });
   /** Of groups over several hosts. */
   readonly runs: GroupRuns;
+  readonly journals: ReceiverJournals;
   readonly #groups: GroupCommits;
   readonly #onEnd: ServiceOptions['onEnd'];
   readonly #patchMemory = new ByteBudget(RECEIVER_PATCH_BYTES_MAX, RECEIVER_WAITING_MAX);
@@ -83,6 +85,7 @@ export class ReceiverService {
   private constructor(store: Store, { trail = null, quotas = null, onEnd, onFreed }: ServiceOptions) {
     this.#onEnd = onEnd;
     this.store = store;
+    this.journals = new ReceiverJournals(store);
     this.trail = trail;
     this.#quotas = quotas;
     const isOpen = (agent: string, id: string) => this.find(agent, id)?.isOpen === true;

@@ -93,6 +93,7 @@ export async function preparePoint(
     badRanges: request.badRanges,
     ...(request.excluded === undefined ? {} : { excluded: request.excluded }),
     warnings: request.warnings,
+    ...(request.journal === undefined ? {} : { journal: request.journal }),
   };
   return { point, base };
 }

@@ -44,6 +44,7 @@ export function checkPoint(point: Point, thing: string): void {
     isHexDigest(point.top) &&
     Array.isArray(point.badRanges) &&
     (point.excluded === undefined || Array.isArray(point.excluded)) &&
+    (point.journal === undefined || (isObject(point.journal) && isHexId(point.journal.journalId))) &&
     (point.group === undefined || (isObject(point.group) && isHexId(point.group.id))) &&
     Array.isArray(point.warnings) &&
     isObject(point.providerFacts) &&

@@ -19,6 +19,7 @@ import type {
   VerifyEvent,
 } from '../../domain/session/messages.js';
 import type { Digester, StoredBlocks } from '../../native/index.js';
+import type { Journals } from './journals.js';
 import type { Upkeep } from './upkeep.js';
 
 export type { RemovedPoint } from '../../domain/point/point.js';
@@ -166,6 +167,7 @@ export interface Store {
   /** With which the digests of its points are made. */
   readonly digester: Digester;
   readonly retention: StoreRetention;
+  readonly journals: Journals;
   points(key: PointsKey): Promise<Point[]>;
   /** Null if there is none, or it is not the agent's. @param agent null: any */
   point(agent: string | null, pointId: string): Promise<Point | null>;

@@ -22,6 +22,7 @@ import type { Digester } from '../../native/index.js';
 import type { PartialSets } from '../capture/partial-sets.js';
 import type { Disk } from '../disk/disk.js';
 import type { ReadersLock } from '../disk/readers.js';
+import { StoreJournals } from '../journals/journals.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import { PointReader } from '../points/reader.js';
@@ -75,6 +76,7 @@ export class ReaderStore implements Store {
   readonly digester: Digester;
   readonly upkeep = null;
   readonly retention: StoreRetention;
+  readonly journals = new StoreJournals();
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
   readonly #records: RecordReader;

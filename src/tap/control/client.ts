@@ -55,6 +55,10 @@ export interface TapControl {
    */
   adopt(pointId: string, complete: boolean): Promise<void>;
   voidMap(reason: string): Promise<void>;
+  /** The receiver has all records of the journal up to this one. */
+  releaseJournal(journalId: string, ordinal: number): Promise<void>;
+  /** The journal ends here; the next hold begins a new one. @param reason a clause */
+  breakJournal(reason: string): Promise<void>;
   /** Answered before the tap has stopped. */
   stop(): Promise<void>;
   /** Called once if the held snapshot is given up, with the reason (a clause); also when the tap is gone. */
@@ -155,6 +159,14 @@ class Connection implements TapControl {
 
   async voidMap(reason: string): Promise<void> {
     await this.#call({ op: 'void-map', reason });
+  }
+
+  async releaseJournal(journalId: string, ordinal: number): Promise<void> {
+    await this.#call({ op: 'journal-release', journalId, ordinal });
+  }
+
+  async breakJournal(reason: string): Promise<void> {
+    await this.#call({ op: 'journal-break', reason });
   }
 
   async stop(): Promise<void> {

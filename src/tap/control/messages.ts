@@ -12,7 +12,14 @@ import { z } from 'zod';
 import { ERROR_CODES, isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, DEVICE_SIZE_MAX, KiB } from '../../domain/base/limits.js';
 import { systemError } from '../../domain/base/system-errors.js';
-import type { TapGateLimits, TapHold, TapHoldOptions, TapStatus } from '../../native/index.js';
+import type {
+  TapGateLimits,
+  TapHold,
+  TapHoldOptions,
+  TapJournalHead,
+  TapJournalPosition,
+  TapStatus,
+} from '../../native/index.js';
 import type { SourceReport } from '../source/source-state.js';
 
 export const CONTROL_VERSION = 1;
@@ -86,6 +93,8 @@ const request = z.discriminatedUnion('op', [
   }),
   z.strictObject({ ...header, op: z.literal('adopt'), pointId: hexId, complete: z.boolean() }),
   z.strictObject({ ...header, op: z.literal('void-map'), reason: text }),
+  z.strictObject({ ...header, op: z.literal('journal-release'), journalId: hexId, ordinal: count }),
+  z.strictObject({ ...header, op: z.literal('journal-break'), reason: text }),
   z.strictObject({ ...header, op: z.literal('stop') }),
 ]);
 
@@ -95,6 +104,16 @@ export type ControlCall = ControlRequest extends infer R
     ? Omit<R, 'v' | 'id'>
     : never
   : never;
+
+const stamp = z.string().regex(/^(0|[1-9][0-9]{0,19})$/, 'a stamp: nanoseconds');
+const journalHead: z.ZodType<TapJournalHead> = z.strictObject({
+  ...{ journalId: hexId, clockId: hexId, state: z.enum(['open', 'broken', 'closed']) },
+  ...{ ordinal: count, stamp, segment: count, recordOffset: count, endOffset: count },
+  ...{ oldestSegment: count, lastOrdinal: count, brokenStamp: stamp, reason: text },
+});
+const journalPosition: z.ZodType<TapJournalPosition> = z.strictObject({
+  ...{ journalId: hexId, clockId: hexId, ordinal: count, stamp },
+});
 
 const status: z.ZodType<TapStatus> = z.strictObject({
   path: text,
@@ -129,6 +148,9 @@ const status: z.ZodType<TapStatus> = z.strictObject({
     longestStallMicroseconds: z.number().min(0),
     quietMs: z.number().min(0).nullable(),
   }),
+  journal: z
+    .strictObject({ heads: z.array(journalHead).max(1024), failure: text, aheadMs: z.number().min(0) })
+    .exactOptional(),
 });
 
 export const reportSchema: z.ZodType<TapReport> = z.strictObject({
@@ -152,6 +174,7 @@ export const holdSchema: z.ZodType<ControlHold> = z.strictObject({
   closedMs: z.number().min(0),
   exportName: text,
   snapshotAddress: text,
+  journal: journalPosition.exactOptional(),
 });
 
 /** How long nothing had been written, in ms. */

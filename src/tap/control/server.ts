@@ -185,6 +185,13 @@ export class ControlServer {
         await tap.voidMap(request.reason);
         log.warn({ reason: request.reason }, 'map voided');
         return null;
+      case 'journal-release':
+        await tap.releaseJournal(request.journalId, request.ordinal);
+        return null;
+      case 'journal-break':
+        await tap.breakJournal(request.reason);
+        log.warn({ reason: request.reason }, 'journal broken');
+        return null;
       case 'stop':
         return null;
     }

@@ -23,6 +23,7 @@ import type {
   VerifyEvent,
 } from '../../../src/domain/session/messages.js';
 import { native } from '../../../src/native/index.js';
+import { StoreJournals } from '../../../src/store/journals/journals.js';
 import {
   type Capture,
   type CaptureDescription,
@@ -67,6 +68,7 @@ export class MemoryStore implements Store {
   readonly upkeep = null;
   readonly storeId = 'a'.repeat(32);
   retention: MemoryRetention;
+  readonly journals = new StoreJournals();
   readonly #now: () => Date;
   readonly #keepPartialMs: number;
   #held: HeldPoint[] = [];

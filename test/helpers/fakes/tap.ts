@@ -128,6 +128,18 @@ export class FakeTap implements Tap {
     return { sizeBytes: SIZE_BYTES, leastBytes: SIZE_BYTES, foreignWriters: 0 };
   }
 
+  async releaseJournal(journalId: string, ordinal: number): Promise<void> {
+    this.calls.push(`releaseJournal ${journalId} ${ordinal}`);
+  }
+
+  async stampJournal(): Promise<null> {
+    return null;
+  }
+
+  async breakJournal(reason: string): Promise<void> {
+    this.calls.push(`breakJournal ${reason}`);
+  }
+
   async stop(): Promise<void> {
     this.calls.push('stop');
   }

@@ -18,6 +18,7 @@ export class FaultyStore implements Store {
   readonly digester: Digester;
   readonly upkeep = null;
   readonly retention: Store['retention'];
+  readonly journals: Store['journals'];
   /** Awaited before each call; what it throws is the call's error. */
   before: (call: StoreCall, detail: string | number) => Promise<void> = async () => undefined;
   /** Sessions that are said to be. */
@@ -30,6 +31,7 @@ export class FaultyStore implements Store {
     this.storeId = inner.storeId;
     this.digester = inner.digester;
     this.retention = inner.retention;
+    this.journals = inner.journals;
   }
 
   /** The same store as a restarted receiver finds it. */

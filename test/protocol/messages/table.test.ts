@@ -41,6 +41,11 @@ const ARGS: { readonly [Name in keyof MessagePort]: readonly Parameters<MessageP
   ],
   rounds: [[]],
   groupStep: [[{ runId: ID, report: { state: 'ready', try: 1 }, waitMs: 10 }]],
+  beginJournal: [['disk', ID, 'cd'.repeat(16)]],
+  appendJournal: [[ID, Buffer.from('records')]],
+  endJournal: [[ID, { reason: 'the spool was full', stamp: '1785500000000000000', lastOrdinal: 9 }]],
+  journals: [[], ['disk']],
+  journalRecords: [[ID, 0, '1785500000000000000']],
   reportOrder: [[ID, { state: 'running', progress: PROGRESS }]],
 };
 

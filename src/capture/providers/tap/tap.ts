@@ -177,7 +177,8 @@ function snapshotOf(
     conclude: async () => {
       const lost = await whyLost(tap, control);
       if (lost !== null) throw lost;
-      return { kind, warnings: [], facts: { tap: tap.settings.name, mapUsed: hold.mapUsed } };
+      const facts = { tap: tap.settings.name, mapUsed: hold.mapUsed };
+      return { kind, warnings: [], facts, journal: hold.journal };
     },
     tracking: {
       ...tracked,
