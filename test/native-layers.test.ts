@@ -26,7 +26,10 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   'tap/snapshot': ['base', 'device', 'nbd/exports', 'tap/files', 'tap/maps', 'tree'],
   'tap/clock': ['base', 'tap/files'],
   'tap/journal': ['base', 'tap/clock', 'tap/files'],
-  tap: ['base', 'nbd', 'nbd/exports', 'tap/files', 'tap/journal', 'tap/maps', 'tap/snapshot', 'tree'],
+  tap: [
+    ...['base', 'nbd', 'nbd/exports', 'tap/clock', 'tap/files', 'tap/journal', 'tap/maps', 'tap/snapshot'],
+    ...['tree'],
+  ],
 };
 
 const FILES_MAX = 15;

@@ -12,6 +12,8 @@
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
 #include "binding/values/errors.h"
+#include "binding/values/journal_values.h"
+#include "binding/values/tap_status.h"
 #include "core/base/error.h"
 #include "core/tap/maps/map_format.h"
 #include "core/tap/snapshot/source.h"
@@ -29,12 +31,6 @@ Napi::Value number(Napi::Env env, uint64_t value) {
 
 Napi::Value in_ms(Napi::Env env, std::chrono::nanoseconds duration) {
   return Napi::Number::New(env, std::chrono::duration<double, std::milli>(duration).count());
-}
-
-Napi::Array hex_list(Napi::Env env, const std::vector<Id>& ids) {
-  Napi::Array list = Napi::Array::New(env, ids.size());
-  for (uint32_t i = 0; i < ids.size(); i++) list.Set(i, Napi::String::New(env, to_hex(ids[i])));
-  return list;
 }
 
 std::chrono::milliseconds arg_ms(const Napi::Value& options, const char* name) {
@@ -88,6 +84,9 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
                      InstanceMethod<&TapWrap::mark>("mark"), InstanceMethod<&TapWrap::adopt>("adopt"),
                      InstanceMethod<&TapWrap::void_map>("voidMap"),
                      InstanceMethod<&TapWrap::check_source>("checkSource"),
+                     InstanceMethod<&TapWrap::release_journal>("releaseJournal"),
+                     InstanceMethod<&TapWrap::stamp_journal>("stampJournal"),
+                     InstanceMethod<&TapWrap::break_journal>("breakJournal"),
                      InstanceMethod<&TapWrap::stop>("stop"), InstanceMethod<&TapWrap::close>("close")}));
   }
 
@@ -169,6 +168,7 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
             result.Set("changedBlocks", number(env, hold.changed_blocks));
             result.Set("closedMs", in_ms(env, hold.closed));
             result.Set("exportName", Napi::String::New(env, to_hex(hold.snapshot->status().session_id)));
+            if (hold.journal) result.Set("journal", journal_position(env, *hold.journal));
             return result;
           });
     });
@@ -197,6 +197,27 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
       return run(info, [reason = arg_string(info[0], "reason")](Tap& tap) { tap.make_void(reason); });
     });
   }
+  Napi::Value release_journal(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      return run(info, [journal = arg_id(info[0], "journalId"), ordinal = arg_uint(info[1], "ordinal")](
+                           Tap& tap) { tap.release_journal(journal, ordinal); });
+    });
+  }
+  Napi::Value stamp_journal(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      gate_->check();
+      return run_promise(
+          info.Env(), {{gate_}, {}}, [core = core_] { return core->stamp_journal(); },
+          [](Napi::Env env, const std::optional<JournalPosition>& position) {
+            return position ? journal_position(env, *position) : env.Null();
+          });
+    });
+  }
+  Napi::Value break_journal(const Napi::CallbackInfo& info) {
+    return guarded_promise(info.Env(), [&] {
+      return run(info, [reason = arg_string(info[0], "reason")](Tap& tap) { tap.break_journal(reason); });
+    });
+  }
   Napi::Value stop(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] { return run(info, [](Tap& tap) { tap.stop(); }); });
   }
@@ -220,11 +241,14 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
     return guarded_promise(info.Env(), [&]() -> Napi::Value {
       gate_->check();
       const std::string continuity = arg_string(info[0], "continuity");
-      return run_promise(info.Env(), {{gate_}, {}},
-                         [core = std::exchange(core_, nullptr), gate = gate_, continuity]() mutable {
-                           core->close(continuity);
-                           core.reset();
-                         });
+      return run_promise(
+          info.Env(), {{gate_}, {}},
+          [core = std::exchange(core_, nullptr), gate = gate_, continuity]() mutable {
+            const std::string failure = core->close(continuity);
+            core.reset();
+            return failure;
+          },
+          [](Napi::Env env, const std::string& failure) { return Napi::String::New(env, failure); });
     });
   }
 
@@ -232,60 +256,8 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
     const Napi::Env env = info.Env();
     return guarded(env, [&] {
       if (!core_) throw NativeError("closed", "the tap is closed");
-      const TapExport::Status status = core_->status();
-      Napi::Object result = Napi::Object::New(env);
-      result.Set("path", Napi::String::New(env, core_->options().path));
-      result.Set("sizeBytes", number(env, core_->geometry().size_bytes));
-      result.Set("blockSize", number(env, core_->geometry().block_size));
-      result.Set("readOnly", Napi::Boolean::New(env, core_->options().read_only));
-      result.Set("map", map_status(env, status));
-      result.Set("hold", status.snapshot ? hold_status(env, *status.snapshot) : env.Null());
-      result.Set("counters", counters(env, status));
-      return result;
+      return tap_status(env, *core_);
     });
-  }
-
-  static Napi::Value map_status(Napi::Env env, const TapExport::Status& status) {
-    Napi::Object map = Napi::Object::New(env);
-    map.Set("pointIds", status.points.empty() ? env.Null() : Napi::Value(hex_list(env, status.points)));
-    map.Set("reason", Napi::String::New(env, status.reason));
-    map.Set("changedBlocks", number(env, status.changed_blocks));
-    map.Set("writtenBlocks", number(env, status.written_blocks));
-    map.Set("persistent", Napi::Boolean::New(env, status.persistent));
-    return map;
-  }
-
-  static Napi::Value hold_status(Napi::Env env, const Snapshot::Status& status) {
-    Napi::Object hold = Napi::Object::New(env);
-    hold.Set("sessionId", Napi::String::New(env, to_hex(status.session_id)));
-    hold.Set("state", Napi::String::New(env, status.state == Snapshot::State::held ? "held" : "invalid"));
-    hold.Set("reason", Napi::String::New(env, status.reason));
-    hold.Set("neededBlocks", number(env, status.needed_blocks));
-    hold.Set("preservedBytes", number(env, status.preserved_bytes));
-    hold.Set("preserveMaxBytes", number(env, status.preserve_bytes_max));
-    return hold;
-  }
-
-  Napi::Value counters(Napi::Env env, const TapExport::Status& status) const {
-    using std::chrono::duration_cast;
-    const NbdCounters& now = core_->counters();
-    Napi::Object result = Napi::Object::New(env);
-    result.Set("connections", number(env, core_->open_connections()));
-    result.Set("reads", number(env, now.reads));
-    result.Set("writes", number(env, now.writes));
-    result.Set("readBytes", number(env, now.read_bytes));
-    result.Set("writtenBytes", number(env, now.written_bytes));
-    result.Set("flushes", number(env, now.flushes));
-    result.Set("errors", number(env, now.errors));
-    const auto stall = duration_cast<std::chrono::microseconds>(status.longest_stall);
-    result.Set("longestStallMicroseconds", number(env, static_cast<uint64_t>(stall.count())));
-    Napi::Value quiet = env.Null();
-    if (status.quiet) {
-      const auto ms = duration_cast<std::chrono::milliseconds>(*status.quiet);
-      quiet = number(env, static_cast<uint64_t>(ms.count()));
-    }
-    result.Set("quietMs", quiet);
-    return result;
   }
 
   std::shared_ptr<Tap> core_;  // moved away by close()
@@ -305,6 +277,7 @@ Napi::Value create_tap(const Napi::CallbackInfo& info) {
     options.identity = arg_string(given.Get("identity"), "identity");
     if (const Napi::Value value = given.Get("distrust"); !value.IsUndefined())
       options.distrust = arg_string(value, "distrust");
+    options.journal = arg_journal_options(given.Get("journal"));
     return run_promise(
         info.Env(), {}, [options] { return std::make_shared<Tap>(options); },
         [](Napi::Env env, std::shared_ptr<Tap> core) { return wrap(env, kClass, std::move(core)); });

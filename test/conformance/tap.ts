@@ -2,7 +2,7 @@
  * What every tap addon must do for the process that serves taps, as far as it can be seen without
  * reading or writing the device.
  */
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { KiB, MiB } from '../../src/domain/base/limits.js';
@@ -113,6 +113,63 @@ export function testTapAddon(name: string, make: () => TestedAddon): void {
     await tap.abort();
     t.is(tap.status().hold, null);
     await end();
+  });
+
+  test(`${name}: a journal has each instant, until it breaks; what is broken goes when it is released`, async (t) => {
+    const dir = await tempDir(t);
+    const path = join(dir, 'image');
+    await writeFile(path, Buffer.alloc(SIZE_BYTES, 'x'));
+    await mkdir(join(dir, 'spool'));
+    const tap = await make().createTap({
+      ...{ path, blockSize: BLOCK, mapPath: join(dir, 'map'), identity: 'its identity' },
+      journal: {
+        ...{ directory: join(dir, 'spool'), headDirectory: dir, maxBytes: 16 * MiB },
+        clock: {
+          wordPath: join(dir, 'word'),
+          lockPath: join(dir, 'clock.lock'),
+          reservationPath: join(dir, 'reservation'),
+        },
+      },
+    });
+    await tap.listenSnapshot(`unix:${join(dir, 'snapshot')}`);
+    const hold = async () => {
+      await tap.prepare({
+        ...{ sessionId: SESSION, basePointId: null, full: true, readBlockSize: BLOCK, sampleBlocks: [] },
+        ...{ preserveDirectory: dir, preserveMaxBytes: MiB, whenFull: 'fail' },
+      });
+      await tap.closeGate(LIMITS);
+      const { journal } = await tap.cut();
+      await tap.commit();
+      if (journal === undefined) throw new Error('no journal was begun');
+      return journal;
+    };
+    t.deepEqual(tap.status().journal, { heads: [], failure: '', aheadMs: 0 });
+    t.is(await tap.stampJournal(), null);
+    await tap.breakJournal('there is none');
+    const first = await hold();
+    t.regex(first.journalId, /^[0-9a-f]{32}$/);
+    t.is(first.ordinal, 1);
+    const second = await hold();
+    t.like(second, { journalId: first.journalId, clockId: first.clockId, ordinal: 2 });
+    t.true(BigInt(second.stamp) > BigInt(first.stamp));
+    const stamped = await tap.stampJournal();
+    t.like(stamped, { journalId: first.journalId, ordinal: 3 });
+    t.like(tap.status().journal?.heads, [{ journalId: first.journalId, state: 'open', ordinal: 3 }]);
+    await tap.breakJournal('it was asked for');
+    t.is(await tap.stampJournal(), null);
+    const [broken] = tap.status().journal?.heads ?? [];
+    t.like(broken, { state: 'broken', reason: 'it was asked for', ordinal: 3, lastOrdinal: 3 });
+    t.true(BigInt(broken?.brokenStamp ?? 0) > BigInt(broken?.stamp ?? 0));
+    const third = await hold();
+    t.not(third.journalId, first.journalId);
+    t.is(tap.status().journal?.heads.length, 2);
+    await tap.releaseJournal(first.journalId, 2);
+    t.is(tap.status().journal?.heads.length, 2);
+    await tap.releaseJournal(first.journalId, 3);
+    await tap.releaseJournal(first.journalId, 3);
+    t.like(tap.status().journal?.heads, [{ journalId: third.journalId, state: 'open' }]);
+    await tap.stop();
+    t.is(await tap.close('mark'), '');
   });
 
   withTap('an adopted point ends the snapshot', async (t, { tap, hold, end }) => {

@@ -8,17 +8,25 @@
 
 namespace stillpoint {
 TapExport::TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry,
-                     std::unique_ptr<ChangeMap> map, std::unique_ptr<TapJournal> journal)
+                     std::unique_ptr<ChangeMap> map, std::unique_ptr<TapJournal> journal, bool may_come)
     : device_(std::move(device)),
       geometry_(geometry),
       map_(std::move(map)),
       journal_(std::move(journal)),
+      published_journal_(journal_.get()),
+      trims_zero_(may_come || journal_ != nullptr),
       properties_(device_->properties()),
       least_bytes_(properties_.size_bytes) {}
 
 TapExport::~TapExport() = default;
 
 // ---- control ----
+
+void TapExport::set_journal(std::unique_ptr<TapJournal> journal) {
+  std::lock_guard control(control_);
+  journal_ = std::move(journal);
+  published_journal_ = journal_.get();
+}
 
 // Before the start somebody else may have written.
 TapExport::Clock::time_point TapExport::last_write_or_start() const {
@@ -199,10 +207,8 @@ int TapExport::close_clean(const std::string& continuity) {
   account_for_source();
   prepared_.reset();
   release_snapshot();
-  const int error = map_->close_clean(continuity);
-  // It goes on only after a map that counts.
-  if (journal_ && error == 0) journal_->close();
-  return error;
+  Spool* const recording = journal_ ? journal_->recording() : nullptr;
+  return map_->close_clean(continuity, recording != nullptr ? recording->journal() : Id{});
 }
 
 TapExport::Status TapExport::status() const {

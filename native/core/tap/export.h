@@ -81,9 +81,9 @@ class TapExport final : public NbdExport {
     std::optional<std::chrono::nanoseconds> quiet;
   };
 
-  // `journal` null: there is none.
+  // `journal` null: there is none, or it comes by set_journal() if that is said.
   TapExport(std::shared_ptr<NbdExport> device, const TreeGeometry& geometry, std::unique_ptr<ChangeMap> map,
-            std::unique_ptr<TapJournal> journal = nullptr);
+            std::unique_ptr<TapJournal> journal = nullptr, bool may_come = false);
   ~TapExport() override;
 
   // All that takes time. NativeError `EBUSY` (one is prepared or held), `ETRUNCATED` (the device was cut).
@@ -111,10 +111,12 @@ class TapExport final : public NbdExport {
   SourceState check_source();
   // Writes a record into the journal that no earlier stamp follows. Nothing: there is none, or it is broken.
   std::optional<JournalPosition> stamp();
+  // There was none; none of what it has goes on. From the next hold on.
+  void set_journal(std::unique_ptr<TapJournal> journal);
   // Null: there is none.
-  TapJournal* journal() const { return journal_.get(); }
-  // No write is in flight or comes. An errno: the map file stays a superset. NativeError: the journal did not
-  // end cleanly.
+  TapJournal* journal() const { return published_journal_; }
+  // No write is in flight or comes. An errno: the map file stays a superset. The journal is closed after it,
+  // and only if there is none: it goes on only after a map that counts.
   int close_clean(const std::string& continuity);
   Status status() const;
 
@@ -171,7 +173,10 @@ class TapExport final : public NbdExport {
   const std::shared_ptr<NbdExport> device_;
   const TreeGeometry geometry_;
   const std::unique_ptr<ChangeMap> map_;
-  const std::unique_ptr<TapJournal> journal_;
+  std::unique_ptr<TapJournal> journal_;  // guarded by control_
+  // The same, for everybody. It is set before it records: a writer who has not seen it yet misses nothing.
+  std::atomic<TapJournal*> published_journal_;
+  const bool trims_zero_;
   Properties properties_;
 
   WriteGate gate_;

@@ -82,9 +82,10 @@ void TapExport::record(Spool& spool, const Change& change, int error) noexcept {
 // `work` changes the device, inside the gate.
 template <class Work>
 int TapExport::change_device(const Change& change, Work work) noexcept {
-  Spool* const spool = journal_ ? journal_->recording() : nullptr;
+  TapJournal* const journal = published_journal_;
+  Spool* const spool = journal != nullptr ? journal->recording() : nullptr;
   if (spool == nullptr) return work();
-  RangeLocks::Range range(journal_->ranges(), change.byte_offset, change.byte_length);
+  RangeLocks::Range range(journal->ranges(), change.byte_offset, change.byte_length);
   range.lock();
   const int error = work();
   record(*spool, change, error);
@@ -94,10 +95,11 @@ int TapExport::change_device(const Change& change, Work work) noexcept {
 // The same, if nothing has to be waited for.
 template <class Work>
 int TapExport::change_device_at_once(const Change& change, Work work) noexcept {
-  Spool* const spool = journal_ ? journal_->recording() : nullptr;
+  TapJournal* const journal = published_journal_;
+  Spool* const spool = journal != nullptr ? journal->recording() : nullptr;
   if (spool == nullptr) return work();
   if (spool->is_crowded()) return kWouldWait;
-  RangeLocks::Range range(journal_->ranges(), change.byte_offset, change.byte_length);
+  RangeLocks::Range range(journal->ranges(), change.byte_offset, change.byte_length);
   if (!range.try_lock()) return kWouldWait;
   const int error = work();
   record(*spool, change, error);
@@ -105,11 +107,12 @@ int TapExport::change_device_at_once(const Change& change, Work work) noexcept {
 }
 
 std::optional<JournalPosition> TapExport::stamp() {
-  if (!journal_) return std::nullopt;
+  TapJournal* const journal = published_journal_;
+  if (journal == nullptr) return std::nullopt;
   gate_.enter();
-  const auto position = journal_->stamp();
+  const auto position = journal->stamp();
   gate_.leave();
-  return position && journal_->settle() ? position : std::nullopt;
+  return position && journal->settle() ? position : std::nullopt;
 }
 
 // ---- writes ----
@@ -152,7 +155,8 @@ int TapExport::write(uint64_t byte_offset, Bytes bytes, bool fua, Patience patie
 int TapExport::flush() noexcept {
   const int error = device_->flush();
   // What was answered before may be lost, and the journal has it.
-  if (error != 0 && journal_) journal_->break_off("the device can't be flushed: " + describe_failure(error));
+  if (TapJournal* const journal = published_journal_; error != 0 && journal != nullptr)
+    journal->break_off("the device can't be flushed: " + describe_failure(error));
   return error;
 }
 
@@ -178,7 +182,7 @@ int TapExport::trim_piece(uint64_t byte_offset, uint64_t byte_length, bool fua,
 }
 
 int TapExport::trim(uint64_t byte_offset, uint64_t byte_length, bool fua) noexcept {
-  if (journal_) {
+  if (trims_zero_) {
     // What a device has after a trim can't be replayed. So it zeroes, or lets it be.
     return in_pieces(byte_offset, byte_length, [&](uint64_t from, uint64_t length) {
       const int error = zero_piece(from, length, {true, true}, fua);

@@ -1,5 +1,6 @@
 #include "core/tap/tap.h"
 
+#include <exception>
 #include <utility>
 
 #include "core/base/error.h"
@@ -28,8 +29,21 @@ Tap::Tap(const TapOptions& options) : options_(options) {
     throw NativeError("argument", "the block size or the device's size is out of bounds", options.path);
   std::unique_ptr<TapFile> file;
   if (!options.map_path.empty()) file = TapFile::open_named(options.map_path);
-  export_ = std::make_shared<TapExport>(
-      device_, geometry_, start_change_map(std::move(file), options.identity, geometry_, options.distrust));
+  TapStart start = start_maps(std::move(file), options.identity, geometry_, options.distrust);
+  export_ = std::make_shared<TapExport>(device_, geometry_, std::move(start.map), nullptr,
+                                        options.journal.has_value());
+  if (options.journal) try_journal(start.no_journal, start.journal);
+}
+
+void Tap::try_journal(const std::string& distrust, const std::optional<Id>& goes_on) {
+  std::string failure;
+  try {
+    export_->set_journal(open_journal(*options_.journal, distrust, goes_on));
+  } catch (const std::exception& error) {
+    failure = std::string("the journal can't be opened: ") + error.what();
+  }
+  std::lock_guard lock(failure_mutex_);
+  journal_failure_ = failure;
 }
 
 void Tap::check_serving() const {
@@ -53,6 +67,8 @@ void Tap::prepare(TapExport::HoldOptions options, const std::string& preserve_di
   std::lock_guard control(control_);
   check_serving();
   options.preserve_file = TapFile::open_unnamed(preserve_directory);
+  std::lock_guard releasing(releasing_);
+  if (options_.journal && export_->journal() == nullptr) try_journal(TapJournal::kRanWithout, std::nullopt);
   export_->prepare(std::move(options));
 }
 
@@ -134,11 +150,37 @@ void Tap::stop() {
   if (const int error = device_->flush(); error != 0) throw_errno(error, "flushing", options_.path);
 }
 
-void Tap::close(const std::string& continuity) {
+std::string Tap::close(const std::string& continuity) {
   std::lock_guard control(control_);
   if (!stopped_) throw NativeError("argument", "a tap is stopped before it is closed", options_.path);
+  std::lock_guard releasing(releasing_);
   const int error = export_->close_clean(continuity);
   if (error != 0) throw_errno(error, "writing the map", options_.map_path);
+  if (export_->journal() == nullptr) return {};
+  try {
+    export_->journal()->close();
+    return {};
+  } catch (const NativeError& failure) {
+    return failure.what();
+  }
+}
+
+void Tap::break_journal(const std::string& reason) {
+  if (TapJournal* const journal = export_->journal()) journal->break_off(reason);
+}
+
+void Tap::release_journal(const Id& journal, uint64_t ordinal) {
+  std::lock_guard releasing(releasing_);
+  if (TapJournal* const all = export_->journal()) all->release(journal, ordinal);
+}
+
+std::optional<Tap::JournalStatus> Tap::journal_status() const {
+  if (!options_.journal) return std::nullopt;
+  if (const TapJournal* const journal = export_->journal())
+    return JournalStatus{journal->heads(), journal->failure(),
+                         std::chrono::nanoseconds(journal->clock().ahead())};
+  std::lock_guard lock(failure_mutex_);
+  return JournalStatus{{}, journal_failure_, {}};
 }
 
 }  // namespace stillpoint

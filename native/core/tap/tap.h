@@ -7,18 +7,27 @@
 // stopped    none; the device is synced   no (`closed`)             closed, by close()
 // closed     -                            -                         -
 //
-// Locking: control_ lets one control call run at a time; status() does not wait for it.
+// A journal that can't be opened keeps nobody from anything: the tap serves without one, journal_status()
+// says why, and each hold tries again.
+//
+// Locking: control_ lets one control call run at a time; status() and journal_status() do not wait for it.
+// releasing_ lets one at a time have a journal's files: a release, a hold that is prepared, the end. It comes
+// after control_, and no step from closing the gate to the instant takes it. failure_mutex_ guards
+// journal_failure_ alone.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "core/nbd/exports/device_export.h"
 #include "core/nbd/server.h"
 #include "core/tap/export.h"
+#include "core/tap/open_journal.h"
 #include "core/tree/geometry.h"
 
 namespace stillpoint {
@@ -30,6 +39,7 @@ struct TapOptions {
   std::string map_path;  // empty: changes are not remembered beyond this process
   std::string identity;
   std::string distrust;  // not empty: the map that is there is not to be believed, and why
+  std::optional<TapJournalOptions> journal;
 };
 
 class Tap {
@@ -53,8 +63,21 @@ class Tap {
   SourceState check_source() { return export_->check_source(); }
   // Nothing reaches the device afterwards, and all that was answered is on it. Errno names of the sync.
   void stop();
-  // An error of the map is thrown; the map on disk is a superset then.
-  void close(const std::string& continuity);
+  // An error of the map is thrown; the map on disk is a superset then. Returns why the journal did not end
+  // cleanly; empty: it did, or there is none.
+  std::string close(const std::string& continuity);
+
+  // As TapExport and TapJournal have them; without a journal there is nothing to do.
+  std::optional<JournalPosition> stamp_journal() { return export_->stamp(); }
+  void break_journal(const std::string& reason);
+  void release_journal(const Id& journal, uint64_t ordinal);
+  struct JournalStatus {
+    std::vector<JournalHead> heads;
+    std::string failure;  // why there is none, or the last hold has none
+    std::chrono::nanoseconds ahead{0};
+  };
+  // Nothing: it is to have none.
+  std::optional<JournalStatus> journal_status() const;
 
   const TapOptions& options() const { return options_; }
   const TreeGeometry& geometry() const { return geometry_; }
@@ -64,6 +87,7 @@ class Tap {
 
  private:
   void check_serving() const;
+  void try_journal(const std::string& distrust, const std::optional<Id>& goes_on);
   void unexport_snapshot();
 
   const TapOptions options_;
@@ -73,6 +97,9 @@ class Tap {
   NbdServer users_;
   NbdServer session_;
   std::mutex control_;
+  std::mutex releasing_;
+  mutable std::mutex failure_mutex_;
+  std::string journal_failure_;
   std::atomic<bool> stopped_{false};
   std::string snapshot_name_;
 };

@@ -95,7 +95,7 @@ class Child {
         dice_(seed),
         directory_(std::filesystem::path(map).parent_path()),
         device_(DeviceExport::open(image, false)),
-        tap_(device_, kGeometry, start_change_map(TapFile::open_named(map), "device", kGeometry, "")) {}
+        tap_(device_, kGeometry, start_maps(TapFile::open_named(map), "device", kGeometry, "").map) {}
 
   void run() {
     check();

@@ -179,7 +179,7 @@ TEST_CASE("map file: the start of a tap uses a map of this device only") {
   const std::vector<uint8_t> bytes = recording->bytes;
   const auto start = [&](const std::string& identity, const TreeGeometry& geometry,
                          const std::string& distrust) {
-    return start_change_map(file_of(bytes), identity, geometry, distrust);
+    return start_maps(file_of(bytes), identity, geometry, distrust).map;
   };
   {
     const auto map = start("device", kGeometry, "");
@@ -191,9 +191,9 @@ TEST_CASE("map file: the start of a tap uses a map of this device only") {
   CHECK_FALSE(start("device", {kGeometry.size_bytes, kBlock * 2}, "")->knows(id_of(1)));
   CHECK_FALSE(start("device", kGeometry, "it was written to")->knows(id_of(1)));
   CHECK(start("device", kGeometry, "it was written to")->reason() == "it was written to");
-  CHECK(start_change_map(file_of({}), "device", kGeometry, "")->reason() == "there was no map yet");
+  CHECK(start_maps(file_of({}), "device", kGeometry, "").map->reason() == "there was no map yet");
   CHECK_FALSE(
-      start_change_map(file_of(std::vector<uint8_t>(9000, 7)), "device", kGeometry, "")->knows(id_of(1)));
+      start_maps(file_of(std::vector<uint8_t>(9000, 7)), "device", kGeometry, "").map->knows(id_of(1)));
 }
 
 TEST_CASE("map file: one that can't be written is removed, and keeps no write") {

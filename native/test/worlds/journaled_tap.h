@@ -22,6 +22,13 @@ struct JournaledTap : JournalWorld {
     tap = std::make_unique<TapExport>(device, geometry, std::move(map), make());
   }
 
+  // A clean end, as the whole tap makes it.
+  int end() {
+    const int error = tap->close_clean("");
+    if (error == 0) tap->journal()->close();
+    return error;
+  }
+
   // A session that reads all: the hold, and the content of its instant.
   TapExport::Hold hold(std::vector<uint8_t>* image = nullptr) {
     TapExport::HoldOptions options;

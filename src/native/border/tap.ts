@@ -40,7 +40,7 @@ export interface CreateTapOptions {
 
 /** Of the journal of a tap's writes (docs/journal.md). */
 export interface TapJournalOptions {
-  /** Its spool's, which is there; the tap alone uses it. */
+  /** Its spool's, which is there. The tap alone may have it: it locks it. */
   readonly directory: string;
   /** In memory: where its heads are published as `JOURNAL-ID.head`. */
   readonly headDirectory: string;
@@ -153,7 +153,7 @@ export interface TapStatus {
   readonly journal?: {
     /** All that there are, the current one last. */
     readonly heads: readonly TapJournalHead[];
-    /** Why the last hold has none, a clause; empty: it has one, or there was no hold yet. */
+    /** A clause: why it can't be opened, or why the last hold has none. Each hold tries again. */
     readonly failure: string;
     /** How far stamps are ahead of the time. */
     readonly aheadMs: number;
@@ -229,8 +229,9 @@ export interface Tap {
   stop(): Promise<void>;
   /**
    * After `stop`: writes the precise map with this mark of continuity and marks it clean; frees everything.
+   * Resolves with why the journal did not end cleanly; empty: it did, or there is none.
    */
-  close(continuity: string): Promise<void>;
+  close(continuity: string): Promise<string>;
 }
 
 /**

@@ -9,10 +9,12 @@ import type {
   TapAddon,
   TapHold,
   TapHoldOptions,
+  TapJournalPosition,
   TapMapHeader,
   TapSourceState,
   TapStatus,
 } from '../../../src/native/index.js';
+import { FakeTapJournal } from './tap-journal.js';
 
 const SIZE_BYTES = 1024 * 1024;
 
@@ -30,10 +32,15 @@ export class FakeTap implements Tap {
   #prepared: TapHoldOptions | null = null;
   #hold: TapStatus['hold'] = null;
   #mapReason: string;
+  /** Why the journal does not end cleanly. */
+  closingFailure = '';
+  readonly journal: FakeTapJournal | null;
 
   constructor(options: CreateTapOptions) {
     this.options = options;
     this.#mapReason = options.distrust ?? 'no point yet';
+    const { journal = null } = options;
+    this.journal = journal === null ? null : new FakeTapJournal();
     this.#writeMap(false, '');
   }
 
@@ -56,6 +63,7 @@ export class FakeTap implements Tap {
         ...{ connections: this.connections, reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0 },
         ...{ errors: 0, longestStallMicroseconds: 0, quietMs: null },
       },
+      ...(this.journal === null ? {} : { journal: this.journal.status() }),
     };
   }
 
@@ -91,6 +99,7 @@ export class FakeTap implements Tap {
     return {
       ...{ instantMs: 1, mapUsed: false, reason: 'no point yet', changedBlocks: 16, closedMs: 0.5 },
       exportName: sessionId,
+      ...(this.journal === null ? {} : { journal: this.journal.cut() }),
     };
   }
 
@@ -130,23 +139,26 @@ export class FakeTap implements Tap {
 
   async releaseJournal(journalId: string, ordinal: number): Promise<void> {
     this.calls.push(`releaseJournal ${journalId} ${ordinal}`);
+    this.journal?.release(journalId, ordinal);
   }
 
-  async stampJournal(): Promise<null> {
-    return null;
+  async stampJournal(): Promise<TapJournalPosition | null> {
+    return this.journal?.stamp() ?? null;
   }
 
   async breakJournal(reason: string): Promise<void> {
     this.calls.push(`breakJournal ${reason}`);
+    this.journal?.break(reason);
   }
 
   async stop(): Promise<void> {
     this.calls.push('stop');
   }
 
-  async close(continuity: string): Promise<void> {
+  async close(continuity: string): Promise<string> {
     this.calls.push('close');
     this.#writeMap(true, continuity);
+    return this.closingFailure;
   }
 
   #writeMap(clean: boolean, continuity: string): void {

@@ -20,7 +20,9 @@ TapJournal::TapJournal(Options options)
              options.segment_bytes},
       random_id_(std::move(options.random_id)) {
   for (const Id& journal : files_->journals()) {
-    std::unique_ptr<Spool> spool = Spool::reopen(world_, journal, options.distrust);
+    const bool is_other = options.goes_on && *options.goes_on != journal;
+    const std::string distrust = options.distrust.empty() && is_other ? kRanWithout : options.distrust;
+    std::unique_ptr<Spool> spool = Spool::reopen(world_, journal, distrust);
     if (spool == nullptr) {
       files_->remove_journal(journal);
       std::filesystem::remove(Spool::head_path(world_, journal));

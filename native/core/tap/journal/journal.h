@@ -43,6 +43,7 @@ struct JournalPosition {
 class TapJournal {
  public:
   static constexpr uint64_t kSegmentBytes = 64u << 20;
+  static constexpr const char* kRanWithout = "the tap ran without it";
 
   struct Options {
     std::unique_ptr<SpoolFiles> files;
@@ -51,7 +52,8 @@ class TapJournal {
     std::string boot = WriteClock::boot_id();
     uint64_t bytes_max;
     uint64_t segment_bytes = kSegmentBytes;
-    std::string distrust;  // not empty: the device is not as the last tap left it, and why
+    std::string distrust;       // not empty: the device is not as the last tap left it, and why
+    std::optional<Id> goes_on;  // the only one that may; nothing: whichever ended cleanly
     std::function<Id()> random_id;
   };
 

@@ -1,6 +1,7 @@
 #include "core/tap/journal/spool_files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,10 +49,16 @@ std::string segment_name(uint64_t number) {
   return name + std::string(kSegmentSuffix);
 }
 
+void make_directory(const fs::path& path) {
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) throw_errno(errno, "making it", path);
+}
+
 class PosixSpoolFiles final : public SpoolFiles {
  public:
-  explicit PosixSpoolFiles(fs::path directory) : directory_(std::move(directory)) {
-    make_directory(directory_);
+  // `lock_fd` -1: it is not locked.
+  PosixSpoolFiles(fs::path directory, int lock_fd) : directory_(std::move(directory)), lock_fd_(lock_fd) {}
+  ~PosixSpoolFiles() override {
+    if (lock_fd_ >= 0) ::close(lock_fd_);
   }
 
   std::vector<Id> journals() override {
@@ -112,10 +119,6 @@ class PosixSpoolFiles final : public SpoolFiles {
   }
   fs::path of(const Id& journal) const { return directory_ / journal_name(journal); }
 
-  static void make_directory(const fs::path& path) {
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) throw_errno(errno, "making it", path);
-  }
-
   template <class Work>
   static void each(const fs::path& directory, Work work) {
     try {
@@ -126,6 +129,7 @@ class PosixSpoolFiles final : public SpoolFiles {
   }
 
   const fs::path directory_;
+  const int lock_fd_;
 };
 
 }  // namespace
@@ -141,7 +145,20 @@ std::string journal_name(const Id& id) {
 }
 
 std::unique_ptr<SpoolFiles> SpoolFiles::at(const std::string& directory) {
-  return std::make_unique<PosixSpoolFiles>(directory);
+  make_directory(directory);
+  return std::make_unique<PosixSpoolFiles>(directory, -1);
+}
+
+std::unique_ptr<SpoolFiles> SpoolFiles::own(const std::string& directory) {
+  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) throw_errno(errno, "opening the spool's directory", directory);
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    const int error = errno;
+    ::close(fd);
+    if (error == EWOULDBLOCK) throw NativeError("EBUSY", "another tap has its spool there", directory);
+    throw_errno(error, "locking the spool's directory", directory);
+  }
+  return std::make_unique<PosixSpoolFiles>(directory, fd);
 }
 
 }  // namespace stillpoint

@@ -45,6 +45,8 @@ class SpoolFiles {
 
   // Made, with mode 0700, if missing. Errno names.
   static std::unique_ptr<SpoolFiles> at(const std::string& directory);
+  // One that is there, for one owner at a time. Errno names, `EBUSY`.
+  static std::unique_ptr<SpoolFiles> own(const std::string& directory);
 
  protected:
   SpoolFiles() = default;

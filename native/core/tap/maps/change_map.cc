@@ -74,8 +74,8 @@ void ChangeMap::make_void(const std::string& reason) {
   reason_ = reason;
 }
 
-int ChangeMap::close_clean(const std::string& continuity) {
-  return file_ ? file_->close_clean({backup_.get(), current_.load()}, continuity) : 0;
+int ChangeMap::close_clean(const std::string& continuity, const Id& journal) {
+  return file_ ? file_->close_clean({backup_.get(), current_.load()}, continuity, journal) : 0;
 }
 
 }  // namespace stillpoint

@@ -66,8 +66,9 @@ class ChangeMap {
   // must know the point, and what it names already stays.
   void adopt(const Id& point, bool complete);
   void make_void(const std::string& reason);
-  // No write is in flight or comes. An errno: the file stays a superset.
-  int close_clean(const std::string& continuity);
+  // No write is in flight or comes. `journal`: that has all writes; zeros: none. An errno: the file stays a
+  // superset.
+  int close_clean(const std::string& continuity, const Id& journal = {});
 
   const BlockMap& backup() const { return *backup_; }
   uint64_t written_blocks() const { return current_.load()->count(); }

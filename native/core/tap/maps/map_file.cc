@@ -136,7 +136,7 @@ int MapFile::complete_area(const std::vector<Id>& points, const BlockMap& change
   if (!added.empty()) {
     if (const int error = write_regions(added); error != 0) return error;
   }
-  if (const int error = write_header(false, {}, points); error != 0) return error;
+  if (const int error = write_header({identity_, {}, geometry_, false, points}); error != 0) return error;
   tracking_ = !points.empty();
   return 0;
 }
@@ -148,7 +148,7 @@ void MapFile::wake() {
 
 int MapFile::set_points(const std::vector<Id>& points) {
   return exclusively([&] {
-    if (const int error = write_header(false, {}, points); error != 0) return error;
+    if (const int error = write_header({identity_, {}, geometry_, false, points}); error != 0) return error;
     // The header before only lacks a session, and may stay to fall back to. Not where it has points that are
     // void.
     if (!points.empty()) return 0;
@@ -157,7 +157,8 @@ int MapFile::set_points(const std::vector<Id>& points) {
   });
 }
 
-int MapFile::close_clean(const std::vector<const BlockMap*>& changed, const std::string& continuity) {
+int MapFile::close_clean(const std::vector<const BlockMap*>& changed, const std::string& continuity,
+                         const Id& journal) {
   if (continuity.size() > MapHeader::kContinuityBytesMax)
     throw NativeError("argument", "the mark of continuity is too long");
   return exclusively([&] {
@@ -174,7 +175,7 @@ int MapFile::close_clean(const std::vector<const BlockMap*>& changed, const std:
     }
     precise_checksum_ = sum.finish();
     if (const int error = file_->sync(); error != 0) return error;
-    return write_header(true, continuity, points_);
+    return write_header({identity_, continuity, geometry_, true, points_, journal});
   });
 }
 
@@ -183,18 +184,13 @@ bool MapFile::persistent() const {
   return !failed_;
 }
 
-int MapFile::write_header(bool clean, const std::string& continuity, const std::vector<Id>& points) {
+int MapFile::write_header(const MapHeader& header) {
   const uint64_t sequence = sequence_ + 1;
-  const MapSlot slot{{identity_, continuity, geometry_, clean, points},
-                     sequence,
-                     epoch_,
-                     area_,
-                     clean ? precise_bytes_ : 0,
-                     precise_checksum_};
+  const MapSlot slot{header, sequence, epoch_, area_, header.clean ? precise_bytes_ : 0, precise_checksum_};
   if (const int error = file_->write(sequence % 2 * kMapSlotBytes, slot.encode()); error != 0) return error;
   if (const int error = file_->sync(); error != 0) return error;
   sequence_ = sequence;
-  points_ = points;
+  points_ = header.points;
   return 0;
 }
 

@@ -54,8 +54,10 @@ class MapFile {
   int rebase(const std::vector<Id>& points, const BlockMap& changed);
   // The same region marks, for these points.
   int set_points(const std::vector<Id>& points);
-  // The end: no write is in flight or comes. An errno; then it stays open, a superset.
-  int close_clean(const std::vector<const BlockMap*>& changed, const std::string& continuity);
+  // The end: no write is in flight or comes. `journal`: that has all writes; zeros: none. An errno; then it
+  // stays open, a superset.
+  int close_clean(const std::vector<const BlockMap*>& changed, const std::string& continuity,
+                  const Id& journal = {});
 
   // False once the file was given up: removed, since it would be believed.
   bool persistent() const;
@@ -65,7 +67,7 @@ class MapFile {
   void collect_regions(const BlockMap& changed, BlockMap& regions) const;
   int prepare_area(const BlockMap& changed);
   int complete_area(const std::vector<Id>& points, const BlockMap& changed);
-  int write_header(bool clean, const std::string& continuity, const std::vector<Id>& points);
+  int write_header(const MapHeader& header);
   int erase_older();
   void wake();
   int write_area(unsigned area, uint64_t epoch, const BlockMap& regions);

@@ -13,6 +13,7 @@ namespace {
 constexpr uint8_t kMagic[8] = {'S', 'P', 'T', 'A', 'P', 'M', 'A', 'P'};
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kFlagClean = 1;
+constexpr size_t kJournalAt = 232 + MapHeader::kIdentityBytesMax + MapHeader::kContinuityBytesMax;
 constexpr size_t kSectorCheckedBytes = kMapSectorBytes - kDigestBytes;
 constexpr uint64_t kRegionBytesMin = 4u << 20;
 constexpr uint64_t kRegionsMax = 4u << 20;
@@ -74,6 +75,7 @@ std::vector<uint8_t> MapSlot::encode() const {
   store_le<uint32_t>(at + 228, static_cast<uint32_t>(header.continuity.size()));
   std::memcpy(at + 232, header.identity.data(), header.identity.size());
   std::memcpy(at + 232 + MapHeader::kIdentityBytesMax, header.continuity.data(), header.continuity.size());
+  std::memcpy(at + kJournalAt, header.journal.data(), sizeof(Id));
   const Digest digest = checksum(Bytes(bytes).first(kMapSlotBytes - kDigestBytes));
   std::memcpy(at + kMapSlotBytes - kDigestBytes, digest.data(), kDigestBytes);
   return bytes;
@@ -110,6 +112,7 @@ std::optional<MapSlot> MapSlot::decode(const TapFile& file, Bytes bytes) {
   const char* const text = reinterpret_cast<const char*>(at + 232);
   slot.header.identity.assign(text, identity_bytes);
   slot.header.continuity.assign(text + MapHeader::kIdentityBytesMax, continuity_bytes);
+  std::memcpy(slot.header.journal.data(), at + kJournalAt, sizeof(Id));
   return slot;
 }
 

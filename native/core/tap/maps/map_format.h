@@ -24,6 +24,7 @@ struct MapHeader {
   TreeGeometry geometry;
   bool clean = false;
   std::vector<Id> points;  // the map holds all changes since each of these; none: it is void
+  Id journal{};            // of a clean map: the one that was written until then; zeros: none
 };
 
 // What is in the file, checked but for the bits. `truncated` (nothing but zeros: there is no map),

@@ -57,6 +57,25 @@ TEST_CASE("tap journal: what the device declines, or would wait for, leaves no r
   CHECK(world.current().state == State::broken);
 }
 
+TEST_CASE("tap journal: one that may come later finds no trim under way that it could not replay") {
+  for (const bool may_come : {false, true}) {
+    JournaledTap world;
+    auto map = std::make_unique<ChangeMap>(world.geometry, std::make_unique<BlockMap>(64), nullptr,
+                                           ChangeMap::Start{{}, "as made"});
+    world.tap = std::make_unique<TapExport>(world.device, world.geometry, std::move(map), nullptr, may_come);
+    CHECK_FALSE(world.hold().journal.has_value());
+    world.tap->commit();
+    // What the device can't zero, a trim that zeroes leaves as it is.
+    world.device->zero_error = ENOTSUP;
+    CHECK(world.tap->trim(0, 4096, false) == (may_come ? 0 : ENOTSUP));
+    if (!may_come) continue;
+    world.tap->set_journal(world.make());
+    CHECK(world.hold().journal.has_value());
+    REQUIRE(world.write(0, 4096, 'a') == 0);
+    CHECK(world.current().ordinal == 2);
+  }
+}
+
 TEST_CASE("tap journal: a write that overlaps one in flight waits, or is told to") {
   JournaledTap world;
   world.start();

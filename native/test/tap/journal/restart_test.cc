@@ -67,7 +67,7 @@ TEST_CASE("journal restart: after a clean end it goes on, under the same id") {
     for (uint8_t i = 0; i < 5; i++)
       REQUIRE(world.write(i * 4096u, 3000, static_cast<uint8_t>(round * 7 + i)) == 0);
     const JournalHead before = world.current();
-    REQUIRE(world.tap->close_clean("") == 0);
+    REQUIRE(world.end() == 0);
     CHECK(world.published(before.journal)->state == State::closed);
     world.tap.reset();
     if (round == 1) world.boot = "boot-2";
@@ -89,7 +89,7 @@ TEST_CASE("journal restart: an end counts once: a tap that went on and was kille
     world.start();
     world.hold();
     world.tap->commit();
-    REQUIRE(world.tap->close_clean("") == 0);
+    REQUIRE(world.end() == 0);
     world.start();
     REQUIRE(world.write(0, 3000, 'a') == 0);
     const JournalHead before = world.current();
@@ -115,11 +115,11 @@ TEST_CASE("journal restart: it does not go on if that is not sure, and what it h
   std::string reason;
   SUBCASE("killed") { reason = "the tap did not end cleanly"; }
   SUBCASE("the device was changed meanwhile") {
-    REQUIRE(world.tap->close_clean("") == 0);
+    REQUIRE(world.end() == 0);
     world.distrust = reason = "the device was written to past its tap";
   }
   SUBCASE("the write clock is another") {
-    REQUIRE(world.tap->close_clean("") == 0);
+    REQUIRE(world.end() == 0);
     world.reservation->bytes.clear();
     world.boot = "boot-2";
     reason = "the write clock it had is lost";
@@ -138,7 +138,7 @@ TEST_CASE("journal restart: it does not go on if that is not sure, and what it h
     CHECK(world.current() == after);
     // Also over clean ends, and so over restarts of the machine.
     if (starts == 1) {
-      REQUIRE(world.tap->close_clean("") == 0);
+      REQUIRE(world.end() == 0);
       world.boot = "boot-3";
     }
     world.tap.reset();
@@ -169,7 +169,7 @@ TEST_CASE("journal restart: one whose end is damaged or missing is given up") {
     const Id journal = world.hold().journal->journal;
     world.tap->commit();
     REQUIRE(world.write(0, 3000, 'a') == 0);
-    REQUIRE(world.tap->close_clean("") == 0);
+    REQUIRE(world.end() == 0);
     world.tap.reset();
     const std::string path = world.directory / ("spool/" + journal_name(journal) + "/0000000001.segment");
     if (missing) {
@@ -203,7 +203,7 @@ TEST_CASE("journal restart: killed at any step, it never goes on, and what it pu
   life.live();
   const JournalHead last = life.current();
   closing = true;
-  REQUIRE(life.tap->close_clean("") == 0);
+  REQUIRE(life.end() == 0);
   life.faults->before_step();
   CHECK(kills.size() > 25);
 
@@ -255,7 +255,7 @@ TEST_CASE("journal restart: a fault at any step costs the journal at most") {
         CHECK((head.state == State::open || !head.reason.empty()));
       }
       try {
-        life.tap->close_clean("");
+        life.end();
       } catch (const NativeError& error) {
         CHECK(error.code() == "EIO");
       }
