@@ -16,10 +16,11 @@ import { onDevice } from '../devices/system/device-error.js';
 import { findUses } from '../devices/system/in-use.js';
 import { StillpointError } from '../domain/base/errors.js';
 import { makeDirectories, syncFile } from '../native/files.js';
-import type { Tap, TapAddon } from '../native/index.js';
+import type { Tap, TapAddon, TapJournalOptions } from '../native/index.js';
 import { attach, attachedDevice, detach } from './attach.js';
 import type { TapReport } from './control/messages.js';
 import { ControlServer, type HoldSettings } from './control/server.js';
+import { journalWatch, startJournal, statusOf } from './journal.js';
 import { parseListenAddress } from './registry/listen-address.js';
 import { lockTap, type RegisteredTap } from './registry/registry.js';
 import { continuityMark, whyDistrusted } from './source/continuity.js';
@@ -81,12 +82,15 @@ async function serveSource(
   source: TapSource,
   identity: SourceIdentity,
 ): Promise<void> {
-  const native = await openTap(options, source, identity);
+  const journal = await startJournal(options.tap, source);
+  const native = await openTap(options, source, identity, journal.options);
   try {
-    await serveOpened(options, source, native);
+    await serveOpened(options, source, native, journal.problem);
   } finally {
     await native.stop();
-    await native.close(continuityMark(await readDeviceFacts(source, identity), await machineStops()));
+    const mark = continuityMark(await readDeviceFacts(source, identity), await machineStops());
+    const failure = await native.close(mark);
+    if (failure !== '') options.log.warn({ reason: failure }, 'the journal does not go on at the next start');
     options.log.info('stopped, the map is closed');
   }
 }
@@ -95,6 +99,7 @@ async function openTap(
   { tap, addon, log }: ServeOptions,
   source: TapSource,
   identity: SourceIdentity,
+  journal: TapJournalOptions | null,
 ): Promise<Tap> {
   const { settings } = tap;
   await checkUnused(source);
@@ -113,6 +118,7 @@ async function openTap(
       mapPath: tap.mapPath,
       identity: identity.text,
       distrust,
+      journal,
     }),
   );
   // After createTap: a kill before this line leaves the record of the earlier start, and the
@@ -132,7 +138,12 @@ async function checkUnused(source: TapSource): Promise<void> {
   });
 }
 
-async function serveOpened(options: ServeOptions, source: TapSource, native: Tap): Promise<void> {
+async function serveOpened(
+  options: ServeOptions,
+  source: TapSource,
+  native: Tap,
+  journalProblem: string | null,
+): Promise<void> {
   const { tap, log, signal } = options;
   const { settings } = tap;
   const startedAt = new Date().toISOString();
@@ -145,7 +156,11 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
     listen.push(await native.listen(address, settings.exportName));
   }
   const attachment = await attachIfWished(options);
-  const watch = setInterval(() => void native.checkSource().catch(() => undefined), SOURCE_WATCH_MS);
+  const lookAtJournal = journalWatch(native, journalProblem, log);
+  const watch = setInterval(() => {
+    native.checkSource().catch(() => undefined);
+    lookAtJournal();
+  }, SOURCE_WATCH_MS);
   try {
     const asked = new AbortController();
     await freeUnix(tap.controlPath);
@@ -164,7 +179,7 @@ async function serveOpened(options: ServeOptions, source: TapSource, native: Tap
           listen,
           exportName: settings.exportName,
           attachment,
-          status: native.status(),
+          status: statusOf(native, journalProblem),
           source: { sizeBytes, leastBytes, place: await placeOfSource(anchor) },
         };
       },

@@ -52,9 +52,12 @@ async function placesOf({ stateDirectory, storeDirectory }: ProtectedOptions): P
   if (stateDirectory === null) return places;
   places.push({ directory: stateDirectory, name: `the state directory ${stateDirectory}` });
   for (const { settings } of await listTaps(stateDirectory)) {
-    const { name, preserveDirectory, runDirectory } = settings;
+    const { name, preserveDirectory, runDirectory, journal } = settings;
     places.push({ directory: preserveDirectory, name: `the preserve area of the tap ${name}` });
     places.push({ directory: runDirectory, name: `the directory of the tap ${name}'s sockets` });
+    if (journal !== null) {
+      places.push({ directory: journal.directory, name: `the journal of the tap ${name}` });
+    }
   }
   return places;
 }

@@ -13,10 +13,11 @@ import type { RegisteredTap } from '../../tap/registry/registry.js';
 import type { TapSettings } from '../../tap/registry/settings.js';
 import type { TapSource } from '../../tap/source/source.js';
 import type { CommandContext, Run } from '../common/context.js';
+import { addJournalOptions, type JournalOptions, journalSettings } from '../options/tap-journal.js';
 import { EXIT_OK, EXIT_WARNINGS } from '../output/exit-codes.js';
 import { describeTap, listLines, type ShownTap, tapJson } from '../output/tap-view.js';
 
-interface AddOptions {
+interface AddOptions extends JournalOptions {
   readonly name?: string;
   readonly listen?: readonly string[];
   readonly unprotected?: boolean;
@@ -41,6 +42,7 @@ export function addTapCommands(program: Command, run: Run): void {
       'serves a device over NBD and remembers what is written to it, so that it can be backed up while in use',
     );
   addAdd(tap, run);
+  addSet(tap, run);
   tap
     .command('list')
     .description('list the taps of this machine')
@@ -63,7 +65,7 @@ export function addTapCommands(program: Command, run: Run): void {
   named('serve', 'run the process of a tap until it is stopped; the systemd unit uses this').action(
     (name: string) => run((context) => serve(context, name)),
   );
-  named('remove', 'stop a tap and forget it, with its map; the device stays as it is')
+  named('remove', 'stop a tap and forget it, with its map and its journal; the device stays as it is')
     .option('--force', 'even while it is in use: the I/O of its users fails')
     .action((name: string, { force }: { force?: boolean }) =>
       run((context) => remove(context, name, force === true)),
@@ -73,7 +75,7 @@ export function addTapCommands(program: Command, run: Run): void {
 function addAdd(tap: Command, run: Run): void {
   const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
   const size = (what: string) => (text: string) => parseSize(what, text);
-  tap
+  const command = tap
     .command('add')
     .description('put a tap on a device or an image, and start it')
     .argument('<device>', 'block device or disk image that nobody uses')
@@ -100,11 +102,22 @@ function addAdd(tap: Command, run: Run): void {
       'most space for them (default: a tenth of the device, at least 1G, at most half of the free space)',
       size('size of the preserve area'),
     )
-    .option('--throttle', 'let writes wait when that is full (default: the backup fails, writes never wait)')
+    .option('--throttle', 'let writes wait when that is full (default: the backup fails, writes never wait)');
+  addJournalOptions(command)
     .option('--attach', 'make it a block device of this machine, /dev/nbdN')
     .option('--no-start', 'do not start it yet')
     .option('--raw', 'serve a qcow2, VMDK or other image as it is: users get the container')
     .action((device: string, options: AddOptions) => run((context) => add(context, device, options)));
+}
+
+function addSet(tap: Command, run: Run): void {
+  const command = tap
+    .command('set')
+    .description('give a tap a journal or take it away, from its next start on; its map stays')
+    .argument('<name>', NAME_HELP);
+  addJournalOptions(command)
+    .option('--no-journal', 'no journal; what was written down and is not at the receiver is lost')
+    .action((name: string, options: JournalOptions) => run((context) => set(context, name, options)));
 }
 
 async function add(context: CommandContext, device: string, options: AddOptions): Promise<number> {
@@ -131,7 +144,7 @@ async function settingsOf(
 ): Promise<TapSettings> {
   const { stateDirectory, environment, userId } = context;
   const { join } = await import('node:path');
-  const { runDirectoryOf } = await import('../../tap/registry/registry.js');
+  const { runDirectoryOf, spoolDirectoryOf } = await import('../../tap/registry/registry.js');
   const { readSource } = await import('../../tap/source/source.js');
   const { checkPreserveDirectory, defaultPreserveMax } = await import('../../tap/source/preserve.js');
   const sourcePath = resolve(device);
@@ -150,16 +163,41 @@ async function settingsOf(
       ? join(stateDirectory, 'taps', name, 'preserve')
       : resolve(options.preserveDir);
   await checkPreserveDirectory(preserveDirectory, source, null);
+  const spoolDirectory = spoolDirectoryOf(stateDirectory, name);
+  const readOnly = options.readOnly === true;
+  const none = { attached: null, before: null };
+  const journal = await journalSettings(options, { source, readOnly, spoolDirectory, ...none });
   return {
     ...{ name, sourcePath, listen, blockSize, preserveDirectory },
     exportName: options.export ?? name,
-    readOnly: options.readOnly === true,
+    ...{ readOnly, journal },
     preserveMaxBytes: options.preserveMax ?? (await defaultPreserveMax(source, preserveDirectory)),
     whenFull: options.throttle === true ? 'throttle' : 'fail',
     attach: options.attach === true,
     runDirectory: sockets,
     createdAt: new Date().toISOString(),
   };
+}
+
+async function set(context: CommandContext, name: string, options: JournalOptions): Promise<number> {
+  if (options.journal === undefined) {
+    throw new StillpointError('usage', {
+      thing: `tap ${name}`,
+      reason: 'neither --journal nor --no-journal',
+    });
+  }
+  const { readTap } = await import('../../tap/registry/registry.js');
+  const { setJournal } = await import('../../tap/registry/set-journal.js');
+  const { readSource } = await import('../../tap/source/source.js');
+  const { attachedDevice } = await import('../../tap/attach.js');
+  const tap = await readTap(context.stateDirectory, name);
+  const { sourcePath, readOnly, journal: before } = tap.settings;
+  const [source, attached] = await Promise.all([readSource(sourcePath), attachedDevice(tap)]);
+  const { spoolDirectory } = tap;
+  const about = { source, readOnly, spoolDirectory, attached, before };
+  const changed = await setJournal(context.stateDirectory, tap, await journalSettings(options, about));
+  const runs = (await look(changed)).report !== null;
+  return show(context, changed, runs ? 'set, from its next start on' : 'set');
 }
 
 /**

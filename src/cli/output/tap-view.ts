@@ -1,9 +1,24 @@
 /** Taps as people and programs see them. Pure. */
+import { MiB } from '../../domain/base/limits.js';
+import type { TapJournalHead } from '../../native/index.js';
 import type { TapReport } from '../../tap/control/messages.js';
 import { nbdUri } from '../../tap/registry/listen-address.js';
 import type { TapSettings } from '../../tap/registry/settings.js';
 import { type SourceProblem, sourceProblem } from '../../tap/source/source-state.js';
-import { type Column, formatBytes, formatCount, formatInstant, formatTable } from './format.js';
+import {
+  type Column,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatInstant,
+  formatTable,
+} from './format.js';
+
+/** Where a segment ends, but for a part of a record (docs/journal.md, "The spool"). */
+const SEGMENT_BYTES = 64 * MiB;
+/** What a clock is set by every day is not worth a word. */
+const AHEAD_MS = 10_000;
+const NANOSECONDS_PER_MS = 1_000_000n;
 
 export interface ShownTap {
   readonly settings: TapSettings;
@@ -69,6 +84,7 @@ export function describeTap({ settings, report }: ShownTap): string[] {
     ...listen.map((uri) => `  connect   ${uri}`),
     ...(report === null ? [] : running(report)),
     `  preserve  ${preserve}`,
+    ...journalLines(settings, report),
   ];
 }
 
@@ -93,4 +109,36 @@ function running(report: TapReport): string[] {
 function describeHold(hold: NonNullable<TapReport['status']['hold']>): string {
   if (hold.state === 'invalid') return `given up: ${hold.reason}`;
   return `held for session ${hold.sessionId}, ${formatCount(hold.neededBlocks, 'block')} to read, ${formatBytes(hold.preservedBytes)} preserved`;
+}
+
+// ---- the journal ----
+
+export function journalLines({ journal }: TapSettings, report: TapReport | null): string[] {
+  if (journal === null) return [];
+  const room = `up to ${formatBytes(journal.maxBytes)} in ${journal.directory}`;
+  const lines = [room, ...(report === null ? [] : runningJournal(report.status.journal))];
+  return lines.map((line, index) => `  ${index === 0 ? 'journal' : '       '}   ${line}`);
+}
+
+function runningJournal(status: TapReport['status']['journal']): string[] {
+  if (status === undefined) return ['from the next start of the tap on'];
+  const { heads, failure, aheadMs } = status;
+  const ahead = `its stamps are ${formatDuration(aheadMs)} ahead of the clock, which was there once`;
+  return [
+    ...heads.map(describeHead),
+    ...(heads.length === 0 && failure === '' ? ['it begins with the next backup'] : []),
+    ...(failure === '' ? [] : [`none is written: ${failure}`]),
+    ...(aheadMs >= AHEAD_MS ? [ahead] : []),
+  ];
+}
+
+function describeHead(head: TapJournalHead): string {
+  const { journalId, ordinal, stamp, segment, oldestSegment, endOffset } = head;
+  const bytes = (segment - oldestSegment) * SEGMENT_BYTES + endOffset;
+  const kept = `${journalId}, ${formatCount(ordinal, 'record')} up to ${timeOf(stamp)}, ${formatBytes(bytes)} not released`;
+  return head.state === 'broken' ? `broken at ${timeOf(head.brokenStamp)}: ${head.reason}; ${kept}` : kept;
+}
+
+function timeOf(stamp: string): string {
+  return formatInstant(new Date(Number(BigInt(stamp) / NANOSECONDS_PER_MS)).toISOString());
 }

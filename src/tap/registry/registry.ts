@@ -9,19 +9,23 @@
  * | `lock`         | flock of the process that serves                  | the daemon                      |
  * | `log`          | of a daemon that systemd did not start            | the daemon                      |
  * | `preserve/`    | original blocks while a snapshot is held          | the native tap, unless elsewhere |
+ * | `journal/`     | the spool of the journal                          | the native tap, unless elsewhere |
  *
- * The sockets are in `runDirectory`, with `attached.json` and the link `device`. Only one add or remove runs
- * at a time, by flock on `<state>/taps/lock`.
+ * The sockets are in `runDirectory`, with `attached.json`, the link `device` and the heads of journals. Only
+ * one add, set or remove runs at a time, by flock on `<state>/taps/lock`. All taps have one write clock:
+ * `<state>/write-clock`, with its lock, survives, and its word is in the directory above `runDirectory`.
  */
 import { type FileHandle, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { makeDirectory, readStateFile, writeStateFile } from '../../config/state-file.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { checkName } from '../../domain/base/names.js';
 import { lockFile, syncDirectory } from '../../native/files.js';
+import type { TapJournalOptions } from '../../native/index.js';
 import { readSource } from '../source/source.js';
 import { checkSocketPath } from './listen-address.js';
 import { TAP_FORMAT, type TapSettings } from './settings.js';
+import { makeSpool, removeSpool } from './spool.js';
 
 export interface RegisteredTap {
   readonly settings: TapSettings;
@@ -36,6 +40,17 @@ export interface RegisteredTap {
   readonly attachedPath: string;
   /** Leads to the attached /dev/nbdN. */
   readonly deviceLinkPath: string;
+  /** Of the journal, unless settings name another. */
+  readonly spoolDirectory: string;
+  /** Where the heads of its journals are published: `JOURNAL-ID.head`. */
+  readonly headDirectory: string;
+  /** The write clock of all taps. */
+  readonly clock: TapJournalOptions['clock'];
+}
+
+/** Of the journal of the tap of this name, unless another is chosen. */
+export function spoolDirectoryOf(stateDirectory: string, name: string): string {
+  return join(tapsDirectory(stateDirectory), checkName('tap', name), 'journal');
 }
 
 const tapsDirectory = (stateDirectory: string): string => join(stateDirectory, 'taps');
@@ -65,6 +80,13 @@ function registered(stateDirectory: string, settings: TapSettings): RegisteredTa
     snapshotPath: join(runDirectory, 'snapshot.sock'),
     attachedPath: join(runDirectory, 'attached.json'),
     deviceLinkPath: join(runDirectory, 'device'),
+    spoolDirectory: spoolDirectoryOf(stateDirectory, settings.name),
+    headDirectory: runDirectory,
+    clock: {
+      wordPath: join(dirname(runDirectory), 'write-clock'),
+      lockPath: join(stateDirectory, 'write-clock.lock'),
+      reservationPath: join(stateDirectory, 'write-clock'),
+    },
   };
 }
 
@@ -118,6 +140,7 @@ export async function addTap(stateDirectory: string, settings: TapSettings): Pro
     // What an earlier tap of this name has left: no map of it may be taken for the new one's.
     await rm(tap.directory, { recursive: true, force: true });
     await makeDirectory(tap.directory);
+    if (settings.journal !== null) await makeSpool(settings.journal.directory);
     await writeStateFile(join(tap.directory, 'tap.json'), TAP_FORMAT, tap.settings);
     return tap;
   } finally {
@@ -133,11 +156,22 @@ async function checkApart(other: TapSettings, added: TapSettings): Promise<void>
       remedy: 'Choose another name with --name, or remove that tap first.',
     });
   }
+  checkSpoolApart(other, added);
   if (!(await isSameSource(other.sourcePath, added.sourcePath))) return;
   throw new StillpointError('device-in-use', {
     thing: added.sourcePath,
     reason: `the tap ${other.name} already serves it`,
     remedy: `Use that one, or remove it first: stillpoint tap remove ${other.name}`,
+  });
+}
+
+/** @throws StillpointError `config` */
+export function checkSpoolApart(other: TapSettings, added: TapSettings): void {
+  if (other.journal === null || other.journal.directory !== added.journal?.directory) return;
+  throw new StillpointError('config', {
+    thing: `journal directory ${other.journal.directory}`,
+    reason: `the tap ${other.name} has it`,
+    remedy: 'Each tap needs one of its own: choose another with --journal-dir.',
   });
 }
 
@@ -154,7 +188,7 @@ async function isSameSource(a: string, b: string): Promise<boolean> {
 }
 
 /**
- * Takes a tap that no process serves out of the registry, with its map.
+ * Takes a tap that no process serves out of the registry, with its map and its journal.
  * @throws StillpointError `device-in-use`
  */
 export async function removeTap(stateDirectory: string, tap: RegisteredTap): Promise<void> {
@@ -162,6 +196,8 @@ export async function removeTap(stateDirectory: string, tap: RegisteredTap): Pro
   try {
     const serving = await lockTap(tap);
     try {
+      // A tap can do without its spool.
+      if (tap.settings.journal !== null) await removeSpool(tap.settings.journal.directory);
       // First the file that makes it a tap: whatever dies when, there is a whole tap or none.
       await rm(join(tap.directory, 'tap.json'), { force: true });
       await syncDirectory(tap.directory);
@@ -187,12 +223,13 @@ export async function lockTap(tap: RegisteredTap): Promise<FileHandle> {
   });
 }
 
-async function lockRegistry(stateDirectory: string): Promise<FileHandle> {
+/** @throws StillpointError `busy` */
+export async function lockRegistry(stateDirectory: string): Promise<FileHandle> {
   const lock = await lockFile(join(tapsDirectory(stateDirectory), 'lock'));
   if (lock !== null) return lock;
   throw new StillpointError('busy', {
     thing: 'taps',
-    reason: 'another command is adding or removing one',
+    reason: 'another command is adding, changing or removing one',
     remedy: 'Try again when it is done.',
     permanent: false,
   });

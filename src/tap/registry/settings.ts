@@ -16,6 +16,12 @@ export interface TapSettings {
   readonly preserveDirectory: string;
   readonly preserveMaxBytes: number;
   readonly whenFull: 'fail' | 'throttle';
+  /** Null: writes are not written down. */
+  readonly journal: {
+    /** Of the spool. */
+    readonly directory: string;
+    readonly maxBytes: number;
+  } | null;
   /** Make it a block device of this machine, /dev/nbdN, at each start. */
   readonly attach: boolean;
   /** Where its sockets are. */
@@ -39,6 +45,8 @@ export const TAP_FORMAT: StateFormat<TapSettings> = {
     preserveDirectory: path,
     preserveMaxBytes: z.int().positive(),
     whenFull: z.enum(['fail', 'throttle']),
+    // Files of taps from before there were journals lack it.
+    journal: z.strictObject({ directory: path, maxBytes: z.int().positive() }).nullable().default(null),
     attach: z.boolean(),
     runDirectory: path,
     createdAt: z.string().max(64),

@@ -141,7 +141,13 @@ testWith(
 /** A tap of `source`, whose preserve area is elsewhere. */
 async function tapOf({ at, directory, stateDirectory }: RestoreWorld, source: string) {
   const place = { directory, image: source };
-  const tap = await addTap(stateDirectory, settingsFor(place, { preserveDirectory: at('preserve') }));
+  const tap = await addTap(
+    stateDirectory,
+    settingsFor(place, {
+      preserveDirectory: at('preserve'),
+      journal: { directory: at('spool'), maxBytes: 1 },
+    }),
+  );
   await mkdir(at('preserve'));
   await writeFile(tap.mapPath, 'SPTAPMAP');
   return tap;
@@ -159,6 +165,8 @@ test("a tap's preserve area and map; its device while it runs, and else without 
     'usage',
     /it belongs to the preserve area of the tap disk/,
   );
+  const spool = /it belongs to the journal of the tap disk/;
+  await refused(t, restore(at('spool/new'), ALL_ALLOWED), 'usage', spool);
   await refused(t, restore(at('map-too'), ALL_ALLOWED), 'usage', /it is the map of a tap/);
 
   const running = await lockTap(tap);

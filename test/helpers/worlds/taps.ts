@@ -36,6 +36,7 @@ export function settingsFor(place: TapPlace, changes: Partial<TapSettings> = {})
     preserveDirectory: join(place.directory, 'taps', name, 'preserve'),
     preserveMaxBytes: 1024 ** 3,
     whenFull: 'fail',
+    journal: null,
     attach: false,
     runDirectory,
     createdAt: '2026-03-01T12:00:00.000Z',
