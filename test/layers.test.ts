@@ -102,6 +102,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   'store/collect': ['port', 'disk', 'objects', 'packs', 'records', 'points', 'capture'],
   'store/upkeep': ['port', 'disk', 'objects', 'packs', 'index', 'records', 'points'],
   'store/retention': ['port', 'disk'],
+  'store/journals': ['port', 'disk', 'objects'],
   'store/usage': ['disk', 'objects', 'packs', 'index', 'records'],
   'store/reading': [
     'port',
@@ -112,6 +113,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
     'records',
     'points',
     'capture',
+    'journals',
     'upkeep',
     'usage',
   ],
@@ -121,7 +123,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   config: ['toml', 'schema', 'load'],
   store: [
     ...['port', 'disk', 'objects', 'index', 'records', 'points', 'capture', 'collect', 'upkeep', 'retention'],
-    'reading',
+    ...['journals', 'reading'],
   ],
   'agent/common': [],
   'agent/state': [],

@@ -10,14 +10,14 @@ import type {
   Stamp,
   StoredJournal,
 } from '../../domain/journal/journal.js';
-import type { DeviceKey, PointsKey } from './store.js';
+import type { DeviceKey, PointsKey } from './keys.js';
 
 export interface JournalRead {
   /** Records after this ordinal; 0: from the first. */
   readonly afterOrdinal: number;
   /** None with a later stamp. */
   readonly throughStamp: Stamp;
-  /** Whole records, as many as fit; but one at least. */
+  /** Whole records, no more than fit; but one at least, if there is one. */
   readonly bytesMax: number;
 }
 
@@ -32,13 +32,17 @@ export interface Journals {
    */
   begin(key: DeviceKey, journalId: string, clockId: string): Promise<StoredJournal>;
   /**
-   * Whole records in their order; durable when it resolves. Those that are there already are not stored twice.
+   * Whole records in their order; durable when it resolves. Those that are there already are not stored
+   * twice, also when it has ended.
    * @returns the last record that is there
-   * @throws StillpointError `bad-message`: they are no such records; `journal-unknown`; `journal-gap`: records
-   * are missing before them; `journal-closed`: it has ended; `store-full`
+   * @throws StillpointError `bad-message`: they are no such records; `journal-unknown`; `journal-gap`:
+   * records are missing before them; `journal-closed`: it has ended, or its files are damaged; `store-full`
    */
   append(agent: string, journalId: string, records: Uint8Array): Promise<JournalAppended>;
-  /** Nothing more is appended. The first end that is told counts. @throws StillpointError `journal-unknown` */
+  /**
+   * Nothing more is appended; durable when it resolves. The first end that is told counts.
+   * @throws StillpointError `journal-unknown`
+   */
   end(agent: string, journalId: string, end: JournalEnd): Promise<void>;
   /**
    * Empty: there are none.
@@ -46,7 +50,10 @@ export interface Journals {
    * `store-damaged` names the place
    */
   records(agent: string | null, journalId: string, read: JournalRead): Promise<Buffer>;
-  /** Durable when it resolves. With a fault the journal has ended. @throws StillpointError `journal-unknown` */
+  /**
+   * Durable when it resolves. With a fault the journal has ended. The first of a point counts.
+   * @throws StillpointError `journal-unknown`
+   */
   noteAudit(agent: string, journalId: string, audit: JournalAudit): Promise<void>;
   /**
    * Records up to the ordinal are not needed any more: what can be freed without writing anything anew is.

@@ -20,15 +20,12 @@ import type {
 } from '../../domain/session/messages.js';
 import type { Digester, StoredBlocks } from '../../native/index.js';
 import type { Journals } from './journals.js';
+import type { DeviceKey, PointsKey } from './keys.js';
 import type { Upkeep } from './upkeep.js';
 
 export type { RemovedPoint } from '../../domain/point/point.js';
 export type { StoredBlocks } from '../../native/index.js';
-
-export interface DeviceKey {
-  readonly agent: string;
-  readonly device: string;
-}
+export type { DeviceKey, PointsKey } from './keys.js';
 
 /**
  * All that a session needs to be resumed after a restart; written once, when the capture is made. Its
@@ -80,12 +77,6 @@ export interface Capture {
 export interface TogetherCommit {
   readonly capture: Capture;
   readonly request: CommitRequest;
-}
-
-/** Without an agent: of all agents. */
-export interface PointsKey {
-  readonly agent?: string;
-  readonly device?: string;
 }
 
 /** What is set about the retention of points, and the clock that it goes by. It is kept in the store. */

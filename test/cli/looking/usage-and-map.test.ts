@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { Usage } from '../../../src/cli/commands/looking/usage-view.js';
 import { EXIT_OK, EXIT_USAGE } from '../../../src/cli/output/exit-codes.js';
-import { gptHead } from '../../helpers/bytes/partition-tables.js';
+import { gptHead } from '../../helpers/disks/partition-tables.js';
 import { lastResult, type Machine, makeMachine, runHere } from '../../helpers/machines/stillpoint.js';
 
 const BLOCK = 4096;

@@ -23,7 +23,6 @@ import type {
   VerifyEvent,
 } from '../../../src/domain/session/messages.js';
 import { native } from '../../../src/native/index.js';
-import { StoreJournals } from '../../../src/store/journals/journals.js';
 import {
   type Capture,
   type CaptureDescription,
@@ -42,6 +41,7 @@ import type { LevelTree } from '../bytes/level-tree.js';
 import { type Leaves, MemoryCapture } from './memory-capture.js';
 import { diffOf } from './memory-diff.js';
 import { commitTogether } from './memory-groups.js';
+import { MemoryJournals } from './memory-journals.js';
 import { MemoryRetention } from './memory-retention.js';
 
 interface HeldPoint {
@@ -68,7 +68,7 @@ export class MemoryStore implements Store {
   readonly upkeep = null;
   readonly storeId = 'a'.repeat(32);
   retention: MemoryRetention;
-  readonly journals = new StoreJournals();
+  journals = new MemoryJournals();
   readonly #now: () => Date;
   readonly #keepPartialMs: number;
   #held: HeldPoint[] = [];
@@ -93,6 +93,7 @@ export class MemoryStore implements Store {
     store.#ended = this.#ended;
     store.#removed = this.#removed;
     store.retention = this.retention;
+    store.journals = this.journals;
     store.#records = this.#records;
     for (const capture of this.#captures.values()) store.#addCapture(capture.description, capture);
     return store;
@@ -211,6 +212,7 @@ export class MemoryStore implements Store {
   async removeDevice(key: DeviceKey, why: string): Promise<Point[]> {
     const points = await this.points({ agent: key.agent, device: key.device });
     this.#remove(points, why);
+    this.journals.removeDevice(key);
     return points;
   }
 
@@ -260,7 +262,7 @@ export class MemoryStore implements Store {
       records,
       now: this.#now,
       base: () => {
-        const last = this.#held.filter(({ point }) => deviceOf(point) === key).at(-1);
+        const last = this.#held.findLast(({ point }) => deviceOf(point) === key);
         const used = [...this.#removed.filter((removed) => deviceOf(removed) === key), last?.point];
         const nextSequence = Math.max(...used.map((point) => point?.sequence ?? 0)) + 1;
         return { point: last?.point ?? null, leaves: last?.leaves ?? new Map(), nextSequence };
@@ -289,10 +291,8 @@ export class MemoryStore implements Store {
     this.#guard();
     const found = this.#held.find(({ point }) => point.id === id);
     if (found !== undefined) return found;
-    throw new StillpointError('point-unknown', {
-      thing: `point ${id}`,
-      reason: 'there is none with this id',
-    });
+    const reason = 'there is none with this id';
+    throw new StillpointError('point-unknown', { thing: `point ${id}`, reason });
   }
 
   async nodes({ id }: Point, requests: readonly NodeRequest[]): Promise<Buffer[]> {
@@ -316,10 +316,8 @@ export class MemoryStore implements Store {
     requireThat(blockIndexes.length >= 1 && blockIndexes.length <= BLOCKS_REQUEST_MAX, 'their number');
     for (const [i, blockIndex] of blockIndexes.entries()) {
       const isAscending = i === 0 || blockIndex > (blockIndexes[i - 1] ?? -1);
-      requireThat(
-        Number.isInteger(blockIndex) && isAscending && leaves.has(blockIndex),
-        `block ${blockIndex}`,
-      );
+      const isThere = Number.isInteger(blockIndex) && isAscending && leaves.has(blockIndex);
+      requireThat(isThere, `block ${blockIndex}`);
     }
     const digests = blockIndexes.map((blockIndex) => leaves.get(blockIndex) as Buffer);
     const distinct = [...new Set(digests.map((digest) => digest.toString('hex')))];
