@@ -21,15 +21,17 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   'nbd/exports': ['base'],
   'nbd/wire': ['base', 'nbd/exports'],
   nbd: ['base', 'nbd/wire'],
+  journal: ['base'],
   'tap/files': ['base'],
   'tap/maps': ['base', 'tap/files', 'tree'],
   'tap/snapshot': ['base', 'device', 'nbd/exports', 'tap/files', 'tap/maps', 'tree'],
   'tap/clock': ['base', 'tap/files'],
-  'tap/journal': ['base', 'tap/clock', 'tap/files'],
+  'tap/journal': ['base', 'journal', 'tap/clock', 'tap/files'],
   tap: [
     ...['base', 'nbd', 'nbd/exports', 'tap/clock', 'tap/files', 'tap/journal', 'tap/maps', 'tap/snapshot'],
     ...['tree'],
   ],
+  'journal/replay': ['base', 'codec', 'device', 'journal', 'tap/maps', 'tree'],
 };
 
 const FILES_MAX = 15;

@@ -1,9 +1,5 @@
 // Records, batches and packs. Encoding one record and the frames of a pack returns at once; all else runs on
 // the pool.
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-
 #include "binding/async/calling.h"
 #include "binding/async/operation.h"
 #include "binding/async/promises.h"
@@ -11,6 +7,7 @@
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
 #include "binding/values/errors.h"
+#include "binding/values/stored_blocks.h"
 #include "core/base/error.h"
 #include "core/base/thread_pool.h"
 #include "core/codec/batch.h"
@@ -31,14 +28,6 @@ RecordKind arg_record_kind(const Napi::Value& value) {
   const uint64_t kind = arg_uint(value, "kind");
   if (kind != 1 && kind != 2) throw_argument("kind", "1 (block) or 2 (tree node)");
   return static_cast<RecordKind>(kind);
-}
-
-template <class Array>
-Array arg_typed_array(const Napi::Value& value, const char* name, napi_typedarray_type type,
-                      const char* type_name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type)
-    throw_argument(name, type_name);
-  return value.As<Array>();
 }
 
 template <class Array, class Item, class Field>
@@ -68,10 +57,7 @@ BoundsArgument arg_bounds(const Napi::Value& body, const Napi::Value& value) {
   const Napi::Object object = arg_object(value, "bounds");
   const Id session_id = arg_id(object.Get("sessionId"), "sessionId");
   const uint64_t sequence = arg_uint(object.Get("sequence"), "sequence");
-  const TreeGeometry geometry{
-      arg_uint(object.Get("sizeBytes"), "sizeBytes", kDeviceSizeMax),
-      static_cast<uint32_t>(arg_uint(object.Get("blockSize"), "blockSize", kBlockSizeMax))};
-  if (!geometry.valid()) throw_argument("blockSize", "a power of two from 4 KiB to 4 MiB");
+  const TreeGeometry geometry = arg_geometry(object.Get("sizeBytes"), object.Get("blockSize"));
   BoundsArgument result{
       {session_id, sequence, geometry, arg_digester(object.Get("digester"), "digester")}, {}, nullptr};
   result.keep.values = {body};
@@ -162,48 +148,12 @@ BatchBuilder arg_builder(const Napi::Object& options) {
 Napi::Value encode_batch_of(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const Napi::Object options = arg_object(info[0], "options");
-    const auto indexes = arg_typed_array<Napi::Float64Array>(options.Get("blockIndexes"), "blockIndexes",
-                                                             napi_float64_array, "a Float64Array");
-    const auto ordinals = arg_typed_array<Napi::Uint32Array>(options.Get("recordOrdinals"), "recordOrdinals",
-                                                             napi_uint32_array, "a Uint32Array");
-    const auto record_runs = arg_typed_array<Napi::Uint32Array>(options.Get("recordRuns"), "recordRuns",
-                                                                napi_uint32_array, "a Uint32Array");
-    const auto record_offsets = arg_typed_array<Napi::Uint32Array>(
-        options.Get("recordOffsets"), "recordOffsets", napi_uint32_array, "a Uint32Array");
-    const Bytes digests = arg_bytes(options.Get("recordDigests"), "recordDigests");
-    const size_t record_count = record_runs.ElementLength();
-    if (record_offsets.ElementLength() != record_count || digests.size() != record_count * kDigestBytes)
-      throw_argument("recordOffsets, recordDigests", "one per record");
-    if (!options.Get("runs").IsArray()) throw_argument("runs", "an array");
-    const Napi::Array runs = options.Get("runs").As<Napi::Array>();
-    if (indexes.ElementLength() != ordinals.ElementLength())
-      throw_argument("recordOrdinals", "one per block index");
-    if (indexes.ElementLength() > kBatchEntriesMax) throw_argument("blockIndexes", "at most 65536");
-    std::vector<BatchSource> sources;
-    for (size_t i = 0; i < indexes.ElementLength(); ++i) {
-      if (!(indexes[i] >= 0 && indexes[i] < 9007199254740992.0) || indexes[i] != std::floor(indexes[i])) {
-        throw_argument("blockIndexes", "whole numbers");
-      }
-      sources.push_back({static_cast<uint64_t>(indexes[i]), ordinals[i]});
-    }
     Keep keep;
-    std::vector<Bytes> run_bytes;
-    for (uint32_t i = 0; i < runs.Length(); ++i) {
-      keep.values.push_back(runs.Get(i));
-      run_bytes.push_back(arg_bytes(keep.values.back(), "runs"));
-    }
-    std::vector<RecordSource> records(record_count);
-    for (size_t i = 0; i < record_count; ++i) {
-      if (record_runs[i] >= run_bytes.size()) throw_argument("recordRuns", "indexes into runs");
-      const Bytes run = run_bytes[record_runs[i]];
-      records[i].bytes = run.subspan(std::min<size_t>(record_offsets[i], run.size()));
-      std::memcpy(records[i].digest.data(), digests.data() + i * kDigestBytes, kDigestBytes);
-    }
+    StoredBlocks stored = arg_stored_blocks(options, keep);
     return run_promise(
         info.Env(), keep,
-        [builder = arg_builder(options), sources = std::move(sources),
-         records = std::move(records)]() mutable {
-          return encode_batch(std::move(builder), sources, records);
+        [builder = arg_builder(options), stored = std::move(stored)]() mutable {
+          return encode_batch(std::move(builder), stored.blocks, stored.records);
         },
         [](Napi::Env env, ByteVector body) { return take_buffer(env, std::move(body)); });
   });

@@ -17,6 +17,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_codec(env, exports);
   init_patch(env, exports);
   init_restore(env, exports);
+  init_journal(env, exports);
   init_tap(env, exports);
   init_reflink(env, exports);
   init_track(env, exports);

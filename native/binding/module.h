@@ -25,6 +25,7 @@ void init_tree(Napi::Env env, Napi::Object exports);
 void init_codec(Napi::Env env, Napi::Object exports);
 void init_patch(Napi::Env env, Napi::Object exports);
 void init_restore(Napi::Env env, Napi::Object exports);
+void init_journal(Napi::Env env, Napi::Object exports);
 void init_tap(Napi::Env env, Napi::Object exports);
 void init_reflink(Napi::Env env, Napi::Object exports);
 void init_track(Napi::Env env, Napi::Object exports);

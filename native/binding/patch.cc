@@ -13,18 +13,12 @@
 namespace stillpoint::binding {
 namespace {
 
-TreeGeometry arg_geometry(const Napi::Object& object) {
-  const TreeGeometry geometry{
-      arg_uint(object.Get("sizeBytes"), "sizeBytes", kDeviceSizeMax),
-      static_cast<uint32_t>(arg_uint(object.Get("blockSize"), "blockSize", kBlockSizeMax))};
-  if (!geometry.valid()) throw_argument("blockSize", "a power of two from 4 KiB to 4 MiB");
-  return geometry;
-}
-
 // `keep` gets the bodies.
 BaseBlocks arg_base(const Napi::Value& value, const Digester& digester, Keep& keep) {
   const Napi::Object object = arg_object(value, "base");
-  BaseBlocks base{{}, {arg_id(object.Get("pointId"), "pointId"), 0, arg_geometry(object), digester}};
+  BaseBlocks base{{},
+                  {arg_id(object.Get("pointId"), "pointId"), 0,
+                   arg_geometry(object.Get("sizeBytes"), object.Get("blockSize")), digester}};
   if (!object.Get("bodies").IsArray()) throw_argument("bodies", "an array");
   const Napi::Array bodies = object.Get("bodies").As<Napi::Array>();
   for (uint32_t i = 0; i < bodies.Length(); i++) {
@@ -63,7 +57,8 @@ Napi::Value resolve_patches_of(const Napi::CallbackInfo& info) {
     const Bytes body = arg_bytes(info[0], "body");
     const Napi::Object object = arg_object(info[1], "bounds");
     const BatchBounds bounds{arg_id(object.Get("sessionId"), "sessionId"),
-                             arg_uint(object.Get("sequence"), "sequence"), arg_geometry(object),
+                             arg_uint(object.Get("sequence"), "sequence"),
+                             arg_geometry(object.Get("sizeBytes"), object.Get("blockSize")),
                              arg_digester(object.Get("digester"), "digester")};
     const BaseBlocks base = arg_base(info[2], bounds.digester, keep);
     return run_promise(

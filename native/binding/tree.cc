@@ -39,13 +39,6 @@ Generation arg_generation(const Napi::Value& value, const char* name) {
   return {arg_id(object.Get("pointId"), "pointId"), arg_digest_hex(object.Get("root"), "root")};
 }
 
-TreeGeometry arg_geometry(const Napi::Value& size_bytes, const Napi::Value& block_size) {
-  const TreeGeometry geometry{arg_uint(size_bytes, "sizeBytes", kDeviceSizeMax),
-                              static_cast<uint32_t>(arg_uint(block_size, "blockSize", kBlockSizeMax))};
-  if (!geometry.valid()) throw_argument("blockSize", "a power of two from 4 KiB to 4 MiB");
-  return geometry;
-}
-
 // A plain property: it stays readable when the handle is closed.
 void define_constant(Napi::Object self, const char* name, Napi::Value value) {
   self.DefineProperty(Napi::PropertyDescriptor::Value(name, value, napi_enumerable));

@@ -7,8 +7,8 @@
 
 #include "core/codec/batch.h"
 #include "core/codec/pack.h"
+#include "core/journal/record.h"
 #include "core/tap/journal/head.h"
-#include "core/tap/journal/record.h"
 #include "fuzz/fuzz.h"
 #include "test/helpers/digesters.h"
 #include "test/worlds/nbd_world.h"
@@ -156,12 +156,20 @@ void write_journals(const std::filesystem::path& directory) {
   append({JournalKind::write, 2, 11, 4096, 512, 512}, content(512, 2));
   append({JournalKind::zero, 3, 12, 0, 1 << 24, 0}, {});
   append({JournalKind::stamp, 4, 13, 0, 0, 0}, {});
+  // All of these fit on the device of the target, and on blocks of its own.
+  const auto of_all = segment;
+  segment.clear();
+  append({JournalKind::write, 1, 11, 100, 4500, 4500}, content(4500, 2));
+  append({JournalKind::zero, 2, 12, 4000, 1000, 0}, {});
+  append({JournalKind::write, 3, 13, 4990, 10, 10}, content(10, 3));
   JournalHead head;
   head.ordinal = head.last_ordinal = 4;
   head.reason = "a reason";
   const auto encoded = encode_head(head);
-  for (const uint8_t flags : {0, 1})
-    write_seed(directory, "segment-" + std::to_string(flags), flags, segment);
+  for (const uint8_t flags : {0, 1, 5, 9, 13}) {
+    write_seed(directory, "segment-" + std::to_string(flags), flags, of_all);
+    write_seed(directory, "device-" + std::to_string(flags), flags, segment);
+  }
   write_seed(directory, "head", 2, {encoded.begin(), encoded.end()});
 }
 

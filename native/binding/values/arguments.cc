@@ -34,6 +34,20 @@ std::vector<BlockRange> arg_block_ranges(const Napi::Value& value, const char* n
   return ranges;
 }
 
+std::vector<uint64_t> arg_block_indexes(const Napi::Value& value, const char* name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
+    throw_argument(name, "a Float64Array");
+  const auto array = value.As<Napi::Float64Array>();
+  std::vector<uint64_t> indexes(array.ElementLength());
+  for (size_t i = 0; i < indexes.size(); i++) {
+    const double number = array[i];
+    if (!(number >= 0 && number < 9007199254740992.0) || number != std::floor(number))
+      throw_argument(name, "whole numbers");
+    indexes[i] = static_cast<uint64_t>(number);
+  }
+  return indexes;
+}
+
 uint64_t arg_uint(const Napi::Value& value, const char* name, uint64_t max) {
   const std::string expectation = "a whole number from 0 to " + std::to_string(max);
   if (!value.IsNumber()) throw_argument(name, expectation);
@@ -70,6 +84,13 @@ Digest arg_digest(const Napi::Value& value, const char* name) {
   Digest digest;
   std::copy(bytes.begin(), bytes.end(), digest.begin());
   return digest;
+}
+
+TreeGeometry arg_geometry(const Napi::Value& size_bytes, const Napi::Value& block_size) {
+  const TreeGeometry geometry{arg_uint(size_bytes, "sizeBytes", kDeviceSizeMax),
+                              static_cast<uint32_t>(arg_uint(block_size, "blockSize", kBlockSizeMax))};
+  if (!geometry.valid()) throw_argument("blockSize", "a power of two from 4 KiB to 4 MiB");
+  return geometry;
 }
 
 Napi::Object arg_object(const Napi::Value& value, const char* name) {

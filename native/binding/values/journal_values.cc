@@ -4,6 +4,7 @@
 
 #include "binding/values/arguments.h"
 #include "binding/values/buffers.h"
+#include "binding/values/journal_head.h"
 
 namespace stillpoint::binding {
 namespace {
@@ -13,18 +14,6 @@ Napi::Value number(Napi::Env env, uint64_t value) {
 }
 
 Napi::Value stamp(Napi::Env env, uint64_t value) { return Napi::String::New(env, std::to_string(value)); }
-
-const char* name_of(JournalHead::State state) {
-  switch (state) {
-    case JournalHead::State::open:
-      return "open";
-    case JournalHead::State::broken:
-      return "broken";
-    case JournalHead::State::closed:
-      return "closed";
-  }
-  return "broken";
-}
 
 }  // namespace
 
@@ -42,23 +31,6 @@ std::optional<TapJournalOptions> arg_journal_options(const Napi::Value& value) {
   return options;
 }
 
-Napi::Value journal_head(Napi::Env env, const JournalHead& head) {
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("journalId", Napi::String::New(env, to_hex(head.journal)));
-  result.Set("clockId", Napi::String::New(env, to_hex(head.clock)));
-  result.Set("state", Napi::String::New(env, name_of(head.state)));
-  result.Set("ordinal", number(env, head.ordinal));
-  result.Set("stamp", stamp(env, head.stamp));
-  result.Set("segment", number(env, head.segment));
-  result.Set("recordOffset", number(env, head.record_offset));
-  result.Set("endOffset", number(env, head.end_offset));
-  result.Set("oldestSegment", number(env, head.oldest_segment));
-  result.Set("lastOrdinal", number(env, head.last_ordinal));
-  result.Set("brokenStamp", stamp(env, head.broken_stamp));
-  result.Set("reason", Napi::String::New(env, head.reason));
-  return result;
-}
-
 Napi::Value journal_position(Napi::Env env, const JournalPosition& position) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("journalId", Napi::String::New(env, to_hex(position.journal)));
@@ -70,7 +42,7 @@ Napi::Value journal_position(Napi::Env env, const JournalPosition& position) {
 
 Napi::Value journal_status(Napi::Env env, const Tap::JournalStatus& status) {
   Napi::Array heads = Napi::Array::New(env, status.heads.size());
-  for (uint32_t i = 0; i < status.heads.size(); i++) heads.Set(i, journal_head(env, status.heads[i]));
+  for (uint32_t i = 0; i < status.heads.size(); i++) heads.Set(i, journal_head_object(env, status.heads[i]));
   Napi::Object result = Napi::Object::New(env);
   result.Set("heads", heads);
   result.Set("failure", Napi::String::New(env, status.failure));

@@ -10,7 +10,6 @@ namespace stillpoint::binding {
 
 // Nothing: undefined or null.
 std::optional<TapJournalOptions> arg_journal_options(const Napi::Value& value);
-Napi::Value journal_head(Napi::Env env, const JournalHead& head);
 Napi::Value journal_position(Napi::Env env, const JournalPosition& position);
 Napi::Value journal_status(Napi::Env env, const Tap::JournalStatus& status);
 

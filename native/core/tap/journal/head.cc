@@ -14,6 +14,7 @@
 #include "core/base/digest.h"
 #include "core/base/error.h"
 #include "core/base/little_endian.h"
+#include "core/journal/record.h"
 
 namespace stillpoint {
 namespace {
@@ -42,7 +43,7 @@ HeadWords words_of(const JournalHead& head) {
 JournalHead head_of(const HeadWords& words) {
   JournalHead head;
   if (words[4] < 1 || words[4] > 3 || words[13] > JournalHead::kReasonBytesMax || words[8] > words[9] ||
-      words[5] > words[11])
+      words[5] > words[11] || words[11] > kJournalOrdinalMax)
     throw NativeError("bad-length", "the journal's head contradicts itself");
   std::memcpy(head.journal.data(), &words[0], sizeof head.journal);
   std::memcpy(head.clock.data(), &words[2], sizeof head.clock);

@@ -30,9 +30,9 @@
 #include <thread>
 #include <vector>
 
+#include "core/journal/record.h"
 #include "core/tap/clock/write_clock.h"
 #include "core/tap/journal/head.h"
-#include "core/tap/journal/record.h"
 #include "core/tap/journal/record_ring.h"
 #include "core/tap/journal/spool_files.h"
 

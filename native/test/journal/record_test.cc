@@ -1,4 +1,4 @@
-#include "core/tap/journal/record.h"
+#include "core/journal/record.h"
 
 #include "core/base/little_endian.h"
 #include "test/helpers/helpers.h"

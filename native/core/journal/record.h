@@ -14,6 +14,8 @@ namespace stillpoint {
 inline constexpr size_t kJournalHeaderBytes = 64;
 // An NBD request has at most 32 MiB.
 inline constexpr uint64_t kJournalPayloadBytesMax = 32u << 20;
+// What JavaScript can count to.
+inline constexpr uint64_t kJournalOrdinalMax = (uint64_t{1} << 53) - 1;
 
 enum class JournalKind : uint8_t {
   write = 1,
@@ -49,6 +51,8 @@ std::array<uint8_t, kJournalHeaderBytes> encode_journal_header(const JournalReco
 JournalRecord parse_journal_header(Bytes bytes);
 // The record at the start of `bytes`, which may go on after it. The same errors.
 JournalRecordView parse_journal_record(Bytes bytes);
+// Its checksum is right.
+bool is_intact(const JournalRecordView& view);
 // `bad-checksum`.
 void check_journal_record(const JournalRecordView& view);
 

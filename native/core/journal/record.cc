@@ -1,4 +1,4 @@
-#include "core/tap/journal/record.h"
+#include "core/journal/record.h"
 
 #include <cstring>
 #include <limits>
@@ -18,7 +18,7 @@ static_assert(kRecordSumOffset + kRecordSumBytes == kJournalHeaderBytes);
 
 bool may_be(const JournalRecord& record) {
   constexpr uint64_t kOffsetMax = std::numeric_limits<int64_t>::max();
-  if (record.ordinal == 0 || record.stamp == 0) return false;
+  if (record.ordinal == 0 || record.ordinal > kJournalOrdinalMax || record.stamp == 0) return false;
   if (record.byte_offset > kOffsetMax || record.byte_length > kOffsetMax - record.byte_offset) return false;
   const bool range = record.byte_length > 0;
   switch (record.kind) {
@@ -87,11 +87,14 @@ JournalRecordView parse_journal_record(Bytes bytes) {
   return {record, bytes.first(record.record_bytes())};
 }
 
-void check_journal_record(const JournalRecordView& view) {
+bool is_intact(const JournalRecordView& view) {
   uint8_t sum[kRecordSumBytes];
   put_sum(view.bytes.first(kJournalHeaderBytes), view.payload(), sum);
-  if (std::memcmp(sum, view.bytes.data() + kRecordSumOffset, kRecordSumBytes) != 0)
-    throw NativeError("bad-checksum", "journal record: its checksum is wrong");
+  return std::memcmp(sum, view.bytes.data() + kRecordSumOffset, kRecordSumBytes) == 0;
+}
+
+void check_journal_record(const JournalRecordView& view) {
+  if (!is_intact(view)) throw NativeError("bad-checksum", "journal record: its checksum is wrong");
 }
 
 }  // namespace stillpoint
