@@ -11,6 +11,22 @@ namespace {
 
 ThreadPool& pool() { return ThreadPool::shared(); }
 
+// Takes whole sectors only, as a disk does past the page cache.
+class SectorDevice final : public MemoryDevice {
+ public:
+  using MemoryDevice::MemoryDevice;
+  Type type() const override { return Type::block; }
+  bool direct() const override { return true; }
+  void read(uint64_t byte_offset, std::span<uint8_t> into) override {
+    if (byte_offset % 512 != 0 || into.size() % 512 != 0) throw NativeError("EINVAL", "part of a sector");
+    MemoryDevice::read(byte_offset, into);
+  }
+  void write(uint64_t byte_offset, Bytes bytes) override {
+    if (byte_offset % 512 != 0 || bytes.size() % 512 != 0) throw NativeError("EINVAL", "part of a sector");
+    MemoryDevice::write(byte_offset, bytes);
+  }
+};
+
 std::vector<uint8_t> content_of(BlockSource& device) {
   std::vector<uint8_t> bytes(device.size_bytes());
   device.read(0, bytes);
@@ -25,14 +41,16 @@ TEST_CASE("journal apply: any records give the device that a plain array gives, 
   Random random(seed);
   const TemporaryDirectory directory;
   for (int round = 0; round < 12; round++) {
-    const uint64_t size = 1 + random.below(3'000'000);
+    const bool in_sectors = round % 4 < 2;
+    const uint64_t size = in_sectors ? 512 + random.below(6000) * 512 : 1 + random.below(3'000'000);
     OpenOptions options;
     options.write = options.create = true;
     options.direct = round % 2 == 1;
     options.size_bytes = size;
-    const std::unique_ptr<BlockSource> devices[] = {
-        std::make_unique<MemoryDevice>(size),
-        BlockDevice::open(directory / ("image" + std::to_string(round)), options)};
+    std::vector<std::unique_ptr<BlockSource>> devices;
+    devices.push_back(std::make_unique<MemoryDevice>(size));
+    devices.push_back(BlockDevice::open(directory / ("image" + std::to_string(round)), options));
+    if (in_sectors) devices.push_back(std::make_unique<SectorDevice>(size));
     const auto before = random.bytes(size);
     for (const auto& device : devices) device->write(0, before);
 

@@ -93,8 +93,9 @@ TEST_CASE("journal replay: any records over any base give the device, window by 
     prove_run(model.records.bytes, {}, pool(), [&](auto views) {
       for (const JournalRecordView& view : views) {
         const JournalRecord& record = view.record;
-        for (uint64_t at = record.byte_offset; at < record.byte_offset + record.byte_length; at++)
-          expected.insert(at / block_size);
+        const uint64_t end = record.byte_offset + record.byte_length;
+        for (uint64_t block = record.byte_offset / block_size; block * block_size < end; block++)
+          expected.insert(block);
       }
     });
     REQUIRE(touched == expected);

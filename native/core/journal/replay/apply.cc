@@ -14,9 +14,8 @@ namespace {
 
 using Piece = LastWrites::Piece;
 
-// What one thread writes at a time: a part of the device that begins at a multiple of this. A page is in one
-// of them only. Where a write begins or ends inside of a page, the device reads the rest of the page and
-// writes it back; a thread that writes to that rest at the same time, past the page cache, would be undone.
+// What one thread writes at a time: a part of the device that begins at a multiple of this, so a sector is in
+// one of them only.
 constexpr uint64_t kPartBytes = 1 << 20;
 
 void check_except(std::span<const BlockRange> except) {
@@ -42,18 +41,39 @@ std::vector<Piece> cut_to_parts(const std::vector<Piece>& pieces) {
   return cut;
 }
 
-// Pieces of one part: those that touch are written together, from memory that is aligned as the device is.
+// A device that is written past the page cache, by several threads: nothing may go through the cache then,
+// for a page that is read, changed and written back would undo what another thread has written beside it.
+bool is_in_sectors(const BlockSource& device) {
+  return device.type() == BlockSource::Type::block && device.direct();
+}
+
+// Pieces of one part that touch. `buffer` has the part.
+void write_span(BlockSource& device, std::span<const Piece> pieces, uint8_t* buffer) {
+  const uint64_t part = pieces.front().begin / kPartBytes * kPartBytes;
+  const auto bytes = [&](uint64_t from, uint64_t to) { return std::span(buffer + (from - part), to - from); };
+  uint64_t begin = pieces.front().begin, end = pieces.back().end;
+  if (is_in_sectors(device)) {
+    const uint64_t sector = device.logical_sector_size();
+    const uint64_t first = begin / sector * sector, last = end / sector * sector;
+    const uint64_t last_end = std::min(last + sector, device.size_bytes());
+    if (first < begin) device.read(first, bytes(first, std::min(first + sector, device.size_bytes())));
+    if (last < end) {
+      device.read(last, bytes(last, last_end));
+      end = last_end;
+    }
+    begin = first;
+  }
+  for (const Piece& piece : pieces)
+    std::memcpy(bytes(piece.begin, piece.end).data(), piece.bytes, piece.end - piece.begin);
+  device.write(begin, bytes(begin, end));
+}
+
 void write_part(BlockSource& device, std::span<const Piece> pieces) {
   thread_local AlignedBuffer buffer(kPartBytes);
-  const uint64_t part = pieces.front().begin / kPartBytes * kPartBytes;
-  for (size_t i = 0; i < pieces.size();) {
-    const uint64_t begin = pieces[i].begin;
-    uint64_t end = begin;
-    for (; i < pieces.size() && pieces[i].begin == end; i++) {
-      std::memcpy(buffer.data() + (end - part), pieces[i].bytes, pieces[i].end - end);
-      end = pieces[i].end;
-    }
-    device.write(begin, Bytes(buffer.data() + (begin - part), end - begin));
+  for (size_t first = 0, i = 1; first < pieces.size(); i++) {
+    if (i < pieces.size() && pieces[i].begin == pieces[i - 1].end) continue;
+    write_span(device, pieces.subspan(first, i - first), buffer.data());
+    first = i;
   }
 }
 
@@ -67,7 +87,7 @@ void write_data(BlockSource& device, const std::vector<Piece>& pieces, ThreadPoo
     write_part(device, std::span(pieces).subspan(parts[i], end - parts[i]));
   };
   // The page cache takes one write to a file at a time anyway.
-  if (device.direct()) return pool.parallel_for(parts.size(), write);
+  if (is_in_sectors(device)) return pool.parallel_for(parts.size(), write);
   for (size_t i = 0; i < parts.size(); i++) write(i);
 }
 
