@@ -32,6 +32,8 @@ import {
 import { type LockWaiting, lockStore, lockStoreInTurn, type OwnerRole, type StoreLock } from './disk/lock.js';
 import { lockForReading, makeReadersFile, type ReadersLock } from './disk/readers.js';
 import { StoreIndex } from './index/store-index.js';
+import { StoreJournals } from './journals/journals.js';
+import { ReaderJournals } from './journals/reader.js';
 import { LocalObjectStore } from './objects/local-object-store.js';
 import type { ObjectStore } from './objects/object-store.js';
 import { LocalStore } from './pack-store.js';
@@ -160,6 +162,7 @@ export async function openStoreForReading(dir: string, options: StoreOptions = {
       await partials.load({ tidy: false });
       return new ReaderStore({
         ...{ storeId, disk, dir: path, lock, objects, catalog, partials, digester, log },
+        journals: new ReaderJournals({ disk, dir: path, log }),
         now: options.now ?? (() => new Date()),
         retention: await retentionOf(path, options, null),
         index: new ReadingIndex({ dir: path, storeId, objects, digester, log, onProgress }),
@@ -283,7 +286,8 @@ export async function openOwned(dir: string, options: StoreOptions): Promise<Loc
       };
       const book = new ScrubBook(context);
       await book.load();
-      const store = new LocalStore(storeId, context, retention, lock, book);
+      const journals = await StoreJournals.open({ disk, dir: path, log });
+      const store = new LocalStore(storeId, context, retention, journals, lock, book);
       close = () => store.close();
       await copyManifests(objects, uncopied, options);
       const heal: HealContext = { objects, index, digester, log, onProgress };

@@ -45,7 +45,7 @@ import { CaptureStaging } from './capture/staging.js';
 import { commitTogether } from './capture/together.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
-import { StoreJournals } from './journals/journals.js';
+import type { StoreJournals } from './journals/journals.js';
 import { checkNameClash } from './objects/name-clash.js';
 import { PointUse } from './points/point-use.js';
 import { readMark } from './points/removal.js';
@@ -80,7 +80,7 @@ export class LocalStore implements Store {
   readonly storeId: string;
   readonly digester: Digester;
   readonly retention: Retention;
-  readonly journals = new StoreJournals();
+  readonly journals: StoreJournals;
   readonly #context: StoreContext;
   readonly #lock: StoreLock;
   readonly #captures = new Map<string, StoreCapture>();
@@ -99,10 +99,12 @@ export class LocalStore implements Store {
     storeId: string,
     context: StoreContext,
     retention: Retention,
+    journals: StoreJournals,
     lock: StoreLock,
     book: ScrubBook,
   ) {
     this.storeId = storeId;
+    this.journals = journals;
     this.digester = context.digester;
     this.retention = retention;
     this.#context = context;
@@ -254,6 +256,7 @@ export class LocalStore implements Store {
     return this.#access.run(`device ${key.device}`, async () => {
       const removed = await this.#remover.removeDevice(key, why);
       await this.retention.forgetPins(removed.map(({ id }) => id));
+      await this.journals.removeDevice(key);
       return removed;
     });
   }
@@ -266,6 +269,7 @@ export class LocalStore implements Store {
   checkRename(from: string, to: string): Promise<void> {
     return this.#access.run(`agent ${from}`, () => {
       this.#checkNoSession(from, to);
+      this.journals.checkRename(from, to);
       return checkMarks(this.#context, from, to);
     });
   }
@@ -275,6 +279,8 @@ export class LocalStore implements Store {
       this.#checkNoSession(from, to);
       await this.#remover.without([from, to], async () => {
         await this.#context.decisions.settle();
+        await checkMarks(this.#context, from, to);
+        await this.journals.renameAgent(from, to);
         await this.#collector.withoutRemoval(() => renameAgent(this.#context, from, to));
       });
     });
@@ -336,7 +342,7 @@ export class LocalStore implements Store {
       const what = join('capture', capture.description.sessionId);
       for (const reason of await capture.check()) findings.push({ what, reason });
     }
-    findings.push(...(await this.#context.partials.check()));
+    findings.push(...(await this.#context.partials.check()), ...(await this.journals.check()));
     return findings;
   }
 
@@ -380,6 +386,7 @@ export class LocalStore implements Store {
     try {
       await Promise.allSettled([...this.#captures.values()].map((capture) => capture.close()));
       await this.#access.settled();
+      await this.journals.close();
       await this.upkeep.close();
       await objects.close();
       await index.close();

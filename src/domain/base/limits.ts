@@ -82,6 +82,10 @@ export const JOURNAL_APPEND_BYTES_MAX = 8 * MiB;
 export const JOURNAL_READ_BYTES_MAX = 8 * MiB;
 /** Of one device, that a receiver keeps. */
 export const JOURNALS_PER_DEVICE_MAX = 256;
+/** A file of a journal's records at a receiver is not appended to any more when it has come to this. */
+export const JOURNAL_FILE_BYTES = 64 * MiB;
+/** Of one journal, that are kept; the oldest go. */
+export const JOURNAL_AUDITS_MAX = 10_000;
 
 /** A data pack is closed when its records reach this. */
 export const PACK_BYTES_TARGET = 64 * MiB;
@@ -91,6 +95,8 @@ export const PACK_BYTES_TARGET = 64 * MiB;
  */
 export const STORE_RESERVE_BYTES_MAX = 256 * MiB;
 export const STORE_RESERVE_PART = 1 / 16;
+/** Journals leave so many of these reserves: what packs may still use is not theirs. */
+export const JOURNAL_RESERVES = 2;
 /** A collection reads and writes so much a second beside open sessions. */
 export const COLLECT_BYTES_PER_S = 64 * MiB;
 /** Batches that an agent keeps in flight, not yet durable at the receiver: what a lost connection costs. */

@@ -12,6 +12,8 @@ export const POINTS_COPY_PREFIX = 'points-copy';
 /** What is decided about several points at once, until it is done. */
 export const DECISIONS_PREFIX = 'decisions';
 export const PARTIAL_DIR = 'partial';
+/** Of taps: `journals/AGENT/DEVICE/JOURNAL`, a folder each. */
+export const JOURNALS_PREFIX = 'journals';
 /** When packs were read back, and what was found damaged. */
 export const SCRUB_FILE = 'scrub.json';
 /** Packs that a collection writes. */
@@ -25,6 +27,10 @@ export const STORE_COPY = 'store-copy.json';
 export const CAPTURE_DESCRIPTION = 'description';
 export const CAPTURE_LOG = 'log';
 export const CAPTURE_OVERLAY = 'overlay';
+/** In a journal's folder. */
+export const JOURNAL_FILE = 'journal';
+export const JOURNAL_END = 'end';
+export const JOURNAL_AUDITS = 'audits';
 const PACK_SUFFIX = '.pack';
 const DELETED_SUFFIX = '.deleted';
 
@@ -32,6 +38,7 @@ const PACK_FOLDER = /^packs\/[0-9a-f]{2}$/;
 const PACK_KEY = /^packs\/([0-9a-f]{2})\/(\1[0-9a-f]{30})$/;
 const POINT_KEY = /^points(?:-copy)?\/([^/]+)\/([^/]+)\/(\d{10})(\.deleted)?$/;
 const DECISION_KEY = /^decisions\/([0-9a-f]{32})$/;
+const RECORDS_NAME = /^(\d{20})\.records$/;
 const STAGING_PACK = /^([0-9a-f]{32})\.pack$/;
 
 export function packKey(packId: string): string {
@@ -73,6 +80,18 @@ export function stagingPackName(packId: string): string {
 
 export function stagingPackIdOf(name: string): string | null {
   return STAGING_PACK.exec(name)?.[1] ?? null;
+}
+
+/** Records of a journal, by the ordinal of the first. */
+export function recordsName(firstOrdinal: number): string {
+  return `${String(firstOrdinal).padStart(20, '0')}.records`;
+}
+
+/** The ordinal of its first record; null: it is no such file. */
+export function recordsFirstOf(name: string): number | null {
+  const digits = RECORDS_NAME.exec(name)?.[1];
+  const ordinal = digits === undefined ? 0 : Number(digits);
+  return Number.isSafeInteger(ordinal) && ordinal > 0 ? ordinal : null;
 }
 
 export function pointKey(key: DeviceKey, sequence: number): string {

@@ -14,7 +14,10 @@ export type SealedMagic =
   | 'stillpoint-removed'
   | 'stillpoint-scrub'
   | 'stillpoint-retention'
-  | 'stillpoint-clock';
+  | 'stillpoint-clock'
+  | 'stillpoint-journal'
+  | 'stillpoint-end'
+  | 'stillpoint-audits';
 
 /**
  * One number for all of a store's sealed texts: it moves when any of them changes, and store.json says which

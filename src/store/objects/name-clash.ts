@@ -10,6 +10,7 @@ import type { DeviceKey } from '../port/store.js';
 
 /**
  * @param open sessions, whose devices may have no folder yet
+ * @param prefix where devices have folders
  * @throws StillpointError `bad-name`
  */
 export async function checkNameClash(
@@ -17,8 +18,9 @@ export async function checkNameClash(
   dir: string,
   key: DeviceKey,
   open: readonly DeviceKey[],
+  prefix: string = POINTS_PREFIX,
 ): Promise<void> {
-  const points = join(dir, POINTS_PREFIX);
+  const points = join(dir, prefix);
   const agent = await otherFolder(disk, points, key.agent);
   if (agent !== null) throw clash('agent', key.agent, agent, 'Enroll the machine under another name.');
   const device = await otherFolder(disk, join(points, key.agent), key.device);

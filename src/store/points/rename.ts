@@ -4,6 +4,7 @@
  *
  * | dies after                     | found at the next opening, until it is done again               |
  * |--------------------------------|-----------------------------------------------------------------|
+ * | some journals, the first of all | those journals are of the new name, in whole folders            |
  * | some partial records           | those sets are of the new name                                  |
  * | the index: what devices hold   | the devices of the new name hold it                             |
  * | a manifest of the new name     | the point is of both names; of the former one, while a mark of  |

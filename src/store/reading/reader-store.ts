@@ -22,7 +22,7 @@ import type { Digester } from '../../native/index.js';
 import type { PartialSets } from '../capture/partial-sets.js';
 import type { Disk } from '../disk/disk.js';
 import type { ReadersLock } from '../disk/readers.js';
-import { StoreJournals } from '../journals/journals.js';
+import type { ReaderJournals } from '../journals/reader.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
 import { PointReader } from '../points/reader.js';
@@ -60,6 +60,7 @@ export interface ReaderStoreOptions {
   readonly index: ReadingIndex;
   readonly catalog: PointCatalog;
   readonly partials: PartialSets;
+  readonly journals: ReaderJournals;
   readonly digester: Digester;
   readonly log: (message: string) => void;
   readonly now: () => Date;
@@ -76,7 +77,7 @@ export class ReaderStore implements Store {
   readonly digester: Digester;
   readonly upkeep = null;
   readonly retention: StoreRetention;
-  readonly journals = new StoreJournals();
+  readonly journals: ReaderJournals;
   readonly #options: ReaderStoreOptions;
   readonly #access: PointAccess;
   readonly #records: RecordReader;
@@ -88,6 +89,7 @@ export class ReaderStore implements Store {
     this.storeId = options.storeId;
     this.digester = digester;
     this.retention = options.retention;
+    this.journals = options.journals;
     this.#options = options;
     const records = new RecordReader(objects, index, digester, log);
     const reader = new PointReader(records);
@@ -282,6 +284,7 @@ export class ReaderStore implements Store {
       ...(await checkStoreFiles(disk, dir)),
       ...(await checkCaptures(this.#options)),
       ...(await partials.check()),
+      ...(await this.journals.check()),
     ];
   }
 

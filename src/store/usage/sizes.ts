@@ -5,6 +5,7 @@ import {
   CAPTURE_DIR,
   COLLECT_DIR,
   INDEX_DIR,
+  JOURNALS_PREFIX,
   PACKS_PREFIX,
   POINTS_COPY_PREFIX,
   POINTS_PREFIX,
@@ -20,6 +21,8 @@ export interface StoreSizes {
   readonly manifestBytes: number;
   /** Packs that open sessions and a running collection are writing, and what belongs to them. */
   readonly openBytes: number;
+  /** Journals of taps. */
+  readonly journalBytes: number;
   readonly freeBytes: number;
   /** Of them, what packs leave free. */
   readonly reserveBytes: number;
@@ -38,6 +41,7 @@ export async function storeSizes(disk: Disk, dir: string, objects: ObjectStore):
     manifestBytes: sum(manifests),
     openBytes:
       (await folderBytes(disk, join(dir, CAPTURE_DIR))) + (await folderBytes(disk, join(dir, COLLECT_DIR))),
+    journalBytes: await folderBytes(disk, join(dir, JOURNALS_PREFIX)),
     ...(await roomFor(disk, dir)),
   };
 }

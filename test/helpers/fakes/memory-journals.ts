@@ -3,7 +3,7 @@
  * is what disks are for: files, damage, and room that ends.
  */
 import { StillpointError } from '../../../src/domain/base/errors.js';
-import { JOURNALS_PER_DEVICE_MAX } from '../../../src/domain/base/limits.js';
+import { JOURNAL_APPEND_BYTES_MAX, JOURNALS_PER_DEVICE_MAX } from '../../../src/domain/base/limits.js';
 import {
   compareStamps,
   type JournalAppended,
@@ -76,6 +76,8 @@ export class MemoryJournals implements Journals {
 
   async append(agent: string, journalId: string, records: Uint8Array): Promise<JournalAppended> {
     this.#known(agent, journalId);
+    if (records.length > JOURNAL_APPEND_BYTES_MAX)
+      throw refuse('bad-message', journalId, 'they are too many');
     const taken = await splitRecords(records).catch((error) => {
       throw refuse('bad-message', journalId, String(error));
     });

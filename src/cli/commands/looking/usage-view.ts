@@ -123,13 +123,14 @@ function neededLines({ store, partialBytes }: Usage, needed: NeededBytes): strin
 
 function storeLines({ store, partialBytes }: Usage): string[] {
   if (store === null) return [];
-  const { packCount, packBytes, indexBytes, manifestBytes, openBytes, freeBytes, reserveBytes, fullBytes } =
-    store;
-  const total = packBytes + indexBytes + manifestBytes + openBytes;
+  const { packCount, packBytes, indexBytes, manifestBytes, openBytes, journalBytes } = store;
+  const { freeBytes, reserveBytes, fullBytes } = store;
+  const total = packBytes + indexBytes + manifestBytes + openBytes + journalBytes;
   return [
     '',
     `Store: ${formatBytes(total)}: ${formatCount(packCount, 'pack')} ${formatBytes(packBytes)}, index ${formatBytes(indexBytes)}, ` +
-      `manifests ${formatBytes(manifestBytes)}, open sessions ${formatBytes(openBytes)}`,
+      `manifests ${formatBytes(manifestBytes)}, open sessions ${formatBytes(openBytes)}` +
+      (journalBytes === 0 ? '' : `, journals ${formatBytes(journalBytes)}`),
     `Unfinished backups keep ${formatBytes(partialBytes)}`,
     ...(packBytes === 0
       ? []

@@ -1,0 +1,87 @@
+/** What the parts of a store's journals share, and the words that they have for files. */
+import { join } from 'node:path';
+import { StillpointError } from '../../domain/base/errors.js';
+import { isHexId } from '../../domain/base/names.js';
+import type { JournalMark } from '../../domain/journal/journal.js';
+import type { JournalAddon } from '../../native/index.js';
+import type { Disk } from '../disk/disk.js';
+import { JOURNALS_PREFIX, recordsName } from '../disk/layout.js';
+import type { DeviceKey, PointsKey } from '../port/store.js';
+
+export interface JournalContext {
+  readonly disk: Disk;
+  /** Root of the store. */
+  readonly dir: string;
+  readonly log: (message: string) => void;
+  /** Proves records. */
+  readonly scan: JournalAddon['scanJournal'];
+}
+
+export interface JournalPlace extends DeviceKey {
+  readonly journalId: string;
+  /** Its folder. */
+  readonly path: string;
+}
+
+/** A file of records, and how much of it counts. */
+export interface RecordsFile {
+  readonly firstOrdinal: number;
+  readonly sizeBytes: number;
+}
+
+export function journalPlace(dir: string, key: DeviceKey, journalId: string): JournalPlace {
+  const { agent, device } = key;
+  return { agent, device, journalId, path: join(dir, JOURNALS_PREFIX, agent, device, journalId) };
+}
+
+export function recordsPath(
+  place: JournalPlace,
+  { firstOrdinal }: Pick<RecordsFile, 'firstOrdinal'>,
+): string {
+  return join(place.path, recordsName(firstOrdinal));
+}
+
+export function journalThing({ agent, device, journalId }: Omit<JournalPlace, 'path'>): string {
+  return `journal ${journalId} of ${agent}/${device}`;
+}
+
+export function journalUnknown(journalId: string): StillpointError {
+  return new StillpointError('journal-unknown', {
+    thing: `journal ${journalId}`,
+    reason: 'there is none with this id',
+  });
+}
+
+export function damaged(path: string, reason: string): StillpointError {
+  return new StillpointError('store-damaged', { thing: path, reason });
+}
+
+export function isOf({ agent, device }: PointsKey, place: DeviceKey): boolean {
+  return (agent ?? place.agent) === place.agent && (device ?? place.device) === place.device;
+}
+
+/** After the first, or at the beginning. */
+export function ordinalOf(mark: JournalMark | null): number {
+  return mark?.ordinal ?? 0;
+}
+
+/** All folders of journals, and in them what is no journal's: by names only. */
+export async function findPlaces({
+  disk,
+  dir,
+}: Pick<JournalContext, 'disk' | 'dir'>): Promise<{ places: JournalPlace[]; others: string[] }> {
+  const places: JournalPlace[] = [];
+  const others: string[] = [];
+  const root = join(dir, JOURNALS_PREFIX);
+  const foldersOf = async (path: string) =>
+    (await disk.list(path)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
+  for (const agent of await foldersOf(root)) {
+    for (const device of await foldersOf(join(root, agent))) {
+      for (const name of await foldersOf(join(root, agent, device))) {
+        if (isHexId(name)) places.push(journalPlace(dir, { agent, device }, name));
+        else others.push(join(root, agent, device, name));
+      }
+    }
+  }
+  return { places, others };
+}
