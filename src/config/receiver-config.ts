@@ -5,7 +5,7 @@ import { type ConfigFault, configError, faultAt } from './load/faults.js';
 import { configFiles, readTree } from './load/read.js';
 import { check, type EffectiveValue } from './load/validate.js';
 import { type ReceiverFileSettings, receiverFields } from './schema/receiver.js';
-import { policyFault } from './schema/retention.js';
+import { policyFault, scopeFault } from './schema/retention.js';
 import type { Origin } from './toml/parse.js';
 
 export interface ReceiverConfig {
@@ -78,21 +78,34 @@ function groupFaults({ group }: ReceiverFileSettings, origins: ReadonlyMap<strin
   });
 }
 
-/** Of a policy with a fault in one of its keys nothing more is said. */
 function policyFaults(
-  { retention }: ReceiverFileSettings,
+  { retention: { policy, journal } }: ReceiverFileSettings,
   origins: ReadonlyMap<string, Origin>,
   known: readonly ConfigFault[],
 ): ConfigFault[] {
-  const places = retention.policy.map((_, at) => origins.get(`retention.policy[${at}]`));
-  return retention.policy.flatMap((written, at) => {
+  return [
+    ...entryFaults('retention.policy', policy, policyFault, origins, known),
+    ...entryFaults('retention.journal', journal, scopeFault, origins, known),
+  ];
+}
+
+/** Of an entry with a fault in one of its keys nothing more is said. */
+function entryFaults<T>(
+  key: string,
+  entries: readonly T[],
+  faultOf: (entry: T, before: readonly T[]) => string | null,
+  origins: ReadonlyMap<string, Origin>,
+  known: readonly ConfigFault[],
+): ConfigFault[] {
+  const places = entries.map((_, at) => origins.get(`${key}[${at}]`));
+  return entries.flatMap((written, at) => {
     const origin = places[at];
-    const fault = policyFault(written, retention.policy.slice(0, at));
+    const fault = faultOf(written, entries.slice(0, at));
     if (origin === undefined || fault === null) return [];
     const next = places.slice(at + 1).find((place) => place?.file === origin.file);
     const isInside = ({ file, line }: ConfigFault) =>
       file === origin.file && line !== null && line > origin.line && (next === undefined || line < next.line);
-    return known.some(isInside) ? [] : [faultAt(origin, 'retention.policy', fault)];
+    return known.some(isInside) ? [] : [faultAt(origin, key, fault)];
   });
 }
 

@@ -110,7 +110,7 @@ export class AgentAdmin implements AgentCommands {
       await rounds.checkRename(agent, null);
       const detail = keepPoints ? 'its points are kept' : 'with its points';
       const event = { who: 'operator', what: 'remove', agent, detail } as const;
-      const work = () => this.#remove(agent, keepPoints ? new Set() : devices);
+      const work = () => this.#remove(agent, keepPoints ? null : devices);
       return trail.log.act(event, work, ({ points }) => ({ count: points }));
     });
   }
@@ -139,14 +139,18 @@ export class AgentAdmin implements AgentCommands {
     await this.#reload();
   }
 
-  async #remove(agent: string, devices: ReadonlySet<string>): Promise<{ readonly points: number }> {
+  /** @param devices null: what the store has of it stays */
+  async #remove(agent: string, devices: ReadonlySet<string> | null): Promise<{ readonly points: number }> {
     const { dir, store, rounds, service, tenants, connections, now } = this.#options;
     const removed = await service.withoutSessions([agent], async () => {
       if (tenants.agent(agent) !== null) await tenants.revoke(agent, 'it is being removed', now());
       connections?.cut(agent);
       let points = 0;
-      for (const device of devices)
+      for (const device of devices ?? [])
         points += (await store.removeDevice({ agent, device }, `agent ${agent} was removed`)).length;
+      // Of devices without points, too.
+      const journals = devices === null ? [] : await store.journals.list({ agent });
+      for (const { journalId } of journals) await store.journals.remove(agent, journalId);
       await tenants.remove(agent);
       await rounds.renameAgent(agent, null);
       await writeQuota(dir, agent, null);

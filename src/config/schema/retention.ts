@@ -7,8 +7,12 @@ import {
   parseLongPeriod,
   type RetentionPolicy,
 } from '../../domain/retention/policy.js';
-import { type ManagedRetention, MIN_AGE_MS_MAX } from '../../domain/retention/settings.js';
-import { type Fields, optional, parsedBy, preset, type Settings } from './kinds.js';
+import {
+  JOURNAL_KEEP_MS_MAX,
+  type ManagedRetention,
+  MIN_AGE_MS_MAX,
+} from '../../domain/retention/settings.js';
+import { type Fields, optional, parsedBy, preset, required, type Settings } from './kinds.js';
 import { flag, nameOf, wholeNumber } from './values.js';
 
 const kept = (what: string, example: number) =>
@@ -17,7 +21,7 @@ const kept = (what: string, example: number) =>
     ...{ allowed: `a number from 1 to ${KEEP_COUNT_MAX}`, example, otherwise: 'not a rule' },
   });
 
-const policyFields = {
+const scopeFields = {
   agent: optional(nameOf('agent name'), {
     about: 'Whose devices it is for.',
     ...{
@@ -30,6 +34,10 @@ const policyFields = {
     about: 'The one device of the agent that it is for.',
     ...{ allowed: 'the name of a device', example: 'data', otherwise: 'all of the agent' },
   }),
+} satisfies Fields;
+
+const policyFields = {
+  ...scopeFields,
   'keep-last': optional(wholeNumber(1, KEEP_COUNT_MAX), {
     about: 'Keep so many last points.',
     ...{ allowed: `a number from 1 to ${KEEP_COUNT_MAX}`, example: 10, otherwise: 'not a rule' },
@@ -56,6 +64,19 @@ const minAge = parsedBy((text) => parseLongPeriod('period', text)).refine(
   (periodMs) => periodMs <= MIN_AGE_MS_MAX,
   'it is longer than ten years',
 );
+
+const journalKeep = parsedBy((text) => parseLongPeriod('period', text)).refine(
+  (periodMs) => periodMs > 0 && periodMs <= JOURNAL_KEEP_MS_MAX,
+  'it is not between an hour and ten years',
+);
+
+const journalFields = {
+  ...scopeFields,
+  keep: required(journalKeep, {
+    about: 'For how long every second can be restored.',
+    ...{ allowed: 'a period from "1h" to ten years', example: '48h' },
+  }),
+} satisfies Fields;
 
 export const receiverRetention = {
   retention: {
@@ -84,17 +105,31 @@ export const receiverRetention = {
         most: POLICIES_MAX,
         fields: policyFields,
       },
+      journal: {
+        kind: 'list',
+        about:
+          'How long the journals of a device, an agent or all others are kept; 24 hours where nothing is said.',
+        most: POLICIES_MAX,
+        fields: journalFields,
+      },
     },
   },
 } satisfies Fields;
 
 type PolicySettings = Settings<typeof policyFields>;
+type ScopeSettings = Settings<typeof scopeFields>;
 
-/** What is wrong with a policy as a whole, as a clause; null: nothing. */
-export function policyFault(written: PolicySettings, before: readonly PolicySettings[]): string | null {
+/** What is wrong with whom an entry is for, as a clause; null: nothing. */
+export function scopeFault(written: ScopeSettings, before: readonly ScopeSettings[]): string | null {
   if (written.device !== null && written.agent === null) return 'it names a device, and not its agent';
-  const isSame = ({ agent, device }: PolicySettings) => agent === written.agent && device === written.device;
-  if (before.some(isSame)) return 'another one is for the same';
+  const isSame = ({ agent, device }: ScopeSettings) => agent === written.agent && device === written.device;
+  return before.some(isSame) ? 'another one is for the same' : null;
+}
+
+/** What is wrong with a policy as a whole. */
+export function policyFault(written: PolicySettings, before: readonly PolicySettings[]): string | null {
+  const fault = scopeFault(written, before);
+  if (fault !== null) return fault;
   try {
     checkPolicy('policy', policyOf(written));
     return null;
@@ -105,12 +140,16 @@ export function policyFault(written: PolicySettings, before: readonly PolicySett
 
 export function managedRetention({
   policy,
+  journal,
   ...of
 }: Settings<typeof receiverRetention.retention.fields>): ManagedRetention {
   return {
     policies: policy.map((written) => ({
       ...{ agent: written.agent, device: written.device, policy: policyOf(written) },
     })),
+    ...(journal.length === 0
+      ? {}
+      : { journalKeep: journal.map(({ agent, device, keep }) => ({ agent, device, keepMs: keep })) }),
     ...(of['time-zone'] === null ? {} : { timeZone: of['time-zone'] }),
     ...(of['min-age'] === null ? {} : { minAgeMs: of['min-age'] }),
   };

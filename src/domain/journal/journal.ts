@@ -59,6 +59,15 @@ export interface StoredJournal {
   readonly audits: readonly JournalAudit[];
 }
 
+interface OfDevice {
+  readonly agent: string;
+  readonly device: string;
+}
+
+export function sameDevice(a: OfDevice, b: OfDevice): boolean {
+  return a.agent === b.agent && a.device === b.device;
+}
+
 const NS_PER_MS = 1_000_000n;
 
 export function stampMs(stamp: Stamp): number {

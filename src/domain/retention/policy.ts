@@ -119,8 +119,16 @@ export function policyFor(
   policies: readonly ScopedPolicy[],
   key: { readonly agent: string; readonly device: string },
 ): ScopedPolicy | null {
+  return nearestTo(policies, key);
+}
+
+/** Of the device, of its agent, of all others. */
+export function nearestTo<T extends PolicyScope>(
+  entries: readonly T[],
+  key: { readonly agent: string; readonly device: string },
+): T | null {
   const of = (agent: string | null, device: string | null) =>
-    policies.find((entry) => entry.agent === agent && entry.device === device);
+    entries.find((entry) => entry.agent === agent && entry.device === device);
   return of(key.agent, key.device) ?? of(key.agent, null) ?? of(null, null) ?? null;
 }
 

@@ -1,12 +1,13 @@
 /**
- * All that is set about retention in a store: policies, the minimum age, pins, and the time zone of its
- * calendar. Each change gives new settings; src/store/retention keeps them.
+ * All that is set about retention in a store: policies, how long journals are kept, the minimum age, pins, and
+ * the time zone of its calendar. Each change gives new settings; src/store/retention keeps them.
  */
 import { StillpointError } from '../base/errors.js';
 import { zoneCalendar } from './calendar.js';
 import { type LockWish, wishForLock } from './lock.js';
 import {
   checkPolicy,
+  nearestTo,
   POLICIES_MAX,
   type PolicyScope,
   type RetentionPolicy,
@@ -26,10 +27,17 @@ export interface Pin {
   readonly untilMs: number | null;
 }
 
+export interface JournalKeep extends PolicyScope {
+  /** Any second of this time can be restored. */
+  readonly keepMs: number;
+}
+
 export interface RetentionSettings {
   /** IANA name; null: none was chosen yet, so that no policy needs one. */
   readonly timeZone: string | null;
   readonly policies: readonly ScopedPolicy[];
+  /** By scope, as policies; JOURNAL_KEEP_MS_DEFAULT where nothing is set. Missing: nothing is. */
+  readonly journalKeep?: readonly JournalKeep[] | undefined;
   readonly lock: readonly LockWish[];
   readonly pins: readonly Pin[];
   /** The configuration file that policies and minimum age come from; null: commands set them. */
@@ -39,6 +47,7 @@ export interface RetentionSettings {
 /** What a configuration file says about retention. What it does not say is as if nothing had been set. */
 export interface ManagedRetention {
   readonly policies: readonly ScopedPolicy[];
+  readonly journalKeep?: readonly JournalKeep[] | undefined;
   readonly timeZone?: string | undefined;
   readonly minAgeMs?: number | undefined;
 }
@@ -46,6 +55,8 @@ export interface ManagedRetention {
 export const PINS_MAX = 10_000;
 export const PIN_REASON_CHARS_MAX = 500;
 export const MIN_AGE_MS_MAX = 10 * 365 * 86_400_000;
+export const JOURNAL_KEEP_MS_DEFAULT = 86_400_000;
+export const JOURNAL_KEEP_MS_MAX = MIN_AGE_MS_MAX;
 
 export const NO_SETTINGS: RetentionSettings = {
   ...{ timeZone: null, policies: [], lock: [], pins: [], managedBy: null },
@@ -58,11 +69,40 @@ export function setPolicy(
   policy: RetentionPolicy | null,
 ): RetentionSettings {
   const { agent, device } = scope;
-  const others = settings.policies.filter((entry) => entry.agent !== agent || entry.device !== device);
+  const others = settings.policies.filter(isOfOther(scope));
   if (policy === null) return { ...settings, policies: others };
   if (others.length >= POLICIES_MAX) throw tooMany('policies', POLICIES_MAX);
   checkPolicy(`policy of ${scopeName(scope)}`, policy);
   return { ...settings, policies: [...others, { agent, device, policy }].sort(byScope) };
+}
+
+/** @param keepMs null: the scope has no time of its own any more. */
+export function setJournalKeep(
+  settings: RetentionSettings,
+  { agent, device }: PolicyScope,
+  keepMs: number | null,
+): RetentionSettings {
+  const before = settings.journalKeep ?? [];
+  const others = before.filter(isOfOther({ agent, device }));
+  if (keepMs === null)
+    return others.length === before.length ? settings : { ...settings, journalKeep: others };
+  if (others.length >= POLICIES_MAX) throw tooMany('times for which journals are kept', POLICIES_MAX);
+  if (!(keepMs > 0 && keepMs <= JOURNAL_KEEP_MS_MAX)) {
+    throw new StillpointError('config', {
+      thing: `journals of ${scopeName({ agent, device })}`,
+      reason: 'the time for which they are kept is not a period from an hour to ten years',
+      remedy: 'Write for example 24h or 3d.',
+    });
+  }
+  return { ...settings, journalKeep: [...others, { agent, device, keepMs }].sort(byScope) };
+}
+
+/** Of a device. */
+export function journalKeepMs(
+  { journalKeep = [] }: RetentionSettings,
+  key: { readonly agent: string; readonly device: string },
+): number {
+  return nearestTo(journalKeep, key)?.keepMs ?? JOURNAL_KEEP_MS_DEFAULT;
 }
 
 export function setTimeZone(settings: RetentionSettings, timeZone: string): RetentionSettings {
@@ -83,7 +123,7 @@ export function setMinAge(settings: RetentionSettings, minAgeMs: number, nowMs: 
 }
 
 /**
- * Policies, zone and minimum age as a configuration file says: those that commands had set are gone. Pins
+ * Policies, times of journals, zone and minimum age as a configuration file says: those that commands had set are gone. Pins
  * stay.
  * @param managedBy the file
  */
@@ -93,13 +133,17 @@ export function applyManaged(
   managedBy: string,
   nowMs: number,
 ): RetentionSettings {
-  const bare = { ...settings, policies: [], managedBy };
+  const { journalKeep: _, ...rest } = settings;
+  const bare = { ...rest, policies: [], managedBy };
   const withPolicies = managed.policies.reduce<RetentionSettings>(
     (made, { policy, ...scope }) => setPolicy(made, scope, policy),
     bare,
   );
-  const withZone =
-    managed.timeZone === undefined ? withPolicies : setTimeZone(withPolicies, managed.timeZone);
+  const withKeep = (managed.journalKeep ?? []).reduce<RetentionSettings>(
+    (made, { keepMs, ...scope }) => setJournalKeep(made, scope, keepMs),
+    withPolicies,
+  );
+  const withZone = managed.timeZone === undefined ? withKeep : setTimeZone(withKeep, managed.timeZone);
   return setMinAge(withZone, managed.minAgeMs ?? 0, nowMs);
 }
 
@@ -134,8 +178,12 @@ export function isInForce({ untilMs }: Pin, nowMs: number): boolean {
   return untilMs === null || untilMs > nowMs;
 }
 
-function byScope(a: ScopedPolicy, b: ScopedPolicy): number {
-  const name = ({ agent, device }: ScopedPolicy) => `${agent ?? ''}/${device ?? ''}`;
+function isOfOther(scope: PolicyScope): (entry: PolicyScope) => boolean {
+  return ({ agent, device }) => agent !== scope.agent || device !== scope.device;
+}
+
+function byScope(a: PolicyScope, b: PolicyScope): number {
+  const name = ({ agent, device }: PolicyScope) => `${agent ?? ''}/${device ?? ''}`;
   return name(a) < name(b) ? -1 : name(a) > name(b) ? 1 : 0;
 }
 

@@ -31,12 +31,16 @@ export type AuditAct =
   | 'restore-end'
   | 'verify'
   | 'check'
+  // journals
+  | 'journal-begin'
+  | 'journal-end'
   // points
   | 'forget'
   | 'prune'
   | 'pin'
   | 'unpin'
   | 'point-removed'
+  | 'journal-removed'
   | 'collect'
   | 'repair'
   // agents

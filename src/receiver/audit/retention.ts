@@ -9,6 +9,8 @@ interface Told {
   readonly device?: string;
   readonly sequence?: number;
   readonly pointId?: string;
+  readonly journalId?: string;
+  readonly bytes?: number;
   readonly by?: string;
   readonly settings?: { readonly managedBy: string | null };
   readonly reasons?: readonly string[];
@@ -51,6 +53,13 @@ export function recordWish<T>(log: AuditLog, wish: Wished, work: () => Promise<T
  */
 export function noteRetention(log: AuditLog, told: Told): void {
   const { type, agent, device, sequence, pointId, by, reasons, settings } = told;
+  if (type === 'journal-removed') {
+    const { journalId, bytes } = told;
+    log.note({
+      ...{ who: 'retention', what: 'journal-removed', result: 'done', agent, device, bytes },
+      detail: `journal ${journalId}`,
+    });
+  }
   if (type === 'point-removed') {
     log.note({
       ...{ who: by === 'forget' ? 'operator' : 'retention', what: 'point-removed', result: 'done' },

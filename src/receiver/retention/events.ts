@@ -14,6 +14,13 @@ export type RetentionEvent =
       readonly committedAt: string;
       readonly reasons: readonly string[];
     }
+  | {
+      readonly type: 'journal-removed';
+      readonly agent: string;
+      readonly device: string;
+      readonly journalId: string;
+      readonly bytes: number;
+    }
   | ({ readonly type: 'point-pinned' } & Pin)
   | { readonly type: 'point-unpinned'; readonly pointId: string }
   | { readonly type: 'retention-set'; readonly settings: Omit<RetentionSettings, 'pins'> }

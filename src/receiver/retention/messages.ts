@@ -21,6 +21,8 @@ export const retentionWishSchema = z.discriminatedUnion('to', [
     scope: z.strictObject({ agent, device }),
     /** Null: the scope has none any more. Undefined: as it is. */
     policy: policySchema.nullable().optional(),
+    /** As the policy. */
+    journalKeepMs: z.number().nullable().optional(),
     timeZone: text.optional(),
     minAgeMs: z.number().optional(),
   }),
@@ -52,6 +54,9 @@ export const retentionViewSchema = z.strictObject({
   managedBy: text.nullable(),
   timeZone: text.nullable(),
   policies: z.array(z.strictObject({ agent, device, policy: policySchema })),
+  /** For how long journals are kept: `journalKeepDefaultMs` where nothing is set. */
+  journalKeep: z.array(z.strictObject({ agent, device, keepMs: z.number() })),
+  journalKeepDefaultMs: z.number(),
   minAgeMs: z.number(),
   /** When the minimum age gets less. */
   lowering: z.strictObject({ minAgeMs: z.number(), at: text }).nullable(),
@@ -72,6 +77,15 @@ export const plannedPointSchema = z.strictObject({
 });
 export type PlannedPointView = z.infer<typeof plannedPointSchema>;
 
+/** Of journals that are not needed any more. */
+const freedJournalsSchema = z.strictObject({
+  /** From which records were removed, or which were removed altogether. */
+  journalCount: z.int(),
+  /** Of `plan`: at most so many. */
+  bytes: z.number(),
+});
+export type FreedJournals = z.infer<typeof freedJournalsSchema>;
+
 const brokenGroupSchema = z.strictObject({
   ...{ agent: text, name: text, sequence: z.int() },
   /** Points that stay, as points of their own. */
@@ -88,6 +102,8 @@ export const removalSummarySchema = z.strictObject({
   going: z.int(),
   /** Why the clock is not believed. */
   clockDoubt: text.nullable(),
+  /** Of `plan` and `prune`. Missing: none. */
+  journals: freedJournalsSchema.optional(),
   /** Group points that lost points with a device that was forgotten. Missing: none. */
   notWholeAnyMore: z.array(brokenGroupSchema).optional(),
 });

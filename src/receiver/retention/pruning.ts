@@ -34,12 +34,15 @@ export function pruneByItself({
     try {
       const { retention } = store;
       // The clock is looked at even if nothing goes: it is the longer, the less, that it is not watched.
-      if (
-        retention.fault === null &&
-        retention.settings.policies.length + retention.settings.lock.length === 0
-      )
-        return;
-      const { going, staying, clockDoubt } = await service.prune({ agent: null, device: null }, stop.signal);
+      const hasRules =
+        retention.fault !== null ||
+        retention.settings.policies.length + retention.settings.lock.length > 0 ||
+        (await store.journals.list({})).length > 0;
+      if (!hasRules) return;
+      const { going, staying, clockDoubt, journals } = await service.prune(
+        { agent: null, device: null },
+        stop.signal,
+      );
       onProblem?.(clockDoubt);
       if (clockDoubt !== null)
         log.warn(
@@ -47,7 +50,7 @@ export function pruneByItself({
           'the clock is not believed: nothing goes by its time',
         );
       log[going > 0 ? 'info' : 'debug'](
-        { event: 'prune-done' satisfies LogEvent, removed: going, staying },
+        { event: 'prune-done' satisfies LogEvent, removed: going, staying, journals },
         'points pruned',
       );
     } catch (error) {
@@ -72,6 +75,7 @@ export function pruneByItself({
 
 const WORDS: Readonly<Record<RetentionEvent['type'], string>> = {
   'point-removed': 'point removed',
+  'journal-removed': 'journal removed',
   'point-pinned': 'point pinned',
   'point-unpinned': 'point unpinned',
   'retention-set': 'retention set',

@@ -16,12 +16,14 @@ import {
   type Pin,
   type RetentionSettings,
   removePin,
+  setJournalKeep,
   setMinAge,
   setPolicy,
   setTimeZone,
 } from '../../domain/retention/settings.js';
 import type { DeviceKey, Store } from '../../store/port/store.js';
 import { type NamedWish, namedWish, type RetentionEvent } from './events.js';
+import { freeJournals, type JournalKeeping, needlessJournals } from './journals.js';
 import type { PlannedPointView, RemovalSummary, RetentionView, RetentionWish } from './messages.js';
 import {
   devicesInScope,
@@ -46,6 +48,7 @@ export interface RetentionServiceOptions {
   readonly record?: <T>(wish: NamedWish, work: () => Promise<T>) => Promise<T>;
   /** Of the calendar, if none is set. Default: that of this machine. */
   readonly timeZone?: string;
+  readonly journals?: Omit<JournalKeeping, 'onRemoved'>;
 }
 
 type Tell = (event: PlannedPointView) => void;
@@ -116,7 +119,7 @@ export class RetentionService {
     return retentionView(this.#options.store.retention);
   }
 
-  async #set({ scope, policy, timeZone, minAgeMs }: WishTo<'set'>): Promise<RetentionView> {
+  async #set({ scope, policy, journalKeepMs, timeZone, minAgeMs }: WishTo<'set'>): Promise<RetentionView> {
     await this.#change((settings, clock) => {
       if (settings.managedBy !== null) throw isManaged(settings.managedBy);
       let made = settings;
@@ -124,6 +127,7 @@ export class RetentionService {
       const zone = timeZone ?? settings.timeZone ?? this.#ownTimeZone();
       if (zone !== made.timeZone) made = setTimeZone(made, zone);
       if (policy !== undefined) made = setPolicy(made, scope, policy);
+      if (journalKeepMs !== undefined) made = setJournalKeep(made, scope, journalKeepMs);
       if (minAgeMs !== undefined) made = withMinAge(made, minAgeMs, clock);
       return made;
     });
@@ -219,7 +223,8 @@ export class RetentionService {
         tell(viewOf(entry));
       }
     }
-    return summary;
+    const journals = await needlessJournals(store, scope, clock, this.#options.journals ?? {});
+    return journals.journalCount === 0 ? summary : { ...summary, journals };
   }
 
   /** Removes what goes; what is in use by now stays. */
@@ -240,10 +245,19 @@ export class RetentionService {
         .then((plan) => this.#removeWhatGoes(plan, signal, summary, tell))
         .catch((error) => failures.push(error));
     }
+    // Points first: what goes of journals depends on those that stay.
+    const journals = await freeJournals(store, scope, clock, signal, {
+      ...this.#options.journals,
+      onRemoved: ({ agent, device, journalId }, bytes) =>
+        this.#report({ type: 'journal-removed', agent, device, journalId, bytes }),
+    }).catch((error) => {
+      failures.push(error);
+      return null;
+    });
     if (signal.aborted && failures.length > 0) throw cancelled();
     // One device that can't be pruned keeps no other from it.
     if (failures.length > 0) throw failures[0];
-    return summary;
+    return journals === null || journals.journalCount === 0 ? summary : { ...summary, journals };
   }
 
   async #removeWhatGoes(plan: Plan, signal: AbortSignal, summary: Counts, tell: Tell): Promise<void> {

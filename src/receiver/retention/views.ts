@@ -3,18 +3,31 @@ import type { GroupPoint } from '../../domain/point/group.js';
 import type { Point } from '../../domain/point/point.js';
 import { lockAt, nextLowering } from '../../domain/retention/lock.js';
 import type { PlannedPoint } from '../../domain/retention/plan.js';
-import { isInForce, NO_SETTINGS, type Pin } from '../../domain/retention/settings.js';
+import {
+  isInForce,
+  JOURNAL_KEEP_MS_DEFAULT,
+  NO_SETTINGS,
+  type Pin,
+} from '../../domain/retention/settings.js';
 import type { StoreRetention } from '../../store/port/store.js';
 import type { BrokenGroupView, PinView, PlannedPointView, RetentionView } from './messages.js';
 
 export function retentionView(retention: StoreRetention): RetentionView {
   const clock = retention.clock();
-  const { managedBy, timeZone, policies, lock, pins } =
-    retention.fault === null ? retention.settings : NO_SETTINGS;
+  const {
+    managedBy,
+    timeZone,
+    policies,
+    journalKeep = [],
+    lock,
+    pins,
+  } = retention.fault === null ? retention.settings : NO_SETTINGS;
   const lowering = nextLowering(lock, clock.nowMs);
   return {
     ...{ fault: retention.fault, managedBy, timeZone },
     policies: policies.map((entry) => ({ ...entry })),
+    journalKeep: [...journalKeep],
+    journalKeepDefaultMs: JOURNAL_KEEP_MS_DEFAULT,
     minAgeMs: lockAt(lock, clock.nowMs),
     lowering:
       lowering === null

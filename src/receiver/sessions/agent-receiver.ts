@@ -140,7 +140,7 @@ export class AgentHandlers implements MessagePort {
       });
     }
     const session = this.#service.find(this.#agent, sessionId);
-    const admit = (bytes: number) => this.#service.admitBatch(this.#agent, bytes);
+    const admit = (bytes: number) => this.#service.admission.bytes(this.#agent, bytes);
     return session?.batch(sequence, body, admit) ?? this.#service.refuse(this.#agent, sessionId, 'batch');
   }
 
@@ -263,7 +263,9 @@ export class AgentHandlers implements MessagePort {
 
   async beginJournal(device: string, journalId: string, clockId: string): Promise<StoredJournal> {
     const key = { agent: this.#agent, device: checkDevice(device) };
-    return this.#service.journals.begin(key, journalId, clockId);
+    const { journal, isNew } = await this.#service.journals.begin(key, journalId, clockId);
+    if (isNew) this.#noteJournal('journal-begin', journal);
+    return journal;
   }
 
   async appendJournal(journalId: string, records: Uint8Array): Promise<JournalAppended> {
@@ -271,7 +273,8 @@ export class AgentHandlers implements MessagePort {
   }
 
   async endJournal(journalId: string, end: JournalEnd): Promise<void> {
-    await this.#service.journals.end(this.#agent, journalId, end);
+    const ended = await this.#service.journals.end(this.#agent, journalId, end);
+    if (ended !== null) this.#noteJournal('journal-end', ended, end.reason);
   }
 
   async journals(device?: string): Promise<StoredJournal[]> {
@@ -279,14 +282,27 @@ export class AgentHandlers implements MessagePort {
   }
 
   async journalRecords(journalId: string, afterOrdinal: number, throughStamp: Stamp): Promise<Uint8Array> {
-    return this.#service.journals.records(this.#seen, journalId, afterOrdinal, throughStamp);
+    const { journals, store, trail } = this.#service;
+    const records = await journals.records(this.#seen, journalId, afterOrdinal, throughStamp);
+    const journal = trail === null ? null : await store.journals.find(this.#seen, journalId);
+    if (journal !== null && records.length > 0) {
+      const { agent, device } = journal;
+      const point = `journal ${journalId}`;
+      trail?.blocksRead({ agent, device, point, address: this.#address, bytes: records.length });
+    }
+    return records;
+  }
+
+  #noteJournal(what: 'journal-begin' | 'journal-end', { device, journalId }: StoredJournal, why = ''): void {
+    const detail = why === '' ? `journal ${journalId}` : `journal ${journalId}: ${why}`;
+    this.#note({ what, device, detail });
   }
 
   #shown(point: Point): Point {
     return this.#seen === null ? point : seenByItsAgent(point);
   }
 
-  #note(event: Pick<AuditEvent, 'what' | 'device' | 'session' | 'point'>): void {
+  #note(event: Pick<AuditEvent, 'what' | 'device' | 'session' | 'point' | 'detail'>): void {
     const from = { who: 'agent', agent: this.#agent, address: this.#address } as const;
     this.#service.trail?.note({ ...from, result: 'done', ...event });
   }

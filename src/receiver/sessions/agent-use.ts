@@ -12,14 +12,16 @@ export interface AgentUse {
 export async function agentUse(store: Store, agent: string, open: readonly DeviceKey[]): Promise<AgentUse> {
   const points = await store.points({ agent });
   const sets = await store.partialSets({ agent });
+  const journals = await store.journals.list({ agent });
   const sessions = open.filter((session) => session.agent === agent);
   const names = new Set([
-    ...[...points, ...sets, ...sessions].map(({ device }) => device),
+    ...[...points, ...sets, ...sessions, ...journals].map(({ device }) => device),
     ...store.deviceNames(agent),
   ]);
   const storedBytes =
     points.reduce((sum, point) => sum + point.storedBytes, 0) +
-    sets.reduce((sum, { durableBytes }) => sum + durableBytes, 0);
+    sets.reduce((sum, { durableBytes }) => sum + durableBytes, 0) +
+    journals.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   // One is replaced by another of its device.
   const openCount = new Set(sessions.map(({ device }) => device)).size;
   const used = { storedBytes, points: points.length, devices: names.size, sessions: openCount };

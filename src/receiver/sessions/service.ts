@@ -23,15 +23,15 @@ import type {
 import { guardMessage } from '../../domain/session/session.js';
 import { ByteBudget } from '../../protocol/transport/byte-budget.js';
 import type { Capture, DeviceKey, Store } from '../../store/port/store.js';
-import { checkQuota, type QuotaUse } from '../access/quota.js';
+import type { QuotaUse } from '../access/quota.js';
 import type { Quotas } from '../access/quotas.js';
 import { Sparing } from '../audit/sparing.js';
 import type { Trail } from '../audit/trail.js';
 import { GroupRuns } from '../groups/runs.js';
 import { ReceiverJournals } from '../journals/journals.js';
 import { OrderBook } from '../orders/orders.js';
+import { Admission } from './admission.js';
 import { AgentTurns, busy } from './agent-turns.js';
-import { type AgentUse, agentUse } from './agent-use.js';
 import { BaseBlocks } from './base-blocks.js';
 import { checkCommitted } from './check-commit.js';
 import { Collecting } from './collecting.js';
@@ -53,10 +53,7 @@ export class ReceiverService {
   readonly store: Store;
   /** Null: nothing is recorded. */
   readonly trail: Trail | null;
-  /** Null: agents may take all that there is. */
-  readonly #quotas: Quotas | null;
-  /** By agent: bytes in the store, counted at a begin and added to since. */
-  readonly #storedBytes = new Map<string, number>();
+  readonly admission: Admission;
   /** Agents whose name is being changed, or that are being removed. */
   readonly #closed = new Set<string>();
   /** Names of a change that failed half-way: they are not served while they are here. */
@@ -85,9 +82,14 @@ export class ReceiverService {
   private constructor(store: Store, { trail = null, quotas = null, onEnd, onFreed }: ServiceOptions) {
     this.#onEnd = onEnd;
     this.store = store;
-    this.journals = new ReceiverJournals(store);
+    this.admission = new Admission(store, quotas, () => this.#openDevices(null));
+    this.journals = new ReceiverJournals({
+      store,
+      checkOpen: (agent) => this.checkOpen(agent),
+      admitDevice: (key) => this.admission.journal(key),
+      admitBytes: (agent, bytes) => this.admission.bytes(agent, bytes),
+    });
     this.trail = trail;
-    this.#quotas = quotas;
     const isOpen = (agent: string, id: string) => this.find(agent, id)?.isOpen === true;
     this.runs = new GroupRuns({
       isOpen: (agent, id, device) =>
@@ -169,7 +171,8 @@ export class ReceiverService {
     this.#reserved.set(sessionId, { agent, device });
     try {
       if (superseded === null) this.#checkRoom(agent, sessionId);
-      await this.#checkQuota(agent, device, sessionId, superseded === null ? 1 : 0);
+      const others = this.#openDevices(sessionId);
+      await this.admission.session({ agent, device }, others, superseded === null ? 1 : 0);
       this.checkOpen(agent);
       await superseded?.abort('session-superseded');
       const basePointId = base?.id ?? null;
@@ -206,36 +209,9 @@ export class ReceiverService {
     throw busy(agent, `it has ${count} sessions open, which is the limit`, 'Commit or abort one of them.');
   }
 
-  /** @throws StillpointError `quota` */
-  async #checkQuota(agent: string, device: string, sessionId: string, sessions: number): Promise<void> {
-    if (this.#quotas === null) return;
-    const { used, names } = await this.#use(agent, this.#openDevices(sessionId));
-    const more = { points: 1, sessions, storedBytes: 1, devices: names.has(device) ? 0 : 1 };
-    checkQuota(agent, this.#quotas.of(agent), used, more);
-  }
-
-  /** Before a batch of so many bytes is taken. @throws StillpointError `quota` */
-  async admitBatch(agent: string, bytes: number): Promise<void> {
-    const most = this.#quotas?.of(agent).storedBytes ?? null;
-    if (this.#quotas === null || most === null) return;
-    const known = this.#storedBytes.get(agent);
-    if (known === undefined || known + bytes > most) {
-      // Batches that were sent again, or ended without being kept, were counted too.
-      const { used } = await this.#use(agent);
-      checkQuota(agent, this.#quotas.of(agent), used, { storedBytes: bytes });
-    }
-    this.#storedBytes.set(agent, (this.#storedBytes.get(agent) ?? 0) + bytes);
-  }
-
   /** What an agent has taken of the receiver (src/receiver/access/quotas.ts). */
-  async use(agent: string): Promise<QuotaUse> {
-    return (await this.#use(agent)).used;
-  }
-
-  async #use(agent: string, open: readonly DeviceKey[] = this.#openDevices(null)): Promise<AgentUse> {
-    const use = await agentUse(this.store, agent, open);
-    this.#storedBytes.set(agent, use.used.storedBytes);
-    return use;
+  use(agent: string): Promise<QuotaUse> {
+    return this.admission.use(agent);
   }
 
   /**
@@ -247,6 +223,7 @@ export class ReceiverService {
     try {
       const keys = [...this.#begins.keys()].filter((key) => agents.includes(key.split('/')[0] ?? ''));
       await Promise.all(keys.map((key) => this.#begins.get(key)));
+      await this.journals.settled(agents);
       for (const session of [...this.#sessions.values()]) {
         if (agents.includes(session.capture.description.agent)) await session.abort('session-cut');
       }

@@ -36,6 +36,10 @@ const settingsSchema = z.strictObject({
   policies: z
     .array(z.strictObject({ agent: name.nullable(), device: name.nullable(), policy: policySchema }))
     .max(POLICIES_MAX),
+  journalKeep: z
+    .array(z.strictObject({ agent: name.nullable(), device: name.nullable(), keepMs: z.number().positive() }))
+    .max(POLICIES_MAX)
+    .optional(),
   lock: z
     .array(z.strictObject({ minAgeMs: z.number().min(0), askedAtMs: timeMs, fromMs: timeMs }))
     .max(LOCK_WISHES_MAX),

@@ -3,7 +3,14 @@ import type { Command } from 'commander';
 import { type DeviceRef, parseDeviceRef } from '../../../domain/point/point-ref.js';
 import type { PlannedPointView, RemovalSummary } from '../../../receiver/retention/messages.js';
 import type { CommandContext, Run } from '../../common/context.js';
-import { type Column, formatCount, formatDuration, formatInstant, formatTable } from '../../output/format.js';
+import {
+  type Column,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatInstant,
+  formatTable,
+} from '../../output/format.js';
 import { askRetention, nameOf, type StoreChoice, storeDirectoryOption, storeOf, tellClock } from './ask.js';
 
 const COLUMNS: readonly Column[] = [
@@ -59,7 +66,8 @@ async function showPlan(context: CommandContext, directory: string, scope: Scope
   const lines = points.length === 0 ? [] : formatTable(COLUMNS, points.map(row));
   const ending = `${formatCount(summary.staying, 'point')} would stay, ${summary.going} would go.`;
   const exitCode = tellClock(context, summary.clockDoubt);
-  context.output.result({ ...summary, points }, [...lines, ending, ...policyHint(summary)], true);
+  const told = [ending, ...journalLine(summary, 'would be freed, at most'), ...policyHint(summary)];
+  context.output.result({ ...summary, points }, [...lines, ...told], true);
   return exitCode;
 }
 
@@ -86,8 +94,14 @@ async function removePoints(context: CommandContext, directory: string, scope: S
   output.stands('The points are removed.');
   const exitCode = tellClock(context, summary.clockDoubt);
   const ending = `${formatCount(summary.going, 'point')} removed, ${summary.staying} stay.`;
-  output.result({ ...summary, removed }, [ending, ...policyHint(summary)], true);
+  const told = [ending, ...journalLine(summary, 'freed'), ...policyHint(summary)];
+  output.result({ ...summary, removed }, told, true);
   return exitCode;
+}
+
+function journalLine({ journals }: RemovalSummary, what: string): string[] {
+  if (journals === undefined) return [];
+  return [`${formatBytes(journals.bytes)} of ${formatCount(journals.journalCount, 'journal')} ${what}.`];
 }
 
 function policyHint({ deviceCount, withoutPolicy }: RemovalSummary): string[] {

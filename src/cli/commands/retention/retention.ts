@@ -34,6 +34,7 @@ interface SetChoice extends StoreChoice, Rules {
   readonly agent?: string;
   readonly keepWithin?: number;
   readonly keepAll?: boolean;
+  readonly journalKeep?: number;
   readonly clear?: boolean;
   readonly minAge?: number;
   readonly timeZone?: string;
@@ -78,16 +79,22 @@ export function addRetention(program: Command, run: Run): void {
   set
     .addOption(
       new Option('--keep-within <period>', 'keep all points younger than this: 36h, 30d, 8w, 2y').argParser(
-        (text) => parseLongPeriod('period', text),
+        parsePeriod,
       ),
     )
     .option('--keep-all', 'keep everything')
-    .option('--clear', 'remove the policy that was set there')
+    .addOption(
+      new Option(
+        '--journal-keep <period>',
+        'every second of this time can be restored, if the device has a journal (default: 24h)',
+      ).argParser(parsePeriod),
+    )
+    .option('--clear', 'remove what was set there')
     .addOption(
       new Option(
         '--min-age <period>',
         'nobody can remove points younger than this; lowering it counts only after the present period',
-      ).argParser((text) => parseLongPeriod('period', text)),
+      ).argParser(parsePeriod),
     )
     .option(
       '--time-zone <zone>',
@@ -99,7 +106,7 @@ export function addRetention(program: Command, run: Run): void {
       'after',
       `
 Rules add up: a point stays if one of them keeps it. The policy of the device counts, otherwise that of its agent,
-otherwise that of all others. Without any, everything is kept. "prune --dry-run" shows what a policy means.`,
+otherwise that of all others. Without any, everything is kept. --journal-keep applies in the same way. "prune --dry-run" shows what a policy means.`,
     )
     .action((options: SetChoice) => run((context) => setRetention(context, options)));
   retention
@@ -114,6 +121,8 @@ otherwise that of all others. Without any, everything is kept. "prune --dry-run"
     .action((options: StoreChoice) => run((context) => ask(context, options, 'reset')));
 }
 
+const parsePeriod = (text: string) => parseLongPeriod('period', text);
+
 function parseCount(text: string): number {
   const value = /^\d{1,6}$/.test(text) ? Number(text) : 0;
   if (value >= 1 && value <= KEEP_COUNT_MAX) return value;
@@ -123,16 +132,18 @@ function parseCount(text: string): number {
 async function setRetention(context: CommandContext, options: SetChoice): Promise<number> {
   const { device, agent, minAge, timeZone } = options;
   const policy = policyOf(options);
-  if (policy === undefined && minAge === undefined && timeZone === undefined) {
+  const journalKeepMs = options.clear === true ? null : options.journalKeep;
+  const isOfScope = policy !== undefined || journalKeepMs !== undefined;
+  if (!isOfScope && minAge === undefined && timeZone === undefined) {
     throw new StillpointError('usage', {
       thing: 'retention set',
       reason: 'it is not said what is to be kept',
       remedy:
-        'Give rules, such as --keep-daily 7 --keep-weekly 8, or --keep-all, --clear, --min-age or --time-zone.',
+        'Give rules, such as --keep-daily 7 --keep-weekly 8, or --keep-all, --clear, --journal-keep, --min-age or --time-zone.',
     });
   }
   const scope = device === undefined ? { agent: agent ?? null, device: null } : deviceArgument(device);
-  if (policy === undefined && scope.agent !== null) {
+  if (!isOfScope && scope.agent !== null) {
     throw new StillpointError('usage', {
       thing: 'retention set',
       reason: 'minimum age and time zone are for all of the store, not for a device or an agent',
@@ -143,6 +154,7 @@ async function setRetention(context: CommandContext, options: SetChoice): Promis
   const view = await askRetention(context, directory, {
     ...{ to: 'set', scope },
     ...(policy === undefined ? {} : { policy }),
+    ...(journalKeepMs === undefined ? {} : { journalKeepMs }),
     ...(minAge === undefined ? {} : { minAgeMs: minAge }),
     ...(timeZone === undefined ? {} : { timeZone }),
   });
@@ -156,7 +168,13 @@ async function setRetention(context: CommandContext, options: SetChoice): Promis
 }
 
 /** Undefined: nothing is said of a policy. Null: it is to go. */
-function policyOf({ keepWithin, keepAll, clear, ...options }: SetChoice): RetentionPolicy | null | undefined {
+function policyOf({
+  keepWithin,
+  keepAll,
+  clear,
+  journalKeep,
+  ...options
+}: SetChoice): RetentionPolicy | null | undefined {
   const rules = COUNT_RULES.flatMap(([key]) =>
     options[key] === undefined ? [] : [[key, options[key]] as const],
   );
@@ -166,7 +184,7 @@ function policyOf({ keepWithin, keepAll, clear, ...options }: SetChoice): Retent
     ...(keepAll === true ? { keepAll } : {}),
   };
   const isGiven = Object.keys(policy).length > 0;
-  if (clear === true && isGiven) {
+  if (clear === true && (isGiven || journalKeep !== undefined)) {
     throw new StillpointError('usage', {
       thing: '--clear',
       reason: 'it is given with rules',
@@ -189,6 +207,7 @@ async function ask(
 
 function describe(view: RetentionView): string[] {
   const { fault, policies, timeZone, minAgeMs, lowering, managedBy, clock, pins } = view;
+  const { journalKeep, journalKeepDefaultMs } = view;
   if (fault !== null) {
     return [
       `Policies, minimum age and pins are lost: ${fault}`,
@@ -205,6 +224,7 @@ function describe(view: RetentionView): string[] {
       ? ['No policy is set: everything is kept.']
       : ['Kept is what one of the rules keeps:']),
     ...lines,
+    ...journalLines(journalKeep, journalKeepDefaultMs),
     ...(timeZone === null ? [] : [`Time zone: ${timeZone}`]),
     `Minimum age: ${minAgeMs === 0 ? 'none' : formatLongPeriod(minAgeMs)}${lowered}`,
     ...(managedBy === null ? [] : [`Set by ${managedBy}`]),
@@ -215,6 +235,16 @@ function describe(view: RetentionView): string[] {
           '  "stillpoint retention confirm-clock" confirms it',
         ]),
     ...pinLines(pins),
+  ];
+}
+
+function journalLines(journalKeep: RetentionView['journalKeep'], defaultMs: number): string[] {
+  if (journalKeep.length === 0) return [];
+  const all = { agent: null, device: null, keepMs: defaultMs };
+  const entries = journalKeep.some(({ agent }) => agent === null) ? journalKeep : [all, ...journalKeep];
+  return [
+    'Journals are kept for:',
+    ...entries.map((entry) => `  ${scopeName(entry)}: ${formatLongPeriod(entry.keepMs)}`),
   ];
 }
 
