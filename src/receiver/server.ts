@@ -27,6 +27,7 @@ import { type Face, listenOn } from './face.js';
 import { Groups } from './groups/groups.js';
 import { backUpInRound } from './groups/in-round.js';
 import type { GroupRuns } from './groups/runs.js';
+import { Auditing } from './journals/auditing.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
 import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
@@ -172,8 +173,16 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       periodMs: scrubPeriodMs === 0 ? null : scrubPeriodMs,
       onProblem: noteProblem('scrub'),
     });
+    const auditing = new Auditing({
+      ...{ store, log, hasSessions: () => store.captures().length > 0 },
+      noteAudit: (...noted) => service.journals.noteAudit(...noted),
+      onAudit: ({ agent, device }, { fault }) => {
+        const result = fault === null ? 'right' : 'wrong';
+        counters.add('stillpoint_journal_audits_total', { agent, device, result }, 1);
+      },
+    });
     const retention = new RetentionService({
-      store,
+      ...{ store, journals: { isHeard: (journal) => service.journals.isHeard(journal) } },
       onEvent: (event) => {
         logRetention(log, event);
         noteRetention(trail.log, event);
@@ -229,6 +238,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         await stopPruning();
         orders.close();
         await scrubbing.close();
+        await auditing.close();
         await control?.close();
         await remote.close();
         await listening.close();

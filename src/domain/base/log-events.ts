@@ -39,6 +39,9 @@ export const LOG_EVENTS = {
   'group-done': 'A backup of a group over several hosts made a group point.',
   'group-failed':
     'A backup of a group over several hosts failed; `code` and `reason` say why, `agent` which host was at fault.',
+  'journal-fault':
+    'An audit found that a journal does not give the next point; it has ended. `reason` says what differs.',
+  'journal-audit-failed': 'A journal could not be audited; it is tried again later.',
   'audit-failed': 'The audit log can not be written; commands are refused.',
   'notification-sent': 'A notification was taken by its channel.',
   'notification-failed': 'A notification was not taken; it is tried again.',

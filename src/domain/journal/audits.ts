@@ -1,6 +1,6 @@
 /**
- * Which records are to be proven next: those between two points of a journal, by the later point. All of it is
- * found in points and journals, so nothing is lost over a restart. Pure.
+ * Which records are to be proven next: those between two points of a journal, by the later point. All of it
+ * is found in points and journals, so nothing is lost over a restart. Pure.
  */
 import { type JournalPosition, type StoredJournal, sameDevice } from './journal.js';
 
@@ -32,8 +32,8 @@ export function basesOf<P extends JournalPoint>(
 }
 
 /**
- * Those that can be made now, the earliest of each journal first. Where records are missing, or the device got
- * another size in between, nothing can be said, and what follows is not held up by it.
+ * Those that can be made now, the earliest of each journal first. Where records are missing, or the device
+ * got another size in between, nothing can be said, and what follows is not held up by it.
  */
 export function dueAudits<P extends JournalPoint>(
   journals: readonly StoredJournal[],

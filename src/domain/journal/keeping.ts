@@ -2,16 +2,15 @@
  * Which records of journals are still needed. Within the time that is kept nothing goes; before it goes what
  * no state of that time is made of. Pure.
  *
- * | of a journal                                                        | goes                            |
- * |---------------------------------------------------------------------|---------------------------------|
- * | a base at or before the time's begin                                | records up to the newest of them|
- * | no such base                                                        | records before the time's begin |
- * | a newer point of the device at or before the time's begin, which is | all of it                       |
- * | not of this journal                                                 |                                 |
- * | it has no records, and did not end within the time                  | all of it                       |
+ * | of a journal                                           | goes                                  |
+ * |--------------------------------------------------------|---------------------------------------|
+ * | a base at or before the time's begin                   | records up to the newest of them      |
+ * | no such base                                           | records before the time's begin       |
+ * | a newer point of the device at or before the begin     | all of it                             |
+ * | no records, and no end within the time                 | all of it                             |
  *
- * The last state of a device stays as long as no newer point takes its place: if its host died, that is what it
- * left. A journal that its agent goes on with is never removed as a whole. While a session of the device is
+ * The last state of a device stays as long as no newer point takes its place: if its host died, that is what
+ * it left. A journal that its agent goes on with is never removed as a whole. While a session of the device is
  * open, its instant may be anywhere in a journal: then only what a base has made needless goes.
  */
 import { basesOf, type JournalPoint } from './audits.js';

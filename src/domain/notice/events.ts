@@ -45,6 +45,14 @@ export const NOTICE_EVENTS = {
     remedy:
       'Have the device backed up: what it still holds heals the point. See "stillpoint verify --status", and look at the disk.',
   },
+  'journal-fault': {
+    of: ['receiver'],
+    severity: 'critical',
+    meaning:
+      'A journal does not give the point that came after it, so seconds between the two can not be restored.',
+    remedy:
+      'The device has begun a new journal. See whether something writes to the device past its tap; docs/journal.md.',
+  },
   'space-low': {
     of: ['receiver'],
     severity: 'critical',

@@ -30,6 +30,14 @@ export interface KnownGroup {
   readonly lastPointMs: number | null;
 }
 
+/** Of a device. */
+export interface KnownJournals {
+  readonly agent: string;
+  readonly device: string;
+  /** What an audit found, of the latest journal that is wrong; null: none is. */
+  readonly fault: string | null;
+}
+
 export interface KnownRoom {
   readonly freeBytes: number;
   /** Null: not known. */
@@ -43,6 +51,7 @@ export interface ReceiverKnown {
   readonly agents: readonly KnownAgent[];
   readonly rounds: readonly KnownRound[];
   readonly groups: readonly KnownGroup[];
+  readonly journals: readonly KnownJournals[];
   readonly room: KnownRoom | null;
   /** `AGENT/DEVICE@SEQUENCE` */
   readonly damagedPoints: readonly string[];
@@ -100,6 +109,9 @@ export function receiverConditions(known: ReceiverKnown, limits: ReceiverLimits)
       });
   for (const point of known.damagedPoints)
     conditions.push({ event: 'damage', subject: point, text: 'it needs what is damaged in the store' });
+  for (const { agent, device, fault } of known.journals)
+    if (fault !== null)
+      conditions.push({ event: 'journal-fault', subject: `${agent}/${device}`, text: fault });
   for (const { schedule, endedMs, failed, skipped } of known.rounds)
     if (failed + skipped > 0)
       conditions.push({

@@ -23,7 +23,10 @@ export function excludedBlocks({ geometry, excluded = [] }: Excluding): BlockRan
   return toBlocks(excluded, geometry.blockSize);
 }
 
-export function toBlocks(excluded: readonly ExcludedRange[], blockSize: number): BlockRange[] {
+export function toBlocks(
+  excluded: readonly Pick<ExcludedRange, 'byteOffset' | 'byteLength'>[],
+  blockSize: number,
+): BlockRange[] {
   const ranges = excluded.map(({ byteOffset, byteLength }): BlockRange => {
     return [Math.floor(byteOffset / blockSize), Math.ceil((byteOffset + byteLength) / blockSize)];
   });

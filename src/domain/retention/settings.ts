@@ -1,6 +1,6 @@
 /**
- * All that is set about retention in a store: policies, how long journals are kept, the minimum age, pins, and
- * the time zone of its calendar. Each change gives new settings; src/store/retention keeps them.
+ * All that is set about retention in a store: policies, how long journals are kept, the minimum age, pins,
+ * and the time zone of its calendar. Each change gives new settings; src/store/retention keeps them.
  */
 import { StillpointError } from '../base/errors.js';
 import { zoneCalendar } from './calendar.js';
@@ -123,8 +123,8 @@ export function setMinAge(settings: RetentionSettings, minAgeMs: number, nowMs: 
 }
 
 /**
- * Policies, times of journals, zone and minimum age as a configuration file says: those that commands had set are gone. Pins
- * stay.
+ * Policies, times of journals, zone and minimum age as a configuration file says: those that commands had
+ * set are gone. Pins stay.
  * @param managedBy the file
  */
 export function applyManaged(

@@ -51,6 +51,19 @@ export const METRICS = {
   ),
   stillpoint_device_failures: gauge(DEVICE, 'Failed runs in a row, as the agent last told.'),
   stillpoint_device_damaged_points: gauge(DEVICE, 'Points that need something in the store that is damaged.'),
+  stillpoint_device_journal_last_timestamp_seconds: gauge(
+    DEVICE,
+    'The stamp of the last record of the device that the receiver has; missing without a journal.',
+  ),
+  stillpoint_device_journal_bytes: gauge(DEVICE, "Bytes of the device's journals."),
+  stillpoint_device_ended_journals: gauge(
+    DEVICE,
+    'Journals of the device that have ended and are still kept.',
+  ),
+  stillpoint_device_wrong_journals: gauge(
+    DEVICE,
+    'Journals of the device that an audit found wrong and that are still kept.',
+  ),
 
   stillpoint_sessions_total: counter(
     [...DEVICE, 'result'],
@@ -76,6 +89,10 @@ export const METRICS = {
   stillpoint_requests_total: counter(AGENT, 'Messages of the agent.'),
   stillpoint_request_bytes_total: counter(AGENT, 'Bytes of messages of the agent.'),
   stillpoint_errors_total: counter(['code'], 'Messages that were refused, by error code.'),
+  stillpoint_journal_audits_total: counter(
+    [...DEVICE, 'result'],
+    'Audits of journals, by result: right, wrong.',
+  ),
   stillpoint_removed_points_total: counter([], 'Points that were removed by rules or by hand.'),
   stillpoint_freed_bytes_total: counter([], 'What collections freed.'),
 

@@ -3,9 +3,9 @@
  * disk. Pure.
  *
  * Stored bytes of an agent: what its points' sessions added to the store when they were committed
- * (`storedBytes` of each point), what its sessions without a point delivered, and its journals. A block that two agents
- * have counts for the one that sent it first; a point that is removed no longer counts, even if later points
- * still need a part of it.
+ * (`storedBytes` of each point), what its sessions without a point delivered, and its journals. A block that
+ * two agents have counts for the one that sent it first; a point that is removed no longer counts, even if
+ * later points still need a part of it.
  */
 import { StillpointError } from '../../domain/base/errors.js';
 import {

@@ -1,9 +1,11 @@
 /** What is known of a receiver at one moment: for metrics, and for what is told if it is not well. */
 import { X509Certificate } from 'node:crypto';
+import { type StoredJournal, stampMs } from '../../domain/journal/journal.js';
 import type {
   KnownAgent,
   KnownDevice,
   KnownGroup,
+  KnownJournals,
   KnownRoom,
   KnownRound,
   ReceiverKnown,
@@ -41,9 +43,18 @@ export interface GroupFacts extends KnownGroup {
   readonly view: GroupView;
 }
 
+export interface JournalFacts extends KnownJournals {
+  /** Of the last record, by its host's clock; null: there is none. */
+  readonly lastMs: number | null;
+  readonly sizeBytes: number;
+  readonly endedCount: number;
+  readonly wrongCount: number;
+}
+
 export interface ReceiverFacts extends ReceiverKnown {
   readonly groups: readonly GroupFacts[];
   readonly devices: readonly DeviceFacts[];
+  readonly journals: readonly JournalFacts[];
   readonly agents: readonly AgentFacts[];
   readonly room: RoomFacts | null;
   readonly growth: GrowthRate | null;
@@ -81,6 +92,7 @@ export async function receiverFacts(source: FactsSource): Promise<ReceiverFacts>
       source,
       nowMs,
     ),
+    journals: journalFacts(await store.journals.list({})),
     agents: agentFacts(points, source),
     rounds: await roundFacts(source),
     groups: (await source.groups.views(null)).map((view) => ({
@@ -113,6 +125,28 @@ function deviceFacts(
       ...{ agent, device, usage, lastPoint, lastPointMs: Date.parse(lastPoint.committedAt) },
       failures: plan?.failures ?? null,
       damagedPoints: damaged.filter((point) => point.agent === agent && point.device === device).length,
+    };
+  });
+}
+
+/** @param journals by device */
+function journalFacts(journals: readonly StoredJournal[]): JournalFacts[] {
+  const byDevice = new Map<string, StoredJournal[]>();
+  for (const journal of journals) {
+    const key = `${journal.agent}/${journal.device}`;
+    byDevice.set(key, [...(byDevice.get(key) ?? []), journal]);
+  }
+  return [...byDevice.values()].flatMap((ofDevice) => {
+    const [first] = ofDevice;
+    if (first === undefined) return [];
+    const faults = ofDevice.flatMap(({ audits }) => audits.flatMap(({ fault }) => fault ?? []));
+    const times = ofDevice.flatMap(({ last }) => (last === null ? [] : [stampMs(last.stamp)]));
+    return {
+      ...{ agent: first.agent, device: first.device, fault: faults.at(-1) ?? null },
+      lastMs: times.length === 0 ? null : Math.max(...times),
+      sizeBytes: ofDevice.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+      endedCount: ofDevice.filter(({ end }) => end !== null).length,
+      wrongCount: faults.length,
     };
   });
 }

@@ -13,7 +13,7 @@ import type { DeviceKey } from '../../store/port/store.js';
 import type { GroupFacts, ReceiverFacts } from './facts.js';
 
 export function receiverSamples(facts: ReceiverFacts, conditions: readonly Condition[]): Sample[] {
-  const { devices, agents, rounds, groups, openSessions } = facts;
+  const { devices, journals, agents, rounds, groups, openSessions } = facts;
   const of = (labels: Labels, values: Partial<Record<MetricName, number | null>>): Sample[] =>
     Object.entries(values).flatMap(([name, value]) =>
       value === null ? [] : [{ name: name as MetricName, labels, value }],
@@ -32,6 +32,17 @@ export function receiverSamples(facts: ReceiverFacts, conditions: readonly Condi
           stillpoint_device_failures: failures,
           stillpoint_device_damaged_points: damagedPoints,
           ...ofLastPoint('stillpoint_device', lastPoint.providerFacts),
+        },
+      ),
+    ),
+    ...journals.flatMap(({ agent, device, lastMs, sizeBytes, endedCount, wrongCount }) =>
+      of(
+        { agent, device },
+        {
+          stillpoint_device_journal_last_timestamp_seconds: lastMs === null ? null : secondsOf(lastMs),
+          stillpoint_device_journal_bytes: sizeBytes,
+          stillpoint_device_ended_journals: endedCount,
+          stillpoint_device_wrong_journals: wrongCount,
         },
       ),
     ),

@@ -11,7 +11,7 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const NOW = Date.UTC(2026, 5, 15);
 const WELL: ReceiverKnown = {
-  ...{ nowMs: NOW, devices: [], agents: [], rounds: [], groups: [], room: null },
+  ...{ nowMs: NOW, devices: [], agents: [], rounds: [], groups: [], journals: [], room: null },
   ...{ damagedPoints: [], problems: new Map() },
 };
 const LIMITS: ReceiverLimits = {
