@@ -5,7 +5,14 @@
  * they could not be read or were left out, are not compared.
  */
 import { isStillpointError } from '../../domain/base/errors.js';
-import { DIGEST_BYTES, JOURNAL_READ_BYTES_MAX, MiB, TREE_FANOUT } from '../../domain/base/limits.js';
+import {
+  BLOCKS_REQUEST_MAX,
+  DIGEST_BYTES,
+  JOURNAL_READ_BYTES_MAX,
+  MiB,
+  NODES_REQUEST_MAX,
+  TREE_FANOUT,
+} from '../../domain/base/limits.js';
 import { type BlockRange, withoutRanges } from '../../domain/blocks/block-ranges.js';
 import type { DueAudit } from '../../domain/journal/audits.js';
 import { toBlocks } from '../../domain/point/excluded.js';
@@ -156,7 +163,8 @@ class Audit {
     const before = await this.#leaves(base, blocks);
     let wanted = blocks.filter((_, i) => !isNull(before[i] ?? NULL_DIGEST));
     while (wanted.length > 0) {
-      const count = await this.#options.store.blocks(base, wanted, async (lent) => {
+      const asked = wanted.slice(0, BLOCKS_REQUEST_MAX);
+      const count = await this.#options.store.blocks(base, asked, async (lent) => {
         await this.#replay.load(lent, digester);
         return lent.blockIndexes.length;
       });
@@ -176,11 +184,15 @@ class Audit {
 
   async #leaves(of: Point, blocks: readonly number[]): Promise<Buffer[]> {
     const nodes = [...new Set(blocks.map((block) => Math.floor(block / TREE_FANOUT)))];
-    const contents = await this.#options.store.nodes(
-      of,
-      nodes.map((index) => ({ level: 1, index })),
-    );
-    const byNode = new Map(nodes.map((node, i) => [node, contents[i]]));
+    const byNode = new Map<number, Buffer | undefined>();
+    for (let at = 0; at < nodes.length; at += NODES_REQUEST_MAX) {
+      const asked = nodes.slice(at, at + NODES_REQUEST_MAX);
+      const contents = await this.#options.store.nodes(
+        of,
+        asked.map((index) => ({ level: 1, index })),
+      );
+      for (const [i, node] of asked.entries()) byNode.set(node, contents[i]);
+    }
     return blocks.map((block) => {
       const at = (block % TREE_FANOUT) * DIGEST_BYTES;
       const leaf = byNode.get(Math.floor(block / TREE_FANOUT))?.subarray(at, at + DIGEST_BYTES);
