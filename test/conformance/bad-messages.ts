@@ -3,6 +3,7 @@ import {
   BAD_RANGES_MAX,
   CHECK_RANGES_MAX,
   GROUP_MEMBERS_MAX,
+  JOURNAL_APPEND_BYTES_MAX,
   MiB,
   NODES_REQUEST_MAX,
   ORDER_WAIT_MS_MAX,
@@ -10,7 +11,9 @@ import {
   WARNINGS_MAX,
 } from '../../src/domain/base/limits.js';
 import type { GroupReport, GroupStepRequest, MemberStall } from '../../src/domain/group/steps.js';
+import type { JournalEnd } from '../../src/domain/journal/journal.js';
 import type { BeginRequest, CommitRequest } from '../../src/domain/session/messages.js';
+import { journalRecords } from '../helpers/bytes/journal-records.js';
 import { beginRequest, commitRequest, GEOMETRY } from '../helpers/bytes/requests.js';
 import type { BadCall, BadCase } from './receiver/scene.js';
 import { eventsOf, newSessionId } from './receiver.js';
@@ -35,6 +38,11 @@ const cut = (stalls: readonly MemberStall[]): GroupReport => ({ state: 'cut', tr
 const transferred = (sessionIds: readonly string[]): GroupReport => ({
   ...{ state: 'transferred', kind: 'crash', sessionIds },
 });
+
+const endOfJournal = (change: Partial<JournalEnd>): BadCall => {
+  const end = { reason: 'the spool is full', stamp: '1', lastOrdinal: 1, ...change };
+  return ({ port }) => port.endJournal(newSessionId(), end);
+};
 
 const GROUP = { id: '1'.repeat(32), name: 'group', sessionIds: ['2'.repeat(32)] };
 
@@ -311,6 +319,53 @@ export const BAD_MESSAGES: readonly BadCase[] = [
     'a step with too many sessions',
     'bad-message',
     step(transferred(Array.from({ length: GROUP_MEMBERS_MAX + 1 }, newSessionId))),
+  ],
+  [
+    'a journal of a path',
+    'bad-name',
+    ({ port }) => port.beginJournal('../disk', newSessionId(), newSessionId()),
+  ],
+  [
+    'a path as a journal id',
+    'bad-message',
+    ({ port }) => port.beginJournal('disk', '../../store.json', newSessionId()),
+  ],
+  ['a journal without a clock', 'bad-message', ({ port }) => port.beginJournal('disk', newSessionId(), '')],
+  ['journals of a path', 'bad-name', ({ port }) => port.journals('../host')],
+  [
+    'records of an unknown journal',
+    'journal-unknown',
+    ({ port }) => port.appendJournal(newSessionId(), journalRecords(1, 2)),
+  ],
+  [
+    'records of a journal that is a path',
+    'bad-message',
+    ({ port }) => port.appendJournal('../../store.json', journalRecords(1, 2)),
+  ],
+  [
+    'too many records of a journal',
+    'too-large',
+    ({ port }) => port.appendJournal(newSessionId(), Buffer.alloc(JOURNAL_APPEND_BYTES_MAX + 1)),
+  ],
+  ['an end of an unknown journal', 'journal-unknown', endOfJournal({})],
+  ['an end of a journal that does not say why', 'bad-message', endOfJournal({ reason: wrong(undefined) })],
+  ['an end of a journal at no stamp', 'bad-message', endOfJournal({ stamp: '-1' })],
+  ['an end of a journal at half a record', 'bad-message', endOfJournal({ lastOrdinal: 1.5 })],
+  ['an end of a journal that says more', 'bad-message', endOfJournal(wrong({ more: 1 }))],
+  [
+    'a question for records of an unknown journal',
+    'journal-unknown',
+    ({ port }) => port.journalRecords(newSessionId(), 0, '1'),
+  ],
+  [
+    'a question for records before the first',
+    'bad-message',
+    ({ port }) => port.journalRecords(newSessionId(), -1, '1'),
+  ],
+  [
+    'a question for records up to no stamp',
+    'bad-message',
+    ({ port }) => port.journalRecords(newSessionId(), 0, '1e9'),
   ],
   ['verification of an unknown point', 'point-unknown', ({ port }) => eventsOf(port.verify(newSessionId()))],
 ];

@@ -7,6 +7,7 @@ import { ordersConformance } from './orders.js';
 import { partialSetsConformance } from './partial-sets.js';
 import { receiverCheck } from './receiver/check.js';
 import { receiverDiff } from './receiver/diff.js';
+import { journalsConformance } from './receiver/journals.js';
 import { receiverRefusals } from './receiver/refusals.js';
 import { receiverConformance } from './receiver.js';
 
@@ -18,5 +19,6 @@ groupRunsConformance(tests, dialledWorld);
 ordersConformance(tests, dialledWorld);
 receiverRefusals(tests, dialledWorld);
 receiverDiff(tests, dialledWorld);
+journalsConformance(tests, dialledWorld);
 receiverCheck(tests, dialledWorld);
 partialSetsConformance(tests, dialledWorld);

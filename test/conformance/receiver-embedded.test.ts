@@ -10,6 +10,7 @@ import { patchConformance } from './patches.js';
 import { receiverCheck } from './receiver/check.js';
 import { receiverCompare } from './receiver/compare.js';
 import { receiverDiff } from './receiver/diff.js';
+import { journalsConformance } from './receiver/journals.js';
 import { receiverRefusals } from './receiver/refusals.js';
 import { receiverConformance } from './receiver.js';
 
@@ -23,6 +24,7 @@ groupRunsConformance(tests, embeddedWorld);
 ordersConformance(tests, embeddedWorld);
 receiverRefusals(tests, embeddedWorld);
 receiverDiff(tests, embeddedWorld);
+journalsConformance(tests, embeddedWorld);
 receiverCheck(tests, embeddedWorld);
 partialSetsConformance(tests, embeddedWorld);
 receiverCompare(tests, embeddedWorld);

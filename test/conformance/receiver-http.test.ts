@@ -10,6 +10,7 @@ import { patchConformance } from './patches.js';
 import { receiverCheck } from './receiver/check.js';
 import { receiverCompare } from './receiver/compare.js';
 import { receiverDiff } from './receiver/diff.js';
+import { journalsConformance } from './receiver/journals.js';
 import { receiverRefusals } from './receiver/refusals.js';
 import { receiverConformance } from './receiver.js';
 
@@ -23,6 +24,7 @@ groupRunsConformance(tests, httpWorld);
 ordersConformance(tests, httpWorld);
 receiverRefusals(tests, httpWorld);
 receiverDiff(tests, httpWorld);
+journalsConformance(tests, httpWorld);
 receiverCheck(tests, httpWorld);
 partialSetsConformance(tests, httpWorld);
 receiverCompare(tests, httpWorld);

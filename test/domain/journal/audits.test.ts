@@ -68,9 +68,8 @@ test('a device of another size says nothing of its journal, and holds nothing up
   const larger = { geometry: { ...GEOMETRY, sizeBytes: 2 << 20 } };
   const coarser = { geometry: { ...GEOMETRY, blockSize: 8192 } };
   for (const changed of [larger, coarser])
-    t.deepEqual(
-      due([journal(1, 40)], [point('a', 1), point('b', 10, changed), point('c', 30, changed)]),
-      ['b-c'],
-    );
+    t.deepEqual(due([journal(1, 40)], [point('a', 1), point('b', 10, changed), point('c', 30, changed)]), [
+      'b-c',
+    ]);
   t.deepEqual(due([journal(1, 40)], [point('a', 10), point('b', 10)]), [], 'one instant twice');
 });

@@ -101,7 +101,8 @@ test('a journal that its agent goes on with is never removed', (t) => {
 });
 
 test('a journal without records goes, unless it is new', (t) => {
-  const empty = (changes: Partial<StoredJournal> = {}) => journal(1, 1, { first: null, last: null, ...changes });
+  const empty = (changes: Partial<StoredJournal> = {}) =>
+    journal(1, 1, { first: null, last: null, ...changes });
   const silent = { isHeard: () => false };
   t.is(needless(empty(), []), null);
   t.deepEqual(needless(empty(), [], silent), { what: 'all' });

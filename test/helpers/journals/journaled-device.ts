@@ -49,7 +49,7 @@ export class JournaledDevice {
 
   zero(byteOffset: number, byteLength: number): void {
     this.#record({ kind: 'zero', byteOffset, byteLength });
-    this.content.fill(0, byteOffset, byteOffset + byteLength);
+    this.content.fill(0, byteOffset, Math.min(sizeBytes, byteOffset + byteLength));
   }
 
   #record(record: Change | { readonly kind: 'instant'; readonly sessionId: string }): void {
@@ -106,5 +106,10 @@ function batchOf(sessionId: string, blocks: ReadonlyMap<number, Buffer>): Buffer
       ? { blockIndex, kind: 0 }
       : { blockIndex, digest: PLAIN.leafDigest(bytes), ordinal: records.indexOf(bytes) },
   );
-  return encodeTestBatch({ sessionId, sequence: 1, entries, records: records.map((raw) => encodeTestRecord(raw)) });
+  return encodeTestBatch({
+    sessionId,
+    sequence: 1,
+    entries,
+    records: records.map((raw) => encodeTestRecord(raw)),
+  });
 }

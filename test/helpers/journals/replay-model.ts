@@ -26,7 +26,8 @@ export class ReplayModel implements JournalReplay {
   }
 
   async note(records: Uint8Array): Promise<void> {
-    for (const change of changesOf(records)) for (const block of this.#blocksOf(change)) this.#touched.add(block);
+    for (const change of changesOf(records))
+      for (const block of this.#blocksOf(change)) this.#touched.add(block);
   }
 
   touchedRanges(): (readonly [number, number])[] {
@@ -96,7 +97,11 @@ function* changesOf(records: Uint8Array): Generator<Change> {
     const kind = bytes[at + 5];
     const payload = bytes.subarray(at + HEADER_BYTES, at + HEADER_BYTES + payloadBytes);
     if (kind === WRITE || kind === ZERO)
-      yield { byteOffset: byteOffset ?? 0, byteLength: byteLength ?? 0, payload: kind === ZERO ? null : payload };
+      yield {
+        byteOffset: byteOffset ?? 0,
+        byteLength: byteLength ?? 0,
+        payload: kind === ZERO ? null : payload,
+      };
     at += HEADER_BYTES + payloadBytes;
   }
 }

@@ -54,7 +54,7 @@ class World {
     const world = new World(store, service, options);
     t.teardown(async () => {
       await world.auditing.close();
-      t.true(world.replays.every(({ isClosed }) => isClosed));
+      if (!world.replays.every(({ isClosed }) => isClosed)) throw new Error('a replay is not closed');
       await service.close();
     });
     await world.device.begin();
@@ -75,7 +75,8 @@ class World {
 /** A base with content in blocks 0 to 3, shipped. */
 async function withBase(world: World): Promise<Point> {
   const { device } = world;
-  for (let block = 0; block < 4; block += 1) device.content.fill(block + 1, block * BLOCK, (block + 1) * BLOCK);
+  for (let block = 0; block < 4; block += 1)
+    device.content.fill(block + 1, block * BLOCK, (block + 1) * BLOCK);
   const point = await device.backUp(device.hold());
   await device.ship();
   return point;
