@@ -27,7 +27,7 @@ import { type Face, listenOn } from './face.js';
 import { Groups } from './groups/groups.js';
 import { backUpInRound } from './groups/in-round.js';
 import type { GroupRuns } from './groups/runs.js';
-import { Auditing } from './journals/auditing.js';
+import { Auditing, type AuditingOptions } from './journals/auditing.js';
 import type { OrderBook } from './orders/orders.js';
 import { Remote } from './orders/remote.js';
 import { type RoundsSource, roundsOfDirectory } from './orders/rounds-source.js';
@@ -60,6 +60,8 @@ export interface ServerOptions {
   readonly scrubIntervalMs?: number;
   /** Default: every hour. */
   readonly pruneIntervalMs?: number;
+  /** Default: audits of journals by the addon, looked for every 20 seconds. */
+  readonly audits?: Pick<AuditingOptions, 'tools' | 'intervalMs'>;
   /** Points that were removed, pins, changes of what is kept: for an audit log. They are logged anyway. */
   readonly onRetention?: (event: RetentionEvent) => void;
   readonly timeouts?: Partial<BodyTimeouts>;
@@ -174,7 +176,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       onProblem: noteProblem('scrub'),
     });
     const auditing = new Auditing({
-      ...{ store, log, hasSessions: () => store.captures().length > 0 },
+      ...{ store, log, hasSessions: () => store.captures().length > 0, ...options.audits },
       noteAudit: (...noted) => service.journals.noteAudit(...noted),
       onAudit: ({ agent, device }, { fault }) => {
         const result = fault === null ? 'right' : 'wrong';

@@ -48,6 +48,24 @@ async function makeWorld(t: ExecutionContext): Promise<World> {
   };
 }
 
+test('the time of journals is set, shown and cleared', async (t) => {
+  const { does, backUp } = await makeWorld(t);
+  await backUp();
+  t.regex(
+    await does(EXIT_OK, 'retention', 'set', '--device', 'web1/data', '--journal-keep', '2w'),
+    /^Journals are kept for:\n {2}all others: 1d\n {2}web1\/data: 14d$/m,
+  );
+  t.regex(
+    await does(EXIT_OK, 'retention', 'set', '--journal-keep', '36h', '--keep-daily', '7'),
+    /^ {2}all others: keep-daily 7\nJournals are kept for:\n {2}all others: 36h\n {2}web1\/data: 14d$/m,
+  );
+  t.regex(
+    await does(EXIT_OK, 'retention', 'set', '--clear'),
+    /^No policy is set: everything is kept\.\nJournals are kept for:\n {2}all others: 1d\n {2}web1\/data: 14d$/m,
+  );
+  t.notRegex(await does(EXIT_OK, 'retention', 'set', '--device', 'web1/data', '--clear'), /Journals/);
+});
+
 test('a policy is set, shown, tried and carried out', async (t) => {
   const { machine, store, does, backUp } = await makeWorld(t);
   for (let n = 0; n < 4; n += 1) await backUp();

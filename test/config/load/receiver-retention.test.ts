@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { applyRetention } from '../../../src/cli/common/receiver-settings.js';
 import { faultText } from '../../../src/config/load/faults.js';
 import { checkReceiverConfig } from '../../../src/config/receiver-config.js';
+import { managedRetention } from '../../../src/config/schema/retention.js';
 import { RetentionService } from '../../../src/receiver/retention/service.js';
 import { createStore, openStore } from '../../../src/store/open.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
@@ -26,12 +27,59 @@ device = "data"
 keep-all = true
 `;
 
+async function writtenIn(t: ExecutionContext, text: string) {
+  const directory = await tempDir(t);
+  await writeFile(join(directory, 'receiver.toml'), text);
+  return checkReceiverConfig(directory);
+}
+
 async function faultsOf(t: ExecutionContext, text: string): Promise<string[]> {
   const directory = await tempDir(t);
   await writeFile(join(directory, 'receiver.toml'), text);
   const { faults } = await checkReceiverConfig(directory);
   return faults.map((fault) => faultText(fault).replaceAll(`${directory}/`, ''));
 }
+
+test('times of journals are for a scope, once, and from an hour to ten years', async (t) => {
+  const { settings, faults } = await writtenIn(
+    t,
+    `[[retention.journal]]
+keep = "48h"
+[[retention.journal]]
+agent = "web1"
+device = "data"
+keep = "2w"
+`,
+  );
+  t.deepEqual(faults, []);
+  t.deepEqual(managedRetention(settings.retention).journalKeep, [
+    { agent: null, device: null, keepMs: 2 * DAY_MS },
+    { agent: 'web1', device: 'data', keepMs: 14 * DAY_MS },
+  ]);
+  const wrong = await faultsOf(
+    t,
+    `[[retention.journal]]
+keep = "0h"
+[[retention.journal]]
+keep = "11y"
+[[retention.journal]]
+agent = "web1"
+[[retention.journal]]
+device = "data"
+keep = "1d"
+[[retention.journal]]
+agent = "db1"
+keep = "1d"
+[[retention.journal]]
+agent = "db1"
+keep = "2d"
+`,
+  );
+  t.deepEqual(
+    wrong.map((text) => /^receiver.toml:\d+/.exec(text)?.[0]),
+    [2, 4, 5, 7, 13].map((line) => `receiver.toml:${line}`),
+  );
+});
 
 test('policies that say nothing, too much, or the same twice are named with their lines', async (t) => {
   const faults = await faultsOf(

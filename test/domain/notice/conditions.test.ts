@@ -62,6 +62,14 @@ test('an agent is silent if it is not there, and was not for so long', (t) => {
   t.deepEqual(receiver({ agents }, { silentAfterMs: 0 }), []);
 });
 
+test('a journal that is wrong is told of as long as it is kept', (t) => {
+  const journals = [
+    { agent: 'web', device: 'data', fault: 'block 1 differs' },
+    { agent: 'web', device: 'logs', fault: null },
+  ];
+  t.deepEqual(receiver({ journals }), ['journal-fault web/data']);
+});
+
 test('damage, failed rounds, upkeep and room', (t) => {
   t.deepEqual(receiver({ damagedPoints: ['a/x@1', 'a/x@2'] }), ['damage a/x@1', 'damage a/x@2']);
   const round = { endedMs: NOW, failed: 0, skipped: 0 };

@@ -15,13 +15,16 @@ import {
   parseLongPeriod,
   policyFor,
 } from '../../../src/domain/retention/policy.js';
+import { copyForName, leaveName } from '../../../src/domain/retention/rename.js';
 import {
   addPin,
   applyManaged,
+  journalKeepMs,
   NO_SETTINGS,
   type Pin,
   pinOf,
   removePin,
+  setJournalKeep,
   setMinAge,
   setPolicy,
   setTimeZone,
@@ -83,6 +86,31 @@ test('a policy has rules that keep something; the nearest one counts alone', (t)
   t.deepEqual(lastOf('web1', 'root'), { keepLast: 5 });
   t.throws(() => setPolicy(settings, none, {}), { message: /policy of all others: it has no rule/ });
   t.throws(() => setTimeZone(settings, 'Nowhere/City'), { message: /not known/ });
+});
+
+test('the time of journals is that of the nearest scope, goes with a name, and is replaced by a file', (t) => {
+  const all = { agent: null, device: null };
+  let settings = setJournalKeep(NO_SETTINGS, { agent: 'web1', device: null }, 2 * DAY_MS);
+  settings = setJournalKeep(settings, { agent: 'web1', device: 'data' }, 3 * DAY_MS);
+  const keepOf = (agent: string, device: string) => journalKeepMs(settings, { agent, device }) / DAY_MS;
+  const keeps = () => [keepOf('web1', 'data'), keepOf('web1', 'root'), keepOf('db1', 'data')];
+  t.deepEqual(keeps(), [3, 2, 1]);
+  settings = setJournalKeep(settings, all, 4 * DAY_MS);
+  t.deepEqual(keeps(), [3, 2, 4]);
+  settings = setJournalKeep(settings, { agent: 'web1', device: 'data' }, null);
+  t.deepEqual(keeps(), [2, 2, 4]);
+  t.is(setJournalKeep(NO_SETTINGS, all, null), NO_SETTINGS);
+  for (const keepMs of [0, -1, Number.NaN, 11 * 365 * DAY_MS])
+    t.throws(() => setJournalKeep(settings, all, keepMs), { message: /^journals of all others: / });
+  settings = copyForName(settings, 'web1', 'db1');
+  t.deepEqual(keeps(), [2, 2, 2]);
+  settings = leaveName(settings, 'web1', 'db1');
+  t.deepEqual(keeps(), [4, 4, 2]);
+  const managed = { policies: [], journalKeep: [{ agent: 'db1', device: null, keepMs: 5 * DAY_MS }] };
+  settings = applyManaged(settings, managed, 'receiver.toml', 0);
+  t.deepEqual(keeps(), [1, 1, 5]);
+  settings = applyManaged(settings, { policies: [] }, 'receiver.toml', 0);
+  t.deepEqual(keeps(), [1, 1, 1]);
 });
 
 test('raising the minimum age counts at once, lowering it after the old period', (t) => {
