@@ -10,8 +10,8 @@
  * | no records, and no end within the time                 | all of it                             |
  *
  * The last state of a device stays as long as no newer point takes its place: if its host died, that is what
- * it left. A journal that its agent goes on with is never removed as a whole. While a session of the device is
- * open, its instant may be anywhere in a journal: then only what a base has made needless goes.
+ * it left. A journal that its agent goes on with is never removed as a whole. While a session of the device
+ * is open, its instant may be anywhere in a journal: then only what a base has made needless goes.
  */
 import { basesOf, type JournalPoint } from './audits.js';
 import { compareStamps, lastStampOfMs, type Stamp, type StoredJournal, sameDevice } from './journal.js';

@@ -1,4 +1,4 @@
-/** Journals at a receiver that serves: audited in the background, removed by itself, and seen by those who watch. */
+/** Journals at a receiver that serves: audited in the background, removed by itself, and watched. */
 import test, { type ExecutionContext } from 'ava';
 import { receiverConditions } from '../../../src/domain/notice/receiver.js';
 import { METRICS } from '../../../src/monitor/metrics/table.js';
