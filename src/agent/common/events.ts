@@ -12,6 +12,7 @@ export type AgentEvent =
         | 'prove'
         | 'commit'
         | 'restore'
+        | 'journal'
         | 'flush'
         | 'verify';
     }

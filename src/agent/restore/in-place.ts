@@ -9,12 +9,14 @@
  * | 2 the mark is written in the place of the first sector; flush             | as it was, or marked |
  * | 3 the rest of the 128 KiB is zeroed (superblocks lie there); flush        | marked               |
  * | 4 all differences outside the 128 KiB are written; flush                  | marked               |
+ * |   of a moment, what a journal has behind the point is written over it,    | marked               |
+ * |   outside of the 128 KiB, and in memory within them; flush                |                      |
  * | 5 the 128 KiB without the first sector; flush                             | marked               |
  * | 6 the first sector; flush                                                 | marked, or the point |
  *
  * A disk writes a sector as a whole, so steps 2 and 6 happen or don't. Step 3 and the flush of 4 are for
  * programs that look at superblocks and not at the mark: wherever there is one, everything behind it is of
- * one time. If nothing differs, nothing is written. A target that another program has open (`--allow-in-use`)
+ * one time. If nothing differs, nothing is written; of a moment, its records are. A target that another program has open (`--allow-in-use`)
  * is written in the same order; but if that program writes too, it may overwrite the mark.
  */
 
@@ -48,11 +50,15 @@ export interface InPlaceTarget {
   resize(): Promise<void>;
 }
 
+/** What comes over the point before its head is written: on the device behind the head, in it in memory. */
+export type WriteOver = (device: Device, head: Buffer) => Promise<void>;
+
 export class InPlaceRestore {
   readonly #source: PointSource;
   readonly #target: InPlaceTarget;
   readonly #mark: Buffer | null;
   #isMarked = false;
+  #head: Buffer = Buffer.alloc(0);
 
   constructor(source: PointSource, target: InPlaceTarget) {
     this.#source = source;
@@ -65,9 +71,17 @@ export class InPlaceRestore {
     return this.#isMarked;
   }
 
-  /** @param differing blocks; of the others the target has the point's bytes */
-  async run(differing: readonly BlockRange[]): Promise<void> {
-    if (differing.length === 0) return this.#target.resize();
+  /** That was written last. */
+  get head(): Buffer {
+    return this.#head;
+  }
+
+  /**
+   * @param differing blocks; of the others the target has the point's bytes
+   * @param writeOver null: the point is all
+   */
+  async run(differing: readonly BlockRange[], writeOver: WriteOver | null): Promise<void> {
+    if (differing.length === 0 && writeOver === null) return this.#target.resize();
     const { tree } = this.#source;
     const end = headBlocks(geometryOf(tree));
     const head = await this.#makeHead(differing, end);
@@ -86,7 +100,12 @@ export class InPlaceRestore {
       // Of large blocks the head has more than was zeroed.
       if (head.length > HEAD_BYTES) await device.write(HEAD_BYTES, head.subarray(HEAD_BYTES));
       await writer.flush();
-      await this.#writeHead(device, head.subarray(0, HEAD_BYTES));
+      this.#head = head.subarray(0, HEAD_BYTES);
+      if (writeOver !== null) {
+        await writeOver(device, this.#head);
+        await writer.flush();
+      }
+      await this.#writeHead(device, this.#head);
     } finally {
       await writer.close();
     }
@@ -161,7 +180,7 @@ function firstSector({ point }: PointSource, device: Device): Buffer | null {
   return sector;
 }
 
-function headBlocks({ sizeBytes, blockSize }: Geometry): number {
+export function headBlocks({ sizeBytes, blockSize }: Geometry): number {
   return Math.ceil(Math.min(HEAD_BYTES, sizeBytes) / blockSize);
 }
 

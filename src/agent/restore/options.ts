@@ -1,19 +1,23 @@
 /** What a restore is told, and what it gives. */
 import type { Writable } from 'node:stream';
+import type { Moment } from '../../domain/moment/moments.js';
 import type { Point } from '../../domain/point/point.js';
 import type { LinkMeter } from '../../domain/session/link-meter.js';
 import type { BlockSource, TreeSource } from '../../protocol/port/point.js';
 import type { OnAgentEvent } from '../common/events.js';
 import type { DamageSource, LostRange } from './lost-blocks.js';
+import type { RecordSource, RestoredMoment } from './moment-records.js';
 
 /** What a restore asks a receiver for. */
-export type RestoreReceiver = TreeSource & BlockSource & DamageSource;
+export type RestoreReceiver = TreeSource & BlockSource & DamageSource & RecordSource;
 
 export interface RestoreOptions {
   readonly receiver: RestoreReceiver;
   /** Of the link to it; undefined: there is none, it is in this process. */
   readonly meter?: LinkMeter | undefined;
   readonly point: Point;
+  /** What was written after the point, its base, comes over it. Undefined: the point is all. */
+  readonly moment?: Moment | undefined;
   /** Block device, image file, or `-` for `output`. */
   readonly target: string;
   /** Where `-` goes. Default: standard output. It is not ended. */
@@ -32,7 +36,7 @@ export interface RestoreOptions {
   readonly rewrite?: boolean | undefined;
   /** Write zeros where the point leaves something out. Default: the target keeps what it has there. */
   readonly zeroExcluded?: boolean | undefined;
-  /** Read the target back and compare it with the point. */
+  /** Read the target back and compare it with the point; of a moment, before its records are written. */
   readonly verify?: boolean | undefined;
   /** Write zeros for what the receiver can't give, and name it, instead of failing. */
   readonly skipBad?: boolean | undefined;
@@ -53,6 +57,8 @@ export interface RestoreResult {
    * What the receiver could not give, and the target has zeros for: it is not the point. Ascending, apart.
    */
   readonly lostRanges: readonly LostRange[];
+  /** Missing: the target is the point. */
+  readonly moment?: RestoredMoment;
   readonly warnings: readonly string[];
 }
 

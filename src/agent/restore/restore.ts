@@ -10,14 +10,13 @@
 
 import { deviceError } from '../../devices/system/device-error.js';
 import { StillpointError } from '../../domain/base/errors.js';
-import type { BlockRange } from '../../domain/blocks/block-ranges.js';
-import type { Geometry } from '../../domain/blocks/geometry.js';
+import { type BlockRange, rangesBytes } from '../../domain/blocks/block-ranges.js';
 import { pointLabel } from '../../domain/point/point.js';
 import { fetchingAt } from '../../domain/session/sending.js';
-import { native, type Scan, type TreeFile } from '../../native/index.js';
+import { native, type TreeFile } from '../../native/index.js';
 import { BodyCounter } from '../../protocol/port/body-counter.js';
 import { throwIfCancelled, unlessAborted } from '../common/cancel.js';
-import { everyInterval, type OnAgentEvent } from '../common/events.js';
+import type { OnAgentEvent } from '../common/events.js';
 import { retrying } from '../common/retrying.js';
 import { everything } from '../target/block-requests.js';
 import type { RestoreTarget } from '../target/port.js';
@@ -26,9 +25,9 @@ import { openTarget } from '../target/target.js';
 import { fetchUnnamed, openPointTree, type PointTree } from '../tree/point-tree.js';
 import { looksBlank, openTargetTree, type TargetTree } from '../tree/target-tree.js';
 import { badRangeWarnings } from './bad-ranges.js';
-import { InPlaceRestore } from './in-place.js';
 import { excludedNotices, leftAlone, toWrite } from './left-alone.js';
 import { knownLost, LostBlocks } from './lost-blocks.js';
+import { MomentRecords } from './moment-records.js';
 import type {
   PreparedRestore,
   RestoreOptions,
@@ -36,9 +35,10 @@ import type {
   RestoreResult,
   TargetState,
 } from './options.js';
-import { FETCHING_UNMETERED, type PointSource, PointWriter } from './point-writer.js';
-import { streamPoint } from './stream.js';
-import { differingBlock } from './verify-target.js';
+import { FETCHING_UNMETERED, type PointSource } from './point-writer.js';
+import { RestoreProgress } from './progress.js';
+import { refuseStreamed, streamPoint } from './stream.js';
+import { TargetWriting } from './writing.js';
 
 export type { RestoreOptions, RestoreReceiver, RestoreResult } from './options.js';
 
@@ -103,13 +103,13 @@ class Restore {
   readonly #receiver: RestoreReceiver;
   readonly #digester = native.plainDigester();
   readonly #signal: AbortSignal;
-  #writtenBytes = 0;
-  #readBytes = 0;
+  readonly #progress: RestoreProgress;
   #differingBytes: number | null = null;
-  #doneBytes = 0;
   readonly #warnings: string[] = [];
   readonly #lost: LostBlocks;
   readonly #leftAlone: readonly BlockRange[];
+  /** Null: the point is all. */
+  readonly #records: MomentRecords | null;
   #opened: RestoreTarget | null = null;
   #plan: Plan | null = null;
   #isToFile = false;
@@ -123,6 +123,9 @@ class Restore {
     this.#leftAlone = leftAlone(options.point, options.zeroExcluded);
     this.#signal = options.signal ?? new AbortController().signal;
     this.#receiver = retrying(this.#wire.count(options.receiver), this.#signal);
+    this.#progress = new RestoreProgress(onEvent, () => this.#wire.bytes);
+    const { moment } = options;
+    this.#records = moment == null ? null : new MomentRecords(this.#receiver, moment, this.#signal);
   }
 
   get target(): TargetState {
@@ -137,8 +140,9 @@ class Restore {
     const { point, target } = this.#options;
     for (const text of badRangeWarnings(point)) this.#warn(text);
     for (const text of excludedNotices(point, target, this.#options.zeroExcluded)) this.#notice(text);
+    await this.#records?.check();
     await this.#askWhatIsLost();
-    if (target === '-') return;
+    if (target === '-') return refuseStreamed(this.#options, (await this.#records?.hasWrites()) ?? false);
     // Before anything is fetched: a target that must not be written to.
     const opened = await this.#openTarget(target);
     this.#opened = opened;
@@ -152,12 +156,13 @@ class Restore {
     if (this.#opened === null || this.#plan === null) await this.#toStream();
     else await this.#toDevice(this.#opened, this.#plan);
     return {
-      writtenBytes: this.#writtenBytes,
-      readBytes: this.#readBytes,
+      writtenBytes: this.#progress.writtenBytes,
+      readBytes: this.#progress.readBytes,
       differingBytes: this.#differingBytes,
       wireBytes: this.#wire.bytes,
       isVerified: this.#options.verify === true,
       lostRanges: this.#lost.ranges(),
+      ...(this.#records === null ? {} : { moment: this.#records.restored }),
       warnings: this.#warnings,
     };
   }
@@ -213,11 +218,11 @@ class Restore {
     const { output = process.stdout } = this.#options;
     const { tree, close } = await this.#pointTree();
     this.#checkLost(everything(tree));
-    const stopReports = this.#startPhase('restore', tree.sizeBytes);
+    const stopReports = this.#progress.start('restore', tree.sizeBytes);
     try {
       const onProgress = (doneBytes: number) => {
-        this.#doneBytes = doneBytes;
-        this.#writtenBytes = doneBytes;
+        this.#progress.reach(doneBytes);
+        this.#progress.writtenBytes = doneBytes;
       };
       await streamPoint({ ...this.#source(tree), output, onProgress });
     } finally {
@@ -228,19 +233,21 @@ class Restore {
 
   async #toDevice(target: RestoreTarget, { tree, differing }: Plan): Promise<void> {
     this.#isBegun = true;
-    let inPlace: InPlaceRestore | null = null;
+    let writing: TargetWriting | null = null;
     try {
       try {
-        const source = { ...this.#source(tree), onDone: this.#count };
-        if (target.isInPlace) inPlace = new InPlaceRestore(source, target);
-        await this.#write(target, source, inPlace, differing);
-        if (this.#options.verify === true) await this.#verify(target, source, inPlace);
+        const source = { ...this.#source(tree), onDone: this.#progress.count };
+        writing = new TargetWriting(target, source, {
+          ...{ options: this.#options, progress: this.#progress, records: this.#records, lost: this.#lost },
+          ...{ leftAlone: this.#leftAlone, onFlush: () => this.#onEvent({ type: 'phase', phase: 'flush' }) },
+        });
+        await writing.run(differing);
       } finally {
         await this.#closePlan();
       }
       throwIfCancelled(this.#signal);
     } catch (error) {
-      const isMarked = inPlace?.isMarked === true;
+      const isMarked = writing?.isMarked === true;
       const isUndone = await target.undo(isMarked).catch(() => false);
       if (!isUndone) this.#state = 'half-restored';
       if (isMarked && !isUndone) {
@@ -250,6 +257,8 @@ class Restore {
       throw error;
     }
     if (target.isInPlace) this.#state = 'restored';
+    if (this.#lost.ranges().length > 0 && (this.#records?.restored.writes ?? 0) > 0)
+      this.#warn('what was lost of the point may have been written later: some of it may be whole');
     for (const text of await target.complete()) this.#warn(text);
     this.#state = 'restored';
   }
@@ -280,7 +289,7 @@ class Restore {
       return { tree, differing: toWrite(tree, this.#leftAlone), close: () => pointTree.close() };
     }
     const { tree, differing } = await this.#targetTree(target);
-    this.#differingBytes = byteLength(differing, point.geometry);
+    this.#differingBytes = rangesBytes(point.geometry, differing);
     return { tree, differing, close: () => tree.close() };
   }
 
@@ -290,54 +299,13 @@ class Restore {
       lost: skipBad ? this.#lost.parts : undefined,
       leftAlone: this.#leftAlone,
       ...{ receiver: this.#receiver, point, device: target.device, digester: this.#digester, stateDirectory },
-      ...{ signal: this.#signal, onEvent: this.#onEvent, watch: (scan) => this.#watch(scan, target) },
+      ...{
+        signal: this.#signal,
+        onEvent: this.#onEvent,
+        watch: (scan) =>
+          this.#progress.watch(scan, Math.min(target.device.sizeBytes, point.geometry.sizeBytes)),
+      },
     });
-  }
-
-  async #write(
-    target: RestoreTarget,
-    source: PointSource,
-    inPlace: InPlaceRestore | null,
-    differing: readonly BlockRange[],
-  ): Promise<void> {
-    const { geometry } = this.#options.point;
-    const stopReports = this.#startPhase('restore', byteLength(differing, geometry));
-    try {
-      if (inPlace !== null) return await inPlace.run(differing);
-      const writer = new PointWriter(source, target.device);
-      try {
-        await writer.write(differing, !target.isReused);
-        this.#onEvent({ type: 'phase', phase: 'flush' });
-        await writer.flush();
-      } finally {
-        await writer.close();
-      }
-    } finally {
-      stopReports();
-    }
-  }
-
-  async #verify(target: RestoreTarget, source: PointSource, inPlace: InPlaceRestore | null): Promise<void> {
-    const { tree } = source;
-    const { stateDirectory } = this.#options;
-    const stopReports = this.#startPhase('verify', tree.sizeBytes);
-    try {
-      const differing = await differingBlock({
-        ...{ target, source, lost: this.#lost.late, alone: this.#leftAlone, stateDirectory },
-        onProgress: (doneBytes) => {
-          this.#doneBytes = doneBytes;
-        },
-      });
-      if (differing === null) return;
-      await inPlace?.mark();
-      throw new StillpointError('bad-digest', {
-        thing: this.#options.target,
-        reason: `block ${differing} (byte ${differing * tree.blockSize}) reads back differently from what was written`,
-        remedy: 'The target is failing, or something else writes to it: choose another one.',
-      });
-    } finally {
-      stopReports();
-    }
   }
 
   #source(tree: TreeFile): Omit<PointSource, 'onDone'> {
@@ -346,41 +314,10 @@ class Restore {
     const onLost = this.#options.skipBad === true ? (block: number) => this.#lost.add(block) : undefined;
     return { receiver: this.#receiver, point, tree, fetching, signal: this.#signal, onLost };
   }
-
-  readonly #count = (bytes: number, isFetched: boolean): void => {
-    this.#doneBytes += bytes;
-    if (isFetched) this.#writtenBytes += bytes;
-  };
-
-  /** Of a scan that digests the target. */
-  #watch(scan: Scan, { device }: RestoreTarget): () => void {
-    const totalBytes = Math.min(device.sizeBytes, this.#options.point.geometry.sizeBytes);
-    const stopReports = everyInterval(() => {
-      this.#readBytes = scan.progress().readBytes;
-      this.#doneBytes = scan.progress().scannedBytes;
-      this.#report(totalBytes);
-    });
-    return stopReports;
-  }
-
-  #startPhase(phase: 'restore' | 'verify', totalBytes: number): () => void {
-    this.#doneBytes = 0;
-    this.#onEvent({ type: 'phase', phase });
-    return everyInterval(() => this.#report(totalBytes));
-  }
-
-  #report(totalBytes: number): void {
-    const { bytes: wireBytes } = this.#wire;
-    this.#onEvent({ type: 'progress', doneBytes: this.#doneBytes, totalBytes, wireBytes });
-  }
 }
 
 interface Plan {
   readonly tree: TreeFile;
   readonly differing: readonly BlockRange[];
   close(): Promise<void>;
-}
-
-function byteLength(ranges: readonly BlockRange[], { sizeBytes, blockSize }: Geometry): number {
-  return ranges.reduce((sum, [from, to]) => sum + Math.min(to * blockSize, sizeBytes) - from * blockSize, 0);
 }

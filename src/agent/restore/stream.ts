@@ -7,7 +7,7 @@ import type { Writable } from 'node:stream';
 import { StillpointError } from '../../domain/base/errors.js';
 import { MiB } from '../../domain/base/limits.js';
 import { systemError } from '../../domain/base/system-errors.js';
-import type { Point } from '../../domain/point/point.js';
+import { type Point, pointLabel } from '../../domain/point/point.js';
 import type { Fetching } from '../../domain/session/sending.js';
 import type { TreeFile } from '../../native/index.js';
 import type { BlockSource } from '../../protocol/port/point.js';
@@ -27,6 +27,16 @@ export interface StreamOptions {
   readonly signal: AbortSignal;
   readonly onProgress: (doneBytes: number) => void;
   readonly onLost?: ((blockIndex: number) => void) | undefined;
+}
+
+/** @throws StillpointError `usage`: of a moment, what was written after its base can't go into a stream */
+export function refuseStreamed({ point }: Pick<StreamOptions, 'point'>, hasWrites: boolean): void {
+  if (!hasWrites) return;
+  throw new StillpointError('usage', {
+    thing: 'standard output',
+    reason: `the state of that time is ${pointLabel(point)} and what was written after it, and that can't be written over a stream`,
+    remedy: `Restore to an image file, or only ${pointLabel(point)}.`,
+  });
 }
 
 interface FetchedGroup {

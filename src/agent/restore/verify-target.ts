@@ -1,5 +1,6 @@
 /** Reads a restored target back and compares it with the point's tree. */
 import { join } from 'node:path';
+import { StillpointError } from '../../domain/base/errors.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { treeFileBytes, withScratch } from '../common/scratch.js';
 import { geometryOf } from '../state/device-state.js';
@@ -44,4 +45,12 @@ export async function differingBlock(options: VerifyOptions): Promise<number | n
   } finally {
     await writer.close();
   }
+}
+
+export function readsBackDifferently(target: string, what: string, byteOffset: number): StillpointError {
+  return new StillpointError('bad-digest', {
+    thing: target,
+    reason: `${what} (byte ${byteOffset}) reads back differently from what was written`,
+    remedy: 'The target is failing, or something else writes to it: choose another one.',
+  });
 }

@@ -14,6 +14,7 @@ const LABELS: Partial<Record<Phase, string>> = {
   scan: 'backing up',
   prove: 'proving that it is one instant',
   restore: 'restoring',
+  journal: 'writing what the journal has',
   verify: 'reading back',
 };
 

@@ -79,6 +79,7 @@ export const ERRORS = {
   'journal-unknown': row('failed', 404, PERMANENT, 'The receiver has no such journal.'),
   'journal-closed': row('failed', 409, PERMANENT, 'The journal has ended and takes nothing more.'),
   'journal-gap': row('failed', 409, PERMANENT, 'Records of the journal are missing in between.'),
+  'journal-faulty': row('damaged', 409, PERMANENT, 'A later point showed that the journal is wrong there.'),
   // link
   unreachable: row('noAccess', 503, TEMPORARY, 'No connection to the other side can be made.'),
   'connection-lost': row('noAccess', 400, TEMPORARY, 'The connection broke.'),

@@ -8,6 +8,10 @@ export function rangeBytes({ sizeBytes, blockSize }: Geometry, start: number, en
   return Math.min(end * blockSize, sizeBytes) - start * blockSize;
 }
 
+export function rangesBytes(geometry: Geometry, ranges: readonly BlockRange[]): number {
+  return ranges.reduce((sum, [start, end]) => sum + rangeBytes(geometry, start, end), 0);
+}
+
 /**
  * @param ranges ascending, apart.
  * @param blocks ascending; may lie in the ranges.

@@ -99,7 +99,7 @@ export function resolvePoint<P extends Referred>(
   const unknown = unknownFor(ownAgent);
   if (ref.by === 'id') return byId(ref.idPrefix, points, ownAgent);
   const name = ref.agent === undefined ? ref.device : `${ref.agent}/${ref.device}`;
-  const own = ofOneAgent(ref, points, ownAgent).sort((a, b) => a.sequence - b.sequence);
+  const own = pointsOf(ref, points, ownAgent).sort((a, b) => a.sequence - b.sequence);
   const newest = own.at(-1);
   if (newest === undefined) {
     throw new StillpointError('device-unknown', {
@@ -119,11 +119,12 @@ export function resolvePoint<P extends Referred>(
 
 /** @param own the device's points, by sequence */
 function byTime<P extends Referred>(
-  { text, time }: PointRef & { by: 'time' },
+  ref: PointRef & { by: 'time' },
   name: string,
   own: readonly P[],
   ownAgent: string | null,
 ): P {
+  const { text, time } = ref;
   const named = `point ${name}@${text}`;
   const candidates = new Set(time.spans.flatMap((span) => lastIn(span, time.isExact, own)));
   const [first, ...others] = candidates;
@@ -131,17 +132,24 @@ function byTime<P extends Referred>(
     throw unknownFor(ownAgent)(named, 'all points of the device are later', own.slice(0, CANDIDATES_MAX));
   }
   if (others.length === 0) return first;
+  const names = [...candidates].map((point) => describePoint(point, ownAgent));
+  throw ambiguousTime(ref, names, candidates.size);
+}
+
+/** @param names of what it may mean */
+export function ambiguousTime(
+  { agent, device, text, time }: DeviceRef & { readonly text: string; readonly time: PointTime },
+  names: readonly string[],
+  count: number,
+): StillpointError {
   const reason =
     time.spans.length > 1
-      ? 'clocks showed that time twice, and it means a different point each time'
-      : `${candidates.size} points were taken within that time`;
-  throw new StillpointError('bad-point-name', {
-    thing: named,
+      ? 'clocks showed that time twice, and it means something different each time'
+      : `${count} points were taken within that time`;
+  return new StillpointError('bad-point-name', {
+    thing: `point ${agent === undefined ? device : `${agent}/${device}`}@${text}`,
     reason,
-    remedy: hint(
-      'Name one of them',
-      [...candidates].map((point) => describe(point, ownAgent)),
-    ),
+    remedy: hint('Name one of them', names),
   });
 }
 
@@ -161,7 +169,7 @@ function lastIn<P extends Referred>({ fromMs, endMs }: TimeSpan, isExact: boolea
 }
 
 /** Those of the device; where several agents have one of that name and none is said, the own one's. */
-function ofOneAgent<P extends Referred>(ref: DeviceRef, points: readonly P[], own: string | null): P[] {
+export function pointsOf<P extends Referred>(ref: DeviceRef, points: readonly P[], own: string | null): P[] {
   const found = points.filter(
     (point) => point.device === ref.device && (ref.agent === undefined || point.agent === ref.agent),
   );
@@ -187,7 +195,7 @@ function byId<P extends Referred>(idPrefix: string, points: readonly P[], own: s
     reason: `${found.length} points have an id that starts like this`,
     remedy: hint(
       'Use more digits',
-      found.map((point) => describe(point, own)),
+      found.map((point) => describePoint(point, own)),
     ),
   });
 }
@@ -199,12 +207,12 @@ function unknownFor(own: string | null) {
       reason,
       remedy: hint(
         'There are',
-        candidates.slice(-CANDIDATES_MAX).map((point) => describe(point, own)),
+        candidates.slice(-CANDIDATES_MAX).map((point) => describePoint(point, own)),
       ),
     });
 }
 
-function describe(point: Referred, own: string | null): string {
+export function describePoint(point: Referred, own: string | null): string {
   return `${pointName(point, own)} (${point.instant}, ${point.id.slice(0, 12)})`;
 }
 
