@@ -7,7 +7,7 @@
  */
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { type BlockRange, mergeRanges, rangeBytes, withoutRanges } from '../../domain/blocks/block-ranges.js';
-import { type JournalMark, stampMs } from '../../domain/journal/journal.js';
+import { isoOfStamp, type JournalMark } from '../../domain/journal/journal.js';
 import { type JournalRecord, journalRecords } from '../../domain/journal/records.js';
 import type { Moment } from '../../domain/moment/moments.js';
 import { excludedBlocks } from '../../domain/point/excluded.js';
@@ -161,11 +161,6 @@ export class MomentRecords {
       remedy: 'Check the store with "stillpoint verify".',
     });
   }
-}
-
-export function isoOfStamp(stamp: string): string {
-  const fraction = stamp.padStart(9, '0').slice(-9);
-  return `${new Date(stampMs(stamp)).toISOString().slice(0, -'.000Z'.length)}.${fraction}Z`;
 }
 
 function lastOf({ records }: Page): JournalMark {

@@ -1,8 +1,8 @@
 /**
- * `stillpoint points [DEVICE] [--partial]`: the committed restore points, and group points of them; or the
- * blocks that were delivered without one.
+ * `stillpoint points [DEVICE] [--partial | --journal]`: the committed restore points, and group points of them;
+ * or the blocks that were delivered without one; or what journals have between them.
  */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';
 import { isStillpointError } from '../../domain/base/errors.js';
 import {
@@ -29,6 +29,7 @@ import {
 } from '../output/format.js';
 import { brokenLines, groupTable, groupView } from '../output/group-points.js';
 import { leftOutLines } from '../output/left-out.js';
+import { journalSpans } from './points-journal.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'POINT' },
@@ -62,15 +63,22 @@ export function addPoints(program: Command, run: Run): void {
       'only points of the device, or group, with this name; AGENT/DEVICE in a directory with several agents',
     )
     .option('--partial', 'unfinished backups, whose blocks the receiver keeps for a time')
+    .addOption(
+      new Option('--journal', 'which seconds can be restored, from the journals of taps').conflicts(
+        'partial',
+      ),
+    )
     .addOption(storeOption())
     .addOption(agentOption())
-    .action((device: string | undefined, { partial = false, ...choice }: Choice) =>
-      run((context) => (partial ? partialSets(context, device, choice) : points(context, device, choice))),
-    );
+    .action((device: string | undefined, { partial, journal, ...choice }: Choice) => {
+      const list = partial === true ? partialSets : journal === true ? journalSpans : points;
+      return run((context) => list(context, device, choice));
+    });
 }
 
 interface Choice extends ReceiverChoice {
   readonly partial?: boolean;
+  readonly journal?: boolean;
 }
 
 async function partialSets(

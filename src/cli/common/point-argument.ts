@@ -1,8 +1,10 @@
 /** A point as it is named on the command line. */
 import { StillpointError } from '../../domain/base/errors.js';
+import { type AtTime, resolveTime } from '../../domain/moment/moments.js';
 import { hasDevice, type Named, refuseGroup, resolveNamed } from '../../domain/point/named.js';
 import type { Point } from '../../domain/point/point.js';
 import { deviceOf, parsePointRef } from '../../domain/point/point-ref.js';
+import type { JournalPort } from '../../protocol/port/journal.js';
 import type { PointPort } from '../../protocol/port/point.js';
 
 type PointLister = Pick<PointPort, 'info' | 'points' | 'agents'>;
@@ -27,6 +29,24 @@ export async function findNamed(receiver: PointLister, text: string): Promise<Na
     reason: 'the store has no point of it',
     remedy: `Agents with points: ${agents.join(', ')}.`,
   });
+}
+
+/**
+ * What can be restored: a point, a group point, or where a journal has it the state of a time.
+ * @throws StillpointError as `findNamed`; `journal-faulty`
+ */
+export async function findRestorable(
+  receiver: PointLister & Pick<JournalPort, 'journals'>,
+  text: string,
+): Promise<Named | AtTime> {
+  const ref = parsePointRef(text);
+  if (ref.by !== 'time') return findNamed(receiver, text);
+  const points = await receiver.points(ref.device);
+  // Where no point is in a journal, and a receiver of a former version knows of none, there is nothing to ask.
+  if (!points.some(({ journal }) => journal !== undefined) || !hasDevice(ref, points)) {
+    return findNamed(receiver, text);
+  }
+  return resolveTime(ref, points, await receiver.journals(ref.device), await ownAgent(receiver));
 }
 
 /**

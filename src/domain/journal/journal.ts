@@ -83,3 +83,9 @@ export function compareStamps(a: Stamp, b: Stamp): number {
   const [left, right] = [BigInt(a), BigInt(b)];
   return left < right ? -1 : left > right ? 1 : 0;
 }
+
+/** ISO 8601, to the nanosecond. */
+export function isoOfStamp(stamp: Stamp): string {
+  const fraction = stamp.padStart(9, '0').slice(-9);
+  return `${new Date(stampMs(stamp)).toISOString().slice(0, -'.000Z'.length)}.${fraction}Z`;
+}

@@ -84,7 +84,7 @@ export function resolveTime(
   const all = spans.flatMap((span) =>
     foundIn(span, isExact, ofDevice, held).map((found) => ({ found, name: nameOf(found, span, ref, own) })),
   );
-  const different = [...new Map(all.map((each) => [each.name, each])).values()];
+  const different = [...new Map(all.map((each) => [keyOf(each.found), each])).values()];
   const [one, ...others] = different;
   // With the error of a time before the first point.
   if (one === undefined) return { kind: 'point', point: resolvePoint(ref, points, own) };
@@ -159,7 +159,13 @@ function firstStampOf(instant: string): Stamp {
   return String(BigInt(lastStampOfMs(Date.parse(instant) - 1)) + 1n);
 }
 
-/** By which it can be told from the others, and named. */
+/** Two times that mean the same have the same. */
+function keyOf(found: Found): string {
+  if (found.kind === 'point') return found.point.id;
+  if (found.kind === 'refused') return found.held.journal.journalId;
+  return `${found.moment.journalId} ${found.moment.reachStamp}`;
+}
+
 function nameOf(found: Found, { endMs }: TimeSpan, ref: TimeRef, own: string | null): string {
   if (found.kind === 'point') return describePoint(found.point, own);
   const name = ref.agent === undefined ? ref.device : `${ref.agent}/${ref.device}`;

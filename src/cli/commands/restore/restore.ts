@@ -16,10 +16,10 @@ import {
   storeOption,
   withReceiver,
 } from '../../common/open-receiver.js';
-import { findNamed, ownAgent } from '../../common/point-argument.js';
+import { findRestorable, ownAgent } from '../../common/point-argument.js';
 import { agentProgress } from '../../output/agent-progress.js';
 import { restoreGroup, tellGroup } from './group.js';
-import { exitCodeOf, linesOf, viewOf } from './told.js';
+import { exitCodeOf, linesOf, momentNote, viewOf } from './told.js';
 
 export interface RestoreChoice extends ReceiverChoice {
   readonly overwrite?: boolean;
@@ -37,7 +37,8 @@ export function addRestore(program: Command, run: Run): void {
     .description('write a point to a device, an image file or standard output; every block is proven first')
     .argument(
       '<point>',
-      'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id, also of a group; "stillpoint points" lists them',
+      'DEVICE@latest, DEVICE@SEQUENCE, DEVICE@TIME or an id, also of a group; "stillpoint points" lists them, and ' +
+        'with --journal the times between them that can be restored',
     )
     .argument(
       '<target...>',
@@ -64,7 +65,10 @@ export function addRestore(program: Command, run: Run): void {
       'after',
       `
 A group point is restored as a whole: restore db@latest data=/dev/sdc wal=/dev/sdd. All targets are checked before the
-first one is written. If a restore fails, the same command continues.`,
+first one is written. If a restore fails, the same command continues.
+
+DEVICE@TIME is the last point up to the end of that second, minute or day. If the device's tap keeps a journal, it is the
+last write up to then: the point before it is restored, then what was written after it.`,
     )
     .action((point: string, targets: string[], options: RestoreChoice) =>
       run((context) => restore(context, point, targets, options)),
@@ -91,7 +95,7 @@ async function restore(
   }
   const progress = agentProgress(output);
   const done = await withReceiver(context, options, async (receiver, meter) => {
-    const named = await unlessAborted(signal, findNamed(receiver, pointText));
+    const named = await unlessAborted(signal, findRestorable(receiver, pointText));
     const own = await ownAgent(receiver);
     const common = { ...optionsOf(context, options), receiver, meter, onEvent: progress.onEvent };
     if (named.kind === 'group') {
@@ -99,11 +103,13 @@ async function restore(
       const restored = await restoreGroup({ output, own, common }, group, targets);
       return { kind: 'group' as const, group, own, restored };
     }
-    const { point } = named;
+    const moment = named.kind === 'moment' ? named.moment : undefined;
+    const point = named.kind === 'moment' ? named.moment.base : named.point;
     const name = pointName(point, own);
+    if (moment !== undefined) output.note(momentNote(pointText, name, moment));
     if (others.length > 0) throw oneTarget(name, targets.length);
     const { runRestore } = await import('../../../agent/restore/restore.js');
-    const result = await runRestore({ ...common, point, target, output: context.stdout.stream });
+    const result = await runRestore({ ...common, point, moment, target, output: context.stdout.stream });
     return { kind: 'point' as const, restored: { name, point, target, result } };
   }).finally(progress.end);
   if (done.kind === 'group') return tellGroup(output, done.group, done.restored, done.own);

@@ -1,5 +1,7 @@
 /** What is told of a point that was restored. */
 import type { RestoreResult } from '../../../agent/restore/options.js';
+import { isoOfStamp } from '../../../domain/journal/journal.js';
+import type { Moment } from '../../../domain/moment/moments.js';
 import type { Point } from '../../../domain/point/point.js';
 import { EXIT_INCOMPLETE, EXIT_OK, EXIT_WARNINGS } from '../../output/exit-codes.js';
 import { formatBytes, formatCount, formatInstant } from '../../output/format.js';
@@ -44,6 +46,23 @@ function lostLines(target: string, { lostRanges }: RestoreResult): string[] {
   ];
 }
 
+/** Beforehand. @param text as it was asked for */
+export function momentNote(text: string, name: string, { base, reachStamp, endReason }: Moment): string {
+  const reach = formatInstant(isoOfStamp(reachStamp), 'millisecond');
+  const end = endReason === null ? '' : `, where the journal ended: ${endReason}`;
+  return `${text} is ${name} of ${formatInstant(base.instant)}, and what was written after it up to ${reach}${end}`;
+}
+
+function momentText({ moment }: RestoreResult): string {
+  if (moment === undefined) return '';
+  const { writes, writtenBytes, time, isAudited } = moment;
+  const proof = isAudited ? '' : ', which no later point has proven yet';
+  return (
+    `, with ${formatCount(writes, 'write')} after it (${formatBytes(writtenBytes)}) ` +
+    `up to ${formatInstant(time, 'millisecond')}${proof},`
+  );
+}
+
 function describe(name: string, point: Point, target: string, result: RestoreResult): string {
   const { writtenBytes, differingBytes, wireBytes, isVerified } = result;
   const size = formatBytes(point.geometry.sizeBytes);
@@ -55,7 +74,7 @@ function describe(name: string, point: Point, target: string, result: RestoreRes
         ? `${size}, of which ${formatBytes(writtenBytes)} not zero`
         : `of ${size} ${formatBytes(differingBytes)} differed, ${formatBytes(writtenBytes)} fetched`;
   return (
-    `${name} of ${formatInstant(point.instant)} restored to ${target === '-' ? 'standard output' : target}: ` +
+    `${name} of ${formatInstant(point.instant)}${momentText(result)} restored to ${target === '-' ? 'standard output' : target}: ` +
     `${amount}, ${formatBytes(wireBytes)} on the wire${isVerified ? ', read back and compared' : ''}`
   );
 }
