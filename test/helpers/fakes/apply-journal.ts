@@ -10,10 +10,14 @@ import { scanJournal } from '../bytes/journal-records.js';
 const HEADER_BYTES = 64;
 const [WRITE, ZERO] = [1, 2];
 
-/** In place of the addon's, until the test ends. Serial tests only, or all of a file. */
+/** Only where the addon has none. */
+export function applyJournalIfMissing(t: ExecutionContext): void {
+  if (typeof native.applyJournal !== 'function') applyJournal(t);
+}
+
+/** In place of the addon's, until the test ends. Serial tests only. */
 export function applyJournal(t: ExecutionContext): void {
   const own = native.applyJournal;
-  if (own === apply) return;
   Object.assign(native, { applyJournal: apply });
   t.teardown(() => Object.assign(native, { applyJournal: own }));
 }

@@ -5,7 +5,7 @@ import type { Moment } from '../../../src/domain/moment/moments.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { type JournalRecord, journalRecord } from '../bytes/journal-records.js';
 import { CLOCK_ID, journalIdOf, positionAt, stampAt } from '../bytes/stored-journals.js';
-import { applyJournal } from '../fakes/apply-journal.js';
+import { applyJournalIfMissing } from '../fakes/apply-journal.js';
 import { MemoryJournals } from '../fakes/memory-journals.js';
 import type { PointReceiverOptions } from '../fakes/point-receiver.js';
 import type { Random } from '../seed.js';
@@ -77,7 +77,7 @@ export async function momentWorld(
       return bytes;
     },
     restoreTo: (second, target, overrides = {}) => {
-      applyJournal(t);
+      applyJournalIfMissing(t);
       const { stateDirectory, told } = world;
       return runRestore({
         ...{ receiver, point: world.point, moment: moment(second), target, stateDirectory, overwrite: true },
