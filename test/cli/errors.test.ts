@@ -71,6 +71,7 @@ test('the command line itself', async (t) => {
     ['restore', 'a@1', 'b', '--limit-rate', '08:00-18:00'],
     ['backup', 'a', '--name', '../x'],
     ['points', '--log-level', 'loud'],
+    ['points', '--journal', '--partial'],
     ['receiver', 'begin'],
   ]) {
     await fails(t, machine, EXIT_USAGE, ...args);
@@ -143,6 +144,7 @@ test('a directory that is no store', async (t) => {
   for (const period of ['soon', '5m', '-1d'])
     await fails(t, machine, EXIT_USAGE, 'receiver', 'init', join(directory, 'r'), '--keep-partial', period);
   await fails(t, machine, EXIT_FAILED, 'points', '--partial', '--store', join(directory, 'nowhere'));
+  await fails(t, machine, EXIT_FAILED, 'points', '--journal', '--store', join(directory, 'nowhere'));
   t.deepEqual(await readdir(home), ['letter']);
 });
 
