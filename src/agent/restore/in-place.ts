@@ -16,8 +16,9 @@
  *
  * A disk writes a sector as a whole, so steps 2 and 6 happen or don't. Step 3 and the flush of 4 are for
  * programs that look at superblocks and not at the mark: wherever there is one, everything behind it is of
- * one time. If nothing differs, nothing is written; of a moment, its records are. A target that another program has open (`--allow-in-use`)
- * is written in the same order; but if that program writes too, it may overwrite the mark.
+ * one time. If nothing differs, nothing is written; of a moment, its records are. A target that another
+ * program has open (`--allow-in-use`) is written in the same order; but if that program writes too, it may
+ * overwrite the mark.
  */
 
 import { decodeMark, encodeMark, MARK_BYTES } from '../../devices/facts/half-restored.js';

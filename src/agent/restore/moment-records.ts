@@ -72,7 +72,8 @@ export class MomentRecords {
   }
 
   /**
-   * Nothing is written yet. @throws StillpointError `journal-gap`, `journal-unknown`: the records are not there
+   * Nothing is written yet.
+   * @throws StillpointError `journal-gap`, `journal-unknown`: the records are not there
    */
   async check(): Promise<void> {
     this.#first = await this.#fetch(this.#last);

@@ -1,11 +1,11 @@
 /**
  * Writes a point to a target that is open, and over it what a journal has of a moment.
  *
- * | target      | order                                                                                          |
- * |-------------|------------------------------------------------------------------------------------------------|
- * | a new image | the point; flush; it is read back; the records; flush                                          |
- * | in place    | as in-place.ts says; the point is read back without its head, which is in memory, before the   |
- * |             | records; the head after all                                                                    |
+ * | target      | order                                                                                     |
+ * |-------------|-------------------------------------------------------------------------------------------|
+ * | a new image | the point; flush; it is read back; the records; flush                                     |
+ * | in place    | as in-place.ts says; before the records the point is read back without its head, which is |
+ * |             | in memory, and after all the head                                                         |
  *
  * Only with `verify` anything is read back. What the records wrote behind the head is not.
  */

@@ -1,6 +1,6 @@
 /**
- * `stillpoint points [DEVICE] [--partial | --journal]`: the committed restore points, and group points of them;
- * or the blocks that were delivered without one; or what journals have between them.
+ * `stillpoint points [DEVICE] [--partial | --journal]`: the committed restore points, and group points of
+ * them; or the blocks that were delivered without one; or what journals have between them.
  */
 import { type Command, Option } from 'commander';
 import { unlessAborted } from '../../agent/common/cancel.js';

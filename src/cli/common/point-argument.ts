@@ -42,7 +42,7 @@ export async function findRestorable(
   const ref = parsePointRef(text);
   if (ref.by !== 'time') return findNamed(receiver, text);
   const points = await receiver.points(ref.device);
-  // Where no point is in a journal, and a receiver of a former version knows of none, there is nothing to ask.
+  // Where no point is in a journal there is nothing to ask; a receiver of a former version knows of none.
   if (!points.some(({ journal }) => journal !== undefined) || !hasDevice(ref, points)) {
     return findNamed(receiver, text);
   }

@@ -2,13 +2,13 @@
  * A journal that a receiver has, with the points that its records can be written over (docs/journal.md, "What
  * a journal is worth").
  *
- * | part of it                                        | is                                                   |
- * |---------------------------------------------------|------------------------------------------------------|
- * | before the first base                             | of no use: records were removed, or the point was    |
- * | from there up to the last good audit              | audited                                              |
- * | from the last good audit up to one with a fault   | refused                                              |
- * | behind the audit with the fault                   | not used: the journal has ended there, at that point |
- * | from the last good audit to the end, without one  | not audited yet                                      |
+ * | part of it                                      | is                                                 |
+ * |-------------------------------------------------|----------------------------------------------------|
+ * | before the first base                           | of no use: records were removed, or the point was  |
+ * | from there up to the last good audit            | audited                                            |
+ * | from the last good audit up to one with a fault | refused                                            |
+ * | behind the audit with the fault                 | not used: the journal has ended at that point      |
+ * | from the last good audit to the end, without it | not audited yet                                    |
  *
  * An audit is known by the ordinal of its point. If that point was removed, its stamp is not known; then the
  * last point before it counts: less passes for audited than is, and more is refused than must be.

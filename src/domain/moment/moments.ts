@@ -6,15 +6,14 @@
  * back: stamps went on then, and it is the order of stamps that is true. A point whose instant lies within a
  * second that is named means that point anyway, since that is how points are listed.
  *
- * | there is                                                          | it means                              |
- * |-------------------------------------------------------------------|---------------------------------------|
- * | points of an instant within TIME, which is to the second          | that point; if there are several, it  |
- * |                                                                   | is refused                            |
- * | else the latest of these up to the end of TIME, by their time:    |                                       |
- * | - a point                                                         | that point                            |
- * | - a journal's record behind a base                                | the state with that record            |
- * | - one that an audit refuses                                       | nothing: it is refused                |
- * | two journals that are of two clocks, and have both such a time    | the one whose base came later         |
+ * | there is                                                      | it means                             |
+ * |---------------------------------------------------------------|--------------------------------------|
+ * | points of an instant within TIME, which is to the second      | that point; several: it is refused   |
+ * | else the latest of these up to the end of TIME, by their time |                                      |
+ * | - a point                                                     | that point                           |
+ * | - a journal's record behind a base                            | the state with that record           |
+ * | - one that an audit refuses                                   | nothing: it is refused               |
+ * | two journals, of two clocks, that both have the time          | the one whose base came later        |
  */
 import { StillpointError } from '../base/errors.js';
 import { compareStamps, lastStampOfMs, type Stamp, type StoredJournal, stampMs } from '../journal/journal.js';

@@ -7,12 +7,16 @@ import { StillpointError } from '../../../src/domain/base/errors.js';
 import { KiB } from '../../../src/domain/base/limits.js';
 import { native } from '../../../src/native/index.js';
 import { attachLoop } from '../../helpers/disks/loop-device.js';
-import { applyJournal } from '../../helpers/fakes/apply-journal.js';
 import { WriteLog } from '../../helpers/faults/write-log.js';
+import { applyJournal } from '../../helpers/journals/apply-journal.js';
+import {
+  type MomentWorld,
+  type MomentWorldOptions,
+  momentWorld,
+} from '../../helpers/journals/moment-world.js';
 import { refused } from '../../helpers/refused.js';
 import { testWith } from '../../helpers/requirements.js';
 import { LONG, seededRandom } from '../../helpers/seed.js';
-import { type MomentWorld, type MomentWorldOptions, momentWorld } from '../../helpers/worlds/moment.js';
 
 const BLOCK = 65_536;
 

@@ -15,10 +15,10 @@ import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import { type JournalRecord, journalRecord } from '../../helpers/bytes/journal-records.js';
-import { CLOCK_ID, isoAt, journalIdOf, stampAt } from '../../helpers/bytes/stored-journals.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
-import { applyJournalIfMissing } from '../../helpers/fakes/apply-journal.js';
 import { MemoryStore } from '../../helpers/fakes/memory-store.js';
+import { applyJournalIfMissing } from '../../helpers/journals/apply-journal.js';
+import { CLOCK_ID, isoAt, journalIdOf, stampAt } from '../../helpers/journals/stored-journals.js';
 import { refused } from '../../helpers/refused.js';
 import { type Random, seededRandom } from '../../helpers/seed.js';
 

@@ -10,7 +10,13 @@ import { type AtTime, resolveTime } from '../../../src/domain/moment/moments.js'
 import { spansOf } from '../../../src/domain/moment/spans.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { parsePointRef } from '../../../src/domain/point/point-ref.js';
-import { isoAt, pointAt, positionAt, stampAt, storedJournal } from '../../helpers/bytes/stored-journals.js';
+import {
+  isoAt,
+  pointAt,
+  positionAt,
+  stampAt,
+  storedJournal,
+} from '../../helpers/journals/stored-journals.js';
 import { LONG, type Random, seededRandom } from '../../helpers/seed.js';
 
 const SECONDS = 60;

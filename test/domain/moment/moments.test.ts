@@ -5,7 +5,13 @@ import type { JournalAudit, StoredJournal } from '../../../src/domain/journal/jo
 import { type AtTime, resolveTime } from '../../../src/domain/moment/moments.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { parsePointRef } from '../../../src/domain/point/point-ref.js';
-import { isoAt, pointAt, positionAt, stampAt, storedJournal } from '../../helpers/bytes/stored-journals.js';
+import {
+  isoAt,
+  pointAt,
+  positionAt,
+  stampAt,
+  storedJournal,
+} from '../../helpers/journals/stored-journals.js';
 
 function at(text: string, points: readonly Point[], journals: readonly StoredJournal[]): AtTime {
   const ref = parsePointRef(`disk1@${text}`);
@@ -31,7 +37,7 @@ const bad = (ordinal: number, sequence: number): JournalAudit => ({
   fault: '2 blocks differ',
 });
 
-/** Points at 0, 60 and 120 s, which are records 1, 11 and 21 of a journal that goes up to record 30, 180 s. */
+/** Points at 0, 60 and 120 s: records 1, 11 and 21 of a journal that goes up to record 30, at 180 s. */
 const POINTS = [1, 2, 3].map((sequence) => {
   const second = (sequence - 1) * 60;
   return pointAt(sequence, second, positionAt(1, sequence * 10 - 9, second));

@@ -1,6 +1,6 @@
 /** `points --journal`, as people and scripts see it. */
 import test from 'ava';
-import { spanLines, spanView } from '../../../src/cli/output/journal-spans.js';
+import { spanLines, spanView } from '../../../src/cli/commands/points-journal.js';
 import { type Span, spansOf } from '../../../src/domain/moment/spans.js';
 import {
   journalIdOf,
@@ -8,7 +8,7 @@ import {
   positionAt,
   stampAt,
   storedJournal,
-} from '../../helpers/bytes/stored-journals.js';
+} from '../../helpers/journals/stored-journals.js';
 
 process.env.TZ = 'UTC';
 

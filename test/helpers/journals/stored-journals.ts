@@ -1,7 +1,7 @@
 /** Journals and their points for pure tests: seconds of one hour are their times. */
 import type { JournalPosition, StoredJournal } from '../../../src/domain/journal/journal.js';
 import type { Point } from '../../../src/domain/point/point.js';
-import { makePoint } from './points.js';
+import { makePoint } from '../bytes/points.js';
 
 export const HOUR_MS = Date.parse('2026-03-01T12:00:00.000Z');
 export const CLOCK_ID = 'c'.repeat(32);
