@@ -31,11 +31,15 @@ export async function findTap(stateDirectory: string, path: string): Promise<Fou
     throw error;
   }
   for (const tap of await listTaps(stateDirectory)) {
-    const source = await readSource(tap.settings.sourcePath).catch(() => null);
-    if (source?.key === key || (await attachedKey(tap)) === key)
-      return { tap, running: await isRunning(tap) };
+    if ((await keysOfTap(tap)).includes(key)) return { tap, running: await isRunning(tap) };
   }
   return null;
+}
+
+/** The keys of what a tap serves: of its source, and of the /dev/nbdN that it is attached as. */
+export async function keysOfTap(tap: RegisteredTap): Promise<string[]> {
+  const source = await readSource(tap.settings.sourcePath).catch(() => null);
+  return [source?.key ?? null, await attachedKey(tap)].filter((key) => key !== null);
 }
 
 async function attachedKey(tap: RegisteredTap): Promise<string | null> {

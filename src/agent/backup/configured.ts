@@ -20,8 +20,14 @@ export interface OpenedReceiver {
   readonly place?: StorePlace;
 }
 
-/** Over a link that is held to the limit. */
-export type OpenReceiver = (limitRate: RateSchedule | null) => OpenedReceiver | Promise<OpenedReceiver>;
+/**
+ * Over a link that is held to the limit.
+ * @param device all that is sent for it is held to the limit together. Default: this alone
+ */
+export type OpenReceiver = (
+  limitRate: RateSchedule | null,
+  device?: string,
+) => OpenedReceiver | Promise<OpenedReceiver>;
 
 export interface ConfiguredRun {
   readonly device: DeviceSettings;
@@ -61,7 +67,7 @@ export async function withConfigured<T>(
     rest: restOf(device),
   });
   if (note !== null) onEvent({ type: 'notice', text: note });
-  const { receiver, meter, place } = await openReceiver(device.limitRate);
+  const { receiver, meter, place } = await openReceiver(device.limitRate, device.name);
   try {
     return await work({
       ...{ receiver, meter, place, path, device: name, stateDirectory, signal, provider },

@@ -11,7 +11,7 @@ import { isStillpointError, StillpointError } from '../../domain/base/errors.js'
 import { failureOf } from '../common/failure.js';
 import type { Daemon } from '../daemon/daemon.js';
 import type { JobResult } from '../daemon/options.js';
-import type { DaemonView } from '../daemon/view.js';
+import type { BesideView } from '../daemon/view.js';
 import { backupWish, CONTROL_PREFIX, pauseWish, resumeWish } from './messages.js';
 
 export interface AgentControl {
@@ -28,7 +28,7 @@ const UNREAD_BYTES_MAX = 256 * 1024;
 export async function openAgentControl(
   path: string,
   daemon: Daemon,
-  receivers: () => DaemonView['receivers'],
+  beside: () => BesideView,
   log: Logger,
 ): Promise<AgentControl> {
   const closing = new AbortController();
@@ -48,7 +48,7 @@ export async function openAgentControl(
   const deviceOf = (params: unknown): string => z.object({ name: z.string() }).parse(params).name;
   const at = (route: string): string => `${CONTROL_PREFIX}/${route}`;
 
-  app.get(at('status'), () => daemon.view(receivers()));
+  app.get(at('status'), () => daemon.view(beside()));
   app.post(at('pause'), async ({ body }) => {
     const { name, forMs } = parse(pauseWish, body);
     await daemon.pause(name, forMs);

@@ -25,7 +25,7 @@ export async function viewAtRest(
   }
   const isThere = presenceOf();
   return viewDaemon(table, {
-    ...{ nowMs, pause, startedAt: '', parallel, receivers: [], problems: [] },
+    ...{ nowMs, pause, startedAt: '', parallel, receivers: [], journals: [], problems: [] },
     missing: ({ job }) => missingOf(job, isThere),
   });
 }

@@ -36,12 +36,13 @@ import { lookFor, missingOf } from './presence.js';
 import { isScheduled, notRunning, unknownJob } from './running.js';
 import { type DaemonMemory, recallMemory, writeMemory } from './state.js';
 import { type Entry, entryOf, JobTable } from './table.js';
-import { type DaemonView, planOf } from './view.js';
+import { type BesideView, type DaemonView, planOf } from './view.js';
 
 const TICK_MS = 1_000;
 /** How often wildcards are looked at. */
 const EXPAND_MS = 60_000;
 const ALIVE_MS = 120_000;
+const NOTHING_BESIDE: BesideView = { receivers: [], journals: [] };
 
 /** A group that a receiver leads: its devices here. */
 export interface GroupOrderWish {
@@ -275,10 +276,10 @@ export class Daemon {
   }
 
   /** @param look whether devices are there now; default: as the last look found them */
-  async view(receivers: DaemonView['receivers'], look = true): Promise<DaemonView> {
+  async view(beside: BesideView = NOTHING_BESIDE, look = true): Promise<DaemonView> {
     const { isThere } = this.#options;
     return viewDaemon(this.#table, {
-      ...{ nowMs: this.#options.nowMs(), pause: this.#pause, startedAt: this.#startedAt, receivers },
+      ...{ nowMs: this.#options.nowMs(), pause: this.#pause, startedAt: this.#startedAt, ...beside },
       parallel: this.#config.parallel,
       missing: async ({ job, running, missing }) =>
         running !== null ? [] : look ? missingOf(job, isThere) : missing,

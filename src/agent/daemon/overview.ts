@@ -2,9 +2,9 @@
 import { isPaused, type Pause } from '../../domain/order/run-plan.js';
 import { runningView } from './running.js';
 import type { Entry, JobTable } from './table.js';
-import { type DaemonView, viewJob, viewVanished } from './view.js';
+import { type BesideView, type DaemonView, viewJob, viewVanished } from './view.js';
 
-export interface DaemonFacts extends Pick<DaemonView, 'startedAt' | 'parallel' | 'receivers' | 'problems'> {
+export interface DaemonFacts extends BesideView, Pick<DaemonView, 'startedAt' | 'parallel' | 'problems'> {
   readonly nowMs: number;
   readonly pause: Pause | null;
   /** The names of its devices that are not there. */
@@ -15,7 +15,7 @@ export async function viewDaemon(
   { entries, guests, vanished, problems }: Pick<JobTable, 'entries' | 'guests' | 'vanished' | 'problems'>,
   { missing: missingOf, ...facts }: DaemonFacts,
 ): Promise<DaemonView> {
-  const { nowMs, pause, startedAt, parallel, receivers } = facts;
+  const { nowMs, pause, startedAt, parallel, receivers, journals } = facts;
   const devices = await Promise.all(
     [...entries, ...guests].map(async (entry) => {
       const missing = await missingOf(entry);
@@ -28,7 +28,7 @@ export async function viewDaemon(
   );
   devices.push(...[...vanished.values()].map(viewVanished));
   return {
-    ...{ startedAt, parallel, receivers, isPaused: isPaused(pause, nowMs) },
+    ...{ startedAt, parallel, receivers, journals, isPaused: isPaused(pause, nowMs) },
     pausedUntil: pause?.untilMs == null ? null : new Date(pause.untilMs).toISOString(),
     devices: devices.sort((a, b) => (a.name < b.name ? -1 : 1)),
     problems: [...facts.problems, ...problems],

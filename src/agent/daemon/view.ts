@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { DevicePlan } from '../../domain/order/order.js';
 import { afterClock, decide, isPaused, type Pause } from '../../domain/order/run-plan.js';
+import { journalViewSchema } from '../journal/view.js';
 import { canRun, type DeviceJob, type Job, runSettings } from './jobs.js';
 import type { DeviceMemory, JobMemory } from './state.js';
 
@@ -55,10 +56,14 @@ export const daemonViewSchema = z.strictObject({
       rounds: z.array(z.strictObject({ name: text, schedule: text, nextAt: time })),
     }),
   ),
+  /** Of taps whose source is one of the devices. */
+  journals: z.array(journalViewSchema),
   /** Of the configuration, and of what matches wildcards. */
   problems: z.array(text),
 });
 export type DaemonView = z.infer<typeof daemonViewSchema>;
+/** What runs beside the schedules. */
+export type BesideView = Pick<DaemonView, 'receivers' | 'journals'>;
 
 const isoOf = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 

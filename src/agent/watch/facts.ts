@@ -20,6 +20,10 @@ export function agentKnown(
       .filter(({ state }) => state !== 'disabled' && state !== 'paused' && state !== 'vanished')
       .map((device) => knownDevice(device, staleAfterMs.get(device.name) ?? 0)),
     receivers: new Map(view.receivers.map(({ url, problem }) => [url, problem])),
+    journals: view.journals.map(({ device, receiver, brokenAt, lagMs, problem }) => ({
+      ...{ subject: receiver === null ? device : `${device} at ${receiver}`, lagMs, problem },
+      brokenMs: brokenAt === null ? null : Date.parse(brokenAt),
+    })),
   };
 }
 
@@ -62,6 +66,15 @@ export function agentSamples(view: DaemonView, tally: RunTally, conditions: read
     }),
     ...view.receivers.flatMap(({ url, problem }) =>
       of({ receiver: url }, { stillpoint_agent_receiver_up: problem === null ? 1 : 0 }),
+    ),
+    ...view.journals.flatMap(({ device, lagMs, state }) =>
+      of(
+        { device },
+        {
+          stillpoint_agent_journal_lag_seconds: lagMs === null ? null : secondsOf(lagMs),
+          stillpoint_agent_journal_broken: state === 'refused' ? null : state === 'broken' ? 1 : 0,
+        },
+      ),
     ),
     ...countConditions('stillpoint_agent_problem', 'agent', conditions),
   ];

@@ -1,6 +1,7 @@
 /** `stillpoint status | pause | resume`: the agent's daemon of this machine. */
 import { type Command, Option } from 'commander';
 import type { DaemonView, DeviceView } from '../../agent/daemon/view.js';
+import type { JournalView } from '../../agent/journal/view.js';
 import { isStillpointError } from '../../domain/base/errors.js';
 import { parsePeriod } from '../../domain/base/quantities.js';
 import type { CommandContext, Run } from '../common/context.js';
@@ -63,7 +64,7 @@ async function readStatus(context: CommandContext): Promise<{ isRunning: boolean
 async function status(context: CommandContext): Promise<number> {
   const { isRunning, view } = await readStatus(context);
   const nowMs = Date.now();
-  const { devices, receivers, problems } = view;
+  const { devices, receivers, journals, problems } = view;
   const isWaitedFor = devices.some(({ schedule }) => schedule !== null);
   const lines = [
     isRunning
@@ -84,10 +85,14 @@ async function status(context: CommandContext): Promise<number> {
           devices.map((device) => row(device, isRunning, nowMs)),
         )),
     ...groupsOf(devices),
+    ...journalLines(journals),
   ];
   const wrong = [
     ...devices.flatMap(({ name, problem }) => (problem === null ? [] : [`${name}: ${problem}`])),
     ...receivers.flatMap(({ url, problem }) => (problem === null ? [] : [`${url}: ${problem}`])),
+    ...journals.flatMap(({ device, problem }) =>
+      problem === null ? [] : [`journal of ${device}: ${problem}`],
+    ),
     ...problems,
     ...(!isRunning && isWaitedFor ? ['the agent does not run'] : []),
   ];
@@ -103,6 +108,32 @@ function groupsOf(devices: readonly DeviceView[]): string[] {
   );
   return groups.length === 0 ? [] : ['', 'Groups, each with one instant:', ...groups];
 }
+
+function journalLines(journals: readonly JournalView[]): string[] {
+  if (journals.length === 0) return [];
+  const titles = ['JOURNAL OF', 'TAP', 'STATE', 'SHIPPED UP TO', 'BEHIND', 'RECEIVER'];
+  const rows = journals.map(({ device, tap, state, shippedThrough, lagMs, brokenAt, receiver }) => [
+    ...[device, tap, JOURNAL_STATES[state] + (brokenAt === null ? '' : ` since ${formatInstant(brokenAt)}`)],
+    shippedThrough === null ? '-' : formatInstant(shippedThrough),
+    lagMs === null ? '-' : formatDuration(lagMs),
+    receiver ?? '-',
+  ]);
+  return [
+    '',
+    ...formatTable(
+      titles.map((title) => ({ title })),
+      rows,
+    ),
+  ];
+}
+
+const JOURNAL_STATES: Readonly<Record<JournalView['state'], string>> = {
+  shipped: 'shipped',
+  behind: 'waiting',
+  broken: 'broken',
+  none: 'begins with the next point',
+  refused: 'not shipped',
+};
 
 function paused(isPaused: boolean, untilIso: string | null): string {
   if (!isPaused) return '';

@@ -7,11 +7,12 @@ import { backUpConfiguredGroup } from '../../agent/group/configured.js';
 import { findEnrolment } from '../../agent/state/enrolment.js';
 import { receiverPlace } from '../../agent/state/known-stores.js';
 import type { JobSettings } from '../../config/job-settings.js';
-import type { RateSchedule } from '../../domain/session/rate-limit.js';
+import { formatRateLimit, type RateSchedule } from '../../domain/session/rate-limit.js';
 import type { Enrolment } from '../../protocol/certificates/enrolment.js';
-import { type ClientOptions, receiverClient } from '../../protocol/client.js';
+import { type ClientOptions, type ReceiverClient, receiverClient } from '../../protocol/client.js';
 import type { Connect } from '../../protocol/transport/connect.js';
-import { measuredLink } from '../../protocol/transport/measured-link.js';
+import { measuredLink, pacerOf } from '../../protocol/transport/measured-link.js';
+import type { Pacer } from '../../protocol/transport/pacer.js';
 import type { ReceiverAddress } from '../../protocol/transport/transport.js';
 import type { CommandContext } from './context.js';
 
@@ -34,12 +35,38 @@ export function receiverOf(
   enrolment: Enrolment,
   limitRate: RateSchedule | null,
   connect: Connect | undefined,
+  pacer?: Pacer,
 ): OpenedReceiver {
-  const link = measuredLink(limitRate);
+  const link = measuredLink(limitRate, pacer);
   return { receiver: client(enrolment, link, connect), meter: link.meter, place: receiverPlace(enrolment) };
 }
 
-interface Reached {
+/** One message at a time. */
+export function journalReceiverOf(
+  enrolment: Enrolment,
+  connect: Connect | undefined,
+  pacer: Pacer | undefined,
+): ReceiverClient {
+  return client(enrolment, { connections: 1, pacer }, connect);
+}
+
+/** All that goes over the link for one device, its session and its journal, is held to its rate together. */
+export class DevicePacers {
+  readonly #pacers = new Map<string, { readonly rate: string; readonly pacer: Pacer | undefined }>();
+
+  /** Undefined: no limit. */
+  of(device: string, limitRate: RateSchedule | null): Pacer | undefined {
+    const rate = limitRate === null ? '' : formatRateLimit(limitRate);
+    const known = this.#pacers.get(device);
+    if (known?.rate === rate) return known.pacer;
+    const pacer = pacerOf(limitRate);
+    this.#pacers.set(device, { rate, pacer });
+    return pacer;
+  }
+}
+
+/** A receiver that this process asks for orders. */
+export interface Reached {
   readonly enrolment: Enrolment;
   readonly connect?: Connect;
 }
@@ -50,16 +77,16 @@ interface JobOptions {
   readonly onEvent: OnJobEvent;
 }
 
-/** A backup that no receiver has ordered. @param reached receivers that this process reaches already */
+/** A backup that no receiver has ordered. */
 export function backUpJob(
   context: CommandContext,
   job: Job,
   { full, signal, onEvent }: JobOptions,
-  reached: readonly Reached[],
+  { reached, pacers }: { readonly reached: readonly Reached[]; readonly pacers: DevicePacers },
   log: Logger,
 ): Promise<JobResult> {
   const { stateDirectory } = context;
-  const openReceiver = openerOf(context, job.group ?? job.devices[0], reached, signal, log);
+  const openReceiver = openerOf(context, job.group ?? job.devices[0], { reached, pacers, signal, log });
   const common = { stateDirectory, full, signal, openReceiver };
   if (job.group === null) return backUpConfigured({ ...common, device: job.devices[0], onEvent });
   const { group, devices } = job;
@@ -72,15 +99,24 @@ export function backUpJob(
 function openerOf(
   context: CommandContext,
   { store, receiver }: Pick<JobSettings, 'store' | 'receiver'>,
-  reached: readonly Reached[],
-  signal: AbortSignal,
-  log: Logger,
+  {
+    reached,
+    pacers,
+    signal,
+    log,
+  }: {
+    readonly reached: readonly Reached[];
+    readonly pacers: DevicePacers;
+    readonly signal: AbortSignal;
+    readonly log: Logger;
+  },
 ): OpenReceiver {
-  return async (limitRate) => {
+  return async (limitRate, device) => {
     if (store !== null) return openStoreOf(context, store, signal, log);
     const enrolment = await findEnrolment(context.stateDirectory, receiver ?? undefined);
     const known = reached.find((each) => each.enrolment.receiverId === enrolment.receiverId);
-    return receiverOf(enrolment, limitRate, known?.connect);
+    const pacer = device === undefined ? undefined : pacers.of(device, limitRate);
+    return receiverOf(enrolment, limitRate, known?.connect, pacer);
   };
 }
 

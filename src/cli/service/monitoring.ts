@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Daemon } from '../../agent/daemon/daemon.js';
-import type { DaemonView } from '../../agent/daemon/view.js';
+import type { BesideView } from '../../agent/daemon/view.js';
 import type { RunTally } from '../../agent/watch/tally.js';
 import type { MetricsSettings, NotifySettings, ReceiverNotifySettings } from '../../config/schema/monitor.js';
 import { agentConditions } from '../../domain/notice/agent.js';
@@ -71,18 +71,18 @@ export async function monitorAgent(
   options: Common & {
     readonly stateDirectory: string;
     readonly daemon: Daemon;
-    readonly receivers: () => DaemonView['receivers'];
+    readonly beside: () => BesideView;
     readonly tally: RunTally;
     readonly notify: () => NotifySettings;
   },
 ): Promise<Monitor> {
-  const { stateDirectory, daemon, receivers, tally, notify, ...rest } = options;
+  const { stateDirectory, daemon, beside, tally, notify, ...rest } = options;
   const { startMonitor } = await import('../../monitor/monitor.js');
   const { agentKnown, agentSamples } = await import('../../agent/watch/facts.js');
   return startMonitor({
     ...{ ...rest, role: 'agent', bookPath: join(stateDirectory, 'notices.json') },
     look: async () => {
-      const view = await daemon.view(receivers());
+      const view = await daemon.view(beside());
       const conditions = agentConditions(agentKnown(view, daemon.jobs, Date.now()));
       return { samples: agentSamples(view, tally, conditions), conditions };
     },

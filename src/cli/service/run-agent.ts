@@ -25,15 +25,22 @@ import { NO_COUNTERS } from '../../monitor/metrics/table.js';
 import { lockFile } from '../../native/files.js';
 import { type Enrolment, isCaller, receiverOrigin } from '../../protocol/certificates/enrolment.js';
 import { enrollOver } from '../../protocol/enroll.js';
-import type { Connect } from '../../protocol/transport/connect.js';
 import { provenAs, ReceiverListener } from '../../protocol/transport/listener.js';
 import { agentConfig } from '../common/agent-config.js';
-import { addressOf, backUpJob, orderClient, receiverOf } from '../common/agent-targets.js';
+import {
+  addressOf,
+  backUpJob,
+  DevicePacers,
+  orderClient,
+  type Reached,
+  receiverOf,
+} from '../common/agent-targets.js';
 import type { CommandContext } from '../common/context.js';
 import { keepEnrolment } from '../common/keep-enrolment.js';
 import { createLog } from '../common/log.js';
 import { EXIT_OK } from '../output/exit-codes.js';
 import { monitorAgent, openMetrics } from './monitoring.js';
+import { shipJournals } from './ship-journals.js';
 
 interface WaitOptions {
   readonly store?: string;
@@ -42,12 +49,6 @@ interface WaitOptions {
 }
 
 const KEEP_UP_MS = 6 * 60 * 60_000;
-
-/** An order loop's receiver, and how it is reached. */
-interface Reached {
-  readonly enrolment: Enrolment;
-  readonly connect?: Connect;
-}
 
 type ReceiverView = DaemonView['receivers'][number];
 
@@ -155,7 +156,8 @@ async function serve(
   const metrics = await openMetrics('agent', served);
   const tally = new RunTally(metrics ?? NO_COUNTERS);
   let notify = first.notify;
-  const loops = new OrderLoops(context, log, signal, tally);
+  const pacers = new DevicePacers();
+  const loops = new OrderLoops(context, log, signal, { tally, pacers });
   const notEnrolled = (url: string) => log.warn({ receiver: url }, 'this machine is not enrolled with it');
   let reached: readonly Reached[] = [];
   let serving: Daemon | null = null;
@@ -174,9 +176,15 @@ async function serve(
       return { parallel, devices, groups, apply };
     },
     // As they were when the configuration was applied: it may be wrong on disk by now.
-    backUp: (job, options) => tally.run(job.name, () => backUpJob(context, job, options, reached, log)),
+    backUp: (job, options) =>
+      tally.run(job.name, () => backUpJob(context, job, options, { reached, pacers }, log)),
     isThere: presenceOf(),
   });
+  const journals = shipJournals({
+    ...{ context, daemon, pacers, log, signal, reached: () => reached },
+    counters: metrics ?? NO_COUNTERS,
+  });
+  const beside = () => ({ receivers: loops.view(), journals: journals.view() });
   const notifier = serviceNotifier(
     environment,
     () => daemon.isAlive,
@@ -185,15 +193,14 @@ async function serve(
   const control = await openAgentControl(
     agentSocketPath(stateDirectory, environment, userId),
     daemon,
-    () => loops.view(),
+    beside,
     log,
   ).catch((error: Error) => {
     log.warn({ reason: error.message }, 'no commands are taken: status, backup --now, pause');
     return null;
   });
   const monitor = await monitorAgent({
-    ...{ metrics, log, stateDirectory, daemon, tally, listen: served.listen },
-    receivers: () => loops.view(),
+    ...{ metrics, log, stateDirectory, daemon, tally, beside, listen: served.listen },
     notify: () => notify,
   });
   const onHup = () => void reload(daemon, notifier, log);
@@ -202,11 +209,12 @@ async function serve(
     serving = daemon;
     loops.add(reached, daemon, daemon.parallel);
     const tracking = keepTracking({ listDevices: async () => daemon.devices, log, signal });
+    const shipping = journals.run();
     await notifier.ready();
     const telling = setInterval(() => void tellStatus(daemon, notifier), STATUS_EVERY_MS).unref();
     await daemon.run().finally(() => clearInterval(telling));
     await notifier.stopping();
-    await Promise.all([tracking, loops.ended()]);
+    await Promise.all([tracking, shipping, loops.ended()]);
   } finally {
     over.abort();
     process.off('SIGHUP', onHup);
@@ -235,7 +243,7 @@ async function keepUp(keep: () => Promise<void>, signal: AbortSignal): Promise<v
 }
 
 async function tellStatus(daemon: Daemon, notifier: ServiceNotifier): Promise<void> {
-  const { devices } = await daemon.view([], false);
+  const { devices } = await daemon.view(undefined, false);
   const running = devices.filter(({ state }) => state === 'running').map(({ name }) => name);
   const wrong = devices.filter(({ problem }) => problem !== null).length;
   const doing = running.length === 0 ? 'waiting' : `backing up ${running.join(', ')}`;
@@ -250,13 +258,20 @@ class OrderLoops {
   readonly #log: Logger;
   readonly #signal: AbortSignal;
   readonly #tally: RunTally;
+  readonly #pacers: DevicePacers;
   readonly #ends = new Map<string, Promise<void>>();
   readonly #seen = new Map<string, ReceiverView>();
   /** Devices that are being backed up by order, of all receivers. */
   readonly #busy = new Set<string>();
 
-  constructor(context: CommandContext, log: Logger, signal: AbortSignal, tally: RunTally) {
+  constructor(
+    context: CommandContext,
+    log: Logger,
+    signal: AbortSignal,
+    { tally, pacers }: { readonly tally: RunTally; readonly pacers: DevicePacers },
+  ) {
     this.#tally = tally;
+    this.#pacers = pacers;
     this.#context = context;
     this.#log = log;
     this.#signal = signal;
@@ -284,7 +299,10 @@ class OrderLoops {
         ...{ stateDirectory: this.#context.stateDirectory, busy: this.#busy, signal: this.#signal, orders },
         ordersMax: parallel,
         listDevices: async () => daemon.devices.filter((device) => device.orders),
-        openReceiver: (limitRate) => receiverOf(present, limitRate, connect),
+        openReceiver: (limitRate, device) => {
+          const pacer = device === undefined ? undefined : this.#pacers.of(device, limitRate);
+          return receiverOf(present, limitRate, connect, pacer);
+        },
         perform: (device, full, signal, work) =>
           daemon.performOrder(device, full, signal, (inner, onEvent) =>
             this.#tally.run(device.name, () => work(inner, onEvent)),

@@ -20,11 +20,25 @@ export interface AgentKnown {
   readonly devices: readonly KnownOwnDevice[];
   /** By address, why they do not answer, a clause; null: they do. */
   readonly receivers: ReadonlyMap<string, string | null>;
+  readonly journals: readonly KnownJournal[];
+}
+
+export interface KnownJournal {
+  /** `data at https://backup1`: what it is of, and where it goes. */
+  readonly subject: string;
+  /** Null: it is not. */
+  readonly brokenMs: number | null;
+  /** For how long writes have waited to be shipped; null: not known. */
+  readonly lagMs: number | null;
+  /** What is wrong, a clause; null: nothing. */
+  readonly problem: string | null;
 }
 
 const UNREACHABLE_AFTER_MS = 15 * 60_000;
+const BROKEN_AFTER_MS = 60 * 60_000;
+const BEHIND_AFTER_MS = 15 * 60_000;
 
-export function agentConditions({ nowMs, devices, receivers }: AgentKnown): Condition[] {
+export function agentConditions({ nowMs, devices, receivers, journals }: AgentKnown): Condition[] {
   const conditions: Condition[] = [];
   for (const { device, failure, isOpen, lastPointMs, staleAfterMs } of devices) {
     if (failure !== null) conditions.push({ event: 'backup-failed', subject: device, text: failure, isOpen });
@@ -45,5 +59,18 @@ export function agentConditions({ nowMs, devices, receivers }: AgentKnown): Cond
         ...{ event: 'receiver-unreachable', subject: url, text: problem },
         afterMs: UNREACHABLE_AFTER_MS,
       });
+  conditions.push(...journals.flatMap((journal) => conditionsOf(journal, nowMs)));
+  return conditions;
+}
+
+function conditionsOf({ subject, brokenMs, lagMs, problem }: KnownJournal, nowMs: number): Condition[] {
+  const conditions: Condition[] = [];
+  if (brokenMs !== null && nowMs - brokenMs > BROKEN_AFTER_MS)
+    conditions.push({ event: 'journal-broken', subject, text: problem ?? 'it is broken' });
+  if (lagMs !== null && lagMs > BEHIND_AFTER_MS) {
+    const since = `nothing that was written since ${describeTime(nowMs - lagMs)} is at the receiver`;
+    const why = brokenMs === null && problem !== null ? `, because ${problem}` : '';
+    conditions.push({ event: 'journal-behind', subject, text: since + why });
+  }
   return conditions;
 }

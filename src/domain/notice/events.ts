@@ -31,6 +31,20 @@ export const NOTICE_EVENTS = {
     meaning: 'A receiver has not answered for a quarter of an hour.',
     remedy: 'See whether the receiver runs, and whether this machine reaches it.',
   },
+  'journal-broken': {
+    of: ['agent'],
+    severity: 'warning',
+    meaning: 'The journal of a tap has been broken for an hour: no second since then can be restored.',
+    remedy:
+      'Back the device up: that begins a new one. See "stillpoint status" on that machine for what broke it.',
+  },
+  'journal-behind': {
+    of: ['agent'],
+    severity: 'warning',
+    meaning: 'Writes in the journal of a tap have waited for a quarter of an hour to be shipped.',
+    remedy:
+      'See "stillpoint status" on that machine. If its link is too slow for all that is written, the journal breaks.',
+  },
   'agent-silent': {
     of: ['receiver'],
     severity: 'critical',

@@ -195,6 +195,16 @@ export const METRICS = {
   stillpoint_agent_read_bytes_total: counter(OWN, 'What was read of the device for points.'),
   stillpoint_agent_changed_bytes_total: counter(OWN, 'What was found to differ from the point before.'),
   stillpoint_agent_sent_bytes_total: counter(OWN, 'What crossed the network for points, both ways.'),
+  stillpoint_agent_journal_lag_seconds: gauge(
+    OWN,
+    "For how long writes in the journal of the device's tap wait to be shipped; missing where there is none.",
+  ),
+  stillpoint_agent_journal_broken: gauge(
+    OWN,
+    "1 while the journal of the device's tap is broken, else 0; missing where there is none.",
+  ),
+  stillpoint_agent_journal_broken_total: counter(OWN, "Journals of the device's tap that were found broken."),
+  stillpoint_agent_journal_shipped_bytes_total: counter(OWN, 'What was shipped of journals.'),
   stillpoint_agent_receiver_up: gauge(['receiver'], '1 if the receiver answers, else 0.'),
   stillpoint_agent_problem: gauge(
     ['event'],

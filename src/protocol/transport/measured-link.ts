@@ -12,10 +12,16 @@ export interface MeasuredLink {
   readonly pacer: Pacer | undefined;
 }
 
-export function measuredLink(limitRate?: RateSchedule | null): MeasuredLink {
+/** @param shared the pacer of others that are held to the same limit together with it */
+export function measuredLink(limitRate?: RateSchedule | null, shared?: Pacer): MeasuredLink {
   const limit = limitRate == null ? undefined : () => rateAt(limitRate, Date.now());
   return {
     meter: new LinkMeter({ now: () => performance.now(), ...(limit && { limit }) }),
-    pacer: limit && new Pacer({ limit }),
+    pacer: shared ?? pacerOf(limitRate),
   };
+}
+
+/** Undefined: no limit. */
+export function pacerOf(limitRate?: RateSchedule | null): Pacer | undefined {
+  return limitRate == null ? undefined : new Pacer({ limit: () => rateAt(limitRate, Date.now()) });
 }

@@ -113,7 +113,7 @@ test('all are paused for a time; then what was missed is made up for once', asyn
   world.isQuick = true;
   await daemon.pause(null, 2 * DAY);
   t.deepEqual(await world.at(daemon, 27), []);
-  t.like(await daemon.view([]), { isPaused: true, pausedUntil: new Date(START + 2 * DAY).toISOString() });
+  t.like(await daemon.view(), { isPaused: true, pausedUntil: new Date(START + 2 * DAY).toISOString() });
   t.deepEqual(await world.at(daemon, 48), ['a']);
   t.deepEqual(await world.at(daemon, 48.01), ['b']);
   t.deepEqual(await world.at(daemon, 49), []);
@@ -194,10 +194,10 @@ test('a new configuration applies while backups run; a bad one is refused, and t
     daemon.devices.map(({ name }) => name),
     ['a', 'b', 'c'],
   );
-  t.regex((await daemon.view([])).problems[0] ?? '', /agent\.toml:1: parallel/);
+  t.regex((await daemon.view()).problems[0] ?? '', /agent\.toml:1: parallel/);
   await world.configure('parallel = 2\n[[device]]\nname = "b"\npath = "/b"\nschedule = "every 1h"\n');
   await daemon.reload();
-  t.deepEqual((await daemon.view([])).problems, []);
+  t.deepEqual((await daemon.view()).problems, []);
   t.deepEqual(
     daemon.devices.map(({ name }) => name),
     ['b', 'a'],

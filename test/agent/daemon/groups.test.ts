@@ -171,7 +171,7 @@ test('groups come and go with the configuration; no match of wildcards has the n
   await world.configure(`${group()}[[device]]\nname = "{}"\npath = "${images}/*"\n`);
   await daemon.reload();
   t.like(await world.state_(daemon, 'db'), { path: null, last: null });
-  t.deepEqual((await daemon.view([])).problems, [
+  t.deepEqual((await daemon.view()).problems, [
     `${images}/db: its name would be db, which is that of a group`,
   ]);
 });

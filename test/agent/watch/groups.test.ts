@@ -41,7 +41,7 @@ test('runs are counted for the group, what was read and sent for its members', a
   ]);
   await tally.run('db', async () => made);
   const devices = [view('data', {}), view('db', { path: null, members: ['data', 'wal', 'log'] })];
-  const samples = agentSamples({ devices, receivers: [] } as unknown as DaemonView, tally, []);
+  const samples = agentSamples({ devices, receivers: [], journals: [] } as unknown as DaemonView, tally, []);
   const of = (device: string, name: string) =>
     samples.find((sample) => sample.labels.device === device && sample.name.endsWith(name))?.value;
   t.deepEqual([of('db', 'left_out'), of('data', 'left_out')], [1, undefined]);
@@ -61,6 +61,6 @@ test('a group with a schedule is stale by its own limit', (t) => {
     { name: 'db', staleAfterMs: 2 * 86_400_000 },
     { name: 'all', staleAfterMs: 1 },
   ];
-  const known = agentKnown({ devices, receivers: [] } as unknown as DaemonView, jobs, nowMs);
+  const known = agentKnown({ devices, receivers: [], journals: [] } as unknown as DaemonView, jobs, nowMs);
   t.like(agentConditions(known), { length: 1, 0: { event: 'device-stale', subject: 'db' } });
 });

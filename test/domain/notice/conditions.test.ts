@@ -105,9 +105,9 @@ test('an agent: failures that are not tried again, stale devices, receivers that
     ['https://down', 'refused'],
   ]);
   t.deepEqual(
-    agentConditions({ nowMs: NOW, devices, receivers }).map(({ event, subject, afterMs, isOpen }) => [
-      ...[event, subject, afterMs ?? 0, isOpen ?? false],
-    ]),
+    agentConditions({ nowMs: NOW, devices, receivers, journals: [] }).map(
+      ({ event, subject, afterMs, isOpen }) => [...[event, subject, afterMs ?? 0, isOpen ?? false]],
+    ),
     [
       ['backup-failed', 'failed', 0, false],
       ['backup-failed', 'retrying', 0, true],

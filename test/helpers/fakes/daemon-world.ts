@@ -135,7 +135,7 @@ export class World {
   /** All that is to begin has begun, and what has ended has been written. */
   async settled(daemon: Daemon): Promise<void> {
     for (const endMs = Date.now() + 20_000; Date.now() < endMs; await sleep(2)) {
-      const running = (await daemon.view([])).devices.filter(({ state }) => state === 'running');
+      const running = (await daemon.view()).devices.filter(({ state }) => state === 'running');
       const names = running.map(({ name }) => name).sort();
       if (names.join() === [...this.active].sort().join()) return;
     }
@@ -143,7 +143,7 @@ export class World {
   }
 
   async state_(daemon: Daemon, name: string) {
-    const { devices } = await daemon.view([]);
+    const { devices } = await daemon.view();
     return devices.find((device) => device.name === name);
   }
 }
