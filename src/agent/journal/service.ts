@@ -85,7 +85,7 @@ export class JournalService {
       for (const each of taps) {
         const tap = journalOf(each);
         const aims = await this.#aims(found.get(each.settings.name) ?? []);
-        if (tap !== null && aims.length > 0) wanted.set(JSON.stringify(tap), { tap, aims });
+        if (tap !== null && aims.length > 0) wanted.set(keyOf(tap), { tap, aims });
       }
       if (!signal.aborted) this.#apply(wanted);
       this.#problem = null;
@@ -141,6 +141,9 @@ export class JournalService {
     return views.sort((a, b) => (a.device < b.device ? -1 : 1));
   }
 }
+
+const keyOf = ({ name, directory, headDirectory, controlPath }: JournaledTap): string =>
+  JSON.stringify([name, directory, headDirectory, controlPath]);
 
 const isoOf = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 

@@ -89,11 +89,12 @@ export class JournalShipper {
   get shippedThroughMs(): number | null {
     const { durable } = this.shipping;
     const nowMs = this.#options.wallMs();
-    if (!this.#isKnown || (durable === null && this.#caughtUpMs === null)) return null;
+    if (!this.#isKnown) return null;
     if (this.#isCaughtUp && this.#head.state === 'open') return nowMs;
     const durableMs = durable === null ? 0 : stampMs(durable.stamp);
-    // Stamps may be ahead of the time.
-    return Math.min(nowMs, Math.max(durableMs, this.#caughtUpMs ?? 0));
+    // Stamps that are ahead of the time say nothing of it.
+    const throughMs = Math.max(durableMs > nowMs ? 0 : durableMs, this.#caughtUpMs ?? 0);
+    return throughMs === 0 ? null : throughMs;
   }
 
   /** For how long something has been waiting to be shipped, at the most. */

@@ -3,7 +3,6 @@ import { StillpointError } from '../../../src/domain/base/errors.js';
 import { JOURNAL_APPEND_BYTES_MAX } from '../../../src/domain/base/limits.js';
 import type { StoredJournal } from '../../../src/domain/journal/journal.js';
 import { JournalShipping, releasable, type ShippingHead } from '../../../src/domain/journal/shipping.js';
-import { LONG, type Random, seededRandom } from '../../helpers/seed.js';
 import {
   ModelJournal,
   ModelReceiver,
@@ -11,6 +10,7 @@ import {
   refusal,
   tellTap,
 } from '../../helpers/journals/shipping.js';
+import { LONG, type Random, seededRandom } from '../../helpers/seed.js';
 
 const OPEN: ShippingHead = { state: 'open', ordinal: 5, lastOrdinal: 6, brokenStamp: '0', reason: '' };
 const BROKEN: ShippingHead = {

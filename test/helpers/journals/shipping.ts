@@ -47,7 +47,7 @@ export class ModelJournal {
     this.brokenStamp = String(this.#stamp + 1);
   }
 
-  /** Null: they were released. */
+  /** @returns `lost`: they were released */
   read(after: JournalMark | null, most: number): JournalMark[] | 'lost' {
     const from = after?.ordinal ?? this.released;
     if (from < this.released || (after !== null && this.marks[from - 1]?.stamp !== after.stamp))
@@ -92,10 +92,9 @@ export class ModelReceiver {
     const stored = this.journals.get(id);
     if (stored === undefined) throw refusal('journal-unknown');
     if (this.isFull) throw refusal('store-full');
-    const last = stored.marks.at(-1)?.ordinal;
-    const first = records[0]?.ordinal ?? 0;
-    if (last !== undefined && first > last + 1) throw refusal('journal-gap');
-    const added = records.filter(({ ordinal }) => last === undefined || ordinal > last);
+    const last = stored.marks.at(-1)?.ordinal ?? 0;
+    if ((records[0]?.ordinal ?? 0) > last + 1) throw refusal('journal-gap');
+    const added = records.filter(({ ordinal }) => ordinal > last);
     if (added.length > 0 && stored.end !== null) throw refusal('journal-closed');
     stored.marks.push(...added);
     return { last: stored.marks.at(-1) ?? null };
