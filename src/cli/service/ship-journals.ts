@@ -47,13 +47,9 @@ export function shipJournals(options: ShippingOptions): JournalService {
   });
 }
 
-function journalOf({ settings, controlPath }: RegisteredTap): JournaledTap | null {
-  const { journal } = settings as { readonly journal?: { readonly directory: string } | null };
-  if (journal == null) return null;
-  return {
-    ...{ name: settings.name, directory: journal.directory, controlPath },
-    headDirectory: settings.runDirectory,
-  };
+function journalOf({ settings, controlPath, headDirectory }: RegisteredTap): JournaledTap | null {
+  const { name, journal } = settings;
+  return journal === null ? null : { name, directory: journal.directory, headDirectory, controlPath };
 }
 
 async function targetOf(

@@ -1,6 +1,6 @@
 /** What is not well, from what is known. */
 import test from 'ava';
-import { agentConditions, type KnownOwnDevice } from '../../../src/domain/notice/agent.js';
+import { agentConditions, type KnownJournal, type KnownOwnDevice } from '../../../src/domain/notice/agent.js';
 import {
   type ReceiverKnown,
   type ReceiverLimits,
@@ -85,6 +85,37 @@ test('damage, failed rounds, upkeep and room', (t) => {
   t.deepEqual(receiver({ room }, { spaceBelowBytes: 101, daysLeft: 13 }), ['space-low store']);
   t.deepEqual(receiver({ room }, { spaceBelowBytes: 100, daysLeft: 0 }), []);
   t.deepEqual(receiver({ room: { freeBytes: 100, daysLeft: null } }), []);
+});
+
+test('an agent: journals that stay broken, or are not shipped for long', (t) => {
+  const journal = (subject: string, more: Partial<KnownJournal>): KnownJournal => ({
+    ...{ subject, brokenMs: null, lagMs: 0, problem: null },
+    ...more,
+  });
+  const minutes = 60_000;
+  const journals = [
+    journal('well', {}),
+    journal('unknown', { lagMs: null }),
+    journal('just broken', { brokenMs: NOW - 59 * minutes, problem: 'its spool is full' }),
+    journal('broken', { brokenMs: NOW - 61 * minutes, problem: 'its spool is full' }),
+    journal('a little behind', { lagMs: 14 * minutes, problem: 'no connection' }),
+    journal('behind', { lagMs: 16 * minutes, problem: 'no connection' }),
+    journal('slow', { lagMs: 16 * minutes }),
+  ];
+  const since = /since .* UTC is at the receiver/;
+  const found = agentConditions({ nowMs: NOW, devices: [], receivers: new Map(), journals });
+  t.deepEqual(
+    found.map(({ event, subject }) => [event, subject]),
+    [
+      ['journal-broken', 'broken'],
+      ['journal-behind', 'behind'],
+      ['journal-behind', 'slow'],
+    ],
+  );
+  t.is(found[0]?.text, 'its spool is full');
+  t.regex(found[1]?.text ?? '', since);
+  t.regex(found[1]?.text ?? '', /because no connection$/);
+  t.regex(found[2]?.text ?? '', /receiver$/);
 });
 
 test('an agent: failures that are not tried again, stale devices, receivers that do not answer', (t) => {
