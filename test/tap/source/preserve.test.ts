@@ -1,7 +1,13 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { GiB } from '../../../src/domain/base/limits.js';
-import { checkPreserveDirectory, defaultPreserveMax } from '../../../src/tap/source/preserve.js';
+import {
+  checkJournalDirectory,
+  checkPreserveDirectory,
+  defaultJournalMax,
+  defaultPreserveMax,
+  JOURNAL_BYTES_MIN,
+} from '../../../src/tap/source/preserve.js';
 import { readSource } from '../../../src/tap/source/source.js';
 import { attachLoop, mount, run } from '../../helpers/disks/loop-device.js';
 import { refused } from '../../helpers/refused.js';
@@ -12,6 +18,8 @@ test('the preserve area of a small device has 1 GiB, or half of what is free', a
   const { directory, image } = await makeTapPlace(t);
   const bytes = await defaultPreserveMax(await readSource(image), join(directory, 'not', 'there'));
   t.true(bytes > 0 && bytes <= GiB);
+  const journal = await defaultJournalMax(join(directory, 'not', 'there'));
+  t.true(journal >= JOURNAL_BYTES_MIN && journal <= 4 * GiB);
 });
 
 testWith(
@@ -26,6 +34,12 @@ testWith(
     const inside = join(mountPoint, 'not-there-yet', 'preserve');
     for (const source of [await readSource(device), await readSource(image)]) {
       await refused(t, checkPreserveDirectory(inside, source, null), 'config', /itself serves/);
+      await refused(
+        t,
+        checkJournalDirectory(inside, source, null),
+        'config',
+        /^journal directory .* --journal-dir/,
+      );
       await t.notThrowsAsync(checkPreserveDirectory(directory, source, null));
     }
     // As where the tap of something else is attached as that device.
