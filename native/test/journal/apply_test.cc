@@ -77,6 +77,25 @@ TEST_CASE("journal apply: any records give the device that a plain array gives, 
   }
 }
 
+TEST_CASE("journal apply: ranges overlap in all ways") {
+  const uint64_t seed = random_seed();
+  INFO("STILLPOINT_TEST_SEED=", seed);
+  Random random(seed);
+  for (int round = 0; round < 2000; round++) {
+    MemoryDevice device(1 + random.below(20));
+    std::vector<uint8_t> expected(device.size_bytes(), 9);
+    device.write(0, expected);
+    Records records;
+    for (int i = 0; i < 12; i++) add_random_record(records, random, expected);
+    const uint64_t begin = random.below(device.size_bytes());
+    const BlockRange except[] = {{begin, begin + random.below(device.size_bytes() - begin + 1)}};
+    std::fill(expected.begin() + static_cast<ptrdiff_t>(except[0].begin),
+              expected.begin() + static_cast<ptrdiff_t>(except[0].end), uint8_t{9});
+    apply_records(device, records.bytes, except, pool());
+    REQUIRE(content_of(device) == expected);
+  }
+}
+
 TEST_CASE("journal apply: counts each byte once, and leaves holes") {
   const TemporaryDirectory directory;
   OpenOptions options;
