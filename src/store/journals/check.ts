@@ -82,8 +82,9 @@ async function checkRecords(
       add(`${path} at byte 0`, 'journal record: its stamp is too early');
     if (fault !== null || endOffset < file.sizeBytes)
       add(`${path} at byte ${endOffset}`, fault ?? 'journal record: it is cut');
-    last = scanned.last ?? last;
-    isFirst = false;
+    isFirst = fault !== null || endOffset < file.sizeBytes;
+    // Behind a wrong one it is not known what comes next.
+    last = isFirst ? null : (scanned.last ?? last);
   }
 }
 

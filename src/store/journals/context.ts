@@ -1,9 +1,10 @@
 /** What the parts of a store's journals share, and the words that they have for files. */
 import { join } from 'node:path';
 import { StillpointError } from '../../domain/base/errors.js';
+import { JOURNAL_FILE_BYTES } from '../../domain/base/limits.js';
 import { isHexId } from '../../domain/base/names.js';
 import type { JournalMark } from '../../domain/journal/journal.js';
-import type { JournalAddon } from '../../native/index.js';
+import { type JournalAddon, native } from '../../native/index.js';
 import type { Disk } from '../disk/disk.js';
 import { JOURNALS_PREFIX, recordsName } from '../disk/layout.js';
 import type { DeviceKey, PointsKey } from '../port/store.js';
@@ -15,7 +16,17 @@ export interface JournalContext {
   readonly log: (message: string) => void;
   /** Proves records. */
   readonly scan: JournalAddon['scanJournal'];
+  /** From which size on a file is not appended to any more. */
+  readonly fileBytes: number;
 }
+
+type Defaults = Pick<JournalContext, 'scan' | 'fileBytes'>;
+export type JournalOptions = Omit<JournalContext, keyof Defaults> & Partial<Defaults>;
+
+export const JOURNAL_DEFAULTS: Defaults = {
+  scan: (records, options) => native.scanJournal(records, options),
+  fileBytes: JOURNAL_FILE_BYTES,
+};
 
 export interface JournalPlace extends DeviceKey {
   readonly journalId: string;

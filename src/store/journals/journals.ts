@@ -20,7 +20,6 @@ import type {
   JournalEnd,
   StoredJournal,
 } from '../../domain/journal/journal.js';
-import { native } from '../../native/index.js';
 import { makeDirs, temporaryFor } from '../disk/disk.js';
 import { asStoreStep } from '../disk/errors.js';
 import { JOURNALS_PREFIX } from '../disk/layout.js';
@@ -33,7 +32,9 @@ import { checkJournal, type JournalFinding } from './check.js';
 import {
   findPlaces,
   isOf,
+  JOURNAL_DEFAULTS,
   type JournalContext,
+  type JournalOptions,
   type JournalPlace,
   journalPlace,
   journalThing,
@@ -44,11 +45,6 @@ import { OwnedJournal } from './owned.js';
 import { RecordsOut } from './read.js';
 
 const SMALL_BYTES = MiB;
-
-export type JournalOptions = Omit<JournalContext, 'scan'> & Partial<Pick<JournalContext, 'scan'>>;
-
-export const scanNatively: JournalContext['scan'] = (records, options) =>
-  native.scanJournal(records, options);
 
 export class StoreJournals implements Journals {
   readonly #context: JournalContext;
@@ -65,7 +61,7 @@ export class StoreJournals implements Journals {
 
   /** Looks at names only, and removes what a removal left. */
   static async open(options: JournalOptions): Promise<StoreJournals> {
-    const journals = new StoreJournals({ scan: scanNatively, ...options });
+    const journals = new StoreJournals({ ...JOURNAL_DEFAULTS, ...options });
     const { places, others } = await findPlaces(options);
     for (const place of places) journals.#add(place);
     for (const path of others) {
@@ -237,7 +233,9 @@ export class StoreJournals implements Journals {
     }
   }
 
-  /** All journals of an agent are another's from now on. May be done again after it died or failed anywhere. */
+  /**
+   * All journals of an agent are another's from now on. May be done again after it died or failed anywhere.
+   */
   renameAgent(from: string, to: string): Promise<void> {
     return this.#run(null, () =>
       this.#mutex.run(async () => {

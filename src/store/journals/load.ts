@@ -75,14 +75,15 @@ type Found = Pick<LoadedJournal, 'files' | 'last' | 'damage'>;
 
 /** It says itself what there was: nothing of that may be missing. */
 function endedFiles(place: JournalPlace, listed: readonly RecordsFile[], told: StoredEnd): Found {
-  const { last, lastFileBytes } = told;
-  const newest = listed.at(-1);
-  const path = newest === undefined ? place.path : recordsPath(place, newest);
-  if (last !== null && (newest === undefined || newest.firstOrdinal > last.ordinal + 1))
-    throw damaged(path, 'records are gone');
+  const { last, lastFile, lastFileBytes } = told;
+  // A write that failed may have left one more.
+  const counting = listed.filter(({ firstOrdinal }) => firstOrdinal <= lastFile);
+  const newest = counting.at(-1);
+  const path = recordsPath(place, { firstOrdinal: lastFile });
+  if ((newest?.firstOrdinal ?? 0) !== lastFile) throw damaged(path, 'it is gone');
   if (newest !== undefined && newest.sizeBytes < lastFileBytes)
     throw damaged(path, `it has ${newest.sizeBytes} bytes, and had ${lastFileBytes} when the journal ended`);
-  const files = listed.map((file) => (file === newest ? { ...file, sizeBytes: lastFileBytes } : file));
+  const files = counting.map((file) => (file === newest ? { ...file, sizeBytes: lastFileBytes } : file));
   return { files, last, damage: null };
 }
 

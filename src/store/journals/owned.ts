@@ -8,12 +8,7 @@
  */
 import { dirname, join } from 'node:path';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
-import {
-  JOURNAL_APPEND_BYTES_MAX,
-  JOURNAL_AUDITS_MAX,
-  JOURNAL_FILE_BYTES,
-  JOURNAL_RESERVES,
-} from '../../domain/base/limits.js';
+import { JOURNAL_APPEND_BYTES_MAX, JOURNAL_AUDITS_MAX, JOURNAL_RESERVES } from '../../domain/base/limits.js';
 import {
   compareStamps,
   type JournalAppended,
@@ -41,6 +36,8 @@ import { readAudits, readEnd, writeAudits, writeEnd, writeJournalText } from './
 
 /** Of batches that are stored together. */
 const GROUP_BYTES = 2 * JOURNAL_APPEND_BYTES_MAX;
+
+const NO_FILE: RecordsFile = { firstOrdinal: 0, sizeBytes: 0 };
 
 interface Waiting {
   readonly records: Uint8Array;
@@ -221,10 +218,10 @@ export class OwnedJournal {
 
   async #store(parts: Uint8Array[], begin: JournalMark | null, last: JournalMark | null): Promise<void> {
     const loaded = await this.#known();
-    const { disk } = this.#context;
+    const { disk, fileBytes } = this.#context;
     const byteLength = parts.reduce((sum, part) => sum + part.length, 0);
     const newest = loaded.files.at(-1);
-    const isFull = newest === undefined || newest.sizeBytes >= JOURNAL_FILE_BYTES;
+    const isFull = newest === undefined || newest.sizeBytes >= fileBytes;
     const into = isFull ? { firstOrdinal: ordinalOf(loaded.last) + 1, sizeBytes: 0 } : newest;
     const path = recordsPath(this.place, into);
     await leaveReserve(disk, path, byteLength, JOURNAL_RESERVES);
@@ -270,8 +267,8 @@ export class OwnedJournal {
       const loaded = await this.#orClosed(() => this.#known());
       if (endOf(loaded) !== null) return;
       const { reason, stamp, lastOrdinal } = end;
-      const lastFileBytes = loaded.files.at(-1)?.sizeBytes ?? 0;
-      const told = { reason, stamp, lastOrdinal, last: loaded.last, lastFileBytes };
+      const { firstOrdinal: lastFile, sizeBytes: lastFileBytes } = loaded.files.at(-1) ?? NO_FILE;
+      const told = { reason, stamp, lastOrdinal, last: loaded.last, lastFile, lastFileBytes };
       await this.#write(() => writeEnd(this.#context.disk, this.place, told));
       this.#loaded = { ...loaded, told };
     });

@@ -10,8 +10,15 @@ import { asStoreStep } from '../disk/errors.js';
 import type { JournalRead, Journals } from '../port/journals.js';
 import type { PointsKey } from '../port/keys.js';
 import { checkJournal, type JournalFinding } from './check.js';
-import { findPlaces, isOf, type JournalContext, type JournalPlace, journalUnknown } from './context.js';
-import { type JournalOptions, scanNatively } from './journals.js';
+import {
+  findPlaces,
+  isOf,
+  JOURNAL_DEFAULTS,
+  type JournalContext,
+  type JournalOptions,
+  type JournalPlace,
+  journalUnknown,
+} from './context.js';
 import { compareStored, type LoadedJournal, loadJournal, storedOf, type Tail } from './load.js';
 import { RecordsOut } from './read.js';
 
@@ -21,7 +28,7 @@ export class ReaderJournals implements Journals {
   readonly #tails = new Map<string, Tail>();
 
   constructor(options: JournalOptions) {
-    this.#context = { scan: scanNatively, ...options };
+    this.#context = { ...JOURNAL_DEFAULTS, ...options };
     this.#out = new RecordsOut(this.#context);
   }
 

@@ -73,8 +73,8 @@ export async function scanFile(
 }
 
 /**
- * Whether a whole record that could follow comes behind the place where one is wrong. What a cut of power left
- * of the last records has none, as a rule; where bytes flipped, there are.
+ * Whether a whole record that could follow comes behind the place where one is wrong. What a cut of power
+ * left of the last records has none, as a rule; where bytes flipped, there are.
  */
 export async function hasRecordsBehind(
   { scan }: Pick<JournalContext, 'scan'>,

@@ -16,7 +16,8 @@ const STAMP = /^(0|[1-9]\d{0,19})$/;
 /** What was told, and what the store had then: from there on a missing byte is damage. */
 export interface StoredEnd extends JournalEnd {
   readonly last: JournalMark | null;
-  /** Of the last file of records. */
+  /** The last file of records, by the ordinal of its first one; 0: there was none. */
+  readonly lastFile: number;
   readonly lastFileBytes: number;
 }
 
@@ -42,11 +43,11 @@ export async function readEnd(disk: Disk, place: JournalPlace): Promise<StoredEn
   const path = join(place.path, JOURNAL_END);
   const body = await readText(disk, path, 'stillpoint-end');
   if (body === null) return null;
-  const { reason, stamp, lastOrdinal, last, lastFileBytes } = body;
-  const isEnd =
-    typeof reason === 'string' && isStamp(stamp) && isCount(lastOrdinal) && isCount(lastFileBytes);
-  if (!isEnd || !(last === null || isMark(last))) throw damaged(path, 'it does not say how it ended');
-  return { reason, stamp, lastOrdinal, last, lastFileBytes };
+  const { reason, stamp, lastOrdinal, last, lastFile, lastFileBytes } = body;
+  const isEnd = typeof reason === 'string' && isStamp(stamp) && isCount(lastOrdinal);
+  if (!isEnd || !isCount(lastFile) || !isCount(lastFileBytes) || !(last === null || isMark(last)))
+    throw damaged(path, 'it does not say how it ended');
+  return { reason, stamp, lastOrdinal, last, lastFile, lastFileBytes };
 }
 
 export async function writeEnd(disk: Disk, place: JournalPlace, end: StoredEnd): Promise<void> {

@@ -29,8 +29,14 @@ export async function journalsDir(t: ExecutionContext): Promise<string> {
   return dir;
 }
 
-export function openJournals(dir: string, disk: Disk = nodeDisk, log: string[] = []): Promise<StoreJournals> {
-  return StoreJournals.open({ disk, dir, scan: scanJournal, log: (line) => log.push(line) });
+/** @param fileBytes small: a file is full soon */
+export function openJournals(
+  dir: string,
+  disk: Disk = nodeDisk,
+  log: string[] = [],
+  fileBytes = 1500,
+): Promise<StoreJournals> {
+  return StoreJournals.open({ disk, dir, scan: scanJournal, fileBytes, log: (line) => log.push(line) });
 }
 
 export function readJournals(dir: string, disk: Disk = nodeDisk): ReaderJournals {
@@ -39,13 +45,13 @@ export function readJournals(dir: string, disk: Disk = nodeDisk): ReaderJournals
 
 export async function diskJournals(t: ExecutionContext): Promise<JournalsWorld> {
   const dir = await journalsDir(t);
-  let owned = await openJournals(dir);
+  let owned = await openJournals(dir, nodeDisk, [], 65536);
   const world: JournalsWorld = {
     journals: owned,
     reader: readJournals(dir),
     reopen: async () => {
       await owned.close();
-      owned = await openJournals(dir);
+      owned = await openJournals(dir, nodeDisk, [], 65536);
       world.journals = owned;
     },
   };
@@ -53,9 +59,14 @@ export async function diskJournals(t: ExecutionContext): Promise<JournalsWorld> 
 }
 
 /** All records of a journal, read in parts. */
-export async function allRecords(journals: Journals, bytesMax: number, journalId = JOURNAL): Promise<Buffer> {
+export async function allRecords(
+  journals: Journals,
+  bytesMax: number,
+  journalId = JOURNAL,
+  after = 0,
+): Promise<Buffer> {
   const parts: Buffer[] = [];
-  for (let afterOrdinal = 0; ; ) {
+  for (let afterOrdinal = after; ; ) {
     const part = await journals.records(WEB.agent, journalId, { ...ALL, afterOrdinal, bytesMax });
     if (part.length === 0) return Buffer.concat(parts);
     const { last } = await scanJournal(part, { afterOrdinal });
