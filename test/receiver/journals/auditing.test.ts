@@ -122,6 +122,10 @@ test('blocks are loaded a window at a time, and the result is the same', async (
   const position = world.device.hold();
   await world.device.backUp(position);
   await world.device.ship();
+  // A store gives as many of the wanted blocks as one answer may have.
+  const { blocks } = world.store;
+  world.store.blocks = (point, wanted, take) =>
+    blocks.call(world.store, point, wanted.slice(0, 1), take as never) as never;
   await world.auditing.look();
   t.deepEqual(await world.audits(), [null]);
   t.is(world.replays[0]?.windowCount, 4, 'of blocks 0, 1, 2, 3, 6, 7, 8 and 15');
