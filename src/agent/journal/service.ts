@@ -46,7 +46,6 @@ interface Followed {
   readonly journals: TapJournals;
   aims: readonly Aim[];
   readonly stop: AbortController;
-  readonly end: Promise<void>;
 }
 
 interface Aim {
@@ -59,6 +58,7 @@ const LOOK_MS = 5_000;
 export class JournalService {
   readonly #options: JournalServiceOptions;
   readonly #followed = new Map<string, Followed>();
+  readonly #ends = new Set<Promise<void>>();
   #problem: string | null = null;
 
   constructor(options: JournalServiceOptions) {
@@ -72,7 +72,7 @@ export class JournalService {
       await this.look();
       await sleep(lookMs, undefined, { signal }).catch(() => undefined);
     }
-    await Promise.all([...this.#followed.values()].map(({ end }) => end));
+    await Promise.all(this.#ends);
   }
 
   /** Which taps there are now, and for whom. */
@@ -130,7 +130,12 @@ export class JournalService {
       ...{ tap, readHead, scan, connect, now, wallMs, random, log, counters },
       signal: AbortSignal.any([signal, stop.signal]),
     });
-    return { journals, aims: [], stop, end: Promise.resolve().then(() => journals.run()) };
+    // Once it knows whom to ship to.
+    const end = Promise.resolve()
+      .then(() => journals.run())
+      .finally(() => this.#ends.delete(end));
+    this.#ends.add(end);
+    return { journals, aims: [], stop };
   }
 
   /** By device. */
