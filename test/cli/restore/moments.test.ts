@@ -7,10 +7,8 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { runBackup } from '../../../src/agent/backup/backup.js';
 import { runRestore } from '../../../src/agent/restore/restore.js';
-import type { SnapshotProvider } from '../../../src/capture/ports.js';
 import { findPoint, findRestorable } from '../../../src/cli/common/point-argument.js';
 import type { JournalPosition } from '../../../src/domain/journal/journal.js';
-import { native } from '../../../src/native/index.js';
 import type { ReceiverPort } from '../../../src/protocol/port/receiver.js';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
@@ -18,6 +16,7 @@ import { type JournalRecord, journalRecord } from '../../helpers/bytes/journal-r
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { MemoryStore } from '../../helpers/fakes/memory-store.js';
 import { applyJournalIfMissing } from '../../helpers/journals/apply-journal.js';
+import { providerAt } from '../../helpers/journals/provider-at.js';
 import { CLOCK_ID, isoAt, journalIdOf, stampAt } from '../../helpers/journals/stored-journals.js';
 import { refused } from '../../helpers/refused.js';
 import { type Random, seededRandom } from '../../helpers/seed.js';
@@ -102,25 +101,6 @@ async function world(t: ExecutionContext, random: Random, seconds: number): Prom
     return { bytes: await readFile(target), kind: found.kind };
   };
   return { receiver, store, history, restore };
-}
-
-/** A view of the image, of this second. */
-function providerAt(image: string, second: number, journal: JournalPosition | undefined): SnapshotProvider {
-  return {
-    name: 'test',
-    hold: async () => {
-      const device = await native.openDevice(image);
-      return {
-        device,
-        identity: { type: 'image', path: image, inode: '1:2/3', logicalSectorSize: 512 },
-        instant: new Date(isoAt(second)),
-        kind: 'crash',
-        warnings: [],
-        conclude: async () => ({ kind: 'crash', warnings: [], journal }),
-        release: () => device.close(),
-      };
-    },
-  };
 }
 
 test.serial('each second comes out as it was, as long as the receiver has it', async (t) => {
