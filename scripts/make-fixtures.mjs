@@ -14,7 +14,7 @@ const ts = (path) => import(`../build/ts/${path}`);
 const { createStore, openStore } = await ts('src/store/open.js');
 const { main } = await ts('src/cli/main.js');
 const { Transport } = await ts('src/protocol/transport/transport.js');
-const { PROTOCOL_VERSION } = await ts('src/protocol/messages/schemas.js');
+const { PROTOCOL_VERSION } = await ts('src/protocol/schemas/messages.js');
 const { encodeDecision } = await ts('src/store/points/decision-file.js');
 const { SEALED_VERSION } = await ts('src/store/disk/sealed-text.js');
 const { writeKeptSession } = await ts('src/agent/state/kept-session.js');

@@ -2,13 +2,12 @@
 import { createRequire } from 'node:module';
 import type { BatchAddon } from './border/batch.js';
 import type { NativeConstants } from './border/constants.js';
-import type { DeviceAddon } from './border/device.js';
+import type { DeviceAddon, PathAddon } from './border/device.js';
 import type { DigestAddon } from './border/digest.js';
 import type { JournalAddon } from './border/journal.js';
 import type { LiveAddon } from './border/live.js';
 import type { PackAddon } from './border/pack.js';
 import type { PatchAddon } from './border/patch.js';
-import type { PathAddon } from './border/paths.js';
 import type { ReflinkAddon } from './border/reflink.js';
 import type { RestoreAddon } from './border/restore.js';
 import type { ScanAddon } from './border/scan.js';

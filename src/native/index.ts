@@ -17,7 +17,6 @@ export * from './border/journal.js';
 export * from './border/live.js';
 export * from './border/pack.js';
 export * from './border/patch.js';
-export * from './border/paths.js';
 export * from './border/reflink.js';
 export * from './border/restore.js';
 export * from './border/scan.js';

@@ -16,8 +16,8 @@ import { callerOrigin, type Enrolment, receiverOrigin } from './certificates/enr
 import { decodeInviteCode, matchesPin } from './certificates/invite-code.js';
 import { Exchange } from './exchange.js';
 import { ENROL_MESSAGE } from './messages/enrol-message.js';
-import type { EnrolRequest } from './messages/schemas.js';
 import { RETRY_DEFAULT } from './retry.js';
+import type { EnrolRequest } from './schemas/messages.js';
 import { handshake, provenAs, type ReceiverListener } from './transport/listener.js';
 import { TLS_CIPHERS, Transport, transportError } from './transport/transport.js';
 

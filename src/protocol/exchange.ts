@@ -9,7 +9,7 @@ import {
   HEADER_SEQUENCE,
   HEADER_SESSION,
   ROUTE_PREFIX,
-} from './messages/schemas.js';
+} from './schemas/messages.js';
 import type { Transport, TransportRequest } from './transport/transport.js';
 
 const ANSWER_TIMEOUT_MS = 5 * 60_000;

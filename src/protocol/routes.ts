@@ -17,6 +17,7 @@ import { answerIn } from './messages/former.js';
 import type { Call } from './messages/message.js';
 import { encodeLines, NDJSON_TYPE } from './messages/ndjson.js';
 import type { RequestForm } from './messages/request-forms.js';
+import { MESSAGE_NAMES, MESSAGES, type MessagePort, visit } from './messages/table.js';
 import {
   BINARY_TYPE,
   type EnrolAnswer,
@@ -29,8 +30,7 @@ import {
   type RenewAnswer,
   type RenewRequest,
   ROUTE_PREFIX,
-} from './messages/schemas.js';
-import { MESSAGE_NAMES, MESSAGES, type MessagePort, visit } from './messages/table.js';
+} from './schemas/messages.js';
 import type { BodyMemory } from './transport/body-memory.js';
 import type { ByteBudget, Release } from './transport/byte-budget.js';
 import { type BodyBudgets, type BodyTimeouts, withBody } from './transport/request-body.js';

@@ -20,14 +20,14 @@ import {
   RENEWALS_PER_HOUR_MAX,
 } from '../domain/base/limits.js';
 import type { LogEvent } from '../domain/base/log-events.js';
+import { type Refusal, registerRoutes } from '../protocol/routes.js';
 import {
   type EnrolAnswer,
   type EnrolRequest,
   type RenewAnswer,
   type RenewRequest,
   ROUTE_PREFIX,
-} from '../protocol/messages/schemas.js';
-import { type Refusal, registerRoutes } from '../protocol/routes.js';
+} from '../protocol/schemas/messages.js';
 import { BodyMemory } from '../protocol/transport/body-memory.js';
 import { ByteBudget } from '../protocol/transport/byte-budget.js';
 import { BODY_TIMEOUTS, type BodyTimeouts, bodyTimeoutMs } from '../protocol/transport/request-body.js';

@@ -8,7 +8,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { BATCH_BYTES_MAX, JSON_BYTES_MAX, MiB } from '../../src/domain/base/limits.js';
 import type { Enrolment } from '../../src/protocol/certificates/enrolment.js';
-import { PROTOCOL_VERSION, PROTOCOL_VERSION_OLDEST } from '../../src/protocol/messages/schemas.js';
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_OLDEST } from '../../src/protocol/schemas/messages.js';
 import { makePoint } from '../helpers/bytes/points.js';
 import { beginRequest, sessionId } from '../helpers/bytes/requests.js';
 import { FaultyStore } from '../helpers/faults/store.js';

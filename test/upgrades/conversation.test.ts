@@ -8,12 +8,12 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import test from 'ava';
 import { decodeLines } from '../../src/protocol/messages/ndjson.js';
+import { MESSAGE_NAMES, MESSAGES, makePort } from '../../src/protocol/messages/table.js';
 import {
   PROTOCOL_VERSION,
   PROTOCOL_VERSION_OLDEST,
   ROUTE_PREFIX,
-} from '../../src/protocol/messages/schemas.js';
-import { MESSAGE_NAMES, MESSAGES, makePort } from '../../src/protocol/messages/table.js';
+} from '../../src/protocol/schemas/messages.js';
 import { Transport } from '../../src/protocol/transport/transport.js';
 import { createStore, openStore } from '../../src/store/open.js';
 import { tempDir } from '../helpers/disks/temp-dir.js';

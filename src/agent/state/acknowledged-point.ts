@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { readSpareStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import type { AcknowledgedPoint } from '../../domain/point/acknowledged-point.js';
-import { hexIdSchema } from '../../protocol/messages/schemas.js';
+import { hexIdSchema } from '../../protocol/schemas/messages.js';
 
 const format: StateFormat<AcknowledgedPoint> = {
   format: 'stillpoint-acknowledged',

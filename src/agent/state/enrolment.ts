@@ -14,7 +14,7 @@ import { makeDirectory, readStateFile, type StateFormat, writeStateFile } from '
 import { StillpointError } from '../../domain/base/errors.js';
 import { isHexId } from '../../domain/base/names.js';
 import { type Enrolment, receiverOrigin } from '../../protocol/certificates/enrolment.js';
-import { hexIdSchema } from '../../protocol/messages/schemas.js';
+import { hexIdSchema } from '../../protocol/schemas/messages.js';
 
 const enrolmentFormat: StateFormat<Enrolment> = {
   format: 'stillpoint-enrolment',

@@ -27,7 +27,7 @@ import {
 } from '../../config/state-file.js';
 import { findUnmounted } from '../../devices/system/expected-mounts.js';
 import { StillpointError } from '../../domain/base/errors.js';
-import { hexIdSchema } from '../../protocol/messages/schemas.js';
+import { hexIdSchema } from '../../protocol/schemas/messages.js';
 
 export interface StorePlace {
   /** A directory's real path, or a receiver's id. */

@@ -19,7 +19,7 @@ import { readSpareStateFile, type StateFormat, writeStateFile } from '../../conf
 import { StillpointError } from '../../domain/base/errors.js';
 import { lockFile, syncDirectory } from '../../native/files.js';
 import type { Enrolment } from '../../protocol/certificates/enrolment.js';
-import type { RenewAnswer, RenewRequest } from '../../protocol/messages/schemas.js';
+import type { RenewAnswer, RenewRequest } from '../../protocol/schemas/messages.js';
 import { enrolmentDirectory, readEnrolment, saveEnrolment } from './enrolment.js';
 
 interface Pending {

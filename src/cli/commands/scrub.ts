@@ -25,7 +25,7 @@ export async function* scrubEvents(
   const waiting: VerifyEvent[] = [];
   let wake: () => void = () => undefined;
   let isOver = false;
-  const { parseMessage, verifyEventSchema } = await import('../../protocol/messages/schemas.js');
+  const { parseMessage, verifyEventSchema } = await import('../../protocol/schemas/messages.js');
   const take = (event: unknown) => {
     waiting.push(parseMessage("receiver's answer", verifyEventSchema, event));
     wake();

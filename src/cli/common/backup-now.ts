@@ -5,7 +5,7 @@ import { askAgent } from '../../agent/control/client.js';
 import { agentSocketPath } from '../../agent/control/messages.js';
 import { checkName } from '../../domain/base/names.js';
 import { errorBodySchema } from '../../protocol/messages/error-body.js';
-import { pointGroupSchema, pointSchema } from '../../protocol/messages/schemas.js';
+import { pointGroupSchema, pointSchema } from '../../protocol/schemas/messages.js';
 import type { Told, ToldGroup } from '../output/backup-result.js';
 import { groupProgress } from '../output/group-progress.js';
 import type { CommandContext } from './context.js';

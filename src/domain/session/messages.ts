@@ -1,6 +1,6 @@
 /**
  * The content of a session's messages and of a receiver's answers, whatever transports them.
- * src/protocol/messages/schemas.ts has their shapes on the wire.
+ * src/protocol/schemas/messages.ts has their shapes on the wire.
  */
 import type { Geometry } from '../blocks/geometry.js';
 import type { GroupCommit } from '../point/group.js';

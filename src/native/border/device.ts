@@ -1,4 +1,4 @@
-/** The part of the border for devices; rules as in ../index.ts. */
+/** The part of the border for devices and for paths; rules as in ../index.ts. */
 
 export interface OpenDeviceOptions {
   readonly write?: boolean;
@@ -39,4 +39,13 @@ export interface DeviceAddon {
   /** Writes what is dirty of the file system that the path lies on (syncfs). */
   syncFilesystem(path: string): Promise<void>;
   openDevice(path: string, options?: OpenDeviceOptions): Promise<Device>;
+}
+
+export interface PathAddon {
+  /**
+   * True if some process holds the regular file open for writing (probed by a read lease, taken and dropped).
+   */
+  isOpenForWriting(path: string): boolean;
+  /** What chattr has set. */
+  pathFlags(path: string): { readonly isImmutable: boolean; readonly isAppendOnly: boolean };
 }

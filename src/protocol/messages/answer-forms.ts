@@ -3,8 +3,8 @@
  */
 import type { z } from 'zod';
 import { JSON_BYTES_MAX } from '../../domain/base/limits.js';
+import { parseMessage } from '../schemas/messages.js';
 import { decodeLines } from './ndjson.js';
-import { parseMessage } from './schemas.js';
 
 /** An answer before it is sent. */
 export type AnswerContent =

@@ -2,9 +2,7 @@
  * How a machine that is not an agent yet asks to become one, and how an agent gets its next certificate. They
  * are not messages of a port: only a receiver over a network has certificates.
  */
-import { jsonAnswer } from './answer-forms.js';
-import { call } from './message.js';
-import { json, rest } from './request-forms.js';
+
 import {
   type EnrolRequest,
   enrolAnswerSchema,
@@ -12,7 +10,10 @@ import {
   type RenewRequest,
   renewAnswerSchema,
   renewRequestSchema,
-} from './schemas.js';
+} from '../schemas/messages.js';
+import { jsonAnswer } from './answer-forms.js';
+import { call } from './message.js';
+import { json, rest } from './request-forms.js';
 
 const BYTES_MAX = 16 * 1024;
 const TIMEOUT_MS = 60_000;

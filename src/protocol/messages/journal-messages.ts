@@ -4,17 +4,17 @@
  */
 import { JOURNAL_APPEND_BYTES_MAX, JOURNAL_READ_BYTES_MAX } from '../../domain/base/limits.js';
 import type { JournalEnd, Stamp } from '../../domain/journal/journal.js';
-import { bytesAnswer, done, jsonAnswer, listAnswer } from './answer-forms.js';
 import {
   journalAppendedSchema,
   journalEndSchema,
   ordinalSchema,
   stampSchema,
   storedJournalSchema,
-} from './journal-schemas.js';
+} from '../schemas/journals.js';
+import { deviceSchema, hexIdSchema, REQUEST_BYTES_MAX } from '../schemas/messages.js';
+import { bytesAnswer, done, jsonAnswer, listAnswer } from './answer-forms.js';
 import { call } from './message.js';
 import { bytes, field, inJournal, json, rest } from './request-forms.js';
-import { deviceSchema, hexIdSchema, REQUEST_BYTES_MAX } from './schemas.js';
 
 const journalId = field('journalId', 'journal id', hexIdSchema);
 

@@ -6,8 +6,8 @@ import { z } from 'zod';
 import type { StillpointError } from '../../domain/base/errors.js';
 import { JSON_BYTES_MAX } from '../../domain/base/limits.js';
 import { splitLines } from '../../domain/base/lines.js';
+import { parseMessage } from '../schemas/messages.js';
 import { decodeError, encodeError, errorBodySchema } from './error-body.js';
-import { parseMessage } from './schemas.js';
 
 export const NDJSON_TYPE = 'application/x-ndjson';
 

@@ -2,18 +2,18 @@
 import { JSON_BYTES_MAX } from '../../domain/base/limits.js';
 import type { GroupStepRequest } from '../../domain/group/steps.js';
 import type { AwaitOrderRequest, OrderReport } from '../../domain/order/order.js';
-import { jsonField } from './answer-forms.js';
-import { groupAnswerSchema, groupStepSchema } from './group-schemas.js';
-import { call } from './message.js';
+import { groupAnswerSchema, groupStepSchema } from '../schemas/groups.js';
+import { hexIdSchema } from '../schemas/messages.js';
 import {
   awaitOrderSchema,
   orderAnswerSchema,
   orderReportSchema,
   orderStandingSchema,
   plannedRoundsSchema,
-} from './order-schemas.js';
+} from '../schemas/orders.js';
+import { jsonField } from './answer-forms.js';
+import { call } from './message.js';
 import { abortable, field, json, nothing, rest } from './request-forms.js';
-import { hexIdSchema } from './schemas.js';
 
 const QUESTION_BYTES_MAX = 64 * 1024;
 /** Over what was asked to be waited: a link that has died in silence is noticed then. */

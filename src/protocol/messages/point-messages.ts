@@ -6,9 +6,6 @@ import { BATCH_BYTES_MAX, NODE_BYTES_MAX, NODES_REQUEST_MAX } from '../../domain
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import type { CheckOptions, NodeRequest, PointsOptions } from '../../domain/session/messages.js';
 import { COMPARE_ANSWER_BYTES_MAX, COMPARE_QUESTION_BYTES_MAX } from '../codecs/compare-codec.js';
-import { bytesAnswer, jsonAnswer, listAnswer } from './answer-forms.js';
-import { call, stream } from './message.js';
-import { bytes, field, json, nothing, rest } from './request-forms.js';
 import {
   blockIndexesSchema,
   blockRangesSchema,
@@ -27,7 +24,10 @@ import {
   removedAnswerSchema,
   sequenceSchema,
   verifyEventSchema,
-} from './schemas.js';
+} from '../schemas/messages.js';
+import { bytesAnswer, jsonAnswer, listAnswer } from './answer-forms.js';
+import { call, stream } from './message.js';
+import { bytes, field, json, nothing, rest } from './request-forms.js';
 
 const NODES_ANSWER_BYTES_MAX = NODES_REQUEST_MAX * (4 + NODE_BYTES_MAX);
 

@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { StillpointError } from '../../domain/base/errors.js';
-import { hexIdSchema, parseMessage, sequenceSchema } from './schemas.js';
+import { hexIdSchema, parseMessage, sequenceSchema } from '../schemas/messages.js';
 
 /** A request before it is sent. */
 export interface RequestContent {

@@ -10,9 +10,6 @@ import {
 } from '../../domain/base/limits.js';
 import { PIECES_ANSWER_BYTES_MAX } from '../../domain/blocks/pieces.js';
 import type { BeginRequest, CommitRequest } from '../../domain/session/messages.js';
-import { bytesAnswer, done, jsonAnswer } from './answer-forms.js';
-import { call } from './message.js';
-import { bytes, field, inSession, json, labelled, nothing, numbered, rest } from './request-forms.js';
 import {
   batchAnswerSchema,
   beginAnswerSchema,
@@ -22,7 +19,10 @@ import {
   pointSchema,
   REQUEST_BYTES_MAX,
   statusSchema,
-} from './schemas.js';
+} from '../schemas/messages.js';
+import { bytesAnswer, done, jsonAnswer } from './answer-forms.js';
+import { call } from './message.js';
+import { bytes, field, inSession, json, labelled, nothing, numbered, rest } from './request-forms.js';
 
 /** Of answers that take work: a commit recomputes the tree and writes packs. */
 const WORK_TIMEOUT_MS = 30 * 60_000;

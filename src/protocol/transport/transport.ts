@@ -13,7 +13,7 @@ import { JSON_BYTES_MAX } from '../../domain/base/limits.js';
 import { native } from '../../native/index.js';
 import { subjectOf } from '../certificates/certificate-identity.js';
 import { errorOfAnswer } from '../messages/error-body.js';
-import { HEADER_PROTOCOL, PROTOCOL_VERSION } from '../messages/schemas.js';
+import { HEADER_PROTOCOL, PROTOCOL_VERSION } from '../schemas/messages.js';
 import { type Connect, useConnections } from './connect.js';
 import type { Pacer } from './pacer.js';
 

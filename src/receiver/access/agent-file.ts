@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { readStateFile, type StateFormat, writeStateFile } from '../../config/state-file.js';
 import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { fingerprint } from '../../protocol/certificates/certificate-identity.js';
-import { hexIdSchema } from '../../protocol/messages/schemas.js';
+import { hexIdSchema } from '../../protocol/schemas/messages.js';
 import { receiverDirectory } from './identity.js';
 
 /** One that the agent may show. */

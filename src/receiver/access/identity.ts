@@ -32,7 +32,7 @@ import {
   isNearItsEnd,
   type KeyAndCertificate,
 } from '../../protocol/certificates/certificates.js';
-import { hexIdSchema } from '../../protocol/messages/schemas.js';
+import { hexIdSchema } from '../../protocol/schemas/messages.js';
 import { copyPathOf, mendTwin, readTwin, writeTwin } from './twin-file.js';
 
 export const LISTEN_DEFAULT = '0.0.0.0:8440';

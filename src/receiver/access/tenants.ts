@@ -25,7 +25,7 @@ import {
   type KeyAndCertificate,
   signRequest,
 } from '../../protocol/certificates/certificates.js';
-import type { EnrolRequest } from '../../protocol/messages/schemas.js';
+import type { EnrolRequest } from '../../protocol/schemas/messages.js';
 import {
   agentPath,
   agentsPath,

@@ -11,12 +11,8 @@ import { z } from 'zod';
 import { StillpointError } from '../../domain/base/errors.js';
 import { HOST_STATES, RUN_PHASES } from '../../domain/group/run.js';
 import { errorBodySchema } from '../../protocol/messages/error-body.js';
-import {
-  comparisonSchema,
-  devicePlanSchema,
-  orderProgressSchema,
-} from '../../protocol/messages/order-schemas.js';
-import { parseMessage, pointSchema } from '../../protocol/messages/schemas.js';
+import { parseMessage, pointSchema } from '../../protocol/schemas/messages.js';
+import { comparisonSchema, devicePlanSchema, orderProgressSchema } from '../../protocol/schemas/orders.js';
 import type { CollectReport } from '../../store/port/store.js';
 import { receiverGroupSchema } from '../orders/group-settings.js';
 import {

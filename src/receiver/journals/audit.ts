@@ -47,7 +47,7 @@ export async function auditFault(due: DueAudit<Point>, options: AuditOptions): P
     if (error instanceof BadRecords) return error.message;
     throw error;
   } finally {
-    replay.close();
+    await replay.close();
   }
 }
 

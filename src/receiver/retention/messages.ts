@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { NAME_CHARS_MAX } from '../../domain/base/names.js';
-import { hexIdSchema } from '../../protocol/messages/schemas.js';
+import { hexIdSchema } from '../../protocol/schemas/messages.js';
 import { policySchema } from '../../store/retention/files.js';
 
 const FORGET_POINTS_MAX = 1000;

@@ -13,7 +13,7 @@ import {
   HEADER_SESSION,
   PROTOCOL_VERSION,
   ROUTE_PREFIX,
-} from '../../../src/protocol/messages/schemas.js';
+} from '../../../src/protocol/schemas/messages.js';
 import { makeStampedImage } from '../../helpers/bytes/stamped-blocks.js';
 import { anonymousBytes, watchPeak } from '../../helpers/machines/memory.js';
 import { enroll, startReceiver } from '../../helpers/machines/receiver.js';

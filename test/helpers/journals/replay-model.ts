@@ -76,7 +76,7 @@ export class ReplayModel implements JournalReplay {
     return Buffer.concat([...this.#blocks.values()].map((content) => digester.leafDigest(content)));
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.isClosed = true;
   }
 

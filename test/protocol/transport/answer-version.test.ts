@@ -4,7 +4,7 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import test from 'ava';
 import { createAuthority, createServerCertificate } from '../../../src/protocol/certificates/certificates.js';
-import { PROTOCOL_VERSION } from '../../../src/protocol/messages/schemas.js';
+import { PROTOCOL_VERSION } from '../../../src/protocol/schemas/messages.js';
 import { Transport } from '../../../src/protocol/transport/transport.js';
 import { refused } from '../../helpers/refused.js';
 

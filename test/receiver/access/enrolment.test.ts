@@ -10,7 +10,7 @@ import {
 import { decodeInviteCode, encodeInviteCode } from '../../../src/protocol/certificates/invite-code.js';
 import { receiverClient } from '../../../src/protocol/client.js';
 import { enroll } from '../../../src/protocol/enroll.js';
-import { PROTOCOL_VERSION } from '../../../src/protocol/messages/schemas.js';
+import { PROTOCOL_VERSION } from '../../../src/protocol/schemas/messages.js';
 import { loadIdentity, readAuthority } from '../../../src/receiver/access/identity.js';
 import { createInvite } from '../../../src/receiver/access/invites.js';
 import { Tenants } from '../../../src/receiver/access/tenants.js';

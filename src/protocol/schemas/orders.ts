@@ -25,7 +25,7 @@ import {
   type PlannedRound,
 } from '../../domain/order/order.js';
 import { CONSISTENCY_KINDS } from '../../domain/point/point.js';
-import { hexIdSchema } from './schemas.js';
+import { hexIdSchema } from './messages.js';
 
 const TEXT_CHARS_MAX = 8192;
 const ORDERS_AT_ONCE_MAX = 256;

@@ -3,8 +3,8 @@ import { z } from 'zod';
 import { GROUP_MEMBERS_MAX, ORDER_WAIT_MS_MAX } from '../../domain/base/limits.js';
 import type { GroupCommand, GroupReport, GroupStepRequest } from '../../domain/group/steps.js';
 import { CONSISTENCY_KINDS } from '../../domain/point/point.js';
-import { orderFailureSchema } from './order-schemas.js';
-import { groupCommitSchema, hexIdSchema } from './schemas.js';
+import { groupCommitSchema, hexIdSchema } from './messages.js';
+import { orderFailureSchema } from './orders.js';
 
 const TRIES_MAX = 1000;
 /** Longer than any gate or freeze is kept. */

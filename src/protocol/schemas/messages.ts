@@ -39,7 +39,7 @@ import type {
   SessionStatus,
   VerifyEvent,
 } from '../../domain/session/messages.js';
-import { journalPositionSchema } from './journal-schemas.js';
+import { journalPositionSchema } from './journals.js';
 
 /**
  * Raised by any change that an older side would misread. An agent speaks this version only. A receiver serves
