@@ -5,6 +5,7 @@ import { compareStamps, type JournalMark } from '../../domain/journal/journal.js
 import { errnoOf } from '../disk/disk.js';
 import { JOURNAL_AUDITS, JOURNAL_END, JOURNAL_FILE } from '../disk/layout.js';
 import {
+  isUnreadable,
   type JournalContext,
   type JournalPlace,
   ordinalOf,
@@ -34,7 +35,7 @@ export async function checkJournal(
     try {
       return await read();
     } catch (error) {
-      if (!isStillpointError(error, 'store-damaged')) throw error;
+      if (!isUnreadable(error)) throw error;
       if (!findings.some(({ what }) => what === relative(dir, error.thing))) add(error.thing, error.reason);
       return null;
     }

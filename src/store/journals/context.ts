@@ -1,6 +1,6 @@
 /** What the parts of a store's journals share, and the words that they have for files. */
 import { join } from 'node:path';
-import { StillpointError } from '../../domain/base/errors.js';
+import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
 import { JOURNAL_FILE_BYTES } from '../../domain/base/limits.js';
 import { isHexId } from '../../domain/base/names.js';
 import type { JournalMark } from '../../domain/journal/journal.js';
@@ -65,6 +65,11 @@ export function journalUnknown(journalId: string): StillpointError {
 
 export function damaged(path: string, reason: string): StillpointError {
   return new StillpointError('store-damaged', { thing: path, reason });
+}
+
+/** One journal that is damaged, or of a newer program, is no reason to refuse the others. */
+export function isUnreadable(error: unknown): error is StillpointError {
+  return isStillpointError(error, 'store-damaged') || isStillpointError(error, 'version');
 }
 
 export function isOf({ agent, device }: PointsKey, place: DeviceKey): boolean {

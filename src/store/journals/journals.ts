@@ -11,7 +11,7 @@
  * | records, list, check   | beside: they see what is durable | beside                |
  */
 import { join } from 'node:path';
-import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
 import { JOURNALS_PER_DEVICE_MAX, MiB } from '../../domain/base/limits.js';
 import { checkName, isHexId } from '../../domain/base/names.js';
 import type {
@@ -32,6 +32,7 @@ import { checkJournal, type JournalFinding } from './check.js';
 import {
   findPlaces,
   isOf,
+  isUnreadable,
   JOURNAL_DEFAULTS,
   type JournalContext,
   type JournalOptions,
@@ -122,7 +123,7 @@ export class StoreJournals implements Journals {
 
   /** One that is damaged must not hide the others: verify names it. */
   #passOver(error: unknown): null {
-    if (isStillpointError(error, 'store-damaged')) return null;
+    if (isUnreadable(error)) return null;
     throw error;
   }
 

@@ -7,7 +7,7 @@
  * behind the last record is cut off before the next one; for all but that there is nothing to remember.
  */
 import { dirname, join } from 'node:path';
-import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
 import { JOURNAL_APPEND_BYTES_MAX, JOURNAL_AUDITS_MAX, JOURNAL_RESERVES } from '../../domain/base/limits.js';
 import {
   compareStamps,
@@ -22,6 +22,7 @@ import { Mutex } from '../disk/mutex.js';
 import { leaveReserve } from '../disk/room.js';
 import {
   damaged,
+  isUnreadable,
   type JournalContext,
   type JournalPlace,
   journalThing,
@@ -128,7 +129,7 @@ export class OwnedJournal {
     try {
       return await step();
     } catch (error) {
-      if (!isStillpointError(error, 'store-damaged')) throw error;
+      if (!isUnreadable(error)) throw error;
       throw this.#refuse('journal-closed', `it is damaged: ${error.thing}: ${error.reason}`, error);
     }
   }
@@ -360,7 +361,7 @@ export class OwnedJournal {
     return this.#mutex.run(async () => {
       const { disk } = this.#context;
       const loaded = await this.#state().catch((error) => {
-        if (isStillpointError(error, 'store-damaged')) return null;
+        if (isUnreadable(error)) return null;
         throw error;
       });
       if (loaded !== null) await writeJournalText(disk, { ...place, path: this.place.path }, loaded.clockId);

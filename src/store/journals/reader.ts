@@ -4,7 +4,7 @@
  *
  * State: how far the last files of journals were proven.
  */
-import { isStillpointError, StillpointError } from '../../domain/base/errors.js';
+import { StillpointError } from '../../domain/base/errors.js';
 import type { StoredJournal } from '../../domain/journal/journal.js';
 import { asStoreStep } from '../disk/errors.js';
 import type { JournalRead, Journals } from '../port/journals.js';
@@ -13,6 +13,7 @@ import { checkJournal, type JournalFinding } from './check.js';
 import {
   findPlaces,
   isOf,
+  isUnreadable,
   JOURNAL_DEFAULTS,
   type JournalContext,
   type JournalOptions,
@@ -43,7 +44,7 @@ export class ReaderJournals implements Journals {
         if (!isOf(key, place)) continue;
         const loaded = await this.#load(place).catch((error) => {
           // Verify names it.
-          if (isStillpointError(error, 'store-damaged')) return null;
+          if (isUnreadable(error)) return null;
           throw error;
         });
         if (loaded !== null) listed.push(storedOf(place, loaded));
