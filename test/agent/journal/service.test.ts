@@ -66,6 +66,7 @@ test('lost messages, lost answers and restarts leave no gap, and nothing twice',
   await eventually('it is over', () => !journal.isPublished);
   t.deepEqual(await receiver.bytesOf(journal.id), allOf(journal));
   t.is(receiver.opened - receiver.closed, 0, 'no connection is left behind');
+  t.true(receiver.opened >= 5, 'each failure is followed by a new one, with the certificate of then');
 });
 
 test('a receiver that can not be reached: nothing is released, and how far it is behind is seen', async (t) => {
