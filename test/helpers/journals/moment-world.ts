@@ -98,7 +98,8 @@ function randomRecord(ordinal: number, sizeBytes: number, random: Random): Journ
   if (kind === 0) return { ...mark, kind: 'stamp' };
   if (kind === 1) return { ...mark, kind: 'instant', sessionId: 'ab'.repeat(16) };
   const reach = Math.min(sizeBytes, random.below(2) === 0 ? 140_000 : sizeBytes);
-  const byteOffset = random.below(reach);
+  // Some are where the mark of a half restored target is.
+  const byteOffset = ordinal % 7 === 0 ? 0 : random.below(reach);
   const byteLength = 1 + random.below(Math.min(9000, sizeBytes - byteOffset));
   if (kind < 5) return { ...mark, kind: 'zero', byteOffset, byteLength };
   return { ...mark, kind: 'write', byteOffset, payload: Buffer.alloc(byteLength, `${ordinal}.`) };
