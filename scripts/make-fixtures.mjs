@@ -52,7 +52,13 @@ async function makeStore() {
     await commit(store, 'alpha', 'disk', before, state, states.pointId(i));
     before = state;
   }
-  await commit(store, 'beta', 'disk', null, states.BETA_STATE, 'b'.repeat(32));
+  const { position, records, end, audit } = states.JOURNAL;
+  await commit(store, 'beta', 'disk', null, states.BETA_STATE, 'b'.repeat(32), { journal: position });
+  const { journalId, clockId } = position;
+  await store.journals.begin({ agent: 'beta', device: 'disk' }, journalId, clockId);
+  await store.journals.append('beta', journalId, records);
+  await store.journals.noteAudit('beta', journalId, audit);
+  await store.journals.end('beta', journalId, end);
   const members = await groups.backUpGroup(
     store,
     states.GROUP.name,
@@ -82,14 +88,14 @@ async function makeStore() {
   await pack(`store-${SEALED_VERSION}.tar.gz`, dir);
 }
 
-async function commit(store, agent, name, before, after, sessionId) {
+async function commit(store, agent, name, before, after, sessionId, more = {}) {
   const base = await store.baseFor({ agent, device: name });
   const capture = await store.createCapture({
     ...device.describe(name, after, base?.id ?? null, sessionId),
     agent,
   });
   const batchCount = await device.sendChanges(capture, device.changesBetween(before, after));
-  await capture.commit(device.commitRequest(after, batchCount));
+  await capture.commit({ ...device.commitRequest(after, batchCount), ...more });
 }
 
 /**

@@ -287,6 +287,7 @@ const SEALED: readonly (readonly [name: RegExp, why: (dir: string, name: string)
   [/^retention\/settings(-copy)?$/, (dir, name) => whyThrown(readRetention(nodeDisk, dir, name))],
   [/^retention\/clock$/, (dir) => whyThrown(readClock(nodeDisk, dir))],
   [/^partial\/\w+$/, whyFound],
+  [/^journals\/.*\/(journal|end|audits)$/, whyFound],
   [/^decisions\/\w+$/, whyIgnored],
 ];
 /** Its name says all that it must. */
@@ -346,7 +347,9 @@ async function refusesStore(
 
 test('a store of a newer program is refused by name, and stays as it is', async (t) => {
   const dir = await unpacked(t, 'store-4.tar.gz');
-  const names = [...(await contentsOf(dir)).keys()].filter((name) => !/^packs\/|\/log$|\.pack$/.test(name));
+  const names = [...(await contentsOf(dir)).keys()].filter(
+    (name) => !/^packs\/|\/log$|\.pack$|\.records$/.test(name),
+  );
   t.deepEqual(
     names.filter((name) => ![OPENED, MARK, ...SEALED.map(([file]) => file)].some((file) => file.test(name))),
     [],

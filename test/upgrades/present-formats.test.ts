@@ -29,6 +29,7 @@ import {
   ENDED,
   GROUP,
   imageOf,
+  JOURNAL,
   KEPT_SESSION,
   OPEN,
   pointId,
@@ -48,6 +49,19 @@ import {
 /** A day after it was made: what it has of sessions is kept still. */
 const now = () => new Date('2026-02-04T04:05:00.000Z');
 const [, , third] = DISK_STATES as [DeviceState, DeviceState, DeviceState];
+
+/** Only stores of version 4 and later have journals. */
+async function checkJournal(t: ExecutionContext, store: Store, fixture: string): Promise<void> {
+  const journals = await store.journals.list({});
+  if (['store-2', 'store-3'].includes(fixture)) return void t.deepEqual(journals, []);
+  const { position, records, last, end, audit } = JOURNAL;
+  const { journalId, clockId, ...first } = position;
+  const key = { agent: 'beta', device: 'disk', journalId, clockId };
+  t.deepEqual(journals, [{ ...key, first, last, sizeBytes: records.length, end, audits: [audit] }]);
+  const read = { afterOrdinal: 0, throughStamp: last.stamp, bytesMax: records.length };
+  t.deepEqual(await store.journals.records('beta', journalId, read), records);
+  t.deepEqual((await store.points({ agent: 'beta' }))[0]?.journal, position);
+}
 
 /** Only stores of version 4 and later have groups. */
 async function checkGroup(t: ExecutionContext, store: Store, fixture: string): Promise<void> {
@@ -101,6 +115,7 @@ for (const fixture of ['store-2', 'store-3', 'store-4']) {
     const store = await openStoreForReading(dir, { now });
     await checkStore(t, store);
     await checkGroup(t, store, fixture);
+    await checkJournal(t, store, fixture);
     await store.close();
     t.deepEqual(await contentsOf(dir), before);
   });
@@ -111,6 +126,7 @@ for (const fixture of ['store-2', 'store-3', 'store-4']) {
     t.teardown(() => store.close());
     await checkStore(t, store);
     await checkGroup(t, store, fixture);
+    await checkJournal(t, store, fixture);
     const open = store.captures().find(({ description }) => description.sessionId === OPEN);
     t.is(open?.durableSequence, 1);
     await open?.append(2, makeBatch(OPEN, 2, [{ blockIndex: 1, bytes: stampedBlock(7, BLOCK) }]));

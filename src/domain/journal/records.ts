@@ -5,6 +5,7 @@
  */
 import { StillpointError } from '../base/errors.js';
 import { compareStamps, type JournalMark, type Stamp } from './journal.js';
+import { RECORD_HEADER_BYTES, type RecordHeader, readRecordHeader } from './record-header.js';
 
 export interface JournalRecord extends JournalMark {
   readonly kind: 'write' | 'zero' | 'stamp' | 'instant';
@@ -24,15 +25,9 @@ export interface RecordsWanted {
   readonly sizeBytes: number;
 }
 
-const HEADER_BYTES = 64;
-const MAGIC = 'SPJR';
-const VERSION = 1;
 const KINDS = [undefined, 'write', 'zero', 'stamp', 'instant'] as const;
 
 const KIND_OFFSET = 5;
-const PAYLOAD_BYTES_OFFSET = 8;
-const ORDINAL_OFFSET = 16;
-const STAMP_OFFSET = 24;
 const BYTE_OFFSET_OFFSET = 32;
 const BYTE_LENGTH_OFFSET = 40;
 
@@ -55,30 +50,21 @@ export function* journalRecords(
       throw wrong(former, `the record after it reaches beyond the ${sizeBytes} bytes of the device`);
     yield record;
     former = record;
-    at += HEADER_BYTES + payloadBytes(bytes, at);
+    at += record.recordBytes;
   }
 }
 
-function recordAt(bytes: Buffer, at: number): JournalRecord | null {
-  if (bytes.length - at < HEADER_BYTES) return null;
-  const isOurs = bytes.toString('latin1', at, at + MAGIC.length) === MAGIC && bytes[at + 4] === VERSION;
+function recordAt(bytes: Buffer, at: number): (JournalRecord & RecordHeader) | null {
+  const header = readRecordHeader(bytes, at);
   const kind = KINDS[bytes[at + KIND_OFFSET] ?? 0];
-  const payloadEnd = at + HEADER_BYTES + payloadBytes(bytes, at);
-  if (!isOurs || kind === undefined || payloadEnd > bytes.length) return null;
+  if (header === null || kind === undefined || at + header.recordBytes > bytes.length) return null;
   const isChange = kind === 'write' || kind === 'zero';
   const byteLength = isChange ? numberAt(bytes, at + BYTE_LENGTH_OFFSET) : 0;
-  const payload = bytes.subarray(at + HEADER_BYTES, kind === 'write' ? payloadEnd : at + HEADER_BYTES);
+  const payloadOffset = at + RECORD_HEADER_BYTES;
+  const payload = bytes.subarray(payloadOffset, kind === 'write' ? at + header.recordBytes : payloadOffset);
   if (kind === 'write' && payload.length !== byteLength) return null;
-  return {
-    ordinal: numberAt(bytes, at + ORDINAL_OFFSET),
-    stamp: String(bytes.readBigUInt64LE(at + STAMP_OFFSET)),
-    ...{ kind, byteLength, payload },
-    byteOffset: isChange ? numberAt(bytes, at + BYTE_OFFSET_OFFSET) : 0,
-  };
-}
-
-function payloadBytes(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at + PAYLOAD_BYTES_OFFSET);
+  const byteOffset = isChange ? numberAt(bytes, at + BYTE_OFFSET_OFFSET) : 0;
+  return { ...header, kind, byteOffset, byteLength, payload };
 }
 
 /** What no number holds is beyond every device. */

@@ -2,8 +2,8 @@
 
 /**
  * @param version that the agent asked in
- * @returns the answer as that version has it. In version 3 a point does not say what group it is of, nor where
- * it is in a journal.
+ * @returns the answer as that version has it. In version 3 a point does not say what group it is of, nor
+ * where it is in a journal.
  */
 export function answerIn(version: number, answer: object): object {
   if (version > 3) return answer;

@@ -38,10 +38,10 @@ import {
 } from '../../../src/store/port/store.js';
 import { PLAIN } from '../bytes/digests.js';
 import type { LevelTree } from '../bytes/level-tree.js';
+import { MemoryJournals } from '../journals/memory-journals.js';
 import { type Leaves, MemoryCapture } from './memory-capture.js';
 import { diffOf } from './memory-diff.js';
 import { commitTogether } from './memory-groups.js';
-import { MemoryJournals } from './memory-journals.js';
 import { MemoryRetention } from './memory-retention.js';
 
 interface HeldPoint {

@@ -4,11 +4,11 @@ import { type RestoreOptions, type RestoreResult, runRestore } from '../../../sr
 import type { Moment } from '../../../src/domain/moment/moments.js';
 import type { Point } from '../../../src/domain/point/point.js';
 import { type JournalRecord, journalRecord } from '../bytes/journal-records.js';
-import { MemoryJournals } from '../fakes/memory-journals.js';
 import type { PointReceiverOptions } from '../fakes/point-receiver.js';
 import type { Random } from '../seed.js';
 import { type RestoreWorld, restoreWorld } from '../worlds/restore.js';
 import { applyJournalIfMissing } from './apply-journal.js';
+import { MemoryJournals } from './memory-journals.js';
 import { CLOCK_ID, journalIdOf, positionAt, stampAt } from './stored-journals.js';
 
 const KEY = { agent: 'local', device: 'disk1' };

@@ -1,6 +1,6 @@
 /** The suite of all journals, on each that there is. */
 import { testJournals } from '../../conformance/store/journals.js';
-import { MemoryJournals } from '../../helpers/fakes/memory-journals.js';
+import { MemoryJournals } from '../../helpers/journals/memory-journals.js';
 import { diskJournals } from '../../helpers/journals/store-journals.js';
 
 testJournals('journals of a store, and their reader', diskJournals);
