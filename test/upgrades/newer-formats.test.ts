@@ -28,7 +28,6 @@ import { AUDIT_VERSION } from '../../src/receiver/audit/entry.js';
 import { auditFiles, auditPath } from '../../src/receiver/audit/files.js';
 import { AuditLog } from '../../src/receiver/audit/log.js';
 import { verifyAudit } from '../../src/receiver/audit/read.js';
-import { CONTROL_VERSION, parseRequest } from '../../src/receiver/control/messages.js';
 import { readGroups, writeGroup } from '../../src/receiver/orders/group-settings.js';
 import { readGroupRuns, writeGroupRuns } from '../../src/receiver/orders/last-group-run.js';
 import {
@@ -389,14 +388,4 @@ test('a pack of another version is named, and a store that has one keeps its oth
   const store = await openStoreForReading(dir);
   t.true((await store.points({})).length > 0);
   await store.close();
-});
-
-test('a command of another release than the running receiver is told so', (t) => {
-  const line = (v: number) => Buffer.from(JSON.stringify({ v, op: 'agents', later: true }));
-  const error = t.throws(() => parseRequest(line(CONTROL_VERSION + 1)));
-  t.true(isStillpointError(error, 'version'));
-  t.regex(
-    error?.message ?? '',
-    new RegExp(`version ${CONTROL_VERSION + 1} .* knows ${CONTROL_VERSION}\\. .*restart the receiver`),
-  );
 });

@@ -36,7 +36,8 @@ export async function checkJournal(
       return await read();
     } catch (error) {
       if (!isUnreadable(error)) throw error;
-      if (!findings.some(({ what }) => what === relative(dir, error.thing))) add(error.thing, error.reason);
+      if (!findings.some(({ what }) => what === relative(dir, error.thing)))
+        add(error.thing, [error.reason, error.remedy].filter((text) => text !== undefined).join('. '));
       return null;
     }
   };

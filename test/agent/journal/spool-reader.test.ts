@@ -2,7 +2,8 @@ import { truncate } from 'node:fs/promises';
 import test, { type ExecutionContext } from 'ava';
 import { RecordsLost, SpoolReader } from '../../../src/agent/journal/spool-reader.js';
 import type { JournalMark } from '../../../src/domain/journal/journal.js';
-import { journalRecord, scanJournal } from '../../helpers/bytes/journal-records.js';
+import { native } from '../../../src/native/index.js';
+import { journalRecord } from '../../helpers/bytes/journal-records.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { type HandMadeJournal, HandMadeSpool } from '../../helpers/journals/spool.js';
 
@@ -12,7 +13,7 @@ async function spool(t: ExecutionContext, segmentBytes = 4 * KiB): Promise<HandM
   return new HandMadeSpool(await tempDir(t)).hold(segmentBytes);
 }
 
-const readerOf = (journal: HandMadeJournal) => new SpoolReader(journal.directory, scanJournal);
+const readerOf = (journal: HandMadeJournal) => new SpoolReader(journal.directory, native.scanJournal);
 
 /** All from a record on, in pieces. */
 async function readAll(

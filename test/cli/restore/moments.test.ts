@@ -15,7 +15,6 @@ import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import { type JournalRecord, journalRecord } from '../../helpers/bytes/journal-records.js';
 import { temporaryDirectory } from '../../helpers/disks/loop-device.js';
 import { MemoryStore } from '../../helpers/fakes/memory-store.js';
-import { applyJournalIfMissing } from '../../helpers/journals/apply-journal.js';
 import { providerAt } from '../../helpers/journals/provider-at.js';
 import { CLOCK_ID, isoAt, journalIdOf, stampAt } from '../../helpers/journals/stored-journals.js';
 import { refused } from '../../helpers/refused.js';
@@ -36,7 +35,6 @@ interface World {
 
 /** A tap whose journal breaks in the middle; points every now and then, one of them past the tap. */
 async function world(t: ExecutionContext, random: Random, seconds: number): Promise<World> {
-  applyJournalIfMissing(t);
   const directory = await temporaryDirectory(t, 'moments');
   const [image, target, stateDirectory] = ['disk.img', 'target.img', 'state'].map((name) =>
     join(directory, name),

@@ -10,11 +10,6 @@ import { scanJournal } from '../bytes/journal-records.js';
 const HEADER_BYTES = 64;
 const [WRITE, ZERO] = [1, 2];
 
-/** Only where the addon has none. */
-export function applyJournalIfMissing(t: ExecutionContext): void {
-  if (typeof native.applyJournal !== 'function') applyJournal(t);
-}
-
 /** In place of the addon's, until the test ends. Serial tests only. */
 export function applyJournal(t: ExecutionContext): void {
   const own = native.applyJournal;

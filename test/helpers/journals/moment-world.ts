@@ -7,7 +7,6 @@ import { type JournalRecord, journalRecord } from '../bytes/journal-records.js';
 import type { PointReceiverOptions } from '../fakes/point-receiver.js';
 import type { Random } from '../seed.js';
 import { type RestoreWorld, restoreWorld } from '../worlds/restore.js';
-import { applyJournalIfMissing } from './apply-journal.js';
 import { MemoryJournals } from './memory-journals.js';
 import { CLOCK_ID, journalIdOf, positionAt, stampAt } from './stored-journals.js';
 
@@ -77,7 +76,6 @@ export async function momentWorld(
       return bytes;
     },
     restoreTo: (second, target, overrides = {}) => {
-      applyJournalIfMissing(t);
       const { stateDirectory, told } = world;
       return runRestore({
         ...{ receiver, point: world.point, moment: moment(second), target, stateDirectory, overwrite: true },

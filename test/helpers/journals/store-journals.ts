@@ -2,11 +2,11 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { native } from '../../../src/native/index.js';
 import { type Disk, nodeDisk } from '../../../src/store/disk/disk.js';
 import { StoreJournals } from '../../../src/store/journals/journals.js';
 import { ReaderJournals } from '../../../src/store/journals/reader.js';
 import type { Journals } from '../../../src/store/port/journals.js';
-import { scanJournal } from '../bytes/journal-records.js';
 import { tempDir } from '../disks/temp-dir.js';
 
 export const WEB = { agent: 'web1', device: 'data' } as const;
@@ -36,11 +36,11 @@ export function openJournals(
   log: string[] = [],
   fileBytes = 1500,
 ): Promise<StoreJournals> {
-  return StoreJournals.open({ disk, dir, scan: scanJournal, fileBytes, log: (line) => log.push(line) });
+  return StoreJournals.open({ disk, dir, fileBytes, log: (line) => log.push(line) });
 }
 
 export function readJournals(dir: string, disk: Disk = nodeDisk): ReaderJournals {
-  return new ReaderJournals({ disk, dir, scan: scanJournal, log: () => undefined });
+  return new ReaderJournals({ disk, dir, log: () => undefined });
 }
 
 export async function diskJournals(t: ExecutionContext): Promise<JournalsWorld> {
@@ -69,7 +69,7 @@ export async function allRecords(
   for (let afterOrdinal = after; ; ) {
     const part = await journals.records(WEB.agent, journalId, { ...ALL, afterOrdinal, bytesMax });
     if (part.length === 0) return Buffer.concat(parts);
-    const { last } = await scanJournal(part, { afterOrdinal });
+    const { last } = await native.scanJournal(part, { afterOrdinal });
     afterOrdinal = last?.ordinal ?? Number.POSITIVE_INFINITY;
     parts.push(part);
   }

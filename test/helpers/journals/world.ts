@@ -9,10 +9,10 @@ import { JournalService, type TargetChoice } from '../../../src/agent/journal/se
 import type { JournalReceiver } from '../../../src/agent/journal/shipper.js';
 import type { DeviceSettings } from '../../../src/config/agent-config.js';
 import { StillpointError } from '../../../src/domain/base/errors.js';
+import { native } from '../../../src/native/index.js';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
 import type { RegisteredTap } from '../../../src/tap/registry/registry.js';
-import { scanJournal } from '../bytes/journal-records.js';
 import { tempDir } from '../disks/temp-dir.js';
 import { deviceNamed } from '../fakes/device-settings.js';
 import { MemoryStore } from '../fakes/memory-store.js';
@@ -125,7 +125,7 @@ export class ShippingWorld {
   start(): void {
     this.#stop = new AbortController();
     this.#service = new JournalService({
-      ...{ signal: this.#stop.signal, scan: scanJournal, lookMs: 50 },
+      ...{ signal: this.#stop.signal, scan: native.scanJournal, lookMs: 50 },
       ...{ readHead: this.spool.readHead, connect: this.spool.connect },
       devices: () => this.devices,
       listTaps: async () => this.taps,

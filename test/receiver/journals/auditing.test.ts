@@ -7,14 +7,14 @@ import type { Logger } from 'pino';
 import { StillpointError } from '../../../src/domain/base/errors.js';
 import type { JournalPosition, StoredJournal } from '../../../src/domain/journal/journal.js';
 import type { Point } from '../../../src/domain/point/point.js';
+import { native } from '../../../src/native/index.js';
 import { Auditing, type AuditingOptions } from '../../../src/receiver/journals/auditing.js';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
-import { scanJournal } from '../../helpers/bytes/journal-records.js';
 import { GEOMETRY } from '../../helpers/bytes/requests.js';
 import { MemoryStore } from '../../helpers/fakes/memory-store.js';
 import { JournaledDevice } from '../../helpers/journals/journaled-device.js';
-import { ReplayModel } from '../../helpers/journals/replay-model.js';
+import { WatchedReplay } from '../../helpers/journals/watched-replay.js';
 
 const BLOCK = GEOMETRY.blockSize;
 const bytes = (length: number, value: number) => Buffer.alloc(length, value);
@@ -23,7 +23,7 @@ class World {
   readonly store: MemoryStore;
   readonly device: JournaledDevice;
   readonly auditing: Auditing;
-  readonly replays: ReplayModel[] = [];
+  readonly replays: WatchedReplay[] = [];
   readonly logged: { readonly level: string; readonly event: unknown; readonly reason: unknown }[] = [];
   nowMs = 0;
 
@@ -37,9 +37,9 @@ class World {
       log: { debug: log('debug'), warn: log('warn'), error: log('error') } as unknown as Logger,
       noteAudit: (...noted) => service.journals.noteAudit(...noted),
       tools: {
-        scanJournal,
+        scanJournal: native.scanJournal,
         createJournalReplay: (sizeBytes, blockSize) => {
-          const replay = new ReplayModel(sizeBytes, blockSize);
+          const replay = new WatchedReplay(sizeBytes, blockSize);
           this.replays.push(replay);
           return replay;
         },
@@ -317,7 +317,6 @@ test('an audit ends when the receiver does, and is made after its next start', a
   const again = new Auditing({
     ...{ store: world.store, hasSessions: () => false, log: { debug: () => undefined } as unknown as Logger },
     noteAudit: (...noted) => world.store.journals.noteAudit(...noted),
-    tools: { scanJournal, createJournalReplay: (size, block) => new ReplayModel(size, block) },
   });
   t.teardown(() => again.close());
   await again.look();

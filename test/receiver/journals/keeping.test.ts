@@ -1,12 +1,12 @@
 /** Journals go with a prune, by itself or by hand; over a store in memory. */
 import test, { type ExecutionContext } from 'ava';
 import type { StoredJournal } from '../../../src/domain/journal/journal.js';
+import { native } from '../../../src/native/index.js';
 import type { RetentionEvent } from '../../../src/receiver/retention/events.js';
 import type { RemovalSummary, RetentionWish } from '../../../src/receiver/retention/messages.js';
 import { RetentionService } from '../../../src/receiver/retention/service.js';
 import { agentReceiver } from '../../../src/receiver/sessions/agent-receiver.js';
 import { ReceiverService } from '../../../src/receiver/sessions/service.js';
-import { scanJournal } from '../../helpers/bytes/journal-records.js';
 import { beginRequest } from '../../helpers/bytes/requests.js';
 import { MemoryStore } from '../../helpers/fakes/memory-store.js';
 import { JournaledDevice } from '../../helpers/journals/journaled-device.js';
@@ -33,7 +33,7 @@ async function make(t: ExecutionContext) {
       isHeard: ({ journalId }) => heard.has(journalId),
       firstStamp: async (records) => {
         searches += 1;
-        return (await scanJournal(records, { afterOrdinal: null })).first?.stamp ?? null;
+        return (await native.scanJournal(records, { afterOrdinal: null })).first?.stamp ?? null;
       },
     },
   });

@@ -5,11 +5,9 @@ import { METRICS } from '../../../src/monitor/metrics/table.js';
 import { initReceiver } from '../../../src/receiver/access/identity.js';
 import { receiverSamples } from '../../../src/receiver/watch/gauges.js';
 import { createStore } from '../../../src/store/open.js';
-import { scanJournal } from '../../helpers/bytes/journal-records.js';
 import { tempDir } from '../../helpers/disks/temp-dir.js';
 import { MemoryStore } from '../../helpers/fakes/memory-store.js';
 import { JournaledDevice } from '../../helpers/journals/journaled-device.js';
-import { ReplayModel } from '../../helpers/journals/replay-model.js';
 import { TlsReceiver } from '../../helpers/worlds/tls-receiver.js';
 
 const LIMITS = { staleAfterMs: 0, staleOf: [], silentAfterMs: 0, spaceBelowBytes: null, daysLeft: 0 };
@@ -36,7 +34,6 @@ async function serve(t: ExecutionContext) {
     },
     audits: {
       intervalMs: 5,
-      tools: { scanJournal, createJournalReplay: (size, block) => new ReplayModel(size, block) },
     },
     pruneIntervalMs: 20,
   });

@@ -3,7 +3,8 @@ import { appendFile, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { isStillpointError } from '../../../src/domain/base/errors.js';
-import { journalRecords, scanJournal } from '../../helpers/bytes/journal-records.js';
+import { native } from '../../../src/native/index.js';
+import { journalRecords } from '../../helpers/bytes/journal-records.js';
 import {
   ALL,
   allRecords,
@@ -45,7 +46,7 @@ async function readable(view: ReturnType<typeof readJournals>): Promise<{ last: 
     try {
       const part = await view.records(WEB.agent, JOURNAL, { ...ALL, afterOrdinal: last, bytesMax: 900 });
       if (part.length === 0) return { last, thing: '' };
-      last = (await scanJournal(part, { afterOrdinal: last })).last?.ordinal ?? 0;
+      last = (await native.scanJournal(part, { afterOrdinal: last })).last?.ordinal ?? 0;
     } catch (error) {
       if (!isStillpointError(error, 'store-damaged')) throw error;
       return { last, thing: error.thing };
