@@ -215,7 +215,8 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
   }
   Napi::Value break_journal(const Napi::CallbackInfo& info) {
     return guarded_promise(info.Env(), [&] {
-      return run(info, [reason = arg_string(info[0], "reason")](Tap& tap) { tap.break_journal(reason); });
+      return run(info, [journal = arg_id(info[0], "journalId"), reason = arg_string(info[1], "reason")](
+                           Tap& tap) { tap.break_journal(journal, reason); });
     });
   }
   Napi::Value stop(const Napi::CallbackInfo& info) {

@@ -45,6 +45,7 @@ import { CaptureStaging } from './capture/staging.js';
 import { commitTogether } from './capture/together.js';
 import { Collector } from './collect/collector.js';
 import type { StoreLock } from './disk/lock.js';
+import type { Paced } from './disk/paced.js';
 import type { StoreJournals } from './journals/journals.js';
 import { checkNameClash } from './objects/name-clash.js';
 import { PointUse } from './points/point-use.js';
@@ -109,7 +110,7 @@ export class LocalStore implements Store {
     this.retention = retention;
     this.#context = context;
     this.#lock = lock;
-    const checkOthers = () => this.#checkOtherFiles();
+    const checkOthers = (paced: Paced) => this.#checkOtherFiles(paced);
     this.#access = new PointAccess({
       ...{ ...context, checkOthers },
       onChecked: (packId) => book.checked(packId),
@@ -335,14 +336,14 @@ export class LocalStore implements Store {
     return this.#use.duringAll([from.id, to.id], this.#access.diff(from, to));
   }
 
-  async #checkOtherFiles(): Promise<{ what: string; reason: string }[]> {
+  async #checkOtherFiles(paced: Paced): Promise<{ what: string; reason: string }[]> {
     const { disk, dir } = this.#context;
     const findings = await checkStoreFiles(disk, dir);
     for (const capture of [...this.#captures.values()]) {
       const what = join('capture', capture.description.sessionId);
       for (const reason of await capture.check()) findings.push({ what, reason });
     }
-    findings.push(...(await this.#context.partials.check()), ...(await this.journals.check()));
+    findings.push(...(await this.#context.partials.check()), ...(await this.journals.check(paced)));
     return findings;
   }
 

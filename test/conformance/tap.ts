@@ -145,7 +145,7 @@ export function testTapAddon(name: string, make: () => TestedAddon): void {
     };
     t.deepEqual(tap.status().journal, { heads: [], failure: '', aheadMs: 0 });
     t.is(await tap.stampJournal(), null);
-    await tap.breakJournal('there is none');
+    await tap.breakJournal(OTHER, 'there is none');
     const first = await hold();
     t.regex(first.journalId, /^[0-9a-f]{32}$/);
     t.is(first.ordinal, 1);
@@ -155,7 +155,9 @@ export function testTapAddon(name: string, make: () => TestedAddon): void {
     const stamped = await tap.stampJournal();
     t.like(stamped, { journalId: first.journalId, ordinal: 3 });
     t.like(tap.status().journal?.heads, [{ journalId: first.journalId, state: 'open', ordinal: 3 }]);
-    await tap.breakJournal('it was asked for');
+    await tap.breakJournal(OTHER, 'it is not the one');
+    t.is(tap.status().journal?.heads.at(-1)?.state, 'open');
+    await tap.breakJournal(first.journalId, 'it was asked for');
     t.is(await tap.stampJournal(), null);
     const [broken] = tap.status().journal?.heads ?? [];
     t.like(broken, { state: 'broken', reason: 'it was asked for', ordinal: 3, lastOrdinal: 3 });

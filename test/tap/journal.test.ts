@@ -145,7 +145,7 @@ test('its process has it opened, and passes on what is said of it', async (t) =>
   t.like((await control.status()).status.journal?.heads, [
     { journalId: journal?.journalId, stamp: journal?.stamp, state: 'open' },
   ]);
-  await control.breakJournal('the receiver refuses it');
+  await control.breakJournal(journal?.journalId ?? '', 'the receiver refuses it');
   t.like((await control.status()).status.journal?.heads, [
     { state: 'broken', reason: 'the receiver refuses it' },
   ]);
@@ -190,7 +190,7 @@ test('the log says once when a journal begins, and when it breaks', async (t) =>
   native.journal?.stamp();
   look();
   t.deepEqual(lines, [{ level: 30, journal: position?.journalId, msg: 'a journal is written' }]);
-  native.journal?.break('its spool is full');
+  native.journal?.break(position?.journalId ?? '', 'its spool is full');
   look();
   look();
   t.is(lines.length, 2);

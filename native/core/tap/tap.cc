@@ -165,8 +165,8 @@ std::string Tap::close(const std::string& continuity) {
   }
 }
 
-void Tap::break_journal(const std::string& reason) {
-  if (TapJournal* const journal = export_->journal()) journal->break_off(reason);
+void Tap::break_journal(const Id& journal, const std::string& reason) {
+  if (TapJournal* const all = export_->journal()) all->break_off(journal, reason);
 }
 
 void Tap::release_journal(const Id& journal, uint64_t ordinal) {

@@ -69,7 +69,7 @@ class Tap {
 
   // As TapExport and TapJournal have them; without a journal there is nothing to do.
   std::optional<JournalPosition> stamp_journal() { return export_->stamp(); }
-  void break_journal(const std::string& reason);
+  void break_journal(const Id& journal, const std::string& reason);
   void release_journal(const Id& journal, uint64_t ordinal);
   struct JournalStatus {
     std::vector<JournalHead> heads;

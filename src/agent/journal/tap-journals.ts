@@ -250,7 +250,8 @@ export class TapJournals {
     for (const { head, shippers } of this.#following.values()) {
       const all = [...shippers.values()].map(({ shipper }) => shipper);
       const reason = all.map(({ shipping }) => shipping.breakReason).find((each) => each !== null);
-      if (head.state === 'open' && reason != null) yield (control) => control.breakJournal(reason);
+      if (head.state === 'open' && reason != null)
+        yield (control) => control.breakJournal(head.journalId, reason);
       const ordinal = releasable(
         all.map(({ shipping }) => shipping),
         head,

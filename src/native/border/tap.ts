@@ -223,8 +223,8 @@ export interface Tap {
    * broken.
    */
   stampJournal(): Promise<TapJournalPosition | null>;
-  /** The journal ends here, for a reason; the next hold begins a new one. Harmless where there is none. */
-  breakJournal(reason: string): Promise<void>;
+  /** This journal ends here, for a reason; the next hold begins a new one. Harmless if there is no such. */
+  breakJournal(journalId: string, reason: string): Promise<void>;
   /** Ends listening and connections, flushes the device. Nothing is written to it afterwards. */
   stop(): Promise<void>;
   /**

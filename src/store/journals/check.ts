@@ -4,6 +4,7 @@ import { isStillpointError } from '../../domain/base/errors.js';
 import { compareStamps, type JournalMark } from '../../domain/journal/journal.js';
 import { errnoOf } from '../disk/disk.js';
 import { JOURNAL_AUDITS, JOURNAL_END, JOURNAL_FILE } from '../disk/layout.js';
+import type { Paced } from '../disk/paced.js';
 import {
   isUnreadable,
   type JournalContext,
@@ -26,6 +27,7 @@ export async function checkJournal(
   context: JournalContext,
   place: JournalPlace,
   state: () => Promise<LoadedJournal | null>,
+  paced: Paced,
 ): Promise<JournalFinding[]> {
   const { disk, dir } = context;
   const findings: JournalFinding[] = [];
@@ -54,22 +56,27 @@ export async function checkJournal(
     ...(loaded !== null && loaded.audits.length > 0 ? [JOURNAL_AUDITS] : []),
   ];
   for (const name of texts) if (await isGone(name)) add(join(place.path, name), 'it is gone');
-  if (loaded !== null) await checkRecords(context, place, loaded, state, add);
+  if (loaded !== null) await checkRecords(context, place, { loaded, state, paced }, add);
   return (await stillThere(place, state)) ? findings : [];
+}
+
+interface RecordsToCheck {
+  readonly loaded: LoadedJournal;
+  readonly state: () => Promise<LoadedJournal | null>;
+  readonly paced: Paced;
 }
 
 async function checkRecords(
   context: JournalContext,
   place: JournalPlace,
-  loaded: LoadedJournal,
-  state: () => Promise<LoadedJournal | null>,
+  { loaded, state, paced }: RecordsToCheck,
   add: (path: string, reason: string) => void,
 ): Promise<void> {
   let last: JournalMark | null = null;
   let isFirst = true;
   for (const file of loaded.files) {
     const path = recordsPath(place, file);
-    const scanned = await scanWhole(context, path, file);
+    const scanned = await paced(file.sizeBytes, () => scanWhole(context, path, file));
     if (scanned === null) {
       const isTrimmed = !(await state())?.files.some(
         ({ firstOrdinal }) => firstOrdinal === file.firstOrdinal,

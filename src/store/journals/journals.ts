@@ -24,6 +24,7 @@ import { makeDirs, temporaryFor } from '../disk/disk.js';
 import { asStoreStep } from '../disk/errors.js';
 import { JOURNALS_PREFIX } from '../disk/layout.js';
 import { Mutex } from '../disk/mutex.js';
+import { atOnce, type Paced } from '../disk/paced.js';
 import { leaveReserve } from '../disk/room.js';
 import { checkNameClash } from '../objects/name-clash.js';
 import type { JournalRead, Journals } from '../port/journals.js';
@@ -255,12 +256,14 @@ export class StoreJournals implements Journals {
   }
 
   /** Reads all back. What is wrong: file and place, and why. */
-  async check(): Promise<JournalFinding[]> {
+  async check(paced: Paced = atOnce): Promise<JournalFinding[]> {
     const findings: JournalFinding[] = [];
     for (const { place } of [...this.#all.values()]) {
       const journal = () => this.#find(place.agent, place.journalId);
       const state = async () => (await journal()?.state()) ?? null;
-      findings.push(...(await this.#run(place.journalId, () => checkJournal(this.#context, place, state))));
+      findings.push(
+        ...(await this.#run(place.journalId, () => checkJournal(this.#context, place, state, paced))),
+      );
     }
     return findings;
   }

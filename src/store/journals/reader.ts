@@ -7,6 +7,7 @@
 import { StillpointError } from '../../domain/base/errors.js';
 import type { StoredJournal } from '../../domain/journal/journal.js';
 import { asStoreStep } from '../disk/errors.js';
+import { atOnce, type Paced } from '../disk/paced.js';
 import type { JournalRead, Journals } from '../port/journals.js';
 import type { PointsKey } from '../port/keys.js';
 import { checkJournal, type JournalFinding } from './check.js';
@@ -80,10 +81,10 @@ export class ReaderJournals implements Journals {
     });
   }
 
-  async check(): Promise<JournalFinding[]> {
+  async check(paced: Paced = atOnce): Promise<JournalFinding[]> {
     const findings: JournalFinding[] = [];
     for (const place of (await findPlaces(this.#context)).places)
-      findings.push(...(await checkJournal(this.#context, place, () => this.#load(place))));
+      findings.push(...(await checkJournal(this.#context, place, () => this.#load(place), paced)));
     return findings;
   }
 

@@ -19,6 +19,7 @@ import type {
 } from '../../domain/session/messages.js';
 import { asStoreStep } from '../disk/errors.js';
 import type { PointPlace } from '../disk/layout.js';
+import type { Paced } from '../disk/paced.js';
 import type { RecordIndex } from '../index/record-index.js';
 import type { ObjectStore } from '../objects/object-store.js';
 import type { PointCatalog } from '../points/catalog.js';
@@ -39,7 +40,7 @@ export interface PointAccessOptions {
   readonly records: RecordReader;
   readonly reader: PointReader;
   /** What is wrong with files outside packs/ and points/: file and reason. */
-  readonly checkOthers: () => Promise<{ what: string; reason: string }[]>;
+  readonly checkOthers: (paced: Paced) => Promise<{ what: string; reason: string }[]>;
   readonly onChecked?: (packId: string) => void;
   /** Of all agents. */
   readonly damagedPoints: () => Promise<readonly DamagedPoint[]>;

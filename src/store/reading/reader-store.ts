@@ -21,6 +21,7 @@ import type {
 import type { Digester } from '../../native/index.js';
 import type { PartialSets } from '../capture/partial-sets.js';
 import type { Disk } from '../disk/disk.js';
+import type { Paced } from '../disk/paced.js';
 import type { ReadersLock } from '../disk/readers.js';
 import type { ReaderJournals } from '../journals/reader.js';
 import type { ObjectStore } from '../objects/object-store.js';
@@ -98,7 +99,7 @@ export class ReaderStore implements Store {
     const damaged = new DamageFinder({ index, records });
     this.#access = new PointAccess({
       ...{ dir, objects, catalog, index, records, reader },
-      checkOthers: () => this.#checkOthers(),
+      checkOthers: (paced) => this.#checkOthers(paced),
       damagedPoints: async () => {
         await book.load();
         if (book.openCount === 0) return [];
@@ -278,13 +279,13 @@ export class ReaderStore implements Store {
     }
   }
 
-  async #checkOthers(): Promise<{ what: string; reason: string }[]> {
+  async #checkOthers(paced: Paced): Promise<{ what: string; reason: string }[]> {
     const { disk, dir, partials } = this.#options;
     return [
       ...(await checkStoreFiles(disk, dir)),
       ...(await checkCaptures(this.#options)),
       ...(await partials.check()),
-      ...(await this.journals.check()),
+      ...(await this.journals.check(paced)),
     ];
   }
 

@@ -39,7 +39,8 @@ export async function* scrub(
 ): AsyncGenerator<VerifyEvent, void> {
   const { book, index, pace, withoutRemoval, noteDamage } = context;
   const verification = new Verification(context);
-  if (context.looksAtFiles) await verification.smallFiles(context.points());
+  if (context.looksAtFiles)
+    await verification.otherFiles(context.points(), (...read) => paced(pace, ...read));
   const { packs, totalBytes } = await chosen(context, request);
   let doneBytes = 0;
   try {
@@ -151,4 +152,12 @@ async function packsOf(context: ScrubContext, points: readonly Point[]): Promise
     }
   }
   return packIds;
+}
+
+async function paced<T>(pace: ScrubPace, bytes: number, work: () => Promise<T>): Promise<T> {
+  await pace.before(bytes);
+  const startMs = performance.now();
+  const result = await work();
+  await pace.after(performance.now() - startMs);
+  return result;
 }

@@ -13,6 +13,7 @@ import { type Point, treeOf } from '../../domain/point/point.js';
 import type { VerifyEvent, VerifyProgress } from '../../domain/session/messages.js';
 import { leafNodes, type ReadNodes } from '../../domain/tree/digest-tree.js';
 import { RECORD_KIND_BLOCK, RECORD_KIND_NODE } from '../../native/index.js';
+import { atOnce, type Paced } from '../disk/paced.js';
 import {
   CHECKED_BYTES,
   type Leaf,
@@ -26,7 +27,7 @@ import { type FilesContext, VerifiedFiles } from './verify-files.js';
 
 export interface VerifyContext extends FilesContext {
   /** What is wrong with files outside packs/ and points/: file and reason. */
-  readonly checkOthers: () => Promise<{ what: string; reason: string }[]>;
+  readonly checkOthers: (paced: Paced) => Promise<{ what: string; reason: string }[]>;
   readonly label: PointLabel;
   /** False: it was removed meanwhile. */
   readonly isThere: (pointId: string) => boolean;
@@ -57,7 +58,7 @@ export class Verification {
   }
 
   async *everything(points: readonly Point[]): AsyncGenerator<VerifyEvent> {
-    await this.smallFiles(points);
+    await this.otherFiles(points);
     let progress: VerifyProgress = { type: 'progress', doneBytes: 0, totalBytes: 0 };
     for await (const event of this.#files.packs()) {
       if (event.type === 'progress') progress = event;
@@ -69,8 +70,8 @@ export class Verification {
   }
 
   /** Everything but packs. */
-  async smallFiles(points: readonly Point[]): Promise<void> {
-    for (const { what, reason } of await this.#context.checkOthers())
+  async otherFiles(points: readonly Point[], paced: Paced = atOnce): Promise<void> {
+    for (const { what, reason } of await this.#context.checkOthers(paced))
       this.#findings.add(`${what} ${reason}`, what, reason);
     await this.#files.manifests(points);
   }

@@ -58,7 +58,7 @@ export interface TapControl {
   /** The receiver has all records of the journal up to this one. */
   releaseJournal(journalId: string, ordinal: number): Promise<void>;
   /** The journal ends here; the next hold begins a new one. @param reason a clause */
-  breakJournal(reason: string): Promise<void>;
+  breakJournal(journalId: string, reason: string): Promise<void>;
   /** Answered before the tap has stopped. */
   stop(): Promise<void>;
   /** Called once if the held snapshot is given up, with the reason (a clause); also when the tap is gone. */
@@ -165,8 +165,8 @@ class Connection implements TapControl {
     await this.#call({ op: 'journal-release', journalId, ordinal });
   }
 
-  async breakJournal(reason: string): Promise<void> {
-    await this.#call({ op: 'journal-break', reason });
+  async breakJournal(journalId: string, reason: string): Promise<void> {
+    await this.#call({ op: 'journal-break', journalId, reason });
   }
 
   async stop(): Promise<void> {

@@ -94,7 +94,7 @@ const request = z.discriminatedUnion('op', [
   z.strictObject({ ...header, op: z.literal('adopt'), pointId: hexId, complete: z.boolean() }),
   z.strictObject({ ...header, op: z.literal('void-map'), reason: text }),
   z.strictObject({ ...header, op: z.literal('journal-release'), journalId: hexId, ordinal: count }),
-  z.strictObject({ ...header, op: z.literal('journal-break'), reason: text }),
+  z.strictObject({ ...header, op: z.literal('journal-break'), journalId: hexId, reason: text }),
   z.strictObject({ ...header, op: z.literal('stop') }),
 ]);
 

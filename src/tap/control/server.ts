@@ -189,7 +189,7 @@ export class ControlServer {
         await tap.releaseJournal(request.journalId, request.ordinal);
         return null;
       case 'journal-break':
-        await tap.breakJournal(request.reason);
+        await tap.breakJournal(request.journalId, request.reason);
         log.warn({ reason: request.reason }, 'journal broken');
         return null;
       case 'stop':

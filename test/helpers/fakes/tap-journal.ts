@@ -26,8 +26,9 @@ export class FakeTapJournal {
     return this.#heads.at(-1)?.state === 'open' ? this.#draw() : null;
   }
 
-  break(reason: string): void {
-    if (this.#heads.at(-1)?.state !== 'open') return;
+  break(journalId: string, reason: string): void {
+    const last = this.#heads.at(-1);
+    if (last?.state !== 'open' || last.journalId !== journalId) return;
     this.#stamp += 1n;
     this.#replaceLast({ state: 'broken', reason, brokenStamp: String(this.#stamp) });
   }

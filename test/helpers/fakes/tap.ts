@@ -146,9 +146,9 @@ export class FakeTap implements Tap {
     return this.journal?.stamp() ?? null;
   }
 
-  async breakJournal(reason: string): Promise<void> {
-    this.calls.push(`breakJournal ${reason}`);
-    this.journal?.break(reason);
+  async breakJournal(journalId: string, reason: string): Promise<void> {
+    this.calls.push(`breakJournal ${journalId} ${reason}`);
+    this.journal?.break(journalId, reason);
   }
 
   async stop(): Promise<void> {

@@ -49,9 +49,9 @@ export class HandMadeSpool {
         this.told.push(`release ${id.slice(0, 1)} ${ordinal}`);
         await this.journals.find((journal) => journal.id === id)?.release(ordinal);
       },
-      breakJournal: async (reason) => {
+      breakJournal: async (id, reason) => {
         this.told.push(`break ${reason}`);
-        this.journals.at(-1)?.break(reason);
+        this.journals.find((journal) => journal.id === id)?.break(reason);
       },
       close: () => undefined,
     };

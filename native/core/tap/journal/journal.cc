@@ -145,6 +145,12 @@ void TapJournal::break_off(const std::string& reason) noexcept {
   if (Spool* const spool = current_.load()) spool->break_off(reason);
 }
 
+void TapJournal::break_off(const Id& journal, const std::string& reason) noexcept {
+  for (const auto& spool : all()) {
+    if (spool->journal() == journal) spool->break_off(reason);
+  }
+}
+
 void TapJournal::release(const Id& journal, uint64_t ordinal) {
   for (const auto& spool : all()) {
     if (spool->journal() == journal) spool->release(ordinal);

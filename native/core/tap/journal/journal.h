@@ -89,6 +89,8 @@ class TapJournal {
 
   // A clause.
   void break_off(const std::string& reason) noexcept;
+  // Only this one: another may have been begun meanwhile.
+  void break_off(const Id& journal, const std::string& reason) noexcept;
   // All that was answered by now can be read then. False: not in time, or it broke before that.
   bool settle() noexcept;
   // As Spool::release; a journal that is unknown has been given up, or is done. Errno names.

@@ -233,7 +233,7 @@ TEST_CASE("tap with a journal: one that can't be opened keeps nobody from anythi
   CHECK_FALSE(world.hold().has_value());
   CHECK_FALSE(world.tap->stamp_journal().has_value());
   world.tap->release_journal(Id{1}, 1);
-  world.tap->break_journal("there is none");
+  world.tap->break_journal(Id{1}, "there is none");
   world.write(2);
 
   repair();
@@ -257,7 +257,7 @@ TEST_CASE("tap with a journal: without one it tells of none, and may be asked") 
   CHECK_FALSE(world.tap->journal_status().has_value());
   CHECK_FALSE(world.hold().has_value());
   world.tap->release_journal(Id{1}, 1);
-  world.tap->break_journal("there is none");
+  world.tap->break_journal(Id{1}, "there is none");
   world.end();
 }
 
@@ -278,7 +278,9 @@ TEST_CASE("tap with a journal: what was found when it came late does not go on")
   CHECK(heads[0].reason == "the tap ran without it");
   world.tap->release_journal(before->journal, heads[0].ordinal);
   CHECK(world.tap->journal_status()->heads.size() == 1);
-  world.tap->break_journal("for a test");
+  world.tap->break_journal(before->journal, "it is not the one");
+  CHECK(world.head().state == State::open);
+  world.tap->break_journal(after->journal, "for a test");
   CHECK(world.head().reason == "for a test");
 }
 
