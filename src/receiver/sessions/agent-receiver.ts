@@ -8,7 +8,12 @@
  */
 
 import { StillpointError } from '../../domain/base/errors.js';
-import { BATCH_BYTES_MAX, DIGEST_BYTES, HAVE_DIGESTS_MAX } from '../../domain/base/limits.js';
+import {
+  BATCH_BYTES_MAX,
+  DIGEST_BYTES,
+  HAVE_DIGESTS_MAX,
+  JOURNAL_APPEND_BYTES_MAX,
+} from '../../domain/base/limits.js';
 import { checkName } from '../../domain/base/names.js';
 import type { BlockRange } from '../../domain/blocks/block-ranges.js';
 import { blockCount, levelCount, treeHeight } from '../../domain/blocks/geometry.js';
@@ -133,12 +138,7 @@ export class AgentHandlers implements MessagePort {
   }
 
   async batch(sessionId: string, sequence: number, body: Uint8Array): Promise<{ durableSequence: number }> {
-    if (body.length > BATCH_BYTES_MAX) {
-      throw new StillpointError('too-large', {
-        thing: `batch ${sequence}`,
-        reason: `it has ${body.length} bytes, and ${BATCH_BYTES_MAX} is the limit`,
-      });
-    }
+    checkLength(`batch ${sequence}`, body, BATCH_BYTES_MAX);
     const session = this.#service.find(this.#agent, sessionId);
     const admit = (bytes: number) => this.#service.admission.bytes(this.#agent, bytes);
     return session?.batch(sequence, body, admit) ?? this.#service.refuse(this.#agent, sessionId, 'batch');
@@ -269,6 +269,7 @@ export class AgentHandlers implements MessagePort {
   }
 
   async appendJournal(journalId: string, records: Uint8Array): Promise<JournalAppended> {
+    checkLength(`records of journal ${journalId}`, records, JOURNAL_APPEND_BYTES_MAX);
     return this.#service.journals.append(this.#agent, journalId, records);
   }
 
@@ -320,6 +321,14 @@ export class AgentHandlers implements MessagePort {
 
 function checkDevice(name: string): string {
   return checkName('device name', name);
+}
+
+function checkLength(thing: string, { length }: Uint8Array, bytesMax: number): void {
+  if (length <= bytesMax) return;
+  throw new StillpointError('too-large', {
+    thing,
+    reason: `it has ${length} bytes, and ${bytesMax} is the limit`,
+  });
 }
 
 function checkAscending(what: string, indexes: readonly number[]): void {
