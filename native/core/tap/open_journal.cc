@@ -1,5 +1,6 @@
 #include "core/tap/open_journal.h"
 
+#include <algorithm>
 #include <sys/random.h>
 
 #include <cerrno>
@@ -30,6 +31,8 @@ std::unique_ptr<WriteClock> open_clock(const TapJournalOptions& options) {
   return opened;
 }
 
+constexpr uint64_t kSegmentsMin = 8;
+
 }  // namespace
 
 std::unique_ptr<TapJournal> open_journal(const TapJournalOptions& options, const std::string& distrust,
@@ -39,6 +42,8 @@ std::unique_ptr<TapJournal> open_journal(const TapJournalOptions& options, const
   journal.clock = open_clock(options);
   journal.head_directory = options.head_directory;
   journal.bytes_max = options.bytes_max;
+  // Room comes back in whole segments.
+  journal.segment_bytes = std::min(TapJournal::kSegmentBytes, options.bytes_max / kSegmentsMin);
   journal.distrust = distrust;
   journal.goes_on = goes_on;
   journal.random_id = random_id;

@@ -16,6 +16,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { DeviceSettings } from '../../config/agent-config.js';
+import { isStillpointError } from '../../domain/base/errors.js';
 import { stampMs } from '../../domain/journal/journal.js';
 import type { Counters } from '../../monitor/metrics/table.js';
 import type { RegisteredTap } from '../../tap/registry/registry.js';
@@ -88,12 +89,25 @@ export class JournalService {
         if (tap !== null && aims.length > 0) wanted.set(keyOf(tap), { tap, aims });
       }
       if (!signal.aborted) this.#apply(wanted);
+      for (const { journals } of this.#followed.values())
+        journals.isServed = await this.#isServed(journals.tap);
       this.#problem = null;
     } catch (error) {
       const { message } = error as Error;
       if (message !== this.#problem) log.warn({ reason: message }, 'the taps can not be looked at');
       this.#problem = message;
     }
+  }
+
+  /** A tap that was killed leaves its last head as it was. */
+  async #isServed({ controlPath }: JournaledTap): Promise<boolean> {
+    return this.#options.connect(controlPath).then(
+      (control) => {
+        control.close();
+        return true;
+      },
+      (error) => !isStillpointError(error, 'unreachable'),
+    );
   }
 
   async #aims(devices: readonly DeviceSettings[]): Promise<Aim[]> {
@@ -170,5 +184,6 @@ function viewOf(journals: TapJournals, { device, choice }: Aim): JournalView {
     const why = `it broke, because ${reason}; the next point begins a new one`;
     return { ...shipped, state: 'broken', brokenAt: isoOf(stampMs(brokenStamp)), problem: why };
   }
-  return { ...shipped, state: failure === null ? 'shipped' : 'behind', problem: failure };
+  const wrong = failure ?? (journals.isServed ? null : 'its tap does not run');
+  return { ...shipped, state: wrong === null ? 'shipped' : 'behind', problem: wrong };
 }

@@ -54,6 +54,8 @@ const CONNECTION_MS = 6 * 60 * 60_000;
 
 export class JournalShipper {
   readonly shipping: JournalShipping;
+  /** Its tap runs: what it does not say was not written. */
+  isServed = true;
   readonly target: JournalTarget;
   readonly #options: ShipperOptions;
   readonly #bell = new Bell();
@@ -90,7 +92,7 @@ export class JournalShipper {
     const { durable } = this.shipping;
     const nowMs = this.#options.wallMs();
     if (!this.#isKnown) return null;
-    if (this.#isCaughtUp && this.#head.state === 'open') return nowMs;
+    if (this.#isUpToDate) return nowMs;
     const durableMs = durable === null ? 0 : stampMs(durable.stamp);
     // Stamps that are ahead of the time say nothing of it.
     const throughMs = Math.max(durableMs > nowMs ? 0 : durableMs, this.#caughtUpMs ?? 0);
@@ -195,8 +197,12 @@ export class JournalShipper {
     return this.#isKnown && this.shipping.durableOrdinal >= this.#head.ordinal;
   }
 
+  get #isUpToDate(): boolean {
+    return this.#isCaughtUp && this.isServed && this.#head.state === 'open';
+  }
+
   #noteCaughtUp(): void {
-    if (this.#isCaughtUp && this.#head.state === 'open') this.#caughtUpMs = this.#options.wallMs();
+    if (this.#isUpToDate) this.#caughtUpMs = this.#options.wallMs();
   }
 
   /** What has changed. */

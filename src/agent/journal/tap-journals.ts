@@ -66,6 +66,8 @@ const FOLLOWED_MAX = 64;
 const JOURNAL_ID = /^[0-9a-f]{32}$/;
 
 export class TapJournals {
+  /** The tap runs, as far as is known. */
+  isServed = true;
   /** Whom they are shipped to. */
   targets: readonly JournalTarget[] = [];
   readonly #options: TapJournalsOptions;
@@ -168,7 +170,10 @@ export class TapJournals {
       if (known === undefined || known.head.ordinal !== head.ordinal) this.#trafficMs = this.#options.now();
       following.head = head;
       this.#aim(following);
-      for (const { shipper } of following.shippers.values()) shipper.head = head;
+      for (const { shipper } of following.shippers.values()) {
+        shipper.isServed = this.isServed;
+        shipper.head = head;
+      }
     }
     this.#tellBroken(heads.at(-1));
   }

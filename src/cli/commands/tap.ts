@@ -180,22 +180,29 @@ async function settingsOf(
 }
 
 async function set(context: CommandContext, name: string, options: JournalOptions): Promise<number> {
-  if (options.journal === undefined) {
-    throw new StillpointError('usage', {
-      thing: `tap ${name}`,
-      reason: 'neither --journal nor --no-journal',
-    });
-  }
   const { readTap } = await import('../../tap/registry/registry.js');
   const { setJournal } = await import('../../tap/registry/set-journal.js');
   const { readSource } = await import('../../tap/source/source.js');
   const { attachedDevice } = await import('../../tap/attach.js');
   const tap = await readTap(context.stateDirectory, name);
   const { sourcePath, readOnly, journal: before } = tap.settings;
+  const isChanged = before !== null && (options.journalDir ?? options.journalMax) !== undefined;
+  const { journal = isChanged ? true : undefined } = options;
+  if (journal === undefined) {
+    throw new StillpointError('usage', {
+      thing: `tap ${name}`,
+      reason: 'nothing says whether it is to have a journal',
+      remedy: 'Add --journal or --no-journal.',
+    });
+  }
   const [source, attached] = await Promise.all([readSource(sourcePath), attachedDevice(tap)]);
   const { spoolDirectory } = tap;
   const about = { source, readOnly, spoolDirectory, attached, before };
-  const changed = await setJournal(context.stateDirectory, tap, await journalSettings(options, about));
+  const changed = await setJournal(
+    context.stateDirectory,
+    tap,
+    await journalSettings({ ...options, journal }, about),
+  );
   const runs = (await look(changed)).report !== null;
   return show(context, changed, runs ? 'set, from its next start on' : 'set');
 }

@@ -16,6 +16,7 @@ import {
 
 /** Where a segment ends, but for a part of a record (docs/journal.md, "The spool"). */
 const SEGMENT_BYTES = 64 * MiB;
+const SEGMENTS_MIN = 8;
 /** What a clock is set by every day is not worth a word. */
 const AHEAD_MS = 10_000;
 const NANOSECONDS_PER_MS = 1_000_000n;
@@ -116,26 +117,26 @@ function describeHold(hold: NonNullable<TapReport['status']['hold']>): string {
 export function journalLines({ journal }: TapSettings, report: TapReport | null): string[] {
   if (journal === null) return [];
   const room = `up to ${formatBytes(journal.maxBytes)} in ${journal.directory}`;
-  const lines = [room, ...(report === null ? [] : runningJournal(report.status.journal))];
+  const lines = [room, ...(report === null ? [] : runningJournal(report.status.journal, journal.maxBytes))];
   return lines.map((line, index) => `  ${index === 0 ? 'journal' : '       '}   ${line}`);
 }
 
-function runningJournal(status: TapReport['status']['journal']): string[] {
+function runningJournal(status: TapReport['status']['journal'], maxBytes: number): string[] {
   if (status === undefined) return ['from the next start of the tap on'];
   const { heads, failure, aheadMs } = status;
   const ahead = `its stamps are ${formatDuration(aheadMs)} ahead of the clock, which was there once`;
   return [
-    ...heads.map(describeHead),
+    ...heads.map((head) => describeHead(head, maxBytes)),
     ...(heads.length === 0 && failure === '' ? ['it begins with the next backup'] : []),
     ...(failure === '' ? [] : [`none is written: ${failure}`]),
     ...(aheadMs >= AHEAD_MS ? [ahead] : []),
   ];
 }
 
-function describeHead(head: TapJournalHead): string {
+function describeHead(head: TapJournalHead, maxBytes: number): string {
   const { journalId, ordinal, stamp, segment, oldestSegment, endOffset } = head;
-  const bytes = (segment - oldestSegment) * SEGMENT_BYTES + endOffset;
-  const kept = `${journalId}, ${formatCount(ordinal, 'record')} up to ${timeOf(stamp)}, ${formatBytes(bytes)} not released`;
+  const bytes = (segment - oldestSegment) * Math.min(SEGMENT_BYTES, maxBytes / SEGMENTS_MIN) + endOffset;
+  const kept = `${journalId}, ${formatCount(ordinal, 'record')} up to ${timeOf(stamp)}, ${formatBytes(bytes)} in the spool`;
   return head.state === 'broken' ? `broken at ${timeOf(head.brokenStamp)}: ${head.reason}; ${kept}` : kept;
 }
 

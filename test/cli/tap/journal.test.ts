@@ -66,7 +66,7 @@ test('a journal that can not be is refused', async (t) => {
     fails(t, machine, status, reason, 'set', ...args);
   await set(EXIT_FAILED, /there is no tap of this name/, 'vm1', '--journal');
   await tapCommand(t, machine, 'add', image, '--name', 'vm1', '--no-start', '--read-only');
-  await set(EXIT_USAGE, /neither --journal nor --no-journal/, 'vm1');
+  await set(EXIT_USAGE, /nothing says whether it is to have a journal/, 'vm1');
   await set(EXIT_USAGE, /refuses all writes/, 'vm1', '--journal');
 });
 
@@ -90,7 +90,7 @@ test('what people see of a journal', (t) => {
   t.deepEqual(seen(undefined), [room, more('from the next start of the tap on')]);
   const quiet = { failure: '', aheadMs: 0 };
   t.deepEqual(seen({ heads: [], ...quiet }), [room, more('it begins with the next backup')]);
-  const open = `${HEAD.journalId}, 7 records up to TIME, 65 MiB not released`;
+  const open = `${HEAD.journalId}, 7 records up to TIME, 65 MiB in the spool`;
   t.deepEqual(seen({ heads: [HEAD], ...quiet }), [room, more(open)]);
   const broken = { ...HEAD, state: 'broken', reason: 'its spool is full', brokenStamp: HEAD.stamp } as const;
   t.deepEqual(seen({ heads: [broken, HEAD], ...quiet, aheadMs: 90_000 }), [

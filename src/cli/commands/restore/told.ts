@@ -47,9 +47,14 @@ function lostLines(target: string, { lostRanges }: RestoreResult): string[] {
 }
 
 /** Beforehand. @param text as it was asked for */
-export function momentNote(text: string, name: string, { base, reachStamp, endReason }: Moment): string {
+export function momentNote(
+  text: string,
+  name: string,
+  { base, reachStamp, lastOrdinal, endReason }: Moment,
+): string {
   const reach = formatInstant(isoOfStamp(reachStamp), 'millisecond');
-  const end = endReason === null ? '' : `, where the journal ended: ${endReason}`;
+  const last = lastOrdinal === null ? '' : ', the last write that the receiver has';
+  const end = endReason === null ? last : `, where the journal ended: ${endReason}`;
   return `${text} is ${name} of ${formatInstant(base.instant)}, and what was written after it up to ${reach}${end}`;
 }
 
