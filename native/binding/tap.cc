@@ -245,7 +245,7 @@ class TapWrap : public Napi::ObjectWrap<TapWrap> {
       return run_promise(
           info.Env(), {{gate_}, {}},
           [core = std::exchange(core_, nullptr), gate = gate_, continuity]() mutable {
-            const std::string failure = core->close(continuity);
+            std::string failure = core->close(continuity);
             core.reset();
             return failure;
           },

@@ -1,8 +1,8 @@
 #include "core/tap/open_journal.h"
 
-#include <algorithm>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 

@@ -40,6 +40,8 @@ export interface ShipperOptions {
   readonly head: TapJournalHead;
   /** As it is now; null: it is gone. */
   readonly readHead: () => Promise<TapJournalHead | null>;
+  /** Its tap runs: what it does not say was not written. */
+  readonly isServed: () => boolean;
   readonly log: Logger;
   readonly counters: Counters;
   /** Monotonic, ms. */
@@ -54,8 +56,6 @@ const CONNECTION_MS = 6 * 60 * 60_000;
 
 export class JournalShipper {
   readonly shipping: JournalShipping;
-  /** Its tap runs: what it does not say was not written. */
-  isServed = true;
   readonly target: JournalTarget;
   readonly #options: ShipperOptions;
   readonly #bell = new Bell();
@@ -198,7 +198,7 @@ export class JournalShipper {
   }
 
   get #isUpToDate(): boolean {
-    return this.#isCaughtUp && this.isServed && this.#head.state === 'open';
+    return this.#isCaughtUp && this.#options.isServed() && this.#head.state === 'open';
   }
 
   #noteCaughtUp(): void {

@@ -170,10 +170,7 @@ export class TapJournals {
       if (known === undefined || known.head.ordinal !== head.ordinal) this.#trafficMs = this.#options.now();
       following.head = head;
       this.#aim(following);
-      for (const { shipper } of following.shippers.values()) {
-        shipper.isServed = this.isServed;
-        shipper.head = head;
-      }
+      for (const { shipper } of following.shippers.values()) shipper.head = head;
     }
     this.#tellBroken(heads.at(-1));
   }
@@ -198,6 +195,7 @@ export class TapJournals {
       ...{ journalId, clockId, target, head, log, counters, now, wallMs, random },
       reader: new SpoolReader(join(tap.directory, journalId), scan),
       readHead: () => this.#headOf(journalId),
+      isServed: () => this.isServed,
     });
     const stopped = new AbortController();
     const end = shipper

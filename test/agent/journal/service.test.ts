@@ -175,6 +175,25 @@ test('damage in the spool breaks the journal, and its receiver is told that it e
   t.is(kept?.last, null);
 });
 
+test('what a tap that does not run has not said is not called shipped', async (t) => {
+  const world = await shippingWorld(t);
+  const receiver = await LinkedReceiver.open(t);
+  world.targets.set('data', receiver);
+  const journal = await world.spool.hold();
+  await journal.writeMany(3);
+  world.start();
+  await hasAll(receiver, journal);
+  await eventually('that is seen', () => viewOf(world)?.state === 'shipped');
+  const before = Date.now();
+  world.spool.runs = false;
+  await eventually('that is seen', () => viewOf(world)?.problem === 'its tap does not run');
+  world.wallMs = () => Date.now() + 3_600_000;
+  t.is(viewOf(world)?.state, 'behind');
+  t.true(Date.parse(viewOf(world)?.shippedThrough ?? '') < before + 120_000);
+  world.spool.runs = true;
+  await eventually('that is seen', () => viewOf(world)?.state === 'shipped');
+});
+
 test('what a tap that has ended has left is shipped; what may be released waits for its start', async (t) => {
   const world = await shippingWorld(t);
   const receiver = await LinkedReceiver.open(t);

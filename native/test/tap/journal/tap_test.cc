@@ -284,6 +284,20 @@ TEST_CASE("tap with a journal: what was found when it came late does not go on")
   CHECK(world.head().reason == "for a test");
 }
 
+TEST_CASE("tap with a journal: a small spool takes more than its size, if what it has is released") {
+  WholeTap world;
+  world.start();
+  const Id journal = world.hold()->journal;
+  const uint64_t writes = 3 * world.options().journal->bytes_max / kBlock;
+  for (uint64_t i = 0; i < writes; i++) {
+    world.write(i % (kSize / kBlock));
+    if (i % 16 == 0) world.tap->release_journal(journal, world.head().ordinal);
+  }
+  CHECK(world.head().journal == journal);
+  CHECK(world.head().state == State::open);
+  world.end();
+}
+
 TEST_CASE("tap with a journal: a spool that fails at the end is told of, and the map is closed") {
   WholeTap world;
   world.start();
