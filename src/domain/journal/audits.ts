@@ -32,8 +32,9 @@ export function basesOf<P extends JournalPoint>(
 }
 
 /**
- * Those that can be made now, the earliest of each journal first. Where records are missing, or the device
- * got another size in between, nothing can be said, and what follows is not held up by it.
+ * Of each journal the earliest that can be made. All up to the last good audit counts as proven, so one that
+ * fails for now holds up those after it. Where records were removed, nothing can be said or restored, and
+ * what follows is not held up by it.
  */
 export function dueAudits<P extends JournalPoint>(
   journals: readonly StoredJournal[],
@@ -43,7 +44,7 @@ export function dueAudits<P extends JournalPoint>(
     const { first, last, audits } = journal;
     if (first === null || last === null || audits.some(({ fault }) => fault !== null)) return [];
     const bases = basesOf(journal, points);
-    return bases.slice(1).flatMap((point, i): DueAudit<P>[] => {
+    const due = bases.slice(1).flatMap((point, i): DueAudit<P>[] => {
       const base = bases[i];
       if (base === undefined || audits.some(({ pointId }) => pointId === point.id)) return [];
       const isThere = first.ordinal <= base.journal.ordinal + 1 && last.ordinal >= point.journal.ordinal;
@@ -53,5 +54,6 @@ export function dueAudits<P extends JournalPoint>(
         base.geometry.blockSize === point.geometry.blockSize;
       return isThere && isLater && isSameSize ? [{ journal, base, point }] : [];
     });
+    return due.slice(0, 1);
   });
 }

@@ -63,6 +63,20 @@ export function journalUnknown(journalId: string): StillpointError {
   });
 }
 
+/**
+ * Whoever sees all agents names a journal by its id alone. A machine and its clone, each an agent, may have
+ * the same one, and records of one are never written over a point of the other.
+ * @throws StillpointError `journal-unknown`: it is not known which is meant
+ */
+export function onlyOne<T>(found: readonly T[], journalId: string): T | undefined {
+  if (found.length < 2) return found[0];
+  throw new StillpointError('journal-unknown', {
+    thing: `journal ${journalId}`,
+    reason: `${found.length} agents have one of this id, as a machine and its clone do`,
+    remedy: 'Restore it through the receiver, as the agent whose it is.',
+  });
+}
+
 export function damaged(path: string, reason: string): StillpointError {
   return new StillpointError('store-damaged', { thing: path, reason });
 }

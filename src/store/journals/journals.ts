@@ -41,6 +41,7 @@ import {
   journalPlace,
   journalThing,
   journalUnknown,
+  onlyOne,
 } from './context.js';
 import { compareStored, storedOf } from './load.js';
 import { OwnedJournal } from './owned.js';
@@ -86,7 +87,8 @@ export class StoreJournals implements Journals {
 
   #find(agent: string | null, journalId: string): OwnedJournal | undefined {
     if (agent !== null) return this.#all.get(`${agent}/${journalId}`);
-    return [...this.#all.values()].find(({ place }) => place.journalId === journalId);
+    const found = [...this.#all.values()].filter(({ place }) => place.journalId === journalId);
+    return onlyOne(found, journalId);
   }
 
   /** A call that closing waits for. */

@@ -20,6 +20,7 @@ import {
   type JournalOptions,
   type JournalPlace,
   journalUnknown,
+  onlyOne,
 } from './context.js';
 import { compareStored, type LoadedJournal, loadJournal, storedOf, type Tail } from './load.js';
 import { RecordsOut } from './read.js';
@@ -66,8 +67,9 @@ export class ReaderJournals implements Journals {
     journalId: string,
   ): Promise<{ readonly place: JournalPlace; readonly loaded: LoadedJournal } | null> {
     const { places } = await findPlaces(this.#context);
-    const place = places.find(
-      (other) => other.journalId === journalId && (agent === null || other.agent === agent),
+    const place = onlyOne(
+      places.filter((other) => other.journalId === journalId && (agent === null || other.agent === agent)),
+      journalId,
     );
     const loaded = place === undefined ? null : await this.#load(place);
     return place === undefined || loaded === null ? null : { place, loaded };

@@ -24,7 +24,10 @@ export interface JournalRead {
 export interface Journals {
   /** By agent, device, and time of the first record. */
   list(key: PointsKey): Promise<StoredJournal[]>;
-  /** Null: there is none. @param agent null: any */
+  /**
+   * Null: there is none.
+   * @param agent null: any; refused with `journal-unknown` if several have it, as a machine and its clone do
+   */
   find(agent: string | null, journalId: string): Promise<StoredJournal | null>;
   /**
    * Makes it durable that there is one; one that is there already is the answer.

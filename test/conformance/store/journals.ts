@@ -200,6 +200,10 @@ export function testJournals(name: string, make: (t: ExecutionContext) => Promis
       t.is(await ids({ agent: 'web1', device: 'data' }), '432');
       t.is(await ids({ device: 'data' }), '54432');
       t.is(await ids({ agent: 'web3' }), '');
+      // Of which of the two is not known: their records are never mixed.
+      await refused(t, 'journal-unknown', view.records(null, idOf('4'), ALL));
+      await refused(t, 'journal-unknown', view.find(null, idOf('4')));
+      t.is((await view.find('db1', idOf('4')))?.agent, 'db1');
     }
     const other = { agent: 'web1', device: 'wal' };
     await refused(t, 'bad-message', journals.begin(other, idOf('3'), CLOCK));

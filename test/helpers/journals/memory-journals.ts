@@ -50,9 +50,11 @@ export class MemoryJournals implements Journals {
   }
 
   #find(agent: string | null, journalId: string): Held | undefined {
-    return this.#held.find(
+    const found = this.#held.filter(
       (held) => held.journalId === journalId && (agent === null || held.agent === agent),
     );
+    if (found.length > 1) throw refuse('journal-unknown', journalId, 'several agents have it');
+    return found[0];
   }
 
   #known(agent: string | null, journalId: string): Held {
